@@ -1,0 +1,63 @@
+"""Model -> something that runs. Each engine is a module with the same verb: `compile(model, device)`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol
+
+from diptych.errors import UnsupportedLayer, UsageError
+from diptych.model.layers import Array
+from diptych.model.model import Model
+from diptych.model.trace import Trace
+
+__all__ = ["ENGINES", "Compiled", "compile"]
+
+# In the order `auto` tries them on a CPU: the fastest first (benchmarks/forward_pass.py), the reference last.
+ENGINES = ("onnxruntime", "torch", "numpy")
+
+
+class Compiled(Protocol):
+    """A model made ready on one engine and device."""
+
+    engine: str
+    device: str
+
+    def __call__(self, batch: Array) -> Array:
+        """Float32 (N, C, H, W), or another rank the model takes -> the float32 output.
+
+        Raises `ShapeError` where the batch does not fit the model.
+        """
+
+    def trace(self, batch: Array) -> Trace:
+        """The output of every layer for `batch`."""
+
+
+def compile(model: Model, engine: str = "auto", device: str = "auto") -> Compiled:  # noqa: A001 - the field's verb
+    """Makes `model` ready to run.
+
+    `engine`: one of `ENGINES`, or "auto" for the first that can express every layer. `device`: "auto",
+    "cpu", "cuda" or "mps"; a GPU means torch. Raises `UsageError` for names that do not exist and
+    `UnsupportedLayer` where no engine, or not the one asked for, can express a layer.
+    """
+    if engine != "auto":
+        if engine not in ENGINES:
+            raise UsageError(f"no engine is called {engine!r}; the engines are auto, {', '.join(ENGINES)}")
+        return _compile(model, engine, device)
+    candidates = ENGINES if device in ("auto", "cpu") else ("torch",)
+    for candidate in candidates[:-1]:
+        try:
+            return _compile(model, candidate, device)
+        except UnsupportedLayer:
+            continue
+    return _compile(model, candidates[-1], device)
+
+
+def _compile(model: Model, engine: str, device: str) -> Compiled:
+    module = import_module(f"diptych.engines.{engine}")
+    if device not in ("auto", *module.DEVICES):
+        raise UsageError(
+            f"the engine {engine} does not run on {device!r}, only on {', '.join(module.DEVICES)}; "
+            "use --engine torch for a GPU"
+        )
+    compiled: Compiled = module.compile(model, device)
+    return compiled

@@ -1,0 +1,61 @@
+"""Every exception Diptych raises on purpose.
+
+    DiptychError
+    ├── UsageError             a name, option or combination that does not exist        (exit status 2)
+    │   └── MissingExtra       an optional package is needed: the message is its install line
+    ├── ImageError             a picture that cannot be read, or is not one
+    ├── FormatError            a model file that is not what it says it is
+    ├── ModelError             weights, classes or settings that contradict each other
+    │   ├── ShapeError         an array whose shape the model or a step cannot take
+    │   └── UnsupportedLayer   a layer that this engine or format cannot express
+    ├── GenerationError        a text-to-image model that cannot be had or cannot run
+    └── OutputError            a file or folder that cannot, or must not, be written
+
+A message is one sentence that says what was expected, what came, where, and what to do next.
+"""
+
+
+class DiptychError(Exception):
+    """The base of the tree: `except DiptychError` catches whatever Diptych raises on purpose."""
+
+
+class UsageError(DiptychError):
+    """The call itself is wrong: an unknown name, an option out of range."""
+
+
+class MissingExtra(UsageError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'diptych[{extra}]'")
+
+
+class ImageError(DiptychError):
+    """A picture that cannot be read."""
+
+
+class FormatError(DiptychError):
+    """A model file that is damaged, or of another kind than its name says."""
+
+
+class ModelError(DiptychError):
+    """A model whose parts contradict each other."""
+
+
+class ShapeError(ModelError):
+    """An array of a shape that the receiver cannot take."""
+
+
+class UnsupportedLayer(ModelError):
+    """A layer that an engine or a format has no way to express."""
+
+    def __init__(self, layer: str, where: str, reason: str) -> None:
+        super().__init__(f"{where} cannot express the layer {layer}: {reason}")
+
+
+class GenerationError(DiptychError):
+    """A text-to-image model that cannot be loaded or cannot run here."""
+
+
+class OutputError(DiptychError):
+    """A file or folder that cannot be written, or that belongs to something else."""
