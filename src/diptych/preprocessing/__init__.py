@@ -1,0 +1,20 @@
+"""From a picture to a model's input: an ordered, immutable recipe, the same bytes on every platform."""
+
+from diptych.preprocessing.named import NAMES, named
+from diptych.preprocessing.recipe import Preprocessing
+from diptych.preprocessing.resize import KERNELS
+from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
+
+__all__ = [
+    "KERNELS",
+    "NAMES",
+    "Colour",
+    "Grey",
+    "Normalise",
+    "Preprocessing",
+    "Resize",
+    "Scale",
+    "SpatialOrder",
+    "Step",
+    "named",
+]

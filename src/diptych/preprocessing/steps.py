@@ -1,0 +1,163 @@
+"""The steps of a recipe: frozen dataclasses that hold settings and check them; they compute nothing.
+
+The pixels that pass from step to step are (H, W) or (H, W, 3). They are 8-bit (uint8, 0-255) until a step
+leaves 8 bits behind: `Resize(round=False)` and `Grey("float")` give float32 still in 0-255, and `Scale`
+gives float32 in 0-1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from diptych.errors import ModelError
+from diptych.preprocessing.resize import KERNELS
+
+__all__ = ["FITS", "GREY_WEIGHTS", "MAX_PIXELS", "MAX_SIDE", "Colour", "Grey", "Normalise", "Resize", "Scale"]
+__all__ += ["SpatialOrder", "Step"]
+
+GREY_WEIGHTS = ("julia", "pillow", "opencv", "float")
+FITS = ("stretch", "crop", "pad")
+ORDERS = ("hw", "wh")
+MAX_SIDE = 16384
+# A recipe can come from a stranger's model file; one input of more pixels than this is a mistake or an attack.
+MAX_PIXELS = 2**26
+_LARGEST = 1e6  # of a mean or a standard deviation: far beyond any real one, and safe in float32
+
+
+@dataclass(frozen=True)
+class Grey:
+    """Colour to grey with the Rec.601 weights 0.299, 0.587, 0.114; a grey picture stays as it is.
+
+    `weights` says who rounds to 8 bits: "julia" (Colors.jl 0.11 and later on N0f8), "pillow"
+    (`convert("L")`), "opencv" (`cvtColor`). The three differ by one level on about one colour in a thousand.
+    "float" does not round: float32, in 0-255 before `Scale` and in 0-1 after it (Julia on Float32 colours).
+    """
+
+    weights: str = "julia"
+
+    def __post_init__(self) -> None:
+        _one_of("Grey", "weights", self.weights, GREY_WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Colour:
+    """Grey to three equal channels; a colour picture stays as it is."""
+
+
+@dataclass(frozen=True)
+class Resize:
+    """To `height` x `width` pixels with one of `KERNELS`.
+
+    `fit`: "stretch" ignores the aspect ratio; "crop" scales until the picture covers the size and keeps the
+    centre, as torchvision's Resize and CenterCrop; "pad" scales until it fits and puts it in the middle of
+    a ground of the level `fill` (0-255), as Pillow's `ImageOps.pad`.
+    `round`: back to 8 bits after resizing, as Pillow, OpenCV and Julia's N0f8 do on 8-bit pictures. Without
+    it the result is float32 in the scale it came in; after `Scale` only `round=False` is allowed.
+    """
+
+    height: int
+    width: int
+    kernel: str = "pillow-bilinear"
+    fit: str = "stretch"
+    round: bool = True
+    fill: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("height", self.height), ("width", self.width)):
+            _whole_number("Resize", name, value, 1, MAX_SIDE)
+        if self.height * self.width > MAX_PIXELS:
+            raise ModelError(
+                f"Resize expects at most {MAX_PIXELS} pixels in all, but {self.height} x {self.width} "
+                f"is {self.height * self.width}; choose a smaller size"
+            )
+        _one_of("Resize", "kernel", self.kernel, tuple(KERNELS))
+        _one_of("Resize", "fit", self.fit, FITS)
+        if not isinstance(self.round, bool):
+            raise ModelError(f"Resize expects round to be true or false, but got {_short(self.round)}")
+        _whole_number("Resize", "fill", self.fill, 0, 255)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """0-255 to 0-1: float32 divided by 255, which is also what `Float32.(img)` gives on Julia's N0f8."""
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """(x - mean) / std in float32 on 0-1 values; one number for all channels, or one for each of three."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", _numbers("mean", self.mean))
+        object.__setattr__(self, "std", _numbers("std", self.std))
+        if len(self.mean) != len(self.std):
+            raise ModelError(
+                f"Normalise expects as many means as standard deviations, but got {len(self.mean)} and {len(self.std)}"
+            )
+        if min(self.std) < 1 / _LARGEST:
+            raise ModelError(f"Normalise expects every std to be at least {1 / _LARGEST:g}, but got {self.std}")
+
+
+@dataclass(frozen=True)
+class SpatialOrder:
+    """Which axis comes first in the result: "hw" gives (C, H, W), "wh" the transposed (C, W, H).
+
+    Julia code that loads a picture (rows first) and feeds it with `reshape(img, H, W, 1, 1)` calls the rows
+    W: in a batch of axes (N, C, H, W), which is Julia's order reversed, that is "wh".
+    """
+
+    order: str = "hw"
+
+    def __post_init__(self) -> None:
+        _one_of("SpatialOrder", "order", self.order, ORDERS)
+
+
+Step: TypeAlias = Grey | Colour | Resize | Scale | Normalise | SpatialOrder
+
+
+def _one_of(step: str, name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in allowed:
+        raise ModelError(f"{step} expects {name} to be one of {', '.join(allowed)}, but got {_short(value)}")
+
+
+def _whole_number(step: str, name: str, value: Any, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ModelError(f"{step} expects {name} to be a whole number from {least} to {most}, but got {_short(value)}")
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    """One or three finite numbers as a tuple of floats."""
+    if isinstance(values, int | float) and not isinstance(values, bool):
+        values = (values,)
+    numbers: tuple[Any, ...] = ()
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes | dict):
+        numbers = tuple(value for value, _ in zip(values, range(4), strict=False))
+    good = all(
+        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) and abs(n) <= _LARGEST
+        for n in numbers
+    )
+    if len(numbers) not in (1, 3) or not good:
+        raise ModelError(
+            f"Normalise expects {name} to be one or three finite numbers of at most {_LARGEST:g}, "
+            f"but got {_short(values)}"
+        )
+    return tuple(float(n) for n in numbers)
+
+
+def _short(value: Any) -> str:
+    """What came, short enough for a sentence, however large or deep it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**18:
+        return "a number of more than 18 digits"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else value[:37] + "...")
+    if isinstance(value, list | tuple) and len(value) <= 4 and all(isinstance(v, int | float) for v in value):
+        return "[" + ", ".join(_short(v) for v in value) + "]"
+    size = f" of {len(value)}" if isinstance(value, list | tuple | dict) else ""
+    return f"a {type(value).__name__}{size}"
