@@ -76,7 +76,7 @@ ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "identity": ("x", ()),
     "relu": ("max(x, 0)", ()),
     "relu6": ("min(max(x, 0), 6)", ()),
-    "leakyrelu": ("max(x, a x)", (0.01,)),
+    "leakyrelu": ("x if x > 0 else a x", (0.01,)),
     "trelu": ("x if x > theta else 0", (1.0,)),
     "elu": ("x if x > 0 else a (exp(x) - 1)", (1.0,)),
     "celu": ("x if x > 0 else a (exp(x / a) - 1)", (1.0,)),

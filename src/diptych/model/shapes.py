@@ -41,7 +41,7 @@ from diptych.model.layers import (
 )
 from diptych.model.model import Model
 
-__all__ = ["joined_shape", "layer_shape", "layer_shapes", "pool_windows"]
+__all__ = ["joined_shape", "layer_shape", "layer_shapes", "pool_windows", "sample_positions"]
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -91,13 +91,18 @@ def _leaf_shape(layer: Layer, shape: Shape, path: str) -> Shape:
 def joined_shape(connection: Connection, shapes: Sequence[Shape], path: str) -> Shape:
     """The shape of `connection(*arrays)`."""
     where = f"layer {path} ({connection.operation})"
+    if not shapes:
+        raise ShapeError(f"{where} has no branches to join; give it at least one")
     first = shapes[0]
     if any(len(s) != len(first) for s in shapes):
         raise ShapeError(f"{where} joins arrays of different rank: {', '.join(map(str, shapes))}")
     if connection.operation == "concatenate":
-        axis = connection.axis % len(first)
+        axis = connection.axis + (len(first) if connection.axis < 0 else 0)
+        if not 0 <= axis < len(first):
+            raise ShapeError(f"{where} joins along axis {connection.axis}, which {first} does not have")
         if any(s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :] for s in shapes):
-            raise ShapeError(f"{where} along axis {axis} needs equal other axes, got {', '.join(map(str, shapes))}")
+            given = ", ".join(map(str, shapes))
+            raise ShapeError(f"{where} along axis {axis} needs equal other axes, got {given}")
         return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
     for sizes in zip(*shapes, strict=True):
         if len({s for s in sizes if s != 1}) > 1:
@@ -112,12 +117,16 @@ def _same(layer: Layer, shape: Shape, where: str) -> Shape:
     return shape
 
 
+def _softmax(layer: Softmax, shape: Shape, where: str) -> Shape:
+    if not -len(shape) <= layer.axis < len(shape):
+        raise ShapeError(f"{where} works along axis {layer.axis}, which {shape} does not have")
+    return shape
+
+
 def _conv(layer: Conv, shape: Shape, where: str) -> Shape:
     _spatial(layer.weight.ndim - 2, shape, where)
     _channels(layer.weight.shape[1] * layer.groups, shape, where)
-    windows = zip(
-        shape[2:], layer.padding, layer.weight.shape[2:], layer.dilation, layer.stride, strict=True
-    )
+    windows = zip(shape[2:], layer.padding, layer.weight.shape[2:], layer.dilation, layer.stride, strict=True)
     sizes = [(n + low + high - d * (k - 1) - 1) // s + 1 for n, (low, high), k, d, s in windows]
     return (shape[0], layer.weight.shape[0], *sizes)
 
@@ -241,7 +250,7 @@ def _channels(expected: int, shape: Shape, where: str) -> None:
 
 _RULES: dict[type[Layer], Callable[[Any, Shape, str], Shape]] = {
     Activation: _same,
-    Softmax: _same,
+    Softmax: _softmax,
     Dropout: _same,
     Conv: _conv,
     ConvTranspose: _conv_transpose,
@@ -272,3 +281,10 @@ def pool_windows(size: int, output: int, rule: str) -> list[tuple[int, int]]:
         kernel = size - (output - 1) * stride
         return [(i * stride, i * stride + kernel) for i in range(output)]
     return [(i * size // output, -(-(i + 1) * size // output)) for i in range(output)]
+
+
+def sample_positions(size: int, output: int, align_corners: bool) -> list[float]:
+    """Where, in 0 ... size - 1, linear upsampling to `output` values reads along one axis."""
+    if align_corners:
+        return [i * (size - 1) / max(output - 1, 1) for i in range(output)]
+    return [min(max((i + 0.5) * size / output - 0.5, 0.0), size - 1.0) for i in range(output)]
