@@ -253,7 +253,7 @@ def _layer_norm(layer: L.LayerNorm, x: Array) -> Array:
         "sqrt(var + eps^2)": np.sqrt(variance + layer.epsilon**2),
         "std + eps": np.sqrt(variance) + layer.epsilon,
     }[layer.formula]
-    result = (x - x.mean(axis=last, keepdims=True)) / divisor
+    result: Array = (x - x.mean(axis=last, keepdims=True)) / divisor
     result = result if layer.scale is None else result * layer.scale
     return result if layer.shift is None else result + layer.shift
 
