@@ -1,0 +1,385 @@
+"""Pure functions from an array to a PNG file, in one style; nothing of matplotlib's own state is changed.
+
+The same input gives the same bytes: fonts are matplotlib's own, settings are its defaults under `_STYLE`
+whatever the user's matplotlibrc says, and no date or program name is written. Colours are viridis:
+perceptually uniform and safe for colour-blind readers. All files are light, for paper and slides; the
+report gives them a mount that suits light and dark screens.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from diptych.errors import ShapeError
+from diptych.files import replacing
+from diptych.report.grid import INK, MUTED, PAPER, ScaleRule, draw_grid, number, written
+from diptych.report.mosaic import dead_channels, finite_range, fit
+
+__all__ = [
+    "activations",
+    "dead_channels",
+    "feature_maps",
+    "input_contour",
+    "input_heatmap",
+    "input_image_visualizations",
+    "input_surface",
+    "loaded_image_verification",
+    "vector",
+]
+
+_DPI = 150
+_LOCK = threading.Lock()
+# Settings of windows and of the process, which have no say in what a figure looks like.
+_ELSEWHERE = ("backend", "webagg", "tk.", "date.", "animation", "keymap", "toolbar", "interactive")
+_STYLE: dict[Any, Any] = {
+    **{key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(_ELSEWHERE)},
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 7.0,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "image.cmap": "viridis",
+    "image.interpolation": "nearest",
+}
+
+Array = NDArray[Any]
+
+
+# ---- Feature maps -------------------------------------------------------------------------------------
+
+
+def activations(path: str | Path, array: Array, title: str, scale: ScaleRule = "per-map") -> None:
+    """What one layer gave for one image, without the batch axis, as a PNG: the plot follows the rank.
+
+    (C, H, W) is a grid of maps; (C, D, H, W) one of the middle slices, which the title says; (C, W) one
+    heat map with a row a channel; (features,) bars.
+    """
+    if array.ndim == 4:
+        middle = array.shape[1] // 2
+        array, title = array[:, middle], f"{title}, slice {middle} of {array.shape[1]}"
+    if array.ndim == 3:
+        feature_maps(path, array, title, scale)
+    elif array.ndim == 2:
+        _rows(path, array, title)
+    elif array.ndim == 1:
+        vector(path, array, title)
+    else:
+        raise ShapeError(
+            f"{title}: a plot needs an activation of 1 to 4 axes without the batch, got {array.shape}"
+        )
+
+
+def feature_maps(path: str | Path, maps: Array, title: str, scale: ScaleRule = "per-map") -> None:
+    """A grid of the maps (C, H, W), numbered from 0, with the colour bar of their scale.
+
+    Scale "shared": one range for all, so that brightness compares between channels. Scale "per-map": each
+    map fills the colours by itself, its smallest and largest value beneath it. Dead channels are hatched,
+    named and counted; NaN and infinite values are magenta. Beyond 256 channels the strongest are drawn.
+    """
+    if maps.ndim != 3 or 0 in maps.shape:
+        raise ShapeError(f"{title}: a grid of feature maps needs (C, H, W), got {maps.shape}")
+    if scale not in ("shared", "per-map"):
+        raise ShapeError(f"{title}: the scale is 'shared' or 'per-map', not {scale!r}")
+    _save_picture(draw_grid(np.asarray(maps), title, scale), path)
+
+
+def vector(path: str | Path, values: Array, title: str) -> None:
+    """The values (features,) of a Dense layer as bars; above 512 features as their range in 512 groups."""
+    shown = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
+    limits = finite_range(values)
+    facts = [f"{values.size} features", f"{number(limits.low)} … {number(limits.high)}"]
+    facts.append(f"{int(np.count_nonzero(values == 0))} at zero")
+    if (broken := int(np.count_nonzero(~np.isfinite(values)))) > 0:
+        facts.append(f"{broken} NaN or infinite, left out")
+    with _figure(8.0, 3.2) as figure:
+        axes = figure.add_axes((0.075, 0.16, 0.895, 0.6))
+        groups = np.array_split(np.nan_to_num(shown), min(values.size, 512))
+        high = np.array([max(g.max(), 0.0) for g in groups])
+        low = np.array([min(g.min(), 0.0) for g in groups])
+        edges = np.linspace(-0.5, values.size - 0.5, len(groups) + 1)
+        # One polygon, not one rectangle a bar: a Dense layer easily has hundreds.
+        axes.stairs(high, edges, baseline=low, fill=True, color="#2a6f8e", linewidth=0)
+        axes.axhline(0, color=MUTED, linewidth=0.6)
+        axes.margins(x=0.01)
+        axes.set_xlabel("feature")
+        axes.spines[["top", "right"]].set_visible(False)
+        _headline(figure, title, " · ".join(facts))
+        _save(figure, path)
+
+
+def _rows(path: str | Path, array: Array, title: str) -> None:
+    with _figure(8.0, 4.2) as figure:
+        axes = figure.add_axes((0.075, 0.12, 0.83, 0.7))
+        image = _image(axes, array, aspect="auto")
+        axes.set_xlabel("position")
+        axes.set_ylabel("channel")
+        _colour_bar(figure, image, (0.925, 0.12, 0.014, 0.7))
+        dead = dead_channels(array)
+        note = f"{array.shape[0]} channels × {array.shape[1]}" + (f" · {len(dead)} dead" if dead else "")
+        _headline(figure, title, note)
+        _save(figure, path)
+
+
+# ---- The input ----------------------------------------------------------------------------------------
+
+
+def input_heatmap(path: str | Path, grey: Array, title: str = "Input as a heat map") -> None:
+    """The values (H, W) of a preprocessed picture in colour, with the scale."""
+    with _figure(6.0, 5.4) as figure:
+        _headline(figure, title, _facts(grey))
+        axes = figure.add_axes((0.1, 0.09, 0.74, 0.74))
+        image = _image(axes, grey)
+        _colour_bar(figure, image, (0.87, 0.09, 0.025, 0.74))
+        _save(figure, path)
+
+
+def input_contour(path: str | Path, grey: Array, title: str = "Input as contours") -> None:
+    """Lines of equal value over the areas between them, for (H, W), upright like the picture."""
+    with _figure(6.0, 5.4) as figure:
+        _headline(figure, title, _facts(grey))
+        axes = figure.add_axes((0.1, 0.09, 0.74, 0.74))
+        areas = _contour(axes, grey)
+        _colour_bar(figure, areas, (0.87, 0.09, 0.025, 0.74))
+        _save(figure, path)
+
+
+def input_surface(path: str | Path, grey: Array, title: str = "Input as a surface") -> None:
+    """The values (H, W) as heights, the picture's upper edge at the back, at most 64 x 64 cells."""
+    with _figure(6.0, 5.4) as figure:
+        _headline(figure, title, _facts(grey))
+        axes: Any = figure.add_axes((0.0, -0.02, 0.88, 0.92), projection="3d")
+        surface = _surface(axes, grey, 1.12)
+        _colour_bar(figure, surface, (0.87, 0.2, 0.025, 0.52))
+        _save(figure, path)
+
+
+def input_image_visualizations(
+    path: str | Path, picture: Array, grey: Array, title: str = "The input"
+) -> None:
+    """Four views of one input: what the model sees (uint8 (H, W, 3) or (H, W)), heat map, contours, surface.
+
+    `grey` is (H, W): one channel of the preprocessed picture, or the mean of its channels.
+    """
+    with _figure(8.0, 7.8) as figure:
+        _headline(figure, title, _facts(grey))
+        places = [(0.06, 0.49, 0.37, 0.38), (0.53, 0.49, 0.37, 0.38), (0.06, 0.045, 0.37, 0.38)]
+        first, second, third = (figure.add_axes(place, anchor="NW") for place in places)
+        _image(first, picture)
+        first.set_title("What the model sees")
+        image = _image(second, grey)
+        second.set_title("Heat map")
+        _colour_bar(figure, image, (0.915, 0.49, 0.014, 0.38))
+        _contour(third, grey)
+        third.set_title("Contours")
+        fourth: Any = figure.add_axes((0.475, 0.0, 0.47, 0.42), projection="3d")
+        _surface(fourth, grey, 1.1)
+        figure.text(0.53, 0.4375, "Surface", size=9.5, weight="bold")
+        _save(figure, path)
+
+
+def loaded_image_verification(
+    path: str | Path, original: Array, preprocessed: Array, recipe: Sequence[str], batch_item: Array
+) -> None:
+    """Two panels: what was loaded, and what the model sees, with the recipe between and the values after it.
+
+    `original` and `preprocessed` are uint8 (H, W, 3) or (H, W); `recipe` one line a step; `batch_item` the
+    float32 (C, H, W) array itself, whose type, shape and range are printed.
+    """
+    lines = recipe_lines(recipe)
+    height = 4.75 + 0.19 * len(lines)
+    with _figure(8.0, height) as figure:
+        for x, pixels, name in ((0.06, original, "Loaded"), (0.53, preprocessed, "What the model sees")):
+            axes = figure.add_axes((x, 1 - 4.0 / height, 0.41, 3.28 / height))
+            _image(axes, _at_most(pixels, 640), ticks=False)
+            axes.set_anchor("N")
+            figure.text(x, 1 - 0.36 / height, name, weight="bold", size=11.5, va="center")
+            size = f"{pixels.shape[0]} × {pixels.shape[1]}, {'grey' if pixels.ndim == 2 else 'colour'}"
+            figure.text(x, 1 - 0.57 / height, size, color=MUTED, va="center")
+        figure.text(0.06, 1 - 4.3 / height, "The recipe between them", weight="bold", size=9.5)
+        figure.text(0.53, 1 - 4.3 / height, "The values the model gets", weight="bold", size=9.5)
+        figure.text(0.53, 1 - 4.52 / height, _values(batch_item), color=MUTED)
+        for index, line in enumerate(lines):
+            figure.text(0.06, 1 - (4.52 + 0.19 * index) / height, line, color=MUTED)
+        _save(figure, path)
+
+
+def recipe_lines(recipe: Sequence[str], width: int = 56) -> list[str]:
+    """The steps of a recipe, numbered and broken into lines of at most `width` characters."""
+    lines: list[str] = []
+    for number_, step in enumerate(recipe, 1):
+        lines += textwrap.wrap(f"{number_}. {written(step)}", width, subsequent_indent="    ")
+    return lines or ["none: the picture as it is"]
+
+
+def _values(batch_item: Array) -> str:
+    limits, shape = finite_range(batch_item), " × ".join(map(str, batch_item.shape))
+    broken = int(np.count_nonzero(~np.isfinite(batch_item)))
+    last = f"{broken} NaN or infinite" if broken else f"mean {number(float(np.mean(batch_item)))}"
+    return f"{batch_item.dtype}, {shape} · {number(limits.low)} … {number(limits.high)} · {last}"
+
+
+# ---- Parts of a figure --------------------------------------------------------------------------------
+
+
+def _image(axes: Any, array: Array, aspect: str = "equal", ticks: bool = True) -> Any:
+    if array.dtype == np.uint8:
+        image = axes.imshow(array, cmap="gray", vmin=0, vmax=255, aspect=aspect)
+    else:
+        limits = finite_range(array)
+        shown = np.ma.masked_invalid(array)
+        image = axes.imshow(shown, vmin=limits.low, vmax=limits.high, aspect=aspect)
+    _quiet(axes, ticks)
+    return image
+
+
+def _quiet(axes: Any, ticks: bool) -> None:
+    axes.spines[:].set_visible(False)
+    axes.locator_params(nbins=5, integer=True)
+    if not ticks:
+        axes.set(xticks=[], yticks=[])
+
+
+def _contour(axes: Any, grey: Array) -> Any:
+    height, width = grey.shape
+    values = np.ma.masked_invalid(_at_most(grey, 96))
+    row = (np.arange(values.shape[0]) + 0.5) * height / values.shape[0] - 0.5
+    column = (np.arange(values.shape[1]) + 0.5) * width / values.shape[1] - 0.5
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    _quiet(axes, True)
+    limits = finite_range(grey)
+    if not limits.high > limits.low or min(values.shape) < 2:
+        # No line of equal value exists: the flat colour says so.
+        return _image(axes, grey)
+    levels = np.linspace(limits.low, limits.high, 9)
+    areas = axes.contourf(column, row, values, levels=levels)
+    axes.contour(column, row, values, levels=levels, colors=INK, linewidths=0.35, alpha=0.7)
+    return areas
+
+
+def _surface(axes: Any, grey: Array, zoom: float = 1.0) -> Any:
+    height, width = grey.shape
+    values = np.nan_to_num(_at_most(grey, 64).astype(np.float64), nan=finite_range(grey).low)
+    if min(values.shape) < 2:
+        values = np.repeat(np.repeat(values, 2, axis=0), 2, axis=1)
+    row, column = np.mgrid[0 : height - 1 : values.shape[0] * 1j, 0 : width - 1 : values.shape[1] * 1j]
+    limits = finite_range(values)
+    surface = axes.plot_surface(
+        column,
+        row,
+        values,
+        cmap="viridis",
+        vmin=limits.low,
+        vmax=limits.high,
+        rcount=64,
+        ccount=64,
+        linewidth=0,
+        antialiased=False,
+    )
+    # Row 0 at the back and column 0 at the left: the picture lies on a table before the reader.
+    axes.set(xlim=(0, width - 1 or 1), ylim=(height - 1 or 1, 0))
+    if limits.high > limits.low:
+        axes.set_zlim(limits.low, limits.high)
+    axes.view_init(elev=50, azim=-80)
+    longest = max(height, width)
+    axes.set_box_aspect((width / longest, height / longest, 0.2), zoom=zoom)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_pane_color((0, 0, 0, 0))
+        axis.line.set_color(MUTED)
+        axis._axinfo["grid"].update(color="#dcd8cf", linewidth=0.5)
+    axes.set_zticks([])  # the colour bar has the values
+    axes.tick_params(pad=-1)
+    axes.locator_params(nbins=4)
+    return surface
+
+
+def _colour_bar(figure: Figure, drawn: Any, place: tuple[float, float, float, float]) -> None:
+    bar: Any = figure.colorbar(drawn, cax=figure.add_axes(place))
+    bar.outline.set_visible(False)
+    low, high = drawn.get_clim()
+    if high > low:
+        bar.set_ticks(np.linspace(low, high, 5), labels=[number(v) for v in np.linspace(low, high, 5)])
+    else:
+        bar.set_ticks([low], labels=[number(low)])
+    bar.ax.tick_params(length=0)
+
+
+def _headline(figure: Figure, title: str, facts: str) -> None:
+    height = figure.get_figheight()
+    figure.text(0.06, 1 - 0.3 / height, written(title), size=11.5, weight="bold", va="center")
+    figure.text(0.06, 1 - 0.53 / height, written(facts), color=MUTED, va="center")
+
+
+def _facts(grey: Array) -> str:
+    if grey.ndim != 2 or 0 in grey.shape:
+        raise ShapeError(f"a plot of the input needs one channel (H, W), got {grey.shape}")
+    limits = finite_range(grey)
+    facts = f"{grey.shape[0]} × {grey.shape[1]} · {number(limits.low)} … {number(limits.high)}"
+    broken = int(np.count_nonzero(~np.isfinite(grey)))
+    return facts + (f" · {broken} NaN or infinite, left blank" if broken else "")
+
+
+def _at_most(array: Array, longest: int) -> Array:
+    """The array (H, W) or (H, W, 3) with its longer side at most `longest`, by area means."""
+    factor = longest / max(array.shape[:2])
+    if factor >= 1:
+        return array
+    height, width = (max(round(n * factor), 1) for n in array.shape[:2])
+    if array.ndim == 2:
+        result = fit(array, height, width)
+    else:
+        result = np.stack([fit(array[..., i], height, width) for i in range(array.shape[2])], axis=-1)
+    return np.rint(result).astype(np.uint8) if array.dtype == np.uint8 else result
+
+
+# ---- Files --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of so many inches, under this module's style and matplotlib's defaults for the rest."""
+    # rc_context is one dictionary for the whole process: two threads must not draw at once.
+    with _LOCK, matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), dpi=_DPI)
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    from PIL import Image
+
+    canvas: Any = figure.canvas
+    canvas.draw()
+    _save_picture(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]), path)
+
+
+def _save_picture(picture: Any, path: str | Path) -> None:
+    with replacing(path) as temporary:
+        # Level 3: half the time of the default 6 for a few per cent more bytes.
+        picture.save(temporary, format="PNG", compress_level=3)
