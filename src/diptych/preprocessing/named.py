@@ -13,23 +13,22 @@ __all__ = ["NAMES", "named"]
 _RECIPES: tuple[tuple[str, str, tuple[Step, ...]], ...] = (
     (
         "colour-32",
-        "32 x 32 colour in 0-1, as a PyTorch notebook makes it: Pillow's antialiased bilinear, then divide by 255",
+        "32 x 32 colour in 0-1, as PyTorch notebooks make it: Pillow's antialiased bilinear, then / 255",
         (Colour(), Resize(32, 32, "pillow-bilinear"), Scale()),
     ),
     (
         "grey-224",
-        "224 x 224 grey in 0-1, as an OpenCV script makes it: cvtColor, resize (linear, not antialiased), divide by 255",
+        "224 x 224 grey in 0-1, as OpenCV scripts make it: cvtColor, resize (not antialiased), / 255",
         (Grey("opencv"), Resize(224, 224, "opencv-linear"), Scale()),
     ),
     (
         "grey-224-normalised",
-        "224 x 224 grey with mean 0.5 and std 0.5, so -1 to 1, as torchvision's usual transforms make it from a "
-        "Pillow picture",
+        "224 x 224 grey, mean 0.5 and std 0.5 (so -1 to 1), as torchvision transforms of a Pillow picture",
         (Grey("pillow"), Resize(224, 224, "pillow-bilinear"), Scale(), Normalise((0.5,), (0.5,))),
     ),
     (
         "imagenet-224",
-        "224 x 224 colour, centre crop, with the ImageNet mean and std, for networks trained on ImageNet in PyTorch",
+        "224 x 224 colour, centre crop, ImageNet mean and std: networks trained on ImageNet in PyTorch",
         (
             Colour(),
             Resize(224, 224, "pillow-bilinear", fit="crop"),
@@ -39,37 +38,37 @@ _RECIPES: tuple[tuple[str, str, tuple[Step, ...]], ...] = (
     ),
     (
         "julia-grey-224",
-        "Float32.(imresize(Gray.(img), (224, 224))) in Julia: grey first, then resized and rounded to 8 bits again",
+        "Julia: Float32.(imresize(Gray.(img), (224, 224))), grey first, rounded to 8 bits again when resized",
         (Grey("julia"), Resize(224, 224, "imresize"), Scale()),
     ),
     (
         "julia-grey-224-wh",
-        "julia-grey-224 fed with reshape(img, 224, 224, 1, 1), so that the rows of the picture are the model's W",
+        "julia-grey-224 fed with reshape(img, 224, 224, 1, 1): the picture's rows are the model's W",
         (Grey("julia"), Resize(224, 224, "imresize"), Scale(), SpatialOrder("wh")),
     ),
     (
         "julia-resize-then-grey-224",
-        "Float32.(Gray.(imresize(img, (224, 224)))) in Julia: resized in colour and rounded, then grey and rounded",
+        "Julia: Float32.(Gray.(imresize(img, (224, 224)))), resized in colour and rounded, then grey",
         (Resize(224, 224, "imresize"), Grey("julia"), Scale()),
     ),
     (
         "julia-resize-then-grey-224-wh",
-        "julia-resize-then-grey-224 fed with reshape(img, 224, 224, 1, 1): the rows of the picture are the model's W",
+        "julia-resize-then-grey-224 fed with reshape(img, 224, 224, 1, 1): rows are the model's W",
         (Resize(224, 224, "imresize"), Grey("julia"), Scale(), SpatialOrder("wh")),
     ),
     (
         "julia-float-grey-224",
-        "imresize(Float32.(Gray.(img)), (224, 224)) in Julia: already Float32 when it is resized, so never rounded",
+        "Julia: imresize(Float32.(Gray.(img)), (224, 224)), Float32 when resized, so not rounded again",
         (Grey("julia"), Scale(), Resize(224, 224, "imresize", round=False)),
     ),
     (
         "julia-colour-32",
-        "channelview(imresize(img, (32, 32))) in Julia as Float32, 32 x 32 colour in 0-1, not antialiased",
+        "Julia: Float32.(channelview(imresize(img, (32, 32)))), colour in 0-1, not antialiased",
         (Colour(), Resize(32, 32, "imresize"), Scale()),
     ),
     (
         "julia-colour-32-wh",
-        "julia-colour-32 fed with permutedims(channelview(img), (2, 3, 1)), so that the rows are the model's W",
+        "julia-colour-32 fed with permutedims(channelview(img), (2, 3, 1)): rows are the model's W",
         (Colour(), Resize(32, 32, "imresize"), Scale(), SpatialOrder("wh")),
     ),
 )

@@ -2,58 +2,208 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.preprocessing.steps import Step
+from diptych.errors import ModelError, ShapeError
+from diptych.preprocessing import document as documents
+from diptych.preprocessing.grey import WEIGHTS
+from diptych.preprocessing.order import check_order
+from diptych.preprocessing.resize import resized
+from diptych.preprocessing.steps import MAX_STEPS, Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
+from diptych.preprocessing.wording import sentence
 
 __all__ = ["Preprocessing"]
 
 Array = NDArray[Any]
 
+_LONGEST_NAME = 100
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The way from a picture to a model's input. Two recipes are equal when their steps are."""
+    """The way from a picture to a model's input, step by step. Two recipes are equal when their steps are.
+
+    Pixels are 8-bit until a step leaves 8 bits behind (see `steps`), so the order of steps decides where
+    rounding happens. Raises `ModelError` for an order that would compute nonsense: dividing by 255 twice,
+    rounding to 8 bits what no longer is 8-bit, normalising before scaling.
+    """
 
     steps: tuple[Step, ...]
     name: str = field(default="", compare=False)
 
-    def apply(self, image: Array) -> NDArray[np.float32]:
-        """uint8 (H, W, 3) or (H, W) -> float32 (C, H, W), C-contiguous."""
-        raise NotImplementedError
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if len(self.steps) > MAX_STEPS:
+            raise ModelError(
+                f"a recipe has at most {MAX_STEPS} steps, but this one has {len(self.steps)}; join some"
+            )
+        if not isinstance(self.name, str) or len(self.name) > _LONGEST_NAME or not self.name.isprintable():
+            raise ModelError(
+                f"a recipe's name is at most {_LONGEST_NAME} printable characters; choose another"
+            )
+        check_order(self.steps)
 
-    def apply_batch(self, images: Iterable[Array]) -> NDArray[np.float32]:
-        """Pictures -> float32 (N, C, H, W)."""
-        raise NotImplementedError
+    # -- pictures -----------------------------------------------------------------------------------------
+
+    def apply(self, image: Array) -> NDArray[np.float32]:
+        """One picture, uint8 (H, W, 3) or (H, W), as the model's input: float32 (C, H, W), C-contiguous.
+
+        In 0-1 where the recipe has `Scale` (not clipped: float bicubic and Lanczos may overshoot), else in
+        0-255. Raises `ShapeError` for an array of another shape and `ModelError` for another dtype.
+        """
+        pixels = _checked_picture(image)
+        scaled = False
+        for step in self.steps:
+            pixels = _applied(step, pixels, scaled)
+            scaled = scaled or isinstance(step, Scale)
+        planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        result = np.ascontiguousarray(planes, dtype=np.float32)
+        return result.copy() if np.shares_memory(result, image) else result
+
+    def apply_batch(self, images: Iterable[Array], names: Sequence[str] = ()) -> NDArray[np.float32]:
+        """Pictures as one batch, float32 (N, C, H, W); `names` are used in errors.
+
+        Raises `ShapeError`, naming the picture, where one comes out in another shape than the first.
+        """
+        items: list[NDArray[np.float32]] = []
+        for index, image in enumerate(images):
+            who = names[index] if index < len(names) else f"picture {index + 1}"
+            try:
+                item = self.apply(image)
+            except ModelError as error:
+                raise type(error)(f"{who}: {error}") from error
+            if items and item.shape != items[0].shape:
+                raise ShapeError(
+                    f"{who} comes out of the recipe as {_shape(item)}, but those before it as "
+                    f"{_shape(items[0])}; add a Resize, Grey or Colour step so that all come out alike"
+                )
+            items.append(item)
+        if not items:
+            raise ShapeError("a batch needs at least one picture, but none was given")
+        return np.stack(items)
 
     def display(self, item: Array) -> NDArray[np.uint8]:
-        """One item of a batch, float32 (C, H, W), as a picture: uint8 (H, W, 3) or (H, W)."""
-        raise NotImplementedError
+        """One input, float32 (C, H, W), as a picture to look at: uint8 (H, W) or (H, W, 3).
+
+        Undoes the spatial order, the mean and std and the scale, then rounds and clips; NaN shows as black.
+        """
+        if item.ndim != 3 or item.shape[0] not in (1, 3):
+            raise ShapeError(f"display expects one input of shape (1 or 3, H, W), but got {_shape(item)}")
+        values = np.asarray(item, dtype=np.float32)
+        for step in reversed(self.steps):
+            if isinstance(step, SpatialOrder) and step.order == "wh":
+                values = values.transpose(0, 2, 1)
+            elif isinstance(step, Normalise):
+                values = values * _per_channel(step.std) + _per_channel(step.mean)
+            elif isinstance(step, Scale):
+                values = values * np.float32(255)
+        levels = np.clip(np.rint(np.nan_to_num(values, nan=0.0)), 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
+
+    # -- what comes out -----------------------------------------------------------------------------------
 
     @property
     def channels(self) -> int | None:
-        """1 or 3, or None where the picture decides."""
-        return None
+        """The number of channels of the result: 1, 3, or None where the picture decides."""
+        channels: int | None = None
+        for step in self.steps:
+            if isinstance(step, Grey):
+                channels = 1
+            elif isinstance(step, Colour) or (isinstance(step, Normalise) and len(step.mean) == 3):
+                channels = 3
+        return channels
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """The (height, width) of the result, or None where the picture decides."""
-        return None
+        """The last two axes of the result, or None where the picture decides."""
+        size: tuple[int, int] | None = None
+        for step in self.steps:
+            if isinstance(step, Resize):
+                size = (step.height, step.width)
+            elif isinstance(step, SpatialOrder) and step.order == "wh" and size:
+                size = (size[1], size[0])
+        return size
 
     def describe(self) -> list[str]:
-        """One line a step."""
-        return []
+        """One plain line a step; one line says so where there is none."""
+        if not self.steps:
+            return ["the pixels as they are, 0-255 as float32"]
+        lines = [sentence(step) for step in self.steps]
+        if not any(isinstance(step, Scale) for step in self.steps):
+            lines.append("not scaled: the values stay in 0-255")
+        return lines
+
+    # -- documents ----------------------------------------------------------------------------------------
 
     def to_document(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {}
+        """The recipe as JSON-able values, for a model file."""
+        return documents.to_document(self.steps, self.name)
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Preprocessing:
-        """The recipe of a document."""
-        raise NotImplementedError
+    def from_document(cls, document: Any) -> Preprocessing:
+        """The recipe of a document; raises `ModelError`, in one sentence, for anything but a whole recipe."""
+        steps, name = documents.from_document(document)
+        return cls(steps, name=name)
+
+
+def _applied(step: Step, pixels: Array, scaled: bool) -> Array:
+    """The pixels after one step; `scaled` says whether they are already in 0-1."""
+    if isinstance(step, Grey):
+        return WEIGHTS[step.weights](pixels)
+    if isinstance(step, Colour):
+        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    if isinstance(step, Resize):
+        ground = step.fill / 255 if scaled else step.fill
+        kept = pixels if step.round else pixels.astype(np.float32, copy=False)
+        return resized(kept, step.height, step.width, step.kernel, step.fit, ground)
+    if isinstance(step, Scale):
+        return np.divide(pixels, np.float32(255), dtype=np.float32)
+    if isinstance(step, Normalise):
+        return _normalised(step, pixels)
+    return pixels.swapaxes(0, 1) if step.order == "wh" else pixels
+
+
+def _normalised(step: Normalise, pixels: Array) -> Array:
+    channels = 1 if pixels.ndim == 2 else 3
+    if len(step.mean) not in (1, channels):
+        raise ShapeError(
+            f"Normalise has {len(step.mean)} means, but the picture is grey; "
+            "put Colour() before it in the recipe"
+        )
+    mean, std = np.array(step.mean, np.float32), np.array(step.std, np.float32)
+    if channels == 1:
+        mean, std = mean[0], std[0]
+    result: Array = (pixels - mean) / std
+    return result
+
+
+def _per_channel(values: tuple[float, ...]) -> NDArray[np.float32]:
+    return np.array(values, np.float32).reshape(-1, 1, 1)
+
+
+def _checked_picture(image: Array) -> Array:
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
+    if shape is None or dtype is None:
+        raise ModelError(
+            f"a picture is a uint8 array (H, W, 3) or (H, W), but this is a {type(image).__name__}"
+        )
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape:
+        hint = "; lay alpha over white first" if len(shape) == 3 and shape[2] == 4 else ""
+        raise ShapeError(
+            f"a picture is a uint8 array (H, W, 3) or (H, W), but this one is {_shape(image)}{hint}"
+        )
+    if dtype != np.uint8:
+        raise ModelError(
+            f"a picture is a uint8 array with values 0-255, but this one is {dtype}; "
+            "pass the picture as it was read, the recipe does the scaling"
+        )
+    return image
+
+
+def _shape(array: Array) -> str:
+    return " x ".join(str(n) for n in array.shape)

@@ -1,4 +1,8 @@
-"""The resize kernels: one function each, and the literal table of their names."""
+"""The resize kernels, one function each, their literal table, and the three ways to fit another aspect ratio.
+
+Every kernel takes (H, W) or (H, W, 3), uint8 or float32, and gives a new array of the same dtype: uint8 is
+rounded as the library in question rounds it, float32 is not rounded.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +12,67 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KERNELS", "imresize", "imresize_neighbours", "nearest"]
+from diptych.errors import ShapeError
+
+__all__ = ["KERNELS", "imresize", "imresize_neighbours", "nearest", "size_within"]
 
 Array = NDArray[Any]
+Kernel = Callable[[Array, int, int], Array]
+
+_BLOCK = 2**18  # new pixels computed at a time: the float64 intermediates stay small and in the cache
+# The scaled picture before a centre crop, in pixels: a picture of 1 x 60000 must not ask for gigabytes.
+_MOST_SCALED = 2**27
 
 
-def imresize(image: Array, height: int, width: int) -> NDArray[np.float32]:
-    """Julia's `imresize` (ImageTransformations 0.5 and later): bilinear, half-pixel, edge-clamped, no antialias.
+def imresize(image: Array, height: int, width: int) -> Array:
+    """Julia's `imresize` (ImageTransformations 0.5 and later): bilinear, half-pixel, no antialias.
 
-    (H, W) or (H, W, 3), uint8 or float32 -> float32 of `height` x `width` in the same scale. Per axis from n
-    to m the source coordinate is s*i + (0.5 - 0.5*s) with s = n/m, counted from 1 and clamped to 1..n; the
-    blend runs in float64, as there.
+    Blended in float64 as there. uint8 stands for Julia's N0f8 and is rounded back ties-to-even, with the
+    very operations Julia does, so that exact halves fall the same way: `Gray` multiplies value/255 by the
+    weights (FixedPointNumbers), `RGB` multiplies the integer by weight * (1/255) (ColorVectorSpace).
     """
-    return np.asarray(_imresize(image, height, width), dtype=np.float32)
-
-
-def _imresize(image: Array, height: int, width: int) -> NDArray[np.float64]:
     if image.shape[:2] == (height, width):
-        return image.astype(np.float64)
+        return image.copy()
     above, below, down = imresize_neighbours(image.shape[0], height)
     left, right, across = imresize_neighbours(image.shape[1], width)
-    extra = (1,) * (image.ndim - 2)
-    down = down.reshape(-1, 1, *extra)
-    across = across.reshape(1, -1, *extra)
-    upper, lower = image[above], image[below]
-    top = (1 - across) * upper[:, left] + across * upper[:, right]
-    bottom = (1 - across) * lower[:, left] + across * lower[:, right]
+    result = np.empty((height, width, *image.shape[2:]), image.dtype)
+    rows = max(1, _BLOCK // width)
+    for start in range(0, height, rows):
+        part = slice(start, start + rows)
+        block = _blend(image, above[part, None], below[part, None], left, right, down[part, None], across)
+        result[part] = np.rint(block * 255) if image.dtype == np.uint8 else block
+    return result
+
+
+def _blend(
+    image: Array, above: Array, below: Array, left: Array, right: Array, down: Array, across: Array
+) -> NDArray[np.float64]:
+    """The weighted sum of four neighbours; of uint8, as a fraction of 255."""
+    first, second = 1 - across, across
+    scale = 1.0
+    if image.ndim == 3:
+        first, second, down = first[:, None], second[:, None], down[..., None]
+    if image.dtype == np.uint8:
+        if image.ndim == 3:
+            first, second = first * (1 / 255), second * (1 / 255)
+        else:
+            scale = 255.0
+
+    def value(rows: Array, columns: Array) -> NDArray[np.float64]:
+        picked = image[rows, columns].astype(np.float64)
+        return picked / scale if scale != 1 else picked
+
+    top = first * value(above, left) + second * value(above, right)
+    bottom = first * value(below, left) + second * value(below, right)
     result: NDArray[np.float64] = (1 - down) * top + down * bottom
     return result
 
 
 def imresize_neighbours(n: int, m: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Along one axis from n to m: the two neighbours (from 0) of every new pixel, and the second one's weight."""
+    """Along one axis from n to m: every new pixel's two neighbours (from 0) and the second one's weight.
+
+    The source coordinate is s*i + (0.5 - 0.5*s) with s = n/m, counted from 1 and clamped to 1..n.
+    """
     s = n / m
     x = np.clip(s * np.arange(1, m + 1) + (0.5 - 0.5 * s), 1, n)
     # The last pixel is reached from its left neighbour with weight 1; of a single pixel both are itself.
@@ -51,49 +84,103 @@ def imresize_neighbours(n: int, m: int) -> tuple[NDArray[np.intp], NDArray[np.in
 def nearest(image: Array, height: int, width: int) -> Array:
     """The pixel under each new pixel's centre: row floor((i + 1/2) * n / m), in exact integers.
 
-    The rule of Pillow's NEAREST, PyTorch's "nearest-exact" and OpenCV's INTER_NEAREST_EXACT; OpenCV's plain
-    INTER_NEAREST is another, floor(i * n / m).
+    The rule of Pillow's NEAREST and PyTorch's "nearest-exact"; OpenCV's plain INTER_NEAREST is another,
+    floor(i * n / m).
     """
     rows = (2 * np.arange(height) + 1) * image.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * image.shape[1] // (2 * width)
-    return image[rows[:, None], columns]
+    result: Array = image[rows[:, None], columns]
+    return result
 
 
-def _pillow(filter_name: str) -> Callable[[Array, int, int], Array]:
-    def kernel(image: Array, height: int, width: int) -> Array:
-        from PIL import Image
-
-        method = Image.Resampling[filter_name]
-        if image.dtype == np.uint8:
-            return np.asarray(Image.fromarray(image).resize((width, height), method))
-        planes = [image] if image.ndim == 2 else [image[..., c] for c in range(image.shape[2])]
-        done = [np.asarray(Image.fromarray(np.ascontiguousarray(p)).resize((width, height), method)) for p in planes]
-        return done[0] if image.ndim == 2 else np.stack(done, axis=-1)
-
-    kernel.__doc__ = f"Pillow's `Image.resize` with {filter_name}: antialiased when shrinking."
-    return kernel
+def pillow_bilinear(image: Array, height: int, width: int) -> Array:
+    """Pillow's BILINEAR: antialiased when shrinking."""
+    return _pillow(image, height, width, "BILINEAR")
 
 
-def _opencv(interpolation: str) -> Callable[[Array, int, int], Array]:
-    def kernel(image: Array, height: int, width: int) -> Array:
-        import cv2
-
-        result: Array = cv2.resize(
-            np.ascontiguousarray(image), (width, height), interpolation=getattr(cv2, interpolation)
-        )
-        return result
-
-    kernel.__doc__ = f"OpenCV's `resize` with {interpolation}, on the dtype that comes."
-    return kernel
+def pillow_bicubic(image: Array, height: int, width: int) -> Array:
+    """Pillow's BICUBIC: antialiased when shrinking; float32 may overshoot the range of its input."""
+    return _pillow(image, height, width, "BICUBIC")
 
 
-KERNELS: dict[str, Callable[[Array, int, int], Array]] = {
+def pillow_lanczos(image: Array, height: int, width: int) -> Array:
+    """Pillow's LANCZOS: antialiased when shrinking; float32 may overshoot the range of its input."""
+    return _pillow(image, height, width, "LANCZOS")
+
+
+def _pillow(image: Array, height: int, width: int, name: str) -> Array:
+    from PIL import Image
+
+    if image.ndim == 3 and image.dtype != np.uint8:  # Pillow has no colour floats: one channel at a time
+        return np.stack([_pillow(image[..., c], height, width, name) for c in range(image.shape[2])], axis=-1)
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((width, height), Image.Resampling[name]))
+
+
+def opencv_linear(image: Array, height: int, width: int) -> Array:
+    """OpenCV's INTER_LINEAR: two neighbours, not antialiased."""
+    return _opencv(image, height, width, "INTER_LINEAR")
+
+
+def opencv_area(image: Array, height: int, width: int) -> Array:
+    """OpenCV's INTER_AREA: the mean of the area when shrinking, linear when enlarging."""
+    return _opencv(image, height, width, "INTER_AREA")
+
+
+def opencv_cubic(image: Array, height: int, width: int) -> Array:
+    """OpenCV's INTER_CUBIC: not antialiased; float32 may overshoot the range of its input."""
+    return _opencv(image, height, width, "INTER_CUBIC")
+
+
+def _opencv(image: Array, height: int, width: int, name: str) -> Array:
+    import cv2
+
+    result: Array = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=getattr(cv2, name))
+    return result
+
+
+KERNELS: dict[str, Kernel] = {
     "imresize": imresize,
-    "pillow-bilinear": _pillow("BILINEAR"),
-    "pillow-bicubic": _pillow("BICUBIC"),
-    "pillow-lanczos": _pillow("LANCZOS"),
-    "opencv-linear": _opencv("INTER_LINEAR"),
-    "opencv-area": _opencv("INTER_AREA"),
-    "opencv-cubic": _opencv("INTER_CUBIC"),
+    "pillow-bilinear": pillow_bilinear,
+    "pillow-bicubic": pillow_bicubic,
+    "pillow-lanczos": pillow_lanczos,
+    "opencv-linear": opencv_linear,
+    "opencv-area": opencv_area,
+    "opencv-cubic": opencv_cubic,
     "nearest": nearest,
 }
+
+
+def resized(image: Array, height: int, width: int, kernel: str, fit: str, ground: float) -> Array:
+    """The picture at `height` x `width`; `ground` is the padding's level in the picture's own scale."""
+    scaled_height, scaled_width = size_within(image.shape[0], image.shape[1], height, width, fit)
+    if scaled_height * scaled_width > _MOST_SCALED:
+        raise ShapeError(
+            f"the centre crop to {height} x {width} expects a picture less elongated than "
+            f"{image.shape[0]} x {image.shape[1]}, which it would first scale to {scaled_height} x "
+            f'{scaled_width}; use fit="pad" or fit="stretch"'
+        )
+    scaled = KERNELS[kernel](image, scaled_height, scaled_width)
+    if fit == "crop":
+        top, left = round((scaled_height - height) / 2), round((scaled_width - width) / 2)
+        return scaled[top : top + height, left : left + width]
+    if fit == "pad" and scaled.shape[:2] != (height, width):
+        result = np.full((height, width, *image.shape[2:]), ground, image.dtype)
+        top, left = round((height - scaled_height) / 2), round((width - scaled_width) / 2)
+        result[top : top + scaled_height, left : left + scaled_width] = scaled
+        return result
+    return scaled
+
+
+def size_within(h: int, w: int, height: int, width: int, fit: str) -> tuple[int, int]:
+    """The size an h x w picture is scaled to before it is cropped or padded to `height` x `width`.
+
+    For "crop" the shorter side fits and the longer is rounded down, as torchvision's Resize does; for "pad"
+    the longer side fits and the shorter is rounded, as Pillow's `ImageOps.contain` does.
+    """
+    if fit == "stretch" or h * width == w * height:
+        return height, width
+    wider = w * height > h * width
+    if fit == "crop":
+        return (height, w * height // h) if wider else (h * width // w, width)
+    return (max(1, round(h / w * width)), width) if wider else (height, max(1, round(w / h * height)))

@@ -13,16 +13,30 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from diptych.errors import ModelError
+from diptych.preprocessing.grey import WEIGHTS
 from diptych.preprocessing.resize import KERNELS
 
-__all__ = ["FITS", "GREY_WEIGHTS", "MAX_PIXELS", "MAX_SIDE", "Colour", "Grey", "Normalise", "Resize", "Scale"]
-__all__ += ["SpatialOrder", "Step"]
+__all__ = [
+    "FITS",
+    "GREY_WEIGHTS",
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "MAX_STEPS",
+    "Colour",
+    "Grey",
+    "Normalise",
+    "Resize",
+    "Scale",
+    "SpatialOrder",
+    "Step",
+]
 
-GREY_WEIGHTS = ("julia", "pillow", "opencv", "float")
+GREY_WEIGHTS = tuple(WEIGHTS)
 FITS = ("stretch", "crop", "pad")
 ORDERS = ("hw", "wh")
+MAX_STEPS = 32
 MAX_SIDE = 16384
-# A recipe can come from a stranger's model file; one input of more pixels than this is a mistake or an attack.
+# A recipe can come from a stranger's model file; more pixels than this are a mistake or an attack.
 MAX_PIXELS = 2**26
 _LARGEST = 1e6  # of a mean or a standard deviation: far beyond any real one, and safe in float32
 
@@ -97,10 +111,13 @@ class Normalise:
         object.__setattr__(self, "std", _numbers("std", self.std))
         if len(self.mean) != len(self.std):
             raise ModelError(
-                f"Normalise expects as many means as standard deviations, but got {len(self.mean)} and {len(self.std)}"
+                f"Normalise expects as many means as standard deviations, "
+                f"but got {len(self.mean)} and {len(self.std)}"
             )
         if min(self.std) < 1 / _LARGEST:
-            raise ModelError(f"Normalise expects every std to be at least {1 / _LARGEST:g}, but got {self.std}")
+            raise ModelError(
+                f"Normalise expects every std to be at least {1 / _LARGEST:g}, but got {self.std}"
+            )
 
 
 @dataclass(frozen=True)
@@ -127,7 +144,9 @@ def _one_of(step: str, name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 def _whole_number(step: str, name: str, value: Any, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ModelError(f"{step} expects {name} to be a whole number from {least} to {most}, but got {_short(value)}")
+        raise ModelError(
+            f"{step} expects {name} to be a whole number from {least} to {most}, but got {_short(value)}"
+        )
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...]:

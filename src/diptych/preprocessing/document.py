@@ -1,0 +1,88 @@
+"""A recipe as JSON-able values and back. What comes back may be a stranger's: only known steps pass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from diptych.errors import ModelError
+from diptych.preprocessing.steps import MAX_STEPS, Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
+
+__all__ = ["from_document", "to_document"]
+
+_VERSION = 1
+_STEPS: tuple[tuple[str, type[Step]], ...] = (
+    ("grey", Grey),
+    ("colour", Colour),
+    ("resize", Resize),
+    ("scale", Scale),
+    ("normalise", Normalise),
+    ("spatial-order", SpatialOrder),
+)
+
+
+def to_document(steps: tuple[Step, ...], name: str) -> dict[str, Any]:
+    """{"version": 1, "name": ..., "steps": [{"step": "grey", "weights": "julia"}, ...]}."""
+    names = {kind: step_name for step_name, kind in _STEPS}
+    return {"version": _VERSION, "name": name, "steps": [_step_document(names[type(s)], s) for s in steps]}
+
+
+def _step_document(name: str, step: Step) -> dict[str, Any]:
+    settings = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(step).items()
+    }
+    return {"step": name, **settings}
+
+
+def from_document(document: Any) -> tuple[tuple[Step, ...], str]:
+    """The steps and the name; settings that are left out take their defaults. Raises `ModelError`."""
+    _check_keys(document, "a recipe", ("version", "name", "steps"), required=("version", "steps"))
+    version, name, steps = document["version"], document.get("name", ""), document["steps"]
+    if version != _VERSION or isinstance(version, bool):
+        raise ModelError(
+            f"a recipe of version {_VERSION} is expected, but this one says another; update Diptych"
+        )
+    if not isinstance(name, str):
+        raise ModelError(f"a recipe's name is expected to be a text, but it is a {type(name).__name__}")
+    if not isinstance(steps, list) or len(steps) > MAX_STEPS:
+        size = f" of {len(steps)}" if isinstance(steps, list) else ""
+        raise ModelError(
+            f"a recipe's steps are expected as a list of at most {MAX_STEPS}, "
+            f"but came as a {type(steps).__name__}{size}"
+        )
+    return tuple(_step(item, number) for number, item in enumerate(steps, 1)), name
+
+
+def _step(item: Any, number: int) -> Step:
+    known = dict(_STEPS)
+    name = item.get("step") if isinstance(item, dict) else None
+    if not isinstance(name, str) or name not in known:
+        raise ModelError(
+            f"step {number} of the recipe is expected to be one of {', '.join(known)}, but is another"
+        )
+    kind = known[name]
+    allowed = tuple(f.name for f in fields(kind))
+    required = {Resize: ("height", "width"), Normalise: ("mean", "std")}.get(kind, ())
+    _check_keys(item, f"step {number} of the recipe, {name},", ("step", *allowed), required)
+    try:
+        return kind(**{key: value for key, value in item.items() if key != "step"})
+    except ModelError as error:
+        raise ModelError(f"step {number} of the recipe: {error}") from error
+
+
+def _check_keys(document: Any, what: str, allowed: tuple[str, ...], required: tuple[str, ...]) -> None:
+    if not isinstance(document, dict):
+        raise ModelError(
+            f"{what} is expected to be an object with {', '.join(allowed)}, "
+            f"but is a {type(document).__name__}"
+        )
+    missing = [key for key in required if key not in document]
+    if missing:
+        raise ModelError(f"{what} lacks {', '.join(missing)}; take the document of another copy")
+    unknown = [key for key in document if key not in allowed]
+    if unknown:
+        first = repr(unknown[0])[:40]
+        raise ModelError(
+            f"{what} has {len(unknown)} setting(s) that are not known, the first is {first}; "
+            f"known are {', '.join(allowed)}"
+        )

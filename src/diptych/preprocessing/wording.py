@@ -1,0 +1,53 @@
+"""Each step in plain words."""
+
+from __future__ import annotations
+
+from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, Step
+
+__all__ = ["sentence"]
+
+_GREY = {
+    "julia": "rounded to 8 bits as Julia's Gray does",
+    "pillow": "rounded to 8 bits as Pillow's convert('L') does",
+    "opencv": "rounded to 8 bits as OpenCV's cvtColor does",
+    "float": "not rounded",
+}
+_KERNEL = {
+    "imresize": "Julia's imresize (bilinear, not antialiased)",
+    "pillow-bilinear": "Pillow's bilinear (antialiased)",
+    "pillow-bicubic": "Pillow's bicubic (antialiased)",
+    "pillow-lanczos": "Pillow's Lanczos (antialiased)",
+    "opencv-linear": "OpenCV's linear (not antialiased)",
+    "opencv-area": "OpenCV's area mean (antialiased)",
+    "opencv-cubic": "OpenCV's cubic (not antialiased)",
+    "nearest": "the nearest pixel (not antialiased)",
+}
+_FIT = {
+    "stretch": "stretched to fit",
+    "crop": "scaled to cover, the centre kept",
+    "pad": "scaled to fit inside, on a ground of level {fill}",
+}
+
+
+def sentence(step: Step) -> str:
+    """One line, such as "resize to 32 x 32 with Pillow's bilinear (antialiased), ..."."""
+    if isinstance(step, Grey):
+        return f"grey: 0.299 R + 0.587 G + 0.114 B, {_GREY[step.weights]}"
+    if isinstance(step, Colour):
+        return "colour: a grey picture becomes three equal channels"
+    if isinstance(step, Resize):
+        rounding = "rounded to 8 bits" if step.round else "not rounded"
+        fit = _FIT[step.fit].format(fill=step.fill)
+        size = f"{step.height} x {step.width} (height x width)"
+        return f"resize to {size} with {_KERNEL[step.kernel]}, {fit}, {rounding}"
+    if isinstance(step, Scale):
+        return "scale: divide by 255, to 0-1"
+    if isinstance(step, Normalise):
+        return f"normalise: subtract the mean {_list(step.mean)}, divide by the std {_list(step.std)}"
+    if step.order == "wh":
+        return "spatial order: columns first (C, W, H), as Julia code that feeds rows as W"
+    return "spatial order: rows first (C, H, W)"
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
