@@ -15,7 +15,7 @@ from diptych.errors import ImageError
 
 __all__ = ["JSON", "LARGEST_SEED", "Picture", "Record"]
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 LARGEST_SEED = 2**63 - 1  # what torch, JSON readers in other languages and a signed 64-bit field all take
 _LARGEST_SIDE = 65535
 _DEEPEST_SETTING = 8
@@ -69,8 +69,9 @@ class Record:
 class Picture:
     """An upright sRGB picture: `pixels` is uint8, (H, W, 3) for colour or (H, W) for grey.
 
-    `name` is the file's stem or "generated_image_1"; `notes` says what reading had to decide ("alpha over
-    white"); `record` is there when the picture was made by a generator; `path` where it was read from.
+    `name` is the file's stem or "generated_image_1"; `notes` says what reading had to decide ("transparency
+    over white"); `record` is there when the picture was made by a generator; `path` where it was read from.
+    The array may be read-only: copy it before drawing on it.
     """
 
     pixels: NDArray[np.uint8]
@@ -83,7 +84,8 @@ class Picture:
         shape, dtype = np.shape(self.pixels), getattr(self.pixels, "dtype", None)
         if dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape:
             raise ImageError(
-                f"the picture {self.name!r} must be uint8 of shape (H, W, 3) or (H, W), not {dtype} of shape {shape}"
+                f"the picture {self.name!r} must be uint8 of shape (H, W, 3) or (H, W), "
+                f"not {dtype} of shape {shape}"
             )
 
     @property
@@ -98,8 +100,10 @@ class Picture:
 
 
 def _wrong(key: str, expected: str, value: object) -> ImageError:
-    shown = f"{type(value).__name__}"
-    return ImageError(f"the picture's record is damaged: {key!r} must be {expected}, not {shown}")
+    # A hostile record may hold a number of a million digits: show only what is short.
+    small = isinstance(value, int) and -(10**20) < value < 10**20
+    shown = "missing" if value is None else str(value) if small else type(value).__name__
+    return ImageError(f"the picture's record is damaged: {key!r} must be {expected}, and is {shown}")
 
 
 def _string(key: str, value: object) -> str:

@@ -1,0 +1,221 @@
+"""Pictures in files: found, read with limits, written with the record of how they were made.
+
+The kind of a file is decided by its first bytes, never by its name. Whatever a damaged or hostile file does
+to the decoder comes out as one `ImageError`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps
+
+from diptych.errors import ImageError
+from diptych.files import replacing
+from diptych.images import kinds, metadata, pixels
+from diptych.images.picture import Picture, Record
+
+__all__ = ["MAX_PIXELS", "SUFFIXES", "find", "read", "write_png"]
+
+MAX_PIXELS = 200_000_000
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+
+
+def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Picture:
+    """The picture in a PNG, JPEG, WebP, TIFF, BMP or GIF file: upright, 8-bit, sRGB or grey, without alpha.
+
+    Animations give their first frame. `Picture.notes` says what had to be decided. Safe to call from several
+    threads at once. Raises `ImageError` when there is no such picture, when it is damaged, or when its header
+    claims more than `max_pixels` (checked before anything is decoded).
+    """
+    path = Path(path)
+    with _open(path) as stream:
+        head = stream.read(kinds.HEAD)
+        kind = kinds.of(head)
+        if kind.opener is None:
+            raise ImageError(f"{path} is not a picture that can be read: it {kind.seems}; {kind.advice}")
+        stream.seek(0)
+        with _quiet():
+            return _decode(path, stream, head, kind, max_pixels)
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{path} is a folder, not a picture; name a file inside it")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{path} is not an ordinary file; save the picture in a file first")
+        if status.st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes); copy or download it again")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise ImageError(f"there is no picture {path}; check the name and the folder") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ImageError(f"{path} cannot be opened ({_reason(error)}); check its permissions") from error
+
+
+def _decode(path: Path, stream: IO[bytes], head: bytes, kind: kinds.Kind, max_pixels: int) -> Picture:
+    assert kind.opener is not None
+    try:
+        _check_size(path, kinds.claimed_size(head), max_pixels)
+        with kind.opener()(stream) as image:
+            _check_size(path, image.size, max_pixels)
+            rawmode = _rawmode(image)
+            notes = ["the first of several frames"] if getattr(image, "is_animated", False) else []
+            turned = _upright(image, notes)
+            array, decided = pixels.to_bytes(turned, rawmode)
+            record = _record(image.info, notes) if kind.name == "PNG" else None
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:  # Pillow has a limit of its own
+        raise ImageError(
+            f"{path} is larger than Pillow's own limit ({_reason(error)}); make it smaller, "
+            "or set PIL.Image.MAX_IMAGE_PIXELS if the file is trusted"
+        ) from error
+    except MemoryError as error:
+        raise ImageError(f"{path} needs more memory than there is; make it smaller first") from error
+    except Exception as error:  # Pillow's decoders raise anything: SyntaxError, struct.error, KeyError, ...
+        raise ImageError(
+            f"{path} begins as a {kind.name} picture but is truncated or damaged ({_reason(error)}); "
+            "copy or download it again"
+        ) from error
+    return Picture(array, path.stem, (*notes, *decided), record, str(path))
+
+
+def _check_size(path: Path, size: tuple[int, int] | None, max_pixels: int) -> None:
+    if size is not None and size[0] * size[1] > max_pixels:
+        raise ImageError(
+            f"{path} claims {size[0]} x {size[1]} pixels, more than the limit of {max_pixels:,}; "
+            "make it smaller, or raise max_pixels if the file is trusted"
+        )
+
+
+def _rawmode(image: ImageFile.ImageFile) -> str:
+    """How the file stores its pixels, which is known only before they are loaded."""
+    args: Any = image.tile[0][3] if image.tile else None
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def _upright(image: ImageFile.ImageFile, notes: list[str]) -> Image.Image:
+    try:
+        stated = image.getexif().get(0x0112, 1)
+    except Exception:  # as many kinds as in decoding; the pixels may still be good
+        notes.append("EXIF data that cannot be read ignored")
+        stated = 1
+    image.load()
+    if stated not in range(2, 9):
+        return image
+    notes.append(f"turned upright (EXIF orientation {stated})")
+    turned: Image.Image = ImageOps.exif_transpose(image)  # a plain copy of a TIFF, turned on loading
+    return turned
+
+
+def _record(info: dict[str | tuple[int, int], Any], notes: list[str]) -> Record | None:
+    try:
+        return metadata.record_in(info)
+    except ImageError as error:
+        notes.append(str(error))
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:160] or type(error).__name__
+
+
+def find(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The picture files that `paths` name, each once, in the order given.
+
+    A folder stands for the files in it (not in folders inside it) that end like a picture and are not
+    hidden, sorted as people count: picture2 before picture10. A file is taken whatever it is called: `read`
+    looks at its content. Raises `ImageError` for what is missing, and for a folder without pictures.
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not given:
+        raise ImageError("no pictures were named; name files or a folder that holds some")
+    found: dict[Path, Path] = {}
+    for path in map(Path, given):
+        for file in _inside(path) if path.is_dir() else [path]:
+            if not file.exists():
+                raise ImageError(f"there is no picture or folder {file}; check the name")
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        names = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise ImageError(
+            f"the folder {folder} cannot be read ({_reason(error)}); check its permissions"
+        ) from error
+    files = [entry for entry in names if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+    if not files:
+        raise ImageError(
+            f"the folder {folder} holds no pictures ({', '.join(SUFFIXES)}); "
+            "folders inside it are not searched: name one that holds some"
+        )
+    return sorted(files, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts], path.name
+
+
+def write_png(path: str | os.PathLike[str], array: NDArray[np.uint8], record: Record | None = None) -> None:
+    """Write uint8 (H, W, 3) or (H, W) as a PNG, with `record` in its text entries; atomic.
+
+    The same pixels and record give the same bytes. Raises `ImageError` for another kind of array and
+    `OutputError` where the file cannot be written.
+    """
+    picture = Picture(np.ascontiguousarray(array), Path(path).stem)
+    info = metadata.entries(record) if record is not None else None
+    with replacing(Path(path)) as temporary:
+        Image.fromarray(picture.pixels).save(temporary, format="PNG", pnginfo=info)
+
+
+_quiet_lock = threading.Lock()
+_quiet_readers = 0
+_quiet_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow's warnings (a corrupt EXIF block, a tag too many) are not the reader's business.
+
+    `catch_warnings` alone is not safe in threads: one thread restores what another silenced. So the first
+    reader in silences, and the last one out restores.
+    """
+    global _quiet_readers, _quiet_filters  # noqa: PLW0603 - the count is the point
+    if getattr(sys.flags, "context_aware_warnings", False):  # Python 3.14 and later can do it per thread
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+            yield
+        return
+    with _quiet_lock:
+        _quiet_readers += 1
+        if _quiet_readers == 1:
+            _quiet_filters = warnings.catch_warnings()
+            _quiet_filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_readers -= 1
+            if _quiet_readers == 0:
+                _quiet_filters.__exit__(None, None, None)

@@ -1,0 +1,167 @@
+"""Pictures from a prompt: the sources there are, and making a picture again from its own record."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from diptych.errors import ImageError, UsageError
+from diptych.images import files
+from diptych.images.picture import LARGEST_SEED, Picture
+from diptych.images.source import Progress, Source
+
+__all__ = ["SOURCES", "like", "paint", "source"]
+
+_LARGEST_COUNT = 1000
+_SMALLEST_SIDE, _LARGEST_SIDE = 16, 8192
+_LONGEST_PROMPT = 10_000
+
+
+class _Scenes:
+    """The painter of flat-illustration landscapes that comes with Diptych."""
+
+    name = "scenes"
+    options: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        from diptych.images import scenes
+
+        return str(scenes.VERSION)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        count: int,
+        seed: int,
+        width: int | None,
+        height: int | None,
+        start: int = 0,
+        on_progress: Progress | None = None,
+        **options: object,
+    ) -> Iterator[Picture]:
+        """See `Source.generate`; 512 x 512 pixels unless told otherwise."""
+        if options:
+            raise UsageError(f"the generator 'scenes' takes no option {min(options)!r}; leave it out")
+        return self._painted(
+            prompt, range(start, start + count), seed, width or 512, height or 512, on_progress
+        )
+
+    def _painted(
+        self, prompt: str, indices: range, seed: int, width: int, height: int, on_progress: Progress | None
+    ) -> Iterator[Picture]:
+        from diptych.images import scenes
+
+        for done, index in enumerate(indices, 1):
+            name = f"generated_image_{index + 1}"
+            picture = scenes.paint(prompt, seed=seed, index=index, width=width, height=height)
+            if on_progress is not None:
+                on_progress(done, len(indices), name)
+            yield replace(picture, name=name)
+
+
+def _scenes(generator: str) -> Source | None:
+    return _Scenes() if generator == "scenes" else None
+
+
+def _diffusion(generator: str) -> Source | None:
+    # A model id is owner/name; anything else that names a place is a folder.
+    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", generator) or os.sep in generator or Path(generator).exists()):
+        return None
+    from diptych.images.diffusion import Diffusion
+
+    return Diffusion(generator)
+
+
+SOURCES: tuple[tuple[str, str, Callable[[str], Source | None]], ...] = (
+    ("scenes", "landscapes painted from a caption, offline and at once", _scenes),
+    ("OWNER/NAME or a folder", "any text-to-image model of the diffusers library", _diffusion),
+)
+"""What `generator=` may be, what that is, and who answers for it; the first that answers is taken."""
+
+
+def source(generator: str) -> Source:
+    """The source that `generator` names; raises `UsageError` when there is none."""
+    for _, _, answer in SOURCES:
+        if (found := answer(generator)) is not None:
+            return found
+    known = "; ".join(f"{name}: {what}" for name, what, _ in SOURCES)
+    raise UsageError(f"there is no generator {generator!r}; choose one of: {known}")
+
+
+def paint(
+    prompt: str,
+    count: int = 3,
+    seed: int = 0,
+    generator: str = "scenes",
+    width: int | None = None,
+    height: int | None = None,
+    on_progress: Progress | None = None,
+    **options: object,
+) -> Iterator[Picture]:
+    """Pictures made from `prompt`: generated_image_1, generated_image_2, ... each with its record.
+
+    `count` is 1 to 1000, `seed` 0 to 2**63 - 1, `width` and `height` 16 to 8192 pixels (None: what suits the
+    generator); `options` are the generator's own. The same arguments give the same pictures, and picture
+    number 2 is the same whether two or ten are asked for. Raises `UsageError` at once for arguments that
+    cannot be, `GenerationError` while painting.
+    """
+    _check_prompt(prompt)
+    _check_whole("count", count, 1, _LARGEST_COUNT)
+    _check_whole("seed", seed, 0, LARGEST_SEED)
+    for name, side in (("width", width), ("height", height)):
+        if side is not None:
+            _check_whole(name, side, _SMALLEST_SIDE, _LARGEST_SIDE)
+    return source(generator).generate(
+        prompt, count=count, seed=seed, width=width, height=height, on_progress=on_progress, **options
+    )
+
+
+def like(path: str | os.PathLike[str], on_progress: Progress | None = None) -> Picture:
+    """The picture in a PNG file that Diptych wrote, made again from the record in it.
+
+    Bit for bit the same for `scenes` of the same version; for diffusion on the same machine with the same
+    libraries. A note says when the version is another one. Raises `ImageError` when there is no record.
+    """
+    original = files.read(path)
+    record = original.record
+    if record is None:
+        damage = [note for note in original.notes if "record" in note]
+        raise ImageError(
+            f"{path} cannot be made again: "
+            + (damage[0] if damage else "it holds no record of how it was made; only PNG files by Diptych do")
+        )
+    maker = source(record.generator)
+    (made,) = maker.generate(
+        record.prompt,
+        count=1,
+        seed=record.seed,
+        width=record.width,
+        height=record.height,
+        start=record.index,
+        on_progress=on_progress,
+        **{key: value for key, value in record.settings.items() if key in maker.options},
+    )
+    if record.version == maker.version:
+        return made
+    note = f"made by {record.version} and again by {maker.version}: it may differ"
+    return replace(made, notes=(*made.notes, note))
+
+
+def _check_prompt(prompt: object) -> None:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise UsageError("the prompt is empty; say in a few words what the picture should show")
+    if len(prompt) > _LONGEST_PROMPT:
+        raise UsageError(f"the prompt has {len(prompt):,} characters; {_LONGEST_PROMPT:,} are the most")
+    if "\0" in prompt or not prompt.isascii() and any("\ud800" <= sign <= "\udfff" for sign in prompt):
+        raise UsageError("the prompt holds characters that are not text; write it again by hand")
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        shown = value if not isinstance(value, int) or abs(value) < 10**20 else "a far larger number"
+        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {shown!r}")

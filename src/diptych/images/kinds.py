@@ -1,0 +1,125 @@
+"""What a file is, by its first bytes: the six kinds that are read, and the common ones that are not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import ImageFile
+
+__all__ = ["HEAD", "Kind", "claimed_size", "of"]
+
+HEAD = 512  # bytes that are enough to tell
+
+Opener = Callable[[], type[ImageFile.ImageFile]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: how it is recognised, and who opens it or what to do instead.
+
+    `signature` is matched at the start. `opener` answers the Pillow class that reads it: called directly
+    because `Image.open` would warn about size by a global limit that belongs to the user's own program.
+    """
+
+    name: str
+    signature: re.Pattern[bytes]
+    opener: Opener | None = None
+    advice: str = ""
+
+    @property
+    def seems(self) -> str:
+        """The rest of a sentence that begins with "it"."""
+        return f"seems to be {self.name}"
+
+
+def _png() -> type[ImageFile.ImageFile]:
+    from PIL.PngImagePlugin import PngImageFile
+
+    return PngImageFile
+
+
+def _jpeg() -> type[ImageFile.ImageFile]:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    return JpegImageFile
+
+
+def _webp() -> type[ImageFile.ImageFile]:
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    return WebPImageFile
+
+
+def _tiff() -> type[ImageFile.ImageFile]:
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    return TiffImageFile
+
+
+def _bmp() -> type[ImageFile.ImageFile]:
+    from PIL.BmpImagePlugin import BmpImageFile
+
+    return BmpImageFile
+
+
+def _gif() -> type[ImageFile.ImageFile]:
+    from PIL.GifImagePlugin import GifImageFile
+
+    return GifImageFile
+
+
+def _starts(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(pattern, re.DOTALL | re.IGNORECASE)
+
+
+_SAVE_AS = "save it as PNG or JPEG first"
+_DOWNLOAD = "the download went wrong: fetch the picture itself"
+
+KINDS: tuple[Kind, ...] = (
+    Kind("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
+    Kind("JPEG", re.compile(rb"\xff\xd8\xff"), _jpeg),
+    Kind("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
+    Kind("TIFF", re.compile(rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b"), _tiff),
+    Kind("GIF", re.compile(rb"GIF8[79]a"), _gif),
+    Kind("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), _bmp),
+    Kind("a HEIC photograph", _starts(rb"....ftyp(hei|hev|mif1|msf1)"), None, _SAVE_AS),
+    Kind("an AVIF picture", _starts(rb"....ftypavi"), None, _SAVE_AS),
+    Kind("a video", _starts(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI "), None, "save one frame as PNG first"),
+    Kind("a JPEG 2000 picture", _starts(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), None, _SAVE_AS),
+    Kind("a JPEG XL picture", _starts(rb"\xff\x0a|\0\0\0\x0cJXL "), None, _SAVE_AS),
+    Kind("a Photoshop file", _starts(rb"8BPS"), None, _SAVE_AS),
+    Kind("an OpenEXR picture", _starts(rb"\x76\x2f\x31\x01"), None, _SAVE_AS),
+    Kind("an icon file", _starts(rb"\0\0[\1\2]\0"), None, _SAVE_AS),
+    Kind("a netpbm picture", _starts(rb"P[1-7]\s"), None, _SAVE_AS),
+    Kind("a DICOM file", _starts(rb".{128}DICM"), None, _SAVE_AS),
+    Kind("a PDF document", _starts(rb"%PDF-"), None, "save the page as PNG first"),
+    Kind("a ZIP archive or an office document", _starts(rb"PK\3\4"), None, "unpack it and name the pictures"),
+    Kind("a gzip archive", _starts(rb"\x1f\x8b"), None, "unpack it first"),
+    Kind("a NumPy array", _starts(rb"\x93NUMPY"), None, _SAVE_AS),
+    Kind("a Git LFS pointer", _starts(rb"version https://git-lfs"), None, "run: git lfs pull"),
+    Kind("a web page", _starts(rb"\s*(<!--.*?-->\s*)?<(!doctype )?html"), None, _DOWNLOAD),
+    Kind("an SVG drawing", _starts(rb"(\xef\xbb\xbf)?\s*<(svg|.*?<svg)"), None, _SAVE_AS),
+    Kind("an XML document", _starts(rb"(\xef\xbb\xbf)?\s*<\?xml"), None, _DOWNLOAD),
+    Kind("JSON text", _starts(rb"\s*[\[{]\s*[\"\]}\[{\d]"), None, _DOWNLOAD),
+    Kind("a program", _starts(rb"\x7fELF|MZ.\0"), None, "name a picture"),
+    Kind("plain text", _starts(rb"[\t\n\r\x20-\x7e]{8,}"), None, "name a picture"),
+)
+_UNKNOWN = Kind("nothing known", re.compile(b""), None, "it must be a PNG, JPEG, WebP, TIFF, BMP or GIF file")
+
+
+def of(head: bytes) -> Kind:
+    """The kind of a file that begins with `head`."""
+    return next((kind for kind in KINDS if kind.signature.match(head)), _UNKNOWN)
+
+
+def claimed_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height that an extended WebP header claims; None for everything else.
+
+    Pillow's WebP reader reserves two whole canvases as soon as it opens a file; the others wait.
+    Layout: https://developers.google.com/speed/webp/docs/riff_container#extended_file_format
+    """
+    if head[8:16] != b"WEBPVP8X" or len(head) < 30:
+        return None
+    return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")

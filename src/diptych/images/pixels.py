@@ -1,0 +1,147 @@
+"""Every kind of pixel that a file may hold, as 8-bit sRGB or grey: the rule used, and a note that says so.
+
+The rules: the high byte of 16 bits (as libpng, libtiff and OpenCV do), numbers with a fraction from 0-1 to
+0-255, transparency over white, an embedded colour profile other than sRGB converted to sRGB.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+__all__ = ["to_bytes"]
+
+
+def to_bytes(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The pixels of a loaded Pillow image as uint8 (H, W, 3) or (H, W), and what had to be decided.
+
+    `rawmode` is how the file stored them ("RGB;16B"), which Pillow forgets on loading. May raise whatever
+    Pillow raises on a damaged palette or profile.
+    """
+    if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_numbers(image, rawmode)
+    notes = ["16 bits to 8: the high byte"] if ";16" in rawmode else []
+    image = _plain(image, notes)
+    image = _to_srgb(image, notes)
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        pixels = _over_white(pixels, notes)
+    return pixels, tuple(notes)
+
+
+def _from_numbers(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    values = np.asarray(image)
+    if image.mode == "F":
+        return _from_fractions(values)
+    bits, notes = (12, []) if rawmode == "I;12" else (16, [])
+    notes.append(f"{bits} bits to 8: the high {'byte' if bits == 16 else 'eight'}")
+    if image.mode == "I":
+        inside = np.clip(values, 0, 65535)
+        if not np.array_equal(inside, values):
+            notes.append(f"values from {values.min()} to {values.max()} clipped to 0-65535")
+        values = inside
+    if getattr(image, "tag_v2", {}).get(262) == 0:  # a TIFF whose 0 is white: Pillow inverts only 8 bits
+        values = (1 << bits) - 1 - values
+    pixels = (values >> (bits - 8)).astype(np.uint8)
+    key = image.info.get("transparency")
+    if isinstance(key, int) and (clear := values == key).any():
+        pixels[clear] = 255
+        notes.append("transparency over white")
+    return pixels, tuple(notes)
+
+
+def _from_fractions(values: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    notes = ["fractions from 0-1 to 0-255"]
+    finite = np.isfinite(values)
+    if not finite.all():
+        notes.append(f"{int((~finite).sum())} values that are not numbers shown as black")
+        values = np.where(finite, values, 0)
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest < 0 or highest > 1:
+        notes.append(f"values from {lowest:.4g} to {highest:.4g} clipped to 0-1")
+    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8), tuple(notes)
+
+
+def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
+    """One of L, LA, RGB, RGBA, CMYK or LAB, without a palette or a transparent colour."""
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:  # 16-bit colour: Pillow keeps the key but not the pixels
+        notes.append("the transparent colour of a 16-bit picture not applied")
+        del image.info["transparency"]
+    see_through = image.has_transparency_data
+    if image.mode == "1":
+        image = image.convert("L") if not see_through else image.convert("LA")
+    elif image.mode in ("P", "PA", "RGBa", "RGBX"):
+        image = image.convert("RGBA" if see_through else "RGB")
+    elif image.mode in ("L", "La") and see_through:
+        image = image.convert("LA")
+    elif image.mode == "RGB" and see_through:
+        image = image.convert("RGBA")
+    elif image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
+        notes.append(f"{image.mode} to RGB")
+        image = image.convert("RGB")
+    return image
+
+
+def _over_white(pixels: NDArray[np.uint8], notes: list[str]) -> NDArray[np.uint8]:
+    """Colour over white in proportion to alpha, rounded to nearest: (c*a + 255*(255-a)) / 255."""
+    colour, alpha = pixels[..., :-1], pixels[..., -1:]
+    if colour.shape[2] == 1:
+        colour, alpha = colour[..., 0], alpha[..., 0]
+    if (alpha == 255).all():
+        return np.ascontiguousarray(colour)
+    notes.append("transparency over white")
+    a = alpha.astype(np.uint16)
+    return ((colour * a + (255 - a) * 255 + 127) // 255).astype(np.uint8)
+
+
+def _to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    embedded = image.info.get("icc_profile")
+    if embedded and image.mode not in ("L", "LA"):  # grey profiles only bend the tone curve: left alone
+        converted = _through_profile(image, embedded, notes)
+        if converted is not None:
+            return converted
+    if image.mode == "LAB":
+        notes.append("LAB to RGB")
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return _converted(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
+    if image.mode == "CMYK":
+        notes.append("CMYK to RGB without a colour profile")
+        return image.convert("RGB")
+    return image
+
+
+def _through_profile(image: Image.Image, embedded: bytes, notes: list[str]) -> Image.Image | None:
+    """The picture in sRGB; None when its profile is sRGB already, damaged, or meant for other pixels."""
+    to = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
+        name = _shown(profile.profile.profile_description)
+        if profile.profile.xcolor_space.strip() == "RGB" and _is_srgb(name):
+            return None
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, to)
+        converted = _converted(image, transform)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        notes.append("a colour profile that does not fit not applied")
+        return None
+    notes.append(f"colour profile {name!r} to sRGB")
+    return converted
+
+
+def _converted(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    converted = ImageCms.applyTransform(image, transform)
+    assert converted is not None  # only an in-place conversion answers None
+    return converted
+
+
+def _is_srgb(name: str) -> bool:
+    lower = name.lower()
+    return ("srgb" in lower and "linear" not in lower) or lower == "c2"  # c2: the tiny sRGB of web services
+
+
+def _shown(description: str | None) -> str:
+    return "".join(sign for sign in description or "" if sign.isprintable()).strip()[:60] or "without a name"

@@ -1,0 +1,49 @@
+"""The small interface that every way of making pictures from a prompt has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias
+
+from diptych.images.picture import Picture
+
+__all__ = ["Progress", "Source"]
+
+Progress: TypeAlias = Callable[[int, int, str], object]
+"""Called with what is done, of how much, and what it is: (7, 60, "generated_image_1")."""
+
+
+class Source(Protocol):
+    """One way of making pictures; `diptych.images.generation.SOURCES` lists them all.
+
+    `name` is what `generator=` calls it, `version` what its pictures depend on, `options` the settings that it
+    takes by name (and finds again in the records that it writes).
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def version(self) -> str: ...  # noqa: D102
+
+    @property
+    def options(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        count: int,
+        seed: int,
+        width: int | None,
+        height: int | None,
+        start: int = 0,
+        on_progress: Progress | None = None,
+        **options: object,
+    ) -> Iterator[Picture]:
+        """The pictures number `start` to `start + count - 1` of this prompt and seed, each with its record.
+
+        A picture depends on its number, not on how many are asked for. Raises `UsageError` at once for an
+        option that it does not take, `GenerationError` where it cannot work here.
+        """
+        ...
