@@ -51,8 +51,8 @@ class Initialiser:
 
     def _glorot(self, outputs: int, inputs: int, *kernel: int) -> Array:
         limit = np.sqrt(6 / ((inputs + outputs) * prod(kernel)))
-        drawn: Array = self._random.random((outputs, inputs, *kernel))
-        return ((2 * drawn - 1) * limit).astype(np.float32)
+        weight: Array = (2 * self._random.random((outputs, inputs, *kernel)) - 1) * limit
+        return weight.astype(np.float32)
 
 
 def _zeros(size: int) -> Array:
