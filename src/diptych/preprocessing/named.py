@@ -82,5 +82,5 @@ def named(name: str) -> Preprocessing:
         if known == name:
             return Preprocessing(steps, name=known)
     near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"no recipe is called {str(name)[:60]!r}{hint} Known recipes: {', '.join(NAMES)}")
+    hint = f"did you mean {near[0]!r}; " if near else ""
+    raise UsageError(f"no recipe is called {str(name)[:60]!r}: {hint}known are {', '.join(NAMES)}")

@@ -34,38 +34,33 @@ def imresize(image: Array, height: int, width: int) -> Array:
     if image.shape[:2] == (height, width):
         return image.copy()
     above, below, down = imresize_neighbours(image.shape[0], height)
-    left, right, across = imresize_neighbours(image.shape[1], width)
+    across = imresize_neighbours(image.shape[1], width)
     result = np.empty((height, width, *image.shape[2:]), image.dtype)
-    rows = max(1, _BLOCK // width)
-    for start in range(0, height, rows):
-        part = slice(start, start + rows)
-        block = _blend(image, above[part, None], below[part, None], left, right, down[part, None], across)
+    lines = max(1, _BLOCK // width)
+    for start in range(0, height, lines):
+        part = slice(start, start + lines)
+        # Only the rows that are read, and each one once: enlarging reads the same rows again and again.
+        rows, again = np.unique([above[part], below[part]], return_inverse=True)
+        wide = _blend_columns(image, rows, *across)
+        top, bottom = wide[again.reshape(2, -1)]
+        weight = down[part].reshape(-1, *(1,) * (image.ndim - 1))
+        block = (1 - weight) * top + weight * bottom
         result[part] = np.rint(block * 255) if image.dtype == np.uint8 else block
     return result
 
 
-def _blend(
-    image: Array, above: Array, below: Array, left: Array, right: Array, down: Array, across: Array
+def _blend_columns(
+    image: Array, rows: Array, left: Array, right: Array, weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The weighted sum of four neighbours; of uint8, as a fraction of 255."""
-    first, second = 1 - across, across
-    scale = 1.0
-    if image.ndim == 3:
-        first, second, down = first[:, None], second[:, None], down[..., None]
-    if image.dtype == np.uint8:
-        if image.ndim == 3:
-            first, second = first * (1 / 255), second * (1 / 255)
-        else:
-            scale = 255.0
-
-    def value(rows: Array, columns: Array) -> NDArray[np.float64]:
-        picked = image[rows, columns].astype(np.float64)
-        return picked / scale if scale != 1 else picked
-
-    top = first * value(above, left) + second * value(above, right)
-    bottom = first * value(below, left) + second * value(below, right)
-    result: NDArray[np.float64] = (1 - down) * top + down * bottom
-    return result
+    """Some rows at the new width, in float64; of uint8, as a fraction of 255."""
+    first, second = 1 - weight, weight
+    a, b = image[rows[:, None], left], image[rows[:, None], right]
+    if image.ndim == 2:
+        if image.dtype == np.uint8:
+            return np.add(first * (a / 255), second * (b / 255))
+        return np.add(first * a.astype(np.float64), second * b.astype(np.float64))
+    unit = 1 / 255 if image.dtype == np.uint8 else 1.0
+    return np.add((first * unit)[:, None] * a, (second * unit)[:, None] * b)
 
 
 def imresize_neighbours(n: int, m: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:

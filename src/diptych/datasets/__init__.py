@@ -1,0 +1,1 @@
+"""Pictures to work with: `photographs` are scikit-image's own, there without a download."""

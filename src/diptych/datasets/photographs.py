@@ -1,0 +1,64 @@
+"""The photographs that come inside scikit-image's package: no download, no network.
+
+Only files that its wheel really carries are listed; scikit-image would fetch its others over the network.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import UsageError
+
+__all__ = ["NAMES", "photograph", "photographs"]
+
+# name -> (function of skimage.data, what it shows)
+_PHOTOGRAPHS: Mapping[str, tuple[str, str]] = {
+    "astronaut": ("astronaut", "portrait of the astronaut Eileen Collins, colour, 512 x 512"),
+    "brick": ("brick", "a brick wall, grey, 512 x 512"),
+    "camera": ("camera", "a man at a camera on a tripod, grey, 512 x 512"),
+    "cell": ("cell", "a cell under the microscope, grey, 660 x 550"),
+    "chelsea": ("chelsea", "a cat's face, colour, 300 x 451"),
+    "clock": ("clock", "a clock, blurred by motion, grey, 300 x 400"),
+    "coffee": ("coffee", "a cup of coffee on a table, colour, 400 x 600"),
+    "coins": ("coins", "Greek coins on a dark ground, grey, 303 x 384"),
+    "grass": ("grass", "grass from above, grey, 512 x 512"),
+    "gravel": ("gravel", "gravel from above, grey, 512 x 512"),
+    "hubble": ("hubble_deep_field", "the Hubble eXtreme Deep Field, colour, 872 x 1000"),
+    "immunohistochemistry": (
+        "immunohistochemistry",
+        "stained tissue under the microscope, colour, 512 x 512",
+    ),
+    "microaneurysms": ("microaneurysms", "a detail of a retina, grey, 102 x 102"),
+    "moon": ("moon", "the surface of the Moon, grey, 512 x 512"),
+    "motorcycle": ("stereo_motorcycle", "a motorcycle in a workshop, colour, 500 x 741"),
+    "page": ("page", "a printed page, unevenly lit, grey, 191 x 384"),
+    "retina": ("retina", "the back of an eye, colour, 1411 x 1411"),
+    "rocket": ("rocket", "a rocket at its launch, colour, 427 x 640"),
+    "text": ("text", "a page of text, photographed at an angle, grey, 172 x 448"),
+}
+
+NAMES: Mapping[str, str] = {name: text for name, (_, text) in _PHOTOGRAPHS.items()}
+
+
+def photograph(name: str) -> NDArray[np.uint8]:
+    """One photograph: uint8 (H, W, 3) or (H, W). Raises `UsageError` for a name that is not in `NAMES`."""
+    if name not in _PHOTOGRAPHS:
+        near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}; " if near else ""
+        raise UsageError(f"no photograph is called {str(name)[:60]!r}: {hint}known are {', '.join(NAMES)}")
+    from skimage import data
+
+    picture: Any = getattr(data, _PHOTOGRAPHS[name][0])()
+    if isinstance(picture, tuple):  # a stereo pair and its disparity: the left one
+        picture = picture[0]
+    return np.ascontiguousarray(picture, dtype=np.uint8)
+
+
+def photographs() -> dict[str, NDArray[np.uint8]]:
+    """All of them by name, about 13 MB."""
+    return {name: photograph(name) for name in NAMES}
