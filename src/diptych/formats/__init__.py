@@ -1,1 +1,158 @@
-"""."""
+"""Model files: one module a format, found by a table that is read from top to bottom.
+
+Each module has the same two verbs, `read(path) -> Model` and `write(model, path)`. A new format is one line
+in `FORMATS` and one module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import FormatError, UsageError
+from diptych.model.model import Model
+
+__all__ = ["FORMATS", "Format", "read", "write"]
+
+_HEAD = 4096
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of model file. `signature(head, size)` sees the first 4096 bytes and the file's size."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    signature: Callable[[bytes, int], bool]
+    can_read: bool
+    can_write: bool
+    module: str = ""
+    options: tuple[str, ...] = ()  # what `write` takes beside the model and the path
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    return 2 <= int.from_bytes(head[:8], "little") <= size - 8 and head[8:9] == b"{"
+
+
+def _is_onnx(head: bytes, size: int) -> bool:
+    # A protobuf message with field 1, ir_version, a small number, then another known field of ModelProto.
+    return head[:1] == b"\x08" and head[1:2] <= b"\x20" and head[2:3] in (b"\x12", b"\x1a", b":", b"B", b"r")
+
+
+def _is_torch(head: bytes, size: int) -> bool:
+    return head[:2] == b"PK" and b"/data.pkl" in head[:256]
+
+
+def _is_bson(head: bytes, size: int) -> bool:
+    # A BSON document begins with its own length and an element type; the last byte is 0.
+    return int.from_bytes(head[:4], "little") == size and head[4:5] <= b"\x13"
+
+
+def _is_jld2(head: bytes, size: int) -> bool:
+    return head.startswith(b"HDF5-based Julia Data Format")
+
+
+FORMATS = (
+    Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
+    Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx"),
+    Format("PyTorch", (".pt", ".pth"), _is_torch, False, False),
+    Format("BSON (Flux)", (".bson",), _is_bson, False, False),
+    Format("JLD2 (Flux)", (".jld2",), _is_jld2, False, False),
+)
+
+# What people hand over by mistake: recognised only to be named.
+_STRANGERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
+    ("a picture", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")),
+    ("a Git LFS pointer, not the file itself: fetch it with git lfs pull", (b"version https://git-lfs",)),
+    ("a web page, perhaps of a download that failed", (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+    ("an HDF5 file", (b"\x89HDF\r\n",)),
+    ("a NumPy array", (b"\x93NUMPY",)),
+    ("a zip archive", (b"PK\x03\x04",)),
+    ("a gzip archive", (b"\x1f\x8b",)),
+    ("a Python pickle", (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")),
+    ("JSON", (b"{", b"[")),
+)
+
+
+def read(path: str | Path) -> Model:
+    """The model in a file, whose kind is told by its content as well as by its name.
+
+    Raises `FormatError` where there is no such file, it is empty or damaged, is of another kind than its
+    name says, or of a kind that cannot be read.
+    """
+    path = Path(path)
+    head, size = _head(path)
+    found = next((f for f in FORMATS if f.signature(head, size)), None)
+    named = _by_suffix(path)
+    if named is not None and found is not named:
+        seems = _seems(found, head)
+        advice = f"; rename it to {path.stem}{found.suffixes[0]}" if found is not None else ""
+        raise FormatError(
+            f"{path} is not a {named.name} file, as its name says: it seems to be {seems}{advice}"
+        )
+    if found is None:
+        raise FormatError(f"{path} is no model file that Diptych knows: it seems to be {_seems(found, head)}")
+    if not found.can_read:
+        raise FormatError(
+            f"{path} is a {found.name} file, which this version of Diptych cannot read; "
+            f"save the model as one of {_names('can_read')}"
+        )
+    model: Model = _module(found).read(path)
+    return model
+
+
+def write(model: Model, path: str | Path, **options: Any) -> None:
+    """Writes `model` to a file of the format that the suffix of `path` names.
+
+    Raises `UsageError` for a suffix or an option that does not exist, `UnsupportedLayer` where the format
+    cannot express the model, `OutputError` where the file cannot be written.
+    """
+    path = Path(path)
+    target = _by_suffix(path)
+    if target is None or not target.can_write:
+        what = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise UsageError(f"{path.name} has {what}; models are written as {_names('can_write')}")
+    unknown = sorted(options.keys() - set(target.options))
+    if unknown:
+        known = ", ".join(target.options) or "none"
+        raise UsageError(f"writing {target.name} takes no option {unknown[0]!r}; its options: {known}")
+    _module(target).write(model, path, **options)
+
+
+def _module(target: Format) -> Any:
+    return import_module(f"diptych.formats.{target.module}")
+
+
+def _by_suffix(path: Path) -> Format | None:
+    return next((f for f in FORMATS if path.suffix.lower() in f.suffixes), None)
+
+
+def _names(ability: str) -> str:
+    return ", ".join(suffix for f in FORMATS if getattr(f, ability) for suffix in f.suffixes)
+
+
+def _head(path: Path) -> tuple[bytes, int]:
+    if path.is_dir():
+        raise FormatError(f"{path} is a folder, not a model file; name the file inside it")
+    try:
+        with path.open("rb") as stream:
+            head, size = stream.read(_HEAD), path.stat().st_size
+    except FileNotFoundError as error:
+        raise FormatError(f"there is no file {path}; check the path") from error
+    except (OSError, ValueError) as error:
+        raise FormatError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not head:
+        raise FormatError(f"{path} is empty; it may have been cut off while copying")
+    return head, size
+
+
+def _seems(found: Format | None, head: bytes) -> str:
+    if found is not None:
+        return found.name
+    for name, beginnings in _STRANGERS:
+        if head.startswith(beginnings):
+            return name
+    return "damaged or cut off, or of an unknown kind"

@@ -1,0 +1,103 @@
+"""ONNX Runtime: the model as our own ONNX graph, run by its compiled kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as _errors
+
+from diptych.engines.running import admit
+from diptych.errors import ModelError, UnsupportedLayer
+from diptych.formats.onnx import to_onnx
+from diptych.model.layers import Array
+from diptych.model.model import Model
+from diptych.model.trace import Trace
+
+__all__ = ["DEVICES", "NAME", "Compiled", "compile"]
+
+NAME = "onnxruntime"
+DEVICES = ("cpu",)
+
+_FATAL_ONLY = 4
+_MOST_SESSIONS = 4
+_FAILURES = tuple(
+    value for value in vars(_errors).values() if isinstance(value, type) and issubclass(value, Exception)
+)
+
+
+def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the engines' common verb
+    """Makes `model` ready. Raises `UnsupportedLayer` where ONNX or the runtime cannot express a layer."""
+    return Compiled(model)
+
+
+class Compiled:
+    """A model in ONNX Runtime, one session for each input size that its graph does not leave free."""
+
+    engine = NAME
+    device = "cpu"
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._sessions: list[tuple[bool, Any]] = []
+        if model.input_shape is not None and None not in model.input_shape:
+            self._add(model, every_layer=False)
+
+    def __call__(self, batch: Array) -> Array:
+        """Float32 batch -> float32 output. Raises `ShapeError` where the batch does not fit."""
+        x = admit(self._model, batch)
+        (result,) = self._run(x, every_layer=False)
+        return np.ascontiguousarray(result)
+
+    def trace(self, batch: Array) -> Trace:
+        """Every layer's output, from a second graph that is made when first asked for."""
+        x = admit(self._model, batch)
+        if not self._model.layers.layers:
+            return Trace({}, x)
+        names = [output.name for output in self._session(x.shape, every_layer=True).get_outputs()]
+        results = self._run(x, every_layer=True)
+        return Trace({n: np.ascontiguousarray(r) for n, r in zip(names, results, strict=True)}, x)
+
+    def _run(self, x: Array, every_layer: bool) -> list[Array]:
+        session = self._session(x.shape, every_layer)
+        try:
+            results: list[Array] = session.run(None, {"input": x})
+        except _FAILURES as error:
+            raise ModelError(
+                f"onnxruntime could not run the model on a batch of shape {x.shape}: {_first_line(error)}; "
+                "try a smaller batch or --engine torch"
+            ) from error
+        return results
+
+    def _session(self, shape: Sequence[int], every_layer: bool) -> Any:
+        for kind, session in self._sessions:
+            if kind == every_layer and _takes(session, shape):
+                return session
+        return self._add(self._model.with_(input_shape=tuple(shape[1:])), every_layer)
+
+    def _add(self, model: Model, every_layer: bool) -> Any:
+        session = _open(to_onnx(model, every_layer).SerializeToString())
+        self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], (every_layer, session)]
+        return session
+
+
+def _open(graph: bytes) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    try:
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except _FAILURES as error:
+        raise UnsupportedLayer("in this model", "onnxruntime", _first_line(error)) from error
+
+
+def _takes(session: Any, shape: Sequence[int]) -> bool:
+    wanted = session.get_inputs()[0].shape
+    return len(wanted) == len(shape) and all(
+        isinstance(n, str) or n == m for n, m in zip(wanted, shape, strict=True)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:200]

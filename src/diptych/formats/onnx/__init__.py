@@ -1,0 +1,270 @@
+"""ONNX: any model as a standard graph; and, from files that Diptych wrote, exactly the same model again.
+
+The graph takes any batch, and pictures of any size where no layer fixes it. Our document lies in the
+metadata entry "diptych"; the weights are the initialisers, under the names the document gives them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto, helper
+
+from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
+from diptych.files import replacing
+from diptych.formats.onnx.graph import Graph, Site
+from diptych.formats.onnx.layers import LAYER_RULES, activate, join
+from diptych.model.document import from_document, to_document
+from diptych.model.layers import (
+    Array,
+    Chain,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Layer,
+    MaxPool,
+    MeanPool,
+    Parallel,
+    SkipConnection,
+    walk,
+)
+from diptych.model.model import Model
+from diptych.model.shapes import layer_shapes
+
+__all__ = ["read", "to_onnx", "write"]
+
+Shape: TypeAlias = tuple[int, ...]
+
+_KEY = "diptych"
+_LARGEST = 2**31 - 2**20  # protobuf's limit, less the graph itself
+_AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+# ---- The graph ----------------------------------------------------------------------------------------
+
+
+def to_onnx(model: Model, every_layer: bool = False) -> onnx.ModelProto:
+    """The graph of `model`: float32 (N, C, H, W) "input" -> "output".
+
+    N is free, and the spatial axes too where no layer needs a fixed size. With `every_layer` the outputs are
+    those of all layers instead, each under its path. A model that records no input shape is taken to
+    begin at its first weighted layer. Raises `UnsupportedLayer` where a layer has no exact expression, and
+    `ModelError` where the input shape cannot be told.
+    """
+    arrays = {id(a): a for a in model.weights().values()}
+    _check_size(sum(array.nbytes for array in arrays.values()))
+    return _finished(model, every_layer, {})
+
+
+def _check_size(size: int) -> None:
+    if size > _LARGEST:
+        raise UnsupportedLayer(
+            f"of {size / 2**30:.1f} GiB of weights",
+            "one ONNX file",
+            "it holds 2 GiB at most; use .safetensors",
+        )
+
+
+def _finished(model: Model, every_layer: bool, arrays: dict[str, Array]) -> onnx.ModelProto:
+    shape, free = _input_shape(model)
+    graph, shapes = _written(model, shape, every_layer)
+    larger = shape
+    if free:
+        free = False
+        for factor in (2, 3):
+            larger = (*shape[:2], *(n * factor for n in shape[2:]))
+            free = _same_graph(model, graph, larger, every_layer)
+            if not free:
+                break
+    larger_shapes = layer_shapes(model, larger) if free else shapes
+    names = {path: path for path in shapes} if every_layer else {"output": _last(shapes)}
+    inputs = [_value("input", shape, free)]
+    outputs = [_output(name, shapes.get(p, shape), larger_shapes.get(p, larger)) for name, p in names.items()]
+    return graph.model(inputs, outputs, {**graph.weights, **arrays})
+
+
+def _same_graph(model: Model, graph: Graph, shape: Shape, every_layer: bool) -> bool:
+    """Whether another input size gives the same graph: then no size is written in it."""
+    try:
+        other, _ = _written(model, shape, every_layer)
+    except (ShapeError, UnsupportedLayer):
+        return False
+    same_constants = graph.constants.keys() == other.constants.keys() and all(
+        np.array_equal(value, other.constants[name]) for name, value in graph.constants.items()
+    )
+    return same_constants and graph.nodes == other.nodes
+
+
+def _written(model: Model, shape: Shape, every_layer: bool) -> tuple[Graph, dict[str, Shape]]:
+    graph, shapes = Graph(model.layers), layer_shapes(model, shape)
+    writer = _Writer(graph, shapes, every_layer)
+    value = writer.layer(model.layers, "", "input", shape)
+    if not every_layer:
+        graph.named(value, "output", final=True)
+    return graph, shapes
+
+
+class _Writer:
+    def __init__(self, graph: Graph, shapes: dict[str, Shape], every_layer: bool) -> None:
+        self.graph, self.shapes, self.every_layer = graph, shapes, every_layer
+
+    def layer(self, layer: Layer, path: str, value: str, shape: Shape) -> str:
+        site = Site(self.graph, path, value, shape)
+        if isinstance(layer, Chain):
+            result = self._chain(layer, path, value, shape)
+            return (
+                self.graph.named(result, path) if path and (self.every_layer or result == value) else result
+            )
+        if isinstance(layer, SkipConnection):
+            result = join(site, layer.connection, [self.layer(layer.inner, f"{path}.0", value, shape), value])
+        elif isinstance(layer, Parallel):
+            parts = [self.layer(b, f"{path}.{i}", value, shape) for i, b in enumerate(layer.branches)]
+            result = join(site, layer.connection, parts)
+        else:
+            rule = LAYER_RULES.get(type(layer))
+            if rule is None:
+                raise UnsupportedLayer(
+                    f"{path} ({type(layer).__name__})", "ONNX", "no rule is written for it"
+                )
+            result = rule(site, layer)
+        if hasattr(layer, "activation"):
+            result = activate(site, layer.activation, result)
+        return self.graph.named(result, path)
+
+    def _chain(self, layer: Chain, path: str, value: str, shape: Shape) -> str:
+        for index, child in enumerate(layer.layers):
+            child_path = f"{path}.{index}" if path else str(index)
+            value = self.layer(child, child_path, value, shape)
+            shape = self.shapes[child_path]
+        return value
+
+
+def _last(shapes: dict[str, Shape]) -> str:
+    top = [path for path in shapes if "." not in path]
+    return top[-1] if top else ""
+
+
+def _value(name: str, shape: Shape, free: bool) -> Any:
+    sizes: list[int | str] = list(shape[2:])
+    if free:
+        sizes = list(_AXES[len(sizes)])
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape[1:2], *sizes])
+
+
+def _output(name: str, shape: Shape, larger: Shape) -> Any:
+    sizes = [n if n == m else None for n, m in zip(shape[1:], larger[1:], strict=True)]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *sizes])
+
+
+# ---- The input's shape --------------------------------------------------------------------------------
+
+
+def _input_shape(model: Model) -> tuple[Shape, bool]:
+    """One sample's shape with a batch axis of 1, and whether its sizes may be free."""
+    known = model.input_shape
+    if known is not None and None not in known:
+        shape = (1, *(n for n in known if n is not None))
+        return shape, 3 <= len(shape) <= 5
+    template = _template(model) if known is None else (1, *known)
+    if len(template) > 1 and template[1] is None:
+        template = (1, _template(model)[1], *template[2:])
+    for size in (224, 32, 64, 96, 128, 256, 28, 16, 8, 4, 512):
+        shape = tuple(size if n is None else n for n in template)
+        try:
+            layer_shapes(model, shape)
+        except ShapeError:
+            continue
+        return shape, 3 <= len(shape) <= 5
+    raise ModelError(
+        "the model does not record its input shape and none of the usual ones fits it; "
+        "set it with model.with_(input_shape=(channels, height, width))"
+    )
+
+
+def _template(model: Model) -> tuple[int | None, ...]:
+    """What the first layers tell of the input: its rank and channels."""
+    rank: int | None = None
+    for _, layer in walk(model.layers):
+        if isinstance(layer, Conv | ConvTranspose):
+            transposed = isinstance(layer, ConvTranspose)
+            channels = layer.weight.shape[0] if transposed else layer.weight.shape[1] * layer.groups
+            return (1, channels, *(None,) * (layer.weight.ndim - 2))
+        if isinstance(layer, MaxPool | MeanPool):
+            rank = len(layer.kernel)
+        elif isinstance(layer, Dense) and rank is None:
+            return (1, layer.weight.shape[1])
+        elif "scale" in layer.arrays and layer.arrays["scale"].ndim == 1:
+            return (1, layer.arrays["scale"].shape[0], *(None,) * (rank or 2))
+    raise ModelError(
+        "the model does not record its input shape and no layer tells its channels; "
+        "set it with model.with_(input_shape=(channels, height, width))"
+    )
+
+
+# ---- Files --------------------------------------------------------------------------------------------
+
+
+def write(model: Model, path: str | Path) -> None:
+    """Writes `model` as one .onnx file without external data; the same model always gives the same bytes.
+
+    Raises `UnsupportedLayer`, `ModelError` or `OutputError`.
+    """
+    document, arrays = to_document(model)
+    _check_size(sum(array.nbytes for array in arrays.values()))
+    proto = _finished(model, every_layer=False, arrays=arrays)
+    entries = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
+    if model.classes is not None:
+        entries["classes"] = json.dumps(model.classes, ensure_ascii=False)
+    helper.set_model_props(proto, entries)
+    with replacing(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def read(path: str | Path) -> Model:
+    """The model in an .onnx file that `write` made. Raises `FormatError` for any other."""
+    path = Path(path)
+    proto = _parsed(path)
+    entries = {entry.key: entry.value for entry in proto.metadata_props}
+    if _KEY not in entries:
+        maker = f", it was made by {proto.producer_name[:40]}" if proto.producer_name else ""
+        raise FormatError(
+            f"{path} is an ONNX file that Diptych did not write{maker}; such files cannot be read yet: "
+            "convert the model where it was made"
+        )
+    try:
+        tensors = [tensor for tensor in proto.graph.initializer if "/" not in tensor.name]
+        return from_document(json.loads(entries[_KEY]), {t.name: _array(t) for t in tensors})
+    except (ModelError, FormatError) as error:
+        raise FormatError(f"{path} is damaged or was edited: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} holds a model document that is not JSON: {error}") from error
+
+
+def _parsed(path: Path) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise FormatError(f"{path} is damaged or cut off: it is no ONNX message") from error
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+    return proto
+
+
+_DTYPES = {TensorProto.FLOAT16: "<f2", TensorProto.FLOAT: "<f4", TensorProto.DOUBLE: "<f8"}
+
+
+def _array(tensor: TensorProto) -> Array:
+    dtype = _DTYPES.get(tensor.data_type)
+    if dtype is None or tensor.data_location == TensorProto.EXTERNAL:
+        raise FormatError(f"the array {tensor.name[:60]!r} is not stored as float16, 32 or 64 in the file")
+    shape, raw = tuple(tensor.dims), tensor.raw_data
+    if any(n < 0 for n in shape) or math.prod(shape) * np.dtype(dtype).itemsize != len(raw):
+        raise FormatError(f"the array {tensor.name[:60]!r} of shape {shape[:8]} has {len(raw)} bytes")
+    return np.frombuffer(bytearray(raw), dtype).reshape(shape)

@@ -1,0 +1,260 @@
+"""Every layer in standard ONNX operations: one small function each, in the table `LAYER_RULES`.
+
+A function takes the layer's `Site` and returns the value of the output, before the activation. Sizes that
+ONNX needs as constants come from `site.shape`; a graph in which none was needed takes pictures of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UnsupportedLayer
+from diptych.formats.onnx.activations import ACTIVATION_RULES
+from diptych.formats.onnx.graph import Site
+from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm
+from diptych.model.layers import (
+    Activation,
+    AdaptiveMaxPool,
+    AdaptiveMeanPool,
+    BatchNorm,
+    Connection,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    GroupNorm,
+    InstanceNorm,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    MeanPool,
+    Pad,
+    Pads,
+    PixelShuffle,
+    Reshape,
+    Scale,
+    Softmax,
+    Upsample,
+)
+from diptych.model.shapes import pool_windows
+
+__all__ = ["LAYER_RULES", "activate", "join"]
+
+
+def activate(s: Site, activation: Activation, value: str) -> str:
+    """The value after an elementwise function; nothing is written for the identity."""
+    return ACTIVATION_RULES[activation.name](s, value, *activation.parameters) if activation else value
+
+
+def join(s: Site, connection: Connection, values: list[str]) -> str:
+    """The values of several branches joined, from the left."""
+    if connection.operation == "concatenate":
+        return s.node("Concat", *values, axis=connection.axis)
+    operation = {"add": "Add", "multiply": "Mul", "subtract": "Sub"}[connection.operation]
+    result = values[0]
+    for value in values[1:]:
+        result = s.node(operation, result, value)
+    return result
+
+
+# ---- Weighted layers ----------------------------------------------------------------------------------
+
+
+def _conv(s: Site, layer: Conv) -> str:
+    return s.node(
+        "Conv",
+        *_operands(s, layer),
+        strides=layer.stride,
+        pads=_begins_then_ends(layer.padding),
+        dilations=layer.dilation,
+        group=layer.groups,
+        kernel_shape=layer.weight.shape[2:],
+    )
+
+
+def _conv_transpose(s: Site, layer: ConvTranspose) -> str:
+    return s.node(
+        "ConvTranspose",
+        *_operands(s, layer),
+        strides=layer.stride,
+        pads=_begins_then_ends(layer.padding),
+        output_padding=layer.output_padding,
+        dilations=layer.dilation,
+        group=layer.groups,
+        kernel_shape=layer.weight.shape[2:],
+    )
+
+
+def _dense(s: Site, layer: Dense) -> str:
+    if s.rank == 2:
+        return s.node("Gemm", *_operands(s, layer), transB=1)
+    weight = s.node("Transpose", s.weight(layer.weight), perm=(1, 0))
+    product = s.node("MatMul", s.input, weight)
+    return product if layer.bias is None else s.node("Add", product, s.weight(layer.bias))
+
+
+def _operands(s: Site, layer: Conv | ConvTranspose | Dense) -> list[str]:
+    bias = [] if layer.bias is None else [s.weight(layer.bias)]
+    return [s.input, s.weight(layer.weight), *bias]
+
+
+def _scale(s: Site, layer: Scale) -> str:
+    product = s.node("Mul", s.input, s.weight(layer.scale))
+    return product if layer.bias is None else s.node("Add", product, s.weight(layer.bias))
+
+
+def _begins_then_ends(padding: Pads) -> list[int]:
+    return [low for low, _ in padding] + [high for _, high in padding]
+
+
+# ---- Pools --------------------------------------------------------------------------------------------
+
+
+def _max_pool(s: Site, layer: MaxPool) -> str:
+    value, pads = s.input, layer.padding
+    if _wider_than_kernel(layer):  # which the operation refuses
+        value, pads = _padded(s, pads, s.constant(-np.inf)), ((0, 0),) * len(pads)
+    return s.node(
+        "MaxPool", value, kernel_shape=layer.kernel, strides=layer.stride, pads=_begins_then_ends(pads)
+    )
+
+
+def _mean_pool(s: Site, layer: MeanPool) -> str:
+    value, pads = s.input, layer.padding
+    if _wider_than_kernel(layer):
+        if not layer.count_padding:
+            raise UnsupportedLayer(f"{s.path} (MeanPool)", "ONNX", "some windows hold nothing but padding")
+        value, pads = _padded(s, pads, s.constant(0.0)), ((0, 0),) * len(pads)
+    return s.node(
+        "AveragePool",
+        value,
+        kernel_shape=layer.kernel,
+        strides=layer.stride,
+        pads=_begins_then_ends(pads),
+        count_include_pad=int(layer.count_padding),
+    )
+
+
+def _wider_than_kernel(layer: MaxPool | MeanPool) -> bool:
+    return any(max(pair) >= k for pair, k in zip(layer.padding, layer.kernel, strict=True))
+
+
+def _padded(s: Site, padding: Pads, value: str) -> str:
+    return s.node("Pad", s.input, s.ints(*_begins_then_ends(((0, 0), (0, 0), *padding))), value)
+
+
+def _adaptive_pool(s: Site, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> str:
+    largest = isinstance(layer, AdaptiveMaxPool)
+    if set(layer.output) == {1}:
+        return s.node("GlobalMaxPool" if largest else "GlobalAveragePool", s.input)
+    windows = [pool_windows(n, m, layer.rule) for n, m in zip(s.shape[2:], layer.output, strict=True)]
+    if all(_is_regular(spans) for spans in windows):
+        kernel = [spans[0][1] - spans[0][0] for spans in windows]
+        strides = [spans[1][0] - spans[0][0] if len(spans) > 1 else 1 for spans in windows]
+        return s.node("MaxPool" if largest else "AveragePool", s.input, kernel_shape=kernel, strides=strides)
+    # Windows are rectangles, so the mean and the largest value can be taken one axis after another.
+    value = s.input
+    for axis, spans in enumerate(windows, 2):
+        parts = [_reduced(s, value, axis, span, "ReduceMax" if largest else "ReduceMean") for span in spans]
+        value = s.node("Concat", *parts, axis=axis)
+    return value
+
+
+def _is_regular(spans: list[tuple[int, int]]) -> bool:
+    same_size = len({stop - start for start, stop in spans}) == 1
+    steps = {b[0] - a[0] for a, b in pairwise(spans)}
+    return same_size and len(steps) <= 1 and 0 not in steps
+
+
+def _reduced(s: Site, value: str, axis: int, span: tuple[int, int], operation: str) -> str:
+    part = s.node("Slice", value, s.ints(span[0]), s.ints(span[1]), s.ints(axis))
+    if operation == "ReduceMax":
+        return s.node("ReduceMax", part, s.ints(axis))
+    return s.node("ReduceMean", part, s.ints(axis))
+
+
+# ---- Shape --------------------------------------------------------------------------------------------
+
+
+def _pad(s: Site, layer: Pad) -> str:
+    pads = s.ints(*_begins_then_ends(((0, 0), (0, 0), *layer.padding)))
+    mode = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "wrap": "wrap"}[layer.mode]
+    return s.node("Pad", s.input, pads, mode=mode)
+
+
+def _upsample(s: Site, layer: Upsample) -> str:
+    old = s.shape[2:]
+    if layer.scale and all(float(f).is_integer() for f in layer.scale):
+        factors = s.floats(1, 1, *layer.scale)
+        return s.node("Resize", s.input, "", factors, **_resize_mode(layer))
+    new = layer.size or tuple(int(n * f) for n, f in zip(old, layer.scale, strict=True))
+    if layer.mode == "linear":
+        axes = range(2, s.rank)
+        return s.node("Resize", s.input, "", "", s.ints(*new), axes=axes, **_resize_mode(layer))
+    # The floor of i n / m in whole numbers: Resize rounds it in float32, and is one pixel off at some sizes.
+    value = s.input
+    for axis, (n, m) in enumerate(zip(old, new, strict=True), 2):
+        value = s.node("Gather", value, s.ints(*(i * n // m for i in range(m))), axis=axis)
+    return value
+
+
+def _resize_mode(layer: Upsample) -> dict[str, Any]:
+    if layer.mode == "nearest":
+        return {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+    centres = "align_corners" if layer.align_corners else "half_pixel"
+    return {"mode": "linear", "coordinate_transformation_mode": centres}
+
+
+def _pixel_shuffle(s: Site, layer: PixelShuffle) -> str:
+    r, sizes = layer.factor, s.shape[2:]
+    if len(sizes) == 2:
+        return s.node("DepthToSpace", s.input, blocksize=r, mode="CRD")
+    k = len(sizes)
+    channels = s.shape[1] // r**k
+    # (N, C, r, ..., r, *sizes): each factor is moved behind its own axis and merged with it.
+    split = s.node("Reshape", s.input, s.ints(0, channels, *[r] * k, *_free(sizes)))
+    order = [0, 1, *(axis for i in range(k) for axis in (2 + k + i, 2 + i))]
+    merged = s.node("Transpose", split, perm=order)
+    return s.node("Reshape", merged, s.ints(0, channels, *_free([n * r for n in sizes])))
+
+
+def _free(sizes: Any) -> list[int]:
+    # One axis alone may stay unknown to ONNX.
+    return [-1] if len(sizes) == 1 else list(sizes)
+
+
+LAYER_RULES: dict[type[Layer], Callable[[Site, Any], str]] = {
+    Activation: lambda s, layer: ACTIVATION_RULES[layer.name](s, s.input, *layer.parameters),
+    Softmax: lambda s, layer: s.node("LogSoftmax" if layer.log else "Softmax", s.input, axis=layer.axis),
+    Dropout: lambda s, layer: s.node("Identity", s.input),
+    Conv: _conv,
+    ConvTranspose: _conv_transpose,
+    Dense: _dense,
+    Scale: _scale,
+    BatchNorm: batch_norm,
+    LayerNorm: layer_norm,
+    GroupNorm: group_norm,
+    InstanceNorm: instance_norm,
+    MaxPool: _max_pool,
+    MeanPool: _mean_pool,
+    GlobalMaxPool: lambda s, layer: s.node("GlobalMaxPool", s.input),
+    GlobalMeanPool: lambda s, layer: s.node("GlobalAveragePool", s.input),
+    AdaptiveMaxPool: _adaptive_pool,
+    AdaptiveMeanPool: _adaptive_pool,
+    Flatten: lambda s, layer: s.node("Flatten", s.input, axis=1),
+    Reshape: lambda s, layer: s.node("Reshape", s.input, s.ints(0, *layer.shape)),
+    Pad: _pad,
+    Upsample: _upsample,
+    PixelShuffle: _pixel_shuffle,
+}
