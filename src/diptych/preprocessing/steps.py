@@ -7,7 +7,6 @@ gives float32 in 0-1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -156,10 +155,8 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
     numbers: tuple[Any, ...] = ()
     if isinstance(values, Iterable) and not isinstance(values, str | bytes | dict):
         numbers = tuple(value for value, _ in zip(values, range(4), strict=False))
-    good = all(
-        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) and abs(n) <= _LARGEST
-        for n in numbers
-    )
+    # The comparison also refuses NaN and infinity.
+    good = all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _LARGEST for n in numbers)
     if len(numbers) not in (1, 3) or not good:
         raise ModelError(
             f"Normalise expects {name} to be one or three finite numbers of at most {_LARGEST:g}, "
