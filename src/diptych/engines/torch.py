@@ -159,7 +159,7 @@ _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "softplus": F.softplus,
     "softsign": F.softsign,
     "swish": F.silu,
-    "hardswish": F.hardswish,
+    "hardswish": lambda x: x * F.hardsigmoid(x),  # F.hardswish overflows from 6e37 on
     "mish": F.mish,
     "lisht": lambda x: x * torch.tanh(x),
     "logcosh": _logcosh,
