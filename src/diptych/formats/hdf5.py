@@ -114,7 +114,7 @@ class Hdf5File:
                 return at
             at = max(512, 2 * at)
         raise FormatError(
-            f"{self.path} is no HDF5 file, or is cut short: its signature is not at byte 0, 512, 1024 or 2048; "
+            f"{self.path} is no HDF5 file, or is cut short: no signature at byte 0, 512, 1024, 2048; "
             "give a file that JLD2 wrote"
         )
 
