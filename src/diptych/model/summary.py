@@ -1,0 +1,263 @@
+"""The architecture table: what a model is made of, how large each part is, and what it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from diptych.model.labels import label
+from diptych.model.layers import (
+    Array,
+    Chain,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Layer,
+    MaxPool,
+    MeanPool,
+    Pad,
+)
+from diptych.model.model import Model
+from diptych.model.receptive_field import ReceptiveField, receptive_fields
+from diptych.model.shapes import Shape, layer_shapes
+
+__all__ = ["Row", "Summary", "summarise"]
+
+_NOT_KNOWN = "?"
+_CLASSES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer. Containers come before what they hold.
+
+    `parameters` are the layer's own, those inside it not included, and weights that an earlier row has
+    shown count 0, so that the column adds up. `multiply_adds` are those of convolutions and dense
+    layers; other layers count 0. `None` stands for what cannot be known without the input's shape.
+    """
+
+    path: str
+    layer: str
+    output_shape: Shape | None
+    parameters: int
+    multiply_adds: int | None
+    receptive_field: ReceptiveField
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `summarise` found; `text()` is for people, `to_document()` for programs."""
+
+    name: str
+    input_shape: Shape | None
+    rows: tuple[Row, ...]
+    recipe: tuple[str, ...]
+    classes: tuple[str, ...] | None
+    trained: bool | None
+    source: str
+    warnings: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights, shared ones counted once."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def multiply_adds(self) -> int | None:
+        """Of one forward pass over `input_shape`."""
+        if self.input_shape is None:
+            return None
+        return sum(row.multiply_adds or 0 for row in self.rows)
+
+    def text(self) -> str:
+        """The table with aligned columns, then what belongs to the model; ASCII where its names are."""
+        return "\n".join([*self._head(), "", *self._table(), "", *self._tail()]) + "\n"
+
+    def to_document(self) -> dict[str, Any]:
+        """All of it as JSON-able values."""
+        return {
+            "name": self.name,
+            "input_shape": _listed(self.input_shape),
+            "layers": [
+                {
+                    "path": row.path,
+                    "layer": row.layer,
+                    "output_shape": _listed(row.output_shape),
+                    "parameters": row.parameters,
+                    "multiply_adds": row.multiply_adds,
+                    "receptive_field": _listed(row.receptive_field),
+                }
+                for row in self.rows
+            ],
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "preprocessing": list(self.recipe),
+            "classes": None if self.classes is None else list(self.classes),
+            "trained": self.trained,
+            "source": self.source,
+            "warnings": list(self.warnings),
+        }
+
+    def _head(self) -> list[str]:
+        trained = {
+            True: "trained",
+            False: "untrained: the weights are seeded initial values, so its predictions mean nothing",
+            None: "not recorded whether it is trained",
+        }
+        return [f"Model: {self.name or 'unnamed'}", f"State: {trained[self.trained]}"]
+
+    def _table(self) -> list[str]:
+        heads = ("path", "layer", "output shape", "parameters", "multiply-adds", "receptive field")
+        lines: list[tuple[str, ...]] = [("", "input", _by(self.input_shape), "", "", "")]
+        lines += [_cells(row) for row in self.rows]
+        lines.append(("", "total", "", f"{self.parameters:,}", _counted(self.multiply_adds), ""))
+        widths = [max(len(line[i]) for line in (heads, *lines)) for i in range(len(heads))]
+        rule = "  ".join("-" * width for width in widths)
+        table = [_aligned(line, widths) for line in (heads, *lines)]
+        return [table[0], rule, *table[1:-1], rule, table[-1]]
+
+    def _tail(self) -> list[str]:
+        lines = ["Preprocessing:"]
+        lines += [f"  {i}. {step}" for i, step in enumerate(self.recipe, start=1)] or ["  not recorded"]
+        if self.classes is None:
+            lines.append("Classes: not recorded")
+        else:
+            more = (
+                f", and {len(self.classes) - _CLASSES_SHOWN} more"
+                if len(self.classes) > _CLASSES_SHOWN
+                else ""
+            )
+            lines.append(f"Classes ({len(self.classes)}): {', '.join(self.classes[:_CLASSES_SHOWN])}{more}")
+        lines.append(f"Source: {self.source or 'not recorded'}")
+        return lines + [f"Warning: {warning}" for warning in self.warnings]
+
+
+def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
+    """The architecture table of `model` for a batch of `shape`, (N, C, H, W) or as the model takes.
+
+    Without one, for one sample of the model's own `input_shape`; where that is not recorded or has free
+    sizes, shapes and multiply-adds are unknown. Raises `ShapeError` for a shape the model cannot take.
+    """
+    entry = tuple(shape) if shape is not None else _own_shape(model)
+    shapes = {} if entry is None else layer_shapes(model, entry)
+    fields = receptive_fields(model.layers, _spatial_rank(model, entry), shapes, entry)
+    shown: dict[int, str] = {}  # id of a weight -> the path of the row that counted it
+    entries = _entries(model.layers, entry, shapes)
+    rows = tuple(
+        Row(
+            path=path,
+            layer=_label(path, layer, shown),
+            output_shape=shapes.get(path),
+            parameters=_parameters(path, layer, shown),
+            multiply_adds=_multiply_adds(layer, entries[path], shapes.get(path)),
+            receptive_field=fields.get(path),
+        )
+        for path, layer in model.walk()
+    )
+    recipe = () if model.preprocessing is None else tuple(model.preprocessing.describe())
+    source = " ".join(filter(None, (model.source.format, model.source.framework, model.source.version)))
+    return Summary(
+        model.name, entry, rows, recipe, model.classes, model.trained, source, tuple(model.source.warnings)
+    )
+
+
+def _own_shape(model: Model) -> Shape | None:
+    sizes = model.input_shape
+    if sizes is None or None in sizes:
+        return None
+    return (1, *(size for size in sizes if size is not None))
+
+
+def _spatial_rank(model: Model, entry: Shape | None) -> int | None:
+    """The number of spatial axes, from the shape or else from the first layer that is made for some."""
+    if entry is not None:
+        return len(entry) - 2
+    if model.input_shape is not None:
+        return len(model.input_shape) - 1
+    for _, layer in model.walk():
+        if isinstance(layer, Conv | ConvTranspose):
+            return layer.weight.ndim - 2
+        if isinstance(layer, MaxPool | MeanPool):
+            return len(layer.kernel)
+        if isinstance(layer, Pad):
+            return len(layer.padding)
+    return None
+
+
+def _entries(
+    layer: Layer, entry: Shape | None, shapes: dict[str, Shape], path: str = ""
+) -> dict[str, Shape | None]:
+    """Layer path -> the shape that reaches it."""
+    found: dict[str, Shape | None] = {}
+    for index, child in enumerate(layer.children):
+        child_path = f"{path}.{index}" if path else str(index)
+        found[child_path] = entry
+        found |= _entries(child, entry, shapes, child_path)
+        if isinstance(layer, Chain):
+            entry = shapes.get(child_path)
+    return found
+
+
+# ---- The cells of a row -------------------------------------------------------------------------------
+
+
+def _label(path: str, layer: Layer, shown: dict[int, str]) -> str:
+    """Read before `_parameters` has noted this row's own weights."""
+    shared = sorted({shown[id(array)] for array in layer.arrays.values() if id(array) in shown})
+    text = label(layer)
+    return f"{text} (weights of {', '.join(shared)})" if shared else text
+
+
+def _parameters(path: str, layer: Layer, shown: dict[int, str]) -> int:
+    fresh: dict[int, Array] = {id(a): a for a in layer.arrays.values() if id(a) not in shown}
+    shown.update(dict.fromkeys(fresh, path))
+    return sum(array.size for array in fresh.values())
+
+
+def _multiply_adds(layer: Layer, entry: Shape | None, result: Shape | None) -> int | None:
+    if entry is None or result is None:
+        return None
+    if isinstance(layer, Conv):
+        return prod(result) * prod(map(int, layer.weight.shape[1:]))
+    if isinstance(layer, ConvTranspose):
+        return prod(entry) * prod(map(int, layer.weight.shape[1:]))
+    if isinstance(layer, Dense):
+        return prod(result) * int(layer.weight.shape[1])
+    return 0
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    indent = "  " * row.path.count(".")
+    return (
+        row.path,
+        indent + row.layer,
+        _by(row.output_shape),
+        f"{row.parameters:,}" if row.parameters else "-",
+        _counted(row.multiply_adds),
+        row.receptive_field if isinstance(row.receptive_field, str) else _by(row.receptive_field),
+    )
+
+
+def _by(sizes: Sequence[int] | None) -> str:
+    return _NOT_KNOWN if sizes is None else " x ".join(map(str, sizes)) or "-"
+
+
+def _counted(number: int | None) -> str:
+    if number is None:
+        return _NOT_KNOWN
+    return f"{number:,}" if number else "-"
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    """Names to the left, numbers to the right."""
+    cells = [
+        text.rjust(width) if column in (3, 4) else text.ljust(width)
+        for column, (text, width) in enumerate(zip(line, widths, strict=True))
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _listed(value: Shape | str | None) -> list[int] | str | None:
+    return list(value) if isinstance(value, tuple) else value
