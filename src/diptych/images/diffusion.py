@@ -26,8 +26,8 @@ class Settings:
     """What can be chosen besides prompt, seed and size; None leaves it to the model.
 
     `steps` of denoising, `guidance` (how closely the prompt is followed), `negative_prompt` (what not to
-    show), `device` one of auto, cuda, mps, cpu; `revision` of a model on the hub; `allow_pickle` reads weights
-    from files that could run code.
+    show), `device` one of auto, cuda, mps, cpu, `revision` of a model on the hub. `allow_pickle` reads
+    weights from files that could run code: records do not hold it, so that no file can ask for it.
     """
 
     steps: int | None = None
@@ -55,6 +55,7 @@ class Diffusion:
     """The model `name`: an id such as runwayml/stable-diffusion-v1-5, or a folder that holds one."""
 
     options = tuple(field.name for field in fields(Settings))
+    unsafe_options = ("allow_pickle",)
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -76,7 +77,7 @@ class Diffusion:
         height: int | None,
         start: int = 0,
         on_progress: Progress | None = None,
-        **options: object,
+        **options: Any,
     ) -> Iterator[Picture]:
         """See `Source.generate`. Picture number i is denoised from seed + i, alone, so that neither the
         number of pictures nor their order changes it; the random numbers are drawn on the CPU.
@@ -86,7 +87,7 @@ class Diffusion:
                 raise UsageError(
                     f"{self.name} takes no option {option!r}; it takes {', '.join(self.options)}"
                 )
-        settings = Settings(**options)  # type: ignore[arg-type] - checked by Settings itself
+        settings = Settings(**options)
         for side in (width, height):
             if side is not None and side % 8:
                 raise UsageError(f"width and height must be multiples of 8 for a diffusion model, not {side}")
@@ -106,7 +107,7 @@ class Diffusion:
     ) -> Iterator[Picture]:
         device = _device(settings.device)
         with pretrained.quietly():
-            pipeline = self._pipeline(device, settings)
+            pipeline, revision = self._pipeline(device, settings)
             arguments, used = _arguments(self.name, pipeline, prompt, size, settings)
         for done, index in enumerate(indices):
             name = f"generated_image_{index + 1}"
@@ -122,11 +123,11 @@ class Diffusion:
                 self.version,
                 width=pixels.shape[1],
                 height=pixels.shape[0],
-                settings={**used, "image_seed": seed + index, "device": device},
+                settings={**used, **revision, "image_seed": seed + index, "device": device},
             )
             yield Picture(pixels, name, _notes(output, pixels), record)
 
-    def _pipeline(self, device: str, settings: Settings) -> Any:
+    def _pipeline(self, device: str, settings: Settings) -> tuple[Any, dict[str, JSON]]:
         def dtype_for(index: dict[str, Any]) -> object:
             import torch
 
@@ -135,10 +136,10 @@ class Diffusion:
             # The transformers of recent models overflow in float16; they were trained in bfloat16.
             return torch.bfloat16 if "transformer" in index else torch.float16
 
-        pipeline = pretrained.load(self.name, dtype_for, settings.revision, settings.allow_pickle)
+        pipeline, commit = pretrained.load(self.name, dtype_for, settings.revision, settings.allow_pickle)
         pipeline.set_progress_bar_config(disable=True)
         try:
-            return pipeline.to(device)
+            return pipeline.to(device), {} if commit is None else {"revision": commit}
         except Exception as error:
             raise _failed(self.name, error) from error
 
@@ -195,10 +196,6 @@ def _arguments(
     arguments: dict[str, Any] = {"prompt": prompt}
     used: dict[str, JSON] = {"sampler": type(getattr(pipeline, "scheduler", None)).__name__}
     used["dtype"] = str(pipeline.dtype).removeprefix("torch.")
-    if settings.revision is not None:
-        used["revision"] = settings.revision
-    if settings.allow_pickle:
-        used["allow_pickle"] = True
     asked = {
         "steps": ("num_inference_steps", settings.steps),
         "guidance": ("guidance_scale", settings.guidance),
@@ -216,6 +213,8 @@ def _arguments(
     used = {key: value for key, value in used.items() if value is not None}
     if "callback_on_step_end" in known:
         arguments["callback_on_step_end"] = None
+    if "num_images_per_prompt" in known:
+        arguments["num_images_per_prompt"] = 1
     return arguments, {"steps": 1, **used}
 
 
@@ -225,7 +224,7 @@ def _run(name: str, pipeline: Any, arguments: dict[str, Any], seed: int) -> Any:
     generator = torch.Generator("cpu").manual_seed(seed)
     try:
         with pretrained.quietly():
-            return pipeline(**arguments, generator=generator, num_images_per_prompt=1)
+            return pipeline(**arguments, generator=generator)
     except Exception as error:  # whatever the model's own code raises
         raise _failed(name, error) from error
 
@@ -234,8 +233,8 @@ def _failed(name: str, error: Exception) -> GenerationError:
     text = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return GenerationError(
-            f"there is not enough memory to run {name}; ask for a smaller width and height, close other programs, "
-            "or choose device cpu"
+            f"there is not enough memory to run {name}; ask for a smaller width and height, close other "
+            "programs, or choose device cpu"
         )
     return GenerationError(
         f"{name} failed while making a picture ({pretrained.reason(error)}); try other settings"

@@ -44,7 +44,9 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Picture:
         head = stream.read(kinds.HEAD)
         kind = kinds.of(head)
         if kind.opener is None:
-            raise ImageError(f"{path} is not a picture that can be read: it {kind.seems}; {kind.advice}")
+            raise ImageError(
+                f"{path} is not a picture that can be read: it seems to be {kind.name}; {kind.advice}"
+            )
         stream.seek(0)
         with _quiet():
             return _decode(path, stream, head, kind, max_pixels)

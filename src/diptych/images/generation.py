@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from diptych.errors import ImageError, UsageError
 from diptych.images import files
@@ -25,6 +26,7 @@ class _Scenes:
 
     name = "scenes"
     options: tuple[str, ...] = ()
+    unsafe_options: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -42,7 +44,7 @@ class _Scenes:
         height: int | None,
         start: int = 0,
         on_progress: Progress | None = None,
-        **options: object,
+        **options: Any,
     ) -> Iterator[Picture]:
         """See `Source.generate`; 512 x 512 pixels unless told otherwise."""
         if options:
@@ -101,7 +103,7 @@ def paint(
     width: int | None = None,
     height: int | None = None,
     on_progress: Progress | None = None,
-    **options: object,
+    **options: Any,
 ) -> Iterator[Picture]:
     """Pictures made from `prompt`: generated_image_1, generated_image_2, ... each with its record.
 
@@ -121,11 +123,12 @@ def paint(
     )
 
 
-def like(path: str | os.PathLike[str], on_progress: Progress | None = None) -> Picture:
+def like(path: str | os.PathLike[str], on_progress: Progress | None = None, **options: Any) -> Picture:
     """The picture in a PNG file that Diptych wrote, made again from the record in it.
 
     Bit for bit the same for `scenes` of the same version; for diffusion on the same machine with the same
-    libraries. A note says when the version is another one. Raises `ImageError` when there is no record.
+    libraries. `options` go before those in the record. A note says when the version is another one. Raises
+    `ImageError` when there is no record.
     """
     original = files.read(path)
     record = original.record
@@ -136,6 +139,9 @@ def like(path: str | os.PathLike[str], on_progress: Progress | None = None) -> P
             + (damage[0] if damage else "it holds no record of how it was made; only PNG files by Diptych do")
         )
     maker = source(record.generator)
+    recorded = {key: record.settings[key] for key in maker.options if key in record.settings}
+    for key in maker.unsafe_options:
+        recorded.pop(key, None)
     (made,) = maker.generate(
         record.prompt,
         count=1,
@@ -144,7 +150,7 @@ def like(path: str | os.PathLike[str], on_progress: Progress | None = None) -> P
         height=record.height,
         start=record.index,
         on_progress=on_progress,
-        **{key: value for key, value in record.settings.items() if key in maker.options},
+        **{**recorded, **options},
     )
     if record.version == maker.version:
         return made
@@ -157,7 +163,7 @@ def _check_prompt(prompt: object) -> None:
         raise UsageError("the prompt is empty; say in a few words what the picture should show")
     if len(prompt) > _LONGEST_PROMPT:
         raise UsageError(f"the prompt has {len(prompt):,} characters; {_LONGEST_PROMPT:,} are the most")
-    if "\0" in prompt or not prompt.isascii() and any("\ud800" <= sign <= "\udfff" for sign in prompt):
+    if "\0" in prompt or any("\ud800" <= sign <= "\udfff" for sign in prompt):
         raise UsageError("the prompt holds characters that are not text; write it again by hand")
 
 

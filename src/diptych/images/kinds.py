@@ -28,11 +28,6 @@ class Kind:
     opener: Opener | None = None
     advice: str = ""
 
-    @property
-    def seems(self) -> str:
-        """The rest of a sentence that begins with "it"."""
-        return f"seems to be {self.name}"
-
 
 def _png() -> type[ImageFile.ImageFile]:
     from PIL.PngImagePlugin import PngImageFile
@@ -91,11 +86,16 @@ KINDS: tuple[Kind, ...] = (
     Kind("a JPEG XL picture", _starts(rb"\xff\x0a|\0\0\0\x0cJXL "), None, _SAVE_AS),
     Kind("a Photoshop file", _starts(rb"8BPS"), None, _SAVE_AS),
     Kind("an OpenEXR picture", _starts(rb"\x76\x2f\x31\x01"), None, _SAVE_AS),
-    Kind("an icon file", _starts(rb"\0\0[\1\2]\0"), None, _SAVE_AS),
+    Kind("an icon file", _starts(rb"\0\0[\x01\x02]\0"), None, _SAVE_AS),
     Kind("a netpbm picture", _starts(rb"P[1-7]\s"), None, _SAVE_AS),
     Kind("a DICOM file", _starts(rb".{128}DICM"), None, _SAVE_AS),
     Kind("a PDF document", _starts(rb"%PDF-"), None, "save the page as PNG first"),
-    Kind("a ZIP archive or an office document", _starts(rb"PK\3\4"), None, "unpack it and name the pictures"),
+    Kind(
+        "a ZIP archive or an office document",
+        _starts(rb"PK\x03\x04"),
+        None,
+        "unpack it and name the pictures",
+    ),
     Kind("a gzip archive", _starts(rb"\x1f\x8b"), None, "unpack it first"),
     Kind("a NumPy array", _starts(rb"\x93NUMPY"), None, _SAVE_AS),
     Kind("a Git LFS pointer", _starts(rb"version https://git-lfs"), None, "run: git lfs pull"),
@@ -106,7 +106,12 @@ KINDS: tuple[Kind, ...] = (
     Kind("a program", _starts(rb"\x7fELF|MZ.\0"), None, "name a picture"),
     Kind("plain text", _starts(rb"[\t\n\r\x20-\x7e]{8,}"), None, "name a picture"),
 )
-_UNKNOWN = Kind("nothing known", re.compile(b""), None, "it must be a PNG, JPEG, WebP, TIFF, BMP or GIF file")
+_UNKNOWN = Kind(
+    "of a kind that is not known",
+    re.compile(b""),
+    None,
+    "it must be a PNG, JPEG, WebP, TIFF, BMP or GIF file",
+)
 
 
 def of(head: bytes) -> Kind:

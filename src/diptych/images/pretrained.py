@@ -33,13 +33,15 @@ def require() -> None:
 
 def load(
     model: str, dtype_for: Callable[[dict[str, Any]], object], revision: str | None, allow_pickle: bool
-) -> Any:
-    """The text-to-image pipeline in a folder, or of a model id in the cache or on the Hugging Face Hub.
+) -> tuple[Any, str | None]:
+    """The text-to-image pipeline in a folder, or of a model id in the cache or on the Hugging Face Hub, and
+    the commit that a hub's model is at.
 
     `dtype_for` chooses the torch dtype, given the content of model_index.json. Code that a model brings along
     is never run, and weights in pickle files are read only if `allow_pickle`. Raises `GenerationError`.
     """
-    index, local = _index(model, revision)
+    path, local = _index(model, revision)
+    index, commit = _parsed(path), None if Path(model).is_dir() else path.parent.name
     options: dict[str, Any] = {"revision": revision, "use_safetensors": None if allow_pickle else True}
     options = {key: value for key, value in options.items() if value is not None}
     if local:
@@ -47,13 +49,13 @@ def load(
     failures: list[Exception] = []
     for variant in _variants(model):
         try:
-            return _from_pretrained(model, dtype_for(index), {**options, **variant})
+            return _from_pretrained(model, dtype_for(index), {**options, **variant}), commit
         except Exception as error:  # a missing, damaged or foreign file fails in a dozen ways
             failures.append(error)
     if local and not Path(model).is_dir() and _online():  # an earlier download that was cut short
         options.pop("local_files_only")
         try:
-            return _from_pretrained(model, dtype_for(index), options)
+            return _from_pretrained(model, dtype_for(index), options), commit
         except Exception as error:
             failures.insert(0, error)
     raise _explained(model, failures[0], allow_pickle) from failures[0]
@@ -82,20 +84,20 @@ def _variants(model: str) -> tuple[dict[str, str], ...]:
     return ({"variant": "fp16"},) if half else ({},)
 
 
-def _index(model: str, revision: str | None) -> tuple[dict[str, Any], bool]:
-    """What model_index.json says, and whether the model is on this machine."""
+def _index(model: str, revision: str | None) -> tuple[Path, bool]:
+    """Where model_index.json is, and whether the model was on this machine before."""
     folder = Path(model)
     if folder.is_file():
         raise GenerationError(
-            f"{model} is a file; a diffusers model is a folder with {INDEX} in it: convert a single checkpoint with "
-            "diffusers' from_single_file and save_pretrained"
+            f"{model} is a file; a diffusers model is a folder with {INDEX} in it: convert a single "
+            "checkpoint with diffusers' from_single_file and save_pretrained"
         )
     if folder.is_dir():
         if not (folder / INDEX).is_file():
             raise GenerationError(
                 f"the folder {model} holds no {INDEX}, so it is no diffusers model; name another"
             )
-        return _parsed(folder / INDEX), True
+        return folder / INDEX, True
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model):
         raise GenerationError(
             f"there is no folder {model}; name a folder that save_pretrained wrote, or an owner/name id"
@@ -104,15 +106,13 @@ def _index(model: str, revision: str | None) -> tuple[dict[str, Any], bool]:
 
     cached = try_to_load_from_cache(model, INDEX, revision=revision)
     if isinstance(cached, str):
-        return _parsed(Path(cached)), True
+        return Path(cached), True
     if not _online():
         raise GenerationError(
             f"the model {model} is not on this machine and its hub cannot be reached; {_TWO_WAYS}"
         )
     try:
-        return _parsed(Path(hf_hub_download(model, INDEX, revision=revision, etag_timeout=5))), False
-    except GenerationError:
-        raise
+        return Path(hf_hub_download(model, INDEX, revision=revision, etag_timeout=5)), False
     except Exception as error:
         raise _explained(model, error, True) from error
 
@@ -167,8 +167,8 @@ def _explained(model: str, error: Exception, allow_pickle: bool) -> GenerationEr
         )
     if not allow_pickle and ("safetensors" in text or "no file named" in text):
         return GenerationError(
-            f"the model {model} holds no complete set of safetensors weights ({reason(error)}); pickle files can run "
-            "code when read: pass allow_pickle=True if you trust its makers"
+            f"the model {model} holds no complete set of safetensors weights ({reason(error)}); pickle files "
+            "can run code when read: pass allow_pickle=True if you trust its makers"
         )
     return GenerationError(
         f"the model {model} cannot be loaded ({reason(error)}); fetch it again or name another"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from diptych.images.picture import Picture
 
@@ -16,8 +16,9 @@ Progress: TypeAlias = Callable[[int, int, str], object]
 class Source(Protocol):
     """One way of making pictures; `diptych.images.generation.SOURCES` lists them all.
 
-    `name` is what `generator=` calls it, `version` what its pictures depend on, `options` the settings that it
-    takes by name (and finds again in the records that it writes).
+    `name` is what `generator=` calls it, `version` what its pictures depend on, `options` the settings that
+    it takes by name (and finds again in the records that it writes), `unsafe_options` those of them that a
+    record, which anyone may have written, must not choose.
     """
 
     @property
@@ -29,6 +30,9 @@ class Source(Protocol):
     @property
     def options(self) -> tuple[str, ...]: ...  # noqa: D102
 
+    @property
+    def unsafe_options(self) -> tuple[str, ...]: ...  # noqa: D102
+
     def generate(
         self,
         prompt: str,
@@ -39,7 +43,7 @@ class Source(Protocol):
         height: int | None,
         start: int = 0,
         on_progress: Progress | None = None,
-        **options: object,
+        **options: Any,
     ) -> Iterator[Picture]:
         """The pictures number `start` to `start + count - 1` of this prompt and seed, each with its record.
 

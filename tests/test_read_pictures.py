@@ -1,0 +1,572 @@
+"""A user reads pictures: every kind of file, every kind of pixel, and everything that is not a picture."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tempfile
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from diptych.errors import DiptychError, ImageError, OutputError
+from diptych.images import files
+from diptych.images.picture import Picture
+
+RANDOM = np.random.default_rng(7)
+COLOUR = RANDOM.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+GREY = RANDOM.integers(0, 256, (5, 7), dtype=np.uint8)
+ALPHA = np.array([0, 1, 64, 128, 200, 254, 255], np.uint8)[None].repeat(5, axis=0)
+
+
+def read_image(folder: Path, image: Image.Image, name: str, **options: object) -> Picture:
+    image.save(folder / name, **options)
+    return files.read(folder / name)
+
+
+def png(width: int, height: int, depth: int, kind: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG written by hand: `rows` with their filter bytes, `extra` chunks before the pixels."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    before = b"".join(chunk(*one) for one in extra)
+    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha.astype(float) / 255
+    share = share[..., None] if colour.ndim == 3 else share
+    return np.rint(colour * share + 255 * (1 - share)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp"])
+def test_colour_is_exact_where_the_file_is(tmp_path: Path, name: str) -> None:
+    options = {"lossless": True} if name == "a.webp" else {}
+    picture = read_image(tmp_path, Image.fromarray(COLOUR), name, **options)
+    assert np.array_equal(picture.pixels, COLOUR)
+    assert (picture.name, picture.path, picture.notes) == ("a", str(tmp_path / name), ())
+    assert picture.pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
+def test_grey_stays_grey(tmp_path: Path, name: str) -> None:
+    assert np.array_equal(read_image(tmp_path, Image.fromarray(GREY), name).pixels, GREY)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_tiff(tmp_path: Path, compression: str) -> None:
+    picture = read_image(tmp_path, Image.fromarray(COLOUR), "a.tif", compression=compression)
+    assert np.array_equal(picture.pixels, COLOUR)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg(tmp_path: Path, grey: bool, progressive: bool) -> None:
+    flat = np.full((16, 24) if grey else (16, 24, 3), 90, np.uint8)
+    picture = read_image(tmp_path, Image.fromarray(flat), "a.jpg", progressive=progressive, quality=95)
+    assert picture.pixels.shape == flat.shape
+    assert np.abs(picture.pixels.astype(int) - 90).max() <= 1
+
+
+def test_the_name_is_ignored_and_the_content_decides(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "a.gif", format="PNG")
+    assert np.array_equal(files.read(tmp_path / "a.gif").pixels, COLOUR)
+
+
+def test_gif_gives_its_first_frame(tmp_path: Path) -> None:
+    first, second = (Image.new("P", (4, 3), value) for value in (1, 2))
+    for frame in (first, second):
+        frame.putpalette([9, 9, 9, 200, 30, 10, 0, 0, 255])
+    picture = read_image(tmp_path, first, "a.gif", save_all=True, append_images=[second])
+    assert (picture.pixels == [200, 30, 10]).all()
+    assert picture.notes == ("the first of several frames",)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
+def test_one_bit(tmp_path: Path, name: str) -> None:
+    bits = Image.fromarray(GREY > 127)
+    assert np.array_equal(read_image(tmp_path, bits, name).pixels, np.where(GREY > 127, 255, 0))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.gif"])
+def test_palette(tmp_path: Path, name: str) -> None:
+    image = Image.fromarray((np.arange(35, dtype=np.uint8) % 5).reshape(5, 7), "P")
+    image.putpalette(COLOUR.reshape(-1)[:15].tolist())
+    picture = read_image(tmp_path, image, name)
+    assert np.array_equal(picture.pixels, COLOUR.reshape(-1, 3)[np.asarray(image)])
+
+
+@pytest.mark.parametrize("transparency", [2, bytes([255, 128, 0, 7, 255])])
+def test_palette_with_transparency(tmp_path: Path, transparency: int | bytes) -> None:
+    index = (np.arange(35, dtype=np.uint8) % 5).reshape(5, 7)
+    image = Image.fromarray(index, "P")
+    image.putpalette(COLOUR.reshape(-1)[:15].tolist())
+    picture = read_image(tmp_path, image, "a.png", transparency=transparency)
+    steps = np.array([255, 255, 0, 255, 255] if transparency == 2 else list(transparency), np.uint8)
+    assert np.array_equal(picture.pixels, over_white(COLOUR.reshape(-1, 3)[index], steps[index]))
+    assert picture.notes == ("transparency over white",)
+
+
+def test_gif_with_transparency(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    picture = read_image(tmp_path, image, "a.gif", transparency=1)
+    assert picture.pixels.tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+def test_alpha_over_white(tmp_path: Path, name: str) -> None:
+    options = {"lossless": True, "exact": True} if name == "a.webp" else {}
+    picture = read_image(tmp_path, Image.fromarray(np.dstack([COLOUR, ALPHA])), name, **options)
+    assert np.array_equal(picture.pixels, over_white(COLOUR, ALPHA))
+    assert picture.notes == ("transparency over white",)
+
+
+def test_grey_with_alpha(tmp_path: Path) -> None:
+    picture = read_image(tmp_path, Image.fromarray(np.dstack([GREY, ALPHA]), "LA"), "a.png")
+    assert np.array_equal(picture.pixels, over_white(GREY, ALPHA))
+    assert picture.notes == ("transparency over white",)
+
+
+def test_opaque_alpha_is_dropped_without_a_word(tmp_path: Path) -> None:
+    opaque = np.dstack([COLOUR, np.full_like(ALPHA, 255)])
+    picture = read_image(tmp_path, Image.fromarray(opaque), "a.png")
+    assert np.array_equal(picture.pixels, COLOUR)
+    assert picture.notes == ()
+    assert picture.pixels.flags.c_contiguous
+
+
+def test_premultiplied_alpha(tmp_path: Path) -> None:
+    multiplied = (COLOUR * (ALPHA[..., None] / 255)).astype(np.uint8)
+    Image.fromarray(np.dstack([multiplied, ALPHA])).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    separate, associated = (struct.pack("<HHIH", 338, 3, 1, kind) for kind in (2, 1))  # the tag ExtraSamples
+    assert content.count(separate) == 1
+    (tmp_path / "a.tif").write_bytes(content.replace(separate, associated))
+    picture = files.read(tmp_path / "a.tif")
+    expected = multiplied.astype(int) + 255 - ALPHA[..., None]
+    assert (
+        np.abs(picture.pixels - expected).max() <= 1
+    )  # Pillow divides by alpha and rounds; we multiply again
+
+
+def test_a_transparent_colour(tmp_path: Path) -> None:
+    colour = COLOUR.copy()
+    colour[2, 3] = key = (1, 2, 3)
+    picture = read_image(tmp_path, Image.fromarray(colour), "a.png", transparency=key)
+    colour[2, 3] = 255
+    assert np.array_equal(picture.pixels, colour)
+    grey = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    picture = read_image(tmp_path, Image.fromarray(grey), "b.png", transparency=9)
+    assert np.array_equal(picture.pixels, np.where(grey == 9, 255, grey))
+
+
+SIXTEEN = RANDOM.integers(0, 65536, (5, 7), dtype=np.uint16)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("colour", [False, True])
+def test_sixteen_bits_give_their_high_byte(tmp_path: Path, name: str, colour: bool) -> None:
+    values = RANDOM.integers(0, 65536, (5, 7, 3), dtype=np.uint16) if colour else SIXTEEN
+    cv2.imwrite(str(tmp_path / name), values[..., ::-1] if colour else values)
+    picture = files.read(tmp_path / name)
+    assert np.array_equal(picture.pixels, values >> 8)
+    assert picture.notes == ("16 bits to 8: the high byte",)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bits_in_either_byte_order(tmp_path: Path, mode: str) -> None:
+    data = SIXTEEN.astype("<u2" if mode == "I;16" else ">u2").tobytes()
+    picture = read_image(tmp_path, Image.frombytes(mode, (7, 5), data), "a.tif")
+    assert np.array_equal(picture.pixels, SIXTEEN >> 8)
+
+
+def test_sixteen_bits_where_zero_is_white(tmp_path: Path) -> None:
+    image = Image.frombytes("I;16", (7, 5), SIXTEEN.astype("<u2").tobytes())
+    picture = read_image(tmp_path, image, "a.tif", tiffinfo={262: 0})
+    assert np.array_equal(picture.pixels, (65535 - SIXTEEN) >> 8)
+
+
+def test_sixteen_bits_with_a_transparent_value(tmp_path: Path) -> None:
+    rows = b"\0" + struct.pack(">3H", 0, 0x1234, 65535)
+    (tmp_path / "a.png").write_bytes(png(3, 1, 16, 0, rows, (b"tRNS", struct.pack(">H", 0x1234))))
+    picture = files.read(tmp_path / "a.png")
+    assert picture.pixels.tolist() == [[0, 255, 255]]
+    assert "transparency over white" in picture.notes
+    rows = b"\0" + struct.pack(">3H", 0x1234, 0, 0)
+    (tmp_path / "b.png").write_bytes(png(1, 1, 16, 2, rows, (b"tRNS", struct.pack(">3H", 0x1234, 0, 0))))
+    picture = files.read(tmp_path / "b.png")
+    assert picture.pixels.tolist() == [[[0x12, 0, 0]]]
+    assert "the transparent colour of a 16-bit picture not applied" in picture.notes
+
+
+def test_thirty_two_bits_are_clipped_and_said_so(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[-5, 256, 65535, 70000]], np.int32))
+    picture = read_image(tmp_path, image, "a.tif")
+    assert picture.pixels.tolist() == [[0, 1, 255, 255]]
+    assert picture.notes == ("16 bits to 8: the high byte", "values from -5 to 70000 clipped to 0-65535")
+
+
+def test_fractions(tmp_path: Path) -> None:
+    inside = read_image(tmp_path, Image.fromarray(np.array([[0, 0.25, 0.5, 1]], np.float32)), "a.tif")
+    assert inside.pixels.tolist() == [[0, 64, 128, 255]]
+    assert inside.notes == ("fractions from 0-1 to 0-255",)
+    wild = np.array([[-1, 2, np.nan, np.inf]], np.float32)
+    outside = read_image(tmp_path, Image.fromarray(wild), "b.tif")
+    assert outside.pixels.tolist() == [[0, 255, 0, 0]]
+    assert outside.notes[1:] == (
+        "2 values that are not numbers shown as black",
+        "values from -1 to 2 clipped to 0-1",
+    )
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
+def test_cmyk(tmp_path: Path, name: str) -> None:
+    # The JPEG is stored inverted, as Adobe does: read as it stands it would come out as the complement.
+    picture = read_image(tmp_path, Image.new("CMYK", (16, 16), (0, 255, 255, 0)), name)
+    assert np.abs(picture.pixels.astype(int) - [255, 0, 0]).max() <= 2
+    assert picture.notes == ("CMYK to RGB without a colour profile",)
+
+
+def test_lab(tmp_path: Path) -> None:
+    red = Image.new("LAB", (2, 2), (136, 208, 195))  # L 53.3, a 80, b 67: sRGB red
+    picture = read_image(tmp_path, red, "a.tif")
+    assert np.abs(picture.pixels.astype(int) - [250, 3, 11]).max() <= 6
+    assert picture.notes == ("LAB to RGB",)
+
+
+def test_ycbcr(tmp_path: Path) -> None:
+    picture = read_image(tmp_path, Image.new("RGB", (8, 8), (200, 30, 60)).convert("YCbCr"), "a.tif")
+    assert np.abs(picture.pixels.astype(int) - [200, 30, 60]).max() <= 2
+
+
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "b.tif"])
+def test_exif_orientation(tmp_path: Path, orientation: int, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"a.webp": {"lossless": True}, "b.tif": {"compression": "tiff_lzw"}}.get(name, {})
+    picture = read_image(tmp_path, Image.fromarray(COLOUR), name, exif=exif, **options)
+    assert np.array_equal(picture.pixels, UPRIGHT[orientation](COLOUR))
+    expected = () if orientation == 1 else (f"turned upright (EXIF orientation {orientation})",)
+    assert picture.notes == expected
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_exif_orientation_of_a_jpeg(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    big = np.kron(COLOUR, np.ones((16, 16, 1), np.uint8))
+    picture = read_image(tmp_path, Image.fromarray(big), "a.jpg", exif=exif, quality=100, subsampling=0)
+    assert np.abs(picture.pixels.astype(int) - UPRIGHT[orientation](big)).max() <= 8
+
+
+def test_a_colour_profile_is_converted_to_srgb() -> None:
+    path = Path(skimage.__file__).parent / "data" / "rocket.jpg"  # in Adobe RGB (1998)
+    with Image.open(path) as image:
+        encoded = np.asarray(image).astype(float)
+    # Adobe RGB (1998) to XYZ to sRGB: the matrices of both standards, white D65.
+    to_xyz = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
+    to_srgb = [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
+    linear = (encoded / 255) ** (563 / 256) @ np.array(to_xyz).T @ np.array(to_srgb).T
+    inside = ((linear > 0.005) & (linear < 1)).all(axis=2)
+    expected = 255 * (1.055 * np.clip(linear, 0.0031308, 1) ** (1 / 2.4) - 0.055)
+    picture = files.read(path)
+    assert inside.mean() > 0.5
+    assert np.abs(picture.pixels[inside] - expected[inside]).max() <= 3
+    assert picture.notes == ("colour profile 'Adobe RGB (1998)' to sRGB",)
+
+
+def test_an_srgb_profile_changes_nothing(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = read_image(tmp_path, Image.fromarray(COLOUR), "a.png", icc_profile=profile)
+    assert np.array_equal(picture.pixels, COLOUR)
+    assert picture.notes == ()
+
+
+def test_a_damaged_profile_is_said_and_passed_over(tmp_path: Path) -> None:
+    picture = read_image(tmp_path, Image.fromarray(COLOUR), "a.png", icc_profile=b"no profile at all")
+    assert np.array_equal(picture.pixels, COLOUR)
+    assert picture.notes == ("a colour profile that does not fit not applied",)
+
+
+def test_corrupt_exif_is_no_reason_to_refuse_a_picture(tmp_path: Path) -> None:
+    # A directory that promises 200 entries and holds none: Pillow warns about such.
+    broken = b"Exif\0\0II*\0\x08\0\0\0\xc8\0"
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / "a.jpg", exif=broken)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with Image.open(tmp_path / "a.jpg") as image:
+            image.getexif()
+    assert seen, "the file no longer makes Pillow warn: this test tests nothing"
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        pictures = list(pool.map(files.read, [tmp_path / "a.jpg"] * 40))
+    assert {picture.pixels.shape for picture in pictures} == {(8, 8, 3)}
+    assert warnings.filters == before
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    frame = struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\0"
+    return (
+        b"\xff\xd8\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0"
+    )
+
+
+def tiff_header(width: int, height: int) -> bytes:
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 200)]
+    tags += [(277, 3, 1), (278, 4, height), (279, 4, 4)]
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + body + bytes(100)
+
+
+HUGE = {
+    "png": png(400_000, 250_000, 8, 2, b"\0"),
+    "bmp": b"BM"
+    + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 400_000, 250_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "jpeg": jpeg_header(65535, 65535),
+    "tiff": tiff_header(400_000, 250_000),
+    "gif": b"GIF89a"
+    + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
+    + b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;",
+    "webp": b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\xff" * 2 + bytes(8),
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_header_that_claims_too_much_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "huge").write_bytes(HUGE[kind])
+    with pytest.raises(ImageError, match=r"claims \d+ x \d+ pixels, more than the limit of 200,000,000"):
+        files.read(tmp_path / "huge")
+
+
+def test_the_limit_can_be_chosen(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "a.png")
+    assert files.read(tmp_path / "a.png", max_pixels=35).width == 7
+    with pytest.raises(ImageError, match="claims 7 x 5 pixels, more than the limit of 34"):
+        files.read(tmp_path / "a.png", max_pixels=34)
+
+
+def test_a_text_entry_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
+    bomb = b"diptych\0\0" + zlib.compress(bytes(20_000_000), 9)
+    (tmp_path / "a.png").write_bytes(png(1, 1, 8, 0, b"\0\0", (b"zTXt", bomb)))
+    with pytest.raises(ImageError, match="Decompressed data too large"):
+        files.read(tmp_path / "a.png")
+
+
+NOT_PICTURES = [
+    (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photograph; save it as PNG or JPEG first"),
+    (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF picture"),
+    (b"\0\0\0\x20ftypisom\0\0\2\0", "a video"),
+    (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    (b"<svg width='3'></svg>", "an SVG drawing"),
+    (b"<?xml version='1.0'?><note/>", "an XML document"),
+    (b"\n<!DOCTYPE html><html><body>404</body></html>", "a web page; the download went wrong"),
+    (b"<html><svg></svg></html>", "a web page"),
+    (b"%PDF-1.7\n", "a PDF document"),
+    (b"PK\3\4\x14\0\0\0", "a ZIP archive"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer; run: git lfs pull"),
+    (b'{"error": "not found"}', "JSON text"),
+    (b"hello, this is not a picture", "plain text"),
+    (b"\x93NUMPY\1\0", "a NumPy array"),
+    (b"8BPS\0\1", "a Photoshop file"),
+    (b"P6\n2 2\n255\n" + bytes(12), "a netpbm picture"),
+    (bytes(128) + b"DICM", "a DICOM file"),
+    (b"BM, initials", "plain text"),
+    (b"\x01\x02\x03", "it seems to be of a kind that is not known; it must be a PNG, JPEG"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), NOT_PICTURES, ids=[says[:24] for _, says in NOT_PICTURES])
+def test_what_is_not_a_picture_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "photo.jpg").write_bytes(content)
+    with pytest.raises(ImageError) as caught:
+        files.read(tmp_path / "photo.jpg")
+    assert says in str(caught.value)
+    assert str(tmp_path / "photo.jpg") in str(caught.value)
+
+
+def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match="there is no picture"):
+        files.read(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="is a folder, not a picture"):
+        files.read(tmp_path)
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError, match=r"is empty \(0 bytes\)"):
+        files.read(tmp_path / "empty.png")
+    with pytest.raises(ImageError, match="cannot be opened"):
+        files.read("a\0b.png")
+    with pytest.raises(ImageError, match="is not an ordinary file"):
+        files.read("/dev/null")
+    (tmp_path / "secret.png").write_bytes(b"x")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ImageError, match=r"cannot be opened \(Permission denied\)"):
+        files.read(tmp_path / "secret.png")
+
+
+def test_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "a.png")
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(files.pixels, "to_bytes", exhausted)
+    with pytest.raises(ImageError, match="needs more memory than there is"):
+        files.read(tmp_path / "a.png")
+
+
+def samples() -> dict[str, bytes]:
+    """One small valid file of every format, with the extras that have code of their own."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    palette = Image.fromarray(GREY % 3, "P")
+    palette.putpalette([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    alpha = Image.fromarray(np.dstack([COLOUR, ALPHA]))
+    saved: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
+        "png": (alpha, "PNG", {"exif": exif, "icc_profile": profile}),
+        "png palette": (palette, "PNG", {"transparency": b"\0\x80\xff"}),
+        "png 16": (Image.fromarray(SIXTEEN), "PNG", {"transparency": 77}),
+        "jpeg": (Image.fromarray(COLOUR), "JPEG", {"exif": exif, "icc_profile": profile}),
+        "jpeg cmyk": (Image.fromarray(COLOUR).convert("CMYK"), "JPEG", {}),
+        "webp": (alpha, "WEBP", {"exif": exif}),
+        "tiff": (alpha, "TIFF", {"exif": exif}),
+        "tiff lzw": (Image.fromarray(COLOUR), "TIFF", {"compression": "tiff_lzw"}),
+        "tiff float": (Image.fromarray(GREY / np.float32(255)), "TIFF", {}),
+        "bmp": (Image.fromarray(COLOUR), "BMP", {}),
+        "gif": (
+            palette,
+            "GIF",
+            {"save_all": True, "append_images": [palette.rotate(180)], "transparency": 1},
+        ),
+    }
+    contents = {}
+    for name, (image, kind, options) in saved.items():
+        stream = io.BytesIO()
+        image.save(stream, format=kind, **options)
+        contents[name] = stream.getvalue()
+    return contents
+
+
+SAMPLES = samples()
+
+
+def read_anything(content: bytes) -> Picture | None:
+    """A picture or one `ImageError`; anything else, warnings too, fails the test."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        path = Path(folder) / "a.png"
+        path.write_bytes(content)
+        try:
+            picture = files.read(path, max_pixels=1_000_000)
+        except ImageError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - one sentence
+            picture = None
+    assert [str(warning.message) for warning in seen] == []
+    return picture
+
+
+@given(st.binary(max_size=200), st.sampled_from(["", *SAMPLES]))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes(content: bytes, start: str) -> None:
+    read_anything(SAMPLES.get(start, b"")[:12] + content)
+
+
+@given(st.sampled_from(list(SAMPLES)), st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_picture_with_bytes_changed_or_cut_off(name: str, data: st.DataObject) -> None:
+    content = bytearray(SAMPLES[name])
+    places = st.integers(0, len(content) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=6)):
+        content[place] = value
+    if data.draw(st.booleans()):
+        del content[data.draw(places) :]
+    read_anything(bytes(content))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_truncated_picture_says_so(name: str) -> None:
+    assert read_anything(SAMPLES[name]) is not None
+    for kept in (30, len(SAMPLES[name]) // 3):
+        assert read_anything(SAMPLES[name][:kept]) is None
+
+
+def test_a_folder_is_sorted_as_people_count(tmp_path: Path) -> None:
+    inside = ["p10.png", "p2.PNG", "P1.jpg", "a.tiff", "p02.png"]
+    for name in [*inside, "notes.txt", ".hidden.png"]:
+        (tmp_path / name).touch()
+    (tmp_path / "deeper.png").mkdir()
+    (tmp_path / "deeper.png" / "b.png").touch()
+    found = [path.name for path in files.find(tmp_path)]
+    assert found == ["a.tiff", "P1.jpg", "p02.png", "p2.PNG", "p10.png"]
+
+
+def test_files_and_folders_keep_their_order_and_come_once(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "odd.dat"):
+        (tmp_path / name).touch()
+    asked = [
+        tmp_path / "odd.dat",
+        tmp_path / "b.png",
+        tmp_path,
+        str(tmp_path / ".." / tmp_path.name / "a.png"),
+    ]
+    assert [path.name for path in files.find(asked)] == ["odd.dat", "b.png", "a.png"]
+
+
+def test_nothing_to_find(tmp_path: Path) -> None:
+    for asked, says in (
+        (tmp_path, "holds no pictures"),
+        (tmp_path / "gone", "there is no picture or folder"),
+        ([], "no pictures were named"),
+    ):
+        with pytest.raises(ImageError, match=says):
+            files.find(asked)
+
+
+def test_write_and_read_again(tmp_path: Path) -> None:
+    for number, array in enumerate((COLOUR, GREY, COLOUR[::-1, ::-1])):
+        path = tmp_path / "deep" / f"{number}.png"
+        files.write_png(path, array)
+        first = path.read_bytes()
+        files.write_png(path, array)
+        assert path.read_bytes() == first
+        assert np.array_equal(files.read(path).pixels, array)
+    assert [path.name for path in files.find(tmp_path / "deep")] == ["0.png", "1.png", "2.png"]
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    for array in (COLOUR / 255, np.zeros((2, 2, 4), np.uint8), np.zeros((0, 3), np.uint8), [[1]]):
+        with pytest.raises(ImageError, match="must be uint8"):
+            files.write_png(tmp_path / "a.png", array)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        files.write_png(tmp_path / "file" / "a.png", GREY)
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
+    assert issubclass(ImageError, DiptychError)
