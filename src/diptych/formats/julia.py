@@ -83,12 +83,12 @@ class UInt128(int):
     """A `UInt128`."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class JuliaType:
     """A type: `path` such as ("Flux", "Conv") without a leading "Main", and its parameters.
 
-    Parameters are types, integers, symbols, tuples or `JuliaStruct`s for type variables. The type of the function `relu`
-    is ("NNlib", "#relu").
+    Parameters are types, integers, symbols, tuples or `JuliaStruct`s for type variables. The type of
+    the function `relu` is ("NNlib", "#relu").
 
     `definition` is only there for anonymous functions in BSON.jl files: the `Core.TypeName` struct that
     their code hangs from, which `lowered.py` reads.
@@ -104,8 +104,30 @@ class JuliaType:
         return self.path[-1] if self.path else ""
 
     def __str__(self) -> str:
-        inside = ", ".join(str(p) for p in self.parameters)
-        return ".".join(self.path) + (f"{{{inside}}}" if inside else "")
+        pieces: list[str] = []
+        _spell(self, pieces)
+        text = "".join(pieces)
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+    __repr__ = __str__
+
+
+# A damaged file can share types so that their full text has no end in practice.
+_LONGEST = 400
+
+
+def _spell(value: Any, pieces: list[str]) -> None:
+    if len(pieces) > _LONGEST:
+        return
+    if not isinstance(value, JuliaType):
+        pieces.append(f":{value.name}" if isinstance(value, Symbol) else str(value))
+        return
+    pieces.append(".".join(value.path))
+    for index, parameter in enumerate(value.parameters):
+        pieces.append(", " if index else "{")
+        _spell(parameter, pieces)
+    if value.parameters:
+        pieces.append("}")
 
 
 @dataclass(eq=False)
@@ -157,8 +179,8 @@ class JuliaDict(Mapping[Any, Any]):
     """
 
     type: JuliaType
-    stored_keys: Sequence[Any] = ()
-    stored_values: Sequence[Any] = ()
+    stored_keys: Any = ()
+    stored_values: Any = ()
 
     def __getitem__(self, key: Any) -> Any:
         for known, value in zip(self.stored_keys, self.stored_values, strict=False):
@@ -174,6 +196,10 @@ class JuliaDict(Mapping[Any, Any]):
 
     def __repr__(self) -> str:
         return f"<{self.type} with {len(self)} entries>"
+
+    # The Mapping's own comparison would need hashable keys, and follow cycles.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 def _plain(key: Any) -> bool:
