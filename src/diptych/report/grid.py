@@ -19,12 +19,12 @@ from diptych.report.mosaic import (
     finite_range,
     tile,
 )
+from diptych.report.paper import INK, MUTED, PAPER
 
-__all__ = ["INK", "MUTED", "PAPER", "ScaleRule", "colours", "draw_grid", "header", "number", "written"]
+__all__ = ["ScaleRule", "colours", "draw_grid", "header", "number", "written"]
 
 ScaleRule = Literal["shared", "per-map"]
 
-PAPER, INK, MUTED = "#fdfcfa", "#23211d", "#676259"
 _WIDTH, _NARROWEST, _MARGIN, _HEADER, _LARGEST = 1200, 760, 40, 134, 420
 _SMALL = 96  # narrower tiles have smaller captions
 

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from diptych.errors import ShapeError
 from diptych.files import replacing
-from diptych.report.grid import INK, MUTED, PAPER, ScaleRule, draw_grid, number, written
+from diptych.report.grid import ScaleRule, draw_grid, number, written
 from diptych.report.mosaic import dead_channels, finite_range, fit
+from diptych.report.paper import INK, MUTED, PAPER, PHOTOGRAPHS
 
 __all__ = [
     "activations",
@@ -376,10 +377,23 @@ def _save(figure: Figure, path: str | Path) -> None:
 
     canvas: Any = figure.canvas
     canvas.draw()
-    _save_picture(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]), path)
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    height = len(pixels)
+    boxes = []
+    for axes in figure.axes:
+        # Grey photographs look like lettering to whoever turns the figure dark, so their places are noted.
+        if any(np.asarray(image.get_array()).dtype == np.uint8 for image in axes.images):
+            box = axes.get_window_extent()
+            boxes.append(f"{round(box.x0)} {height - round(box.y1)} {round(box.x1)} {height - round(box.y0)}")
+    _save_picture(Image.fromarray(pixels), path, "; ".join(boxes))
 
 
-def _save_picture(picture: Any, path: str | Path) -> None:
+def _save_picture(picture: Any, path: str | Path, photographs: str = "") -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    information = PngInfo()
+    if photographs:
+        information.add_text(PHOTOGRAPHS, photographs)
     with replacing(path) as temporary:
         # Level 3: half the time of the default 6 for a few per cent more bytes.
-        picture.save(temporary, format="PNG", compress_level=3)
+        picture.save(temporary, format="PNG", compress_level=3, pnginfo=information)

@@ -1,0 +1,147 @@
+"""`report.html`: one page, nothing outside it, at most 8 MB, that shows a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from diptych.errors import OutputError
+from diptych.files import replacing
+from diptych.report.content import ImageResult, LayerFigure, ReportContent
+from diptych.report.embedding import Embedded, Quality, embed_figure, embed_picture
+
+__all__ = ["LARGEST_BYTES", "MOST_IMAGES", "render", "write_report"]
+
+LARGEST_BYTES = 8_000_000
+MOST_IMAGES = 24
+"""Images shown in full; the others are in a table by name and prediction."""
+
+# From good to coarse: the first under the limit is taken.
+_QUALITIES = (Quality(1200, 1024, 85), Quality(1000, 640, 70), Quality(700, 400, 60), Quality(420, 240, 45))
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Every picture file of a report, embedded."""
+
+    by_path: dict[Path, Embedded]
+
+    def __call__(self, path: Path) -> Embedded:
+        return self.by_path[path]
+
+
+def write_report(path: str | Path, content: ReportContent) -> None:
+    """Writes the page.
+
+    Raises `OutputError` where it cannot be written, or where a picture it shows is gone.
+    """
+    document = render(content)
+    with replacing(path) as temporary:
+        temporary.write_text(document, encoding="utf-8", newline="\n")
+
+
+def render(content: ReportContent) -> str:
+    """The page as text. Everything from outside is escaped; pictures are data: URLs.
+
+    Pictures are made smaller until the page is within `LARGEST_BYTES`.
+    """
+    for quality in _QUALITIES:
+        document = _render(content, _embed_all(content, quality))
+        if len(document.encode()) <= LARGEST_BYTES:
+            return document
+    raise OutputError(
+        f"the report would be larger than {LARGEST_BYTES // 1_000_000} MB even with small pictures; "
+        "make it from fewer images"
+    )
+
+
+def _embed_all(content: ReportContent, quality: Quality) -> _Pictures:
+    pictures: dict[Path, bool] = {}  # whether it is a figure, in order
+    for image in content.images[:MOST_IMAGES]:
+        pictures[image.picture] = pictures[image.seen] = False
+        drawn = [figure.path for figure in image.figures] + [figure.path for figure in image.layers]
+        pictures.update(dict.fromkeys(drawn, True))
+    # Pillow lets go of the interpreter's lock while it encodes.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        jobs = {
+            path: pool.submit(embed_figure if figure else embed_picture, path, quality)
+            for path, figure in pictures.items()
+        }
+        return _Pictures({path: job.result() for path, job in jobs.items()})
+
+
+def _render(content: ReportContent, pictures: _Pictures) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("diptych.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update(
+        number=_number, percent=_percent, thousands=_thousands, shape=_shape, many=_many
+    )
+    environment.globals.update(picture=pictures, width=_width, verdict=_verdict, layer_alt=_layer_alt)
+    shown, rest = content.images[:MOST_IMAGES], content.images[MOST_IMAGES:]
+    template = environment.get_template("template.html.j2")
+    return str(template.render(content=content, shown=shown, rest=rest))
+
+
+# ---- Wording ------------------------------------------------------------------------------------------
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
+
+
+def _percent(value: float) -> str:
+    """A probability as text: 97.3 %, and never a rounded "0 %" or "100 %" that is not exact."""
+    if 0 < value < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 < value < 1:
+        return "> 99.9 %"
+    return f"{100 * value:.1f} %"
+
+
+def _thousands(value: int | None) -> str:
+    # A narrow no-break space, as SI asks for.
+    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return " × ".join(str(n) for n in shape)
+
+
+def _many(count: int, singular: str, plural: str = "") -> str:
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def _width(value: float, image: ImageResult, probabilities: bool) -> str:
+    """The length of a prediction's bar, in per cent of the longest possible or, for scores, the largest."""
+    longest = 1.0 if probabilities else max((abs(v) for _, v in image.predictions), default=1.0) or 1.0
+    part = abs(value) / longest if value == value else 0.0
+    return f"{100 * min(part, 1.0):.2f}%"
+
+
+def _verdict(image: ImageResult, content: ReportContent) -> str:
+    """The first class and its value in words, with the doubt that belongs to it."""
+    if not image.predictions:
+        return "no prediction"
+    name, value = image.predictions[0]
+    said = f"{name}, {_percent(value) if content.gives_probabilities else f'score {_number(value)}'}"
+    return f"{said} (untrained)" if content.trained is False else said
+
+
+def _layer_alt(figure: LayerFigure) -> str:
+    """What the grid of one layer shows, for who cannot see it."""
+    count = figure.shape[0]
+    extent = f"from {_number(figure.low)} to {_number(figure.high)}"
+    if len(figure.shape) == 1:
+        return f"Bars of the {_many(count, 'value')} of {figure.title}, {extent}."
+    dead = f"; {len(figure.dead)} of them are dead" if figure.dead else ""
+    return f"Grid of the {_many(count, 'feature map')} of {figure.title}, values {extent}{dead}."
