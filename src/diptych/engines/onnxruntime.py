@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from diptych.engines.running import admit
 from diptych.errors import ModelError, UnsupportedLayer
-from diptych.formats.onnx import to_onnx
+from diptych.formats.onnx import to_skeleton
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.trace import Trace
@@ -41,7 +42,7 @@ class Compiled:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._sessions: list[tuple[bool, Any]] = []
+        self._sessions: list[tuple[bool, Any, dict[str, Any]]] = []  # kind, session, its weights
         if model.input_shape is not None and None not in model.input_shape:
             self._add(model, every_layer=False)
 
@@ -72,24 +73,41 @@ class Compiled:
         return results
 
     def _session(self, shape: Sequence[int], every_layer: bool) -> Any:
-        for kind, session in self._sessions:
+        for kind, session, _ in self._sessions:
             if kind == every_layer and _takes(session, shape):
                 return session
         return self._add(self._model.with_(input_shape=tuple(shape[1:])), every_layer)
 
     def _add(self, model: Model, every_layer: bool) -> Any:
-        session = _open(to_onnx(model, every_layer).SerializeToString())
-        self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], (every_layer, session)]
+        graph, weights = to_skeleton(model, every_layer)
+        held = {name: ort.OrtValue.ortvalue_from_numpy(_plain(array)) for name, array in weights.items()}
+        session = _open(graph, held)
+        self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], (every_layer, session, held)]
         return session
 
 
-def _open(graph: bytes) -> Any:
+def _plain(array: Array) -> Array:
+    return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+
+
+def _open(graph: bytes, weights: dict[str, Any]) -> Any:
+    """A session that reads the weights where they lie: they must stay alive as long as it does."""
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = _threads()
+    # Repacked weights are a second copy and a slower start, and were not faster (benchmarks/forward_pass.py).
+    options.add_session_config_entry("session.disable_prepacking", "1")
     try:
+        options.add_external_initializers(list(weights), list(weights.values()))
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except _FAILURES as error:
         raise UnsupportedLayer("in this model", "onnxruntime", _first_line(error)) from error
+
+
+def _threads() -> int:
+    """As many as there are processors for this process; from 5 on, the runtime's own choice (0)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return count if count <= 4 else 0
 
 
 def _takes(session: Any, shape: Sequence[int]) -> bool:

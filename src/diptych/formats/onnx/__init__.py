@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
 from diptych.files import replacing
-from diptych.formats.onnx.graph import Graph, Site
+from diptych.formats.onnx.graph import Graph, Site, refer, store
 from diptych.formats.onnx.layers import LAYER_RULES, activate, join
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import (
@@ -37,7 +37,7 @@ from diptych.model.layers import (
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 
-__all__ = ["read", "to_onnx", "write"]
+__all__ = ["read", "to_onnx", "to_skeleton", "write"]
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -57,36 +57,48 @@ def to_onnx(model: Model, every_layer: bool = False) -> onnx.ModelProto:
     begin at its first weighted layer. Raises `UnsupportedLayer` where a layer has no exact expression, and
     `ModelError` where the input shape cannot be told.
     """
-    arrays = {id(a): a for a in model.weights().values()}
-    _check_size(sum(array.nbytes for array in arrays.values()))
-    return _finished(model, every_layer, {})
+    graph, proto = _finished(model, every_layer)
+    _check_size(graph.weights)
+    for name, array in graph.weights.items():
+        store(proto, name, array)
+    return proto
 
 
-def _check_size(size: int) -> None:
+def to_skeleton(model: Model, every_layer: bool = False) -> tuple[bytes, dict[str, Array]]:
+    """The same graph, serialised without its weights, and these by name.
+
+    They are declared as external data, so that a runtime can be handed the arrays themselves: no copy of
+    them is made and no size is too large.
+    """
+    graph, proto = _finished(model, every_layer)
+    for name, array in graph.weights.items():
+        refer(proto, name, array)
+    return proto.SerializeToString(deterministic=True), graph.weights
+
+
+def _check_size(arrays: dict[str, Array]) -> None:
+    size = sum(array.nbytes for array in arrays.values())
     if size > _LARGEST:
         raise UnsupportedLayer(
             f"of {size / 2**30:.1f} GiB of weights",
             "one ONNX file",
-            "it holds 2 GiB at most; use .safetensors",
+            "it holds 2 GiB; use .safetensors",
         )
 
 
-def _finished(model: Model, every_layer: bool, arrays: dict[str, Array]) -> onnx.ModelProto:
-    shape, free = _input_shape(model)
+def _finished(model: Model, every_layer: bool) -> tuple[Graph, onnx.ModelProto]:
+    shape, spatial = _input_shape(model)
     graph, shapes = _written(model, shape, every_layer)
-    larger = shape
-    if free:
-        free = False
-        for factor in (2, 3):
-            larger = (*shape[:2], *(n * factor for n in shape[2:]))
-            free = _same_graph(model, graph, larger, every_layer)
-            if not free:
-                break
-    larger_shapes = layer_shapes(model, larger) if free else shapes
+    others = [(*shape[:2], *(n * factor for n in shape[2:])) for factor in (2, 3)] if spatial else []
+    free = spatial and all(_same_graph(model, graph, other, every_layer) for other in others)
+    other_shapes = layer_shapes(model, others[0]) if free else shapes
     names = {path: path for path in shapes} if every_layer else {"output": _last(shapes)}
-    inputs = [_value("input", shape, free)]
-    outputs = [_output(name, shapes.get(p, shape), larger_shapes.get(p, larger)) for name, p in names.items()]
-    return graph.model(inputs, outputs, {**graph.weights, **arrays})
+    inputs = [_input(shape, free)]
+    outputs = [
+        _output(name, shapes.get(path, shape), other_shapes.get(path, others[0] if free else shape))
+        for name, path in names.items()
+    ]
+    return graph, graph.model(inputs, outputs)
 
 
 def _same_graph(model: Model, graph: Graph, shape: Shape, every_layer: bool) -> bool:
@@ -150,11 +162,9 @@ def _last(shapes: dict[str, Shape]) -> str:
     return top[-1] if top else ""
 
 
-def _value(name: str, shape: Shape, free: bool) -> Any:
-    sizes: list[int | str] = list(shape[2:])
-    if free:
-        sizes = list(_AXES[len(sizes)])
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape[1:2], *sizes])
+def _input(shape: Shape, free: bool) -> Any:
+    sizes = _AXES[len(shape) - 2] if free else shape[2:]
+    return helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *shape[1:2], *sizes])
 
 
 def _output(name: str, shape: Shape, larger: Shape) -> Any:
@@ -216,8 +226,10 @@ def write(model: Model, path: str | Path) -> None:
     Raises `UnsupportedLayer`, `ModelError` or `OutputError`.
     """
     document, arrays = to_document(model)
-    _check_size(sum(array.nbytes for array in arrays.values()))
-    proto = _finished(model, every_layer=False, arrays=arrays)
+    _check_size(arrays)
+    _, proto = _finished(model, every_layer=False)
+    for name, array in arrays.items():  # all of them, also those the graph needs in another form
+        store(proto, name, array)
     entries = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
     if model.classes is not None:
         entries["classes"] = json.dumps(model.classes, ensure_ascii=False)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from diptych.model.layers import Array, Layer, walk
 
-__all__ = ["OPSET", "Graph", "Site"]
+__all__ = ["OPSET", "Graph", "Site", "refer", "store"]
 
 # 19 is the first with "wrap" in Pad, and what onnxruntime 1.17 and anything newer runs.
 OPSET = 19
@@ -58,21 +58,35 @@ class Graph:
         last.output[0] = last.name = name
         return name
 
-    def model(self, inputs: list[Any], outputs: list[Any], arrays: dict[str, Array]) -> onnx.ModelProto:
-        """The finished model with `arrays` and the constants as initialisers."""
-        stored = {**arrays, **self.constants}
+    def model(self, inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
+        """The finished model with its constants, still without its weights."""
         graph = helper.make_graph(self.nodes, "diptych", inputs, outputs)
-        graph.initializer.extend(_tensor(name, array) for name, array in stored.items())
         opset = helper.make_opsetid("", OPSET)
-        return helper.make_model(
+        proto = helper.make_model(
             graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="diptych"
         )
+        for name, array in self.constants.items():
+            store(proto, name, array)
+        return proto
 
 
-def _tensor(name: str, array: Array) -> TensorProto:
+def store(proto: onnx.ModelProto, name: str, array: Array) -> None:
+    """Puts the numbers of an initialiser into the model itself."""
     plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-    kind = helper.np_dtype_to_tensor_dtype(plain.dtype.newbyteorder("="))
-    return TensorProto(name=name, data_type=kind, dims=plain.shape, raw_data=plain.tobytes())
+    _declare(proto, name, array).raw_data = plain.tobytes()
+
+
+def refer(proto: onnx.ModelProto, name: str, array: Array) -> None:
+    """Declares an initialiser whose numbers the runtime is handed as an array."""
+    tensor = _declare(proto, name, array)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "arrays"), ("offset", "0"), ("length", str(array.nbytes))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def _declare(proto: onnx.ModelProto, name: str, array: Array) -> TensorProto:
+    kind = helper.np_dtype_to_tensor_dtype(array.dtype.newbyteorder("="))
+    return proto.graph.initializer.add(name=name, data_type=kind, dims=array.shape)
 
 
 class Site:
