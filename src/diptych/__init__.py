@@ -1,2 +1,66 @@
-"""x."""
+"""Diptych: small vision models that give the same answer in PyTorch and in Julia's Flux.
+
+The public names. Each is loaded when it is first used, so that `import diptych` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from diptych.errors import DiptychError
+    from diptych.formats import read, write
+    from diptych.images.generation import generate
+    from diptych.inference import inspect, predict, preprocess, trace
+    from diptych.model.model import Model
+    from diptych.model.trace import Trace
+    from diptych.pipeline import run
+    from diptych.preprocessing import Preprocessing
+    from diptych.report.features import features
+
+__all__ = [
+    "DiptychError",
+    "Model",
+    "Preprocessing",
+    "Trace",
+    "features",
+    "generate",
+    "inspect",
+    "predict",
+    "preprocess",
+    "read",
+    "run",
+    "trace",
+    "write",
+]
+
+_HOMES = {
+    "DiptychError": "diptych.errors",
+    "Model": "diptych.model.model",
+    "Preprocessing": "diptych.preprocessing",
+    "Trace": "diptych.model.trace",
+    "features": "diptych.report.features",
+    "generate": "diptych.images.generation",
+    "inspect": "diptych.inference",
+    "predict": "diptych.inference",
+    "preprocess": "diptych.inference",
+    "read": "diptych.formats",
+    "run": "diptych.pipeline",
+    "trace": "diptych.inference",
+    "write": "diptych.formats",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diptych' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,42 @@
+# Two commands: `make run` and `make test`. Each sets up whatever it needs, on a machine that has Python >= 3.11.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROMPT ?= a serene sunset over a futuristic city
+OUT ?= out
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: run test lint bench train clean
+
+run: $(VENV)/ready
+	$(BIN)/diptych run "$(PROMPT)" --out $(OUT)
+
+test: $(VENV)/ready-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/ready-dev
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Makes the classifier in the box again (minutes); the result is the file that the package ships.
+train: $(VENV)/ready-dev
+	$(BIN)/python training/scene_classifier.py
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(PIP) install -c constraints.txt -e ".[dev]"
+	sh .ci/chromium
+	touch $@
+
+clean:
+	rm -rf $(VENV) out dist build

@@ -1,0 +1,43 @@
+"""The command `diptych`: runs the command line, and turns whatever fails into one sentence and a status."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Exit status: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    from diptych.cli import app
+    from diptych.errors import DiptychError, UsageError
+
+    try:
+        app(args=arguments, prog_name="diptych")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except UsageError as error:
+        return _fail(error, 2, arguments)
+    except DiptychError as error:
+        return _fail(error, 1, arguments)
+    except MemoryError:
+        return _fail(MemoryError("there is not enough memory for this; try smaller or fewer pictures"), 1, arguments)
+    except BrokenPipeError:
+        # The reader of our output has gone (`diptych ... | head`): stop without a word.
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _fail(error: Exception, status: int, arguments: list[str]) -> int:
+    print(f"diptych: {error}", file=sys.stderr)
+    if "--json" in arguments:
+        print(json.dumps({"error": str(error), "kind": type(error).__name__}, ensure_ascii=False))
+    return status
+
+
+if __name__ == "__main__":
+    main()

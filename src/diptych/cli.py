@@ -1,0 +1,256 @@
+"""The command line: each verb parses, calls the function of the same name, and shows what it gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.terminal import Terminal
+
+app = typer.Typer(
+    name="diptych",
+    help="Make, run, show and check small vision models, with the same numbers in PyTorch and in Flux.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Prompt = Annotated[str | None, typer.Argument(help="What to draw, in words.", show_default=False)]
+Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
+ModelName = Annotated[str, typer.Argument(help="A model file, or a model by name.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Engine = Annotated[str, typer.Option(help="auto, onnxruntime, torch or numpy.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Recipe = Annotated[str | None, typer.Option("--preprocessing", help="A recipe by name; default: the model's own.")]
+Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same pictures.")]
+Generator = Annotated[str, typer.Option(help="scenes, or a diffusers model by id or folder.")]
+Width = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
+Height = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
+Steps = Annotated[int | None, typer.Option(help="Diffusion: denoising steps.", show_default=False)]
+Guidance = Annotated[float | None, typer.Option(help="Diffusion: guidance scale.", show_default=False)]
+Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Diffusion: what not to draw.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Make, run, show and check small vision models, with the same numbers in PyTorch and in Flux."""
+    if version:
+        from diptych import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    prompt: Prompt = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("out"),
+    images: Annotated[list[Path] | None, typer.Option(help="Existing pictures or folders; repeatable.")] = None,
+    model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = "scenes",
+    preprocessing: Recipe = None,
+    count: Count = 3,
+    seed: Seed = 0,
+    generator: Generator = "scenes",
+    width: Width = None,
+    height: Height = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    negative_prompt: Negative = None,
+    maps: Annotated[str, typer.Option(help="Which layers to draw: conv, all, or paths such as 0,3.")] = "conv",
+    scale: Annotated[str, typer.Option(help="Colour scale of feature maps: shared or per-map.")] = "shared",
+    on_error: Annotated[str, typer.Option(help="An unreadable picture: report it, or use a test-pattern.")] = "report",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")] = False,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole way: a prompt or pictures -> inputs -> predictions -> feature maps -> report.html."""
+    from diptych import pipeline
+    from diptych.terminal import predictions_text
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    with terminal.progress() as progress:
+        result = pipeline.run(
+            prompt,
+            images=images,
+            out=out,
+            model=model,
+            preprocessing=preprocessing,
+            count=count,
+            seed=seed,
+            generator=generator,
+            width=width,
+            height=height,
+            maps=maps,
+            scale=scale,
+            on_error=on_error,
+            overwrite=overwrite,
+            engine=engine,
+            device=device,
+            progress=progress,
+            **_given(steps=steps, guidance=guidance, negative_prompt=negative_prompt),
+        )
+    for remark in result.remarks:
+        terminal.remark(remark)
+    for failure in result.failures:
+        terminal.failure(failure)
+    shown = predictions_text(result.predictions) if result.predictions else "the model is not a classifier"
+    terminal.result(result.to_document(), f"{shown}\nreport: {result.report}")
+    raise typer.Exit(0 if result.ok else 1)
+
+
+@app.command()
+def generate(
+    prompt: Prompt = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the pictures.")] = Path("images"),
+    count: Count = 1,
+    seed: Seed = 0,
+    generator: Generator = "scenes",
+    width: Width = None,
+    height: Height = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    negative_prompt: Negative = None,
+    like: Annotated[Path | None, typer.Option(help="Make this picture again, from what it carries.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Text to image: PNG files that carry their prompt, seed, generator and version."""
+    from diptych import jobs
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    with terminal.progress() as progress:
+        made = jobs.generate_files(
+            prompt,
+            out=out,
+            like=like,
+            count=count,
+            seed=seed,
+            generator=generator,
+            width=width,
+            height=height,
+            progress=progress,
+            **_given(steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=_explicit(device)),
+        )
+    for remark in made.remarks:
+        terminal.remark(remark)
+    terminal.result(made.to_document(), "\n".join(map(str, made.paths)))
+
+
+@app.command()
+def preprocess(
+    images: Pictures,
+    preprocessing: Annotated[str, typer.Option(help="A recipe by name, or a model file that carries one.")] = "colour-32",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path("inputs"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pictures -> arrays a model takes, by a recorded recipe: NAME.npy, NAME.png and recipe.json."""
+    from diptych import jobs
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    with terminal.progress() as progress:
+        done = jobs.preprocess_files(images, preprocessing, out=out, progress=progress)
+    for failure in done.failures:
+        terminal.failure(failure)
+    terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
+    raise typer.Exit(0 if not done.failures else 1)
+
+
+@app.command()
+def predict(
+    model: ModelName,
+    images: Pictures,
+    top: Annotated[int, typer.Option(help="How many classes to show for each picture.")] = 3,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    preprocessing: Recipe = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What a model says about pictures, one line each."""
+    from diptych import jobs
+    from diptych.terminal import predictions_text
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    with terminal.progress() as progress:
+        done = jobs.predict_files(
+            model, images, preprocessing=preprocessing, engine=engine, device=device, progress=progress
+        )
+    for failure in done.failures:
+        terminal.failure(failure)
+    terminal.result(done.to_document(), predictions_text(done.predictions, top))
+    raise typer.Exit(0 if not done.failures else 1)
+
+
+@app.command()
+def features(
+    model: ModelName,
+    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the plots.")] = Path("maps"),
+    layers: Annotated[str, typer.Option(help="conv, all, or layer paths such as 0,3.1.")] = "all",
+    scale: Annotated[str, typer.Option(help="Colour scale: shared or per-map.")] = "shared",
+    engine: Engine = "auto",
+    device: Device = "auto",
+    preprocessing: Recipe = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What every layer makes of a picture, as plots."""
+    import diptych
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    with terminal.progress() as progress:
+        paths = diptych.features(
+            model,
+            image,
+            out=out,
+            layers=layers,
+            scale=scale,
+            engine=engine,
+            device=device,
+            preprocessing=preprocessing,
+            progress=progress,
+        )
+    terminal.result({"files": [str(path) for path in paths]}, "\n".join(map(str, paths)))
+
+
+@app.command()
+def inspect(
+    model: ModelName,
+    shape: Annotated[str | None, typer.Option(help="The input to assume, such as 1,3,224,224.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What a model is: layers, shapes, parameters, multiply-adds, receptive field, recipe, classes, source."""
+    import diptych
+
+    summary = diptych.inspect(model, _shape(shape))
+    Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text())
+
+
+def _given(**options: object) -> dict[str, object]:
+    """The options that the user did set; what was not asked for is the generator's own choice."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _explicit(device: str) -> str | None:
+    return None if device == "auto" else device
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    from diptych.errors import UsageError
+
+    try:
+        return tuple(int(size) for size in text.replace("x", ",").split(","))
+    except ValueError as error:
+        raise UsageError(f"--shape is whole numbers such as 1,3,224,224, got {text!r}") from error

@@ -1,0 +1,40 @@
+"""Two pictures that stand for others: a test pattern for one that cannot be read, a preview for a large one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from diptych.images.picture import Picture
+
+__all__ = ["preview", "test_pattern"]
+
+_BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191))
+
+
+def test_pattern(name: str, reason: str, size: int = 512) -> Picture:
+    """Colour bars, a cross and the words TEST PATTERN: nobody takes it for a photograph.
+
+    `name` becomes the picture's name, `reason` its note. The bars are those of the 75 % colour bar signal
+    (SMPTE EG 1), in sRGB.
+    """
+    bars = np.repeat(np.array(_BARS, np.uint8), -(-size // len(_BARS)), axis=0)[:size]
+    image = Image.fromarray(np.broadcast_to(bars, (size, size, 3)).copy())
+    draw = ImageDraw.Draw(image)
+    line = max(1, size // 128)
+    draw.line([(0, 0), (size, size)], fill="white", width=line)
+    draw.line([(0, size), (size, 0)], fill="white", width=line)
+    draw.rectangle((0, size * 0.42, size, size * 0.58), fill="black")
+    font = ImageFont.load_default(size * 0.09)
+    draw.text((size / 2, size / 2), "TEST PATTERN", fill="white", font=font, anchor="mm")
+    return Picture(np.asarray(image), name, (f"a test pattern in its place: {reason}",))
+
+
+def preview(pixels: NDArray[np.uint8], longest: int = 1024) -> NDArray[np.uint8]:
+    """The picture at no more than `longest` pixels a side, for pages; the same array where it is small."""
+    if max(pixels.shape[:2]) <= longest:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.asarray(image)

@@ -1,0 +1,149 @@
+"""The record of a run in its folder, `run.json`: what was asked, what is finished, and how to do it again.
+
+It is what lets an interrupted run continue and keeps two different runs out of one folder. A file counts as
+finished when the journal names it and its bytes still have the hash that was written down.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import OutputError
+from diptych.files import replacing, sha256
+
+__all__ = ["NAME", "Journal", "versions"]
+
+NAME = "run.json"
+_PACKAGES = ("numpy", "pillow", "opencv-python-headless", "onnx", "onnxruntime", "torch", "matplotlib")
+
+
+def versions() -> dict[str, str]:
+    """The versions that results may depend on, read without importing anything."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("diptych", *_PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class Journal:
+    """The journal of the folder `out`, opened for `settings` (JSON-able: whatever decides the results).
+
+    Raises `OutputError` where the folder holds a run with other settings, unless `overwrite`, which deletes
+    that run's files first; files that no run wrote are never touched.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self.out = out
+        self._document = self._begin(json.loads(json.dumps(settings)), overwrite)
+        self.save()
+
+    def _begin(self, settings: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+        earlier = self._earlier(overwrite)
+        if earlier is not None and earlier["settings"] == settings:
+            return {**earlier, "status": "running"}
+        if earlier is not None and not overwrite:
+            changed = _difference(earlier["settings"], settings)
+            raise OutputError(
+                f"{self.out} holds a run with other settings ({changed}); choose another --out, or pass "
+                "--overwrite to delete that run's files first"
+            )
+        for name in earlier["files"] if earlier is not None else ():
+            (self.out / name).unlink(missing_ok=True)
+        return {"status": "running", "settings": settings, "versions": versions(), "timings": {}, "files": {}}
+
+    def _earlier(self, overwrite: bool) -> dict[str, Any] | None:
+        path = self.out / NAME
+        try:
+            document = json.loads(path.read_text("utf-8"))
+            names = document["files"]
+            if not isinstance(document["settings"], dict) or not all(_plain(name) for name in names):
+                raise ValueError
+            names.items(), document["timings"].items()
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError as error:
+            raise OutputError(f"{self.out} is not a folder; choose another --out") from error
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror}; choose another --out") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if overwrite:
+                return None
+            raise OutputError(
+                f"{path} is not the record of a run; choose another --out, or pass --overwrite"
+            ) from error
+        return dict(document)
+
+    def make(self, name: str, write: Callable[[Path], object]) -> Path:
+        """The file `name`, written by `write` unless it is finished already."""
+        path = self.out / name
+        if not self.finished(name):
+            write(path)
+            self._document["files"][name] = sha256(path)
+            self.save()
+        return path
+
+    def finished(self, name: str) -> bool:
+        """Whether `name` was written by this run and still has the same bytes."""
+        known = self._document["files"].get(name)
+        path = self.out / name
+        return known is not None and path.is_file() and sha256(path) == known
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Notes the seconds a step took; a continued run keeps the larger figure, that of the real work."""
+        start = time.perf_counter()
+        yield
+        seconds = round(time.perf_counter() - start, 3)
+        timings = self._document["timings"]
+        timings[step] = max(seconds, timings.get(step, 0))
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts (JSON-able) to the record."""
+        self._document.update(facts)
+
+    @property
+    def command(self) -> str:
+        """The command line that does this run again; empty where there is none."""
+        return str(self._document.get("command") or "")
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds a step."""
+        return dict(self._document["timings"])
+
+    @property
+    def files(self) -> dict[str, str]:
+        """File name -> SHA-256, of everything finished so far."""
+        return dict(self._document["files"])
+
+    def save(self) -> None:
+        """Writes `run.json` as it stands."""
+        with replacing(self.out / NAME) as path:
+            path.write_text(json.dumps(self._document, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _plain(name: object) -> bool:
+    # A record is only a file, and may be hostile: never delete or read outside the folder.
+    return isinstance(name, str) and Path(name).name == name and name not in ("", ".", "..")
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    for key in now:
+        if before.get(key) != now[key]:
+            return f"{key}: {_short(before.get(key))} there, {_short(now[key])} asked for"
+    return "fewer settings than it was made with"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,121 @@
+"""The whole way, one step a line: a prompt or pictures -> inputs -> predictions -> feature maps -> one report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from diptych.inference import Images, load_model
+from diptych.jobs import remarks_on
+from diptych.journal import Journal
+from diptych.model.model import Model
+from diptych.pipeline import page, steps
+from diptych.pipeline.request import OnError, command_line, request_of
+from diptych.predictions import Predictions
+from diptych.preprocessing import Preprocessing
+from diptych.progress import Progress, silent
+from diptych.report.content import Skipped
+
+__all__ = ["RunResult", "run"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left in its folder. `failures` holds a sentence for every picture that could not be read."""
+
+    out: Path
+    images: tuple[Path, ...]
+    predictions: Predictions | None
+    files: Mapping[str, str]
+    failures: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def report(self) -> Path:
+        """The page that shows all of it."""
+        return self.out / "report.html"
+
+    @property
+    def ok(self) -> bool:
+        """Whether every picture could be used."""
+        return not self.failures
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "out": str(self.out),
+            "report": str(self.report),
+            **(self.predictions.to_document() if self.predictions else {"predictions": None}),
+            "files": dict(self.files),
+            "failures": list(self.failures),
+            "remarks": list(self.remarks),
+            "timings": dict(self.timings),
+        }
+
+
+def run(
+    prompt: str | None = None,
+    *,
+    images: Images | None = None,
+    out: str | Path = "out",
+    model: Model | str | Path = "scenes",
+    preprocessing: Preprocessing | str | None = None,
+    count: int = 3,
+    seed: int = 0,
+    generator: str = "scenes",
+    width: int | None = None,
+    height: int | None = None,
+    maps: str = "conv",
+    scale: Literal["shared", "per-map"] = "shared",
+    on_error: OnError = "report",
+    overwrite: bool = False,
+    engine: str = "auto",
+    device: str = "auto",
+    progress: Progress = silent,
+    **options: Any,
+) -> RunResult:
+    """Takes a prompt, or existing `images`, all the way to `out/report.html`.
+
+    Pictures are made by `generator` from `prompt` (`count`, `seed`, `width`, `height`, its own `options`),
+    or read from `images`; with both, the images stand for pictures of that prompt. `model` is a file, a name
+    or a `Model`; its own recipe is used unless `preprocessing` names another. `maps` are the layers to draw:
+    "conv", "all" or paths such as "0,3.1". A picture that cannot be read becomes a sentence in `failures`,
+    and with `on_error="test-pattern"` a marked test pattern takes its place.
+
+    A run that was interrupted continues where it stopped when it is called again with the same arguments.
+    Raises `OutputError` where `out` holds another run (unless `overwrite`), `ImageError` where no picture
+    can be read, and whatever the model, the recipe and the generator raise, before anything is written.
+    """
+    making = {"count": count, "seed": seed, "generator": generator, "width": width, "height": height, **options}
+    request = request_of(
+        prompt, images, load_model(model), preprocessing, making, maps, scale, on_error, engine, device
+    )
+    journal = Journal(Path(out), request.settings(), overwrite=overwrite)
+    journal.note(command=command_line(prompt, images, out, model, preprocessing, making, maps, scale, on_error))
+    skipped: list[Skipped] = []
+    with journal.timed("images"):
+        seen = steps.see(request, journal, skipped, progress)
+    with journal.timed("predict"):
+        batch = steps.batch_of(seen)
+        predictions = steps.predict(request, journal, batch, [s.picture.name for s in seen], progress)
+    with journal.timed("plots"):
+        plots = steps.plot(request, journal, batch, seen[0], progress)
+    with journal.timed("report"):
+        journal.make("report.html", partial(page.write, request, journal, seen, predictions, plots, skipped))
+    remarks = dict.fromkeys(remark for one in seen for remark in remarks_on(one.picture))
+    failures = tuple(one.reason for one in skipped)
+    journal.note(status="done", failures=failures, remarks=list(remarks))
+    journal.save()
+    return RunResult(
+        journal.out,
+        tuple(s.original for s in seen),
+        predictions,
+        journal.files,
+        failures,
+        tuple(remarks),
+        journal.timings,
+    )

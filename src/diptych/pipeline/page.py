@@ -1,0 +1,86 @@
+"""What the report of a run says: everything the run knows, put into the report's own records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diptych.journal import Journal, versions
+from diptych.model.summary import summarise
+from diptych.pipeline.request import Request
+from diptych.pipeline.steps import Plots, Seen
+from diptych.predictions import Predictions
+from diptych.report.content import Facts, ImageResult, ReportContent, Skipped
+from diptych.report.html import write_report
+
+__all__ = ["write"]
+
+
+def write(
+    request: Request,
+    journal: Journal,
+    seen: list[Seen],
+    predictions: Predictions | None,
+    plots: Plots,
+    skipped: list[Skipped],
+    path: Path,
+) -> None:
+    """Writes `report.html`."""
+    recipe, model = request.recipe, request.model
+    summary = summarise(model, (1, *seen[0].item.shape))
+    write_report(
+        path,
+        ReportContent(
+            title=request.prompt or f"{len(seen)} {'picture' if len(seen) == 1 else 'pictures'}",
+            is_prompt=request.prompt is not None,
+            model=model.name,
+            trained=model.trained,
+            gives_probabilities=predictions is not None and predictions.kind == "probability",
+            images=tuple(
+                _image(one, predictions, index, plots if index == 0 else None) for index, one in enumerate(seen)
+            ),
+            skipped=tuple(skipped),
+            facts=_facts(request, len(seen)),
+            recipe=tuple(recipe.describe()),
+            recipe_name=recipe.name,
+            layers=summary.rows,
+            layer_totals=summary.totals,
+            command=journal.command,
+            versions=tuple(versions().items()),
+            files=tuple(journal.files.items()),
+            timings=tuple((step, f"{seconds:.2f} s") for step, seconds in journal.timings.items()),
+        ),
+    )
+
+
+def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots | None) -> ImageResult:
+    picture, record = one.picture, one.picture.record
+    ranked: tuple[tuple[str, float], ...] = ()
+    if predictions is not None:
+        values = predictions.rows[index].values
+        ranked = tuple(sorted(zip(predictions.classes, values, strict=True), key=lambda pair: -pair[1]))
+    facts: list[tuple[str, str]] = [("Size", f"{one.size[0]} × {one.size[1]} pixels")]
+    if record is not None:
+        facts += [("Seed", f"{record.seed}, picture {record.index + 1}"), ("Generator", record.generator)]
+        facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in record.settings.items()]
+    return ImageResult(
+        name=picture.name,
+        picture=one.original,
+        seen=one.shown,
+        predictions=ranked,
+        facts=tuple(facts),
+        notes=picture.notes,
+        ignored=record.ignored if record is not None else (),
+        figures=plots.inputs if plots is not None else (),
+        layers=plots.layers if plots is not None else (),
+    )
+
+
+def _facts(request: Request, count: int) -> Facts:
+    model = request.model
+    facts = [("Pictures", str(count)), ("Model", model.name or "unnamed")]
+    if "accuracy" in model.notes:
+        facts.append(("Held-out accuracy", f"{float(model.notes['accuracy']):.1%}"))
+    facts.append(("Recipe", request.recipe.name or f"{len(request.recipe.steps)} steps"))
+    if request.images is None:
+        facts += [("Generator", str(request.generation["generator"])), ("Seed", str(request.generation["seed"]))]
+    return tuple(facts)

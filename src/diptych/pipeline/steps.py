@@ -1,0 +1,210 @@
+"""The steps of a run, in order: see the pictures, predict, plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from diptych.errors import ImageError, UsageError
+from diptych.files import replacing
+from diptych.images import files, generation
+from diptych.images.pattern import preview, test_pattern
+from diptych.images.picture import Picture
+from diptych.inference import CHUNK, compiled_for, in_order, picture
+from diptych.jobs import write_array
+from diptych.journal import Journal
+from diptych.model.layers import Array
+from diptych.model.summary import summarise
+from diptych.pipeline.request import Request
+from diptych.predictions import Predictions
+from diptych.progress import Progress
+from diptych.report.content import Figure, LayerFigure, Skipped
+from diptych.report.features import feature_plots
+
+__all__ = ["Plots", "Seen", "batch_of", "plot", "predict", "see"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture on its way: a preview, its full (width, height), its files, and the model's input."""
+
+    picture: Picture
+    size: tuple[int, int]
+    original: Path
+    shown: Path
+    item: Array
+
+
+def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Progress) -> list[Seen]:
+    """Makes or reads the pictures, and writes each beside what the model sees of it."""
+    generated = request.prompt is not None
+    seen: list[Seen] = []
+    for made in _pictures(request, journal, skipped, progress):
+        number = len(seen) + 1
+        name = f"generated_image_{number}" if generated else made.name
+        stem = f"generated_image_{number}" if generated else f"loaded_image_{number}"
+        item = request.recipe.apply(made.pixels)
+        original = journal.make(f"{stem}.png", partial(_write_picture, made))
+        journal.make(f"preprocessed_image_{number}.npy", partial(write_array, array=item))
+        shown = journal.make(
+            f"preprocessed_image_{number}.png", partial(files.write_png, array=request.recipe.display(item))
+        )
+        # The pixels of many photographs would fill the memory; what follows needs a preview at most.
+        kept = Picture(preview(made.pixels), name, made.notes, made.record, made.path)
+        seen.append(Seen(kept, (made.width, made.height), original, shown, item))
+    if not seen:
+        raise ImageError(f"none of the {len(skipped)} pictures could be read; the first: {skipped[0].reason}")
+    return seen
+
+
+def _write_picture(made: Picture, path: Path) -> None:
+    files.write_png(path, made.pixels if made.record is not None else preview(made.pixels), made.record)
+
+
+def _pictures(
+    request: Request, journal: Journal, skipped: list[Skipped], progress: Progress
+) -> Iterator[Picture]:
+    if request.images is None:
+        yield from _painted(request, journal, progress)
+        return
+    total = len(request.images)
+    for done, (image, read, error) in enumerate(in_order(_read, iter(request.images)), 1):
+        progress(done, total, "reading pictures")
+        if read is not None:
+            yield read
+            continue
+        name = image.name if isinstance(image, Picture) else image.stem
+        skipped.append(Skipped(name, str(error)))
+        if request.on_error == "test-pattern":
+            yield test_pattern(name, str(error))
+
+
+def _read(image: Path | Picture) -> tuple[Path | Picture, Picture | None, ImageError | None]:
+    try:
+        return image, picture(image), None
+    except ImageError as error:
+        return image, None, error
+
+
+def _painted(request: Request, journal: Journal, progress: Progress) -> Iterator[Picture]:
+    """The pictures of the prompt; those that an interrupted run finished are read back."""
+    making = dict(request.generation)
+    count, finished = making.pop("count"), 0
+    while finished < count and journal.finished(f"generated_image_{finished + 1}.png"):
+        finished += 1
+        yield files.read(journal.out / f"generated_image_{finished}.png")
+    if finished < count:
+        yield from generation.paint(
+            request.prompt or "", count=count - finished, start=finished, on_progress=progress, **making
+        )
+
+
+def batch_of(seen: list[Seen]) -> Array:
+    shapes = {one.item.shape for one in seen}
+    if len(shapes) > 1:
+        raise UsageError(
+            f"the recipe gives pictures of {len(shapes)} different shapes, {', '.join(map(str, sorted(shapes)[:3]))}; "
+            "choose one that resizes and settles the channels"
+        )
+    return np.stack([one.item for one in seen])
+
+
+def predict(
+    request: Request, journal: Journal, batch: Array, names: list[str], progress: Progress
+) -> Predictions | None:
+    """Runs the model; a classifier's outputs become tables, any other output arrays."""
+    compiled = compiled_for(request.model, request.engine, request.device)
+    outputs = []
+    for start in range(0, len(batch), CHUNK):
+        outputs.append(compiled(batch[start : start + CHUNK]))
+        progress(min(start + CHUNK, len(batch)), len(batch), "predicting")
+    output = np.concatenate(outputs)
+    if output.ndim != 2:
+        for number, one in enumerate(output, 1):
+            journal.make(f"output_{number}.npy", partial(write_array, array=one))
+        return None
+    predictions = Predictions.of(request.model, output, names)
+    document = json.dumps(predictions.to_document(), indent=2, ensure_ascii=False)
+    journal.make("predictions.json", partial(_write_text, text=document + "\n"))
+    journal.make("predictions.csv", partial(_write_text, text=predictions.to_csv()))
+    return predictions
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+@dataclass(frozen=True)
+class Plots:
+    """What was drawn of the first picture: views of the input, and the maps of its layers."""
+
+    inputs: tuple[Figure, ...]
+    layers: tuple[LayerFigure, ...]
+
+
+def plot(request: Request, journal: Journal, batch: Array, first: Seen, progress: Progress) -> Plots:
+    """Draws the first picture's input and what each chosen layer makes of it, and writes the architecture."""
+    trace = compiled_for(request.model, request.engine, request.device).trace(batch[:1])
+    summary = summarise(request.model, batch[:1].shape)
+    journal.make("model_architecture.txt", partial(_write_text, text=summary.text() + "\n"))
+    inputs = _plot_input(request, journal, first, progress)
+    layers = feature_plots(trace, request.model, journal.make, request.maps, request.scale, progress)
+    return Plots(inputs, tuple(layers))
+
+
+def _plot_input(request: Request, journal: Journal, first: Seen, progress: Progress) -> tuple[Figure, ...]:
+    from diptych.report import plots
+
+    recipe, item = request.recipe, first.item
+    seen = recipe.display(item)
+    grey = recipe.upright(item).mean(axis=0)
+    name = first.picture.name
+    drawings: list[tuple[str, str, str, Callable[[Path], object]]] = [
+        (
+            "loaded_image_verification.png",
+            "Loaded, and what the model sees",
+            f"Two panels: {name} as it was loaded, and the same after the recipe, {seen.shape[1]} by {seen.shape[0]} pixels",
+            partial(
+                plots.loaded_image_verification,
+                original=first.picture.pixels,
+                preprocessed=seen,
+                recipe=recipe.describe(),
+                batch_item=item,
+            ),
+        ),
+        (
+            "input_image_visualizations.png",
+            "Four views of the input",
+            f"What the model sees of {name}, with the same values as a heat map, as contours and as a surface",
+            partial(plots.input_image_visualizations, picture=seen, grey=grey),
+        ),
+        (
+            "input_heatmap.png",
+            "Heat map",
+            f"The input values of {name} in colour",
+            partial(plots.input_heatmap, grey=grey),
+        ),
+        (
+            "input_contour.png",
+            "Contours",
+            f"Lines of equal input value of {name}",
+            partial(plots.input_contour, grey=grey),
+        ),
+        (
+            "input_surface.png",
+            "Surface",
+            f"The input values of {name} as heights",
+            partial(plots.input_surface, grey=grey),
+        ),
+    ]
+    figures = []
+    for done, (file, title, alt, draw) in enumerate(drawings, 1):
+        figures.append(Figure(journal.make(file, draw), title, alt))
+        progress(done, len(drawings), "plotting the input")
+    return tuple(figures)

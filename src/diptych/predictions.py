@@ -1,0 +1,96 @@
+"""What a model's outputs say, with the names of its classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from diptych.model.layers import Array
+from diptych.model.model import Model
+
+__all__ = ["Prediction", "Predictions"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One picture's values, in the order of the classes."""
+
+    image: str
+    values: tuple[float, ...]
+
+    @property
+    def best(self) -> int:
+        """The index of the largest value."""
+        return int(np.argmax(self.values))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The outputs of a classifier for several pictures.
+
+    `kind` is "probability" where every row is non-negative and sums to 1, else "score". `trained` is the
+    model's: False means that the values come from initial weights and say nothing about the picture.
+    """
+
+    model: str
+    trained: bool | None
+    classes: tuple[str, ...]
+    kind: Literal["probability", "score"]
+    rows: tuple[Prediction, ...]
+
+    @staticmethod
+    def of(model: Model, outputs: Array, images: Sequence[str]) -> Predictions:
+        """The predictions in `outputs` (N, classes); a model without class names gets "class 0", ..."""
+        flat = outputs.reshape(len(outputs), -1)
+        classes = model.classes or tuple(f"class {i}" for i in range(flat.shape[1]))
+        sums = flat.sum(axis=1, dtype=np.float64)
+        probable = bool((flat >= 0).all() and np.allclose(sums, 1, atol=1e-3))
+        rows = tuple(
+            Prediction(image, tuple(map(float, row))) for image, row in zip(images, flat, strict=True)
+        )
+        return Predictions(model.name, model.trained, classes, "probability" if probable else "score", rows)
+
+    @property
+    def standing(self) -> str:
+        """What the values are worth: "trained", "untrained" or "training unknown"."""
+        return {True: "trained", False: "untrained", None: "training unknown"}[self.trained]
+
+    def label(self, row: Prediction) -> str:
+        """The name of the class with the largest value."""
+        return self.classes[row.best]
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON: classes, and for every picture its label and each class's value."""
+        return {
+            "model": self.model,
+            "weights": self.standing,
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "predictions": [
+                {
+                    "image": row.image,
+                    "label": self.label(row),
+                    self.kind: row.values[row.best],
+                    f"{_plural(self.kind)}": dict(zip(self.classes, row.values, strict=True)),
+                }
+                for row in self.rows
+            ],
+        }
+
+    def to_csv(self) -> str:
+        """As CSV with a header: image, label, weights (trained or not), then one column a class."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["image", "label", "weights", *self.classes])
+        for row in self.rows:
+            writer.writerow([row.image, self.label(row), self.standing, *(f"{v:.9g}" for v in row.values)])
+        return stream.getvalue()
+
+
+def _plural(kind: str) -> str:
+    return {"probability": "probabilities", "score": "scores"}[kind]

@@ -1,0 +1,76 @@
+"""What the command line shows: results on stdout, progress and remarks on stderr, never mixed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from diptych.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from diptych.predictions import Predictions
+
+__all__ = ["Terminal"]
+
+
+class Terminal:
+    """The two streams, under the options that every verb has: `--json` and `--quiet`."""
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A progress bar on stderr while the block runs; silent in a pipe, under `--quiet` and `--json`."""
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            yield silent
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+            bar = bars.add_task("")
+            yield lambda done, total, what: bars.update(bar, completed=done, total=total, description=what)
+
+    def result(self, document: Any, text: str) -> None:
+        """The outcome: a JSON document under `--json`, else text; `--quiet` leaves out the text."""
+        if self.as_json:
+            print(json.dumps(document, indent=2, ensure_ascii=False))
+        elif not self.quiet:
+            print(text)
+
+    def remark(self, text: str) -> None:
+        """Something to know besides the result, on stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def failure(self, text: str) -> None:
+        """Something that went wrong, on stderr, whatever the options are."""
+        print(f"diptych: {text}", file=sys.stderr)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain aligned columns, which read well on a terminal and in a pipe."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+             for row in [head, ["-" * width for width in widths], *rows]]  # fmt: skip
+    return "\n".join(lines)
+
+
+def predictions_text(predictions: Predictions, top: int = 3) -> str:
+    """One line a picture: the `top` classes with their values."""
+    untrained = {"untrained": " (UNTRAINED weights: the values say nothing about the picture)"}
+    head = f"model: {predictions.model or 'unnamed'}{untrained.get(predictions.standing, '')}"
+    rows = []
+    for row in predictions.rows:
+        order = sorted(range(len(row.values)), key=lambda i: -row.values[i])[:top]
+        rows.append([row.image, *(f"{predictions.classes[i]} {row.values[i]:.4f}" for i in order)])
+    shown = min(top, len(predictions.classes))
+    columns = ["image", f"best {predictions.kind}", *(f"{i}." for i in range(2, shown + 1))]
+    return f"{head}\n{table(columns, rows)}"

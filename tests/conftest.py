@@ -1,0 +1,57 @@
+"""What several tests need: the command line run in this process, and a few real photographs on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from PIL import Image
+
+# Two cores, shared: a slow example is not a failure.
+settings.register_profile("diptych", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("diptych")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def diptych_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`diptych ...` as a user runs it, without the cost of a new process."""
+    from diptych.__main__ import main
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Outcome(int(end.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of real photographs: colour JPEG and PNG, and a grey one."""
+    from diptych.datasets import photographs
+
+    folder = tmp_path_factory.mktemp("photographs")
+    for name, suffix in (("astronaut", "jpg"), ("coffee", "png"), ("camera", "png")):
+        Image.fromarray(photographs.load(name)).save(folder / f"{name}.{suffix}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever would ask a model hub is told that there is none, so that no test waits for one."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert os.environ["HF_HUB_OFFLINE"] == "1"

@@ -1,0 +1,204 @@
+"""Bad input, one row a case: the status, one sentence on stderr, and nothing half-written."""
+
+import json
+import re
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import diptych
+from diptych.errors import DiptychError, ModelError
+from diptych.inference import TRAINED
+from diptych.model.architectures import named
+from diptych.model.layers import Chain
+
+SCENES = str(TRAINED["scenes"])
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """A folder of inputs that must all be refused."""
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("this is a shopping list")
+    (tmp_path / "page.png").write_text("<!DOCTYPE html><html><body>404</body></html>")
+    (tmp_path / "huge.png").write_bytes(png_header(400_000, 250_000))
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "good.png")
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty.safetensors").touch()
+    (tmp_path / "cut.safetensors").write_bytes(Path(SCENES).read_bytes()[:5000])
+    (tmp_path / "json.safetensors").write_text('{"a": 1}')
+    (tmp_path / "picture.onnx").write_bytes(whole)
+    (tmp_path / "model.xyz").write_bytes(b"?")
+    classifier = named("small-cnn-32")
+    broken = classifier.layers.layers[0].weight.copy()
+    broken[0, 0, 0, 0] = np.nan
+    first = replace(classifier.layers.layers[0], weight=broken)
+    diptych.write(
+        classifier.with_(layers=Chain((first, *classifier.layers.layers[1:]))), tmp_path / "nan.safetensors"
+    )
+    diptych.write(named("three-conv-224"), tmp_path / "grey.safetensors")
+    return tmp_path
+
+
+# (arguments, exit status, words that the sentence holds)
+REFUSED = [
+    (["predict", SCENES, "{bad}/missing.png"], 1, "missing.png"),
+    (["predict", SCENES, "{bad}/empty.png"], 1, "empty"),
+    (["predict", SCENES, "{bad}/text.jpg"], 1, "not a picture"),
+    (["predict", SCENES, "{bad}/page.png"], 1, "HTML"),
+    (["predict", SCENES, "{bad}/cut.png"], 1, "truncated"),
+    (["predict", SCENES, "{bad}/huge.png"], 1, "400000 x 250000 pixels"),
+    (["predict", SCENES, "{bad}/folder"], 1, "folder"),
+    (["predict", "{bad}/missing.safetensors", "{bad}/good.png"], 1, "missing.safetensors"),
+    (["predict", "no-such-model", "{bad}/good.png"], 2, "scenes"),
+    (["predict", "{bad}/empty.safetensors", "{bad}/good.png"], 1, "empty"),
+    (["predict", "{bad}/cut.safetensors", "{bad}/good.png"], 1, "cut.safetensors"),
+    (["predict", "{bad}/json.safetensors", "{bad}/good.png"], 1, "json.safetensors"),
+    (["predict", "{bad}/picture.onnx", "{bad}/good.png"], 1, "PNG"),
+    (["predict", "{bad}/model.xyz", "{bad}/good.png"], 1, "model.xyz"),
+    (["predict", "{bad}/folder", "{bad}/good.png"], 1, "folder"),
+    (["predict", "{bad}/nan.safetensors", "{bad}/good.png"], 1, "NaN"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "grey-224"], 1, "channels"),
+    (["predict", "{bad}/grey.safetensors", "{bad}/good.png", "--preprocessing", "colour-32"], 1, "channels"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "grey-225"], 2, "grey-225"),
+    (["predict", SCENES, "{bad}/good.png", "--engine", "warp"], 2, "onnxruntime"),
+    (["predict", SCENES, "{bad}/good.png", "--engine", "onnxruntime", "--device", "mps"], 2, "mps"),
+    (["predict", SCENES], 2, "IMAGES"),
+    (["predict", SCENES, "{bad}/good.png", "--top", "many"], 2, "many"),
+    (["features", SCENES, "{bad}/good.png", "--layers", "99", "-o", "{bad}/new"], 2, "99"),
+    (["features", SCENES, "{bad}/cut.png", "-o", "{bad}/new"], 1, "truncated"),
+    (["preprocess", "{bad}/folder", "-o", "{bad}/new"], 1, "folder"),
+    (["preprocess", "{bad}/good.png", "-o", "{bad}/good.png/new"], 1, "cannot"),
+    (["preprocess", "{bad}/good.png", "--preprocessing", "nothing", "-o", "{bad}/new"], 2, "nothing"),
+    (["generate", "", "-o", "{bad}/new"], 2, "prompt"),
+    (["generate", "-o", "{bad}/new"], 2, "prompt"),
+    (["generate", "the sea", "--like", "{bad}/good.png", "-o", "{bad}/new"], 2, "either"),
+    (["generate", "--like", "{bad}/good.png", "-o", "{bad}/new"], 1, "record"),
+    (["generate", "the sea", "-n", "0", "-o", "{bad}/new"], 2, "count"),
+    (["generate", "the sea", "--seed", "-3", "-o", "{bad}/new"], 2, "seed"),
+    (["generate", "the sea", "--width", "9", "-o", "{bad}/new"], 2, "16"),
+    (["generate", "the sea", "--steps", "9", "-o", "{bad}/new"], 2, "steps"),
+    (["generate", "the sea", "--generator", "nothing", "-o", "{bad}/new"], 2, "nothing"),
+    (["generate", "the sea", "-o", "{bad}/good.png"], 1, "good.png"),
+    (["generate", "the sea", "-o", "/proc/new"], 1, "/proc/new"),
+    (["inspect", "{bad}/cut.safetensors"], 1, "cut.safetensors"),
+    (["inspect", SCENES, "--shape", "1,3,x"], 2, "--shape"),
+    (["inspect", SCENES, "--shape", "1,1,32,32"], 1, "channels"),
+    (["run", "the sea", "-o", "{bad}/good.png"], 1, "good.png"),
+    (["run", "-o", "{bad}/new"], 2, "prompt"),
+    (["run", "--images", "{bad}/folder", "-o", "{bad}/new"], 1, "folder"),
+    (["run", "the sea", "--model", "{bad}/nan.safetensors", "-o", "{bad}/new"], 1, "NaN"),
+    (["run", "the sea", "--model", "{bad}/cut.safetensors", "-o", "{bad}/new"], 1, "cut.safetensors"),
+    (["fly"], 2, "fly"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"), REFUSED, ids=lambda v: " ".join(v)[:60] if isinstance(v, list) else ""
+)
+def test_bad_input_is_refused_in_one_sentence(bad, diptych_command, arguments, status, words):
+    before = {path: path.stat().st_mtime_ns for path in bad.rglob("*")}
+    done = diptych_command(*[a.format(bad=bad) for a in arguments])
+    assert done.status == status, done.err
+    assert words in done.err
+    assert done.out == ""
+    lines = [line for line in done.err.splitlines() if line.startswith("diptych: ")]
+    if status == 1:
+        assert len(lines) == 1
+        assert len(done.err.splitlines()) == 1
+    assert {path: path.stat().st_mtime_ns for path in bad.rglob("*")} == before
+
+
+@pytest.mark.parametrize("arguments", [["predict", SCENES, "nowhere.png"], ["inspect", "nowhere.onnx"]])
+def test_under_json_a_failure_is_one_json_document(diptych_command, arguments):
+    done = diptych_command(*arguments, "--json")
+    assert done.status == 1
+    assert "nowhere" in json.loads(done.out)["error"]
+
+
+def test_a_class_list_of_the_wrong_length_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="classes"):
+        diptych.write(named("small-cnn-32").with_(classes=("a", "b")), tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_and_leaves_no_part(tmp_path, monkeypatch, diptych_command):
+    real = Path.write_text
+
+    def full(self, text, *rest, **more):
+        if self.name.startswith(".writing"):
+            with Path("/dev/full").open("w") as device:
+                device.write(text)
+        return real(self, text, *rest, **more)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    done = diptych_command("run", "the sea", "-o", tmp_path / "out", "-n", 1, "--width", 64, "--height", 64)
+    assert done.status == 1
+    assert "No space left" in done.err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_interruption_says_how_to_continue(tmp_path, monkeypatch, diptych_command):
+    from diptych import pipeline
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    done = diptych_command("run", "the sea", "-o", tmp_path / "out")
+    assert done.status == 130
+    assert "same command" in done.err
+
+
+@given(
+    content=st.binary(max_size=400),
+    suffix=st.sampled_from([".png", ".jpg", ".safetensors", ".onnx", ".bson", ""]),
+)
+def test_any_bytes_are_a_picture_a_model_or_a_sentence(tmp_path_factory, content, suffix):
+    path = tmp_path_factory.mktemp("bytes") / f"file{suffix}"
+    path.write_bytes(content)
+    for attempt in (lambda: diptych.read(path), lambda: diptych.preprocess(path, "colour-32")):
+        with pytest.raises(DiptychError) as refusal:
+            attempt()
+        assert re.search(r"file", str(refusal.value))
+        assert "\n" not in str(refusal.value)
+
+
+@given(
+    values=st.one_of(
+        st.tuples(st.just("shape"), st.lists(st.integers(0, 5), max_size=5)),
+        st.tuples(st.just("dtype"), st.sampled_from(["int64", "bool", "complex64", "object", "U3"])),
+        st.tuples(st.just("nan"), st.sampled_from([np.nan, np.inf, -np.inf])),
+    )
+)
+def test_any_wrong_batch_is_refused_in_a_sentence(values):
+    kind, value = values
+    if kind == "shape":
+        batch = np.zeros(value, np.float32)
+    elif kind == "dtype":
+        batch = np.zeros((1, 3, 32, 32), value)
+    else:
+        batch = np.full((1, 3, 32, 32), value, np.float32)
+    with pytest.raises(DiptychError) as refusal:
+        diptych.predict("scenes", batch)
+    assert "\n" not in str(refusal.value)
