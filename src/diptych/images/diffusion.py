@@ -44,6 +44,8 @@ class Settings:
         number = isinstance(self.guidance, int | float) and not isinstance(self.guidance, bool)
         if self.guidance is not None and not (number and 0 <= self.guidance <= 100):
             raise UsageError(f"guidance must be a number from 0 to 100, not {self.guidance!r}")
+        if not isinstance(self.allow_pickle, bool):
+            raise UsageError(f"allow_pickle must be True or False, not {self.allow_pickle!r}")
         for name in ("negative_prompt", "revision"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"{name} must be text, not {getattr(self, name)!r}")

@@ -21,53 +21,12 @@ _SMALLEST_SIDE, _LARGEST_SIDE = 16, 8192
 _LONGEST_PROMPT = 10_000
 
 
-class _Scenes:
-    """The painter of flat-illustration landscapes that comes with Diptych."""
-
-    name = "scenes"
-    options: tuple[str, ...] = ()
-    unsafe_options: tuple[str, ...] = ()
-
-    @property
-    def version(self) -> str:
-        from diptych.images import scenes
-
-        return str(scenes.VERSION)
-
-    def generate(
-        self,
-        prompt: str,
-        *,
-        count: int,
-        seed: int,
-        width: int | None,
-        height: int | None,
-        start: int = 0,
-        on_progress: Progress | None = None,
-        **options: Any,
-    ) -> Iterator[Picture]:
-        """See `Source.generate`; 512 x 512 pixels unless told otherwise."""
-        if options:
-            raise UsageError(f"the generator 'scenes' takes no option {min(options)!r}; leave it out")
-        return self._painted(
-            prompt, range(start, start + count), seed, width or 512, height or 512, on_progress
-        )
-
-    def _painted(
-        self, prompt: str, indices: range, seed: int, width: int, height: int, on_progress: Progress | None
-    ) -> Iterator[Picture]:
-        from diptych.images import scenes
-
-        for done, index in enumerate(indices, 1):
-            name = f"generated_image_{index + 1}"
-            picture = scenes.paint(prompt, seed=seed, index=index, width=width, height=height)
-            if on_progress is not None:
-                on_progress(done, len(indices), name)
-            yield replace(picture, name=name)
-
-
 def _scenes(generator: str) -> Source | None:
-    return _Scenes() if generator == "scenes" else None
+    if generator != "scenes":
+        return None
+    from diptych.images import scenes
+
+    return scenes.SOURCE
 
 
 def _diffusion(generator: str) -> Source | None:
@@ -154,7 +113,7 @@ def like(path: str | os.PathLike[str], on_progress: Progress | None = None, **op
     )
     if record.version == maker.version:
         return made
-    note = f"made by {record.version} and again by {maker.version}: it may differ"
+    note = f"made by {record.generator} ({record.version}) and again by ({maker.version}): it may differ"
     return replace(made, notes=(*made.notes, note))
 
 

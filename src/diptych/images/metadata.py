@@ -49,12 +49,18 @@ def parameters(record: Record) -> str:
     lines = [record.prompt]
     if negative := record.settings.get("negative_prompt"):
         lines.append(f"Negative prompt: {negative}")
-    facts = [f"{label}: {record.settings[key]}" for key, label in _PARAMETERS if key in record.settings]
-    facts.append(f"Seed: {record.settings.get('image_seed', record.seed)}")
-    facts.append(f"Size: {record.width}x{record.height}")
-    facts.append(f"Model: {record.generator}")
-    facts.append(f"Version: diptych {record.version}")
-    return "\n".join([*lines, ", ".join(facts)])
+    facts = {label: record.settings[key] for key, label in _PARAMETERS if key in record.settings}
+    facts["Seed"] = record.settings.get("image_seed", record.seed)
+    facts["Size"] = f"{record.width}x{record.height}"
+    facts["Model"] = record.generator
+    facts["Version"] = f"diptych {record.version}"
+    lines.append(", ".join(f"{label}: {_quoted(str(value))}" for label, value in facts.items()))
+    return "\n".join(lines)
+
+
+def _quoted(value: str) -> str:
+    # AUTOMATIC1111 splits at commas and colons, and writes values that hold one as JSON strings.
+    return json.dumps(value, ensure_ascii=False) if any(sign in value for sign in ',:"\n') else value
 
 
 def record_in(info: Mapping[Any, Any]) -> Record | None:

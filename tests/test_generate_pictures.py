@@ -1,0 +1,227 @@
+"""A user has pictures painted from a caption, and made again from a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from diptych.errors import ImageError, UsageError
+from diptych.images import files, generation, metadata, scenes
+from diptych.images.picture import LARGEST_SEED, Picture, Record
+
+PROMPT = "a serene sunset over a futuristic city"
+RECORD = Record(PROMPT, 3, 1, "scenes", "scenes 1", 64, 48, {"steps": 2}, ("futuristic",))
+PIXELS = np.full((48, 64, 3), 200, np.uint8)
+
+
+def paint(**arguments: Any) -> list[Picture]:
+    return list(generation.paint(**{"prompt": PROMPT, "width": 64, "height": 48, **arguments}))
+
+
+def test_pictures_are_painted_offline_with_names_and_records() -> None:
+    first, second = paint(count=2, seed=5)
+    assert (first.name, second.name) == ("generated_image_1", "generated_image_2")
+    assert first.pixels.shape == second.pixels.shape == (48, 64, 3)
+    assert not np.array_equal(first.pixels, second.pixels)
+    record = second.record
+    assert record is not None
+    assert (record.prompt, record.seed, record.index, record.generator) == (PROMPT, 5, 1, "scenes")
+    assert (record.width, record.height, record.version) == (64, 48, str(scenes.VERSION))
+
+
+def test_three_pictures_by_default() -> None:
+    names = [picture.name for picture in generation.paint(PROMPT, width=16, height=16)]
+    assert names == ["generated_image_1", "generated_image_2", "generated_image_3"]
+
+
+def test_a_picture_depends_on_its_number_and_not_on_how_many() -> None:
+    assert np.array_equal(paint(count=3)[1].pixels, paint(count=2)[1].pixels)
+    assert not np.array_equal(paint(count=1, seed=1)[0].pixels, paint(count=1, seed=2)[0].pixels)
+
+
+def test_progress_is_told_picture_by_picture() -> None:
+    told: list[tuple[int, int, str]] = []
+    paint(count=2, on_progress=lambda *now: told.append(now))
+    assert told == [(1, 2, "generated_image_1"), (2, 2, "generated_image_2")]
+
+
+def test_a_picture_is_made_again_bit_for_bit_from_its_file(tmp_path: Path) -> None:
+    original = paint(count=2, seed=LARGEST_SEED)[1]
+    files.write_png(tmp_path / "a.png", original.pixels, original.record)
+    again = generation.like(tmp_path / "a.png")
+    assert np.array_equal(again.pixels, original.pixels)
+    assert (again.record, again.name) == (original.record, "generated_image_2")
+    assert files.read(tmp_path / "a.png").record == original.record
+
+
+def test_another_version_of_the_painter_is_said(tmp_path: Path) -> None:
+    files.write_png(tmp_path / "a.png", PIXELS, Record(PROMPT, 3, 1, "scenes", "0.0 of old", 64, 48))
+    note = f"made by scenes (0.0 of old) and again by ({scenes.VERSION}): it may differ"
+    assert note in generation.like(tmp_path / "a.png").notes
+
+
+def test_a_picture_without_a_record_cannot_be_made_again(tmp_path: Path) -> None:
+    files.write_png(tmp_path / "a.png", PIXELS)
+    with pytest.raises(ImageError, match="cannot be made again: it holds no record"):
+        generation.like(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="there is no picture"):
+        generation.like(tmp_path / "gone.png")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": "  "}, "the prompt is empty"),
+    ({"prompt": "x" * 10_001}, "10,001 characters"),
+    ({"prompt": "a \ud800 sun"}, "characters that are not text"),
+    ({"prompt": "a \0 sun"}, "characters that are not text"),
+    ({"count": 0}, "count must be a whole number from 1 to 1000, not 0"),
+    ({"count": 1001}, "not 1001"),
+    ({"count": True}, "not True"),
+    ({"seed": -1}, "seed must be a whole number from 0 to 9223372036854775807, not -1"),
+    ({"seed": 2**63}, "not 9223372036854775808"),
+    ({"seed": 10**5000}, "not 'a far larger number'"),
+    ({"seed": 1.5}, "not 1.5"),
+    ({"width": 15}, "width must be a whole number from 16 to 8192, not 15"),
+    ({"height": 8193}, "not 8193"),
+    ({"generator": "scnes"}, "there is no generator 'scnes'; choose one of: scenes: landscapes painted"),
+    ({"steps": 3}, "the generator 'scenes' takes no option 'steps'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONG, ids=[says[:30] for _, says in WRONG])
+def test_arguments_that_cannot_be_are_refused_before_painting(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        generation.paint(**{"prompt": PROMPT, **arguments})  # not iterated: the answer comes at once
+    assert says in str(caught.value)
+
+
+def test_the_file_says_how_it_was_made_to_other_tools(tmp_path: Path) -> None:
+    settings = {"steps": 20, "sampler": "DDIMScheduler", "guidance": 7.5, "negative_prompt": "fog"}
+    record = Record(
+        PROMPT, 3, 1, "owner/model", "diffusers 1, torch 2", 64, 48, {**settings, "image_seed": 4}
+    )
+    files.write_png(tmp_path / "a.png", PIXELS, record)
+    with Image.open(tmp_path / "a.png") as image:
+        entries = dict(image.text)
+    assert entries["parameters"] == (
+        f"{PROMPT}\nNegative prompt: fog\n"
+        "Steps: 20, Sampler: DDIMScheduler, CFG scale: 7.5, Seed: 4, Size: 64x48, Model: owner/model, "
+        'Version: "diptych diffusers 1, torch 2"'
+    )
+    assert Record.from_document(json.loads(entries["diptych"])) == record
+    assert "digitalsourcetype/trainedAlgorithmicMedia" in entries["XML:com.adobe.xmp"]
+    files.write_png(tmp_path / "b.png", PIXELS, RECORD)
+    with Image.open(tmp_path / "b.png") as image:
+        assert "digitalsourcetype/algorithmicMedia" in image.text["XML:com.adobe.xmp"]
+
+
+def test_the_same_record_gives_the_same_bytes(tmp_path: Path) -> None:
+    one, two = (
+        Record(**{**vars(RECORD), "settings": {"a": 1, "b": 2}}),
+        Record(**{**vars(RECORD), "settings": {"b": 2, "a": 1}}),
+    )
+    for name, record in (("a.png", one), ("b.png", two)):
+        files.write_png(tmp_path / name, PIXELS, record)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(TEXT, st.integers(0, LARGEST_SEED), TEXT, st.dictionaries(TEXT, VALUES, max_size=3), st.lists(TEXT))
+@settings(max_examples=60, deadline=None)
+def test_any_record_survives_the_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    prompt: str,
+    seed: int,
+    generator: str,
+    chosen: dict[str, Any],
+    ignored: list[str],
+) -> None:
+    record = Record(prompt, seed, 0, generator, "1", 4, 3, chosen, tuple(ignored))
+    path = tmp_path_factory.mktemp("record") / "a.png"
+    files.write_png(path, PIXELS[:3, :4], record)
+    read = files.read(path)
+    assert read.record == record
+    assert read.notes == ()
+
+
+def damaged(**changes: Any) -> str:
+    return json.dumps({**RECORD.to_document(), **changes})
+
+
+HOSTILE = {
+    "no JSON": "{",
+    "a list": "[]",
+    "a number": "7",
+    "nothing": "{}",
+    "deep": "[" * 100_000 + "]" * 100_000,
+    "deep settings": damaged(settings={"a": json.loads("[" * 60 + "]" * 60)}),
+    "a huge seed": damaged(seed=10**400),
+    "a seed beyond int()": '{"prompt": "a", "seed": ' + "9" * 10_000 + "}",
+    "a negative seed": damaged(seed=-1),
+    "a seed with a fraction": damaged(seed=1.5),
+    "true for a seed": damaged(seed=True),
+    "a prompt that is a list": damaged(prompt=["a"]),
+    "half a letter": damaged(prompt="\ud800"),
+    "half a letter in the settings": damaged(settings={"\udfff": 1}),
+    "a wide picture": damaged(width=10**9),
+    "no height": damaged(height=0),
+    "NaN": damaged(settings={"a": float("nan")}),
+    "infinity": damaged(settings={"a": float("inf")}),
+    "settings that are a list": damaged(settings=[]),
+    "ignored words that are numbers": damaged(ignored=[1]),
+    "ignored words that are a word": damaged(ignored="word"),
+    "too long": damaged(prompt="x" * 1_000_001),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_record_is_a_note_where_nobody_asked_and_an_error_where_somebody_did(
+    tmp_path: Path, kind: str
+) -> None:
+    info = PngInfo()
+    info.add_text(metadata.KEY, HOSTILE[kind])
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=info)
+    picture = files.read(tmp_path / "a.png")
+    assert picture.record is None
+    (note,) = picture.notes
+    assert "record" in note
+    assert len(note) < 300
+    with pytest.raises(ImageError, match=r"cannot be made again: (a|the) picture's record"):
+        generation.like(tmp_path / "a.png")
+
+
+@given(st.text(max_size=60) | VALUES.map(json.dumps))
+@settings(max_examples=100, deadline=None)
+def test_any_text_for_a_record(text: str) -> None:
+    try:
+        metadata.record_in({metadata.KEY: text})
+    except ImageError as error:
+        assert "record" in str(error)  # noqa: PT017
+    else:
+        pytest.fail("no text that short is a record")
+
+
+def test_a_record_from_elsewhere_can_name_no_option_that_runs_code() -> None:
+    maker = generation.source("owner/name")
+    assert "allow_pickle" in maker.unsafe_options
+    assert set(maker.unsafe_options) <= set(maker.options)
+
+
+def test_a_picture_of_the_wrong_kind_is_refused() -> None:
+    for pixels in (np.zeros((2, 2), np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros(3, np.uint8)):
+        with pytest.raises(ImageError, match="must be uint8 of shape"):
+            Picture(pixels, "a")
