@@ -1,0 +1,99 @@
+"""Captions painted: a flat-illustration landscape from a prompt, at any size, in NumPy and Pillow only.
+
+paint(prompt)       -> Picture      the same (prompt, seed, index) is the same picture on every machine
+understand(prompt)  -> Scene        what the prompt asks for; .ignored names the words not understood
+sample(seed, size)  -> Sample       a random scene with its caption, class and attributes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from diptych.errors import UsageError
+from diptych.images.picture import Picture, Record
+from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.painter import complete, render
+from diptych.images.scenes.sampling import Sample, sample
+from diptych.images.scenes.understanding import Scene, Thing, normalise, understand
+from diptych.images.scenes.vocabulary import CLASSES, VOCABULARY
+from diptych.images.source import Progress
+
+__all__ = [
+    "CLASSES",
+    "LARGEST",
+    "SMALLEST",
+    "SOURCE",
+    "VERSION",
+    "VOCABULARY",
+    "Sample",
+    "Scene",
+    "Scenes",
+    "Thing",
+    "paint",
+    "sample",
+    "understand",
+]
+
+VERSION = "1"
+"""Changes whenever the same prompt would give other pixels."""
+
+SMALLEST, LARGEST = 16, 8192
+
+
+def paint(prompt: str, seed: int = 0, index: int = 0, width: int = 512, height: int = 512) -> Picture:
+    """The picture number `index` of a prompt and seed, `width` x `height` pixels (16 to 8192 a side).
+
+    Any text will do: what is not understood is in the record's `ignored`. Raises `UsageError` for a size out
+    of range.
+    """
+    for name, side in (("width", width), ("height", height)):
+        if isinstance(side, bool) or not isinstance(side, int) or not SMALLEST <= side <= LARGEST:
+            raise UsageError(
+                f"{name} must be a whole number from {SMALLEST} to {LARGEST} pixels, not {str(side)[:20]}"
+            )
+    dice = Dice(VERSION, normalise(prompt), seed, index)
+    asked = understand(prompt)
+    pixels = render(complete(asked, dice), dice, width, height)
+    record = Record(prompt, seed, index, "scenes", VERSION, width, height, {}, asked.ignored)
+    return Picture(pixels, f"generated_image_{index + 1}", record=record)
+
+
+class Scenes:
+    """The painter as a source of pictures: see `diptych.images.source.Source`."""
+
+    name = "scenes"
+    version = VERSION
+    options: tuple[str, ...] = ()
+    unsafe_options: tuple[str, ...] = ()
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        count: int,
+        seed: int,
+        width: int | None = None,
+        height: int | None = None,
+        start: int = 0,
+        on_progress: Progress | None = None,
+        **options: Any,
+    ) -> Iterator[Picture]:
+        """Pictures `start` to `start + count - 1`, 512 x 512 unless told otherwise; takes no options."""
+        if options:
+            raise UsageError(f"the generator 'scenes' takes no option {min(options)!r}; leave it out")
+        return self._painted(
+            prompt, range(start, start + count), seed, width or 512, height or 512, on_progress
+        )
+
+    def _painted(
+        self, prompt: str, indices: range, seed: int, width: int, height: int, on_progress: Progress | None
+    ) -> Iterator[Picture]:
+        for done, index in enumerate(indices, 1):
+            picture = paint(prompt, seed, index, width, height)
+            if on_progress is not None:
+                on_progress(done, len(indices), picture.name)
+            yield picture
+
+
+SOURCE = Scenes()

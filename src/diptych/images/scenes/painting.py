@@ -1,0 +1,67 @@
+"""What every shape needs to know about the picture it stands in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from diptych.images.scenes.canvas import Canvas, Colour
+from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.palette import NAMED, Palette
+from diptych.images.scenes.understanding import Scene, Thing
+
+
+@dataclass(frozen=True)
+class Luminary:
+    """The sun or the moon: where it stands, how big it is, its colour."""
+
+    kind: str
+    x: float
+    y: float
+    r: float
+    colour: Colour
+
+
+@dataclass
+class Painting:
+    """One picture in the making."""
+
+    canvas: Canvas
+    scene: Scene
+    palette: Palette
+    dice: Dice
+    luminary: Luminary | None = None
+    shore: float | None = None  # the height where water begins, once a subject has painted water
+    stand: float = 0.9  # the height where objects stand on the ground
+    taken: list[float] = field(default_factory=list)  # where objects stand already
+
+    @property
+    def w(self) -> float:
+        """The picture's width in units."""
+        return self.canvas.w
+
+    @property
+    def h(self) -> float:
+        """The picture's height in units."""
+        return self.canvas.h
+
+    @property
+    def light_from(self) -> float:
+        """Which side the light comes from: -1 left, 1 right."""
+        x = self.luminary.x if self.luminary else self.w * 0.3
+        return -1.0 if x < self.w * 0.5 else 1.0
+
+    def y(self, part: float) -> float:
+        """A height given as a part of the picture's, in units."""
+        return part * self.canvas.h
+
+    def has(self, name: str) -> bool:
+        """Whether the scene holds an object of this name."""
+        return any(thing.name == name for thing in self.scene.objects or ())
+
+    def thing(self, name: str) -> Thing | None:
+        """The object of this name, if the scene holds it."""
+        return next((thing for thing in self.scene.objects or () if thing.name == name), None)
+
+    def colour(self, wanted: str | None, material: str, depth: float = 0.0) -> Colour:
+        """The colour that the prompt names for a thing, or its usual one, in this light."""
+        return self.palette.of(NAMED[wanted] if wanted else material, depth)
