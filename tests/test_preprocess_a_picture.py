@@ -344,6 +344,23 @@ def test_named_recipes_do_what_they_say(name, channels):
     np.testing.assert_array_equal(result[None], recipe.apply_batch([noise(40, 61, channels)]))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *map(named, NAMES),
+        Preprocessing(()),
+        Preprocessing((Grey("pillow"), Resize(9, 8, "pillow-lanczos"), Colour(), Scale())),
+        Preprocessing((Resize(9, 8, "pillow-bicubic"), Grey("pillow"), Resize(5, 5, "pillow-bilinear"))),
+        Preprocessing((Resize(9, 8, "pillow-bicubic", round=False), Scale())),
+        Preprocessing((Resize(9, 8, "pillow-bicubic", "pad", fill=3), Scale())),
+    ],
+)
+def test_a_pillow_picture_gives_the_same_as_its_array(recipe, channels):
+    picture = noise(23, 31, channels)
+    np.testing.assert_array_equal(recipe.apply(Image.fromarray(picture)), recipe.apply(picture))
+
+
 def test_pictures_in_other_memory_layouts_give_the_same():
     picture = noise(20, 30)
     for view in (picture[::-1, ::-2], picture.transpose(1, 0, 2), np.asfortranarray(picture)):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from diptych.errors import ModelError, ShapeError, UsageError
 from diptych.preprocessing import (
@@ -229,6 +230,7 @@ PICTURES = [
     (np.zeros((4, 4), np.float32), ModelError, "but this one is float32; pass the picture as it was read"),
     (np.zeros((4, 4), bool), ModelError, "but this one is bool"),
     ([[1, 2]], ModelError, "this is a list"),
+    (Image.new("RGBA", (4, 4)), ModelError, "mode L or RGB, but this one is RGBA"),
     ("cat.png", ModelError, "this is a str"),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,13 @@ from diptych.errors import ModelError, ShapeError
 from diptych.preprocessing import document as documents
 from diptych.preprocessing.grey import WEIGHTS
 from diptych.preprocessing.order import check_order
+from diptych.preprocessing.pillow import begin, is_pillow_picture
 from diptych.preprocessing.resize import resized
 from diptych.preprocessing.steps import MAX_STEPS, Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
 from diptych.preprocessing.wording import sentence
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["Preprocessing"]
 
@@ -50,22 +54,22 @@ class Preprocessing:
 
     # -- pictures -----------------------------------------------------------------------------------------
 
-    def apply(self, image: Array) -> NDArray[np.float32]:
+    def apply(self, image: Array | Image) -> NDArray[np.float32]:
         """One picture, uint8 (H, W, 3) or (H, W), as the model's input: float32 (C, H, W), C-contiguous.
 
+        A Pillow picture in mode L or RGB gives the same values as its array, and sooner.
         In 0-1 where the recipe has `Scale` (not clipped: float bicubic and Lanczos may overshoot), else in
         0-255. Raises `ShapeError` for an array of another shape and `ModelError` for another dtype.
         """
-        pixels = _checked_picture(image)
-        scaled = False
-        for step in self.steps:
+        pixels, steps = begin(image, self.steps) if is_pillow_picture(image) else (image, self.steps)
+        pixels, scaled = _checked_picture(pixels), False
+        for step in steps:
             pixels = _applied(step, pixels, scaled)
             scaled = scaled or isinstance(step, Scale)
         planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        result = np.ascontiguousarray(planes, dtype=np.float32)
-        return result.copy() if np.shares_memory(result, image) else result
+        return np.ascontiguousarray(planes, dtype=np.float32)
 
-    def apply_batch(self, images: Iterable[Array], names: Sequence[str] = ()) -> NDArray[np.float32]:
+    def apply_batch(self, images: Iterable[Array | Image], names: Sequence[str] = ()) -> NDArray[np.float32]:
         """Pictures as one batch, float32 (N, C, H, W); `names` are used in errors.
 
         Raises `ShapeError`, naming the picture, where one comes out in another shape than the first.
@@ -104,6 +108,11 @@ class Preprocessing:
                 values = values * np.float32(255)
         levels = np.clip(np.rint(np.nan_to_num(values, nan=0.0)), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
+
+    def upright(self, item: Array) -> Array:
+        """One input (C, H, W) with its rows where the picture's rows are: undoes `SpatialOrder` alone."""
+        turns = sum(isinstance(step, SpatialOrder) and step.order == "wh" for step in self.steps)
+        return item.transpose(0, 2, 1) if turns % 2 else item
 
     # -- what comes out -----------------------------------------------------------------------------------
 
@@ -186,7 +195,7 @@ def _per_channel(values: tuple[float, ...]) -> NDArray[np.float32]:
     return np.array(values, np.float32).reshape(-1, 1, 1)
 
 
-def _checked_picture(image: Array) -> Array:
+def _checked_picture(image: Any) -> Array:
     shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
     if shape is None or dtype is None:
         raise ModelError(
@@ -202,7 +211,8 @@ def _checked_picture(image: Array) -> Array:
             f"a picture is a uint8 array with values 0-255, but this one is {dtype}; "
             "pass the picture as it was read, the recipe does the scaling"
         )
-    return image
+    array: Array = image
+    return array
 
 
 def _shape(array: Array) -> str:

@@ -171,7 +171,7 @@ def size_within(h: int, w: int, height: int, width: int, fit: str) -> tuple[int,
     """The size an h x w picture is scaled to before it is cropped or padded to `height` x `width`.
 
     For "crop" the shorter side fits and the longer is rounded down, as torchvision's Resize does; for "pad"
-    the longer side fits and the shorter is rounded, as Pillow's `ImageOps.contain` does, but never to nothing.
+    the longer side fits and the shorter is rounded, as Pillow's `ImageOps.contain` does, but never to 0.
     """
     if fit == "stretch" or h * width == w * height:
         return height, width
