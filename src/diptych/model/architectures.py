@@ -136,8 +136,8 @@ def named(name: str, seed: int = 0, classes: Sequence[str] | None = None) -> Mod
     """
     if name not in _ARCHITECTURES:
         near = difflib.get_close_matches(str(name), NAMES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ";"
-        raise UsageError(f"no architecture is called {name!r}{hint} the known ones are {', '.join(NAMES)}")
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no architecture is called {name!r}{hint} (known: {', '.join(NAMES)})")
     if seed < 0:
         raise UsageError(f"a seed is a whole number of 0 or more, got {seed}")
     if classes is not None and len(classes) < 2:

@@ -1,16 +1,17 @@
 """How much of the input one value of a layer depends on, worked out layer by layer.
 
-Along one axis, a layer with kernel k, stride s and dilation d turns a field of r pixels, whose neighbours
-lie j pixels apart, into r + d (k - 1) j pixels and j s (Araujo, Norris and Sim, "Computing Receptive
-Fields of Convolutional Neural Networks", Distill 2019, doi 10.23915/distill.00021, equations 1 and 2).
-Layers that enlarge divide j. The size counts padding as if it were picture, as is usual.
+Along one axis, n neighbouring values behind a layer with kernel k, stride s and dilation d see
+s (n - 1) + d (k - 1) + 1 neighbouring values before it (Araujo, Norris and Sim, "Computing Receptive Fields
+of Convolutional Neural Networks", Distill 2019, doi 10.23915/distill.00021, equation 1 with dilation).
+Layers that enlarge have rules of their own, below, each for the position that sees most. Padding counts as
+if it were picture, and zero weights as if they were not, as is usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 from typing import Literal, TypeAlias
 
@@ -46,14 +47,39 @@ GLOBAL: Literal["global"] = "global"
 ReceptiveField: TypeAlias = tuple[int, ...] | Literal["global"] | None
 
 
+Reach: TypeAlias = Callable[[int], int]  # n neighbouring values here -> how many values there they see
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """n neighbouring values see base(scale n + offset) input pixels.
+
+    Convolutions and pools change only `scale` and `offset`, so `base` stays shallow however deep the model.
+    """
+
+    base: Reach
+    scale: int = 1
+    offset: int = 0
+
+    def __call__(self, n: int) -> int:
+        return self.base(self.scale * n + self.offset)
+
+    def windowed(self, kernel: int, stride: int) -> _Axis:
+        """Behind windows of `kernel` values that are `stride` values apart."""
+        return _Axis(self.base, self.scale * stride, self.offset + self.scale * (kernel - stride))
+
+    def behind(self, reach: Reach) -> _Axis:
+        """Behind a layer of which n neighbouring values see reach(n)."""
+        return _Axis(lru_cache(maxsize=None)(lambda n: self(reach(n))))
+
+
 @dataclass(frozen=True)
 class _Field:
-    """Size and spacing in input pixels for every spatial axis; `everything` where it is the whole input."""
+    """One `_Axis` for every spatial axis; `everything` where a value sees the whole input."""
 
-    sizes: tuple[Fraction, ...]
-    jumps: tuple[Fraction, ...]
+    axes: tuple[_Axis, ...]
     everything: bool = False
-    spatial: bool = True  # False once Flatten or Reshape has taken the spatial axes away
+    spatial: bool = True  # False where there are no spatial axes, or Flatten has taken them away
 
 
 def receptive_fields(
@@ -61,15 +87,19 @@ def receptive_fields(
 ) -> dict[str, ReceptiveField]:
     """Layer path -> (height, width) in input pixels, "global" for the whole input, or None if unknown.
 
-    `rank` is the number of spatial axes of the input, 0 for features, None if unknown. `shapes`, as given by
-    `layer_shapes`, and `entry`, the input's own, are needed only for adaptive pools and fractional sizes.
+    `rank` is the number of spatial axes of the input, 0 for features, None if unknown. `shapes`, as given
+    by `layer_shapes`, and `entry`, the input's own, are needed only for adaptive pools and upsampling.
     """
     if rank is None:
         return {}
-    one = (Fraction(1),) * rank
     found: dict[str, ReceptiveField] = {}
-    _follow(layers, "", _Field(one, one, spatial=rank > 0), entry, shapes or {}, found)
+    start = _Field((_Axis(_itself),) * rank, spatial=rank > 0)
+    _follow(layers, "", start, entry, shapes or {}, found)
     return found
+
+
+def _itself(n: int) -> int:
+    return n
 
 
 def _follow(
@@ -100,45 +130,46 @@ def _follow(
 def _public(field: _Field | None) -> ReceptiveField:
     if field is None:
         return None
-    return GLOBAL if field.everything else tuple(ceil(size) for size in field.sizes)
+    return GLOBAL if field.everything else tuple(axis(1) for axis in field.axes)
 
 
 def _widest(fields: Sequence[_Field | None]) -> _Field | None:
-    """Of branches that are joined: the largest size along each axis."""
+    """Of branches that are joined: along each axis, whichever sees most."""
     known = [field for field in fields if field is not None]
     if len(known) < len(fields) or not known:
         return None
-    sizes = tuple(max(axis) for axis in zip(*(field.sizes for field in known), strict=True))
-    jumps = tuple(max(axis) for axis in zip(*(field.jumps for field in known), strict=True))
-    everything = any(field.everything for field in known)
-    return _Field(sizes, jumps, everything, all(field.spatial for field in known))
+    axes = tuple(_widest_axis(branches) for branches in zip(*(f.axes for f in known), strict=True))
+    return _Field(axes, any(f.everything for f in known), all(f.spatial for f in known))
+
+
+def _widest_axis(axes: Sequence[_Axis]) -> _Axis:
+    first = axes[0]
+    if all(axis.base is first.base and axis.scale == first.scale for axis in axes):
+        return max(axes, key=lambda axis: axis.offset)
+    return _Axis(lru_cache(maxsize=None)(lambda n: max(axis(n) for axis in axes)))
 
 
 def _after(layer: Layer, field: _Field, entry: Shape | None, result: Shape | None) -> _Field | None:
     if field.everything or _sees_everything(layer, field):
-        return _Field(field.sizes, field.jumps, everything=True, spatial=field.spatial)
+        return _Field(field.axes, everything=True, spatial=field.spatial)
     if isinstance(layer, Flatten):
-        return _Field(field.sizes, field.jumps, spatial=False)
+        return _Field(field.axes, spatial=False)
     if isinstance(layer, Reshape):
         return None  # which values are neighbours now is not known
     if isinstance(layer, Conv):
-        kernel = layer.weight.shape[2:]
-        reach = [d * (k - 1) + 1 for d, k in zip(layer.dilation, kernel, strict=True)]
-        return _moved(field, reach, layer.stride)
+        kernels = zip(layer.weight.shape[2:], layer.dilation, strict=True)
+        return _windowed(field, [d * (k - 1) + 1 for k, d in kernels], layer.stride)
     if isinstance(layer, MaxPool | MeanPool):
-        return _moved(field, layer.kernel, layer.stride)
+        return _windowed(field, layer.kernel, layer.stride)
     if isinstance(layer, ConvTranspose):
-        kernel = layer.weight.shape[2:]
-        # One output value meets every stride-th tap, unless dilation makes them skip it.
-        reach = [
-            ceil(Fraction(d * (k - 1) + 1, s))
-            for k, s, d in zip(kernel, layer.stride, layer.dilation, strict=True)
-        ]
-        return _moved(field, reach, [Fraction(1, s) for s in layer.stride])
+        axes = zip(layer.weight.shape[2:], layer.dilation, layer.stride, strict=True)
+        return _behind(field, [_spread(d * (k - 1) + 1, s) for k, d, s in axes])
     if isinstance(layer, PixelShuffle):
-        return _moved(field, [1] * len(field.sizes), [Fraction(1, layer.factor)] * len(field.sizes))
+        return _behind(field, [_spread(layer.factor, layer.factor)] * len(field.axes))
     if isinstance(layer, Upsample | AdaptiveMaxPool | AdaptiveMeanPool):
-        return _resized(layer, field, entry, result)
+        if entry is None or result is None:
+            return None
+        return _resized(layer, field, list(zip(entry[2:], result[2:], strict=True)))
     return field
 
 
@@ -149,31 +180,60 @@ def _sees_everything(layer: Layer, field: _Field) -> bool:
     if isinstance(layer, GroupNorm | InstanceNorm | BatchNorm):
         return layer.mean is None or layer.variance is None
     if isinstance(layer, Softmax):
-        return not field.spatial or layer.axis not in (1, -1 - len(field.sizes))
+        return not field.spatial or layer.axis not in (1, -1 - len(field.axes))
     return False
 
 
-def _moved(field: _Field, reach: Sequence[int], stride: Sequence[int | Fraction]) -> _Field | None:
-    if not field.spatial or len(reach) != len(field.sizes):
+def _windowed(field: _Field, kernel: Sequence[int], stride: Sequence[int]) -> _Field | None:
+    if not field.spatial or len(kernel) != len(field.axes):
         return None
-    sizes = tuple(r + (k - 1) * j for r, k, j in zip(field.sizes, reach, field.jumps, strict=True))
-    return _Field(sizes, tuple(j * s for j, s in zip(field.jumps, stride, strict=True)))
+    windows = zip(field.axes, kernel, stride, strict=True)
+    return _Field(tuple(axis.windowed(k, s) for axis, k, s in windows))
+
+
+def _behind(field: _Field, reaches: Sequence[Reach]) -> _Field | None:
+    if not field.spatial or len(reaches) != len(field.axes):
+        return None
+    return _Field(tuple(axis.behind(reach) for axis, reach in zip(field.axes, reaches, strict=True)))
+
+
+# ---- Layers that enlarge ------------------------------------------------------------------------------
+
+
+def _spread(kernel: int, stride: int) -> Reach:
+    """Each value before is spread over `kernel` values, the next one over those `stride` further on."""
+    return lambda n: (n - 1 + kernel - 1) // stride + 1
+
+
+def _interpolated(size: int, output: int, layer: Upsample) -> Reach:
+    """Positions lie size / output apart; linear interpolation reads the value before and the one after."""
+    if size == output:
+        return _itself
+    if layer.mode == "nearest":
+        return lambda n: ceil((n - 1) * size / output) + 1
+    gap = (size - 1) / max(output - 1, 1) if layer.align_corners else size / output
+    return lambda n: min(ceil((n - 1) * gap) + 2, max(size, n))
+
+
+def _adapted(windows: Sequence[tuple[int, int]]) -> Reach:
+    """Of windows that need not be equally long: the longest stretch that n neighbours cover."""
+    starts, stops = [start for start, _ in windows], [stop for _, stop in windows]
+
+    def reach(n: int) -> int:
+        beyond = max(n - len(windows), 0)  # what padding adds behind this layer
+        inside = min(n, len(windows))
+        return beyond + max(b - a for a, b in zip(starts, stops[inside - 1 :], strict=False))
+
+    return reach
 
 
 def _resized(
-    layer: Upsample | AdaptiveMaxPool | AdaptiveMeanPool,
-    field: _Field,
-    entry: Shape | None,
-    result: Shape | None,
+    layer: Upsample | AdaptiveMaxPool | AdaptiveMeanPool, field: _Field, sizes: Iterable[tuple[int, int]]
 ) -> _Field | None:
-    """Layers whose stride is the ratio of two sizes, which have to be known."""
-    if entry is None or result is None or not field.spatial:
-        return None
-    sizes = list(zip(entry[2:], result[2:], strict=True))
+    """Layers whose rule depends on the (entering, leaving) sizes along each axis."""
+    sizes = list(sizes)
     if isinstance(layer, Upsample):
-        reach = [2 if layer.mode == "linear" and n not in (1, m) else 1 for n, m in sizes]
-    else:
-        reach = [max(stop - start for start, stop in pool_windows(n, m, layer.rule)) for n, m in sizes]
-        if all(k == n for k, (n, _) in zip(reach, sizes, strict=True)):
-            return _Field(field.sizes, field.jumps, everything=True)
-    return _moved(field, reach, [Fraction(n, m) for n, m in sizes])
+        return _behind(field, [_interpolated(n, m, layer) for n, m in sizes])
+    if all(m == 1 for _, m in sizes):
+        return _Field(field.axes, everything=True)
+    return _behind(field, [_adapted(pool_windows(n, m, layer.rule)) for n, m in sizes])
