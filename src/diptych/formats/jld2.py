@@ -1,32 +1,38 @@
 """JLD2 files (Julia's HDF5 dialect) as Julia values, and back.
 
-`load` reads what JLD2 0.4 to 0.6 write, format versions 0.1.1 and 0.2.0.
+`load` reads what JLD2 0.4 to 0.6 write, format versions 0.1.1 and 0.2.0. `write` writes 0.1.1 unless told
+otherwise: JLD2 0.4 reads nothing else, and 0.5 and 0.6 read it too.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import FormatError
+from diptych.errors import FormatError, OutputError, UsageError
+from diptych.files import replacing
 from diptych.formats.hdf5 import Hdf5File
 from diptych.formats.jld2_reading import values_of
+from diptych.formats.jld2_writing import serialise
 
-__all__ = ["Version", "load", "version"]
+__all__ = ["FORMATS", "Version", "load", "version", "write"]
+
+FORMATS = ("0.1.1", "0.2.0")
 
 _HEADER = re.compile(
-    rb"HDF5-based Julia Data Format, version (\d+\.\d+\.\d+)\0 \(Julia ([^ ]+) (\d+)-bit (LE|BE)\)"
+    rb"HDF5-based Julia Data Format, version (\d+\.\d+\.\d+)\0(?: \((.{1,100}?) (\d+)-bit (LE|BE)\)\0)?"
 )
 
 
 @dataclass(frozen=True)
 class Version:
-    """What the first bytes of a JLD2 file say: the format's version and the Julia that wrote it."""
+    """What the first bytes of a JLD2 file say: the format's version, and who wrote it ("Julia 1.10.4")."""
 
     format: str
-    julia: str
+    writer: str
 
 
 def version(path: str | Path) -> Version:
@@ -58,7 +64,7 @@ def _version(file: Hdf5File) -> Version:
         file.refuse("big-endian values", 0, "save the model on a little-endian machine")
     if not found[1].startswith(b"0."):
         file.refuse(f"JLD2 format {found[1].decode()}", 0, "versions 0.1 and 0.2 are known")
-    return Version(found[1].decode(), found[2].decode("ascii", "replace"))
+    return Version(found[1].decode(), (found[2] or b"").decode("ascii", "replace"))
 
 
 def _stranger(file: Hdf5File, head: bytes) -> str:
@@ -72,3 +78,23 @@ def _stranger(file: Hdf5File, head: bytes) -> str:
     return (
         "plain HDF5, as h5py and HDF5.jl write it, not JLD2; save the model with JLD2 (jldsave) or give ONNX"
     )
+
+
+def write(path: str | Path, values: Mapping[str, Any], version: str = "0.1.1") -> None:
+    """A JLD2 file with `values` under their keys, which `JLD2.load` and `Flux.loadmodel!` understand.
+
+    Values are tuples, `NamedTuple`s, lists, arrays of numbers in Julia's shape, lists of strings, numbers
+    (Int64, Float64 and Bool Python's own, others NumPy scalars), strings, `Symbol`s and None, nested at will.
+    An array in two places is written once and is one array in Julia. The same values give the same bytes.
+
+    Raises `OutputError` for anything else and where the file cannot be written, `UsageError` for an unknown
+    version.
+    """
+    if version not in FORMATS:
+        raise UsageError(f"JLD2 format {version!r} is not known; choose one of {', '.join(FORMATS)}")
+    for name in values:
+        if not name or "/" in name or "\0" in name or name == "_types":
+            raise OutputError(f"a JLD2 file cannot have a value named {name!r}; choose another name")
+    data = serialise(values, version)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -1,8 +1,8 @@
-"""Julia types of the values that Diptych writes to JLD2: their names, their sizes in memory, their HDF5 types.
+"""Julia types of the values that are written to JLD2: their names, sizes in memory and HDF5 types.
 
-Only what `Flux.loadmodel!` and its companions need: nested tuples and named tuples of numbers, strings, symbols,
-nothing, and arrays of numbers or strings. How much room a value takes in Julia's memory decides whether JLD2
-writes it inside its parent or as an object of its own.
+Only what `Flux.loadmodel!` and its companions need: nested tuples and named tuples of numbers, strings,
+symbols, nothing, and arrays of numbers or strings. How much room a value takes in Julia's memory decides
+whether JLD2 writes it inside its parent or as an object of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ __all__ = [
     "TYPE",
     "Kind",
     "compound",
-    "has_data",
+    "fields_of",
     "inline",
+    "is_struct",
     "kind_of",
     "memory",
     "opaque",
@@ -32,7 +33,7 @@ __all__ = [
     "string",
 ]
 
-# JLD2 writes a struct of more bytes than these as an object of its own (MAX_INLINE_SIZE in writing_datatypes.jl).
+# JLD2 writes a struct of more bytes as an object of its own (MAX_INLINE_SIZE in its writing_datatypes.jl).
 _LARGEST_INLINE = 1024
 _DEEPEST = 100
 
@@ -109,7 +110,7 @@ TYPE = compound([("name", TEXT), ("parameters", struct.pack("<BBBBI", 0x39, 0, 0
 
 
 def kind_of(value: Any, where: str, depth: int = 0) -> Kind:
-    """The Julia type of a value to be written; `where` is for the message of the `OutputError` raised otherwise."""
+    """The Julia type of a value to be written; raises `OutputError`, naming `where`, if there is none."""
     if depth > _DEEPEST:
         raise OutputError(f"cannot write {where}: it is nested more than {_DEEPEST} deep; flatten it")
     if value is None:
@@ -123,9 +124,17 @@ def kind_of(value: Any, where: str, depth: int = 0) -> Kind:
     if isinstance(value, tuple):
         return Kind("Core.Tuple", tuple(kind_of(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)))
     if isinstance(value, list):
-        texts = bool(value) and all(type(v) is str for v in value)
-        return Kind("Core.Array", (Kind("Core.String" if texts else "Core.Any"), 1))
+        inner = tuple({kind_of(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)})
+        named = len(inner) == 1 and (inner[0].name == "Core.String" or _boxed(inner[0]))
+        return Kind("Core.Array", (inner[0] if named else Kind("Core.Any"), 1))
     return _scalar_kind(value, where)
+
+
+def _boxed(kind: Kind) -> bool:
+    """Whether the elements of a vector of the type are references: structs with anything but numbers."""
+    if is_struct(kind):
+        return any(_boxed(part) for part in fields_of(kind)[1])
+    return kind.name in ("Core.Array", "Core.String", "Core.Symbol")
 
 
 _SCALARS = {
@@ -178,15 +187,8 @@ def is_struct(kind: Kind) -> bool:
     return kind.name in ("Core.Tuple", "Core.NamedTuple")
 
 
-def has_data(kind: Kind) -> bool:
-    """Whether a value of the type takes any byte: `nothing`, `()` and tuples of them do not."""
-    if is_struct(kind):
-        return any(has_data(part) for part in fields_of(kind)[1])
-    return kind.name != "Core.Nothing"
-
-
 def memory(kind: Kind) -> tuple[int, int]:
-    """The size and alignment in bytes of a value in Julia's memory; arrays, strings and symbols are pointers."""
+    """The size and alignment in bytes of a value in Julia's memory, where arrays and texts are pointers."""
     if kind.name in _SIZES:
         return _SIZES[kind.name], _SIZES[kind.name]
     if kind.name.endswith("BFloat16"):

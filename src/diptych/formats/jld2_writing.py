@@ -1,7 +1,8 @@
 """Julia values as a JLD2 file: the same objects in the same order as JLD2 writes them.
 
-Format 0.2.0 is what JLD2 0.5 and 0.6 write, 0.1.1 what 0.4 wrote; every JLD2 from 0.4 on reads 0.1.1, only those
-from 0.5 on read 0.2.0. The sections named are those of the "HDF5 File Format Specification Version 3.0".
+Format 0.2.0 is what JLD2 0.5 and 0.6 write, 0.1.1 what 0.4 wrote; every JLD2 from 0.4 on reads 0.1.1, only
+those from 0.5 on read 0.2.0. The sections named are those of the "HDF5 File Format
+Specification Version 3.0".
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from diptych.formats.jld2_types import (
     Kind,
     compound,
     fields_of,
-    has_data,
     inline,
     is_struct,
     kind_of,
@@ -40,7 +40,7 @@ _BASE = 512
 _SUPERBLOCK = 48
 _NULL = bytes(16)  # a string or sequence without content
 _CONTINUATION = struct.pack("<BHB", 0, 16, 0) + _NULL  # room for a continuation, as an empty message
-# The description of a struct must fit a message of 65535 bytes: a larger one gets its parts as objects of their own.
+# A struct's description must fit a message of 65535 bytes: beyond, its parts become objects of their own.
 _LARGEST_DESCRIPTION = 60_000
 
 _Session: TypeAlias = dict[Any, int]
@@ -121,7 +121,7 @@ class _Writer:
         self.type_type: _Committed | None = None
         self.arrays: _Session = {}
         self.held: list[Any] = []  # keeps what `arrays` knows by identity alive
-        self.old_session: _Session = {}
+        self.file_session: _Session = {}
 
     def file(self, values: Mapping[str, Any]) -> bytearray:
         links = {name: self.value(value, kind_of(value, name)) for name, value in values.items()}
@@ -168,8 +168,8 @@ class _Writer:
     def in_heap(self, data: bytes) -> bytes:
         """Puts `data` into a global heap (III.E) and returns the heap's address and the object's number.
 
-        As JLD2 does: into the last heap, or that one lengthened if it ends the file, else into a new one of 4096
-        bytes; a collection's size is written without its own 16 bytes.
+        As JLD2 does: into the last heap, or that one lengthened if it ends the file, else into a new one of
+        4096 bytes; a collection's size is written without its own 16 bytes.
         """
         size = (16 + len(data) + 7) // 8 * 8
         heap = self.heap
@@ -253,7 +253,7 @@ class _Writer:
             raw = _number(value, kind)
             return self.dataset(code, False, _SCALAR, len(raw), lambda: raw)
         committed = self.commit(kind)
-        if not has_data(kind):
+        if not self.has_data(kind):
             return self.dataset(_shared(committed.address), True, _EMPTY, 0, bytes)
         size = int(struct.unpack_from("<I", committed.code, 4)[0])
         return self.dataset(
@@ -266,6 +266,8 @@ class _Writer:
             return self.text(value.name if isinstance(value, Symbol) else value)
         if not is_struct(kind):
             return _number(value, kind)
+        if self.as_vector(kind):
+            return struct.pack("<Q", self.value(list(value), Kind("Core.Array", (kind.parameters[0], 1))))
         keeps = (committed or self.commit(kind)).keeps
         parts = []
         for keep, part, inner in zip(keeps, value, fields_of(kind)[1], strict=True):
@@ -281,11 +283,14 @@ class _Writer:
         shape = value.shape[::-1] if isinstance(value, np.ndarray) else (len(value),)
         attributes: list[_Attribute] = []
         code, shared, size = TEXT, False, 16
-        if element.name == "Core.Any":
-            address = self.type_object(element, self.session())
+        boxed = element.name in ("Core.Any", "Core.Array") or is_struct(element)
+        if boxed:
+            address = self.type_object(element, self.file_session)
             code, size = REFERENCE, 8
             data = struct.pack("<Q", address)
             attributes.append(_Attribute("julia_type", REFERENCE, False, _SCALAR, 8, lambda: data))
+        elif element.name == "Core.Symbol":
+            code, shared = _shared(self.commit(element).address), True
         elif element.name != "Core.String":
             number = plain(element)
             shared = number is None
@@ -296,11 +301,11 @@ class _Writer:
             attributes.append(_Attribute("dimensions", _INT64, False, _space(1, (0,)), 0, bytes))
 
         def content() -> bytes:
-            if element.name == "Core.String":
-                return b"".join(self.text(text) for text in value)
-            if element.name == "Core.Any":
+            if boxed:
                 places = [self.value(part, kind_of(part, "a list's element")) for part in value]
                 return struct.pack(f"<{len(places)}Q", *places)
+            if isinstance(value, list):
+                return b"".join(self.inside(part, element) for part in value)
             found = element_type(value)
             return array_to_bytes(value, found) if found is not None else b""
 
@@ -314,8 +319,8 @@ class _Writer:
     # -- types
 
     def session(self) -> _Session:
-        """What remembers the types written apart: JLD2 0.4 one for the file, later versions one an attribute."""
-        return self.old_session if self.old else {}
+        """The memory of types written apart: in JLD2 0.4 one for the file, later one for each attribute."""
+        return self.file_session if self.old else {}
 
     def commit(self, kind: Kind) -> _Committed:
         """The committed type (JLD2 manual, "Internals"), written if it has not been."""
@@ -324,7 +329,10 @@ class _Writer:
                 self.commit_code(kind, TEXT)
             elif kind.name.endswith("BFloat16"):
                 self.commit_code(kind, opaque(2))
-            elif has_data(kind):
+            elif self.as_vector(kind):
+                written = Kind("Core.Array", (kind.parameters[0], 1))
+                self.commit_code(kind, REFERENCE, written=written)
+            elif self.has_data(kind):
                 self.commit_struct(kind)
             else:
                 one = _Attribute("empty", plain(Kind("Core.UInt8")) or b"", False, _SCALAR, 1, lambda: b"\1")
@@ -336,7 +344,7 @@ class _Writer:
         members: list[tuple[str, bytes]] = []
         kept: list[tuple[str, str, int]] = []  # name, how, address of the committed type
         for name, part in zip(names, inner, strict=True):
-            if not has_data(part):
+            if not self.has_data(part):
                 kept.append((name, "nothing", 0 if self.old else self.commit(part).address))
                 continue
             how = "inside" if inline(part) else "apart"
@@ -377,14 +385,32 @@ class _Writer:
         return texts, types
 
     def commit_code(
-        self, kind: Kind, code: bytes, attributes: tuple[_Attribute, ...] = (), keeps: tuple[str, ...] = ()
+        self,
+        kind: Kind,
+        code: bytes,
+        attributes: tuple[_Attribute, ...] = (),
+        keeps: tuple[str, ...] = (),
+        written: Kind | None = None,
     ) -> None:
-        shared = self.type_of_types()
-        session = self.session()
-        julia_type = _Attribute(
-            "julia_type", shared, True, _SCALAR, 32, lambda: self.type_bytes(kind, session)
-        )
-        self.write_type(kind, code, (julia_type, *attributes), keeps)
+        first = [self.type_attribute("julia_type", kind)]
+        if written is not None:
+            first.append(self.type_attribute("written_type", written))
+        self.write_type(kind, code, (*first, *attributes), keeps)
+
+    def type_attribute(self, name: str, kind: Kind) -> _Attribute:
+        shared, session = self.type_of_types(), self.session()
+        return _Attribute(name, shared, True, _SCALAR, 32, lambda: self.type_bytes(kind, session))
+
+    def as_vector(self, kind: Kind) -> bool:
+        """Whether JLD2 0.5 and later write a tuple of equal types as a vector: from 11 elements on."""
+        inner = kind.parameters
+        return not self.old and kind.name == "Core.Tuple" and len(inner) > 10 and _equal(inner)
+
+    def has_data(self, kind: Kind) -> bool:
+        """Whether the file holds a byte for a value of the type; a tuple kept as a vector always has one."""
+        if is_struct(kind):
+            return self.as_vector(kind) or any(self.has_data(part) for part in fields_of(kind)[1])
+        return kind.name != "Core.Nothing"
 
     def write_type(
         self, kind: Kind, code: bytes, attributes: tuple[_Attribute, ...], keeps: tuple[str, ...] = ()
@@ -412,8 +438,6 @@ class _Writer:
         name, parameters = kind.name, kind.parameters
         if not self.old and name == "Core.Tuple":
             name, parameters = _tuple_as_jld2_06(parameters)
-        if name == "Core.NamedTuple":
-            parameters = (parameters[0], parameters[1])
         first = self.text(name)
         if not parameters:
             return first + _NULL
@@ -422,8 +446,13 @@ class _Writer:
 
     def parameter(self, parameter: Any, session: _Session) -> int:
         if isinstance(parameter, Kind):
-            structured = is_struct(parameter) and has_data(parameter) and inline(parameter)
-            if structured or parameter.name == "Core.Symbol" or parameter.name.endswith("BFloat16"):
+            structured = is_struct(parameter) and self.has_data(parameter) and inline(parameter)
+            if (
+                structured
+                or self.as_vector(parameter)
+                or parameter.name == "Core.Symbol"
+                or parameter.name.endswith("BFloat16")
+            ):
                 return self.commit(parameter).address
             return self.type_object(parameter, session)
         return self.value(parameter, kind_of(parameter, "a type's parameter"))
@@ -444,9 +473,13 @@ _INT64 = plain(Kind("Core.Int64")) or b""
 
 def _tuple_as_jld2_06(parameters: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     """JLD2 0.6 shortens a tuple type of equal parameters, two of them to `NTuple`."""
-    if len(set(parameters)) > 1:
+    if not _equal(parameters):
         return "Core.Tuple", parameters
     return ("NTuple", (2, parameters[0])) if len(parameters) == 2 else ("Tuple", parameters)
+
+
+def _equal(parameters: tuple[Any, ...]) -> bool:
+    return all(p == parameters[0] for p in parameters)
 
 
 def _number(value: Any, kind: Kind) -> bytes:
