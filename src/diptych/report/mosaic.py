@@ -108,8 +108,8 @@ class Grid:
 def arrange(count: int, height: int, width: int, space: int, largest: int, gap: int, caption: int) -> Grid:
     """A grid for `count` maps of height x width, `space` pixels wide: somewhat wider than high, few gaps.
 
-    A map is enlarged by whole factors, or fitted where it is larger than its tile; never wider or higher
-    than `largest`.
+    A map is enlarged by whole factors, or fitted where it is larger than its tile; a square one is never
+    wider than `largest`, others about as large in area.
     """
     # Very long maps would leave slivers: the tile's shape stays between 1:8 and 8:1.
     aspect = min(max(height / width, 0.125), 8.0)
@@ -121,7 +121,9 @@ def arrange(count: int, height: int, width: int, space: int, largest: int, gap: 
         return shape + (0.3 + 2.5 * empty / count if empty else 0.0)
 
     columns = min(range(1, min(count, 32) + 1), key=cost)
-    tile_width = min((space + gap) // columns - gap, largest, round(largest / aspect))
+    tile_width = min(
+        (space + gap) // columns - gap, round(largest / math.sqrt(aspect)), round(1.3 * largest / aspect)
+    )
     tile_width = max(tile_width, 4)
     if width <= tile_width:
         tile_width = tile_width // width * width

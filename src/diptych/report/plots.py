@@ -196,7 +196,7 @@ def input_image_visualizations(
         first.set_title("What the model sees")
         image = _image(second, grey)
         second.set_title("Heat map")
-        _colour_bar(figure, image, (0.915, 0.49, 0.014, 0.38))
+        _colour_bar(figure, image, (0.91, 0.49, 0.014, 0.38))
         _contour(third, grey)
         third.set_title("Contours")
         fourth: Any = figure.add_axes((0.475, 0.0, 0.47, 0.42), projection="3d")
@@ -321,13 +321,13 @@ def _surface(axes: Any, grey: Array, zoom: float = 1.0) -> Any:
 
 
 def _colour_bar(figure: Figure, drawn: Any, place: tuple[float, float, float, float]) -> None:
+    low, high = drawn.get_clim()
+    if not high > low:
+        return  # one value has no scale; the headline names it
     bar: Any = figure.colorbar(drawn, cax=figure.add_axes(place))
     bar.outline.set_visible(False)
-    low, high = drawn.get_clim()
-    if high > low:
-        bar.set_ticks(np.linspace(low, high, 5), labels=[number(v) for v in np.linspace(low, high, 5)])
-    else:
-        bar.set_ticks([low], labels=[number(low)])
+    ticks = np.linspace(low, high, 5)
+    bar.set_ticks(ticks, labels=[number(tick) for tick in ticks])
     bar.ax.tick_params(length=0)
 
 
