@@ -122,6 +122,13 @@ def test_the_file_says_how_it_was_made_to_other_tools(tmp_path: Path) -> None:
         assert "digitalsourcetype/algorithmicMedia" in image.text["XML:com.adobe.xmp"]
 
 
+@pytest.mark.parametrize("prompt", ["ein Baum über dem Fluß", "夕日 over the sea ☀", "two\nlines"])
+def test_prompts_in_every_script_reach_other_tools(tmp_path: Path, prompt: str) -> None:
+    files.write_png(tmp_path / "a.png", PIXELS, Record(prompt, 0, 0, "scenes", "1", 64, 48))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text["parameters"].startswith(prompt + "\nSeed: 0, ")
+
+
 def test_the_same_record_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = (
         Record(**{**vars(RECORD), "settings": {"a": 1, "b": 2}}),

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +288,8 @@ def test_pickle_weights_are_read_only_where_that_is_asked_for(
     assert np.array_equal(picture.pixels, pair[0].pixels)
     assert picture.record is not None
     assert "allow_pickle" not in picture.record.settings
-    files.write_png(tmp_path / "a.png", picture.pixels, picture.record)
+    asking = replace(picture.record, settings={**picture.record.settings, "allow_pickle": True})
+    files.write_png(tmp_path / "a.png", picture.pixels, asking)  # as a hostile file would
     with pytest.raises(GenerationError, match="allow_pickle"):
         generation.like(tmp_path / "a.png")
     assert np.array_equal(generation.like(tmp_path / "a.png", allow_pickle=True).pixels, picture.pixels)
