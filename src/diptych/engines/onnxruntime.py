@@ -43,8 +43,12 @@ class Compiled:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._sessions: list[tuple[bool, Any, dict[str, Any]]] = []  # kind, session, its weights
-        if model.input_shape is not None and None not in model.input_shape:
+        try:
             self._add(model, every_layer=False)
+        except UnsupportedLayer:
+            raise
+        except ModelError:
+            pass  # the input's shape is not recorded: the first batch will tell it
 
     def __call__(self, batch: Array) -> Array:
         """Float32 batch -> float32 output. Raises `ShapeError` where the batch does not fit."""
