@@ -38,13 +38,18 @@ def temple(p: Painting, x: float, base: float, wide: float) -> None:
     roof = floor - tall
     inside = palette.dim(stone, 0.66)
     glow = mix(inside, (255, 176, 84), 0.62 if palette.dark else 0.10)
+    columns = 6
+    broken = columns - 1 if p.light_from < 0 else 0
+    left, right = x - 0.88 * half, x + 0.88 * half
+    if ancient:  # the wall behind the broken column is gone
+        left, right = (left, x + 0.56 * half) if broken else (x - 0.56 * half, right)
     canvas.shade(
         [
             [
-                (x - 0.90 * half, roof),
-                (x + 0.90 * half, roof),
-                (x + 0.90 * half, floor),
-                (x - 0.90 * half, floor),
+                (left, roof),
+                (right, roof),
+                (right, floor),
+                (left, floor),
             ]
         ],
         ((0.0, inside), (1.0, glow)),
@@ -57,8 +62,6 @@ def temple(p: Painting, x: float, base: float, wide: float) -> None:
         floor,
         mix(inside, (255, 208, 120), 0.75) if palette.dark else palette.dim(inside, 0.35),
     )
-    columns = 6
-    broken = columns - 1 if p.light_from < 0 else 0
     for i in range(columns):
         cx = x + (i / (columns - 1) * 2 - 1) * 0.86 * half
         short = 0.42 if ancient and i == broken else 0.0
@@ -170,6 +173,8 @@ def _pediment(
         )
     else:
         whole = (ends[0], 1.0) if broken > 0 else (ends[1], -1.0)
+        cut, fall = x + 0.66 * half * broken, peak + 0.36 * half * 0.64
+        canvas.polygon(((x, peak), (cut, fall), (cut, fall - thick), (x, peak - thick)), roof_tone)
         canvas.polygon(
             ((whole[0], y0), (x, peak), (x, peak - thick), (whole[0] - 0.03 * half * whole[1], y0 - thick)),
             roof_tone,
@@ -190,8 +195,8 @@ def _ruin_marks(
         canvas.ellipse(cx, cy, r, 0.8 * r, p.palette.dim(ivy, 0.28) if i % 3 else p.palette.light(ivy, 0.1))
     stone = p.palette.of("weathered")
     for i in range(3):
-        cx, r = x + side * half * (1.16 + 0.17 * i), half * dice.between(0.05, 0.075)
-        cy = floor + 0.20 * half + 0.02 * i
+        cx, r = x + side * half * (1.02 + 0.13 * i), half * dice.between(0.035, 0.055)
+        cy = floor + 0.155 * half
         canvas.shade(
             [
                 [
@@ -522,6 +527,7 @@ def bridge(p: Painting, y: float, far: float) -> None:
     canvas, palette = p.canvas, p.palette
     thing = p.thing("bridge")
     red = palette.of(NAMED[thing.colour] if thing and thing.colour else (204, 84, 62), far)
+    red = palette.light(red, 0.30 if palette.dark else 0.05)
     deck, top = y - 0.055, y - 0.25
     piers = (0.24 * p.w, 0.76 * p.w)
     canvas.rect(0, deck, p.w, deck + 0.014, palette.dim(red, 0.25))

@@ -17,6 +17,7 @@ Point = tuple[float, float]
 Stops = Sequence[tuple[float, Colour]]
 Bytes = npt.NDArray[np.uint8]
 
+_ALONG = (-1.0, -0.94, -0.85, -0.7, -0.5, 0.0, 0.5, 0.7, 0.85, 0.94, 1.0)
 _CIRCLE = tuple((cosine(i / 40), sine(i / 40)) for i in range(40))
 
 
@@ -111,16 +112,13 @@ class Canvas:
         self, x: float, y: float, half: float, thick: float, colour: Colour, alpha: float = 1.0
     ) -> None:
         """A horizontal brush stroke with pointed ends."""
-        k, t = half * 0.55, thick * 0.5
-        outline = (
-            (x - half, y),
-            (x - k, y - t),
-            (x + k, y - t),
-            (x + half, y),
-            (x + k, y + t),
-            (x - k, y + t),
-        )
-        self.polygon(outline, colour, alpha)
+        t = thick * 0.5
+        if t * self.scale < 3:
+            k = half * 0.55
+            over = [(x - half, y), (x - k, y - t), (x + k, y - t), (x + half, y)]
+        else:
+            over = [(x + half * u, y - t * (1 - u * u * u * u)) for u in _ALONG]
+        self.polygon([*over, *((px, 2 * y - py) for px, py in reversed(over))], colour, alpha)
 
     # ---- shaded shapes
 

@@ -142,7 +142,7 @@ def _future_tower(
         canvas.ellipse(x, y - 0.006, half * 1.7, 0.015, light)
         canvas.ellipse(x, y - 0.006, half * 1.2, 0.008, neon, 0.85)
     if p.palette.dark and windows:
-        canvas.glow(x, top - 0.12 * tall * 0.6, 0.05, 0.05, neon, 0.55)
+        canvas.glow(x, top, 0.036, 0.05, neon, 0.42)
 
 
 def _profile(kind: str, half: float, top: float, base: float) -> list[tuple[float, float]]:

@@ -322,8 +322,9 @@ def ringed_planet(
     )
     side = -p.light_from
     limb = [(x + side * r * sine(t / 48), y - r * cosine(t / 48)) for t in range(25)]
-    inner = [(x + side * r * 0.25 * sine(t / 48), y - r * cosine(t / 48)) for t in range(25)]
-    canvas.polygon(limb + inner[::-1], dark, 0.62)
+    for k in (0.70, 0.52, 0.34, 0.16):  # the night side, darkening in steps
+        inner = [(x + side * r * k * sine(t / 48), y - r * cosine(t / 48)) for t in range(25)]
+        canvas.polygon(limb + inner[::-1], dark, 0.34)
     if ring:
         _ring(p, x, y, r, light, 0.0, 0.5)
 
@@ -382,6 +383,20 @@ def _rocks(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) 
         p.canvas.shade([body], ((0.0, p.palette.light(rock, 0.25)), (1.0, p.palette.dim(rock, 0.35))))
 
 
+def _pyramid(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+    stone = p.colour(thing.colour, "sand", 0.12)
+    half, tall, foot = 0.17 * k, 0.20 * k, y - 0.06
+    edge = x - p.light_from * 0.3 * half
+    lit, shaded = x + p.light_from * half, x - p.light_from * half
+    light, dark = p.palette.light(stone, 0.25), p.palette.dim(stone, 0.34)
+    p.canvas.shade([[(x, foot - tall), (lit, foot), (edge, foot + 0.03)]], ((0.0, light), (1.0, stone)))
+    p.canvas.shade([[(x, foot - tall), (shaded, foot), (edge, foot + 0.03)]], ((0.0, dark), (1.0, stone)))
+    for i in range(1, 6):
+        t = i / 6
+        a, b = x + (lit - x) * t, x + (edge - x) * t
+        p.canvas.line(((a, foot - tall * (1 - t)), (b, foot - tall + (tall + 0.03) * t)), 0.002, dark, 0.35)
+
+
 _PAINT: dict[str, Callable[[Painting, Thing, Dice, float, float, float], None]] = {
     "boat": _boat,
     "ship": _ship,
@@ -401,11 +416,13 @@ _PAINT: dict[str, Callable[[Painting, Thing, Dice, float, float, float], None]] 
     "planet": _planet,
     "balloon": _balloon,
     "rocks": _rocks,
+    "pyramid": _pyramid,
 }
 _ORDER = (
     "planet",
     "balloon",
     "flyer",
+    "pyramid",
     "castle",
     "lighthouse",
     "tower",

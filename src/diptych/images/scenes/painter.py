@@ -37,13 +37,10 @@ def complete(scene: Scene, dice: Dice) -> Scene:
     clouds = scene.clouds
     if clouds is None:
         calm_sky = "minimal" in scene.moods or scene.subject == "space" or scene.weather == "clear"
-        clouds = (
-            "many"
-            if weather_name in ("rain", "storm", "cloudy", "snow")
-            else "none"
-            if calm_sky
-            else dice.pick(("some", "none"))
-        )
+        seen = scene.aurora or scene.stars or scene.luminary not in (None, "none")
+        clouds = "none" if calm_sky else dice.pick(("some", "none"))
+        if weather_name in ("rain", "storm", "cloudy", "snow"):
+            clouds = "some" if seen else "many"
     stars = (
         scene.stars
         if scene.stars is not None
@@ -111,6 +108,8 @@ def _has_water(scene: Scene, objects: tuple[Thing, ...], dice: Dice) -> bool:
         or "island" in scene.settings
         or any(t.name in ON_WATER or t.name == "bridge" for t in objects)
     ):
+        return True
+    if scene.subject == "city" and ("serene" in scene.moods or scene.style == "futuristic"):
         return True
     return scene.subject in ("city", "mountains") and dice.chance(0.55)
 

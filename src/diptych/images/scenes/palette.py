@@ -92,8 +92,8 @@ _LIGHT: dict[str, tuple[tuple[float, float, float], Colour, float]] = {
     "dawn": ((0.92, 0.80, 0.84), (98, 76, 128), 0.26),
     "morning": ((1.0, 0.97, 0.90), (120, 130, 160), 0.06),
     "noon": ((1.0, 1.0, 1.0), (100, 120, 160), 0.0),
-    "sunset": ((0.92, 0.62, 0.56), (74, 34, 84), 0.36),
-    "dusk": ((0.56, 0.50, 0.70), (36, 28, 80), 0.46),
+    "sunset": ((0.96, 0.72, 0.62), (86, 36, 98), 0.33),
+    "dusk": ((0.52, 0.58, 0.78), (44, 32, 100), 0.42),
     "night": ((0.42, 0.54, 0.76), (16, 28, 74), 0.36),
 }
 
@@ -183,7 +183,7 @@ MOODS: dict[str, tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], .
     "dreamy": ((("rose", 0.26), ("violet", 0.06), ("white", 0.10)), (("rose", 0.16), ("violet", 0.05))),
     "vibrant": ((("saturate", 1.35),), (("saturate", 1.4), ("scale", 1.04))),
     "dark": ((("scale", 0.55), ("saturate", 0.85)), (("scale", 0.55), ("saturate", 0.85))),
-    "stormy": ((("saturate", 0.35), ("slate", 0.35), ("scale", 0.72)), (("saturate", 0.6), ("scale", 0.72))),
+    "stormy": ((("saturate", 0.35), ("slate", 0.35), ("scale", 0.82)), (("saturate", 0.65), ("scale", 0.84))),
     "grey": ((("saturate", 0.5), ("scale", 0.92)), (("saturate", 0.7), ("scale", 0.92))),
     "monochrome": ((("saturate", 0.0),), (("saturate", 0.0),)),
     "neon": ((("violet", 0.16), ("saturate", 1.2)), (("saturate", 1.15), ("violet", 0.12))),
@@ -226,7 +226,7 @@ def palette_for(
     tint, shade, amount = _LIGHT[time]
     haze = mix(sky[-1], sky[-2], 0.45)
     glow = graded(mix(_SUN[time], (255, 255, 255), 0.1) if time != "night" else (190, 206, 246), above)
-    light = mix(sky[-1], (255, 255, 255), 0.0 if time == "night" else 0.6 if time != "dusk" else 0.1)
+    light = mix(sky[-1], (255, 255, 255), {"sunset": 0.30, "dusk": 0.08}.get(time, 0.6))
     if time == "night":
         light = mix(sky[-1], (170, 186, 226), 0.45)
     dark = mix(sky[1], sky[-1], 0.55)

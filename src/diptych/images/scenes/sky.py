@@ -13,9 +13,10 @@ from diptych.images.scenes.painting import Luminary, Painting
 def paint_sky(p: Painting, horizon: float) -> None:
     """The gradient down to the horizon, with the glow around sun or moon worked into it."""
     canvas, sky = p.canvas, p.palette.sky
-    rows = max(8, min(canvas.height, int((horizon + 0.06 * p.h) / canvas.pixel)))
+    shown = min(canvas.height, max(8, int((horizon + 0.06 * p.h) / canvas.pixel)))
+    rows = canvas.height if p.scene.subject == "temple" else shown  # a plateau has sky on all sides
     gaps = len(sky) - 1
-    column = ramp([(i / gaps, colour) for i, colour in enumerate(sky)], rows)
+    column = ramp([(i * shown / (gaps * rows), colour) for i, colour in enumerate(sky)], rows)
     values = np.empty((rows, canvas.width, 3), np.float32)
     values[:] = column[:, None, :]
     if p.luminary is not None:
@@ -98,7 +99,8 @@ def paint_luminary(p: Painting) -> None:
     if luminary.kind == "sun":
         for k, alpha in ((1.75, 0.10), (1.38, 0.16)):
             canvas.ellipse(x, y, k * r, k * r, mix(colour, (255, 255, 255), 0.15), alpha)
-        canvas.disc(x, y, r, ((0.0, mix(colour, (255, 255, 255), 0.22)), (1.0, colour)))
+        core = mix(colour, (255, 246, 210), 0.25 if colour[1] < 90 else 0.62)
+        canvas.disc(x, y, r, ((0.0, core), (1.0, mix(colour, core, 0.3))))
     elif luminary.kind == "moon":
         canvas.ellipse(x, y, 1.3 * r, 1.3 * r, colour, 0.10)
         canvas.disc(
@@ -142,9 +144,10 @@ def paint_clouds(p: Painting, top: float, bottom: float) -> None:
         level = (i * 0.618 + dice.between(0, 0.25)) % 1.0
         y = top + (bottom - top) * (0.12 + 0.72 * level)
         size = dice.between(0.10, 0.17) * (1.15 - 0.55 * level)
-        if p.luminary and _near(p.luminary, x, y, 2.4):
-            y = p.luminary.y + (p.luminary.r * 1.2 if y > p.luminary.y else -p.luminary.r * 1.9)
-            y = min(max(y, top), bottom)
+        if p.luminary and abs(y - p.luminary.y) < p.luminary.r + 0.9 * size:  # leave sun and moon free
+            reach = p.luminary.r + size * (2.0 if bands else 1.2)
+            if abs(x - p.luminary.x) < reach:
+                x = p.luminary.x + (reach if x > p.luminary.x else -reach)
         if bands:
             band_cloud(p, dice, x, y, size * 1.9)
         else:
@@ -152,13 +155,17 @@ def paint_clouds(p: Painting, top: float, bottom: float) -> None:
 
 
 def _cover(p: Painting, dice: Dice, top: float, bottom: float) -> None:
+    """A closed cover: rows of heaps, the lowest far away, thin and uneven, the nearest overhead."""
+    p.canvas.veil(0.0, top, p.palette.cloud_dark, 0.85, 0.75)
+    p.canvas.veil(top, bottom, p.palette.cloud_dark, 0.75, 0.0)
     for row in range(4):
-        level = row / 3
-        y = top + (bottom - top) * (0.02 + 0.82 * level)
-        count = 4 + row
+        level = 1.0 - row / 3
+        y = top + (bottom - top) * (0.02 + 0.74 * level)
+        count = 7 - row
         for i in range(count + 1):
             x = (i + dice.between(-0.3, 0.3)) / count * p.w
-            heap_cloud(p, dice, x, y, dice.between(0.13, 0.19) * (1.25 - 0.55 * level), 0.92, level * 0.4)
+            size = dice.between(0.13, 0.19) * (1.25 - 0.65 * level)
+            heap_cloud(p, dice, x, y + dice.between(-0.02, 0.02), size, 0.92 - 0.35 * level, level * 0.4)
 
 
 def heap_cloud(

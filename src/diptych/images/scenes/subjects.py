@@ -88,7 +88,7 @@ def paint_city(p: Painting) -> None:
             buildings.bridge(p, base + 0.012, 0.0)
         water.paint_water(p, base + 0.012, None, calm(p), 0.72)
         return
-    _meadow(p, "park", base + 0.02, 0.006)
+    _meadow(p, "park", base + 0.006, 0.004)
     if p.has("river"):
         water.paint_river(p, base + 0.03, p.w * 0.5)
     else:
@@ -166,7 +166,7 @@ def paint_sea(p: Painting) -> None:
     p.stand = p.h - 0.10
     rough = 1.0 - calm(p)
     if rough > 0.1:
-        water.paint_waves(p, horizon + 0.22 * (p.h - horizon), p.h, 0.035 + 0.075 * rough)
+        water.paint_waves(p, horizon + 0.22 * (p.h - horizon), p.h, rough)
     p.canvas.veil(horizon - 0.02, horizon, p.palette.haze, 0.0, 0.5)
     p.canvas.veil(horizon, horizon + 0.03, p.palette.haze, 0.6, 0.0)
 
@@ -250,10 +250,10 @@ def paint_desert(p: Painting) -> None:
     land.mesas(p, horizon + 0.01)
     at = dice.between(0.2, 0.8)
     land.dune(p, "third dune", horizon + 0.02, 0.05, 0.45, p.w * (at + 0.35 if at < 0.5 else at - 0.35))
-    land.dune(p, "second dune", horizon + 0.10, 0.085, 0.18, p.w * at)
-    land.dune(p, "first dune", horizon + 0.24, 0.075, 0.0, p.w * (1.02 - at))
-    p.stand = horizon + 0.25
-    ways(p, horizon + 0.28)
+    land.dune(p, "second dune", horizon + 0.10 * p.h, 0.085, 0.18, p.w * at)
+    land.dune(p, "first dune", horizon + 0.24 * p.h, 0.075, 0.0, p.w * (1.02 - at))
+    p.stand = horizon + 0.25 * p.h
+    ways(p, horizon + 0.28 * p.h)
 
 
 def paint_forest(p: Painting) -> None:
@@ -382,8 +382,10 @@ def paint_temple(p: Painting) -> None:
     base = p.y(HORIZON["temple"])
     dice = p.dice.child("temple place")
     x = p.w * {"left": 0.36, "right": 0.64}.get(p.scene.subject_side or "", dice.between(0.46, 0.54))
-    wide = dice.between(0.50, 0.56)
     grand = p.has("waterfall") or "clouds" in p.scene.around
+    wide = dice.between(0.43, 0.47) if grand else dice.between(0.50, 0.56)
+    if grand:
+        base -= 0.045 * p.h
     if not p.scene.settings:
         land.mountain_range(p, "temple range", base + 0.04, 0.34 if grand else 0.24, 0.62, 4, True)
         p.canvas.veil(base - 0.2, base + 0.04, p.palette.haze, 0.0, 0.5)
@@ -393,16 +395,16 @@ def paint_temple(p: Painting) -> None:
     else:
         _temple_ground(p, x, base)
     if p.scene.absent == () and _tree_kind(p):
-        _temple_trees(p, x, base, wide)
+        _temple_trees(p, x, base, wide, grand)
     if "pagoda" in p.scene.understood or "shrine" in p.scene.understood:
         buildings.pagoda(p, x, base + 0.035, wide * 1.15)
     else:
         buildings.temple(p, x, base + 0.035, wide)
     if grand and "clouds" in p.scene.around:
         for name, cx, cy, size in (
-            ("left bank", 0.06, 0.93, 0.20),
-            ("right bank", 0.95, 0.95, 0.21),
-            ("low bank", 0.50, 1.03, 0.22),
+            ("left bank", 0.03, 0.95, 0.18),
+            ("right bank", 0.97, 0.96, 0.19),
+            ("low bank", 0.50, 1.02, 0.17),
         ):
             cloud_bank(p, name, cx * p.w, cy * p.h, size)
     p.stand = base + 0.13
@@ -412,9 +414,13 @@ def _tree_kind(p: Painting) -> bool:
     return "desert" not in p.scene.settings and p.scene.weather != "snow"
 
 
-def _temple_trees(p: Painting, x: float, base: float, wide: float) -> None:
+_TREES = ((-0.76, 0.24), (0.76, 0.26), (-0.90, 0.18), (0.92, 0.19))
+_GRAND_TREES = ((-0.66, 0.17), (0.67, 0.19))
+
+
+def _temple_trees(p: Painting, x: float, base: float, wide: float, grand: bool) -> None:
     dark = p.palette.dim(p.palette.of("pine"), 0.2)
-    for k, tall in ((-0.76, 0.24), (0.76, 0.26), (-0.90, 0.18), (0.92, 0.19)):
+    for k, tall in _GRAND_TREES if grand else _TREES:
         trees.cypress(
             p.canvas, x + k * wide, base + 0.04, tall, dark, p.palette.light(dark, 0.3), p.light_from
         )
@@ -462,22 +468,21 @@ def _steps(p: Painting, x: float, base: float) -> None:
 def _plateau(p: Painting, x: float, base: float, wide: float) -> None:
     """Solid rock under the temple, with cliffs and falls on both sides of it."""
     thing = p.thing("waterfall")
+    clouds = "clouds" in p.scene.around
+    if clouds:
+        for name, cx, size in (("far left", 0.20, 0.12), ("far right", 0.82, 0.13)):
+            cloud_bank(p, name, cx * p.w, base - 0.13, size, 0.9)
     if thing is not None:
-        for name, cx, top in (("left", 0.10, base - 0.30), ("right", 0.90, base - 0.26)):
+        for name, cx, top in (("left", 0.08, base - 0.26), ("right", 0.92, base - 0.22)):
             centre = cx * p.w
-            land.cliff(p, f"{name} cliff", centre - 0.15, centre + 0.15, top, p.h, 0.22)
-            water.paint_fall(
-                p, f"{name} fall", centre + (0.03 if cx < 0.5 else -0.03), top - 0.004, base + 0.14, 0.085
-            )
-    if "clouds" in p.scene.around:
-        for name, cx, cy, size in (
-            ("far left", 0.10, 0.46, 0.13),
-            ("far right", 0.90, 0.43, 0.14),
-            ("behind", 0.24, 0.66, 0.15),
-            ("beside", 0.78, 0.65, 0.15),
-        ):
-            cloud_bank(p, name, cx * p.w, cy * p.h, size, 0.9)
-    half = 0.74 * wide
+            land.cliff(p, f"{name} cliff", centre - 0.13, centre + 0.13, top, p.h, 0.20)
+            foot = p.h - 0.10
+            water.paint_fall(p, f"{name} fall", centre, top - 0.004, foot, 0.10)
+            water.paint_mist(p, f"{name} spray", centre, foot, 0.09)
+    if clouds:
+        cloud_bank(p, "behind", 0.24 * p.w, base + 0.17, 0.085, 0.92)
+        cloud_bank(p, "beside", 0.77 * p.w, base + 0.16, 0.085, 0.92)
+    half = 0.76 * wide
     land.cliff(p, "plateau", x - half, x + half, base + 0.035, p.h + 0.05, 0.0)
     if thing is not None:
         for name, dx in (("front left", -0.62), ("front right", 0.60)):
@@ -496,7 +501,7 @@ def paint_village(p: Painting) -> None:
     if not p.scene.settings:
         land.hills(p, "village far hills", base - 0.05, 0.04, "pine", 0.52, 1.7)
     church_x = p.w * dice.between(0.3, 0.7)
-    rows = ((0.0, 0.078, 0.26), (0.115, 0.102, 0.10), (0.245, 0.135, 0.0))
+    rows = ((0.0, 0.078, 0.26), (0.115 * p.h, 0.102, 0.10), (0.245 * p.h, 0.135, 0.0))
     for row, (drop, size, depth) in enumerate(rows):
         if row == 2 and p.scene.water:
             water.paint_water(p, base + drop - 0.01, None, calm(p), 0.75)
@@ -533,7 +538,7 @@ def paint_village(p: Painting) -> None:
             x += size * dice.between(1.25, 1.75)
         if row == 1:
             ways(p, base + drop + 0.05)
-    p.stand = base + 0.30
+    p.stand = base + 0.30 * p.h
     _frame(p, "leaf")
 
 

@@ -98,7 +98,8 @@ def _read(text: str) -> tuple[list[_Word], tuple[str, ...]]:
         phrase, length = _longest_phrase(tokens, at)
         if length:
             kind, value = VOCABULARY[phrase]
-            words.append(_Word(phrase, kind, value))
+            plural = kind == "object" and not phrase.endswith(tokens[at + length - 1])
+            words.append(_Word(phrase, kind, value, count=3 if plural else 1))
             at += length
             continue
         token = tokens[at]
@@ -216,7 +217,7 @@ def _gather(words: list[_Word]) -> Scene:
         elif word.kind == "subject":
             subjects.append(word)
         elif word.kind == "object":
-            objects[word.value] = Thing(word.value, word.colour, word.side, _how_many(word))
+            objects[word.value] = Thing(word.value, word.colour, word.side, word.count)
         elif word.kind == "mood":
             moods[word.value] = None
         elif word.kind == "luminary":
@@ -249,10 +250,6 @@ def _gather(words: list[_Word]) -> Scene:
         around=tuple(dict.fromkeys(around)),
         **fields,  # type: ignore[arg-type]  # each key is one of Scene's own fields, filled just above
     )
-
-
-def _how_many(word: _Word) -> int:
-    return word.count
 
 
 def _sky_fields(word: _Word) -> dict[str, object]:

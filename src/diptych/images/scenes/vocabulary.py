@@ -34,6 +34,7 @@ OBJECTS = (
     "rocks",
     "ruins",
     "flyer",
+    "pyramid",
 )
 
 # kind -> value -> the words for it, separated by commas
@@ -85,7 +86,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "boat": "boat, sailboat, canoe",
         "ship": "ship",
         "tree": "tree, oak",
-        "palm": "palm, palm tree",
+        "palm": "palm, palm tree, oasis",
         "pine": "pine, pine tree, fir",
         "cactus": "cactus, cacti",
         "house": "house, cottage, cabin, hut, barn, home",
@@ -99,6 +100,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "rocket": "rocket, spaceship, spacecraft",
         "planet": "planet, saturn",
         "balloon": "balloon, hot air balloon",
+        "pyramid": "pyramid",
         "flyer": "vehicle, flying car, drone, airship",
         "windmill": "windmill, mill",
         "fence": "fence",
@@ -217,4 +219,5 @@ IMPLIED: dict[str, str] = {
     "rocks": "sea",
     "ruins": "temple",
     "flyer": "city",
+    "pyramid": "desert",
 }

@@ -99,9 +99,10 @@ def _sun_path(p: Painting, top: float, bottom: float) -> None:
         row += 1
 
 
-def paint_waves(p: Painting, top: float, bottom: float, height: float) -> None:
+def paint_waves(p: Painting, top: float, bottom: float, rough: float) -> None:
     """Rolling swell: rows of crests that grow towards the viewer, each with a lit edge and foam."""
     dice, canvas = p.dice.child("waves"), p.canvas
+    height = 0.030 + 0.075 * rough
     far, near = water_colours(p)
     rows = 6
     for row in range(rows):
@@ -122,9 +123,9 @@ def paint_waves(p: Painting, top: float, bottom: float, height: float) -> None:
         canvas.shade(
             [body],
             ((0.0, mix(colour, p.palette.sky[-1], 0.38)), (0.4, colour), (1.0, mix(colour, near, 0.5))),
-            0.92,
+            0.55 + 0.40 * rough,
         )
-        canvas.line(crest, 0.0022 + 0.004 * t, mix(p.palette.cloud_light, colour, 0.15), 0.75)
+        canvas.line(crest, 0.0018 + 0.003 * t, mix(p.palette.cloud_light, colour, 0.25), 0.30 + 0.5 * rough)
 
 
 def paint_fall(
@@ -133,7 +134,8 @@ def paint_fall(
     """A waterfall: a bright sheet with darker threads, breaking into mist at its foot."""
     dice, canvas = p.dice.child(name), p.canvas
     white = mix(mix(p.palette.of("snow"), p.palette.cloud_light, 0.25), p.palette.haze, depth)
-    blue = mix(p.palette.of("shallow"), white, 0.35)
+    white = mix(white, (255, 255, 255), 0.25)
+    blue = mix(p.palette.of("shallow"), white, 0.5)
     spread = 0.16 * width
     sheet = [
         (x - width / 2, top),
@@ -152,7 +154,7 @@ def paint_fall(
         a, b = x0 + (x1 - x0) * j, x0 + (x1 - x0) * k
         thick = width * dice.between(0.03, 0.08)
         threads = ((a - thick / 2, start), (a + thick / 2, start), (b + thick, end), (b - thick, end))
-        canvas.polygon(threads, mix(blue, p.palette.of("water"), 0.45), 0.55)
+        canvas.polygon(threads, mix(blue, p.palette.of("water"), 0.35), 0.45)
     canvas.ellipse(x, top, width / 2, 0.12 * width, blue)
 
 
