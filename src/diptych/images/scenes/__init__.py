@@ -17,7 +17,7 @@ from diptych.images.scenes.painter import complete, render
 from diptych.images.scenes.sampling import Sample, sample
 from diptych.images.scenes.understanding import Scene, Thing, normalise, understand
 from diptych.images.scenes.vocabulary import CLASSES, VOCABULARY
-from diptych.images.source import Progress
+from diptych.progress import Progress
 
 __all__ = [
     "CLASSES",

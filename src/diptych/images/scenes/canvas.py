@@ -58,6 +58,11 @@ def _dither() -> npt.NDArray[np.float32]:
     return ((tile + 0.5) / 64.0).astype(np.float32)
 
 
+@lru_cache(maxsize=256)
+def _weakened(strength: float) -> list[int]:
+    return [int(i * strength + 0.5) for i in range(256)]
+
+
 def _supersampling(longest: int) -> int:
     return 4 if longest <= 256 else 3 if longest <= 700 else 2 if longest <= 2600 else 1
 
@@ -126,10 +131,9 @@ class Canvas:
         """Polygons together filled with one vertical gradient, from the highest point to the lowest."""
         placed = [self._place(shape) for shape in shapes]
         width, height = self.image.size
-        top = min(y for shape in placed for _, y in shape)
-        bottom = max(y for shape in placed for _, y in shape)
-        left = max(0, min(x for shape in placed for x, _ in shape))
-        right = min(width, max(x for shape in placed for x, _ in shape) + 1)
+        xs, ys = zip(*(point for shape in placed for point in shape), strict=True)
+        top, bottom = min(ys), max(ys)
+        left, right = max(0, min(xs)), min(width, max(xs) + 1)
         y0, y1 = max(0, top), min(height, bottom + 1)
         if y1 <= y0 or right <= left:
             return
@@ -164,7 +168,7 @@ class Canvas:
             (bottom - cy + b) * 64 / b,
         )
         spot = _falloff().resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box)
-        self.image.paste(colour, (left, top), spot.point([int(i * strength + 0.5) for i in range(256)]))
+        self.image.paste(colour, (left, top), spot.point(_weakened(strength)))
 
     def veil(self, y0: float, y1: float, colour: Colour, a0: float, a1: float) -> None:
         """A band across the picture whose opacity runs from a0 at y0 to a1 at y1."""

@@ -9,6 +9,8 @@ from diptych.images.scenes.canvas import Colour, mix, ramp
 from diptych.images.scenes.dice import Dice, Floats, cosine, sine, sines
 from diptych.images.scenes.painting import Luminary, Painting
 
+_CIRCLE = tuple((cosine(i / 28), sine(i / 28)) for i in range(28))
+
 
 def paint_sky(p: Painting, horizon: float) -> None:
     """The gradient down to the horizon, with the glow around sun or moon worked into it."""
@@ -199,7 +201,7 @@ def heap_cloud(
 
 
 def _cut_disc(x: float, y: float, r: float, floor: float) -> list[tuple[float, float]]:
-    return [(x + r * cosine(i / 28), min(floor, y + r * sine(i / 28))) for i in range(28)]
+    return [(x + r * c, min(floor, y + r * s)) for c, s in _CIRCLE]
 
 
 def band_cloud(p: Painting, dice: Dice, x: float, y: float, size: float) -> None:
