@@ -174,8 +174,14 @@ def test_nothing_finite_at_all_can_be_drawn(tmp_path: Path) -> None:
     plots.loaded_image_verification(tmp_path / "e.png", PICTURE, PICTURE, [], broken)
 
 
-def test_a_shared_scale_compares_maps_and_an_own_scale_does_not() -> None:
+def test_a_shared_scale_compares_maps_and_an_own_scale_does_not(tmp_path: Path) -> None:
     maps = np.stack([MAPS[0], MAPS[0] / 4])
+    brightest = {}
+    for scale in ("shared", "per-map"):
+        plots.feature_maps(tmp_path / "maps.png", maps, "Layer", scale)  # type: ignore[arg-type]
+        yellow = (pixels(tmp_path / "maps.png") == colours()[255]).all(axis=-1)
+        brightest[scale] = np.count_nonzero(yellow[140:])  # below the colour bar
+    assert brightest["per-map"] == 2 * brightest["shared"] > 0
     grid = arrange(2, 12, 17, 1120, 420, 12, 30)
     shared = [tile(each, grid, finite_range(maps), colours(), dead=False) for each in maps]
     own = [tile(each, grid, finite_range(each), colours(), dead=False) for each in maps]

@@ -82,8 +82,9 @@ class Skipped:
 class ReportContent:
     """All of one report.
 
-    `title` is the prompt, quoted by the template where `is_prompt`, or the folder's name. `trained` follows
-    `Model.trained`: False is shown beside every probability. `command` does the same run again.
+    `title` is the prompt, quoted by the template where `is_prompt`, or the folder's name; `facts` stand
+    under it. `trained` follows `Model.trained`: False is shown beside every probability. `command` does
+    the same run again.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The `features` verb's drawing: one file a layer, numbered convolutions first of all.
+"""The verb `features`: what every layer makes of a picture, one plot a layer.
 
 File names: the k-th convolution in the order of the model, counted from 1 and through containers, gives
 `conv_layer_<k>_feature_maps.png`; any other layer `layer_<path>_feature_maps.png`, its path with "-" for ".".
@@ -6,21 +6,61 @@ File names: the k-th convolution in the order of the model, counted from 1 and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import UsageError
-from diptych.model.layers import Conv, ConvTranspose, Dense, Layer
+from diptych.inference import ImageLike, compiled_for, load_model, picture, recipe_of
+from diptych.model.labels import label
+from diptych.model.layers import Conv, ConvTranspose
 from diptych.model.model import Model
+from diptych.preprocessing import Preprocessing
+from diptych.progress import Progress, silent
 from diptych.report.content import LayerFigure
 from diptych.report.mosaic import dead_channels, finite_range
 
-__all__ = ["LayerChoice", "convolutions", "feature_plots", "layer_title"]
+__all__ = ["Make", "chosen_layers", "convolutions", "feature_plots", "features"]
 
-LayerChoice: TypeAlias = Literal["convolutions", "all"] | Iterable[str]
+Make: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
+"""Makes the file of a name by calling what writes it: into a folder, or only where it is missing."""
+ScaleRule: TypeAlias = Literal["shared", "per-map"]
+
+
+def features(
+    model: Model | str | Path,
+    image: ImageLike,
+    *,
+    out: str | Path = "maps",
+    layers: str = "all",
+    scale: ScaleRule = "shared",
+    preprocessing: Preprocessing | str | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    progress: Progress = silent,
+) -> list[Path]:
+    """Draws what the layers of `model` make of one image, into the folder `out`; the files, in order.
+
+    `layers`: "all", "conv" for the convolutions, or paths such as "0,3.1". `scale`: one colour scale for all
+    maps of a layer ("shared"), or one a map ("per-map"). Raises `UsageError` for a layer that is not there,
+    `ImageError` and `OutputError` for files.
+    """
+    loaded = load_model(model)
+    recipe = recipe_of(preprocessing if preprocessing is not None else loaded)
+    paths = chosen_layers(loaded, layers)
+    _check_scale(scale)
+    compiled = compiled_for(loaded, engine, device)
+    trace = compiled.trace(recipe.apply(picture(image).pixels)[np.newaxis])
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        write(Path(out) / name)
+        return Path(out) / name
+
+    return [figure.path for figure in feature_plots(trace, loaded, make, paths, scale, progress)]
 
 
 def convolutions(model: Model) -> list[str]:
@@ -28,72 +68,50 @@ def convolutions(model: Model) -> list[str]:
     return [path for path, layer in model.walk() if isinstance(layer, Conv | ConvTranspose)]
 
 
-def feature_plots(
-    trace: Mapping[str, NDArray[Any]],
-    model: Model,
-    out: str | Path,
-    image_index: int = 0,
-    layers: LayerChoice = "convolutions",
-    scale: Literal["shared", "per-map"] = "per-map",
-    suffix: str = "",
-) -> list[LayerFigure]:
-    """Draws the chosen layers' activations for image `image_index` of the traced batch into the folder `out`.
-
-    `layers` is "convolutions", "all", or layer paths. `suffix` comes before ".png", to keep the files of
-    several images apart. Raises `UsageError` for a path or an image that is not there, `OutputError` where
-    a file cannot be written.
-    """
-    from diptych.report.plots import activations
-
-    numbers = {path: index for index, path in enumerate(convolutions(model), 1)}
-    by_path = dict(model.walk())
-    drawn = []
-    for path in _chosen(layers, list(numbers), trace):
-        batch = trace[path]
-        if not 0 <= image_index < len(batch):
-            raise UsageError(
-                f"the trace holds {len(batch)} images, so there is no image {image_index}; count from 0"
-            )
-        array = batch[image_index]
-        title = layer_title(by_path[path], numbers.get(path), path)
-        name = f"conv_layer_{numbers[path]}" if path in numbers else f"layer_{path.replace('.', '-')}"
-        file = Path(out) / f"{name}_feature_maps{suffix}.png"
-        activations(file, array, title, scale)
-        limits = finite_range(array)
-        dead = dead_channels(array) if array.ndim > 1 else ()
-        drawn.append(LayerFigure(file, path, title, array.shape, limits.low, limits.high, dead))
-    return drawn
-
-
-def _chosen(layers: LayerChoice, convolution_paths: list[str], trace: Mapping[str, Any]) -> list[str]:
-    if layers == "convolutions":
-        return convolution_paths
-    if layers == "all":
-        return [path for path, array in trace.items() if array.ndim >= 2]
-    chosen = [layers] if isinstance(layers, str) else list(layers)
+def chosen_layers(model: Model, choice: str) -> tuple[str, ...]:
+    """Layer paths for "all", "conv" or a list such as "0,3.1"; raises `UsageError` for one that is not there."""
+    known = [path for path, _ in model.walk()]
+    if choice == "all":
+        return tuple(known)
+    if choice == "conv":
+        return tuple(convolutions(model))
+    chosen = tuple(path.strip() for path in choice.split(","))
     for path in chosen:
-        if path not in trace:
-            known = ", ".join(list(trace)[:12])
-            raise UsageError(
-                f"the model has no layer {path!r}; its layers are {known}{' …' if len(trace) > 12 else ''}"
-            )
+        if path not in known:
+            shown = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")
+            raise UsageError(f"the model has no layer {path!r}; say all, conv, or paths out of {shown}")
     return chosen
 
 
-def layer_title(layer: Layer, convolution: int | None = None, path: str = "") -> str:
-    """A layer in a few words, such as "Convolution 2 · Conv 3 × 3, 16 → 32, relu"."""
-    title = type(layer).__name__
-    if isinstance(layer, Conv | ConvTranspose):
-        kernel = " × ".join(map(str, layer.weight.shape[2:]))
-        first, second = layer.weight.shape[:2]
-        ins, outs = (second * layer.groups, first)
-        if isinstance(layer, ConvTranspose):
-            ins, outs = first, second * layer.groups
-        title += f" {kernel}, {ins} → {outs}"
-    elif isinstance(layer, Dense):
-        title += f" {layer.weight.shape[1]} → {layer.weight.shape[0]}"
-    activation = getattr(layer, "activation", None)
-    if activation:
-        title += f", {activation.name}"
-    where = f"Convolution {convolution}" if convolution else f"Layer {path}" if path else ""
-    return f"{where} · {title}" if where else title
+def feature_plots(
+    trace: Mapping[str, NDArray[Any]],
+    model: Model,
+    make: Make,
+    paths: tuple[str, ...],
+    scale: ScaleRule = "shared",
+    progress: Progress = silent,
+) -> list[LayerFigure]:
+    """Draws the outputs of the layers `paths` for the first image of the traced batch."""
+    from diptych.report.plots import activations
+
+    _check_scale(scale)
+    numbers = {path: index for index, path in enumerate(convolutions(model), 1)}
+    by_path = dict(model.walk())
+    drawn = []
+    for done, path in enumerate(paths, 1):
+        array = trace[path][0]
+        where = f"Convolution {numbers[path]}" if path in numbers else f"Layer {path}"
+        title = f"{where} · {label(by_path[path]).replace('->', '→')}"
+        name = f"conv_layer_{numbers[path]}" if path in numbers else f"layer_{path.replace('.', '-')}"
+        draw = partial(activations, array=array, title=title, scale=scale)
+        file = make(f"{name}_feature_maps.png", draw)
+        limits = finite_range(array)
+        dead = dead_channels(array) if array.ndim > 1 else ()
+        drawn.append(LayerFigure(file, path, title, array.shape, limits.low, limits.high, dead))
+        progress(done, len(paths), "drawing feature maps")
+    return drawn
+
+
+def _check_scale(scale: str) -> None:
+    if scale not in ("shared", "per-map"):
+        raise UsageError(f"scale is shared or per-map, not {scale!r}")
