@@ -23,6 +23,7 @@ from diptych.model.layers import (
     Array,
     BatchNorm,
     Chain,
+    Connection,
     Conv,
     ConvTranspose,
     Dense,
@@ -298,6 +299,19 @@ def test_tracked_group_statistics_belong_to_groups_not_channels() -> None:
         assert engines.compile(model_of(layer), engine)(x).tolist() == [[0.0, 1.0, 0.0, 0.5]]
 
 
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_the_inner_output_comes_first_and_branches_fold_from_the_left(engine: str) -> None:
+    x = np.array([[1.0, 2.0]], np.float32)
+    triple, ten = Activation("affine", (3.0, 0.0)), Activation("affine", (0.0, 10.0))
+
+    def output(layer: Layer) -> list[float]:
+        return engines.compile(model_of(layer), engine)(x).ravel().tolist()
+
+    assert output(SkipConnection(triple, Connection("subtract"))) == [2.0, 4.0]
+    assert output(SkipConnection(triple, Connection("concatenate"))) == [3.0, 6.0, 1.0, 2.0]
+    assert output(Parallel(Connection("subtract"), (ten, triple, ten))) == [-3.0, -6.0]
+
+
 def test_flux_windows_of_an_adaptive_pool() -> None:
     x = np.arange(7, dtype=np.float32).reshape(1, 1, 7)
     pool = LAYERS["AdaptiveMeanPool"]
@@ -370,9 +384,14 @@ def test_infinite_and_missing_values_pass_without_a_warning(engine: str) -> None
 class TestBatches:
     model = model_of(Dropout(), Flatten())
 
-    def test_output_and_trace_are_the_callers_own(self, engine: str) -> None:
+    @pytest.mark.parametrize(
+        "layers",
+        [(), (Chain(()),), (Chain((Dropout(), Flatten())),)],
+        ids=["no-layer", "no-layer-inside", "nested"],
+    )
+    def test_output_and_trace_are_the_callers_own(self, engine: str, layers: tuple[Layer, ...]) -> None:
         batch = numbers(2, 3, 4, 5)
-        compiled = engines.compile(self.model, engine)
+        compiled = engines.compile(model_of(*layers), engine)
         output, trace = compiled(batch), compiled.trace(batch)
         arrays = [output, *trace.values()]
         for index, array in enumerate(arrays):
