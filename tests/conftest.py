@@ -46,7 +46,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("photographs")
     for name, suffix in (("astronaut", "jpg"), ("coffee", "png"), ("camera", "png")):
-        Image.fromarray(photographs.load(name)).save(folder / f"{name}.{suffix}")
+        Image.fromarray(photographs.photograph(name)).save(folder / f"{name}.{suffix}")
     return folder
 
 

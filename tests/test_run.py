@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 import diptych
-from diptych import journal, pipeline
+from diptych import journal
 from diptych.errors import ImageError, ModelError, OutputError, UsageError
 from diptych.files import sha256
 from diptych.images import scenes
+from diptych.inference import TRAINED
 
 SUNSET = "a serene sunset over a futuristic city"
 TEMPLE = "An ancient temple on solid ground, surrounded by golden clouds and waterfalls"
@@ -54,7 +55,7 @@ def test_a_prompt_leaves_every_file(finished):
 
 
 def test_the_inputs_are_the_recipe_applied_to_the_pictures(finished):
-    model = diptych.read(pipeline.TRAINED["scenes"])
+    model = diptych.read(TRAINED["scenes"])
     batch = diptych.preprocess([finished / f"generated_image_{i}.png" for i in (1, 2, 3)], model)
     stored = np.stack([np.load(finished / f"preprocessed_image_{i}.npy") for i in (1, 2, 3)])
     assert stored.dtype == np.float32
@@ -73,7 +74,7 @@ def test_the_classifier_in_the_box_sees_the_city_that_was_painted(finished):
 
 def test_the_csv_says_the_same_as_the_json(finished):
     document = json.loads((finished / "predictions.json").read_text())
-    rows = list(csv.DictReader((finished / "predictions.csv").open()))
+    rows = list(csv.DictReader((finished / "predictions.csv").read_text().splitlines()))
     assert [row["label"] for row in rows] == [row["label"] for row in document["predictions"]]
     assert float(rows[0]["city"]) == pytest.approx(
         document["predictions"][0]["probabilities"]["city"], rel=1e-6

@@ -34,11 +34,15 @@ BLOCK = 250
 console = Console(stderr=True)
 
 
-def painted(recipe: Preprocessing, first: int, count: int, size: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
+def painted(
+    recipe: Preprocessing, first: int, count: int, size: int, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
     """`count` scenes with seeds from `first`, painted at `size` pixels: inputs (N, 3, 32, 32) and labels (N,)."""
     starts = range(first, first + count, BLOCK)
     with ProcessPoolExecutor(workers) as pool:
-        parts = pool.map(_block, [(recipe, start, min(BLOCK, first + count - start), size) for start in starts])
+        parts = pool.map(
+            _block, [(recipe, start, min(BLOCK, first + count - start), size) for start in starts]
+        )
         done = list(track(parts, f"painting at {size} px", total=len(starts), console=console))
     return np.concatenate([x for x, _ in done]), np.concatenate([y for _, y in done])
 
@@ -66,7 +70,11 @@ def _modules(layer: kinds.Layer) -> list[nn.Module]:
         return [nn.BatchNorm2d(len(layer.mean), layer.epsilon, layer.momentum), *_relu(layer.activation)]
     if isinstance(layer, kinds.MaxPool):
         return [nn.MaxPool2d(layer.kernel, layer.stride)]
-    simple = {kinds.Flatten: nn.Flatten, kinds.Activation: nn.ReLU, kinds.GlobalMeanPool: lambda: nn.AdaptiveAvgPool2d(1)}
+    simple = {
+        kinds.Flatten: nn.Flatten,
+        kinds.Activation: nn.ReLU,
+        kinds.GlobalMeanPool: lambda: nn.AdaptiveAvgPool2d(1),
+    }
     if isinstance(layer, kinds.Dropout):
         return [nn.Dropout(layer.probability)]
     return [] if isinstance(layer, kinds.Softmax) else [simple[type(layer)]()]
@@ -99,7 +107,13 @@ def _filled(layer: kinds.Layer, trained) -> kinds.Layer:  # noqa: ANN001 - an it
         return replace(layer, weight=array(m.weight), bias=array(m.bias))
     if isinstance(layer, kinds.BatchNorm):
         m = next(trained)
-        return replace(layer, scale=array(m.weight), shift=array(m.bias), mean=array(m.running_mean), variance=array(m.running_var))
+        return replace(
+            layer,
+            scale=array(m.weight),
+            shift=array(m.bias),
+            mean=array(m.running_mean),
+            variance=array(m.running_var),
+        )
     return layer
 
 
@@ -136,7 +150,9 @@ def judged(model: Model, inputs: np.ndarray, labels: np.ndarray) -> tuple[float,
 
 def main() -> None:
     """Paints, trains, judges on held-out scenes and writes the model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=TRAINED["scenes"])
     parser.add_argument("--scenes", type=int, default=30_000, help="scenes to learn from")
     parser.add_argument("--held-out", type=int, default=5_000, help="scenes to judge on")
@@ -162,9 +178,15 @@ def main() -> None:
     )
     module.eval()
     model = weights_into(model, module)
-    accuracy, confusion = judged(model, *painted(recipe, HELD_OUT_SEEDS, options.held_out, 64, options.workers))
-    at_256, _ = judged(model, *painted(recipe, 2 * HELD_OUT_SEEDS, options.held_out // 10, 256, options.workers))
-    console.print(f"held-out accuracy {accuracy:.4f} at 64 px, {at_256:.4f} at 256 px, {time.perf_counter() - start:.0f} s")
+    accuracy, confusion = judged(
+        model, *painted(recipe, HELD_OUT_SEEDS, options.held_out, 64, options.workers)
+    )
+    at_256, _ = judged(
+        model, *painted(recipe, 2 * HELD_OUT_SEEDS, options.held_out // 10, 256, options.workers)
+    )
+    console.print(
+        f"held-out accuracy {accuracy:.4f} at 64 px, {at_256:.4f} at 256 px, {time.perf_counter() - start:.0f} s"
+    )
     notes = {
         "task": "which of ten subjects a painted scene shows",
         "accuracy": round(accuracy, 4),

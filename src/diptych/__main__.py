@@ -24,7 +24,9 @@ def _run(arguments: list[str]) -> int:
     except DiptychError as error:
         return _fail(error, 1, arguments)
     except MemoryError:
-        return _fail(MemoryError("there is not enough memory for this; try smaller or fewer pictures"), 1, arguments)
+        return _fail(
+            MemoryError("there is not enough memory for this; try smaller or fewer pictures"), 1, arguments
+        )
     except BrokenPipeError:
         # The reader of our output has gone (`diptych ... | head`): stop without a word.
         sys.stderr.close()

@@ -25,7 +25,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Engine = Annotated[str, typer.Option(help="auto, onnxruntime, torch or numpy.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Recipe = Annotated[str | None, typer.Option("--preprocessing", help="A recipe by name; default: the model's own.")]
+Recipe = Annotated[
+    str | None, typer.Option("--preprocessing", help="A recipe by name; default: the model's own.")
+]
 Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same pictures.")]
 Generator = Annotated[str, typer.Option(help="scenes, or a diffusers model by id or folder.")]
@@ -50,7 +52,9 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 def run(
     prompt: Prompt = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("out"),
-    images: Annotated[list[Path] | None, typer.Option(help="Existing pictures or folders; repeatable.")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Existing pictures or folders; repeatable.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = "scenes",
     preprocessing: Recipe = None,
     count: Count = 3,
@@ -61,10 +65,16 @@ def run(
     steps: Steps = None,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
-    maps: Annotated[str, typer.Option(help="Which layers to draw: conv, all, or paths such as 0,3.")] = "conv",
+    maps: Annotated[
+        str, typer.Option(help="Which layers to draw: conv, all, or paths such as 0,3.")
+    ] = "conv",
     scale: Annotated[str, typer.Option(help="Colour scale of feature maps: shared or per-map.")] = "shared",
-    on_error: Annotated[str, typer.Option(help="An unreadable picture: report it, or use a test-pattern.")] = "report",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")] = False,
+    on_error: Annotated[
+        str, typer.Option(help="An unreadable picture: report it, or use a test-pattern.")
+    ] = "report",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
+    ] = False,
     engine: Engine = "auto",
     device: Device = "auto",
     as_json: Json = False,
@@ -137,7 +147,9 @@ def generate(
             width=width,
             height=height,
             progress=progress,
-            **_given(steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=_explicit(device)),
+            **_given(
+                steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=_explicit(device)
+            ),
         )
     for remark in made.remarks:
         terminal.remark(remark)
@@ -147,8 +159,12 @@ def generate(
 @app.command()
 def preprocess(
     images: Pictures,
-    preprocessing: Annotated[str, typer.Option(help="A recipe by name, or a model file that carries one.")] = "colour-32",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path("inputs"),
+    preprocessing: Annotated[
+        str, typer.Option(help="A recipe by name, or a model file that carries one.")
+    ] = "colour-32",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
+        "inputs"
+    ),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -27,7 +27,9 @@ class MissingExtra(UsageError):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'diptych[{extra}]'")
+        super().__init__(
+            f"{purpose} needs the package {package!r}; install it with: pip install 'diptych[{extra}]'"
+        )
 
 
 class ImageError(DiptychError):

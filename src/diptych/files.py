@@ -32,7 +32,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)  # noqa: PTH105 - atomic on every platform
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another place") from error
+        raise OutputError(
+            f"cannot write {target}: {error.strerror or error}; choose another place"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

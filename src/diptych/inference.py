@@ -23,7 +23,17 @@ from diptych.model.summary import Summary, summarise
 from diptych.model.trace import Trace
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["TRAINED", "Images", "inspect", "load_model", "picture", "predict", "preprocess", "recipe_of", "trace"]
+__all__ = [
+    "TRAINED",
+    "Images",
+    "inspect",
+    "load_model",
+    "picture",
+    "predict",
+    "preprocess",
+    "recipe_of",
+    "trace",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -106,9 +116,7 @@ def preprocess(
     return _stack(list(_prepared(_each(images), recipe, workers)))
 
 
-def predict(
-    model: Model | str | Path, x: Images, *, engine: str = "auto", device: str = "auto"
-) -> Array:
+def predict(model: Model | str | Path, x: Images, *, engine: str = "auto", device: str = "auto") -> Array:
     """The model's output as float32, (N, classes) for a classifier.
 
     A float array is a batch (N, C, H, W) and is used as it is. Anything else is pictures, as `preprocess`
@@ -125,9 +133,7 @@ def predict(
     return np.concatenate(outputs)
 
 
-def trace(
-    model: Model | str | Path, x: Images, *, engine: str = "auto", device: str = "auto"
-) -> Trace:
+def trace(model: Model | str | Path, x: Images, *, engine: str = "auto", device: str = "auto") -> Trace:
     """Every layer's output for a batch or for pictures, which are taken as `predict` takes them."""
     loaded = load_model(model)
     batch = _checked(x) if _is_batch(x) else preprocess(x, loaded)

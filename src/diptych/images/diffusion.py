@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diptych.errors import GenerationError, UsageError
 from diptych.images import pretrained
 from diptych.images.picture import JSON, Picture, Record
-from diptych.images.source import Progress
+from diptych.progress import Progress
 
 __all__ = ["Diffusion", "Settings"]
 

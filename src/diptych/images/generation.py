@@ -9,12 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from diptych.errors import ImageError, UsageError
 from diptych.images import files
 from diptych.images.picture import LARGEST_SEED, Picture
-from diptych.images.source import Progress, Source
+from diptych.images.source import Source
+from diptych.progress import Progress
 
-__all__ = ["SOURCES", "like", "paint", "source"]
+__all__ = ["SOURCES", "generate", "like", "paint", "source"]
 
 _LARGEST_COUNT = 1000
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 8192
@@ -54,6 +58,32 @@ def source(generator: str) -> Source:
     raise UsageError(f"there is no generator {generator!r}; choose one of: {known}")
 
 
+def generate(
+    prompt: str,
+    count: int = 3,
+    seed: int = 0,
+    *,
+    generator: str = "scenes",
+    width: int | None = None,
+    height: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[NDArray[np.uint8]]:
+    """Text to image: `count` pictures as uint8 arrays (H, W, 3), the same for the same arguments.
+
+    `generator` is "scenes", the painter that needs nothing, or a diffusers model by id or folder, which
+    takes `options` such as steps, guidance, negative_prompt and device. With `out` the pictures are also
+    written there as generated_image_1.png, ..., each carrying how it was made. Raises what `paint` raises.
+    """
+    made = []
+    for picture in paint(prompt, count, seed, generator, width, height, 0, progress, **options):
+        if out is not None:
+            files.write_png(Path(out) / f"{picture.name}.png", picture.pixels, picture.record)
+        made.append(picture.pixels)
+    return made
+
+
 def paint(
     prompt: str,
     count: int = 3,
@@ -61,10 +91,13 @@ def paint(
     generator: str = "scenes",
     width: int | None = None,
     height: int | None = None,
+    start: int = 0,
     on_progress: Progress | None = None,
     **options: Any,
 ) -> Iterator[Picture]:
     """Pictures made from `prompt`: generated_image_1, generated_image_2, ... each with its record.
+
+    `start` leaves out that many at the beginning, as when an interrupted run goes on.
 
     `count` is 1 to 1000, `seed` 0 to 2**63 - 1, `width` and `height` 16 to 8192 pixels (None: what suits the
     generator); `options` are the generator's own. The same arguments give the same pictures, and picture
@@ -78,7 +111,14 @@ def paint(
         if side is not None:
             _check_whole(name, side, _SMALLEST_SIDE, _LARGEST_SIDE)
     return source(generator).generate(
-        prompt, count=count, seed=seed, width=width, height=height, on_progress=on_progress, **options
+        prompt,
+        count=count,
+        seed=seed,
+        width=width,
+        height=height,
+        start=start,
+        on_progress=on_progress,
+        **options,
     )
 
 

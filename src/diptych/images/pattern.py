@@ -1,4 +1,4 @@
-"""Two pictures that stand for others: a test pattern for one that cannot be read, a preview for a large one."""
+"""Two pictures that stand for others: a test pattern for an unreadable one, a preview for a large one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diptych.images.picture import Picture
 
-__all__ = ["preview", "test_pattern"]
+__all__ = ["colour_bars", "preview"]
 
 _BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191))
 
 
-def test_pattern(name: str, reason: str, size: int = 512) -> Picture:
+def colour_bars(name: str, reason: str, size: int = 512) -> Picture:
     """Colour bars, a cross and the words TEST PATTERN: nobody takes it for a photograph.
 
     `name` becomes the picture's name, `reason` its note. The bars are those of the 75 % colour bar signal

@@ -90,12 +90,21 @@ def run(
     Raises `OutputError` where `out` holds another run (unless `overwrite`), `ImageError` where no picture
     can be read, and whatever the model, the recipe and the generator raise, before anything is written.
     """
-    making = {"count": count, "seed": seed, "generator": generator, "width": width, "height": height, **options}
+    making = {
+        "count": count,
+        "seed": seed,
+        "generator": generator,
+        "width": width,
+        "height": height,
+        **options,
+    }
     request = request_of(
         prompt, images, load_model(model), preprocessing, making, maps, scale, on_error, engine, device
     )
     journal = Journal(Path(out), request.settings(), overwrite=overwrite)
-    journal.note(command=command_line(prompt, images, out, model, preprocessing, making, maps, scale, on_error))
+    journal.note(
+        command=command_line(prompt, images, out, model, preprocessing, making, maps, scale, on_error)
+    )
     skipped: list[Skipped] = []
     with journal.timed("images"):
         seen = steps.see(request, journal, skipped, progress)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from diptych.journal import Journal, versions
-from diptych.model.summary import summarise
+from diptych.model.summary import Row, summarise
 from diptych.pipeline.request import Request
 from diptych.pipeline.steps import Plots, Seen
 from diptych.predictions import Predictions
-from diptych.report.content import Facts, ImageResult, ReportContent, Skipped
+from diptych.report.content import Facts, ImageResult, LayerRow, ReportContent, Skipped
 from diptych.report.html import write_report
 
 __all__ = ["write"]
@@ -36,14 +37,18 @@ def write(
             trained=model.trained,
             gives_probabilities=predictions is not None and predictions.kind == "probability",
             images=tuple(
-                _image(one, predictions, index, plots if index == 0 else None) for index, one in enumerate(seen)
+                _image(one, predictions, index, plots if index == 0 else None)
+                for index, one in enumerate(seen)
             ),
             skipped=tuple(skipped),
             facts=_facts(request, len(seen)),
             recipe=tuple(recipe.describe()),
             recipe_name=recipe.name,
-            layers=summary.rows,
-            layer_totals=summary.totals,
+            layers=tuple(_row(row) for row in summary.rows),
+            layer_totals=(
+                ("Parameters", f"{summary.parameters:,}"),
+                ("Multiply-adds", "–" if summary.multiply_adds is None else f"{summary.multiply_adds:,}"),
+            ),
             command=journal.command,
             versions=tuple(versions().items()),
             files=tuple(journal.files.items()),
@@ -61,7 +66,9 @@ def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots 
     facts: list[tuple[str, str]] = [("Size", f"{one.size[0]} × {one.size[1]} pixels")]
     if record is not None:
         facts += [("Seed", f"{record.seed}, picture {record.index + 1}"), ("Generator", record.generator)]
-        facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in record.settings.items()]
+        facts += [
+            (name.replace("_", " ").capitalize(), str(value)) for name, value in record.settings.items()
+        ]
     return ImageResult(
         name=picture.name,
         picture=one.original,
@@ -75,6 +82,18 @@ def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots 
     )
 
 
+def _row(row: Row) -> LayerRow:
+    """A line of the architecture table in words."""
+    shape = "?" if row.output_shape is None else _by(row.output_shape[1:])
+    field = row.receptive_field
+    seen = field if isinstance(field, str) else _by(field or ())
+    return LayerRow(row.path, row.layer, shape, row.parameters, row.multiply_adds, seen)
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return " × ".join(map(str, sizes))
+
+
 def _facts(request: Request, count: int) -> Facts:
     model = request.model
     facts = [("Pictures", str(count)), ("Model", model.name or "unnamed")]
@@ -82,5 +101,8 @@ def _facts(request: Request, count: int) -> Facts:
         facts.append(("Held-out accuracy", f"{float(model.notes['accuracy']):.1%}"))
     facts.append(("Recipe", request.recipe.name or f"{len(request.recipe.steps)} steps"))
     if request.images is None:
-        facts += [("Generator", str(request.generation["generator"])), ("Seed", str(request.generation["seed"]))]
+        facts += [
+            ("Generator", str(request.generation["generator"])),
+            ("Seed", str(request.generation["seed"])),
+        ]
     return tuple(facts)

@@ -13,7 +13,7 @@ import numpy as np
 from diptych.errors import ImageError, UsageError
 from diptych.files import replacing
 from diptych.images import files, generation
-from diptych.images.pattern import preview, test_pattern
+from diptych.images.pattern import colour_bars, preview
 from diptych.images.picture import Picture
 from diptych.inference import CHUNK, compiled_for, in_order, picture
 from diptych.jobs import write_array
@@ -81,7 +81,7 @@ def _pictures(
         name = image.name if isinstance(image, Picture) else image.stem
         skipped.append(Skipped(name, str(error)))
         if request.on_error == "test-pattern":
-            yield test_pattern(name, str(error))
+            yield colour_bars(name, str(error))
 
 
 def _read(image: Path | Picture) -> tuple[Path | Picture, Picture | None, ImageError | None]:

@@ -9,6 +9,7 @@ from diptych.images.scenes.canvas import Colour, mix, ramp
 from diptych.images.scenes.dice import Dice, Floats, cosine, sine, sines
 from diptych.images.scenes.painting import Luminary, Painting
 
+_BAND = 256  # rows of sky at a time: a large picture must not need gigabytes
 _CIRCLE = tuple((cosine(i / 28), sine(i / 28)) for i in range(28))
 
 
@@ -19,32 +20,31 @@ def paint_sky(p: Painting, horizon: float) -> None:
     rows = canvas.height if p.scene.subject == "temple" else shown  # a plateau has sky on all sides
     gaps = len(sky) - 1
     column = ramp([(i * shown / (gaps * rows), colour) for i, colour in enumerate(sky)], rows)
-    values = np.empty((rows, canvas.width, 3), np.float32)
-    values[:] = column[:, None, :]
-    if p.luminary is not None:
-        _add_glow(p, values, p.luminary)
-    canvas.put_rows(0.0, values)
+    for first in range(0, rows, _BAND):
+        band = column[first : first + _BAND]
+        values = np.empty((len(band), canvas.width, 3), np.float32)
+        values[:] = band[:, None, :]
+        if p.luminary is not None:
+            _add_glow(p, values, first, p.luminary)
+        canvas.put_rows(first * canvas.pixel, values)
     if rows < canvas.height:
         canvas.rect(0, rows * canvas.pixel, p.w, p.h, p.palette.haze)
 
 
-def _add_glow(p: Painting, values: npt.NDArray[np.float32], luminary: Luminary) -> None:
+def _add_glow(p: Painting, values: npt.NDArray[np.float32], first: int, luminary: Luminary) -> None:
+    """Light around the sun or the moon, on rows of the sky from number `first` on."""
     rows, columns, _ = values.shape
-    pixel = p.canvas.pixel
-    dx = (
-        (np.arange(columns, dtype=np.float32) + np.float32(0.5)) * np.float32(pixel) - np.float32(luminary.x)
-    )[None]
-    dy = ((np.arange(rows, dtype=np.float32) + np.float32(0.5)) * np.float32(pixel) - np.float32(luminary.y))[
-        :, None
-    ]
+    pixel, half = np.float32(p.canvas.pixel), np.float32(0.5)
+    across = (np.arange(columns, dtype=np.float32) + half) * pixel - np.float32(luminary.x)
+    down = (np.arange(first, first + rows, dtype=np.float32) + half) * pixel - np.float32(luminary.y)
+    dx, dy = across[None, :], down[:, None]
     moon = luminary.kind != "sun"
     wide = np.float32(1.0 if moon else 0.55)  # a low sun lights a wide band
     reach = np.float32(luminary.r * (2.2 if moon else 3.4))
     near = 1 / (1 + (dx * dx + dy * dy) / (reach * reach))
     far = 1 / (1 + (dx * dx * wide * wide + dy * dy) / np.float32(0.30 * 0.30))
-    strength = near * near * np.float32(0.55 if moon else 0.62) + far * far * np.float32(
-        0.14 if moon else 0.34
-    )
+    strength = near * near * np.float32(0.55 if moon else 0.62)
+    strength += far * far * np.float32(0.14 if moon else 0.34)
     light = np.asarray(mix(luminary.colour, p.palette.glow, 0.35), np.float32)
     values += (light - values) * strength[..., None]
 
@@ -147,7 +147,7 @@ def paint_clouds(p: Painting, top: float, bottom: float) -> None:
         y = top + (bottom - top) * (0.12 + 0.72 * level)
         size = dice.between(0.10, 0.17) * (1.15 - 0.55 * level)
         if p.luminary and abs(y - p.luminary.y) < p.luminary.r + 0.9 * size:  # leave sun and moon free
-            reach = p.luminary.r + size * (2.0 if bands else 1.2)
+            reach = p.luminary.r + size * (2.0 if bands else 1.5)
             if abs(x - p.luminary.x) < reach:
                 x = p.luminary.x + (reach if x > p.luminary.x else -reach)
         if bands:
@@ -182,12 +182,9 @@ def heap_cloud(
         discs.append((x + t * size * 1.05, y - 0.42 * r, r))
     light = mix(p.palette.cloud_light, p.palette.haze, depth)
     dark = mix(p.palette.cloud_dark, p.palette.haze, depth)
-    base = [
-        (x - 1.35 * size, y),
-        (x - 1.15 * size, y - 0.16 * size),
-        (x + 1.15 * size, y - 0.16 * size),
-        (x + 1.35 * size, y),
-    ]
+    ends = ((1.15, 0.16), (1.24, 0.145), (1.31, 0.10), (1.34, 0.04), (1.33, 0.0))
+    base = [(x + k * size, y - up * size) for k, up in ends]
+    base += [(x - k * size, y - up * size) for k, up in reversed(ends)]
     shapes = [_cut_disc(cx, cy, r, y) for cx, cy, r in discs]
     p.canvas.shade([*shapes, base], ((0.0, light), (0.55, mix(light, dark, 0.35)), (1.0, dark)), alpha)
     lift = 0.10 * size

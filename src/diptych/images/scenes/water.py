@@ -134,7 +134,7 @@ def paint_fall(
     """A waterfall: a bright sheet with darker threads, breaking into mist at its foot."""
     dice, canvas = p.dice.child(name), p.canvas
     white = mix(mix(p.palette.of("snow"), p.palette.cloud_light, 0.25), p.palette.haze, depth)
-    white = mix(white, (255, 255, 255), 0.25)
+    white = mix(white, (255, 255, 255), 0.12 if p.scene.time == "night" else 0.42)
     blue = mix(p.palette.of("shallow"), white, 0.5)
     spread = 0.16 * width
     sheet = [
