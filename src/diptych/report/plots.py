@@ -206,22 +206,32 @@ def input_image_visualizations(
 
 
 def loaded_image_verification(
-    path: str | Path, original: Array, preprocessed: Array, recipe: Sequence[str], batch_item: Array
+    path: str | Path,
+    original: Array,
+    preprocessed: Array,
+    recipe: Sequence[str],
+    batch_item: Array,
+    original_size: tuple[int, int] | None = None,
 ) -> None:
     """Two panels: what was loaded, and what the model sees, with the recipe between and the values after it.
 
     `original` and `preprocessed` are uint8 (H, W, 3) or (H, W); `recipe` one line a step; `batch_item` the
-    float32 (C, H, W) array itself, whose type, shape and range are printed.
+    float32 (C, H, W) array itself, whose type, shape and range are printed. `original_size` is the true
+    (height, width) where `original` is only a preview.
     """
     lines = recipe_lines(recipe)
     height = 4.75 + 0.19 * len(lines)
     with _figure(8.0, height) as figure:
-        for x, pixels, name in ((0.06, original, "Loaded"), (0.53, preprocessed, "What the model sees")):
+        panels = (
+            (0.06, original, original_size or original.shape, "Loaded"),
+            (0.53, preprocessed, preprocessed.shape, "What the model sees"),
+        )
+        for x, pixels, shape, name in panels:
             axes = figure.add_axes((x, 1 - 4.0 / height, 0.41, 3.28 / height))
             _image(axes, _at_most(pixels, 640), ticks=False)
             axes.set_anchor("N")
             figure.text(x, 1 - 0.36 / height, name, weight="bold", size=11.5, va="center")
-            size = f"{pixels.shape[0]} × {pixels.shape[1]}, {'grey' if pixels.ndim == 2 else 'colour'}"
+            size = f"{shape[0]} × {shape[1]}, {'grey' if pixels.ndim == 2 else 'colour'}"
             figure.text(x, 1 - 0.57 / height, size, color=MUTED, va="center")
         figure.text(0.06, 1 - 4.3 / height, "The recipe between them", weight="bold", size=9.5)
         figure.text(0.53, 1 - 4.3 / height, "The values the model gets", weight="bold", size=9.5)
