@@ -44,7 +44,7 @@ def document_of(values: Mapping[str, Any]) -> Document:
 
     Raises `FormatError` for a value that a BSON.jl file cannot hold, with its place.
     """
-    if "_backrefs" in values or values.get("tag") in _TAGS:
+    if "_backrefs" in values or (isinstance(values.get("tag"), str) and values["tag"] in _TAGS):
         raise FormatError("a BSON.jl file cannot have a top key _backrefs or tag; rename it")
     return _Writer(dict(values)).write()
 

@@ -91,8 +91,10 @@ class _Reader:
     def read(self) -> dict[str, Any]:
         stored = {key: raw for key, raw in self.document.items() if key != "_backrefs"}
         # `bson(path, Dict("model" => ...))`: the whole file is one tagged dictionary.
-        whole = self.value(stored, _Place(None, "", 0)) if stored.get("tag") in self.tags else None
-        top = {key: self.value(raw, _Place(None, key, 1)) for key, raw in stored.items() if whole is None}
+        tag = stored.get("tag")
+        tagged = isinstance(tag, str) and tag in self.tags
+        whole = self.value(stored, _Place(None, "the top", 0)) if tagged else None
+        top = {key: self.value(raw, _Place(None, key, 1)) for key, raw in stored.items() if not tagged}
         while self.queue:
             self.queue.popleft()()
         for dictionary, place in self.dictionaries:
@@ -124,14 +126,16 @@ class _Reader:
         if decode is not None:
             return decode(raw, place)
         plain: dict[str, Any] = {}
-        self.queue.append(lambda: self.fill_dict(plain, raw, place))
+        if raw:
+            self.queue.append(lambda: self.fill_dict(plain, raw, place))
         return plain
 
     def filled_later(self, target: list[Any], raw: list[Any], place: _Place) -> list[Any]:
         def fill() -> None:
             target.extend(self.value(item, place.inside(f"[{i}]")) for i, item in enumerate(raw))
 
-        self.queue.append(fill)
+        if raw:
+            self.queue.append(fill)
         return target
 
     def fill_dict(self, target: dict[str, Any], raw: Document, place: _Place) -> None:
@@ -240,6 +244,8 @@ class _Reader:
         """An array of objects: strings, arrays, unions."""
         if math.prod(shape) != len(data):
             raise self.refuse(place, f"{len(data)} elements do not fill {'×'.join(map(str, shape)) or 1}")
+        if layout(kind) is not None:
+            raise self.refuse(place, f"an array of {kind} must be stored as bytes")
         dtype = marked(object, kind) if isinstance(kind, JuliaType) else np.dtype(object)
         made = np.empty(shape, dtype, order="F")
         flat = made.reshape(-1, order="F")

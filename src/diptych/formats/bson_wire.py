@@ -34,6 +34,7 @@ _DOUBLE, _STRING, _DOCUMENT, _ARRAY, _BINARY, _BOOLEAN, _NULL, _INT32, _INT64 = 
     0x10,
     0x12,
 )
+_WIDTHS = {_DOUBLE: 8, _INT64: 8, _INT32: 4, _BOOLEAN: 1}
 # MongoDB's other element types, to say what a foreign file holds.
 _FOREIGN = {
     0x06: "undefined",
@@ -69,10 +70,10 @@ class _Parser:
 
     def length(self, position: int, end: int, least: int, what: str, header: int = 0) -> int:
         """The length stored at `position`, which may not exceed what is left after `header` bytes."""
-        if position + max(header, 4) > end:
+        left = end - position - header
+        if left < 0 or position + 4 > end:
             raise self.refuse(position, f"the length of a {what} is cut off")
         value: int = _int32.unpack_from(self.source, position)[0]
-        left = end - position - header
         if value < least or value > left:
             raise self.refuse(position, f"a {what} of {value} bytes does not fit the {left} left")
         return value
@@ -130,7 +131,7 @@ class _Parser:
             return self.view[position + 5 : position + 5 + length], position + 5 + length
         if kind == _NULL:
             return None, position
-        width = {_DOUBLE: 8, _INT64: 8, _INT32: 4, _BOOLEAN: 1}.get(kind)
+        width = _WIDTHS.get(kind)
         if width is None:
             raise self.foreign(kind, position)
         if position + width > end:
