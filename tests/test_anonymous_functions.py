@@ -313,7 +313,8 @@ def dims(*axes: int) -> tuple[Any, ...]:
          ["Reshape shape=(-1, 4, 4)"]),
         ((*dims(1, 2), call("kwfunc", ref("maximum")), call(ssa(6), ssa(5), ref("maximum"), X),
           give(7)), ["GlobalMaxPool"]),
-        ((*dims(1, 2), call("kwcall", ssa(5), ref("mean"), X), core("ReturnNode", ssa(6))), ["GlobalMeanPool"]),
+        ((*dims(1, 2), call("kwcall", ssa(5), ref("mean"), X), core("ReturnNode", ssa(6))),
+         ["GlobalMeanPool"]),
         ((*dims(3), call("kwcall", ssa(5), ref("logsoftmax"), X), give(6)),
          ["Softmax axis=-3 log=True"]),
         (((Symbol("dims"),), call("apply_type", ref("NamedTuple"), ssa(1)), call(":", 1, 2),
@@ -454,6 +455,14 @@ def test_a_function_that_calls_itself_ends() -> None:
     function.fields[0] = function
     with pytest.raises(FormatError, match="more than 8 deep"):
         interpret(function)
+
+
+@pytest.mark.parametrize("fields", [[], [18]])
+def test_a_file_that_stores_only_a_closures_name(fields: list[Any]) -> None:
+    value = JuliaStruct(JuliaType(("#28#30",)), fields)
+    assert is_function(value)
+    with pytest.raises(FormatError, match=r"#28#30 has no code in the file.*only its name"):
+        interpret(value)
 
 
 def test_a_closure_without_code_is_said_to_have_none() -> None:

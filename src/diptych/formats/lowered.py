@@ -14,6 +14,7 @@ refused by name, with the line of Julia it stands on.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -91,6 +92,7 @@ def is_function(value: Any) -> bool:
     return isinstance(value, JuliaStruct) and (
         value.type.definition is not None
         or _singleton(value) is not None
+        or _only_a_name(value)
         or value.type.path in {("Base", "Fix1"), ("Base", "Fix2"), ("Base", "ComposedFunction")}
     )
 
@@ -101,6 +103,11 @@ def _singleton(value: JuliaStruct) -> str | None:
     if value.fields or value.type.definition is not None or len(name) < 2 or name[0] != "#":
         return ":" if value.type.path == ("Base", "Colon") else None
     return name[1:]
+
+
+def _only_a_name(value: JuliaStruct) -> bool:
+    """A closure's type, "#28#30", without the definition that would hold its code."""
+    return value.type.definition is None and re.fullmatch(r"#.*#\d+", value.type.name) is not None
 
 
 def interpret(value: JuliaStruct, arguments: int = 1) -> Function:
@@ -133,7 +140,7 @@ class _Walker:
 
     def refuse(self, what: str) -> FormatError:
         return FormatError(
-            f"the anonymous function {self.where} {what}, which Diptych does not read; "
+            f"the Julia function {self.where} {what}, which Diptych does not read; "
             "in Julia use named layers such as Flux.flatten instead and save again"
         )
 
@@ -148,6 +155,11 @@ class _Walker:
         """A Julia value, out of the file, called."""
         if not isinstance(value, JuliaStruct):
             raise self.refuse(f"calls {str(value)[:40]}")
+        if _only_a_name(value):
+            raise FormatError(
+                f"the anonymous function {value.type.name} has no code in the file: JLD2, and BSON.jl on newer "
+                "Julia, store only its name; in Julia use a named layer such as Flux.flatten and save again"
+            )
         name = _singleton(value)
         if name is not None:
             return self.named(name, arguments, tuple(keywords))

@@ -100,7 +100,7 @@ class _Translation:
         text = str(part)
         text = text if len(text) <= 80 else text[:80] + "…"
         return FormatError(
-            f"the anonymous function {self.where} {why}: {text}; "
+            f"the Julia function {self.where} {why}: {text}; "
             "in Julia use named layers such as Flux.flatten instead and save again"
         )
 
