@@ -437,7 +437,7 @@ def test_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(files.pixels, "to_bytes", exhausted)
+    monkeypatch.setattr(files.pixels, "to_plain", exhausted)
     with pytest.raises(ImageError, match="needs more memory than there is"):
         files.read(tmp_path / "a.png")
 

@@ -96,7 +96,7 @@ def weights_into(model: Model, module: nn.Sequential) -> Model:
     return model.with_(layers=kinds.Chain(tuple(_filled(layer, trained) for layer in model.layers.layers)))
 
 
-def _filled(layer: kinds.Layer, trained) -> kinds.Layer:  # noqa: ANN001 - an iterator over modules
+def _filled(layer: kinds.Layer, trained) -> kinds.Layer:
     from dataclasses import replace
 
     def array(tensor: torch.Tensor) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Scale = Literal["per-map", "shared"]
+OnError = Literal["report", "test-pattern"]
 Prompt = Annotated[str | None, typer.Argument(help="What to draw, in words.", show_default=False)]
 Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
 ModelName = Annotated[str, typer.Argument(help="A model file, or a model by name.", show_default=False)]
@@ -68,9 +70,11 @@ def run(
     maps: Annotated[
         str, typer.Option(help="Which layers to draw: conv, all, or paths such as 0,3.")
     ] = "conv",
-    scale: Annotated[str, typer.Option(help="Colour scale of feature maps: shared or per-map.")] = "shared",
+    scale: Annotated[
+        Scale, typer.Option(help="One colour scale for each map, or one for a layer.")
+    ] = "per-map",
     on_error: Annotated[
-        str, typer.Option(help="An unreadable picture: report it, or use a test-pattern.")
+        OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern there.")
     ] = "report",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
@@ -202,7 +206,7 @@ def predict(
         )
     for failure in done.failures:
         terminal.failure(failure)
-    terminal.result(done.to_document(), predictions_text(done.predictions, top))
+    terminal.result(done.to_document(), predictions_text(done.predictions, top) if done.predictions else "")
     raise typer.Exit(0 if not done.failures else 1)
 
 
@@ -212,7 +216,9 @@ def features(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the plots.")] = Path("maps"),
     layers: Annotated[str, typer.Option(help="conv, all, or layer paths such as 0,3.1.")] = "all",
-    scale: Annotated[str, typer.Option(help="Colour scale: shared or per-map.")] = "shared",
+    scale: Annotated[
+        Scale, typer.Option(help="One colour scale for each map, or one for a layer.")
+    ] = "per-map",
     engine: Engine = "auto",
     device: Device = "auto",
     preprocessing: Recipe = None,

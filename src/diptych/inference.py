@@ -185,7 +185,10 @@ def _each(images: Images) -> Iterator[ImageLike]:
 
 
 def _prepared(images: Iterator[ImageLike], recipe: Preprocessing, workers: int | None) -> Iterator[Array]:
-    return in_order(lambda image: recipe.apply(picture(image).pixels), images, workers)
+    def prepare(image: ImageLike) -> Array:
+        return recipe.apply(files.decode(image) if isinstance(image, str | Path) else picture(image).pixels)
+
+    return in_order(prepare, images, workers)
 
 
 def in_order(work: Callable[[T], R], items: Iterator[T], workers: int | None = None) -> Iterator[R]:

@@ -127,7 +127,7 @@ def prepared(
 
     def work(path: Path) -> tuple[Path, Array | None, ImageError | None]:
         try:
-            return path, recipe.apply(files.read(path).pixels), None
+            return path, recipe.apply(files.decode(path)), None
         except ImageError as error:
             return path, None, error
 

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from diptych.files import replacing
 from diptych.images import kinds, metadata, pixels
 from diptych.images.picture import Picture, Record
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "find", "read", "write_png"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "find", "read", "write_png"]
 
 MAX_PIXELS = 200_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -39,7 +39,22 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Picture:
     threads at once. Raises `ImageError` when there is no such picture, when it is damaged, or when its header
     claims more than `max_pixels` (checked before anything is decoded).
     """
-    path = Path(path)
+    plain, notes, record = _read(Path(path), max_pixels)
+    return Picture(np.asarray(plain), Path(path).stem, notes, record, str(path))
+
+
+def decode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Image.Image | NDArray[np.uint8]:
+    """The pixels of `read` as they come: a Pillow image (RGB or L) where no array was needed on the way.
+
+    A recipe takes either; Pillow's own kernels are spared two copies of a large photograph.
+    """
+    return _read(Path(path), max_pixels)[0]
+
+
+_Plain: TypeAlias = Image.Image | NDArray[np.uint8]
+
+
+def _read(path: Path, max_pixels: int) -> tuple[_Plain, tuple[str, ...], Record | None]:
     with _open(path) as stream:
         head = stream.read(kinds.HEAD)
         kind = kinds.of(head)
@@ -68,7 +83,9 @@ def _open(path: Path) -> IO[bytes]:
         raise ImageError(f"{path} cannot be opened ({_reason(error)}); check its permissions") from error
 
 
-def _decode(path: Path, stream: IO[bytes], head: bytes, kind: kinds.Kind, max_pixels: int) -> Picture:
+def _decode(
+    path: Path, stream: IO[bytes], head: bytes, kind: kinds.Kind, max_pixels: int
+) -> tuple[_Plain, tuple[str, ...], Record | None]:
     assert kind.opener is not None
     try:
         _check_size(path, kinds.claimed_size(head), max_pixels)
@@ -77,7 +94,7 @@ def _decode(path: Path, stream: IO[bytes], head: bytes, kind: kinds.Kind, max_pi
             rawmode = _rawmode(image)
             notes = ["the first of several frames"] if getattr(image, "is_animated", False) else []
             turned = _upright(image, notes)
-            array, decided = pixels.to_bytes(turned, rawmode)
+            plain, decided = pixels.to_plain(turned, rawmode)
             record = _record(image.info, notes) if kind.name == "PNG" else None
     except ImageError:
         raise
@@ -93,7 +110,7 @@ def _decode(path: Path, stream: IO[bytes], head: bytes, kind: kinds.Kind, max_pi
             f"{path} begins as a {kind.name} picture but is truncated or damaged ({_reason(error)}); "
             "copy or download it again"
         ) from error
-    return Picture(array, path.stem, (*notes, *decided), record, str(path))
+    return plain, (*notes, *decided), record
 
 
 def _check_size(path: Path, size: tuple[int, int] | None, max_pixels: int) -> None:

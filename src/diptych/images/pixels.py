@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-__all__ = ["to_bytes"]
+__all__ = ["to_plain"]
 
 
-def to_bytes(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The pixels of a loaded Pillow image as uint8 (H, W, 3) or (H, W), and what had to be decided.
+def to_plain(image: Image.Image, rawmode: str) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
+    """A loaded Pillow image as 8-bit sRGB or grey, and what had to be decided.
+
+    The pixels are an image of mode RGB or L where Pillow holds them so, else uint8 (H, W, 3) or (H, W).
 
     `rawmode` is how the file stored them ("RGB;16B"), which Pillow forgets on loading. May raise whatever
     Pillow raises on a damaged palette or profile.
@@ -27,10 +29,9 @@ def to_bytes(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], tuple
     notes = ["16 bits to 8: the high byte"] if ";16" in rawmode else []
     image = _plain(image, notes)
     image = _to_srgb(image, notes)
-    pixels = np.asarray(image)
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        pixels = _over_white(pixels, notes)
-    return pixels, tuple(notes)
+    if image.mode in ("LA", "RGBA"):
+        return _over_white(np.asarray(image), notes), tuple(notes)
+    return image, tuple(notes)
 
 
 def _from_numbers(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:

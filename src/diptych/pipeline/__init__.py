@@ -70,7 +70,7 @@ def run(
     width: int | None = None,
     height: int | None = None,
     maps: str = "conv",
-    scale: Literal["shared", "per-map"] = "shared",
+    scale: Literal["shared", "per-map"] = "per-map",
     on_error: OnError = "report",
     overwrite: bool = False,
     engine: str = "auto",

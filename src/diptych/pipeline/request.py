@@ -74,6 +74,7 @@ def request_of(
     engine: str,
     device: str,
 ) -> Request:
+    """The request of these arguments, which are those of `run`; raises whatever is wrong with them."""
     if prompt is None and images is None:
         raise UsageError("there is nothing to run: give a prompt, or pictures with --images")
     _one_of("scale", scale, ("shared", "per-map"))

@@ -105,10 +105,11 @@ def _painted(request: Request, journal: Journal, progress: Progress) -> Iterator
 
 
 def batch_of(seen: list[Seen]) -> Array:
+    """The inputs of all pictures as one batch; raises `UsageError` where the recipe leaves them different."""
     shapes = {one.item.shape for one in seen}
     if len(shapes) > 1:
         raise UsageError(
-            f"the recipe gives pictures of {len(shapes)} different shapes, {', '.join(map(str, sorted(shapes)[:3]))}; "
+            f"the recipe gives {len(shapes)} different shapes, {', '.join(map(str, sorted(shapes)[:3]))}; "
             "choose one that resizes and settles the channels"
         )
     return np.stack([one.item for one in seen])
@@ -169,13 +170,14 @@ def _plot_input(request: Request, journal: Journal, first: Seen, progress: Progr
         (
             "loaded_image_verification.png",
             "Loaded, and what the model sees",
-            f"Two panels: {name} as it was loaded, and the same after the recipe, {seen.shape[1]} by {seen.shape[0]} pixels",
+            f"Two panels: {name} as it was loaded, and after the recipe, {seen.shape[1]} by {seen.shape[0]} pixels",
             partial(
                 plots.loaded_image_verification,
                 original=first.picture.pixels,
                 preprocessed=seen,
                 recipe=recipe.describe(),
                 batch_item=item,
+                original_size=first.size[::-1],
             ),
         ),
         (

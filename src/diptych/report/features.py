@@ -37,7 +37,7 @@ def features(
     *,
     out: str | Path = "maps",
     layers: str = "all",
-    scale: ScaleRule = "shared",
+    scale: ScaleRule = "per-map",
     preprocessing: Preprocessing | str | None = None,
     engine: str = "auto",
     device: str = "auto",
@@ -88,7 +88,7 @@ def feature_plots(
     model: Model,
     make: Make,
     paths: tuple[str, ...],
-    scale: ScaleRule = "shared",
+    scale: ScaleRule = "per-map",
     progress: Progress = silent,
 ) -> list[LayerFigure]:
     """Draws the outputs of the layers `paths` for the first image of the traced batch."""
