@@ -250,7 +250,10 @@ def _lz4(file: Hdf5File, raw: bytes, limit: int) -> bytes:
         if not part or len(part) < length:
             raise ValueError("it ends too soon")
         expected = min(step, total - len(out))
-        out += part if length == expected else block.decompress(part, uncompressed_size=expected)
+        try:
+            out += part if length == expected else block.decompress(part, uncompressed_size=expected)
+        except block.LZ4BlockError as error:
+            raise ValueError(str(error)) from error
         at += 4 + length
     return bytes(out)
 

@@ -193,8 +193,8 @@ class _Reader:
         key = "field_types" if "field_types" in thing.attributes else "field_datatypes"
         if key in thing.attributes:
             types = self.references(thing.attributes[key], at)
-        if len(types) != len(names):
-            self.file.fail(f"{len(names)} fields with {len(types)} types", at)
+        if len(types) != len(names) or not all(isinstance(name, str) for name in names):
+            self.file.fail(f"{len(names)} fields with {len(types)} types, or without names", at)
         return _Committed(thing.datatype, kind, written, names, types, "empty" in thing.attributes)
 
     def attribute(self, attribute: Attribute, at: int) -> _Steps:
@@ -312,7 +312,7 @@ class _Reader:
             self.file.fail("a struct that is not as long as its type says, or nested too deep", at)
         if committed.written is not None:
             inner = yield from self.fields_or_plain(committed, cell, at, depth)
-            return from_written(kind, inner, box, lambda what: self.file.fail(what, at))
+            return from_written(kind, committed.written, inner, box, lambda what: self.file.fail(what, at))
         if committed.empty:
             return self.single(kind)
         if committed.datatype.kind == "compound" and not is_type(committed.datatype):

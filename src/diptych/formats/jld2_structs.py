@@ -13,6 +13,7 @@ import numpy as np
 
 from diptych.formats.hdf5_messages import Datatype
 from diptych.formats.julia import (
+    BFloat16,
     Int128,
     JuliaDict,
     JuliaModule,
@@ -23,7 +24,7 @@ from diptych.formats.julia import (
     UInt128,
     Unreadable,
 )
-from diptych.formats.julia_elements import scalar_from_bytes
+from diptych.formats.julia_elements import element_type, scalar_from_bytes
 
 __all__ = [
     "from_bytes",
@@ -100,28 +101,42 @@ def from_bytes(kind: JuliaType, raw: bytes) -> Any:
 
 
 def from_written(
-    kind: JuliaType, inner: Any, box: JuliaDict | dict[str, Any] | None, fail: Callable[[str], NoReturn]
+    kind: JuliaType,
+    written: JuliaType,
+    inner: Any,
+    box: JuliaDict | dict[str, Any] | None,
+    fail: Callable[[str], NoReturn],
 ) -> Any:
-    """The value of a type that JLD2 converted before writing: `inner` is what was written.
+    """The value of a type that JLD2 converted before writing.
 
-    `inner` is a list of fields where that was a struct. `box` is the dictionary to fill, where there is one.
+    `inner` is the vector where it was `written` as one, the list of fields where as a struct, else the value.
+    `box` is the dictionary to fill, where there is one.
     """
-    fields = inner if isinstance(inner, list) else [inner]
+    vector = written.path == ("Core", "Array")
     if box is not None:
-        pairs = fields[0] if len(fields) == 1 else fields
-        return _fill(box, pairs, fail)
+        # JLD2 0.4 wrote a vector of pairs, later versions a struct that holds one.
+        return _fill(box, inner if vector or not isinstance(inner, list) or not inner else inner[0], fail)
     if kind.path == ("Core", "Module") and isinstance(inner, str):
         return JuliaModule(type_path(inner))
     if kind.path == ("Base", "GMP", "BigInt") and isinstance(inner, str):
         return _big_integer(inner, fail)
-    if kind.path == ("Core", "Tuple"):
-        values = fields[0] if len(fields) == 1 else fields
-        if isinstance(values, np.ndarray):
-            values = [v.item() if v.dtype.str[1:] in ("i8", "f8", "b1") else v for v in values.reshape(-1)]
-        return tuple(values) if isinstance(values, list) else (values,)
+    if vector and kind.path == ("Core", "Tuple"):
+        return _tuple_of(inner)
     if kind.path == ("Core", "SimpleVector"):
-        return JuliaStruct(kind, fields[0] if len(fields) == 1 and isinstance(fields[0], list) else fields)
-    return JuliaStruct(kind, [] if inner is None else list(fields))
+        return JuliaStruct(kind, inner if isinstance(inner, list) else [inner])
+    if inner is None:
+        return JuliaStruct(kind)
+    return JuliaStruct(kind, inner if isinstance(inner, list) and not vector else [inner])
+
+
+def _tuple_of(values: Any) -> tuple[Any, ...]:
+    """A tuple of more than ten equal types, which was written as a vector."""
+    if not isinstance(values, np.ndarray):
+        return tuple(values) if isinstance(values, list) else (values,)
+    found = element_type(values)
+    if found is not None and found.path[-1] == "BFloat16":
+        return tuple(BFloat16(v) for v in values)
+    return tuple(_plain_list(values)) if values.ndim == 1 else (values,)
 
 
 def _fill(box: JuliaDict | dict[str, Any], pairs: Any, fail: Callable[[str], NoReturn]) -> Any:

@@ -45,6 +45,13 @@ class Kind:
     name: str
     parameters: tuple[Any, ...] = ()
 
+    def __post_init__(self) -> None:
+        # Types hold types: a hash made anew each time would make deep models slow.
+        object.__setattr__(self, "_hash", hash((self.name, self.parameters)))
+
+    def __hash__(self) -> int:
+        return int(self.__dict__["_hash"])
+
 
 def _fixed(size: int, signed: bool) -> bytes:
     return struct.pack("<BBBBIHH", 0x30, 8 if signed else 0, 0, 0, size, 0, 8 * size)
@@ -112,7 +119,7 @@ TYPE = compound([("name", TEXT), ("parameters", struct.pack("<BBBBI", 0x39, 0, 0
 def kind_of(value: Any, where: str, depth: int = 0) -> Kind:
     """The Julia type of a value to be written; raises `OutputError`, naming `where`, if there is none."""
     if depth > _DEEPEST:
-        raise OutputError(f"cannot write {where}: it is nested more than {_DEEPEST} deep; flatten it")
+        raise OutputError(f"cannot write {where[:60]}…: it is nested more than {_DEEPEST} deep; flatten it")
     if value is None:
         return Kind("Core.Nothing")
     if isinstance(value, np.ndarray):
@@ -157,7 +164,7 @@ def _scalar_kind(value: Any, where: str) -> Kind:
         if name in _NUMBERS:
             return Kind(name)
     if isinstance(value, BFloat16):
-        return Kind("Core.BFloat16")
+        return Kind("BFloat16s.BFloat16")
     raise OutputError(
         f"cannot write {where}: JLD2 files take tuples, named tuples, arrays, numbers, strings, symbols and "
         f"nothing, not {type(value).__name__}; convert it first"
@@ -167,7 +174,7 @@ def _scalar_kind(value: Any, where: str) -> Kind:
 def _element(array: np.ndarray[Any, Any], where: str) -> Kind:
     found = element_type(array)
     name = ".".join(found.path) if isinstance(found, JuliaType) else ""
-    if name in _NUMBERS or name in ("Core.BFloat16", "BFloat16s.BFloat16"):
+    if name in _NUMBERS or name.endswith(".BFloat16"):
         return Kind(name)
     raise OutputError(
         f"cannot write {where}: an array of {array.dtype} has no place in a Flux state; convert it to float32"

@@ -296,6 +296,8 @@ class _Writer:
             shared = number is None
             code = _shared(self.commit(element).address) if number is None else number
             size = 2 if number is None else int(struct.unpack_from("<I", number, 4)[0])
+        if not self.has_data(element):
+            return self.nothings(element, len(value))
         if not shape:
             shape = (1,)
             attributes.append(_Attribute("dimensions", _INT64, False, _space(1, (0,)), 0, bytes))
@@ -315,6 +317,12 @@ class _Writer:
         return self.dataset(
             code, shared, _space(1, shape), size * prod(shape), content, tuple(attributes), True, track
         )
+
+    def nothings(self, element: Kind, count: int) -> int:
+        """A vector of elements that take no bytes: only its length is written."""
+        length = struct.pack("<Q", count)
+        dimensions = _Attribute("dimensions", _INT64, False, _space(1, (1,)), 8, lambda: length)
+        return self.dataset(_shared(self.commit(element).address), True, _EMPTY, 0, bytes, (dimensions,))
 
     # -- types
 
