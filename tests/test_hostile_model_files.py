@@ -134,6 +134,11 @@ def test_lying_headers_are_refused(content: bytes, tmp_path: Path) -> None:
     assert isinstance(outcome(tmp_path / "m.safetensors", content), FormatError)
 
 
+def test_a_header_longer_than_any_document_is_not_parsed(tmp_path: Path) -> None:
+    refused = outcome(tmp_path / "m.safetensors", safetensors_of(b"{}" + b" " * 2**24))
+    assert "says its header is 16777218 bytes long" in str(refused)
+
+
 def lie(change: Callable[[Any], None], content: bytes) -> bytes:
     proto = onnx.load_from_string(content)
     change(next(t for t in proto.graph.initializer if t.name == "0.weight"))
@@ -158,7 +163,9 @@ def lie(change: Callable[[Any], None], content: bytes) -> bytes:
 def test_lying_tensors_are_refused(
     change: Callable[[Any], None], files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    assert isinstance(outcome(tmp_path / "m.onnx", lie(change, files[".onnx"])), FormatError)
+    refused = outcome(tmp_path / "m.onnx", lie(change, files[".onnx"]))
+    assert isinstance(refused, FormatError)
+    assert "the array '0.weight'" in str(refused)
 
 
 def test_a_foreign_onnx_file_is_named_as_such(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from diptych.model.layers import (
     Pad,
     Parallel,
     PixelShuffle,
+    Scale,
     SkipConnection,
     Upsample,
 )
@@ -194,10 +195,54 @@ def test_more_weights_than_one_file_holds_are_refused(tmp_path: Path) -> None:
     assert arrays["0.weight"].nbytes == 2**32
 
 
+@pytest.mark.parametrize("kind", [MaxPool, MeanPool])
+def test_a_pool_may_be_padded_by_its_whole_kernel(kind: type[MaxPool | MeanPool]) -> None:
+    layers = Chain((kind((2, 3), stride=(1, 2), padding=((2, 1), (0, 3))),))
+    model = Model(layers, input_shape=(2, 5, 6))
+    batch = Weights(0)(2, 2, 5, 6)
+    expected = engines.compile(model, "numpy")(batch)
+    (found,) = run(to_onnx(model), batch)
+    assert np.array_equal(np.isinf(found), np.isinf(expected))
+    finite = np.isfinite(expected)
+    agree(found[finite], expected[finite])
+
+
 def test_windows_of_nothing_but_padding_have_no_mean() -> None:
     pool = Chain((MeanPool((1, 1), padding=((1, 0), (0, 0)), count_padding=False),))
     with pytest.raises(UnsupportedLayer, match=r"layer 0 \(MeanPool\)"):
         to_onnx(Model(pool, input_shape=(1, 4, 4)))
+
+
+def neighbours() -> list[Any]:
+    """Layers that optimisers like to merge with the one before or after."""
+    w = Weights(0)
+    return [
+        MaxPool((2, 2)),
+        MaxPool((3, 3), (1, 1), PADS),
+        MeanPool((2, 2)),
+        MeanPool((3, 3), (1, 1), PADS, count_padding=False),
+        MeanPool((3, 3), (1, 1), PADS),
+        Conv(w(4, 4, 3, 3), w(4), padding=PADS),
+        ConvTranspose(w(4, 4, 3, 3), w(4), padding=PADS),
+        BatchNorm(w(4), w(4), w(4), w.positive(4)),
+        Scale(w(4, 1, 1), w(4, 1, 1)),
+        Pad(PADS),
+        Pad(((3, 2), (2, 3))),
+        Pad(PADS, "reflect"),
+        Upsample((2.0, 2.0)),
+        SkipConnection(Conv(w(4, 4, 1, 1), w(4)), Connection("add")),
+        *(Activation(name) for name in ("relu", "clamp", "leakyrelu", "hardswish", "gelu_tanh", "swish")),
+    ]
+
+
+@pytest.mark.parametrize("first", range(len(neighbours())))
+def test_two_layers_in_a_row_are_not_merged_wrongly(first: int) -> None:
+    batch = Weights(1)(2, 4, 9, 10) - 1  # mostly below zero: a padded 0 that should not be there shows
+    layers = neighbours()
+    for second in layers:
+        model = Model(Chain((layers[first], second)), input_shape=(4, 9, 10))
+        expected = engines.compile(model, "numpy")(batch)
+        agree(engines.compile(model, "onnxruntime")(batch), expected)
 
 
 # ---- The engine that runs the same graph --------------------------------------------------------------

@@ -146,8 +146,11 @@ def _wider_than_kernel(layer: MaxPool | MeanPool) -> bool:
     return any(max(pair) >= k for pair, k in zip(layer.padding, layer.kernel, strict=True))
 
 
-def _padded(s: Site, padding: Pads, value: str) -> str:
-    return s.node("Pad", s.input, s.ints(*_begins_then_ends(((0, 0), (0, 0), *padding))), value)
+def _padded(s: Site, padding: Pads, value: str, mode: str = "constant") -> str:
+    # The axes are named because onnxruntime (1.31) merges a Pad of zeros without them into the MaxPool that
+    # follows, where padding counts as -inf, and into pools that refuse so wide a padding.
+    axes = s.ints(*range(2, s.rank))
+    return s.node("Pad", s.input, s.ints(*_begins_then_ends(padding)), value, axes, mode=mode)
 
 
 def _adaptive_pool(s: Site, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> str:
@@ -184,9 +187,8 @@ def _reduced(s: Site, value: str, axis: int, span: tuple[int, int], operation: s
 
 
 def _pad(s: Site, layer: Pad) -> str:
-    pads = s.ints(*_begins_then_ends(((0, 0), (0, 0), *layer.padding)))
     mode = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "wrap": "wrap"}[layer.mode]
-    return s.node("Pad", s.input, pads, mode=mode)
+    return _padded(s, layer.padding, "", mode)
 
 
 def _upsample(s: Site, layer: Upsample) -> str:
