@@ -538,6 +538,7 @@ ROOT = serialise({"a": 1})
         (b"\x0a\0\0\0\x63a\0\0\0\0", "element type 0x63"),
         (struct.pack("<i", 10) + b"\x02a\0\xff\xff", "cut short"),
         (struct.pack("<i", 16) + b"\x02a\0" + struct.pack("<i", 999) + b"abcd\0", "999 bytes"),
+        (struct.pack("<i", 15) + b"\x02a\0" + struct.pack("<i", 3) + b"abc\0", "string does not end"),
         (struct.pack("<i", 11) + b"\x01aaaaa\0", "key has no end|cut off"),
     ],
 )
@@ -622,7 +623,7 @@ def test_deep_nesting_that_people_made_is_read_and_absurd_nesting_refused(tag: s
     deep = struct.pack("<i", 5) + b"\0"
     for _ in range(5_000):
         deep = struct.pack("<i", len(deep) + 8) + b"\x03a\0" + deep + b"\0"
-    with pytest.raises(FormatError, match="nested"):
+    with pytest.raises(FormatError, match="documents are nested more than 1000 deep"):
         bson.load(deep)
 
 
