@@ -450,6 +450,22 @@ def test_tuple_that_contains_itself_is_refused(tmp_path: Path) -> None:
         jld2.load(path)
 
 
+@pytest.mark.parametrize("length", [1 << 20, 1 << 62])
+def test_small_file_cannot_make_more_values_than_it_has_bytes(length: int, tmp_path: Path) -> None:
+    """A vector of `nothing` is its length only."""
+    data = serialise({"a": (None,) * 12}, "0.2.0")
+    path = tmp_path / "many.jld2"
+    path.write_bytes(data)
+    assert jld2.load(path) == {"a": (None,) * 12}
+    at = data.index(b"dimensions\0") + 11 + 12 + 12
+    assert data[at : at + 8] == struct.pack("<Q", 12)
+    data[at : at + 8] = struct.pack("<Q", length)
+    path.write_bytes(resealed(data))
+    with measured() as memory, pytest.raises(FormatError, match="elements that take no bytes"):
+        jld2.load(path)
+    assert memory.peak < 1_000_000
+
+
 def test_long_chain_of_references_is_no_recursion(tmp_path: Path) -> None:
     data = serialise({"a": [[] for _ in range(3000)]}, "0.2.0")
     path = tmp_path / "chain.jld2"
@@ -613,10 +629,17 @@ def test_state_of_many_layers_is_kept_apart(tmp_path: Path) -> None:
     """Julia keeps what is larger than 1024 bytes apart, and HDF5 allows 64 KB for a struct's description."""
     layer = NamedTuple(("weight", "bias", "σ"), (np.ones((2, 2), "f4"), False, ()))
     other = NamedTuple(("β", "stride"), (np.zeros(3, "f4"), (1, 1)))
-    state = NamedTuple(("layers",), ((layer, other) * 400,))
     for version in jld2.FORMATS:
-        jld2.write(tmp_path / "deep.jld2", {"model_state": state}, version)
-        assert same(jld2.load(tmp_path / "deep.jld2")["model_state"], state)
+        for count, kept in ((20, "compound"), (1000, "reference")):
+            state = NamedTuple(("layers",), ((layer, other) * count,))
+            jld2.write(tmp_path / "deep.jld2", {"model_state": state}, version)
+            assert same(jld2.load(tmp_path / "deep.jld2")["model_state"], state)
+            file = hdf5.Hdf5File(tmp_path / "deep.jld2")
+            whole = file.object(file.object(file.root).links["model_state"]).datatype
+            assert whole is not None
+            committed = file.object(whole.committed).datatype
+            assert committed is not None
+            assert [member.datatype.kind for member in committed.members] == [kept]
 
 
 def test_what_has_no_place_is_refused_by_name(tmp_path: Path) -> None:

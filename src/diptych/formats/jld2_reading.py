@@ -39,7 +39,7 @@ from diptych.formats.julia_elements import array_from_bytes, layout, marked
 __all__ = ["values_of"]
 
 _DEEPEST = 200  # structs inside structs in one dataset
-_LARGEST_FLOOR = 64 << 20  # bytes of Python objects that any file may make, however small
+_LARGEST_FLOOR = 16 << 20  # bytes of Python objects that any file may make, however small
 _NUMERIC = ("opaque", "compound", "integer", "float", "bits")
 
 # What a reading step asks for: the value of an object, or the committed type at an address.
@@ -112,7 +112,7 @@ class _Reader:
         return self.value(address) if kind == "value" else self.committed(address)
 
     def spend(self, count: int, at: int) -> None:
-        """Count the Python objects made, so that a small hostile file cannot fill the memory."""
+        """Count what Python makes, in pieces of 64 bytes, so that no small file can fill the memory."""
         self.budget -= 64 * count
         if self.budget < 0:
             self.file.fail("more values than a file of this size can hold", at)
@@ -284,7 +284,7 @@ class _Reader:
         found = {}
         if depth > _DEEPEST:
             self.file.fail(f"structs nested more than {_DEEPEST} deep", at)
-        self.spend(1 + len(names), at)
+        self.spend(4 + len(names), at)
         for member in datatype.members:
             part = cell[member.offset : member.offset + member.datatype.size]
             found[member.name] = yield from self.plain(member.datatype, part, at, depth + 1)
@@ -348,7 +348,7 @@ class _Reader:
         """The names and values of a struct's fields, those without bytes restored from their types."""
         members = {m.name: m for m in committed.datatype.members}
         names, types, kinds = self.plan(committed)
-        self.spend(1 + len(names), at)
+        self.spend(4 + len(names), at)
         values = []
         for index, name in enumerate(names):
             member = members.get(name)
