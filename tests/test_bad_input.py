@@ -64,7 +64,7 @@ REFUSED = [
     (["predict", SCENES, "{bad}/missing.png"], 1, "missing.png"),
     (["predict", SCENES, "{bad}/empty.png"], 1, "empty"),
     (["predict", SCENES, "{bad}/text.jpg"], 1, "not a picture"),
-    (["predict", SCENES, "{bad}/page.png"], 1, "HTML"),
+    (["predict", SCENES, "{bad}/page.png"], 1, "web page"),
     (["predict", SCENES, "{bad}/cut.png"], 1, "truncated"),
     (["predict", SCENES, "{bad}/huge.png"], 1, "400000 x 250000 pixels"),
     (["predict", SCENES, "{bad}/folder"], 1, "folder"),
@@ -73,7 +73,7 @@ REFUSED = [
     (["predict", "{bad}/empty.safetensors", "{bad}/good.png"], 1, "empty"),
     (["predict", "{bad}/cut.safetensors", "{bad}/good.png"], 1, "cut.safetensors"),
     (["predict", "{bad}/json.safetensors", "{bad}/good.png"], 1, "json.safetensors"),
-    (["predict", "{bad}/picture.onnx", "{bad}/good.png"], 1, "PNG"),
+    (["predict", "{bad}/picture.onnx", "{bad}/good.png"], 1, "seems to be a picture"),
     (["predict", "{bad}/model.xyz", "{bad}/good.png"], 1, "model.xyz"),
     (["predict", "{bad}/folder", "{bad}/good.png"], 1, "folder"),
     (["predict", "{bad}/nan.safetensors", "{bad}/good.png"], 1, "NaN"),
@@ -82,8 +82,8 @@ REFUSED = [
     (["predict", SCENES, "{bad}/good.png", "--preprocessing", "grey-225"], 2, "grey-225"),
     (["predict", SCENES, "{bad}/good.png", "--engine", "warp"], 2, "onnxruntime"),
     (["predict", SCENES, "{bad}/good.png", "--engine", "onnxruntime", "--device", "mps"], 2, "mps"),
-    (["predict", SCENES], 2, "IMAGES"),
-    (["predict", SCENES, "{bad}/good.png", "--top", "many"], 2, "many"),
+    (["predict", SCENES], 2, "images"),
+    (["predict", SCENES, "{bad}/good.png", "--top", "many"], 2, "--top"),
     (["features", SCENES, "{bad}/good.png", "--layers", "99", "-o", "{bad}/new"], 2, "99"),
     (["features", SCENES, "{bad}/cut.png", "-o", "{bad}/new"], 1, "truncated"),
     (["preprocess", "{bad}/folder", "-o", "{bad}/new"], 1, "folder"),
@@ -136,7 +136,7 @@ def test_under_json_a_failure_is_one_json_document(diptych_command, arguments):
 
 
 def test_a_class_list_of_the_wrong_length_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="classes"):
+    with pytest.raises(ModelError, match="class list has 2 names"):
         diptych.write(named("small-cnn-32").with_(classes=("a", "b")), tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
 

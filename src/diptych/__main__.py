@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
+_INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Exit status: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
@@ -18,7 +20,10 @@ def _run(arguments: list[str]) -> int:
     try:
         app(args=arguments, prog_name="diptych")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if status == _INTERRUPTED:
+            print("diptych: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return status
     except UsageError as error:
         return _fail(error, 2, arguments)
     except DiptychError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def predict_files(
         names.append(str(path))
         outputs.append(compiled(item[np.newaxis]))
     if not outputs:
-        raise ImageError(f"none of the {len(found)} pictures could be read; the first: {failures[0]}")
+        raise none_readable(failures)
     predictions = Predictions.of(loaded, np.concatenate(outputs), names)
     return Done(predictions.to_document(), failures=tuple(failures), predictions=predictions)
 
@@ -132,6 +132,13 @@ def prepared(
             return path, None, error
 
     return in_order(work, iter(paths))
+
+
+def none_readable(failures: Sequence[str]) -> ImageError:
+    """What is raised when there is no picture left to work on."""
+    if len(failures) == 1:
+        return ImageError(failures[0])
+    return ImageError(f"none of the {len(failures)} pictures could be read; the first: {failures[0]}")
 
 
 def write_array(path: Path, array: Array) -> None:

@@ -91,7 +91,7 @@ def read(path: str | Path) -> Model:
         seems = _seems(found, head)
         advice = f"; rename it to {path.stem}{found.suffixes[0]}" if found is not None else ""
         raise FormatError(
-            f"{path} is not a {named.name} file, as its name says: it seems to be {seems}{advice}"
+            f"{path} does not hold {named.name}, as its name says: it seems to be {seems}{advice}"
         )
     if found is None:
         raise FormatError(f"{path} is no model file that Diptych knows: it seems to be {_seems(found, head)}")

@@ -16,7 +16,7 @@ from diptych.images import files, generation
 from diptych.images.pattern import colour_bars, preview
 from diptych.images.picture import Picture
 from diptych.inference import CHUNK, compiled_for, in_order, picture
-from diptych.jobs import write_array
+from diptych.jobs import none_readable, write_array
 from diptych.journal import Journal
 from diptych.model.layers import Array
 from diptych.model.summary import summarise
@@ -58,7 +58,7 @@ def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Pr
         kept = Picture(preview(made.pixels), name, made.notes, made.record, made.path)
         seen.append(Seen(kept, (made.width, made.height), original, shown, item))
     if not seen:
-        raise ImageError(f"none of the {len(skipped)} pictures could be read; the first: {skipped[0].reason}")
+        raise none_readable([one.reason for one in skipped])
     return seen
 
 
