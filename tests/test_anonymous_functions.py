@@ -275,6 +275,7 @@ FUNCTION = {name: JuliaStruct(JuliaType(("NNlib", f"#{name}"))) for name in ("re
         ((call(">", X, 1), expr("gotoifnot", ssa(1), 4), expr("return", X), expr("return", 0)), ["trelu 1"]),
         ((call("<", X, 0), core("GotoIfNot", ssa(1), 4), core("ReturnNode", 0), core("ReturnNode", X)),
          ["relu"]),
+        ((call("<", 0, X), expr("gotoifnot", ssa(1), 4), expr("return", X), expr("return", 0)), ["relu"]),
         ((call(">", 2, 1), expr("gotoifnot", ssa(1), 4), expr("return", X), call("cos", X)), []),
         ((call("<", 2, 1), core("GotoIfNot", ssa(1), 4), call("cos", X), core("ReturnNode", X)), []),
         ((core("GotoNode", 3), call("cos", X), expr("return", X)), []),
@@ -383,6 +384,16 @@ def test_a_residual_inside_a_function_is_a_skip_connection() -> None:
 def test_connections(code: tuple[Any, ...], wanted: Connection) -> None:
     found = as_connection(interpret(closure(*code, arguments=2), 2))
     assert (found.operation, found.axis) == (wanted.operation, wanted.axis)
+
+
+def test_a_function_with_several_methods_is_entered_by_its_number_of_arguments() -> None:
+    one, two = closure(*returned("relu", X)), closure(*returned("+", X, slot(3)), arguments=2)
+    table = one.type.definition.fields[-1][1]
+    table.extend(two.type.definition.fields[-1][1])
+    assert described(as_layers(interpret(one))) == ["relu"]
+    assert as_connection(interpret(one, 2)).operation == "add"
+    with pytest.raises(FormatError, match="for this many arguments"):
+        interpret(one, 3)
 
 
 def test_a_connection_of_any_number_of_branches() -> None:

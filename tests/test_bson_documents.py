@@ -225,6 +225,13 @@ def test_bfloat16_is_widened_and_goes_back_as_bfloat16() -> None:
     assert all((array.view(np.uint32) & 0xFFFF == 0).all() for array in arrays)
 
 
+def test_numbers_are_rounded_to_the_nearest_bfloat16() -> None:
+    kind = JuliaType(("BFloat16s", "BFloat16"))
+    exact = np.array([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -np.inf, np.nan], np.float32)
+    rounded = bson.load(bson.dump({"x": exact.astype(marked(np.float32, kind))}))["x"]
+    np.testing.assert_array_equal(rounded, [1, 1 + 2**-6, 1 + 2**-7, -np.inf, np.nan])
+
+
 def test_dictionary_with_string_keys_at_the_top() -> None:
     values = golden("flux-0.12.1/zoo_stringkeys")
     assert values["epoch"] == 2
