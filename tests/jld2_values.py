@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.formats import hdf5
 from diptych.formats.julia import JuliaStruct, NamedTuple
-from diptych.formats.julia_elements import element_type
+from diptych.formats.julia.elements import element_type
 
 GOLDEN = Path(__file__).parent / "golden"
 FLUX = sorted(GOLDEN.glob("flux-*/*.jld2"))

@@ -14,8 +14,8 @@ from diptych.engines import numpy as numpy_engine
 from diptych.errors import FormatError
 from diptych.formats import bson
 from diptych.formats.julia import JuliaModule, JuliaStruct, JuliaType, Symbol
-from diptych.formats.lowered import interpret, is_function
-from diptych.formats.lowered_layers import as_connection, as_layers
+from diptych.formats.julia.lowered import interpret, is_function
+from diptych.formats.julia.lowered_layers import as_connection, as_layers
 from diptych.model.layers import Activation, Chain, Connection, Dense, Layer, SkipConnection
 from diptych.model.model import Model
 

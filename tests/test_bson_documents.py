@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from bson_structure import difference
 from diptych.errors import FormatError, OutputError
 from diptych.formats import bson
-from diptych.formats.bson_wire import parse, serialise
+from diptych.formats.bson.wire import parse, serialise
 from diptych.formats.julia import (
     UNDEFINED,
     BFloat16,
@@ -33,8 +33,8 @@ from diptych.formats.julia import (
     UInt128,
     Unreadable,
 )
-from diptych.formats.julia_arrays import as_array, parameters_in_order
-from diptych.formats.julia_elements import element_type, marked
+from diptych.formats.julia.arrays import as_array, parameters_in_order
+from diptych.formats.julia.elements import element_type, marked
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("flux-*/*.bson"))

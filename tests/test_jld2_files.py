@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from diptych.errors import DiptychError, FormatError, MissingExtra
 from diptych.formats import hdf5, jld2
-from diptych.formats.jld2_writing import serialise
+from diptych.formats.jld2.writing import serialise
 from diptych.formats.julia import (
     UNDEFINED,
     Char,
@@ -30,7 +30,7 @@ from diptych.formats.julia import (
     JuliaType,
     Symbol,
 )
-from diptych.formats.julia_elements import element_type
+from diptych.formats.julia.elements import element_type
 from jld2_values import FLUX, MADE, NEW, OLD, arrays, file_name, measured, resealed, same
 
 

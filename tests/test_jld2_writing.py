@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from diptych.errors import OutputError, UsageError
 from diptych.formats import hdf5, jld2
-from diptych.formats.jld2_writing import serialise
+from diptych.formats.jld2.writing import serialise
 from diptych.formats.julia import (
     BFloat16,
     NamedTuple,

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.formats.hdf5 import lookup3
-from diptych.formats.hdf5_messages import NOWHERE
-from diptych.formats.jld2_types import (
+from diptych.formats.hdf5.messages import NOWHERE
+from diptych.formats.jld2.types import (
     REFERENCE,
     TEXT,
     TYPE,
@@ -32,7 +32,7 @@ from diptych.formats.jld2_types import (
     string,
 )
 from diptych.formats.julia import BFloat16, Symbol
-from diptych.formats.julia_elements import array_to_bytes, element_type, round_to_bfloat16
+from diptych.formats.julia.elements import array_to_bytes, element_type, round_to_bfloat16
 
 __all__ = ["serialise"]
 

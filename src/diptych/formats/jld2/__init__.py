@@ -15,8 +15,8 @@ from typing import Any
 from diptych.errors import FormatError, OutputError, UsageError
 from diptych.files import replacing
 from diptych.formats.hdf5 import Hdf5File
-from diptych.formats.jld2_reading import values_of
-from diptych.formats.jld2_writing import serialise
+from diptych.formats.jld2.reading import values_of
+from diptych.formats.jld2.writing import serialise
 
 __all__ = ["FORMATS", "Version", "load", "version", "write"]
 

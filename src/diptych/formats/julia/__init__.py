@@ -3,7 +3,7 @@
 Int64, Float64, Bool, String and nothing are Python's own; other numbers NumPy scalars (`Float32` is
 `np.float32`) or the small classes below. Arrays are NumPy arrays with Julia's own shape, in Fortran
 order, views of the file where that is possible; an element type that NumPy has not (BFloat16, N0f8,
-Char) is read as the nearest one and kept as the dtype's metadata, see `julia_elements`.
+Char) is read as the nearest one and kept as the dtype's metadata, see `elements.py`.
 Tuples are tuples, `Vector{Any}` lists, `Dict{Symbol}` a dict with string keys, other dictionaries
 `JuliaDict`. Nothing here is ever called or imported: a function is a name.
 

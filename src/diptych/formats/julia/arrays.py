@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import FormatError
 from diptych.formats.julia import JuliaStruct, Unreadable
-from diptych.formats.julia_elements import layout
+from diptych.formats.julia.elements import layout
 
 __all__ = ["as_array", "parameters_in_order"]
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from diptych.errors import FormatError
 from diptych.formats.julia import JuliaStruct, NamedTuple, Symbol
-from diptych.formats.julia_expressions import (
+from diptych.formats.julia.expressions import (
     Apply,
     Argument,
     Call,
@@ -34,7 +34,7 @@ from diptych.formats.julia_expressions import (
     Name,
     Tuple,
 )
-from diptych.formats.lowered_code import code_of, is_core
+from diptych.formats.julia.lowered_code import code_of, is_core
 
 __all__ = ["READABLE", "interpret", "is_function"]
 

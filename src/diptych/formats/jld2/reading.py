@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.formats.hdf5 import Hdf5File, Object
-from diptych.formats.hdf5_chunks import elements
-from diptych.formats.hdf5_messages import NOWHERE, Attribute, Datatype, Member
-from diptych.formats.jld2_structs import (
+from diptych.formats.hdf5.chunks import elements
+from diptych.formats.hdf5.messages import NOWHERE, Attribute, Datatype, Member
+from diptych.formats.jld2.structs import (
     from_bytes,
     from_fields,
     from_written,
@@ -34,7 +34,7 @@ from diptych.formats.jld2_structs import (
     type_path,
 )
 from diptych.formats.julia import UNDEFINED, JuliaDict, JuliaStruct, JuliaType, NamedTuple, Symbol
-from diptych.formats.julia_elements import array_from_bytes, layout, marked
+from diptych.formats.julia.elements import array_from_bytes, layout, marked
 
 __all__ = ["values_of"]
 

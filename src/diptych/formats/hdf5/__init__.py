@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from diptych.errors import FormatError
-from diptych.formats.hdf5_messages import (
+from diptych.formats.hdf5.messages import (
     NOWHERE,
     Attribute,
     Dataspace,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from diptych.formats.hdf5_messages import Datatype
+from diptych.formats.hdf5.messages import Datatype
 from diptych.formats.julia import (
     BFloat16,
     Int128,
@@ -24,7 +24,7 @@ from diptych.formats.julia import (
     UInt128,
     Unreadable,
 )
-from diptych.formats.julia_elements import element_type, scalar_from_bytes
+from diptych.formats.julia.elements import element_type, scalar_from_bytes
 
 __all__ = [
     "from_bytes",

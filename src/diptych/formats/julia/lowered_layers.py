@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.errors import FormatError
 from diptych.formats.julia import JuliaStruct
-from diptych.formats.julia_expressions import (
+from diptych.formats.julia.expressions import (
     Apply,
     Argument,
     Call,

@@ -4,7 +4,7 @@
     dump(values)          -> the bytes of such a file
     write(values, path)   the same into a file
 
-The bytes are `bson_wire.py`'s, the tagged documents `bson_values.py`'s and `bson_documents.py`'s. Nothing
+The bytes are `wire.py`'s, the tagged documents `values.py`'s and `documents.py`'s. Nothing
 from a file is ever executed or imported.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 
 from diptych.errors import FormatError
 from diptych.files import replacing
-from diptych.formats.bson_documents import document_of
-from diptych.formats.bson_values import values_of
-from diptych.formats.bson_wire import parse, serialise
+from diptych.formats.bson.documents import document_of
+from diptych.formats.bson.values import values_of
+from diptych.formats.bson.wire import parse, serialise
 
 __all__ = ["dump", "load", "write"]
 

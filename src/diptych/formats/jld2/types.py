@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.errors import OutputError
 from diptych.formats.julia import BFloat16, JuliaType, NamedTuple, Symbol
-from diptych.formats.julia_elements import element_type
+from diptych.formats.julia.elements import element_type
 
 __all__ = [
     "REFERENCE",

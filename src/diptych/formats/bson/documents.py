@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import FormatError
-from diptych.formats.bson_wire import Document
+from diptych.formats.bson.wire import Document
 from diptych.formats.julia import (
     BFloat16,
     Char,
@@ -27,7 +27,7 @@ from diptych.formats.julia import (
     Undefined,
     Unreadable,
 )
-from diptych.formats.julia_elements import array_to_bytes, element_type, layout, scalar_to_bytes
+from diptych.formats.julia.elements import array_to_bytes, element_type, layout, scalar_to_bytes
 
 __all__ = ["document_of", "type_of"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import FormatError
-from diptych.formats.bson_wire import Document
+from diptych.formats.bson.wire import Document
 from diptych.formats.julia import (
     UNDEFINED,
     JuliaDict,
@@ -25,7 +25,7 @@ from diptych.formats.julia import (
     Symbol,
     Unreadable,
 )
-from diptych.formats.julia_elements import array_from_bytes, layout, marked, scalar_from_bytes
+from diptych.formats.julia.elements import array_from_bytes, layout, marked, scalar_from_bytes
 
 __all__ = ["values_of"]
 
