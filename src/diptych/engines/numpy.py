@@ -63,7 +63,7 @@ class NumpyModel:
     def _run(self, batch: Array, record: Callable[[str, Array], None] | None = None) -> Array:
         # Infinities and NaN pass through silently, as they do in every other engine.
         with np.errstate(all="ignore"):
-            return run(self._model.layers, batch, _leaf, np.concatenate, record)
+            return run(self._model.layers, batch, _leaf, np.concatenate, np.maximum, record)
 
 
 def _leaf(layer: Layer, x: Array) -> Array:
@@ -113,8 +113,9 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[..., Array]] = {
     "selu": lambda x: SELU_SCALE * _elu(x, SELU_ALPHA),
     "gelu_tanh": _gelu_tanh,
     "gelu_erf": _gelu_erf,
+    "gelu_sigmoid": lambda x: x * _sigmoid(1.702 * x),
     "sigmoid": _sigmoid,
-    "hardsigmoid": lambda x: np.clip((x + 3) / 6, 0, 1),
+    "hardsigmoid": lambda x, slope: np.clip(slope * x + 0.5, 0, 1),
     "logsigmoid": lambda x: -_softplus(-x),
     "tanh": np.tanh,
     "hardtanh": np.clip,
@@ -198,6 +199,20 @@ def _dense(layer: L.Dense, x: Array) -> Array:
     return result if layer.bias is None else result + layer.bias
 
 
+def _bilinear(layer: L.Bilinear, x: Array) -> Array:
+    result: Array = np.einsum("...i,kij,...j->...k", x, layer.weight.astype(np.float64), x)
+    return result if layer.bias is None else result + layer.bias
+
+
+_REDUCTIONS: dict[str, Callable[..., Array]] = {"mean": np.mean, "sum": np.sum, "max": np.max}
+
+
+def _embedding(layer: L.Embedding, x: Array) -> Array:
+    rows = np.clip(np.rint(x) - layer.first, 0, len(layer.weight) - 1).astype(int)
+    found: Array = layer.weight.astype(np.float64)[rows]
+    return found if layer.reduction == "none" else _REDUCTIONS[layer.reduction](found, axis=-2)
+
+
 def _scale(layer: L.Scale, x: Array) -> Array:
     result: Array = x * layer.scale
     return result if layer.bias is None else result + layer.bias
@@ -245,15 +260,23 @@ def _instance_norm(layer: L.InstanceNorm, x: Array) -> Array:
     return _group_norm(L.GroupNorm(x.shape[1], *same), x)
 
 
-def _layer_norm(layer: L.LayerNorm, x: Array) -> Array:
-    last = tuple(range(-len(layer.shape), 0))
-    variance = x.var(axis=last, keepdims=True)
+def _normalised(layer: L.LayerNorm | L.Normalise, x: Array, axes: tuple[int, ...]) -> Array:
+    variance = x.var(axis=axes, keepdims=True)
     divisor = {
         "sqrt(var + eps)": np.sqrt(variance + layer.epsilon),
         "sqrt(var + eps^2)": np.sqrt(variance + layer.epsilon**2),
         "std + eps": np.sqrt(variance) + layer.epsilon,
     }[layer.formula]
-    result: Array = (x - x.mean(axis=last, keepdims=True)) / divisor
+    result: Array = (x - x.mean(axis=axes, keepdims=True)) / divisor
+    return result
+
+
+def _normalise(layer: L.Normalise, x: Array) -> Array:
+    return _normalised(layer, x, (layer.axis,))
+
+
+def _layer_norm(layer: L.LayerNorm, x: Array) -> Array:
+    result = _normalised(layer, x, tuple(range(-len(layer.shape), 0)))
     result = result if layer.scale is None else result * layer.scale
     return result if layer.shift is None else result + layer.shift
 
@@ -352,11 +375,14 @@ LAYER_FUNCTIONS: dict[type[Layer], Callable[[Any, Array], Array]] = {
     L.Conv: _conv,
     L.ConvTranspose: _conv_transpose,
     L.Dense: _dense,
+    L.Bilinear: _bilinear,
+    L.Embedding: _embedding,
     L.Scale: _scale,
     L.BatchNorm: _batch_norm,
     L.LayerNorm: _layer_norm,
     L.GroupNorm: _group_norm,
     L.InstanceNorm: _instance_norm,
+    L.Normalise: _normalise,
     L.MaxPool: _max_pool,
     L.MeanPool: _mean_pool,
     L.GlobalMaxPool: _global_max_pool,

@@ -28,6 +28,10 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+def _pairwise(operation: str, maximum: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return maximum if operation == "maximum" else _OPERATORS[operation]
+
+
 def admit(model: Model, batch: Any) -> Array:
     """`batch` as a C-contiguous float32 array that fits `model`; the same array where it is one already.
 
@@ -48,6 +52,7 @@ def run(
     value: Value,
     leaf: Callable[[Layer, Value], Value],
     concatenate: Concatenate,
+    maximum: Callable[[Any, Any], Any],
     record: Callable[[str, Value], None] | None = None,
     path: str = "",
 ) -> Value:
@@ -58,17 +63,17 @@ def run(
 
     def child(index: int, argument: Value) -> Value:
         child_path = f"{path}.{index}" if path else str(index)
-        return run(layer.children[index], argument, leaf, concatenate, record, child_path)
+        return run(layer.children[index], argument, leaf, concatenate, maximum, record, child_path)
 
     if isinstance(layer, Chain):
         result = value
         for index in range(len(layer.layers)):
             result = child(index, result)
     elif isinstance(layer, SkipConnection):
-        result = _joined(layer.connection, [child(0, value), value], concatenate)
+        result = _joined(layer.connection, [child(0, value), value], concatenate, maximum)
     elif isinstance(layer, Parallel):
         outputs = [child(index, value) for index in range(len(layer.branches))]
-        result = _joined(layer.connection, outputs, concatenate)
+        result = _joined(layer.connection, outputs, concatenate, maximum)
     else:
         result = leaf(layer, value)
     if record is not None and path:
@@ -76,7 +81,12 @@ def run(
     return result
 
 
-def _joined(connection: Connection, values: Sequence[Any], concatenate: Concatenate) -> Any:
+def _joined(
+    connection: Connection,
+    values: Sequence[Any],
+    concatenate: Concatenate,
+    maximum: Callable[[Any, Any], Any],
+) -> Any:
     if connection.operation == "concatenate":
         return concatenate(values, connection.axis)
-    return reduce(_OPERATORS[connection.operation], values)
+    return reduce(_pairwise(connection.operation, maximum), values)

@@ -91,7 +91,7 @@ class TorchModel:
         with torch.inference_mode(), _full_precision(self.device):
             # `torch.tensor` copies: PyTorch warns about sharing read-only memory, such as a mapped file's.
             x = torch.tensor(batch, device=self.device)
-            return run(self._model.layers, x, leaf, _concatenate, record)
+            return run(self._model.layers, x, leaf, _concatenate, torch.maximum, record)
 
 
 def _leaves(model: Model) -> Iterator[tuple[str, Layer]]:
@@ -149,8 +149,9 @@ _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "selu": F.selu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "gelu_erf": F.gelu,
+    "gelu_sigmoid": lambda x: x * torch.sigmoid(1.702 * x),
     "sigmoid": torch.sigmoid,
-    "hardsigmoid": F.hardsigmoid,
+    "hardsigmoid": lambda x, slope: torch.clamp(slope * x + 0.5, 0, 1),
     "logsigmoid": F.logsigmoid,
     "tanh": torch.tanh,
     "hardtanh": F.hardtanh,
@@ -239,6 +240,32 @@ def _dense(layer: L.Dense, load: Load) -> Step:
     return lambda x: F.linear(x, weight, bias)
 
 
+def _bilinear(layer: L.Bilinear, load: Load) -> Step:
+    weight, bias = load(layer.weight), _maybe(layer.bias, load)
+
+    def step(x: Tensor) -> Tensor:
+        # Not F.bilinear, which has no deterministic form on every device.
+        result = torch.einsum("...i,kij,...j->...k", x, weight, x)
+        return result if bias is None else result + bias
+
+    return step
+
+
+def _embedding(layer: L.Embedding, load: Load) -> Step:
+    weight = load(layer.weight)
+
+    def step(x: Tensor) -> Tensor:
+        rows = torch.clamp(torch.round(x) - layer.first, 0, len(weight) - 1).long()
+        found = weight[rows]
+        if layer.reduction == "max":
+            return found.amax(-2)
+        if layer.reduction == "sum":
+            return found.sum(-2)
+        return found.mean(-2) if layer.reduction == "mean" else found
+
+    return step
+
+
 def _scale(layer: L.Scale, load: Load) -> Step:
     scale, bias = load(layer.scale), _maybe(layer.bias, load)
     return lambda x: x * scale if bias is None else x * scale + bias
@@ -290,6 +317,17 @@ def _instance_norm(layer: L.InstanceNorm, load: Load) -> Step:
         mean, variance = load(layer.mean), load(layer.variance)
         return lambda x: F.batch_norm(x, mean, variance, scale, shift, eps=layer.epsilon)
     return lambda x: torch.group_norm(x, x.shape[1], scale, shift, layer.epsilon)
+
+
+def _normalise(layer: L.Normalise, load: Load) -> Step:
+    def step(x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, layer.axis, correction=0, keepdim=True)
+        if layer.formula == "std + eps":
+            return (x - mean) / (variance.sqrt() + layer.epsilon)
+        epsilon = layer.epsilon ** (2 if layer.formula == "sqrt(var + eps^2)" else 1)
+        return (x - mean) / (variance + epsilon).sqrt()
+
+    return step
 
 
 def _layer_norm(layer: L.LayerNorm, load: Load) -> Step:
@@ -410,11 +448,14 @@ _STEPS: dict[type[Layer], Callable[[Any, Load], Step]] = {
     L.Conv: _conv,
     L.ConvTranspose: _conv_transpose,
     L.Dense: _dense,
+    L.Bilinear: _bilinear,
+    L.Embedding: _embedding,
     L.Scale: _scale,
     L.BatchNorm: _batch_norm,
     L.LayerNorm: _layer_norm,
     L.GroupNorm: _group_norm,
     L.InstanceNorm: _instance_norm,
+    L.Normalise: _normalise,
     L.MaxPool: _max_pool,
     L.MeanPool: _mean_pool,
     L.GlobalMaxPool: _global_max_pool,

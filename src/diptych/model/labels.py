@@ -11,18 +11,21 @@ from diptych.model.layers import (
     AdaptiveMaxPool,
     AdaptiveMeanPool,
     BatchNorm,
+    Bilinear,
     Chain,
     Connection,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
+    Embedding,
     GroupNorm,
     InstanceNorm,
     Layer,
     LayerNorm,
     MaxPool,
     MeanPool,
+    Normalise,
     Pad,
     Pads,
     Parallel,
@@ -63,9 +66,20 @@ def _conv(layer: Conv | ConvTranspose) -> list[str]:
     return parts
 
 
-def _dense(layer: Dense) -> list[str]:
-    outputs, inputs = layer.weight.shape
-    return [f"Dense {inputs} -> {outputs}", "" if layer.bias is not None else "no bias"]
+def _dense(layer: Dense | Bilinear) -> list[str]:
+    outputs, inputs = layer.weight.shape[:2]
+    return [f"{type(layer).__name__} {inputs} -> {outputs}", "" if layer.bias is not None else "no bias"]
+
+
+def _embedding(layer: Embedding) -> list[str]:
+    entries, features = layer.weight.shape
+    reduced = "" if layer.reduction == "none" else layer.reduction
+    return [f"Embedding {entries} -> {features}", reduced, f"from {layer.first}" if layer.first else ""]
+
+
+def _normalise(layer: Normalise) -> list[str]:
+    formula = "" if layer.formula == "sqrt(var + eps)" else f"divided by {layer.formula}"
+    return [f"Normalise along axis {layer.axis}", formula, _epsilon(layer.epsilon)]
 
 
 def _scale(layer: Scale) -> list[str]:
@@ -142,6 +156,9 @@ _LABELS: dict[type[Layer], Callable[[Any], list[str]]] = {
     Conv: _conv,
     ConvTranspose: _conv,
     Dense: _dense,
+    Bilinear: _dense,
+    Embedding: _embedding,
+    Normalise: _normalise,
     Scale: _scale,
     BatchNorm: _channel_norm,
     InstanceNorm: _channel_norm,

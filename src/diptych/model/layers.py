@@ -27,12 +27,14 @@ __all__ = [
     "AdaptiveMaxPool",
     "AdaptiveMeanPool",
     "BatchNorm",
+    "Bilinear",
     "Chain",
     "Connection",
     "Conv",
     "ConvTranspose",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GlobalMaxPool",
     "GlobalMeanPool",
@@ -42,6 +44,7 @@ __all__ = [
     "LayerNorm",
     "MaxPool",
     "MeanPool",
+    "Normalise",
     "Pad",
     "Parallel",
     "PixelShuffle",
@@ -83,8 +86,9 @@ ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "selu": ("1.0507 (x if x > 0 else 1.6733 (exp(x) - 1))", ()),
     "gelu_tanh": ("x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))", ()),
     "gelu_erf": ("x/2 (1 + erf(x / sqrt 2))", ()),
+    "gelu_sigmoid": ("x sigmoid(1.702 x)", ()),
     "sigmoid": ("1 / (1 + exp(-x))", ()),
-    "hardsigmoid": ("clip((x + 3) / 6, 0, 1)", ()),
+    "hardsigmoid": ("clip(slope x + 1/2, 0, 1)", (1 / 6,)),
     "logsigmoid": ("log(sigmoid(x))", ()),
     "tanh": ("tanh(x)", ()),
     "hardtanh": ("clip(x, low, high)", (-1.0, 1.0)),
@@ -218,6 +222,34 @@ class Scale(Layer):
     activation: Activation = IDENTITY
 
 
+@dataclass(frozen=True, eq=False)
+class Bilinear(Layer):
+    """activation(x W x + b) over the last axis: output k is the sum of weight[k, i, j] x[i] x[j].
+
+    `weight` is (out, in, in), `bias` (out,) or None.
+    """
+
+    weight: Array
+    bias: Array | None = None
+    activation: Activation = IDENTITY
+
+
+Reduction = Literal["none", "mean", "sum", "max"]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding(Layer):
+    """Rows of `weight`, (entries, features), by their numbers: (N, ...) -> (N, ..., features).
+
+    Numbers count from `first`; those outside are taken as the nearest there is. A `reduction` takes the
+    mean, sum or largest value over the last axis of numbers: (N, ..., L) -> (N, ..., features).
+    """
+
+    weight: Array
+    first: int = 0
+    reduction: Reduction = "none"
+
+
 # ---- Normalisation ------------------------------------------------------------------------------------
 
 NormFormula = Literal["sqrt(var + eps)", "sqrt(var + eps^2)", "std + eps"]
@@ -284,6 +316,18 @@ class InstanceNorm(Layer):
     variance: Array | None = None
     epsilon: float = 1e-5
     activation: Activation = IDENTITY
+
+
+@dataclass(frozen=True, eq=False)
+class Normalise(Layer):
+    """Normalisation along one axis without weights: mean 0 and deviation 1, by `LayerNorm`'s formulas.
+
+    Flux's `normalise` works along Julia's last axis, which is the batch: axis 0 here.
+    """
+
+    axis: int = 0
+    epsilon: float = 1e-5
+    formula: NormFormula = "sqrt(var + eps)"
 
 
 # ---- Pooling and shape --------------------------------------------------------------------------------
@@ -405,11 +449,11 @@ class PixelShuffle(Layer):
 
 @dataclass(frozen=True, eq=False)
 class Connection:
-    """How a container joins its branches: "add", "multiply", "subtract", or "concatenate" along `axis`."""
+    """How a container joins its branches: elementwise, or "concatenate" along `axis`."""
 
-    OPERATIONS: ClassVar[tuple[str, ...]] = ("add", "multiply", "subtract", "concatenate")
+    OPERATIONS: ClassVar[tuple[str, ...]] = ("add", "multiply", "subtract", "maximum", "concatenate")
 
-    operation: Literal["add", "multiply", "subtract", "concatenate"] = "add"
+    operation: Literal["add", "multiply", "subtract", "maximum", "concatenate"] = "add"
     axis: int = 1
 
 
@@ -431,7 +475,7 @@ class SkipConnection(Layer):
     """connection(inner(x), x), in this order, which matters for "concatenate" and "subtract"."""
 
     inner: Layer
-    connection: Connection = Connection()  # noqa: RUF009 - frozen
+    connection: Connection = Connection()
 
     @property
     def children(self) -> tuple[Layer, ...]:
@@ -462,11 +506,14 @@ LAYERS: dict[str, type[Layer]] = {
         Conv,
         ConvTranspose,
         Dense,
+        Bilinear,
+        Embedding,
         Scale,
         BatchNorm,
         LayerNorm,
         GroupNorm,
         InstanceNorm,
+        Normalise,
         MaxPool,
         MeanPool,
         GlobalMaxPool,

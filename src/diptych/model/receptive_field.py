@@ -19,10 +19,12 @@ from diptych.model.layers import (
     AdaptiveMaxPool,
     AdaptiveMeanPool,
     BatchNorm,
+    Bilinear,
     Chain,
     Conv,
     ConvTranspose,
     Dense,
+    Embedding,
     Flatten,
     GlobalMaxPool,
     GlobalMeanPool,
@@ -32,6 +34,7 @@ from diptych.model.layers import (
     LayerNorm,
     MaxPool,
     MeanPool,
+    Normalise,
     Parallel,
     PixelShuffle,
     Reshape,
@@ -175,10 +178,14 @@ def _after(layer: Layer, field: _Field, entry: Shape | None, result: Shape | Non
 
 def _sees_everything(layer: Layer, field: _Field) -> bool:
     """Whether one output value needs every position: sums over the picture, or over features of all of it."""
-    if isinstance(layer, Dense | GlobalMaxPool | GlobalMeanPool | LayerNorm):
+    if isinstance(layer, Dense | Bilinear | GlobalMaxPool | GlobalMeanPool | LayerNorm):
         return True
     if isinstance(layer, GroupNorm | InstanceNorm | BatchNorm):
         return layer.mean is None or layer.variance is None
+    if isinstance(layer, Embedding):
+        return layer.reduction != "none"
+    if isinstance(layer, Normalise):
+        return layer.axis not in (1, -1 - len(field.axes))
     if isinstance(layer, Softmax):
         return not field.spatial or layer.axis not in (1, -1 - len(field.axes))
     return False

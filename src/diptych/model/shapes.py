@@ -15,12 +15,14 @@ from diptych.model.layers import (
     AdaptiveMaxPool,
     AdaptiveMeanPool,
     BatchNorm,
+    Bilinear,
     Chain,
     Connection,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     GlobalMaxPool,
     GlobalMeanPool,
@@ -30,6 +32,7 @@ from diptych.model.layers import (
     LayerNorm,
     MaxPool,
     MeanPool,
+    Normalise,
     Pad,
     Parallel,
     PixelShuffle,
@@ -117,7 +120,7 @@ def _same(layer: Layer, shape: Shape, where: str) -> Shape:
     return shape
 
 
-def _softmax(layer: Softmax, shape: Shape, where: str) -> Shape:
+def _along_axis(layer: Softmax | Normalise, shape: Shape, where: str) -> Shape:
     if not -len(shape) <= layer.axis < len(shape):
         raise ShapeError(f"{where} works along axis {layer.axis}, which {shape} does not have")
     return shape
@@ -147,14 +150,22 @@ def _conv_transpose(layer: ConvTranspose, shape: Shape, where: str) -> Shape:
     return (shape[0], layer.weight.shape[1] * layer.groups, *sizes)
 
 
-def _dense(layer: Dense, shape: Shape, where: str) -> Shape:
-    outputs, inputs = layer.weight.shape
+def _dense(layer: Dense | Bilinear, shape: Shape, where: str) -> Shape:
+    outputs, inputs = layer.weight.shape[:2]
     if shape[-1] != inputs:
         raise ShapeError(
             f"{where} takes {inputs} features on the last axis, got {shape[-1]} in {shape}; "
             "the input has another size than the model was made for"
         )
     return (*shape[:-1], outputs)
+
+
+def _embedding(layer: Embedding, shape: Shape, where: str) -> Shape:
+    if layer.reduction == "none":
+        return (*shape, layer.weight.shape[1])
+    if len(shape) < 2:
+        raise ShapeError(f"{where} reduces over an axis of numbers, (N, L), got {shape}")
+    return (*shape[:-1], layer.weight.shape[1])
 
 
 def _scale(layer: Scale, shape: Shape, where: str) -> Shape:
@@ -250,11 +261,14 @@ def _channels(expected: int, shape: Shape, where: str) -> None:
 
 _RULES: dict[type[Layer], Callable[[Any, Shape, str], Shape]] = {
     Activation: _same,
-    Softmax: _softmax,
+    Softmax: _along_axis,
+    Normalise: _along_axis,
     Dropout: _same,
     Conv: _conv,
     ConvTranspose: _conv_transpose,
     Dense: _dense,
+    Bilinear: _dense,
+    Embedding: _embedding,
     Scale: _scale,
     BatchNorm: _channel_norm,
     InstanceNorm: _channel_norm,

@@ -17,17 +17,20 @@ from diptych.model.layers import (
     AdaptiveMeanPool,
     Array,
     BatchNorm,
+    Bilinear,
     Chain,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
+    Embedding,
     GroupNorm,
     InstanceNorm,
     Layer,
     LayerNorm,
     MaxPool,
     MeanPool,
+    Normalise,
     Pad,
     Parallel,
     PixelShuffle,
@@ -145,6 +148,24 @@ def _dense(layer: Dense, where: str) -> None:
     _sized(layer.bias, (layer.weight.shape[0],), "bias", where)
 
 
+def _bilinear(layer: Bilinear, where: str) -> None:
+    _rank(layer.weight, (3,), "weight", where)
+    outputs, first, second = layer.weight.shape
+    if first != second:
+        raise ModelError(f"{where}: one input cannot be both of {first} and of {second} features")
+    _sized(layer.bias, (outputs,), "bias", where)
+
+
+def _embedding(layer: Embedding, where: str) -> None:
+    _rank(layer.weight, (2,), "weight", where)
+
+
+def _normalise(layer: Normalise, where: str) -> None:
+    _finite(layer.epsilon, "epsilon", where)
+    if not -_MOST_AXES <= layer.axis < _MOST_AXES:
+        raise ModelError(f"{where}: field 'axis' must be {-_MOST_AXES} to {_MOST_AXES - 1}, got {layer.axis}")
+
+
 def _scale(layer: Scale, where: str) -> None:
     for name, array in layer.arrays.items():
         _rank(array, range(_MOST_AXES + 1), name, where)
@@ -249,6 +270,9 @@ _RULES: dict[type[Layer], Callable[[Any, str], None]] = {
     Conv: _conv,
     ConvTranspose: _conv_transpose,
     Dense: _dense,
+    Bilinear: _bilinear,
+    Embedding: _embedding,
+    Normalise: _normalise,
     Scale: _scale,
     BatchNorm: _norm,
     InstanceNorm: _norm,

@@ -15,17 +15,19 @@ import numpy as np
 from diptych.errors import UnsupportedLayer
 from diptych.formats.onnx.activations import ACTIVATION_RULES
 from diptych.formats.onnx.graph import Site
-from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm
+from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm, normalise
 from diptych.model.layers import (
     Activation,
     AdaptiveMaxPool,
     AdaptiveMeanPool,
     BatchNorm,
+    Bilinear,
     Connection,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     GlobalMaxPool,
     GlobalMeanPool,
@@ -35,6 +37,7 @@ from diptych.model.layers import (
     LayerNorm,
     MaxPool,
     MeanPool,
+    Normalise,
     Pad,
     Pads,
     PixelShuffle,
@@ -57,7 +60,7 @@ def join(s: Site, connection: Connection, values: list[str]) -> str:
     """The values of several branches joined, from the left."""
     if connection.operation == "concatenate":
         return s.node("Concat", *values, axis=connection.axis)
-    operation = {"add": "Add", "multiply": "Mul", "subtract": "Sub"}[connection.operation]
+    operation = {"add": "Add", "multiply": "Mul", "subtract": "Sub", "maximum": "Max"}[connection.operation]
     result = values[0]
     for value in values[1:]:
         result = s.node(operation, result, value)
@@ -98,6 +101,28 @@ def _dense(s: Site, layer: Dense) -> str:
     weight = s.node("Transpose", s.weight(layer.weight), perm=(1, 0))
     product = s.node("MatMul", s.input, weight)
     return product if layer.bias is None else s.node("Add", product, s.weight(layer.bias))
+
+
+def _bilinear(s: Site, layer: Bilinear) -> str:
+    """The pairwise products x[i] x[j] as one long axis, then a dense layer over it."""
+    outputs, inputs, _ = layer.weight.shape
+    rank = s.rank
+    column = s.node("Unsqueeze", s.input, s.ints(rank))
+    products = s.node("Mul", column, s.node("Unsqueeze", s.input, s.ints(rank - 1)))
+    flat = s.node("Reshape", products, s.ints(*[0] * (rank - 1), inputs * inputs))
+    matrix = s.node("Reshape", s.weight(layer.weight), s.ints(outputs, inputs * inputs))
+    result = s.node("MatMul", flat, s.node("Transpose", matrix, perm=(1, 0)))
+    return result if layer.bias is None else s.node("Add", result, s.weight(layer.bias))
+
+
+def _embedding(s: Site, layer: Embedding) -> str:
+    shifted = s.node("Sub", s.node("Round", s.input), s.constant(float(layer.first)))
+    inside = s.node("Clip", shifted, s.constant(0.0), s.constant(float(len(layer.weight) - 1)))
+    rows = s.node("Gather", s.weight(layer.weight), s.node("Cast", inside, to=7), axis=0)  # 7: INT64
+    if layer.reduction == "none":
+        return rows
+    operation = {"mean": "ReduceMean", "sum": "ReduceSum", "max": "ReduceMax"}[layer.reduction]
+    return s.node(operation, rows, s.ints(s.rank - 1), keepdims=0)
 
 
 def _operands(s: Site, layer: Conv | ConvTranspose | Dense) -> list[str]:
@@ -243,11 +268,14 @@ LAYER_RULES: dict[type[Layer], Callable[[Site, Any], str]] = {
     Conv: _conv,
     ConvTranspose: _conv_transpose,
     Dense: _dense,
+    Bilinear: _bilinear,
+    Embedding: _embedding,
     Scale: _scale,
     BatchNorm: batch_norm,
     LayerNorm: layer_norm,
     GroupNorm: group_norm,
     InstanceNorm: instance_norm,
+    Normalise: normalise,
     MaxPool: _max_pool,
     MeanPool: _mean_pool,
     GlobalMaxPool: lambda s, layer: s.node("GlobalMaxPool", s.input),

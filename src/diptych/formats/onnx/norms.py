@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.formats.onnx.graph import Site
-from diptych.model.layers import Array, BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from diptych.model.layers import Array, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise
 
-__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalise"]
 
 
 def batch_norm(s: Site, layer: BatchNorm) -> str:
@@ -36,6 +36,13 @@ def group_norm(s: Site, layer: GroupNorm) -> str:
     value = _standardised(s, grouped, [2], layer.epsilon)
     value = s.node("Reshape", value, s.node("Shape", s.input))
     return _by_channel(s, value, layer.scale, layer.shift)
+
+
+def normalise(s: Site, layer: Normalise) -> str:
+    """By hand, along any one axis."""
+    outside = layer.formula == "std + eps"
+    epsilon = layer.epsilon**2 if layer.formula == "sqrt(var + eps^2)" else layer.epsilon
+    return _standardised(s, s.input, [layer.axis], epsilon, outside)
 
 
 def layer_norm(s: Site, layer: LayerNorm) -> str:
