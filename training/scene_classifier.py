@@ -13,6 +13,7 @@ import argparse
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from torch import nn
 import diptych
 from diptych.images import scenes
 from diptych.inference import TRAINED
-from diptych.model import layers as kinds
 from diptych.model.architectures import named
+from diptych.model.layers import Chain, Conv, Dense, Flatten, Layer, MaxPool, Softmax
 from diptych.model.model import Model
 from diptych.preprocessing import Preprocessing
 
@@ -54,67 +55,36 @@ def _block(task: tuple[Preprocessing, int, int, int]) -> tuple[np.ndarray, np.nd
 
 
 def module_of(model: Model) -> nn.Sequential:
-    """The model's layers as a trainable module, one for one, so that its weights can be read back in order."""
+    """The model's layers as a trainable module; the softmax is left to the loss."""
     return nn.Sequential(*[part for layer in model.layers.layers for part in _modules(layer)])
 
 
-def _modules(layer: kinds.Layer) -> list[nn.Module]:
-    """PyTorch's modules for the few layers that the architecture has; softmax is left to the loss."""
-    if isinstance(layer, kinds.Conv):
-        out, inside = layer.weight.shape[:2]
-        module: nn.Module = nn.Conv2d(inside, out, layer.weight.shape[2], padding=layer.padding[0][0])
-        return [_with_weights(module, layer), *_relu(layer.activation)]
-    if isinstance(layer, kinds.Dense):
-        return [_with_weights(nn.Linear(*layer.weight.shape[::-1]), layer), *_relu(layer.activation)]
-    if isinstance(layer, kinds.BatchNorm):
-        return [nn.BatchNorm2d(len(layer.mean), layer.epsilon, layer.momentum), *_relu(layer.activation)]
-    if isinstance(layer, kinds.MaxPool):
+def _modules(layer: Layer) -> list[nn.Module]:
+    """PyTorch's modules for the few kinds of layer that the architecture has."""
+    if isinstance(layer, Conv):
+        out, inside, size, _ = layer.weight.shape
+        module: nn.Module = nn.Conv2d(inside, out, size, padding=layer.padding[0][0])
+    elif isinstance(layer, Dense):
+        module = nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
+    elif isinstance(layer, MaxPool):
         return [nn.MaxPool2d(layer.kernel, layer.stride)]
-    simple = {
-        kinds.Flatten: nn.Flatten,
-        kinds.Activation: nn.ReLU,
-        kinds.GlobalMeanPool: lambda: nn.AdaptiveAvgPool2d(1),
-    }
-    if isinstance(layer, kinds.Dropout):
-        return [nn.Dropout(layer.probability)]
-    return [] if isinstance(layer, kinds.Softmax) else [simple[type(layer)]()]
-
-
-def _relu(activation: kinds.Activation) -> list[nn.Module]:
-    return [nn.ReLU()] if activation.name == "relu" else []
-
-
-def _with_weights(module: nn.Module, layer: kinds.Conv | kinds.Dense) -> nn.Module:
-    module.weight.data = torch.tensor(layer.weight)
-    module.bias.data = torch.tensor(layer.bias)
-    return module
+    else:
+        return {Flatten: [nn.Flatten()], Softmax: []}[type(layer)]
+    module.weight.data, module.bias.data = torch.tensor(layer.weight), torch.tensor(layer.bias)
+    return [module, nn.ReLU()] if layer.activation else [module]
 
 
 def weights_into(model: Model, module: nn.Sequential) -> Model:
     """The model with the module's weights."""
-    trained = iter([m for m in module if isinstance(m, nn.Conv2d | nn.Linear | nn.BatchNorm2d)])
-    return model.with_(layers=kinds.Chain(tuple(_filled(layer, trained) for layer in model.layers.layers)))
+    trained = iter([part for part in module if isinstance(part, nn.Conv2d | nn.Linear)])
 
+    def filled(layer: Layer) -> Layer:
+        if not isinstance(layer, Conv | Dense):
+            return layer
+        part = next(trained)
+        return replace(layer, weight=part.weight.detach().numpy(), bias=part.bias.detach().numpy())
 
-def _filled(layer: kinds.Layer, trained) -> kinds.Layer:
-    from dataclasses import replace
-
-    def array(tensor: torch.Tensor) -> np.ndarray:
-        return tensor.detach().numpy().astype(np.float32)
-
-    if isinstance(layer, kinds.Conv | kinds.Dense):
-        m = next(trained)
-        return replace(layer, weight=array(m.weight), bias=array(m.bias))
-    if isinstance(layer, kinds.BatchNorm):
-        m = next(trained)
-        return replace(
-            layer,
-            scale=array(m.weight),
-            shift=array(m.bias),
-            mean=array(m.running_mean),
-            variance=array(m.running_var),
-        )
-    return layer
+    return model.with_(layers=Chain(tuple(filled(layer) for layer in model.layers.layers)))
 
 
 def train(module: nn.Sequential, inputs: torch.Tensor, labels: torch.Tensor, epochs: int, seed: int) -> None:
@@ -154,7 +124,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=TRAINED["scenes"])
-    parser.add_argument("--scenes", type=int, default=30_000, help="scenes to learn from")
+    parser.add_argument("--scenes", type=int, default=24_000, help="scenes to learn from")
     parser.add_argument("--held-out", type=int, default=5_000, help="scenes to judge on")
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--seed", type=int, default=0)

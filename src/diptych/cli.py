@@ -255,7 +255,7 @@ def inspect(
     import diptych
 
     summary = diptych.inspect(model, _shape(shape))
-    Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text())
+    Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 
 def _given(**options: object) -> dict[str, object]:

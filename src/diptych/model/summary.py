@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -58,6 +58,7 @@ class Summary:
     trained: bool | None
     source: str
     warnings: tuple[str, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -98,6 +99,7 @@ class Summary:
             "trained": self.trained,
             "source": self.source,
             "warnings": list(self.warnings),
+            "notes": dict(self.notes),
         }
 
     def _head(self) -> list[str]:
@@ -131,6 +133,8 @@ class Summary:
             )
             lines.append(f"Classes ({len(self.classes)}): {', '.join(self.classes[:_CLASSES_SHOWN])}{more}")
         lines.append(f"Source: {self.source or 'not recorded'}")
+        short = {key: value for key, value in self.notes.items() if isinstance(value, str | int | float)}
+        lines += ["Notes:", *(f"  {key}: {value}" for key, value in short.items())] if short else []
         return lines + [f"Warning: {warning}" for warning in self.warnings]
 
 
@@ -159,7 +163,15 @@ def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
     recipe = () if model.preprocessing is None else tuple(model.preprocessing.describe())
     source = " ".join(filter(None, (model.source.format, model.source.framework, model.source.version)))
     return Summary(
-        model.name, entry, rows, recipe, model.classes, model.trained, source, tuple(model.source.warnings)
+        model.name,
+        entry,
+        rows,
+        recipe,
+        model.classes,
+        model.trained,
+        source,
+        tuple(model.source.warnings),
+        model.notes,
     )
 
 

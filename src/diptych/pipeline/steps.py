@@ -153,7 +153,7 @@ def plot(request: Request, journal: Journal, batch: Array, first: Seen, progress
     """Draws the first picture's input and what each chosen layer makes of it, and writes the architecture."""
     trace = compiled_for(request.model, request.engine, request.device).trace(batch[:1])
     summary = summarise(request.model, batch[:1].shape)
-    journal.make("model_architecture.txt", partial(_write_text, text=summary.text() + "\n"))
+    journal.make("model_architecture.txt", partial(_write_text, text=summary.text()))
     inputs = _plot_input(request, journal, first, progress)
     layers = feature_plots(trace, request.model, journal.make, request.maps, request.scale, progress)
     return Plots(inputs, tuple(layers))
