@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from diptych.comparing import Comparison, compare
     from diptych.errors import DiptychError
     from diptych.formats import read, write
     from diptych.images.generation import generate
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from diptych.report.features import features
 
 __all__ = [
+    "Comparison",
     "DiptychError",
     "Model",
     "Preprocessing",
     "Trace",
+    "compare",
     "features",
     "generate",
     "inspect",
@@ -38,10 +41,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "diptych.comparing",
     "DiptychError": "diptych.errors",
     "Model": "diptych.model.model",
     "Preprocessing": "diptych.preprocessing",
     "Trace": "diptych.model.trace",
+    "compare": "diptych.comparing",
     "features": "diptych.report.features",
     "generate": "diptych.images.generation",
     "inspect": "diptych.inference",

@@ -245,6 +245,40 @@ def features(
 
 
 @app.command()
+def compare(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A model file, or a model by name.", show_default=False)
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other one.", show_default=False)],
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Pictures or folders; repeatable. Default: some in the box.")
+    ] = None,
+    engine_a: Annotated[str, typer.Option("--engine-a", help="The engine A runs on.")] = "auto",
+    engine_b: Annotated[str, typer.Option("--engine-b", help="The engine B runs on.")] = "auto",
+    preprocessing: Recipe = None,
+    tolerance: Annotated[float, typer.Option(help="Of a layer's largest value.")] = 1e-4,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Two models layer by layer on the same input: where they part, and the likely cause."""
+    import diptych
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    found = diptych.compare(a, b, images, engine_a=engine_a, engine_b=engine_b,
+                            preprocessing=preprocessing, tolerance=tolerance)  # fmt: skip
+    for remark in found.remarks:
+        terminal.remark(remark)
+    if report is not None:
+        from diptych.report.comparison import write_comparison
+
+        write_comparison(report, found)
+        terminal.remark(f"report: {report}")
+    terminal.result(found.to_document(), found.text())
+    raise typer.Exit(0 if found.agrees else 1)
+
+
+@app.command()
 def inspect(
     model: ModelName,
     shape: Annotated[str | None, typer.Option(help="The input to assume, such as 1,3,224,224.")] = None,

@@ -1,0 +1,195 @@
+"""What the two models are given: one batch for both, or pictures with each model's own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from diptych.comparing.sides import Side
+from diptych.errors import ShapeError, UsageError
+from diptych.images import files
+from diptych.inference import ImageLike, Images, load_model, picture, recipe_of
+from diptych.model.layers import Array, BatchNorm, Conv, ConvTranspose, Dense
+from diptych.model.model import Model
+from diptych.model.shapes import layer_shapes
+from diptych.preprocessing import Preprocessing
+
+__all__ = ["MOST_PICTURES", "Given", "Recipes", "sides_of"]
+
+Given: TypeAlias = "Images | tuple[Any, Any] | None"
+Recipes: TypeAlias = (
+    "Preprocessing | str | tuple[Preprocessing | str | None, Preprocessing | str | None] | None"
+)
+
+MOST_PICTURES = 16
+"""Pictures a comparison runs on; a fault shows on the first, and every try runs on all of them."""
+
+_PHOTOGRAPHS = ("coffee", "chelsea", "astronaut")
+_SEED = 0
+
+
+def sides_of(
+    a: Model | str | Path,
+    b: Model | str | Path,
+    images: Given,
+    recipes: Recipes,
+    engines: tuple[str, str],
+) -> tuple[Side, Side, str, tuple[str, ...]]:
+    """Both sides ready to run, what they are given in words, and remarks.
+
+    Raises `UsageError` where pictures are given and no recipe is known for a side.
+    """
+    models = load_model(a), load_model(b)
+    names = _name(a, models[0], "A"), _name(b, models[1], "B")
+    remarks: list[str] = []
+    if _is_pair(images):
+        assert isinstance(images, tuple)
+        contents = [_content(images[i], models[i], _own(recipes, i), remarks) for i in (0, 1)]
+        given = "each model its own input"
+    elif _is_batch(images):
+        batch = _batch(images)
+        contents = [{"given": batch}] * 2
+        given = f"one batch for both, {_by(batch.shape)}"
+    else:
+        contents, given = _contents(images, models, recipes, remarks)
+    sides = [Side(names[i], models[i], engines[i], **contents[i]) for i in (0, 1)]
+    return sides[0], sides[1], given, tuple(dict.fromkeys(remarks))
+
+
+def _contents(
+    images: Any, models: tuple[Model, Model], recipes: Recipes, remarks: list[str]
+) -> tuple[list[dict[str, Any]], str]:
+    chosen = [_recipe(models[i], models[1 - i], _own(recipes, i), remarks, "AB"[i]) for i in (0, 1)]
+    if images is None and None in chosen:
+        batch = _random_batch(*models)
+        given = f"one batch for both, {_by(batch.shape)}, of random values in 0-1 (seed {_SEED})"
+        return [{"given": batch}] * 2, given
+    pixels = _photographs() if images is None else _pictures(images, remarks)
+    for side, recipe in zip("AB", chosen, strict=True):
+        if recipe is None:
+            raise UsageError(
+                f"model {side} carries no preprocessing recipe, and neither does the other; "
+                "name one with --preprocessing (preprocessing=...), or give a float batch"
+            )
+    given = f"{len(pixels)} {'photographs in the box' if images is None else 'pictures'}"
+    return [{"pictures": pixels, "recipe": recipe} for recipe in chosen], given
+
+
+def _content(
+    images: Any, model: Model, recipe: Preprocessing | str | None, remarks: list[str]
+) -> dict[str, Any]:
+    if _is_batch(images):
+        return {"given": _batch(images)}
+    return {"pictures": _pictures(images, remarks), "recipe": recipe_of(recipe or model)}
+
+
+# ---- Recipes ------------------------------------------------------------------------------------------
+
+
+def _own(recipes: Recipes, index: int) -> Preprocessing | str | None:
+    return recipes[index] if isinstance(recipes, tuple) else recipes
+
+
+def _recipe(
+    model: Model, other: Model, asked: Preprocessing | str | None, remarks: list[str], side: str
+) -> Preprocessing | None:
+    if asked is not None:
+        return recipe_of(asked)
+    if model.preprocessing is None and other.preprocessing is not None:
+        remarks.append(f"model {side} carries no preprocessing recipe: the other's is used for both")
+    return model.preprocessing or other.preprocessing
+
+
+# ---- Pictures and batches -----------------------------------------------------------------------------
+
+
+def _is_batch(images: object) -> bool:
+    return isinstance(images, np.ndarray) and images.dtype.kind == "f"
+
+
+def _is_pair(images: object) -> bool:
+    return isinstance(images, tuple) and len(images) == 2 and any(map(_is_batch, images))
+
+
+def _batch(images: Any) -> Array:
+    batch = np.ascontiguousarray(images, dtype=np.float32)
+    if batch.ndim < 2 or batch.size == 0:
+        raise ShapeError(f"a batch is (N, C, H, W) or (N, features) and not empty, got shape {batch.shape}")
+    return batch
+
+
+def _pictures(images: Any, remarks: list[str]) -> tuple[Array, ...]:
+    found = [picture(image).pixels for image in _each(images, remarks)]
+    if not found:
+        raise UsageError("there are no pictures to compare the models on")
+    return tuple(found)
+
+
+def _each(images: Any, remarks: list[str]) -> Iterator[ImageLike]:
+    if isinstance(images, str | Path):
+        images = files.find([images])
+    elif isinstance(images, np.ndarray) or not isinstance(images, Iterable):
+        images = [images]
+    every: list[ImageLike] = []
+    for image in images:
+        every += files.find([image]) if isinstance(image, str | Path) else [image]
+    if len(every) > MOST_PICTURES:
+        remarks.append(f"the first {MOST_PICTURES} of {len(every)} pictures are compared")
+    yield from every[:MOST_PICTURES]
+
+
+def _photographs() -> tuple[Array, ...]:
+    from diptych.datasets.photographs import photograph
+
+    return tuple(photograph(name) for name in _PHOTOGRAPHS)
+
+
+def _random_batch(a: Model, b: Model) -> Array:
+    """Seeded values in 0-1 of the first shape that both models take; not square where that is possible."""
+    for shape in _shapes(a, b):
+        try:
+            layer_shapes(a, shape)
+            layer_shapes(b, shape)
+        except ShapeError:
+            continue
+        return np.random.Generator(np.random.PCG64(_SEED)).random(shape, dtype=np.float32)
+    raise ShapeError(
+        "no input shape was found that both models take; give a float batch, or pictures with --images"
+    )
+
+
+def _shapes(a: Model, b: Model) -> Iterator[tuple[int, ...]]:
+    for model in (a, b):
+        if model.input_shape is not None and None not in model.input_shape:
+            yield (2, *(n for n in model.input_shape if n is not None))
+    channels, rank = _entry(a)
+    if rank == 0:
+        yield (2, channels)
+        return
+    for size in ((29, 37, 23)[:rank], *((n,) * rank for n in (32, 28, 224, *range(1, 300)))):
+        yield (2, channels, *size)
+
+
+def _entry(model: Model) -> tuple[int, int]:
+    """The number of channels and of spatial axes that the first layer with weights asks for."""
+    for _, layer in model.walk():
+        if isinstance(layer, Conv):
+            return layer.weight.shape[1] * layer.groups, layer.weight.ndim - 2
+        if isinstance(layer, ConvTranspose):
+            return layer.weight.shape[0], layer.weight.ndim - 2
+        if isinstance(layer, Dense):
+            return layer.weight.shape[1], 0
+        if isinstance(layer, BatchNorm) and layer.arrays:
+            return next(iter(layer.arrays.values())).shape[0], 2
+    return 3, 2
+
+
+def _name(given: object, model: Model, side: str) -> str:
+    return str(given) if isinstance(given, str | Path) else model.name or f"model {side}"
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

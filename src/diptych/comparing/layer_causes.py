@@ -1,0 +1,221 @@
+"""Causes that lie in the layers: settings that shapes do not reveal, another kind, one that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from diptych.comparing.trying import Cause, Situation, Try, alone, both_layers, pairs, with_layers
+from diptych.model.labels import label
+from diptych.model.layers import (
+    ACTIVATIONS,
+    IDENTITY,
+    Activation,
+    AdaptiveMaxPool,
+    AdaptiveMeanPool,
+    BatchNorm,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    GroupNorm,
+    InstanceNorm,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    MeanPool,
+    Softmax,
+)
+
+__all__ = ["LAYER_CAUSES"]
+
+_POOLS = (MaxPool, MeanPool, GlobalMaxPool, GlobalMeanPool, AdaptiveMaxPool, AdaptiveMeanPool)
+_NORMS = (BatchNorm, GroupNorm, InstanceNorm, LayerNorm)
+
+
+def _setting(*names: str, of: tuple[type[Layer], ...] = (Layer,)) -> Callable[[Situation], Iterator[Try]]:
+    """Gives B's layers the values that their partners in A have in these fields."""
+
+    def tries(s: Situation) -> Iterator[Try]:
+        changes: dict[str, Layer] = {}
+        values: dict[str, None] = {}
+        for row, of_a, of_b in pairs(s):
+            if type(of_a) is not type(of_b) or not isinstance(of_b, of):
+                continue
+            other = {n: getattr(of_a, n) for n in names if hasattr(of_a, n)}
+            other = {n: value for n, value in other.items() if not _same(value, getattr(of_b, n))}
+            if other:
+                changes[row.b.path] = replace(of_b, **other)
+                values |= {f"{_words(n)} {_written(v)}" + _instead(of_b, n): None for n, v in other.items()}
+        yield from with_layers(s, "b", changes, f"A's {'; '.join([*values][:3])}, in {{layers}}")
+
+    return tries
+
+
+def _instead(layer: Layer, name: str) -> str:
+    return f" instead of {_written(getattr(layer, name))}"
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return True  # weights are no settings
+    if is_dataclass(one) and type(one) is type(other):
+        return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return bool(one == other)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Activation):
+        return label(value)
+    if is_dataclass(value):
+        return " ".join(str(getattr(value, f.name)) for f in fields(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _activation(s: Situation) -> Iterator[Try]:
+    """Another one, whether built in or a layer by itself; or one that only one side has."""
+    yield from _setting("activation", "name", "parameters")(s)
+    yield from _left_out((Activation,), s)
+
+
+def _leaky_slope(s: Situation) -> Iterator[Try]:
+    """Slopes that frameworks have by default: Flux and PyTorch 0.01, TensorFlow 0.2, Keras 0.3, Darknet 0.1."""
+    for slope in (0.01, 0.2, 0.3, 0.1):
+        for which in ("b", "a"):
+            changes: dict[str, Layer] = {}
+            for path, layer in s.side(which).layers.items():
+                own = layer if isinstance(layer, Activation) else getattr(layer, "activation", IDENTITY)
+                if own.name == "leakyrelu" and own.parameters != (slope,):
+                    new = Activation("leakyrelu", (slope,))
+                    changes[path] = new if layer is own else replace(layer, activation=new)  # type: ignore[call-arg]
+            yield from with_layers(s, which, changes, f"the slope {slope:g} in {{layers}}")
+
+
+def _gelu(s: Situation) -> Iterator[Try]:
+    for name, other in (("gelu_tanh", "gelu_erf"), ("gelu_erf", "gelu_tanh")):
+        changes: dict[str, Layer] = {}
+        for path, layer in s.b.layers.items():
+            own = layer if isinstance(layer, Activation) else getattr(layer, "activation", IDENTITY)
+            if own.name == name:
+                new = Activation(other)
+                changes[path] = new if layer is own else replace(layer, activation=new)  # type: ignore[call-arg]
+        formula = ACTIVATIONS[other][0]
+        yield from with_layers(s, "b", changes, f"gelu computed as {formula} in {{layers}}")
+
+
+def _formula(s: Situation) -> Iterator[Try]:
+    for formula in ("sqrt(var + eps)", "sqrt(var + eps^2)", "std + eps"):
+        for which in ("b", "a"):
+            changes: dict[str, Layer] = {
+                path: replace(layer, formula=formula)
+                for path, layer in s.side(which).layers.items()
+                if isinstance(layer, LayerNorm) and layer.formula != formula
+            }
+            yield from with_layers(s, which, changes, f"the divisor {formula} in {{layers}}")
+
+
+def _softmax_axis(s: Situation) -> Iterator[Try]:
+    for axis in (1, -1, 0, 2):
+        changes: dict[str, Layer] = {
+            path: replace(layer, axis=axis)
+            for path, layer in s.b.layers.items()
+            if isinstance(layer, Softmax) and layer.axis != axis
+        }
+        yield from with_layers(s, "b", changes, f"the softmax along axis {axis} in {{layers}}")
+
+
+def _other_kind(kinds: tuple[type[Layer], ...], s: Situation) -> Iterator[Try]:
+    """A's layer in B's place, where they are of different kinds and hold no weights."""
+    both = both_layers(s, s.row)
+    if both is None:
+        return
+    of_a, of_b = both
+    plain = not (of_a.arrays or of_b.arrays or of_a.children or of_b.children)
+    if plain and type(of_a) is not type(of_b) and isinstance(of_a, kinds):
+        what = f"A's {label(of_a)} instead of {label(of_b)} in {{layers}}"
+        yield from with_layers(s, "b", {s.row.b.path: of_a}, what)
+
+
+def _left_out(kinds: tuple[type[Layer], ...], s: Situation) -> Iterator[Try]:
+    """The layers of these kinds that one side has alone, made to do nothing."""
+    found = [(which, path, layer) for which, path, layer in alone(s) if isinstance(layer, kinds)]
+    for which in ("a", "b"):
+        changes: dict[str, Layer] = {path: IDENTITY for side, path, _ in found if side == which}
+        names = ", ".join(dict.fromkeys(label(layer) for side, _, layer in found if side == which))
+        yield from with_layers(
+            s, which, changes, f"{names} left out of {{layers}}, which the other side lacks"
+        )
+
+
+LAYER_CAUSES: tuple[Cause, ...] = (
+    Cause(
+        "softmax missing",
+        "one side ends with a softmax and gives probabilities, the other gives scores",
+        partial(_left_out, (Softmax,)),
+    ),
+    Cause(
+        "softmax on the wrong axis",
+        "a softmax belongs on the axis of the classes, which is 1 of (N, classes) and Julia's first",
+        _softmax_axis,
+    ),
+    Cause("softmax or its logarithm", "one side takes the logarithm", _setting("log", of=(Softmax,))),
+    Cause("activation missing or different", "the layers apply different functions", _activation),
+    Cause("another slope of leakyrelu", "frameworks have other slopes by default", _leaky_slope),
+    Cause(
+        "gelu by another formula", "gelu is computed with erf, or approximated with tanh (Flux's own)", _gelu
+    ),
+    Cause(
+        "another LayerNorm formula",
+        "Flux up to 0.14 divides by std + eps, up to 0.16.10 by sqrt(var + eps^2), PyTorch by sqrt(var + eps)",
+        _formula,
+    ),
+    Cause(
+        "another padding",
+        "the same padding in all may be more on the other side, as the odd pixel of Flux's SamePad is",
+        _setting("padding", "output_padding"),
+    ),
+    Cause("another stride or dilation", "the windows move differently", _setting("stride", "dilation")),
+    Cause(
+        "padding counted in the mean or not",
+        "MeanPool divides by the whole window, or only by what lies inside the picture",
+        _setting("count_padding"),
+    ),
+    Cause(
+        "another pool",
+        "one side takes the largest value, the other the mean",
+        partial(_other_kind, _POOLS),
+    ),
+    Cause("another pool size", "the windows have other sizes", _setting("kernel", "output", "rule")),
+    Cause(
+        "corners aligned or not when enlarging",
+        "Flux's :bilinear aligns the corners, PyTorch's default reads at half-pixel centres",
+        _setting("align_corners"),
+    ),
+    Cause(
+        "another way of enlarging or of padding",
+        "nearest and linear, or zeros and copies of the edge, give other values",
+        _setting("mode"),
+    ),
+    Cause(
+        "branches joined differently",
+        "one side adds, the other multiplies, subtracts or concatenates",
+        _setting("connection"),
+    ),
+    Cause(
+        "another setting", "a setting of the layer differs", _setting("groups", "epsilon", "shape", "axis")
+    ),
+    Cause(
+        "normalisation missing",
+        "one side normalises where the other does not",
+        partial(_left_out, _NORMS),
+    ),
+    Cause("pool missing", "one side pools where the other does not", partial(_left_out, _POOLS)),
+    Cause("another kind of layer", "the layers do different things", partial(_other_kind, (Layer,))),
+    Cause("layer missing", "one side has a layer that the other lacks", partial(_left_out, (Layer,))),
+)

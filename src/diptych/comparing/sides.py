@@ -1,0 +1,104 @@
+"""One side of a comparison: a model, the engine it runs on, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from diptych.comparing.editing import cut
+from diptych.inference import compiled_for
+from diptych.model.layers import Array, Chain, Layer
+from diptych.model.model import Model
+from diptych.preprocessing import Preprocessing
+
+__all__ = ["Change", "Side", "Step"]
+
+Change: TypeAlias = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One layer's output: its path in the model that ran, its path in the user's model, and the value."""
+
+    path: str
+    shown: str
+    layer: Layer | None
+    value: Array
+    note: str = ""
+
+    @property
+    def top(self) -> int:
+        """The number of the top-level layer that it belongs to; -1 for the input."""
+        return -1 if self.layer is None else int(self.path.partition(".")[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """A model and its input, either pictures with a recipe or a batch as given.
+
+    `adjustments` change the batch before the model sees it. `view` turns an activation (N, C, H, W) back
+    before it is compared, where a try runs the model on turned pictures. `origin` maps paths to those of
+    the model as the user knows it, where activations were set apart.
+    """
+
+    name: str
+    model: Model
+    engine: str
+    given: Array | None = None
+    pictures: tuple[Array, ...] = ()
+    recipe: Preprocessing | None = None
+    adjustments: tuple[Change, ...] = ()
+    view: tuple[Change, ...] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def with_(self, **changes: Any) -> Side:
+        """A copy with some fields replaced; what was computed is computed anew."""
+        return replace(self, **changes)
+
+    @cached_property
+    def batch(self) -> Array:
+        """What the model is given, float32 (N, C, H, W)."""
+        if self.given is not None:
+            batch = self.given
+        else:
+            assert self.recipe is not None
+            batch = self.recipe.apply_batch(self.pictures)
+        for adjust in self.adjustments:
+            batch = adjust(batch)
+        return np.ascontiguousarray(batch, dtype=np.float32)
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """Every layer by its path."""
+        return dict(self.model.walk())
+
+    @cached_property
+    def _whole(self) -> list[Step]:
+        return self._run(self.model)
+
+    def steps(self, top: int | None = None) -> list[Step]:
+        """Every output in the order of computation, Chains left out; up to top-level layer `top`."""
+        if top is None or "_whole" in self.__dict__:
+            return [step for step in self._whole if top is None or step.top <= top]
+        return self._run(cut(self.model, top))
+
+    def _run(self, model: Model) -> list[Step]:
+        steps = []
+        for path, value in compiled_for(model, self.engine).trace(self.batch).items():
+            layer = self.layers[path]
+            if isinstance(layer, Chain):
+                continue
+            shown = self.origin.get(path, path)
+            note = "before its activation" if path in self.origin and path.endswith(".0") else ""
+            steps.append(Step(path, shown, layer, self._viewed(value), note))
+        return steps
+
+    def _viewed(self, value: Array) -> Array:
+        if value.ndim == 4:
+            for change in self.view:
+                value = change(value)
+        return value

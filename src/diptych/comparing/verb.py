@@ -1,0 +1,97 @@
+"""The verb `compare`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from diptych.comparing.alignment import Row, evaluate, same_kinds
+from diptych.comparing.comparison import Comparison, LayerPair
+from diptych.comparing.diagnosis import Search
+from diptych.comparing.editing import with_activations_apart
+from diptych.comparing.given import Given, Recipes, sides_of
+from diptych.comparing.sides import Side, Step
+from diptych.comparing.wording import agreement, diagnosis
+from diptych.errors import UsageError
+from diptych.inference import compiled_for
+from diptych.model.labels import label
+from diptych.model.model import Model
+
+__all__ = ["compare"]
+
+
+def compare(
+    a: Model | str | Path,
+    b: Model | str | Path,
+    images: Given = None,
+    *,
+    engine_a: str = "auto",
+    engine_b: str = "auto",
+    preprocessing: Recipes = None,
+    tolerance: float = 1e-4,
+) -> Comparison:
+    """Both models on the same input, layer by layer: where they part, and the likely cause.
+
+    `a` and `b`: a Model, a file or a name. `images`: a float batch (N, C, H, W), which both are given;
+    pictures (paths, folders, arrays, `Picture`s), which each model prepares with its own recipe, or with
+    `preprocessing`, one for both or a pair; a pair with a float batch in it, one input for each. Without
+    any, photographs that come with the package where a recipe is known, else one seeded random batch.
+
+    Layers agree where the largest |a - b| is at most `tolerance` times the layer's largest magnitude.
+    Layers are paired as `comparing.alignment` says, the cause is found as `comparing.diagnosis` says: by
+    trying. Raises `UsageError` for what does not exist, `ShapeError` where an input does not fit a model.
+    """
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise UsageError(f"the tolerance is a small number above 0, such as 1e-4, got {tolerance}")
+    side_a, side_b, given, remarks = sides_of(a, b, images, preprocessing, (engine_a, engine_b))
+    if not same_kinds(side_a, side_b):
+        side_a, side_b = _apart(side_a), _apart(side_b)
+    evaluation = evaluate(side_a, side_b, tolerance)
+    search = Search(side_a, side_b, evaluation, tolerance)
+    search.run()
+    row = evaluation.parting
+    text = agreement(evaluation, tolerance) if row is None else diagnosis(side_a, side_b, evaluation, search)
+    shown = row or evaluation.rows[-1]
+    return Comparison(
+        name_a=side_a.name,
+        name_b=side_b.name,
+        engine_a=compiled_for(side_a.model, side_a.engine).engine,
+        engine_b=compiled_for(side_b.model, side_b.engine).engine,
+        given=given,
+        tolerance=tolerance,
+        layers=tuple(_pair(row) for row in evaluation.rows),
+        first_divergence=None if row is None else (row.b if row.lone == "b" else row.a).shown,
+        diagnosis=text,
+        causes=tuple(search.found),
+        explained=bool(search.found) and search.evaluation.agrees,
+        remarks=remarks,
+        parting=evaluation.first,
+        sides=(shown.a.value, shown.b.value),
+    )
+
+
+def _apart(side: Side) -> Side:
+    model, origin = with_activations_apart(side.model)
+    return side.with_(model=model, origin=origin)
+
+
+def _pair(row: Row) -> LayerPair:
+    has_a, has_b = row.lone != "b", row.lone != "a"
+    return LayerPair(
+        path_a=row.a.shown if has_a else None,
+        path_b=row.b.shown if has_b else None,
+        layer_a=_label(row.a) if has_a else "",
+        layer_b=_label(row.b) if has_b else "",
+        shape_a=row.a.value.shape,
+        shape_b=row.b.value.shape,
+        largest_absolute=row.difference.absolute,
+        largest_relative=row.difference.relative,
+        cosine=row.difference.cosine,
+        agrees=row.agrees,
+    )
+
+
+def _label(step: Step) -> str:
+    if step.layer is None:
+        return "what the model is given"
+    return label(step.layer) + (f", {step.note}" if step.note else "")

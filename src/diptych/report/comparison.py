@@ -1,0 +1,190 @@
+"""The page of a comparison: both activations side by side where the models part, and the likely cause."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.comparing import Comparison, LayerPair
+from diptych.comparing.comparison import short
+from diptych.files import replacing
+from diptych.report.mosaic import Range, arrange, finite_range, tile
+
+__all__ = ["render_comparison", "write_comparison"]
+
+Array = NDArray[Any]
+
+_SPACE, _MOST_MAPS, _MOST_VALUES = 560, 16, 256
+_DECADES = 8  # the strip of differences reaches from 1e-8 to 1
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One picture of the page: a data: URL, its size, and what is to be seen."""
+
+    url: str
+    width: int
+    height: int
+    name: str
+    alt: str
+    range: str
+
+
+@dataclass(frozen=True)
+class _Plate:
+    """The two panels, the map of their difference where the shapes allow one, and the line beneath."""
+
+    sides: tuple[_Panel, _Panel]
+    difference: _Panel | None
+    caption: str
+
+
+def write_comparison(path: str | Path, comparison: Comparison) -> None:
+    """Writes the page, complete in itself. Raises `OutputError` where it cannot be written."""
+    document = render_comparison(comparison)
+    with replacing(path) as temporary:
+        temporary.write_text(document, encoding="utf-8", newline="\n")
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """The page as text; everything from outside is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("diptych.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update(short=_short, shape=lambda shape: " × ".join(map(str, shape)), height=_height)
+    template = environment.get_template("comparison.html.j2")
+    return str(template.render(comparison=comparison, plate=_plate(comparison), verdict=_verdict(comparison),
+                               heading=_heading(comparison), layer=_layer))  # fmt: skip
+
+
+# ---- The two panels -----------------------------------------------------------------------------------
+
+
+def _plate(comparison: Comparison) -> _Plate | None:
+    if comparison.sides is None:
+        return None
+    alike = comparison.sides[0].shape == comparison.sides[1].shape
+    sample = _worst_sample(*comparison.sides) if alike else 0
+    maps = [_maps(values[sample]) for values in comparison.sides]
+    chosen = _chosen(*maps) if alike else tuple(range(min(len(m) for m in maps)))[:_MOST_MAPS]
+    shown = [m[list(chosen)] for m in maps]
+    limits = finite_range(np.concatenate([m.ravel() for m in shown]))
+    names = ("A", "B")
+    panels = [
+        _panel(m, limits, "viridis", name, f"What {name} gives, {_range(finite_range(m))}")
+        for m, name in zip(shown, names, strict=True)
+    ]
+    difference = None
+    if alike:
+        apart = np.abs(shown[0] - shown[1])
+        own = finite_range(apart)
+        alt = f"The difference of both, absolute, {_range(own)}"
+        difference = _panel(apart, Range(0.0, own.high), "magma", "|A − B|", alt)
+    return _Plate((panels[0], panels[1]), difference, _caption(chosen, maps[0], sample, comparison))
+
+
+def _worst_sample(a: Array, b: Array) -> int:
+    apart = np.nan_to_num(np.abs(a - b).reshape(len(a), -1), nan=np.inf)
+    return int(apart.max(axis=1).argmax())
+
+
+def _maps(values: Array) -> Array:
+    """One sample's activation as maps (C, H, W): a value becomes a map of one cell, a volume its middle."""
+    if values.ndim == 1:
+        return values[:, None, None]
+    if values.ndim == 2:
+        return values[:, None, :]
+    return values if values.ndim == 3 else values[:, values.shape[1] // 2]
+
+
+def _chosen(a: Array, b: Array) -> tuple[int, ...]:
+    """The maps that differ most, in their own order."""
+    most = _MOST_VALUES if a.shape[1:] == (1, 1) else _MOST_MAPS
+    apart = np.nan_to_num(np.abs(a - b).reshape(len(a), -1), nan=np.inf).max(axis=1)
+    return tuple(sorted(int(i) for i in np.argsort(-apart, kind="stable")[:most]))
+
+
+def _panel(maps: Array, limits: Range, colour_map: str, name: str, alt: str) -> _Panel:
+    """The maps as one PNG, clear between them, so that it lies on light and on dark paper."""
+    from PIL import Image
+
+    from diptych.report.grid import colours
+
+    grid = arrange(len(maps), maps.shape[1], maps.shape[2], _SPACE, 260, 6, 6)
+    table = colours(colour_map)
+    pixels = np.zeros((grid.height - grid.caption, grid.width, 4), np.uint8)
+    for index, each in enumerate(maps):
+        top, left = grid.corner(index)
+        area = pixels[top : top + grid.tile_height, left : left + grid.tile_width]
+        area[..., :3] = tile(each, grid, limits, table, dead=False)
+        area[..., 3] = 255
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", optimize=True)
+    url = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return _Panel(url, pixels.shape[1], pixels.shape[0], name, alt, _range(limits))
+
+
+# ---- Wording ------------------------------------------------------------------------------------------
+
+
+def _heading(comparison: Comparison) -> str:
+    where = comparison.first_divergence
+    if where is None:
+        return "A and B agree"
+    return "A and B part at the input" if where == "input" else f"A and B part at layer {where}"
+
+
+def _verdict(comparison: Comparison) -> str:
+    if comparison.agrees:
+        return "They give the same numbers"
+    if not comparison.causes:
+        return "No known cause explains it"
+    names = " and ".join(dict.fromkeys(cause.name for cause in comparison.causes))
+    return names[0].upper() + names[1:]
+
+
+def _caption(chosen: tuple[int, ...], maps: Array, sample: int, comparison: Comparison) -> str:
+    what = "values" if maps.shape[1:] == (1, 1) else "channels"
+    if len(chosen) == len(maps):
+        which = f"all {len(maps)} {what}" if len(maps) > 1 else "the one channel"
+    else:
+        which = f"the {len(chosen)} of {len(maps)} {what} that differ most"
+    place = _heading(comparison).removeprefix("A and B part at ")
+    where = "the result" if comparison.agrees else place
+    return f"Both sides at {where}, sample {sample} of the batch: {which}, on one colour scale."
+
+
+def _layer(pair: LayerPair) -> str:
+    names = [name for name in (pair.layer_a, pair.layer_b) if name]
+    return " | ".join(dict.fromkeys(names)).replace("->", "→")
+
+
+def _range(limits: Range) -> str:
+    return f"{limits.low:.3g} … {limits.high:.3g}".replace("-", "−")
+
+
+def _short(value: float) -> str:
+    return short(value).replace("-", "−") if math.isfinite(value) else "–"
+
+
+def _height(value: float) -> str:
+    """A difference on the logarithmic scale of the strip, in per cent of its height."""
+    if not math.isfinite(value):
+        return "100%"
+    if value <= 0:
+        return "0%"
+    return f"{100 * min(max((math.log10(value) + _DECADES) / _DECADES, 0.0), 1.0):.1f}%"
