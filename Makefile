@@ -31,6 +31,7 @@ train: $(VENV)/ready-dev
 $(VENV)/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt -e .
+	$(BIN)/python -c "import matplotlib.font_manager" # lists the fonts once, which takes seconds
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
