@@ -1,6 +1,6 @@
 """Claim: `diptych --help` takes at most 1.5 times as long as importing typer and rich alone.
 
-    python benchmarks/start_up.py [--rounds 15]
+python benchmarks/start_up.py [--rounds 15]
 """
 
 from __future__ import annotations

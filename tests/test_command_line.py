@@ -89,7 +89,9 @@ def test_features_draws_the_layers_asked_for(sea, tmp_path, diptych_command):
     model = diptych.read(diptych.inference.TRAINED["scenes"])
     assert len(every.out.splitlines()) == len(model.layers.layers)
     assert (tmp_path / "all" / "conv_layer_2_feature_maps.png").exists()
-    some = diptych_command("features", "scenes", picture, "--layers", "0,7", "-o", tmp_path / "some", "--json")
+    some = diptych_command(
+        "features", "scenes", picture, "--layers", "0,7", "-o", tmp_path / "some", "--json"
+    )
     names = [Path(file).name for file in json.loads(some.out)["files"]]
     assert names == ["conv_layer_1_feature_maps.png", "layer_7_feature_maps.png"]
 
@@ -127,7 +129,12 @@ def test_help_names_every_option_in_the_documentation(verb, diptych_command):
     assert shown.status == 0
     page = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text()
     section = page.split(f"\n## diptych {verb}\n")[1].split("\n## ")[0]
-    options = {word.strip(",") for line in shown.out.splitlines() for word in line.split()[:2] if word.startswith("--")}
+    options = {
+        word.strip(",")
+        for line in shown.out.splitlines()
+        for word in line.split()[:2]
+        if word.startswith("--")
+    }
     missing = {option for option in options if option not in section}
     assert not missing
 
@@ -137,13 +144,29 @@ def test_the_version_is_printed(diptych_command):
 
 
 def test_in_a_pipe_there_is_no_progress_and_on_a_terminal_there_is(tmp_path):
-    command = [sys.executable, "-m", "diptych", "run", "the sea", "-n", "1", "--width", "64", "--height", "64", "-o"]
+    command = [
+        sys.executable,
+        "-m",
+        "diptych",
+        "run",
+        "the sea",
+        "-n",
+        "1",
+        "--width",
+        "64",
+        "--height",
+        "64",
+        "-o",
+    ]
     piped = subprocess.run([*command, str(tmp_path / "a")], capture_output=True, text=True, check=True)
     assert piped.stderr == ""
     assert "report.html" in piped.stdout
     ours, theirs = pty.openpty()
     shown = subprocess.Popen(
-        [*command, str(tmp_path / "b")], stderr=theirs, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"}
+        [*command, str(tmp_path / "b")],
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm"},
     )
     os.close(theirs)
     seen = b""
