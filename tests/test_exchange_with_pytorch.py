@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import diptych.engines.torch as engine
-from diptych.formats.torch import to_torch
+from diptych.formats.torch import from_torch, to_torch
 from diptych.model.model import Model
 from layer_cases import TABLE, case
 
@@ -89,3 +89,14 @@ def test_the_module_trains_with_dropout_and_batch_statistics():
     assert losses[-1] < losses[0] / 2
     assert all(p.grad is not None for p in module.parameters())
     assert np.array_equal(model.layers.layers[0].weight, before)
+
+
+# ---- Module -> model ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_was_made_a_module_is_read_back(name: str):
+    model, batch = case(name)
+    back = from_torch(to_torch(model), example=batch)
+    close(outputs(back, batch), outputs(model, batch), 1e-6)
+    assert back.name == model.name

@@ -187,6 +187,18 @@ def _scale(layer: L.Scale, shape: Shape, builder: _Builder) -> nn.Module:
     return M.Scale(scale, builder.parameter(layer.bias))
 
 
+def _bilinear(layer: L.Bilinear, shape: Shape, builder: _Builder) -> nn.Module:
+    weight = builder.parameter(layer.weight)
+    assert weight is not None
+    return M.Bilinear(weight, builder.parameter(layer.bias))
+
+
+def _embedding(layer: L.Embedding, shape: Shape, builder: _Builder) -> nn.Module:
+    weight = builder.parameter(layer.weight)
+    assert weight is not None
+    return M.Embedding(weight, layer.first, layer.reduction)
+
+
 # ---- Normalisation ------------------------------------------------------------------------------------
 
 
@@ -256,7 +268,6 @@ _FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
     "gelu_tanh": lambda: nn.GELU("tanh"),
     "gelu_erf": nn.GELU,
     "sigmoid": nn.Sigmoid,
-    "hardsigmoid": nn.Hardsigmoid,
     "logsigmoid": nn.LogSigmoid,
     "tanh": nn.Tanh,
     "tanhshrink": nn.Tanhshrink,
@@ -274,6 +285,8 @@ def activation_module(activation: L.Activation) -> nn.Module:
     name, parameters = activation.name, activation.parameters
     if name == "hardtanh" and parameters[0] < parameters[1]:
         return nn.Hardtanh(parameters[0], parameters[1])
+    if name == "hardsigmoid" and abs(parameters[0] - 1 / 6) < 1e-9:
+        return nn.Hardsigmoid()
     return _FUNCTIONS[name](*parameters) if name in _FUNCTIONS else M.Elementwise(name, parameters)
 
 
@@ -348,6 +361,9 @@ _RULES: dict[type[Layer], Callable[[Any, Shape, _Builder], nn.Module]] = {
     L.ConvTranspose: _conv_transpose,
     L.Dense: _dense,
     L.Scale: _scale,
+    L.Bilinear: _bilinear,
+    L.Embedding: _embedding,
+    L.Normalise: lambda layer, shape, builder: M.Normalise(layer.axis, layer.epsilon, layer.formula),
     L.BatchNorm: _batch_norm,
     L.LayerNorm: _layer_norm,
     L.GroupNorm: _group_norm,

@@ -6,6 +6,7 @@ Those that extend a module of PyTorch's are subclasses of it, with the same para
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diptych.model.layers import Connection, WindowRule
+from diptych.model.layers import Connection, NormFormula, Reduction, WindowRule
 from diptych.model.shapes import pool_windows, sample_positions
 
 __all__ = [
@@ -21,10 +22,13 @@ __all__ = [
     "AdaptivePool",
     "AnyBatchNorm",
     "AnyInstanceNorm",
+    "Bilinear",
     "Elementwise",
+    "Embedding",
     "Extended",
     "LayerNormStd",
     "Network",
+    "Normalise",
     "Parallel",
     "PixelShuffle",
     "Reshape",
@@ -201,6 +205,69 @@ class Scale(Extended):
         return f"{tuple(self.scale.shape)}"
 
 
+class Bilinear(Extended):
+    """Output k is the sum of weight[k, i, j] x[i] x[j] over the last axis."""
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.weight = weight
+        self.bias: nn.Parameter | None
+        self.register_parameter("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer, then its activation."""
+        result = torch.einsum("...i,kij,...j->...k", x, self.weight, x)
+        return self._activated(result if self.bias is None else result + self.bias)
+
+    def extra_repr(self) -> str:
+        """The numbers of features."""
+        return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}"
+
+
+class Embedding(nn.Module):
+    """Rows of `weight` by numbers that count from `first`, reduced over the last axis of numbers."""
+
+    def __init__(self, weight: nn.Parameter, first: int, reduction: Reduction) -> None:
+        super().__init__()
+        self.weight, self.first = weight, first
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (N, ..., features)."""
+        rows = torch.clamp(torch.round(x) - self.first, 0, len(self.weight) - 1).long()
+        found = self.weight[rows]
+        if self.reduction == "none":
+            return found
+        operation: Any = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax}[self.reduction]
+        result: Tensor = operation(found, dim=-2)
+        return result
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"{tuple(self.weight.shape)}, first={self.first}, reduction={self.reduction!r}"
+
+
+class Normalise(nn.Module):
+    """Mean 0 and deviation 1 along one axis, by one of the formulas of `layers.NormFormula`."""
+
+    def __init__(self, axis: int, epsilon: float, formula: NormFormula) -> None:
+        super().__init__()
+        self.axis, self.epsilon = axis, epsilon
+        self.formula: NormFormula = formula
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised values."""
+        variance, mean = torch.var_mean(x, self.axis, correction=0, keepdim=True)
+        if self.formula == "std + eps":
+            return (x - mean) / (variance.sqrt() + self.epsilon)
+        epsilon = self.epsilon ** (2 if self.formula == "sqrt(var + eps^2)" else 1)
+        return (x - mean) / (variance + epsilon).sqrt()
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"axis={self.axis}, epsilon={self.epsilon}, formula={self.formula!r}"
+
+
 # ---- Functions ----------------------------------------------------------------------------------------
 
 
@@ -211,6 +278,8 @@ def _logcosh(x: Tensor) -> Tensor:
 
 ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "hardtanh": torch.clamp,
+    "hardsigmoid": lambda x, slope: torch.clamp(slope * x + 0.5, 0, 1),
+    "gelu_sigmoid": lambda x: x * torch.sigmoid(1.702 * x),
     "lisht": lambda x: x * torch.tanh(x),
     "logcosh": _logcosh,
     "abs": torch.abs,
@@ -375,14 +444,18 @@ class PixelShuffle(nn.Module):
 # ---- Containers ---------------------------------------------------------------------------------------
 
 
+_OPERATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add,
+    "multiply": torch.mul,
+    "subtract": torch.sub,
+    "maximum": torch.maximum,
+}
+
+
 def _join(connection: Connection, values: Sequence[Tensor]) -> Tensor:
     if connection.operation == "concatenate":
         return torch.cat(tuple(values), connection.axis)
-    operation: Any = {"add": torch.add, "multiply": torch.mul, "subtract": torch.sub}[connection.operation]
-    result = values[0]
-    for value in values[1:]:
-        result = operation(result, value)
-    return result
+    return reduce(_OPERATORS[connection.operation], values)
 
 
 class _Joining(nn.Sequential):

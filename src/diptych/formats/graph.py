@@ -1,0 +1,244 @@
+"""A graph of values -> a tree of layers: how models that are graphs elsewhere become Chain, SkipConnection, Parallel.
+
+A reader builds a `Graph`: each value is one layer's output, or several values joined. The tree follows from
+dominators (Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm", 2001): the branches of a join
+begin at the nearest value that every path to it passes. Branches that share a value beyond that one are no
+tree, and are refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from diptych.errors import UnsupportedLayer
+from diptych.model.layers import Array, Connection, Layer
+from diptych.model.shapes import joined_shape, layer_shape
+
+__all__ = [
+    "BATCH",
+    "Erf",
+    "Fill",
+    "Gather",
+    "Graph",
+    "Join",
+    "Piece",
+    "Reduce",
+    "Shape",
+    "Shift",
+    "Slice",
+    "Step",
+    "Transpose",
+    "Value",
+    "refusal",
+]
+
+Shape = tuple[int, ...]
+
+# The batch size while shapes are worked out: a prime that no layer has for a size, so that it is recognised.
+BATCH = 7919
+_DEEPEST = 28  # joins inside joins: each is two containers, of which a model document holds 64
+_MOST = 20_000
+
+
+# ---- What only exists while reading -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Piece(Layer):
+    """A part of a layer, as other formats spell it; `patterns` puts them together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Piece):
+    """The "mean" or "max" over `axes`, which stay with length 1 where `keep`."""
+
+    kind: str
+    axes: tuple[int, ...]
+    keep: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Piece):
+    """The values [start, stop) along `axis`."""
+
+    axis: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Gather(Piece):
+    """The values at `indices` along `axis`."""
+
+    axis: int
+    indices: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Transpose(Piece):
+    """The axes in another order."""
+
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Fill(Piece):
+    """Padding of the spatial axes with a number other than zero."""
+
+    padding: tuple[tuple[int, int], ...]
+    number: float
+
+
+@dataclass(frozen=True, eq=False)
+class Shift(Piece):
+    """x + bias, broadcast against the last axes."""
+
+    bias: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Erf(Piece):
+    """The error function."""
+
+
+@dataclass(frozen=True, eq=False)
+class Join:
+    """How values are joined: a `Connection`'s operations, and "divide"."""
+
+    operation: str
+    axis: int = 1
+
+
+# ---- The graph ----------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Value:
+    """What one node gives. `shape` is None where the reader cannot know it."""
+
+    name: str
+    shape: Shape | None
+    made_by: Layer | Join | None = None
+    inputs: tuple[Value, ...] = ()
+    dominator: Value | None = None
+    depth: int = 0
+
+
+@dataclass(eq=False)
+class Step:
+    """One link of a chain: a layer, or a join with its branches."""
+
+    layer: Layer | Join
+    name: str
+    before: Shape | None
+    after: Shape | None
+    branches: list[list[Step]] = field(default_factory=list)
+
+
+class Graph:
+    """Values from one input on. Nothing is computed, only shapes."""
+
+    def __init__(self, shape: Shape | None) -> None:
+        self.input = Value("the input", shape)
+        self._joins: dict[tuple[object, ...], Value] = {}
+        self._count = 0
+
+    def apply(self, layer: Layer, value: Value, name: str, shape: Shape | None = None) -> Value:
+        """The output of `layer`; a piece's shape must be given. Raises `ShapeError` where it cannot take it."""
+        self._grow(name)
+        if shape is None and value.shape is not None and not isinstance(layer, Piece):
+            shape = layer_shape(layer, value.shape, name)
+        if isinstance(layer, Erf | Shift) and shape is None:
+            shape = value.shape
+        return Value(name, shape, layer, (value,), value, value.depth + 1)
+
+    def join(self, operation: str, values: Sequence[Value], name: str, axis: int = 1) -> Value:
+        """Several values joined, from the left.
+
+        A concatenation that begins with all values of an earlier one is made of that one: so dense
+        connections become a chain of skip connections.
+        """
+        self._grow(name)
+        values = list(values)
+        if len(values) == 1:
+            return values[0]
+        for count in range(len(values) - 1, 1, -1):
+            known = self._joins.get((operation, axis, *map(id, values[:count])))
+            if operation == "concatenate" and known is not None:
+                values = [known, *values[count:]]
+                break
+        shape = self._joined(operation, axis, values, name)
+        nearest = values[0]
+        for value in values[1:]:
+            nearest = _meeting(nearest, value)
+        result = Value(name, shape, Join(operation, axis), tuple(values), nearest, nearest.depth + 1)
+        return self._joins.setdefault((operation, axis, *map(id, values)), result)
+
+    def _joined(self, operation: str, axis: int, values: Sequence[Value], name: str) -> Shape | None:
+        shapes = [v.shape for v in values if v.shape is not None]
+        if len(shapes) < len(values):
+            return None
+        if operation == "concatenate":
+            return joined_shape(Connection("concatenate", axis), shapes, name)
+        return joined_shape(Connection("add"), shapes, name)
+
+    def _grow(self, name: str) -> None:
+        self._count += 1
+        if self._count > _MOST:
+            raise refusal(name, f"the graph has more than {_MOST} nodes")
+
+    def steps(self, output: Value) -> list[Step]:
+        """What leads from the input to `output`. Raises `UnsupportedLayer` where branches are entangled."""
+        return _region(self.input, output, set(), 0)
+
+
+def refusal(name: str, reason: str) -> UnsupportedLayer:
+    """The error for a node that no layer can express."""
+    return UnsupportedLayer(name, "a Diptych model", reason)
+
+
+def _meeting(a: Value, b: Value) -> Value:
+    """The nearest value that all paths to both pass."""
+    while a is not b:
+        if a.depth >= b.depth:
+            above = a.dominator
+            if above is None:
+                return a
+            a = above
+        else:
+            assert b.dominator is not None
+            b = b.dominator
+    return a
+
+
+def _region(source: Value, sink: Value, placed: set[int], depth: int) -> list[Step]:
+    if depth > _DEEPEST:
+        raise refusal(sink.name, f"it lies inside more than {_DEEPEST} branches")
+    steps: list[Step] = []
+    value = sink
+    while value is not source:
+        if id(value) in placed or value.made_by is None or value.dominator is None:
+            raise refusal(
+                value.name,
+                "its output is used by several branches that meet later and not all at once, which no nesting "
+                "of SkipConnection and Parallel says",
+            )
+        placed.add(id(value))
+        above = value.dominator
+        step = Step(value.made_by, value.name, above.shape, value.shape)
+        if isinstance(value.made_by, Join):
+            step.branches = [_region(above, branch, placed, depth + 1) for branch in value.inputs]
+        steps.append(step)
+        value = above
+    return steps[::-1]
+
+
+def without_leading_ones(array: Array) -> Array:
+    """(1, C, 1, 1) -> (C, 1, 1): as `Scale` has its arrays. The array itself where nothing is to be dropped."""
+    shape = array.shape
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return array if shape == array.shape else np.reshape(array, shape)

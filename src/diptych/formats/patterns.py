@@ -1,0 +1,384 @@
+"""Steps of a graph -> layers: what other formats spell in several operations becomes the one layer it is.
+
+Rules are applied, innermost branches first, until none fits. What is left over that is no layer is refused
+by its node's name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from diptych.formats.elementwise import named_function
+from diptych.formats.graph import (
+    Fill,
+    Gather,
+    Join,
+    Piece,
+    Reduce,
+    Shape,
+    Shift,
+    Slice,
+    Step,
+    Transpose,
+    refusal,
+)
+from diptych.model.layers import (
+    Activation,
+    AdaptiveMaxPool,
+    AdaptiveMeanPool,
+    BatchNorm,
+    Chain,
+    Connection,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Flatten,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    GroupNorm,
+    InstanceNorm,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    Normalise,
+    Parallel,
+    PixelShuffle,
+    Reshape,
+    Scale,
+    SkipConnection,
+    Upsample,
+)
+from diptych.model.shapes import pool_windows
+
+__all__ = ["as_chain"]
+
+Found: TypeAlias = tuple[int, list[Step]] | None  # how many steps are replaced, and by what
+Rule: TypeAlias = Callable[[list[Step]], Found]
+
+
+def as_chain(steps: list[Step]) -> Chain:
+    """The layers of `steps`. Raises `UnsupportedLayer` naming the first node that no layer can express."""
+    return Chain(tuple(_layer(step) for step in _finished(_simplified(steps))))
+
+
+def _simplified(steps: list[Step]) -> list[Step]:
+    for step in steps:
+        step.branches = [_simplified(branch) for branch in step.branches]
+    found = True
+    while found:
+        found = False
+        at = 0
+        while at < len(steps):
+            for rule in _RULES:
+                result = rule(steps[at : at + _WIDEST])
+                if result is not None:
+                    count, instead = result
+                    steps = [*steps[:at], *instead, *steps[at + count :]]
+                    found = True
+                    break
+            else:
+                at += 1
+    return steps
+
+
+def _one(layer: Layer, steps: Sequence[Step]) -> list[Step]:
+    """One step in the place of several."""
+    return [Step(layer, steps[0].name, steps[0].before, steps[-1].after)]
+
+
+# ---- Elementwise --------------------------------------------------------------------------------------
+
+_WIDEST = 12
+
+
+def _nothing(steps: list[Step]) -> Found:
+    first = steps[0]
+    layer = first.layer
+    idle = isinstance(layer, Activation) and (
+        not layer or (layer.name == "affine" and layer.parameters == (1, 0))
+    )
+    reshaped = isinstance(layer, Reshape) and first.before is not None
+    return (1, []) if idle or (reshaped and first.before == first.after) else None
+
+
+def _affine(steps: list[Step]) -> Found:
+    if len(steps) < 2:
+        return None
+    first, second = steps[0].layer, steps[1].layer
+    if not all(isinstance(s, Activation) and s.name == "affine" for s in (first, second)):
+        return None
+    (a, b), (c, d) = cast(Activation, first).parameters, cast(Activation, second).parameters
+    return 2, _one(Activation("affine", (a * c, b * c + d)), steps[:2])
+
+
+def _composite(steps: list[Step]) -> Found:
+    for count in range(len(steps), 0, -1):
+        name = named_function(steps[:count])
+        if name is not None:
+            return count, _one(name, steps[:count])
+    return None
+
+
+# ---- Weights that belong to the layer before ----------------------------------------------------------
+
+
+def _column(array: Any, shape: Shape | None) -> Any:
+    """(C, 1, 1) -> (C,), where it stands for the channels of `shape`."""
+    if shape is None or len(shape) < 2 or array.ndim != len(shape) - 1 or array.size != array.shape[0]:
+        return None
+    return array.reshape(-1) if array.shape[0] == shape[1] else None
+
+
+def _bias(steps: list[Step]) -> Found:
+    if len(steps) < 2 or not isinstance(steps[1].layer, Shift):
+        return None
+    layer, bias = steps[0].layer, steps[1].layer.bias
+    if getattr(layer, "activation", None):
+        return None
+    if isinstance(layer, Dense) and layer.bias is None and bias.shape == layer.weight.shape[:1]:
+        return 2, _one(replace(layer, bias=bias), steps[:2])
+    column = _column(bias, steps[1].after)
+    if isinstance(layer, Conv | ConvTranspose) and layer.bias is None and column is not None:
+        return 2, _one(replace(layer, bias=column), steps[:2])
+    if isinstance(layer, Scale) and layer.bias is None:
+        return 2, _one(replace(layer, bias=bias), steps[:2])
+    return None
+
+
+def _norm_weights(steps: list[Step]) -> Found:
+    """Scale and shift of a normalisation that were operations of their own."""
+    layer = steps[0].layer
+    if len(steps) < 2 or not isinstance(layer, BatchNorm | InstanceNorm | GroupNorm | LayerNorm):
+        return None
+    following = steps[1].layer
+    if layer.scale is not None or layer.shift is not None or layer.activation:
+        return None
+    scale = following.scale if isinstance(following, Scale) else None
+    shift = following.bias if isinstance(following, Scale | Shift) else None
+    if scale is None and shift is None:
+        return None
+    if isinstance(layer, LayerNorm):
+        fit = all(a is None or a.shape == layer.shape for a in (scale, shift))
+        return (2, _one(replace(layer, scale=scale, shift=shift), steps[:2])) if fit else None
+    columns = [None if a is None else _column(a, steps[0].after) for a in (scale, shift)]
+    if (scale is None) != (columns[0] is None) or (shift is None) != (columns[1] is None):
+        return None
+    return 2, _one(replace(layer, scale=columns[0], shift=columns[1]), steps[:2])
+
+
+# ---- Normalisations -----------------------------------------------------------------------------------
+
+
+def _is_mean(step: Step) -> bool:
+    return isinstance(step.layer, Reduce) and step.layer.kind == "mean" and step.layer.keep
+
+
+def _is(step: Step, name: str) -> bool:
+    return isinstance(step.layer, Activation) and step.layer.name == name
+
+
+def _standardised(steps: list[Step]) -> Found:
+    """x - mean(x), then divided by sqrt(mean(x^2) + epsilon) or sqrt(mean(x^2)) + epsilon."""
+    if len(steps) < 2 or [getattr(s.layer, "operation", "") for s in steps[:2]] != ["subtract", "divide"]:
+        return None
+    means, spread = steps[0].branches, steps[1].branches
+    if len(means) != 2 or len(spread) != 2 or means[0] or spread[0] or len(means[1]) != 1:
+        return None
+    inner = spread[1]
+    if len(inner) != 4 or not (_is_mean(means[1][0]) and _is(inner[0], "abs2") and _is_mean(inner[1])):
+        return None
+    axes = cast(Reduce, means[1][0].layer).axes
+    if cast(Reduce, inner[1].layer).axes != axes or steps[0].before is None:
+        return None
+    for affine, root, outside in ((inner[2], inner[3], False), (inner[3], inner[2], True)):
+        if _is(affine, "affine") and _is(root, "sqrt"):
+            scale, epsilon = cast(Activation, affine.layer).parameters
+            layer = _norm(steps[0].before, axes, epsilon, outside)
+            return (2, _one(layer, steps[:2])) if scale == 1 and layer is not None else None
+    return None
+
+
+def _norm(shape: Shape, axes: tuple[int, ...], epsilon: float, outside: bool) -> Layer | None:
+    rank = len(shape)
+    axes = tuple(sorted(axes))
+    if not outside and rank > 2 and axes == tuple(range(2, rank)):
+        return InstanceNorm(epsilon=epsilon)
+    if not outside and axes == (0, *range(2, rank)):
+        return BatchNorm(epsilon=epsilon)
+    if axes and axes[0] > 0 and axes == tuple(range(axes[0], rank)):
+        formula: Any = "std + eps" if outside else "sqrt(var + eps)"
+        return LayerNorm(shape[axes[0] :], epsilon=epsilon, formula=formula)
+    if len(axes) == 1:
+        return Normalise(axes[0], epsilon, "std + eps" if outside else "sqrt(var + eps)")
+    return None
+
+
+def _group_norm(steps: list[Step]) -> Found:
+    """The groups made channels, normalised, and made groups again."""
+    if len(steps) < 3 or steps[0].before is None or steps[0].before != steps[2].after:
+        return None
+    first, norm, last = (s.layer for s in steps[:3])
+    if not (isinstance(first, Reshape) and isinstance(last, Reshape | Flatten)):
+        return None
+    if not isinstance(norm, InstanceNorm) or norm.arrays or norm.activation:
+        return None
+    groups = first.shape[0]
+    if groups < 1 or steps[0].before[1] % groups or len(first.shape) < 2:
+        return None
+    return 3, _one(GroupNorm(groups, epsilon=norm.epsilon), steps[:3])
+
+
+# ---- Pools and shape ----------------------------------------------------------------------------------
+
+
+def _filled_pool(steps: list[Step]) -> Found:
+    if len(steps) < 2 or not isinstance(steps[0].layer, Fill) or not isinstance(steps[1].layer, MaxPool):
+        return None
+    fill, pool = steps[0].layer, steps[1].layer
+    if fill.number != -math.inf or any(map(any, pool.padding)):
+        return None
+    return 2, _one(replace(pool, padding=fill.padding), steps[:2])
+
+
+def _adaptive_pool(steps: list[Step]) -> Found:
+    """Axis after axis, every window cut out, reduced, and all of them put together."""
+    shape = steps[0].before
+    if shape is None or len(shape) < 3 or len(steps) < len(shape) - 2:
+        return None
+    used = steps[: len(shape) - 2]
+    for kind, layer in (("mean", AdaptiveMeanPool), ("max", AdaptiveMaxPool)):
+        windows = [_windows(step, axis, kind) for axis, step in enumerate(used, 2)]
+        for rule in ("pytorch", "flux"):
+            if all(w and w == pool_windows(n, len(w), rule) for w, n in zip(windows, shape[2:], strict=True)):
+                counts = tuple(len(w) for w in windows if w)
+                return len(used), _one(layer(counts, cast(Any, rule)), used)
+    return None
+
+
+def _windows(step: Step, axis: int, kind: str) -> list[tuple[int, int]] | None:
+    if not isinstance(step.layer, Join) or (step.layer.operation, step.layer.axis) != ("concatenate", axis):
+        return None
+    windows = []
+    for branch in step.branches:
+        if len(branch) != 2 or not isinstance(cut := branch[0].layer, Slice) or cut.axis != axis:
+            return None
+        if not isinstance(pool := branch[1].layer, Reduce) or (pool.kind, pool.axes) != (kind, (axis,)):
+            return None
+        windows.append((cut.start, cut.stop))
+    return windows
+
+
+def _gathered(steps: list[Step]) -> Found:
+    """Nearest upsampling as an index of every axis."""
+    shape = steps[0].before
+    if shape is None or len(shape) < 3 or not isinstance(steps[0].layer, Gather):
+        return None
+    sizes, used = list(shape[2:]), 0
+    for step in steps:
+        layer = step.layer
+        if not isinstance(layer, Gather) or layer.axis < 2:
+            break
+        n, m = shape[layer.axis], len(layer.indices)
+        if used >= len(sizes) or not np.array_equal(layer.indices, np.arange(m) * n // m):
+            break
+        sizes[layer.axis - 2] = m
+        used += 1
+    return (used, _one(Upsample(size=tuple(sizes)), steps[:used])) if used else None
+
+
+def _pixel_shuffle(steps: list[Step]) -> Found:
+    """Split the channels, move each factor behind its own axis, and merge."""
+    if len(steps) < 3 or not isinstance(steps[1].layer, Transpose):
+        return None
+    before, split, after = steps[0].before, steps[0].after, steps[2].after
+    if before is None or split is None or after is None or len(split) != 2 * len(before) - 2:
+        return None
+    k = len(before) - 2
+    order = (0, 1, *(axis for i in range(k) for axis in (2 + k + i, 2 + i)))
+    factor = split[2] if k else 0
+    whole = (before[0], split[1], *(n * factor for n in before[2:]))
+    if steps[1].layer.order != order or split[2 : 2 + k] != (factor,) * k or after != whole:
+        return None
+    return 3, _one(PixelShuffle(factor), steps[:3])
+
+
+_RULES: tuple[Rule, ...] = (
+    _nothing,
+    _affine,
+    _composite,
+    _bias,
+    _norm_weights,
+    _standardised,
+    _group_norm,
+    _filled_pool,
+    _adaptive_pool,
+    _gathered,
+    _pixel_shuffle,
+)
+
+
+# ---- Layers -------------------------------------------------------------------------------------------
+
+
+def _finished(steps: list[Step]) -> list[Step]:
+    """Pieces that are layers by themselves."""
+    result: list[Step] = []
+    for step in steps:
+        step.branches = [_finished(branch) for branch in step.branches]
+        if isinstance(step.layer, Shift):
+            step.layer = Scale(np.ones(1, np.float32), step.layer.bias)
+        if isinstance(step.layer, Reduce):
+            result += _global_pool(step, step.layer)
+        else:
+            result.append(step)
+    return result
+
+
+def _global_pool(step: Step, layer: Reduce) -> list[Step]:
+    rank = 4 if step.before is None else len(step.before)
+    axes = tuple(sorted(a % rank for a in layer.axes))
+    if rank < 3 or axes != tuple(range(2, rank)):
+        raise refusal(
+            step.name, f"a {layer.kind} over the axes {layer.axes} is not one over all spatial axes"
+        )
+    pool = GlobalMeanPool() if layer.kind == "mean" else GlobalMaxPool()
+    flat = [] if layer.keep else [Step(Flatten(), step.name, None, step.after)]
+    return [Step(pool, step.name, step.before, None), *flat]
+
+
+_NO_LAYER = {
+    "divide": "no layer divides one branch by another",
+    "Slice": "no layer takes a part of an axis",
+    "Gather": "no layer picks values along an axis",
+    "Transpose": "no layer changes the order of the axes",
+    "Fill": "no layer pads with a number other than zero",
+    "Erf": "the error function is known only as a part of GELU",
+}
+
+
+def _layer(step: Step) -> Layer:
+    layer = step.layer
+    if isinstance(layer, Piece):
+        raise refusal(step.name, _NO_LAYER[type(layer).__name__])
+    if isinstance(layer, Layer):
+        return layer
+    if layer.operation in _NO_LAYER:
+        raise refusal(step.name, _NO_LAYER[layer.operation])
+    connection = Connection(cast(Any, layer.operation), layer.axis)
+    empty = [not branch for branch in step.branches]
+    symmetric = layer.operation in ("add", "multiply", "maximum")
+    if len(empty) == 2 and (empty[1] or (empty[0] and symmetric)):
+        return SkipConnection(_branch(step.branches[0 if empty[1] else 1]), connection)
+    return Parallel(connection, tuple(map(_branch, step.branches)))
+
+
+def _branch(steps: list[Step]) -> Layer:
+    layers = [_layer(step) for step in steps]
+    if not layers:
+        return Activation()
+    return layers[0] if len(layers) == 1 else Chain(tuple(layers))
