@@ -60,8 +60,7 @@ class Search:
             if best is None:
                 return
             result, evaluation = best
-            row = self.evaluation.parting
-            assert row is not None
+            row = self._judged()
             where = "the input" if row.a.layer is None and row.b.layer is None else f"layer {row.a.shown}"
             for cause, tried in zip(result.causes, result.tried, strict=True):
                 self.found.append(
@@ -74,10 +73,24 @@ class Search:
         assert row is not None
         situation = Situation(self.a, self.b, self.evaluation, row)
         singles = list(self._results(situation, (), ()))
-        passing = [result for result in singles if self._counts(result, row)]
-        return self._best(passing) or self._best(self._together(situation, singles, row))
+        passing = [result for result in singles if self._counts(result)]
+        return self._best(passing) or self._best(self._together(situation, singles))
 
-    def _together(self, s: Situation, singles: list[_Result], row: Row) -> list[_Result]:
+    def _judged(self) -> Row:
+        """Where a try is measured: the first row that parts, or the next at which both sides stand level.
+
+        Beside layers that one side has alone, such as a BatchNorm that the other has folded into its
+        weights, even right numbers differ.
+        """
+        rows, first = self.evaluation.rows, self.evaluation.first
+        assert first is not None
+        if rows[first].a.layer is None and rows[first].b.layer is None:
+            return rows[first]
+        while first + 1 < len(rows) and (rows[first].lone or rows[first + 1].lone):
+            first += 1
+        return rows[first]
+
+    def _together(self, s: Situation, singles: list[_Result]) -> list[_Result]:
         """Two causes at once: the most helpful of the singles, each with every other cause."""
         passing: list[_Result] = []
         for first in sorted(singles, key=lambda result: result.after)[:_TOGETHER]:
@@ -85,7 +98,7 @@ class Search:
                 break
             changed = Situation(first.attempt.a, first.attempt.b, s.evaluation, s.row)
             results = self._results(changed, first.causes, first.tried)
-            passing += [result for result in results if self._counts(result, row)]
+            passing += [result for result in results if self._counts(result)]
             if passing:
                 break
         return passing
@@ -114,16 +127,17 @@ class Search:
     def _difference(self, attempt: Try, s: Situation) -> float | None:
         """What is left at the row in question; None where the changed models do not run."""
         self.tries += 1
-        tops = (-1, -1) if s.at_input else (s.row.a.top, s.row.b.top)
+        judged = self._judged()
+        tops = (-1, -1) if s.at_input else (judged.a.top, judged.b.top)
         try:
             evaluation = evaluate(attempt.a, attempt.b, self.tolerance, inputs=self.inputs, tops=tops)
         except DiptychError:
             return None
-        row = evaluation.beside(s.row) or (evaluation.rows[-1] if evaluation.rows else None)
+        row = evaluation.beside(judged) or (evaluation.rows[-1] if evaluation.rows else None)
         return None if row is None else row.difference.relative
 
-    def _counts(self, result: _Result, row: Row) -> bool:
-        before = row.difference.relative
+    def _counts(self, result: _Result) -> bool:
+        before = self._judged().difference.relative
         limit = before / _FALL if math.isfinite(before) else self.tolerance
         return result.after <= max(limit, _ROUNDING)
 

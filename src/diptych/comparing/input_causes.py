@@ -138,8 +138,8 @@ def _recipes(alternatives: Alternatives) -> Callable[[Situation], Iterator[Try]]
             except ModelError:
                 continue
             new = [step for step in steps if step not in side.recipe.steps]
-            said = "; ".join(sentence(step) for step in new) or "its steps in another order"
-            yield s.changed(which, f"in {which.upper()}'s recipe: {said}", side.with_(recipe=recipe))
+            said = "; ".join(f"“{sentence(step)}”" for step in new) or "its steps in another order"
+            yield s.changed(which, f"{said} in {which.upper()}'s recipe", side.with_(recipe=recipe))
 
     return tries
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych.comparing.editing import cut
 from diptych.inference import compiled_for
-from diptych.model.layers import Array, Chain, Layer
+from diptych.model.layers import Array, Chain, Flatten, Layer
 from diptych.model.model import Model
 from diptych.preprocessing import Preprocessing
 
@@ -87,14 +87,18 @@ class Side:
         return self._run(cut(self.model, top))
 
     def _run(self, model: Model) -> list[Step]:
-        steps = []
-        for path, value in compiled_for(model, self.engine).trace(self.batch).items():
+        steps, before = [], self.batch
+        for path, raw in compiled_for(model, self.engine).trace(self.batch).items():
             layer = self.layers[path]
             if isinstance(layer, Chain):
                 continue
+            value = self._viewed(raw)
+            if self.view and isinstance(layer, Flatten):  # the turned picture, flattened
+                value = np.ascontiguousarray(self._viewed(before)).reshape(raw.shape)
+            before = raw
             shown = self.origin.get(path, path)
             note = "before its activation" if path in self.origin and path.endswith(".0") else ""
-            steps.append(Step(path, shown, layer, self._viewed(value), note))
+            steps.append(Step(path, shown, layer, value, note))
         return steps
 
     def _viewed(self, value: Array) -> Array:
