@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import diptych.engines.torch as engine
+from diptych.errors import ModelError, UnsupportedLayer, UsageError
 from diptych.formats.torch import from_torch, to_torch
+from diptych.model.layers import Activation
 from diptych.model.model import Model
 from layer_cases import TABLE, case
+from torch_zoo import ZOO, network, pictures
 
 
 def outputs(model: Model, batch: np.ndarray) -> np.ndarray:
@@ -47,15 +54,15 @@ def test_children_are_named_as_layers_are_in_a_trace():
 
 def test_layers_that_pytorch_has_are_its_own():
     for name, kind in {
-        "conv": torch.nn.Conv2d,
-        "conv-relu": torch.nn.Conv2d,
-        "dense": torch.nn.Linear,
-        "batchnorm-3d": torch.nn.BatchNorm3d,
-        "layernorm": torch.nn.LayerNorm,
-        "transpose-output-padding": torch.nn.ConvTranspose2d,
-        "activation-swish": torch.nn.SiLU,
-        "adaptive-mean-pytorch": torch.nn.AdaptiveAvgPool2d,
-        "pad-reflect": torch.nn.ReflectionPad2d,
+        "conv": nn.Conv2d,
+        "conv-relu": nn.Conv2d,
+        "dense": nn.Linear,
+        "batchnorm-3d": nn.BatchNorm3d,
+        "layernorm": nn.LayerNorm,
+        "transpose-output-padding": nn.ConvTranspose2d,
+        "activation-swish": nn.SiLU,
+        "adaptive-mean-pytorch": nn.AdaptiveAvgPool2d,
+        "pad-reflect": nn.ReflectionPad2d,
     }.items():
         module = to_torch(case(name)[0])[0]
         assert isinstance(module, kind)
@@ -81,7 +88,7 @@ def test_the_module_trains_with_dropout_and_batch_statistics():
     module.eval()
     losses = []
     for _ in range(20):
-        loss = torch.nn.functional.nll_loss(torch.log(module(x)), target)
+        loss = F.nll_loss(torch.log(module(x)), target)
         losses.append(loss.item())
         optimiser.zero_grad()
         loss.backward()
@@ -100,3 +107,222 @@ def test_what_was_made_a_module_is_read_back(name: str):
     back = from_torch(to_torch(model), example=batch)
     close(outputs(back, batch), outputs(model, batch), 1e-6)
     assert back.name == model.name
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_networks_as_people_write_them_go_through(name: str):
+    module = network(name)
+    first, second = pictures(name)
+    for example in (first, second):
+        model = from_torch(module, example=example)
+        for batch in (first, second):
+            if name == "branching" and batch is not example:
+                continue  # its code takes another way
+            with torch.no_grad():
+                close(outputs(model, batch.numpy()), module(batch).numpy(), 1e-5)
+    assert model.input_shape == second.shape[1:]
+
+
+def grid() -> Iterator[nn.Module]:
+    """Layers of PyTorch over (N, 6, 9, 14) or less: uneven kernels, even sizes, strides, dilation, groups."""
+    for kernel, stride, padding, dilation, groups in (
+        (3, 1, 1, 1, 1),
+        ((2, 5), 2, (1, 0), 1, 1),
+        (4, (2, 1), "valid", 1, 2),
+        ((4, 3), 1, "same", 1, 3),
+        ((2, 3), 1, "same", (3, 2), 1),
+        ((3, 2), (1, 2), 2, (2, 3), 6),
+    ):
+        modes = ("zeros", "reflect", "replicate", "circular")
+        for mode in modes if groups == 1 else ("zeros",):
+            yield nn.Conv2d(6, 12, kernel, stride, padding, dilation, groups, groups != 3, mode)
+    yield nn.ConvTranspose2d(6, 4, (3, 2), (2, 3), (1, 0), (1, 0), 2, True, (1, 2))
+    yield nn.ConvTranspose2d(6, 4, (2, 4), 2, padding=1, bias=False, dilation=(3, 1))
+    yield nn.Sequential(nn.Flatten(2), nn.Conv1d(6, 4, 5, 2, 3, 2, 2), nn.BatchNorm1d(4), nn.MaxPool1d(3))
+    yield nn.Sequential(nn.Flatten(2), nn.ConvTranspose1d(6, 4, 4, 3, 1), nn.AvgPool1d(4, 2, 1))
+    yield nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Conv3d(2, 4, (2, 3, 1), (1, 2, 1)), nn.BatchNorm3d(4))
+    yield nn.Sequential(nn.Unflatten(1, (2, 3)), nn.MaxPool3d((2, 2, 3), (1, 2, 2)), nn.AdaptiveAvgPool3d(1))
+    for kernel, stride, padding in ((2, None, 0), ((3, 2), (2, 1), (1, 0)), ((4, 3), 3, (2, 1))):
+        yield nn.MaxPool2d(kernel, stride, padding)
+        yield nn.AvgPool2d(kernel, stride, padding)
+        yield nn.AvgPool2d(kernel, stride, padding, count_include_pad=False)
+    yield nn.MaxPool2d((3, 2), ceil_mode=True)
+    yield from (nn.AdaptiveAvgPool2d((4, 5)), nn.AdaptiveAvgPool2d((None, 3)), nn.AdaptiveMaxPool2d((2, 7)))
+    yield from (nn.BatchNorm2d(6, 0.1), nn.BatchNorm2d(6, affine=False))
+    yield from (
+        nn.BatchNorm2d(6, track_running_stats=False),
+        nn.GroupNorm(3, 6),
+        nn.GroupNorm(2, 6, 0.1, False),
+    )
+    yield from (nn.InstanceNorm2d(6), nn.InstanceNorm2d(6, 0.1, affine=True, track_running_stats=True))
+    yield from (
+        nn.LayerNorm(14),
+        nn.LayerNorm((9, 14), 0.1),
+        nn.LayerNorm((6, 9, 14), elementwise_affine=False),
+    )
+    yield from (nn.Linear(14, 5), nn.Linear(14, 3, bias=False), nn.Flatten(), nn.Flatten(2), nn.Identity())
+    yield from (
+        nn.ZeroPad2d((1, 2, 0, 3)),
+        nn.ReflectionPad2d((1, 2, 3, 0)),
+        nn.ReplicationPad2d((0, 2, 1, 3)),
+    )
+    yield from (nn.CircularPad2d((1, 2, 3, 0)), nn.ConstantPad2d((1, 0, 2, 1), 0.0))
+    yield from (nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=(3, 2), mode="bilinear"))
+    yield from (nn.Upsample((20, 15)), nn.Upsample((20, 15), mode="bilinear", align_corners=True))
+    yield from (nn.Sequential(nn.Conv2d(6, 8, 1), nn.PixelShuffle(2)), nn.Softmax(dim=2), nn.LogSoftmax(-1))
+    yield from (nn.Softmax2d(), nn.Dropout(0.3), nn.Dropout2d(0.2), nn.PReLU(), nn.RReLU(0.1, 0.3))
+    yield from (nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.3), nn.ELU(0.5), nn.CELU(2.0), nn.SELU(), nn.GELU())
+    yield from (
+        nn.GELU("tanh"),
+        nn.Sigmoid(),
+        nn.Hardsigmoid(),
+        nn.LogSigmoid(),
+        nn.Tanh(),
+        nn.Hardtanh(-2, 0.5),
+    )
+    yield from (nn.Tanhshrink(), nn.Softshrink(0.3), nn.Softplus(), nn.Softsign(), nn.SiLU(), nn.Hardswish())
+    yield from (nn.Mish(), nn.Threshold(0.2, 0.0))
+
+
+GRID = list(grid())
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("index", range(len(GRID)), ids=[str(m)[:60] for m in GRID])
+def test_every_layer_of_pytorch_over_a_grid_of_arguments(index: int):
+    generator = torch.Generator().manual_seed(index)
+    module = GRID[index].eval()
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) - 0.3)
+        for name, tensor in module.named_buffers():
+            if name.endswith("running_var"):
+                tensor.abs_().add_(0.2)
+        batch = torch.randn((2, 6, 9, 14), generator=generator)
+        expected = module(batch).numpy()
+    model = from_torch(module, example=batch)
+    close(outputs(model, batch.numpy()), expected, 1e-5)
+    with torch.no_grad():
+        close(to_torch(model)(batch).numpy(), expected, 1e-5)
+
+
+class Code(nn.Module):
+    """A module whose forward is the function it is given."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.function(x)
+
+
+def entangled(x: torch.Tensor) -> torch.Tensor:
+    a = torch.relu(x)
+    b = torch.tanh(a)
+    return torch.sin(a) * b + torch.sigmoid(b)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (entangled, "tanh .* used by several branches"),
+        (lambda x: torch.cumsum(x, 1), r"cumsum.*there is no layer for it"),
+        (lambda x: x[:, 1:], "getitem.*part of an axis"),
+        (lambda x: x.permute(0, 2, 3, 1), "permute.*order of the axes"),
+        (lambda x: x.mean(1, keepdim=True), "mean.*not one over all spatial axes"),
+        (lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True), r"max_pool2d.*rounds the size of \(7, 10\) up"),
+        (lambda x: x.reshape(-1), "reshape.*keep the batch axis first"),
+        (lambda x: torch.cat([x, x], 0), "cat.*along the batch axis"),
+        (lambda x: (x, x), "returns 2 values"),
+        (lambda x: F.pad(x, (1, 1), value=3.0), "pad.*pads with 3.0"),
+        (lambda x: x / (1 + torch.exp(2 * x)), "truediv.*divides one branch by another"),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "bicubic"),
+    ],
+)
+def test_what_has_no_layer_is_refused_by_name(function: Callable[..., object], message: str):
+    with pytest.raises(UnsupportedLayer, match=message):
+        from_torch(Code(function), example=torch.randn(2, 4, 7, 10))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: x * torch.sigmoid(x), "swish"),
+        (lambda x: 0.5 * x * (1 + torch.tanh(0.7978845608 * (x + 0.044715 * x**3))), "gelu_tanh"),
+        (lambda x: x * F.relu6(x + 3) / 6, "hardswish"),
+        (lambda x: x * torch.tanh(F.softplus(x)), "mish"),
+        (lambda x: torch.maximum(x, 0.2 * x), "leakyrelu"),
+        (lambda x: x * x, "abs2"),
+    ],
+)
+def test_an_activation_written_out_is_known_again(function: Callable[..., object], name: str):
+    (layer,) = from_torch(Code(function), example=torch.randn(2, 4, 7, 10)).layers.layers
+    assert isinstance(layer, Activation)
+    assert layer.name == name
+
+
+def test_arithmetic_with_constants_becomes_a_scale():
+    mean = torch.tensor([0.4, 0.5, 0.6])[:, None, None]
+    module = Code(lambda x: (1 - (x * 2 - 1) / 3 - mean) * (1 / mean))
+    batch = torch.rand(2, 3, 5, 4)
+    model = from_torch(module, example=batch)
+    close(outputs(model, batch.numpy()), module(batch).numpy(), 1e-6)
+    assert len(model.layers.layers) <= 3
+
+
+def test_without_an_example_what_needs_no_size_goes_through():
+    module = network("vgg11-bn")
+    model = from_torch(module)
+    assert model.input_shape is None
+    batch = pictures("vgg11-bn")[0]
+    with torch.no_grad():
+        close(outputs(model, batch.numpy()), module(batch).numpy(), 1e-5)
+    with pytest.raises(ModelError, match="example=batch"):
+        from_torch(network("unet-bilinear"))
+    with pytest.raises(ModelError, match="example=batch"):
+        from_torch(network("branching"))
+
+
+def test_shared_modules_and_parameters_stay_shared():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    other = nn.Conv2d(4, 4, 3, padding=1)
+    other.weight = conv.weight
+    model = from_torch(nn.Sequential(conv, nn.ReLU(), conv, other), example=np.zeros((1, 4, 5, 6)))
+    first, _, third, fourth = model.layers.layers
+    assert first is third
+    assert fourth.weight is first.weight
+    assert not np.shares_memory(first.weight, conv.weight.detach().numpy())
+
+
+def test_the_module_is_read_in_evaluation_mode_and_left_as_it_was():
+    module = network("mobilenet").train()
+    module.stem.eval()
+    batch = pictures("mobilenet")[0]
+    model = from_torch(module, example=batch)
+    assert module.training
+    assert not module.stem.training
+    with torch.no_grad():
+        close(outputs(model, batch.numpy()), module.eval()(batch).numpy(), 1e-5)
+
+
+def test_a_module_that_does_not_do_what_its_code_says_is_caught():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    module[0].register_forward_hook(lambda m, given, result: result * 1.001)
+    with pytest.raises(ModelError, match="gives other numbers than the module"):
+        from_torch(module, example=torch.randn(1, 3, 6, 5))
+    with pytest.raises(ModelError, match="does not take the example"):
+        from_torch(nn.Sequential(nn.Linear(7, 3)), example=torch.randn(1, 3, 6, 5))
+    with pytest.raises(UsageError, match=r"takes a torch.nn.Module"):
+        from_torch({"weight": torch.zeros(3)})
+
+
+def test_a_network_keeps_what_travels_with_the_model():
+    model = case("classifier")[0].with_(classes=("a", "b", "c"), notes={"accuracy": 0.5}, trained=True)
+    module = to_torch(model)
+    with torch.no_grad():
+        module[6].bias.add_(1)
+    back = from_torch(module)
+    assert (back.classes, back.notes, back.trained) == (model.classes, model.notes, True)
+    assert np.array_equal(back.layers.layers[6].bias, model.layers.layers[6].bias + 1)

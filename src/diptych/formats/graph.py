@@ -165,6 +165,7 @@ class Graph:
         values = list(values)
         if len(values) == 1:
             return values[0]
+        key = (operation, axis, *map(id, values))
         for count in range(len(values) - 1, 1, -1):
             known = self._joins.get((operation, axis, *map(id, values[:count])))
             if operation == "concatenate" and known is not None:
@@ -175,7 +176,8 @@ class Graph:
         for value in values[1:]:
             nearest = _meeting(nearest, value)
         result = Value(name, shape, Join(operation, axis), tuple(values), nearest, nearest.depth + 1)
-        return self._joins.setdefault((operation, axis, *map(id, values)), result)
+        self._joins[key] = result
+        return result
 
     def _joined(self, operation: str, axis: int, values: Sequence[Value], name: str) -> Shape | None:
         shapes = [v.shape for v in values if v.shape is not None]
