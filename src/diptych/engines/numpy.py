@@ -113,7 +113,6 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[..., Array]] = {
     "selu": lambda x: SELU_SCALE * _elu(x, SELU_ALPHA),
     "gelu_tanh": _gelu_tanh,
     "gelu_erf": _gelu_erf,
-    "gelu_sigmoid": lambda x: x * _sigmoid(1.702 * x),
     "sigmoid": _sigmoid,
     "hardsigmoid": lambda x, slope: np.clip(slope * x + 0.5, 0, 1),
     "logsigmoid": lambda x: -_softplus(-x),

@@ -149,7 +149,6 @@ _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "selu": F.selu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "gelu_erf": F.gelu,
-    "gelu_sigmoid": lambda x: x * torch.sigmoid(1.702 * x),
     "sigmoid": torch.sigmoid,
     "hardsigmoid": lambda x, slope: torch.clamp(slope * x + 0.5, 0, 1),
     "logsigmoid": F.logsigmoid,

@@ -31,6 +31,7 @@ class Format:
     can_write: bool
     module: str = ""
     options: tuple[str, ...] = ()  # what `write` takes beside the model and the path
+    reading: tuple[str, ...] = ()  # what `read` takes beside the path
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -55,12 +56,14 @@ def _is_jld2(head: bytes, size: int) -> bool:
     return head.startswith(b"HDF5-based Julia Data Format")
 
 
+_FLUX_READING = ("architecture", "flux_version")
+
 FORMATS = (
     Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
     Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx"),
     Format("PyTorch", (".pt", ".pth"), _is_torch, False, False),
-    Format("BSON (Flux)", (".bson",), _is_bson, False, False),
-    Format("JLD2 (Flux)", (".jld2",), _is_jld2, False, False),
+    Format("BSON (Flux)", (".bson",), _is_bson, True, False, "flux.bson_files", (), _FLUX_READING),
+    Format("JLD2 (Flux)", (".jld2",), _is_jld2, True, False, "flux.jld2_files", (), _FLUX_READING),
 )
 
 # What people hand over by mistake: recognised only to be named.
@@ -77,11 +80,14 @@ _STRANGERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 )
 
 
-def read(path: str | Path) -> Model:
+def read(path: str | Path, **options: Any) -> Model:
     """The model in a file, whose kind is told by its content as well as by its name.
 
+    Options are the format's own: `architecture`, a Model or the name of one, into which a Flux file that
+    holds weights alone is filled; `flux_version`, such as "0.13.4", where such a file does not tell it.
+
     Raises `FormatError` where there is no such file, it is empty or damaged, is of another kind than its
-    name says, or of a kind that cannot be read.
+    name says, or of a kind that cannot be read, `UsageError` for an option that the format does not take.
     """
     path = Path(path)
     head, size = _head(path)
@@ -100,7 +106,8 @@ def read(path: str | Path) -> Model:
             f"{path} is a {found.name} file, which this version of Diptych cannot read; "
             f"save the model as one of {_names('can_read')}"
         )
-    model: Model = _module(found).read(path)
+    _check_options("reading", found.name, options, found.reading)
+    model: Model = _module(found).read(path, **options)
     return model
 
 
@@ -115,11 +122,15 @@ def write(model: Model, path: str | Path, **options: Any) -> None:
     if target is None or not target.can_write:
         what = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise UsageError(f"{path.name} has {what}; models are written as {_names('can_write')}")
-    unknown = sorted(options.keys() - set(target.options))
-    if unknown:
-        known = ", ".join(target.options) or "none"
-        raise UsageError(f"writing {target.name} takes no option {unknown[0]!r}; its options: {known}")
+    _check_options("writing", target.name, options, target.options)
     _module(target).write(model, path, **options)
+
+
+def _check_options(verb: str, name: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        options = ", ".join(known) or "none"
+        raise UsageError(f"{verb} {name} takes no option {unknown[0]!r}; its options: {options}")
 
 
 def _module(target: Format) -> Any:

@@ -86,7 +86,6 @@ ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "selu": ("1.0507 (x if x > 0 else 1.6733 (exp(x) - 1))", ()),
     "gelu_tanh": ("x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))", ()),
     "gelu_erf": ("x/2 (1 + erf(x / sqrt 2))", ()),
-    "gelu_sigmoid": ("x sigmoid(1.702 x)", ()),
     "sigmoid": ("1 / (1 + exp(-x))", ()),
     "hardsigmoid": ("clip(slope x + 1/2, 0, 1)", (1 / 6,)),
     "logsigmoid": ("log(sigmoid(x))", ()),

@@ -39,10 +39,6 @@ def _gelu_erf(s: Site, x: str) -> str:
     return _half_of_one_plus(s, x, erf)
 
 
-def _gelu_sigmoid(s: Site, x: str) -> str:
-    return s.node("Mul", x, s.node("Sigmoid", s.node("Mul", x, s.constant(1.702))))
-
-
 def _half_of_one_plus(s: Site, x: str, y: str) -> str:
     half = s.node("Mul", x, s.constant(0.5))
     return s.node("Mul", half, s.node("Add", y, s.constant(1.0)))
@@ -74,7 +70,6 @@ ACTIVATION_RULES: dict[str, Rule] = {
     "selu": _operation("Selu"),
     "gelu_tanh": _gelu_tanh,
     "gelu_erf": _gelu_erf,
-    "gelu_sigmoid": _gelu_sigmoid,
     "sigmoid": _operation("Sigmoid"),
     "hardsigmoid": lambda s, x, slope: s.node("HardSigmoid", x, alpha=slope, beta=0.5),
     "logsigmoid": _logsigmoid,

@@ -1,0 +1,241 @@
+"""From the top keys of a .bson or .jld2 file to a Model: which of them is the model, and what the others are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import FormatError, ModelError, UsageError
+from diptych.formats.flux.layouts import Version, parse_version
+from diptych.formats.flux.reading import Reader, contents, is_layer
+from diptych.formats.flux.reading_functions import function_layer
+from diptych.formats.flux.reading_layers import RULES
+from diptych.formats.flux.versions import signs_of
+from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Unreadable
+from diptych.model.layers import Chain
+from diptych.model.model import Model, Source
+from diptych.model.validity import check_layers
+from diptych.preprocessing import Preprocessing
+
+__all__ = ["CLASSES", "NOTES", "PREPROCESSING", "find_model", "model_of", "version_asked"]
+
+# The keys under which our own files carry what Flux has no place for: JSON texts, and a list of strings.
+PREPROCESSING = "diptych_preprocessing"
+CLASSES = "classes"
+NOTES = "diptych_notes"
+_OWN = (PREPROCESSING, NOTES)
+
+
+def version_asked(text: str | None) -> Version | None:
+    """The version that a user named. Raises `UsageError` where it is none."""
+    if text is None:
+        return None
+    version = parse_version(text)
+    if version is None or not (0, 7) <= version < (1,):
+        raise UsageError(f"flux_version {text!r} is no version of Flux; give one such as 0.14 or 0.16.9")
+    return version
+
+
+def find_model(values: Mapping[str, Any]) -> str | None:
+    """The key of the model: `model`, or the only value that is one of Flux's layers."""
+    if is_layer(values.get("model")):
+        return "model"
+    found = [key for key, value in values.items() if is_layer(value)]
+    return found[0] if len(found) == 1 else None
+
+
+def model_of(
+    values: Mapping[str, Any],
+    name: str,
+    format_name: str,
+    version: Version | None = None,
+    julia: Version | None = None,
+) -> Model:
+    """The model among the values under the top keys of the file `name`.
+
+    `version` is Flux's where the user said it, `julia` Julia's where the container does.
+
+    Raises `FormatError` where there is none, or a layer that has no equal here, with its path.
+    """
+    key = find_model(values)
+    if key is None:
+        raise FormatError(_no_model(values, name))
+    signs = signs_of(values[key], version, julia)
+    reader = Reader(RULES, signs, function_layer, name)
+    for kind in _spatial_ranks(values[key]):
+        reader.rank = reader.rank or kind
+    value = values[key]
+    bare = value.type.name != "Chain"
+    layer = reader.layer(value, "0" if bare else "")
+    layers = layer if isinstance(layer, Chain) and not bare else Chain((layer,))
+    try:
+        check_layers(layers)
+    except ModelError as error:
+        raise FormatError(f"{name}: {error}") from error
+    extras: dict[str, Any] = {k: summary(v) for k, v in values.items() if k != key and k not in _OWN}
+    hints: dict[str, Any] = {"layers": reader.hints} if reader.hints else {}
+    if bare:
+        hints["bare"] = True
+    if key != "model":
+        hints["key"] = key
+    if hints:
+        extras["flux"] = hints
+    classes = _classes(values)
+    if classes is not None:
+        extras.pop(CLASSES, None)
+    source = Source(format_name, "Flux", signs.text, tuple(reader.warnings), extras)
+    return Model(
+        layers,
+        preprocessing=_preprocessing(values, name),
+        classes=classes,
+        source=source,
+        **_notes(values, name),
+    )
+
+
+def _spatial_ranks(value: Any) -> list[int]:
+    """The numbers of spatial axes that the types of convolutions and pools inside tell, first ones first."""
+    found: list[int] = []
+    stack, steps = [value], 0
+    while stack and steps < 10_000 and not found:
+        item = stack.pop()
+        steps += 1
+        if isinstance(item, JuliaStruct):
+            parameters = item.type.parameters
+            if item.type.name in (
+                "Conv",
+                "MaxPool",
+                "MeanPool",
+                "ConvTranspose",
+                "CrossCor",
+                "DepthwiseConv",
+            ):
+                found += [int(n) for n in parameters[:1] if isinstance(n, int) and 1 <= n <= 3]
+            stack.extend(reversed(item.fields if item.type.definition is None else ()))
+        elif isinstance(item, (tuple, list)):
+            stack.extend(reversed(item))
+    return found
+
+
+# ---- What is beside the model ------------------------------------------------------------------------
+
+
+def _preprocessing(values: Mapping[str, Any], name: str) -> Preprocessing | None:
+    document = _json(values, PREPROCESSING, name)
+    if document is None:
+        return None
+    try:
+        return Preprocessing.from_document(document)
+    except ModelError as error:
+        raise FormatError(f"{name}: {PREPROCESSING} is damaged or was edited: {error}") from error
+
+
+def _json(values: Mapping[str, Any], key: str, name: str) -> Any:
+    text = values.get(key)
+    if text is None:
+        return None
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{name}: {key} is not JSON; it is damaged or was edited") from error
+
+
+def _classes(values: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names under `classes` or `labels`, where they are a list of texts or symbols."""
+    for key in (CLASSES, "labels"):
+        value = values.get(key)
+        if isinstance(value, (list, tuple, np.ndarray)) and 0 < len(value) <= 100_000:
+            texts = [v.name if isinstance(v, Symbol) else v for v in value]
+            if all(isinstance(text, str) for text in texts):
+                return tuple(map(str, texts))
+    return None
+
+
+def _notes(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Our own entry: name, input shape, whether trained, notes."""
+    document = _json(values, NOTES, name)
+    if not isinstance(document, dict):
+        return {}
+    shape, trained = document.get("input_shape"), document.get("trained")
+    title, notes = document.get("name"), document.get("notes")
+    found: dict[str, Any] = {}
+    if isinstance(shape, list) and 1 <= len(shape) <= 8:
+        if not all(n is None or (type(n) is int and 0 < n < 2**31) for n in shape):
+            raise FormatError(f"{name}: {NOTES} holds the input shape {str(shape)[:40]}, which is none")
+        found["input_shape"] = tuple(shape)
+    if isinstance(trained, bool):
+        found["trained"] = trained
+    if isinstance(title, str):
+        found["name"] = title
+    if isinstance(notes, dict):
+        found["notes"] = notes
+    return found
+
+
+def summary(value: Any, depth: int = 0) -> Any:
+    """A value beside the model in short, JSON-able: numbers and texts as they are, the rest described."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value if not isinstance(value, str) else value[:1000]
+    if isinstance(value, (float, np.floating, np.integer)):
+        number = float(value) if not isinstance(value, np.integer) else int(value)
+        return number if np.isfinite(number) else str(number)
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "fiu" and value.size <= 1000:
+        return [float(n) if np.isfinite(n) else str(n) for n in value]
+    if isinstance(value, np.ndarray):
+        return f"{'×'.join(map(str, value.shape))} array of {value.dtype}"
+    if isinstance(value, Symbol):
+        return value.name
+    if isinstance(value, Unreadable):
+        return f"unreadable: {value.reason}"
+    if isinstance(value, JuliaStruct):
+        return _struct(value, depth)
+    if isinstance(value, NamedTuple):
+        value = value.as_dict()
+    if isinstance(value, dict) and depth < 2 and len(value) <= 20:
+        return {str(k): summary(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple)) and depth < 2 and len(value) <= 20:
+        return [summary(v, depth + 1) for v in value]
+    size = f" of {len(value)}" if isinstance(value, (list, tuple, dict, JuliaDict)) else ""
+    return f"{type(value).__name__}{size}"
+
+
+def _struct(value: JuliaStruct, depth: int) -> Any:
+    plain = [v for v in value.fields if isinstance(v, (int, float, str, np.number))]
+    numbers = ", ".join(f"{v:g}" if not isinstance(v, (str, bool)) else str(v)[:40] for v in plain[:6])
+    return f"{'.'.join(value.type.path)}({numbers})"
+
+
+def _no_model(values: Mapping[str, Any], name: str) -> str:
+    """Why no model was found, with what is there."""
+    layers = [key for key, value in values.items() if is_layer(value)]
+    if len(layers) > 1:
+        return (
+            f"{name} holds several models: {', '.join(layers[:8])}; save the one you mean under the key model"
+        )
+    if not values:
+        return f"{name} is empty: it holds no value; save the model with BSON.@save"
+    customs = [(k, v) for k, v in values.items() if isinstance(v, JuliaStruct) and _holds_layer(v)]
+    if customs:
+        key, value = customs[0]
+        return (
+            f"{name}: {key} is a struct of its own, {value.type.name}, with no equal here; {contents(value)}"
+        )
+    lost = [v.reason for v in values.values() if isinstance(v, Unreadable)]
+    held = ", ".join(f"{key} ({_brief(value)})" for key, value in list(values.items())[:6])
+    more = f" and {len(values) - 6} more" if len(values) > 6 else ""
+    return f"{name} holds no Flux model, but {held}{more}{'; ' + lost[0] if lost else ''}"
+
+
+def _holds_layer(value: JuliaStruct) -> bool:
+    return any(is_layer(part) for part in value.fields)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, JuliaStruct):
+        return str(value.type)[:40]
+    if isinstance(value, np.ndarray):
+        return f"{'×'.join(map(str, value.shape)) or '0-d'} array"
+    return type(value).__name__

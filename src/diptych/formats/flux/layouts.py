@@ -1,0 +1,115 @@
+"""The fields of Flux's structs, by version, in order: BSON.jl stores no names, so the count tells them apart.
+
+Taken from Flux's source at every release from 0.8 to 0.16. Names are those of the newest version that has
+the struct: Dense's W and b (0.11 and before) are `weight` and `bias` here.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LAYOUTS", "PARAMETERS", "fields_of", "fields_written", "parse_version"]
+
+Version = tuple[int, ...]
+Names = tuple[str, ...]
+
+_CONV = ("σ", "weight", "bias", "stride", "pad", "dilation")
+_GROUPED = (*_CONV, "groups")
+_STATISTICS = ("λ", "β", "γ", "μ", "σ²", "ϵ", "momentum")
+_TRACKED = (*_STATISTICS, "affine", "track_stats", "active", "chs")
+_POOL = ("k", "pad", "stride")
+_DENSE = ("weight", "bias", "σ")
+
+# Struct -> (first version, fields), newest first. Where two layouts are equally long the older comes second
+# and is never reached by count: their fields mean the same to us.
+LAYOUTS: dict[str, tuple[tuple[Version, Names], ...]] = {
+    "Chain": (((0, 8), ("layers",)),),
+    "Dense": (((0, 8), _DENSE),),
+    "Conv": (((0, 12, 6), _GROUPED), ((0, 8), _CONV), ((0, 7), _CONV[:5])),
+    "ConvTranspose": (
+        ((0, 14, 17), (*_CONV[:5], "outpad", "dilation", "groups")),
+        ((0, 12, 8), _GROUPED),
+        ((0, 8), _CONV),
+        ((0, 7), _CONV[:5]),
+    ),
+    "CrossCor": (((0, 9), _CONV),),
+    "DepthwiseConv": (((0, 8, 3), _CONV), ((0, 8), _CONV[:5])),
+    "BatchNorm": (((0, 12), _TRACKED), ((0, 10, 2), (*_STATISTICS, "active")), ((0, 10), _STATISTICS)),
+    "InstanceNorm": (((0, 12), _TRACKED), ((0, 10, 2), (*_STATISTICS, "active")), ((0, 10), _STATISTICS)),
+    "GroupNorm": (
+        ((0, 12), ("G", *_TRACKED)),
+        ((0, 10, 2), ("G", *_STATISTICS, "active")),
+        ((0, 10), ("G", *_STATISTICS)),
+    ),
+    "LayerNorm": (((0, 12), ("λ", "diag", "ϵ", "size", "affine")), ((0, 8), ("diag",))),
+    "Scale": (((0, 13), ("scale", "bias", "σ")),),
+    "Diagonal": (((0, 8), ("scale", "bias")),),
+    "Dropout": (
+        ((0, 13), ("p", "dims", "active", "rng")),
+        ((0, 9), ("p", "dims", "active")),
+        ((0, 8), ("p", "active")),
+    ),
+    "AlphaDropout": (((0, 13), ("p", "active", "rng")), ((0, 8), ("p", "active")), ((0, 8), ("p",))),
+    "MaxPool": (((0, 8), _POOL),),
+    "MeanPool": (((0, 8), _POOL),),
+    "AdaptiveMaxPool": (((0, 11), ("out",)),),
+    "AdaptiveMeanPool": (((0, 11), ("out",)),),
+    "GlobalMaxPool": (((0, 10, 4), ()),),
+    "GlobalMeanPool": (((0, 10, 4), ()),),
+    "SkipConnection": (((0, 9), ("layers", "connection")),),
+    "Parallel": (((0, 12), ("connection", "layers")),),
+    "PairwiseFusion": (((0, 13, 4), ("connection", "layers")),),
+    "Maxout": (((0, 8), ("layers",)),),
+    "Upsample": (((0, 12), ("scale", "size")),),
+    "PixelShuffle": (((0, 12), ("r",)),),
+    "Bilinear": (((0, 12), _DENSE),),
+    "Embedding": (((0, 16, 11), ("weight", "padding_idx")), ((0, 12, 5), ("weight",))),
+    "EmbeddingBag": (((0, 14), ("weight", "reduction")),),
+    "WeightNorm": (((0, 16), ("layer", "g", "which", "dims")),),
+}
+
+# What each type parameter is the type of; "N", "M" and "mode" are counted or stored as they are.
+PARAMETERS: dict[str, tuple[tuple[Version, Names], ...]] = {
+    "Chain": (((0, 8), ("layers",)),),
+    "Dense": (((0, 8), ("σ", "weight", "bias")),),
+    "Conv": (((0, 8, 3), ("N", "M", "σ", "weight", "bias")),),
+    "ConvTranspose": (((0, 8, 3), ("N", "M", "σ", "weight", "bias")),),
+    "CrossCor": (((0, 9), ("N", "M", "σ", "weight", "bias")),),
+    "DepthwiseConv": (((0, 8, 3), ("N", "M", "σ", "weight", "bias")),),
+    "BatchNorm": (((0, 12), ("λ", "β", "ϵ", "μ")),),
+    "InstanceNorm": (((0, 12), ("λ", "β", "ϵ", "μ")),),
+    "GroupNorm": (((0, 14), ("λ", "β", "ϵ")), ((0, 12), ("λ", "β", "ϵ", "μ"))),
+    "LayerNorm": (((0, 12), ("λ", "diag", "ϵ", "N")),),
+    "Scale": (((0, 13), ("σ", "scale", "bias")),),
+    "Diagonal": (((0, 8), ("scale",)),),
+    "Dropout": (((0, 13), ("p", "dims", "rng")), ((0, 9), ("p", "dims"))),
+    "AlphaDropout": (((0, 13), ("p", "rng")), ((0, 8), ("p",))),
+    "MaxPool": (((0, 8, 3), ("N", "M")),),
+    "MeanPool": (((0, 8, 3), ("N", "M")),),
+    "AdaptiveMaxPool": (((0, 11), ("S", "N")),),
+    "AdaptiveMeanPool": (((0, 11), ("S", "N")),),
+    "SkipConnection": (((0, 12), ("layers", "connection")), ((0, 9), ())),
+    "Parallel": (((0, 12), ("connection", "layers")),),
+    "PairwiseFusion": (((0, 13, 4), ("connection", "layers")),),
+    "Maxout": (((0, 8), ("layers",)),),
+    "Upsample": (((0, 12), ("mode", "scale", "size")),),
+    "Bilinear": (((0, 12), ("σ", "weight", "bias")),),
+    "Embedding": (((0, 12, 5), ("weight",)),),
+    "EmbeddingBag": (((0, 14), ("reduction", "weight")),),
+}
+
+
+def fields_of(struct: str, count: int) -> Names | None:
+    """The field names of a stored struct of `count` fields; None where no version has that many."""
+    return next((names for _, names in LAYOUTS.get(struct, ()) if len(names) == count), None)
+
+
+def fields_written(struct: str, version: Version) -> Names | None:
+    """The field names that `version` of Flux expects; None where it has no such struct."""
+    return next((names for first, names in LAYOUTS.get(struct, ()) if version >= first), None)
+
+
+def parse_version(text: str) -> Version | None:
+    """ "0.12.1" as (0, 12, 1), "0.16" as (0, 16, 10**6)'s lower neighbour (0, 16): None for anything else."""
+    parts = text.split(".")
+    if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    return tuple(int(part[:6]) for part in parts)

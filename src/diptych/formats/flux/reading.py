@@ -1,0 +1,309 @@
+"""A Flux struct -> our layer: the walk, and the fields of one struct as the types they must have.
+
+What each struct means is in `reading_layers`. Whatever is not understood is refused by name with its path.
+What our layers do not keep but a file must have to be written again as it was (a `CrossCor` that is no
+`Conv`, padding stored short) is noted in `hints` by layer path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import FormatError
+from diptych.formats.flux.functions import default_path, named_activation, path_of, same_parameters
+from diptych.formats.flux.layouts import PARAMETERS, Version, fields_of
+from diptych.formats.flux.versions import Signs
+from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Unreadable
+from diptych.formats.julia.arrays import as_array
+from diptych.formats.julia.lowered import interpret, is_function
+from diptych.formats.julia.lowered_layers import as_layers
+from diptych.model.layers import ACTIVATIONS, Activation, Array, Chain, Layer
+
+__all__ = ["Fields", "Reader", "is_layer"]
+
+_DEEPEST = 60
+_MOST_LAYERS = 100_000
+_REFUSED = {
+    **dict.fromkeys(("Recur", "RNN", "LSTM", "GRU", "GRUv3", "Bidirectional"), "a recurrent layer"),
+    **dict.fromkeys(("RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell"), "a recurrent cell"),
+    "MultiHeadAttention": "an attention layer",
+    "PairwiseFusion": "a layer that gives several outputs",
+}
+LayerRule = Callable[["Reader", "Fields"], Layer]
+
+
+def is_layer(value: Any) -> bool:
+    """Whether a value is one of Flux's structs."""
+    return isinstance(value, JuliaStruct) and value.type.path[0] == "Flux" and value.type.name[0] != "#"
+
+
+@dataclass
+class Reader:
+    """One reading: `rules` by struct name, what was found out about the version, and what it leaves behind."""
+
+    rules: dict[str, LayerRule]
+    signs: Signs
+    function_rule: Callable[[Reader, JuliaStruct, str], Layer]
+    name: str = "the file"
+    warnings: list[str] = field(default_factory=list)
+    hints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rank: int | None = None  # spatial axes, where a convolution or pool tells them
+    _converted: dict[tuple[int, str], tuple[Any, Array]] = field(default_factory=dict)
+    _layers: dict[int, tuple[Any, Layer, str]] = field(default_factory=dict)
+    _open: list[int] = field(default_factory=list)
+    _count: int = 0
+
+    def refuse(self, path: str, struct: str, why: str) -> FormatError:
+        """The error for a layer, naming file, path and struct."""
+        where = f"layer {path} ({struct})" if path else f"the model ({struct})"
+        return FormatError(f"{self.name}: {where} {why}")
+
+    def warn(self, text: str) -> None:
+        """Says something once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def hint(self, path: str, **values: Any) -> None:
+        """Notes what our layers do not keep."""
+        self.hints.setdefault(path, {}).update(values)
+
+    def layer(self, value: Any, path: str) -> Layer:
+        """The layer that a value is. Raises `FormatError` with the path for what has no layer of ours."""
+        self._count += 1
+        if self._count > _MOST_LAYERS:
+            raise self.refuse(path, "...", f"is beyond the {_MOST_LAYERS} layers that are read")
+        if isinstance(value, Unreadable):
+            raise self.refuse(path, "unreadable", f"cannot be read: {value.reason}")
+        if not isinstance(value, JuliaStruct):
+            raise self.refuse(path, type(value).__name__, "is no layer; save a Flux model")
+        if id(value) in self._open or len(self._open) > _DEEPEST:
+            raise self.refuse(
+                path, value.type.name, f"contains itself, or lies deeper than {_DEEPEST} layers"
+            )
+        known = self._layers.get(id(value))
+        if known is not None:
+            self.copy_hints(known[2], path)
+            return known[1]
+        self._open.append(id(value))
+        made = self._layer(value, path)
+        self._open.pop()
+        self._layers[id(value)] = (value, made, path)
+        return made
+
+    def _layer(self, value: JuliaStruct, path: str) -> Layer:
+        struct = value.type.name
+        if is_function(value):
+            return self.function_rule(self, value, path)
+        if value.type.path[0] == "Flux" and struct in self.rules:
+            return self.rules[struct](self, self.fields(value, path))
+        if value.type.path[0] == "Flux" and struct in _REFUSED:
+            raise self.refuse(path, struct, f"is {_REFUSED[struct]}, which Diptych does not have")
+        raise self.refuse(path, str(value.type)[:80], f"is not known; {contents(value)}")
+
+    def copy_hints(self, origin: str, path: str) -> None:
+        """A layer at a second place has its hints there too."""
+        for known, values in list(self.hints.items()):
+            if known == origin or known.startswith(f"{origin}."):
+                self.hints[path + known[len(origin) :]] = dict(values)
+
+    def fields(self, value: JuliaStruct, path: str) -> Fields:
+        """The fields of a struct by name. Raises `FormatError` for a count that no version has."""
+        struct = value.type.name
+        if value.names:
+            values = dict(zip(value.names, value.fields, strict=False))
+        else:
+            names = fields_of(struct, len(value.fields))
+            if names is None:
+                raise self.refuse(
+                    path, struct, f"has {len(value.fields)} fields, which no known Flux version gives it"
+                )
+            values = dict(zip(names, value.fields, strict=True))
+        if struct in ("Dense", "Diagonal", "Scale", "LayerNorm", "Maxout"):
+            values = {_RENAMED.get(struct, {}).get(name, name): item for name, item in values.items()}
+        return Fields(self, value.type, path, values)
+
+    # ---- Arrays ----
+
+    def array(self, value: Any, change: str, convert: Callable[[Array], Array]) -> Array | None:
+        """`convert` of the array that a value is, the same object for the same value; None for no array."""
+        known = self._converted.get((id(value), change))
+        if known is not None:
+            return known[1]
+        raw = as_array(value)
+        if raw is None:
+            return None
+        raw = raw if raw.dtype.kind == "f" else raw.astype(np.float32) if raw.dtype.kind in "iub" else raw
+        made = convert(raw)
+        self._converted[id(value), change] = (value, made)
+        return made
+
+    # ---- Functions ----
+
+    def activation(self, value: Any, path: str, struct: str) -> tuple[Activation, tuple[Layer, ...]]:
+        """An elementwise function: the activation, and what must follow where one is not enough."""
+        found = named_activation(value, self.signs.old_nnlib)
+        if found is not None:
+            if found.name == "hardsigmoid" and self.signs.nnlib_unsure:
+                self.warn(
+                    "hardσ was another function (0.2 x + 0.5) before NNlib 0.7.10; the file does not say "
+                    "which, and the newer one is taken"
+                )
+            return found, ()
+        if not isinstance(value, JuliaStruct) or not is_function(value):
+            raise self.refuse(path, struct, f"has a {_kind(value)} where its activation is expected")
+        try:
+            layers = as_layers(interpret(value), elementwise=True)
+        except FormatError as error:
+            raise self.refuse(path, struct, f"has an activation that cannot be read: {error}") from error
+        plain = [layer for layer in layers if isinstance(layer, Activation)]
+        if len(plain) < len(layers):
+            raise self.refuse(path, struct, f"has the activation {value.type.name}, which is not elementwise")
+        if not plain:
+            return Activation(), ()
+        return plain[0], tuple(plain[1:])
+
+    def note_function(self, value: Any, activation: Activation, path: str, name: str = "σ") -> None:
+        """Hints at a function whose name is not the one that would be written."""
+        found = path_of(value)
+        usual = default_path(activation.name, (99,)), default_path(activation.name, (0, 8))
+        default = same_parameters(activation.parameters, ACTIVATIONS[activation.name][1])
+        if found is not None and default and found not in usual:
+            self.hint(path, **{name: list(found)})
+
+
+_RENAMED: dict[str, dict[str, str]] = {
+    "Dense": {"W": "weight", "b": "bias"},
+    "Diagonal": {"α": "scale", "β": "bias"},
+    "Maxout": {"over": "layers"},
+}
+_GREEK = {"ε": "ϵ", "eps": "ϵ"}
+
+
+@dataclass
+class Fields:
+    """The fields of one struct by name, each asked for as what it must be."""
+
+    reader: Reader
+    type: JuliaType
+    path: str
+    values: dict[str, Any]
+
+    @property
+    def struct(self) -> str:
+        """Its name in Flux."""
+        return self.type.name
+
+    def refuse(self, why: str) -> FormatError:
+        """The error for this layer."""
+        return self.reader.refuse(self.path, self.struct, why)
+
+    def has(self, name: str) -> bool:
+        """Whether the version that wrote it has the field."""
+        return name in self.values
+
+    def get(self, name: str) -> Any:
+        """A field; one that took no bytes in a JLD2 file of JLD2 0.4 is what the type's parameter says."""
+        if name in self.values:
+            return self.values[name]
+        for _, names in PARAMETERS.get(self.struct, ()):
+            if name in names and len(names) == len(self.type.parameters):
+                kind = self.type.parameters[names.index(name)]
+                if isinstance(kind, JuliaType) and kind.path != ("Core", "Nothing"):
+                    return () if kind.path == ("Core", "Tuple") else JuliaStruct(kind)
+        return None
+
+    def array(self, name: str, change: str, convert: Callable[[Array], Array], rank: int | None) -> Array:
+        """`convert` of a floating-point array of `rank` axes; raises `FormatError` for anything else."""
+        value = self.get(name)
+        made = self.reader.array(value, change, convert)
+        if made is None:
+            reason = f": {value.reason}" if isinstance(value, Unreadable) else ""
+            raise self.refuse(f"has a {_kind(value)} where the array {name} is expected{reason}")
+        if made.dtype.kind != "f" or made.dtype.itemsize not in (2, 4, 8):
+            raise self.refuse(f"has numbers of type {made.dtype} in {name}; real floating point is expected")
+        if rank is not None and made.ndim != rank:
+            raise self.refuse(f"has an array of {made.ndim} axes in {name} where {rank} are expected")
+        return made
+
+    def maybe(
+        self, name: str, change: str, convert: Callable[[Array], Array], rank: int | None
+    ) -> Array | None:
+        """An array, or None for the ways in which Flux says that there is none."""
+        value = self.get(name)
+        if value is None or value is False or (isinstance(value, np.bool_) and not value):
+            return None
+        if isinstance(value, JuliaStruct) and value.type.name == "Zeros" and value.type.path[0] == "Flux":
+            return None
+        return self.array(name, change, convert, rank)
+
+    def whole(self, name: str) -> int:
+        """A whole number."""
+        value = self.get(name)
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+            raise self.refuse(f"has a {_kind(value)} where the whole number {name} is expected")
+        if abs(int(value)) > 2**31:
+            raise self.refuse(f"has {int(value)} for {name}, which is out of range")
+        return int(value)
+
+    def wholes(self, name: str, counts: tuple[int, ...]) -> tuple[int, ...]:
+        """A tuple of whole numbers, as many as one of `counts`."""
+        value = self.get(name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        good = all(isinstance(n, (int, np.integer)) and not isinstance(n, (bool, np.bool_)) for n in numbers)
+        if not good or len(numbers) not in counts or any(abs(int(n)) > 2**31 for n in numbers):
+            expected = " or ".join(map(str, counts))
+            raise self.refuse(f"has {str(value)[:40]} for {name}; {expected} whole numbers are expected")
+        return tuple(int(n) for n in numbers)
+
+    def number(self, name: str) -> float:
+        """A real number."""
+        value = self.get(name)
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+            raise self.refuse(f"has a {_kind(value)} where the number {name} is expected")
+        return float(value)
+
+    def children(self, name: str) -> tuple[tuple[Any, ...], tuple[str, ...], str]:
+        """The layers inside, their names, and the container: "tuple", "named" or "vector"."""
+        value = self.get(name)
+        if isinstance(value, NamedTuple):
+            return tuple(value), value.names, "named"
+        if isinstance(value, tuple):
+            return value, (), "tuple"
+        if isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim == 1):
+            return tuple(value), (), "vector"
+        raise self.refuse(f"has a {_kind(value)} where its layers are expected")
+
+    def activated(self, name: str, build: Callable[[Activation], Layer]) -> Layer:
+        """The layer with its activation; a Chain where the function takes more than one of ours."""
+        value = self.get(name)
+        activation, rest = self.reader.activation(value, self.path, self.struct)
+        self.reader.note_function(value, activation, self.path)
+        made = build(activation)
+        return made if not rest else Chain((made, *rest))
+
+
+def contents(value: JuliaStruct) -> str:
+    """What a struct of somebody's own holds, field by field, so that it can be saved in parts."""
+    if not value.fields:
+        return "it has no fields"
+    names = value.names or tuple(f"field {i}" for i in range(1, len(value.fields) + 1))
+    parts = [f"{n} {_kind(v)}" for n, v in zip(names, value.fields, strict=False)][:12]
+    more = f" and {len(value.fields) - 12} more" if len(value.fields) > 12 else ""
+    return f"it holds {', '.join(parts)}{more}; save the Flux model inside it by itself"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, JuliaStruct):
+        return value.type.name[:60]
+    if isinstance(value, np.ndarray):
+        return f"{'×'.join(map(str, value.shape)) or '0-d'} array of {value.dtype}"
+    return "nothing" if value is None else type(value).__name__
+
+
+def version_of(reader: Reader) -> Version | None:
+    """The version that the file was told or found to be of."""
+    return reader.signs.exact

@@ -1,0 +1,158 @@
+"""Functions that stand where a layer stands, and those that join branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import FormatError
+from diptych.formats.flux.functions import path_of
+from diptych.formats.flux.reading import Fields, Reader
+from diptych.formats.julia import JuliaStruct, NamedTuple
+from diptych.formats.julia.lowered import interpret
+from diptych.formats.julia.lowered_layers import as_connection, as_layers
+from diptych.model.layers import (
+    Activation,
+    Chain,
+    Connection,
+    Flatten,
+    Layer,
+    Normalise,
+    Pad,
+    Reshape,
+    Softmax,
+)
+
+__all__ = ["connection_of", "function_layer"]
+
+_FLATTEN = {("Flux", "flatten"), ("MLUtils", "flatten")}
+_NAMED_JOINS = {
+    "+": ("add", 1),
+    "-": ("subtract", 1),
+    "vcat": ("concatenate", -1),
+    "hcat": ("concatenate", -2),
+}
+_DOTTED_JOINS = {"*": "multiply", "+": "add", "-": "subtract", "max": "maximum"}
+
+
+def function_layer(r: Reader, value: JuliaStruct, path: str) -> Layer:
+    """The layer that a function in a Chain is; several become a Chain of their own, none the identity."""
+    name = path_of(value)
+    if name is not None:
+        made = _named(r, name, value, path)
+        if made is not None:
+            return made
+    if value.type.path in (("Base", "Fix1"), ("Base", "Fix2")) and len(value.fields) == 2:
+        fixed = _fixed(r, value, path)
+        if fixed is not None:
+            return fixed
+    try:
+        layers = as_layers(interpret(value), layer_of=lambda inner: r.layer(inner, f"{path}.0"))
+    except FormatError as error:
+        raise FormatError(f"{r.name}: layer {path}: {_without(str(error), r.name)}") from error
+    if not layers:
+        return Activation()
+    return layers[0] if len(layers) == 1 else Chain(layers)
+
+
+def _without(message: str, name: str) -> str:
+    return message.removeprefix(f"{name}: ")
+
+
+def _named(r: Reader, name: tuple[str, ...], value: JuliaStruct, path: str) -> Layer | None:
+    if name in _FLATTEN:
+        if name[0] != "Flux":
+            r.hint(path, function=list(name))
+        return Flatten()
+    if name[-1] in ("softmax", "logsoftmax"):
+        return Softmax(-1, name[-1] == "logsoftmax")
+    if name[-1] == "identity":
+        return Activation()
+    if name == ("Flux", "normalise"):
+        formula, sure = r.signs.formula()
+        if not sure:
+            r.warn(
+                f"normalise is taken to divide by {formula}; the file does not say its version of Flux, and "
+                "others divide a little differently, by about 1e-5: name it with flux_version"
+            )
+        return Normalise(0, float(np.float32(1e-5)), formula)
+    if name[0] == "NNlib":
+        # NNlib's activations take whole arrays as well; Base's tanh of a matrix is another function.
+        activation, rest = r.activation(value, path, name[-1])
+        if not rest:
+            r.hint(path, function=list(name))
+            return activation
+    return None
+
+
+def _fixed(r: Reader, value: JuliaStruct, path: str) -> Layer | None:
+    function, held = value.fields if value.type.name == "Fix2" else value.fields[::-1]
+    name = path_of(value.fields[0])
+    if value.type.name == "Fix1" and name is not None and name[-1] == "broadcast":
+        activation, rest = r.activation(value.fields[1], path, "broadcast")
+        r.note_function(value.fields[1], activation, path)
+        return activation if not rest else Chain((activation, *rest))
+    if value.type.name == "Fix2" and path_of(function) is not None and isinstance(held, tuple):
+        return _shaped(r, (path_of(function) or ("",))[-1], held, path)
+    return None
+
+
+_PADS: dict[str, Any] = {
+    "pad_zeros": "zero",
+    "pad_reflect": "reflect",
+    "pad_repeat": "replicate",
+    "pad_circular": "wrap",
+}
+
+
+def _shaped(r: Reader, name: str, held: tuple[Any, ...], path: str) -> Layer | None:
+    if name == "reshape" and len(held) >= 2 and _is_colon(held[-1]) and all(map(_whole, held[:-1])):
+        return Reshape(tuple(int(n) for n in reversed(held[:-1])))
+    if name in _PADS and len(held) % 2 == 0 and all(map(_whole, held)) and not isinstance(held, NamedTuple):
+        pairs = [(int(held[i]), int(held[i + 1])) for i in range(0, len(held), 2)]
+        spatial = pairs[:-2] if name == "pad_zeros" else pairs
+        if 1 <= len(spatial) <= 3 and not any(map(any, pairs[len(spatial) :])):
+            return Pad(tuple(reversed(spatial)), _PADS[name])
+    return None
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= int(value) < 2**31
+
+
+def _is_colon(value: Any) -> bool:
+    return isinstance(value, JuliaStruct) and value.type.path == ("Base", "Colon")
+
+
+def connection_of(r: Reader, f: Fields, count: int) -> Connection:
+    """How the outputs of `count` branches are joined."""
+    value = f.get("connection")
+    if not isinstance(value, JuliaStruct):
+        raise f.refuse("has no function that joins its branches")
+    name = path_of(value)
+    if name is not None and name[-1] in _NAMED_JOINS:
+        operation, axis = _NAMED_JOINS[name[-1]]
+        if operation != "subtract" or count == 2:
+            return Connection(operation, axis)  # type: ignore[arg-type]
+    if value.type.name == "BroadcastFunction" and len(value.fields) <= 1:
+        inner = path_of(value.fields[0] if value.fields else JuliaStruct(value.type.parameters[0]))
+        if inner is not None and inner[-1] in _DOTTED_JOINS:
+            return Connection(_DOTTED_JOINS[inner[-1]])  # type: ignore[arg-type]
+    if value.type.path == ("Flux", "Parallel"):
+        inner_value = r.fields(value, f.path)
+        function = path_of(inner_value.get("connection"))
+        if function is not None and function[-1] == "vcat":
+            return Connection("concatenate", -1)  # the permutations around it set the axis
+    return _anonymous(r, f, value, count)
+
+
+def _anonymous(r: Reader, f: Fields, value: JuliaStruct, count: int) -> Connection:
+    """A closure of all branches, or, before 0.13, of two at a time."""
+    failure: FormatError | None = None
+    for arguments in dict.fromkeys((count, 2)):
+        try:
+            return as_connection(interpret(value, arguments))
+        except FormatError as error:
+            failure = failure or error
+    raise f.refuse(f"joins its branches by a function that cannot be read: {failure}") from failure

@@ -1,0 +1,438 @@
+"""What each of Flux's structs computes, as one of our layers: one small function a struct.
+
+Julia's sizes run W, H, C, N and ours N, C, H, W, so tuples are reversed and arrays have their axes reversed;
+a `Conv` is a true convolution, so its kernel is flipped (`axes`), a `CrossCor`'s is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diptych.axes import flip_kernel, reverse_axes
+from diptych.formats.flux.reading import Fields, LayerRule, Reader
+from diptych.formats.flux.reading_functions import connection_of
+from diptych.formats.julia import JuliaStruct, Symbol
+from diptych.formats.julia.arrays import as_array
+from diptych.model.layers import (
+    AdaptiveMaxPool,
+    AdaptiveMeanPool,
+    Array,
+    BatchNorm,
+    Bilinear,
+    Chain,
+    Connection,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Dropout,
+    Embedding,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    GroupNorm,
+    InstanceNorm,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    MeanPool,
+    Pads,
+    Parallel,
+    PixelShuffle,
+    Scale,
+    SkipConnection,
+    Upsample,
+)
+
+__all__ = ["RULES"]
+
+
+def _same(array: Array) -> Array:
+    return array
+
+
+def _flipped(array: Array) -> Array:
+    return flip_kernel(reverse_axes(array))
+
+
+def _depthwise_weight(array: Array) -> Array:
+    """(kw, kh, multiplier, in) -> (in * multiplier, 1, kh, kw), flipped."""
+    ours = _flipped(array)
+    return ours.reshape(ours.shape[0] * ours.shape[1], 1, *ours.shape[2:])
+
+
+# ---- Convolution --------------------------------------------------------------------------------------
+
+
+def _conv(r: Reader, f: Fields) -> Layer:
+    crossing = f.struct == "CrossCor"
+    weight = f.array(
+        "weight", "reversed" if crossing else "flipped", reverse_axes if crossing else _flipped, None
+    )
+    rank = _rank(f, weight)
+    groups = f.whole("groups") if f.has("groups") else 1
+    if crossing:
+        r.hint(f.path, struct="CrossCor")
+    return _with_windows(f, rank, lambda **options: Conv(weight, groups=groups, **options))
+
+
+def _depthwise(r: Reader, f: Fields) -> Layer:
+    weight = f.array("weight", "depthwise", _depthwise_weight, None)
+    raw = as_array(f.get("weight"))
+    groups = raw.shape[-1] if raw is not None else 1
+    r.hint(f.path, struct="DepthwiseConv")
+    return _with_windows(f, _rank(f, weight), lambda **options: Conv(weight, groups=groups, **options))
+
+
+def _conv_transpose(r: Reader, f: Fields) -> Layer:
+    weight = f.array("weight", "flipped", _flipped, None)
+    rank = _rank(f, weight)
+    groups = f.whole("groups") if f.has("groups") else 1
+    extra = f.wholes("outpad", (rank,))[::-1] if f.has("outpad") else (0,) * rank
+    return _with_windows(
+        f, rank, lambda **options: ConvTranspose(weight, groups=groups, output_padding=extra, **options)
+    )
+
+
+def _rank(f: Fields, weight: Array) -> int:
+    rank = weight.ndim - 2
+    if rank not in (1, 2, 3):
+        raise f.refuse(f"has a kernel of {weight.ndim} axes; 3 to 5 are known")
+    f.reader.rank = f.reader.rank or rank
+    return rank
+
+
+def _with_windows(f: Fields, rank: int, build: Callable[..., Layer]) -> Layer:
+    bias = f.maybe("bias", "same", _same, 1)
+    stride, padding = f.wholes("stride", (rank,))[::-1], _padding(f, rank)
+    dilation = f.wholes("dilation", (rank,))[::-1] if f.has("dilation") else (1,) * rank
+    return f.activated(
+        "σ",
+        lambda activation: build(
+            bias=bias, stride=stride, padding=padding, dilation=dilation, activation=activation
+        ),
+    )
+
+
+def _padding(f: Fields, rank: int) -> Pads:
+    """One number an axis, or (low, high) an axis, W first: ours are pairs, W last."""
+    stored = f.wholes("pad", (rank, 2 * rank))
+    if len(stored) == rank:
+        f.reader.hint(f.path, pad=rank)
+        return tuple((n, n) for n in reversed(stored))
+    return tuple((stored[2 * i], stored[2 * i + 1]) for i in reversed(range(rank)))
+
+
+# ---- Dense layers -------------------------------------------------------------------------------------
+
+
+def _dense(r: Reader, f: Fields) -> Layer:
+    weight = f.array("weight", "same", _same, 2)  # (out, in) on both sides
+    bias = f.maybe("bias", "same", _same, 1)
+    raw = f.get("weight")
+    if isinstance(raw, JuliaStruct) and raw.type.name in ("Transpose", "Adjoint"):
+        r.hint(f.path, weight=raw.type.name)
+    return f.activated("σ", lambda activation: Dense(weight, bias, activation))
+
+
+def _bilinear(r: Reader, f: Fields) -> Layer:
+    weight = f.array("weight", "same", _same, 3)
+    bias = f.maybe("bias", "same", _same, 1)
+    if weight.shape[1] != weight.shape[2]:
+        raise f.refuse(
+            f"takes two inputs, of {weight.shape[1]} and {weight.shape[2]} features; models here have one"
+        )
+    return f.activated("σ", lambda activation: Bilinear(weight, bias, activation))
+
+
+def _scale(r: Reader, f: Fields) -> Layer:
+    scale = f.array("scale", "reversed", reverse_axes, None)
+    bias = f.maybe("bias", "reversed", reverse_axes, None)
+    if f.struct == "Diagonal":
+        return Scale(scale, bias)
+    return f.activated("σ", lambda activation: Scale(scale, bias, activation))
+
+
+def _embedding(r: Reader, f: Fields) -> Layer:
+    return Embedding(f.array("weight", "reversed", reverse_axes, 2), first=1)
+
+
+def _embedding_bag(r: Reader, f: Fields) -> Layer:
+    weight = f.array("weight", "reversed", reverse_axes, 2)
+    reduction = f.get("reduction")
+    name = reduction.type.name if isinstance(reduction, JuliaStruct) else ""
+    ways: dict[str, Any] = {"#mean": "mean", "#sum": "sum", "#maximum": "max"}
+    if name not in ways:
+        raise f.refuse(f"reduces by {name or 'something unknown'}; mean, sum and maximum are known")
+    return Embedding(weight, first=1, reduction=ways[name])
+
+
+def _weight_norm(r: Reader, f: Fields) -> Layer:
+    """The weight that `reparametrize` computes: g v / sqrt(sum(v^2) + eps)."""
+    inner, which, dims = f.get("layer"), f.get("which"), f.get("dims")
+    v, g = None, f.get("g")
+    if isinstance(inner, JuliaStruct) and isinstance(which, Symbol) and which.name == "weight":
+        place = r.fields(inner, f.path)
+        v = as_array(place.get("weight"))
+    axes = tuple(range(v.ndim)) if v is not None else ()
+    if isinstance(dims, int) and v is not None and 1 <= dims <= v.ndim:
+        axes = (dims - 1,)
+    elif not isinstance(dims, JuliaStruct) or dims.type.name != "Colon":
+        v = None
+    scale = as_array(g) if not isinstance(g, np.floating) else np.asarray(g)
+    if v is None or scale is None or not isinstance(inner, JuliaStruct) or v.dtype.kind != "f":
+        raise f.refuse("is not over the weight of a layer along one axis or all of them")
+    squares = np.square(v, dtype=np.float64).sum(axis=axes, keepdims=True)
+    try:
+        weight = (scale * v / np.sqrt(squares + np.finfo(scale.dtype).eps)).astype(v.dtype)
+    except ValueError as error:
+        raise f.refuse(f"has a g of shape {scale.shape} for a weight of shape {v.shape}") from error
+    index = next(i for i, value in enumerate(inner.fields) if value is place.get("weight"))
+    fields = [*inner.fields[:index], np.asfortranarray(weight), *inner.fields[index + 1 :]]
+    r.warn("WeightNorm was computed once: the model holds the weights it gives, not g and v")
+    return r._layer(JuliaStruct(inner.type, fields, inner.names), f.path)
+
+
+# ---- Normalisation ------------------------------------------------------------------------------------
+
+
+def _noted_mode(r: Reader, f: Fields) -> None:
+    active = f.get("active")
+    if active is True:
+        r.warn(
+            f"{f.struct} was saved in training mode (active = true); it is run in test mode, as at inference"
+        )
+    if isinstance(active, bool):
+        r.hint(f.path, active=active)
+
+
+def _norm(r: Reader, f: Fields) -> Layer:
+    _noted_mode(r, f)
+    scale, shift = (f.maybe(name, "same", _same, 1) for name in ("γ", "β"))
+    tracked = f.get("track_stats") is not False
+    mean, variance = (f.maybe(name, "vector", _vector, 1) if tracked else None for name in ("μ", "σ²"))
+    epsilon = _epsilon(r, f)
+    if f.has("momentum") and isinstance(f.get("momentum"), (float, np.floating)):
+        momentum = f.number("momentum")
+        if f.struct != "BatchNorm" and abs(momentum - 0.1) > 1e-7:
+            r.hint(f.path, momentum=momentum)
+    if f.get("chs") is not None and scale is None and mean is None:  # else their length tells
+        r.hint(f.path, chs=f.whole("chs"))
+    if f.struct == "BatchNorm":
+        momentum = f.number("momentum") if f.has("momentum") else 0.1
+        return f.activated("λ", lambda a: BatchNorm(scale, shift, mean, variance, epsilon, momentum, a))
+    if f.struct == "InstanceNorm":
+        return f.activated("λ", lambda a: InstanceNorm(scale, shift, mean, variance, epsilon, a))
+    groups = f.whole("G")
+    return f.activated("λ", lambda a: GroupNorm(groups, scale, shift, mean, variance, epsilon, a))
+
+
+def _vector(array: Array) -> Array:
+    return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array  # G×1 before 0.12
+
+
+def _epsilon(r: Reader, f: Fields) -> float:
+    if f.get("ϵ") is None:
+        return 1e-5
+    if isinstance(f.get("ϵ"), float):
+        r.hint(f.path, epsilon="Float64")
+    return f.number("ϵ")
+
+
+def _layer_norm(r: Reader, f: Fields) -> Layer:
+    formula, sure = r.signs.formula()
+    if not sure:
+        r.warn(
+            f"LayerNorm is taken to divide by {formula}; the file does not say its version of Flux, and "
+            "others divide a little differently, by about 1e-5: name it with flux_version"
+        )
+    diagonal = f.get("diag")
+    inner = r.fields(diagonal, f.path) if _is(diagonal, "Diagonal", "Scale") else None
+    scale = inner.array("scale", "reversed", reverse_axes, None) if inner else None
+    shift = inner.maybe("bias", "reversed", reverse_axes, None) if inner else None
+    if not f.has("size"):  # 0.11 and before: the first axis alone
+        if scale is None:
+            raise f.refuse("has no scale, which tells its size")
+        epsilon = 0.0 if r.signs.old_nnlib else 1e-5
+        return LayerNorm(scale.shape, scale, shift, epsilon, formula)
+    size = f.get("size")
+    shape = f.wholes("size", (len(size) if isinstance(size, tuple) else 1,))[::-1]
+    epsilon = _epsilon(r, f)
+    return f.activated("λ", lambda a: LayerNorm(shape, scale, shift, epsilon, formula, a))
+
+
+def _is(value: Any, *names: str) -> bool:
+    return isinstance(value, JuliaStruct) and value.type.path[0] == "Flux" and value.type.name in names
+
+
+def _dropout(r: Reader, f: Fields) -> Layer:
+    _noted_mode(r, f)
+    if isinstance(f.get("p"), np.float32):
+        r.hint(f.path, p="Float32")
+    dims = f.get("dims")
+    if isinstance(dims, int) and not isinstance(dims, bool):
+        r.hint(f.path, dims=dims)
+    if f.struct == "AlphaDropout":
+        r.hint(f.path, struct="AlphaDropout")
+    return Dropout(f.number("p"))
+
+
+# ---- Pools and shape ----------------------------------------------------------------------------------
+
+
+def _pool(r: Reader, f: Fields) -> Layer:
+    kernel = f.wholes("k", (1, 2, 3))[::-1]
+    r.rank = r.rank or len(kernel)
+    kind = MaxPool if f.struct == "MaxPool" else MeanPool
+    return kind(kernel, f.wholes("stride", (len(kernel),))[::-1], _padding(f, len(kernel)))
+
+
+def _adaptive(r: Reader, f: Fields) -> Layer:
+    kind = AdaptiveMaxPool if f.struct == "AdaptiveMaxPool" else AdaptiveMeanPool
+    return kind(f.wholes("out", (1, 2, 3))[::-1], "flux")
+
+
+def _upsample(r: Reader, f: Fields) -> Layer:
+    mode = f.type.parameters[0] if f.type.parameters else None
+    name = mode.name if isinstance(mode, Symbol) else ""
+    ranks = {"nearest": r.rank or 2, "linear": 1, "bilinear": 2, "trilinear": 3}
+    if name not in ranks:
+        raise f.refuse(f"has the mode {name or mode}; {', '.join(ranks)} are known")
+    scale, size = f.get("scale"), f.get("size")
+    options: dict[str, Any] = {} if name == "nearest" else {"mode": "linear", "align_corners": True}
+    if size is not None:
+        return Upsample(size=_some(f, "size")[::-1], **options)
+    if isinstance(scale, tuple):
+        whole = all(isinstance(n, (int, np.integer)) for n in scale)
+        if not 1 <= len(scale) <= 3 or not all(isinstance(n, (int, float, np.number)) for n in scale):
+            raise f.refuse(f"has the scale {str(scale)[:40]}")
+        if not whole:
+            r.hint(f.path, scale=[n if isinstance(n, int) else float(n) for n in scale])
+        return Upsample(tuple(float(n) for n in reversed(scale)), **options)
+    r.hint(f.path, scale=scale if isinstance(scale, int) else f.number("scale"))
+    return Upsample((f.number("scale"),) * ranks[name], **options)
+
+
+def _some(f: Fields, name: str) -> tuple[int, ...]:
+    value = f.get(name)
+    return f.wholes(name, (len(value) if isinstance(value, tuple) and value else 1,))
+
+
+def _pixel_shuffle(r: Reader, f: Fields) -> Layer:
+    return PixelShuffle(f.whole("r"))
+
+
+# ---- Containers ---------------------------------------------------------------------------------------
+
+
+def _inside(r: Reader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    values, names, container = f.children("layers")
+    if container == "vector" or (container == "named" and f.struct != "Chain"):
+        r.hint(f.path, container=container, **({"names": list(names)} if names else {}))
+    return tuple(r.layer(v, _join(f.path, i)) for i, v in enumerate(values, first)), names
+
+
+def _chain(r: Reader, f: Fields) -> Layer:
+    values, _, _ = f.children("layers")
+    joined = _joined_by_permuting(r, f, values)
+    if joined is not None:
+        return joined
+    layers, names = _inside(r, f)
+    return Chain(layers, names)
+
+
+def _joined_by_permuting(r: Reader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
+    """What `writing` makes of a concatenation along channels: joined along the first axis, then moved back."""
+    if len(values) != 2 or not _is(values[0], "SkipConnection", "Parallel"):
+        return None
+    connection = r.fields(values[0], f.path).get("connection")
+    if not _is(connection, "Parallel"):
+        return None
+    inner = r.fields(connection, f.path)
+    moves = [_permutation(v) for v in inner.children("layers")[0]]
+    back = _permutation(values[1])
+    function = inner.get("connection")
+    named = isinstance(function, JuliaStruct) and function.type.name == "#vcat"
+    if not named or back is None or len(set(moves)) != 1 or moves[0] is None:
+        return None
+    if [back[n - 1] for n in moves[0]] != list(range(1, len(back) + 1)) or len(back) != len(moves[0]):
+        return None
+    made = r.layer(values[0], f.path)
+    joined = Connection("concatenate", -moves[0][0])
+    if isinstance(made, SkipConnection):
+        return SkipConnection(made.inner, joined)
+    assert isinstance(made, Parallel)
+    return Parallel(joined, made.branches)
+
+
+def _permutation(value: Any) -> tuple[int, ...] | None:
+    """p of `Base.Fix2(permutedims, p)`."""
+    if not isinstance(value, JuliaStruct) or value.type.path != ("Base", "Fix2") or len(value.fields) != 2:
+        return None
+    function, p = value.fields
+    if (
+        not isinstance(function, JuliaStruct)
+        or function.type.name != "#permutedims"
+        or not isinstance(p, tuple)
+    ):
+        return None
+    whole = all(isinstance(n, (int, np.integer)) for n in p)
+    return p if whole and sorted(p) == list(range(1, len(p) + 1)) else None
+
+
+def _skip(r: Reader, f: Fields) -> Layer:
+    inner = r.layer(f.get("layers"), _join(f.path, 0))
+    return SkipConnection(inner, connection_of(r, f, 2))
+
+
+def _parallel(r: Reader, f: Fields) -> Layer:
+    branches, _ = _inside(r, f)
+    if not branches:
+        raise f.refuse("has no branches")
+    return Parallel(connection_of(r, f, len(branches)), branches)
+
+
+def _maxout(r: Reader, f: Fields) -> Layer:
+    branches, _ = _inside(r, f)
+    if not branches:
+        raise f.refuse("has no branches")
+    r.hint(f.path, struct="Maxout")
+    return Parallel(Connection("maximum"), branches)
+
+
+def _join(path: str, index: int) -> str:
+    return f"{path}.{index}" if path else str(index)
+
+
+RULES: dict[str, LayerRule] = {
+    "Conv": _conv,
+    "CrossCor": _conv,
+    "DepthwiseConv": _depthwise,
+    "ConvTranspose": _conv_transpose,
+    "Dense": _dense,
+    "Bilinear": _bilinear,
+    "Scale": _scale,
+    "Diagonal": _scale,
+    "Embedding": _embedding,
+    "EmbeddingBag": _embedding_bag,
+    "WeightNorm": _weight_norm,
+    "BatchNorm": _norm,
+    "InstanceNorm": _norm,
+    "GroupNorm": _norm,
+    "LayerNorm": _layer_norm,
+    "Dropout": _dropout,
+    "AlphaDropout": _dropout,
+    "MaxPool": _pool,
+    "MeanPool": _pool,
+    "AdaptiveMaxPool": _adaptive,
+    "AdaptiveMeanPool": _adaptive,
+    "GlobalMaxPool": lambda r, f: GlobalMaxPool(),
+    "GlobalMeanPool": lambda r, f: GlobalMeanPool(),
+    "Upsample": _upsample,
+    "PixelShuffle": _pixel_shuffle,
+    "Chain": _chain,
+    "SkipConnection": _skip,
+    "Parallel": _parallel,
+    "Maxout": _maxout,
+}

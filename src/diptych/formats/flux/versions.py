@@ -1,0 +1,169 @@
+"""Which versions of Flux can have written a file: it does not say, but its structs tell.
+
+A set of structs gives bounds: a `Conv` with groups is of 0.12.6 or later, `Flux.Zeros` of 0.12 or before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diptych.formats.flux.layouts import LAYOUTS, Version, parse_version
+from diptych.formats.julia import JuliaDict, JuliaStruct
+from diptych.model.layers import NormFormula
+
+__all__ = ["Signs", "signs_of"]
+
+_MOST = 200_000
+# Struct -> the first version that has it, the first that has not.
+_LIVES: dict[str, tuple[Version, Version]] = {
+    "Diagonal": ((0, 8), (0, 13)),
+    "Zeros": ((0, 11), (0, 13)),
+    "DepthwiseConv": ((0, 8), (0, 13)),
+    "Scale": ((0, 13), (1,)),
+    "PairwiseFusion": ((0, 13, 4), (1,)),
+    "Parallel": ((0, 12), (1,)),
+    "Upsample": ((0, 12), (1,)),
+    "PixelShuffle": ((0, 12), (1,)),
+    "Bilinear": ((0, 12), (1,)),
+    "EmbeddingBag": ((0, 14), (1,)),
+    "WeightNorm": ((0, 16), (1,)),
+    "MultiHeadAttention": ((0, 13, 15), (1,)),
+    "TrackedArray": ((0, 7), (0, 10)),
+    "_GLOBAL_RNG": ((0, 12), (0, 14)),  # Julia 1.6 and before; Flux 0.14 needs 1.9
+}
+# (struct, number of fields) -> first version that has so many, the first that has not.
+_COUNTS: dict[tuple[str, int], tuple[Version, Version]] = {
+    ("Conv", 6): ((0, 8), (0, 12, 6)),
+    ("Conv", 7): ((0, 12, 6), (1,)),
+    ("ConvTranspose", 6): ((0, 8), (0, 12, 8)),
+    ("ConvTranspose", 7): ((0, 12, 8), (0, 14, 17)),
+    ("ConvTranspose", 8): ((0, 14, 17), (1,)),
+    ("BatchNorm", 8): ((0, 8), (0, 12)),
+    ("BatchNorm", 11): ((0, 12), (1,)),
+    ("InstanceNorm", 8): ((0, 8), (0, 12)),
+    ("GroupNorm", 9): ((0, 8), (0, 12)),
+    ("LayerNorm", 1): ((0, 8), (0, 12)),
+    ("LayerNorm", 5): ((0, 12), (1,)),
+    ("Dropout", 3): ((0, 9), (0, 13)),
+    ("Dropout", 4): ((0, 13), (1,)),
+    ("AlphaDropout", 3): ((0, 13), (1,)),
+    ("Embedding", 2): ((0, 16, 11), (1,)),
+    ("Zeros", 0): ((0, 12), (0, 13)),
+    ("Zeros", 1): ((0, 11), (0, 12)),
+}
+
+
+@dataclass(frozen=True)
+class Signs:
+    """`low` <= version < `high`; `exact` where the user said it."""
+
+    low: Version = (0, 7)
+    high: Version = (1,)
+    exact: Version | None = None
+    julia: Version | None = None
+
+    @property
+    def text(self) -> str:
+        """For people: "0.16.9", "0.12 to 0.13", "0.14.17 or later"."""
+        if self.exact is not None:
+            return ".".join(map(str, self.exact))
+        low = ".".join(map(str, self.low)) if self.low > (0, 7) else ""
+        if self.high >= (1,):
+            return f"{low} or later" if low else ""
+        return f"{low} or later, before {_dotted(self.high)}" if low else f"before {_dotted(self.high)}"
+
+    @property
+    def old_nnlib(self) -> bool:
+        """Whether NNlib was 0.7.8 or before for certain: Flux 0.10 and before."""
+        return (self.exact or self.high) < (0, 11) if self.exact else self.high <= (0, 11)
+
+    @property
+    def nnlib_unsure(self) -> bool:
+        """Whether it can have been either: Flux 0.11 or before by the structs."""
+        return self.exact is None and not self.old_nnlib and self.low < (0, 11) and self.high <= (0, 12)
+
+    @property
+    def parallel_folds(self) -> bool:
+        """Flux 0.12's `Parallel` joins two by two; for the joins read here that makes no difference."""
+        return (self.exact or self.low) < (0, 13)
+
+    def formula(self) -> tuple[NormFormula, bool]:
+        """The divisor of LayerNorm and normalise, and whether that is certain.
+
+        Where the structs do not tell, a file of Julia 1.7 or later is taken for one of Flux 0.15 to 0.16.10.
+        """
+        if self.exact is not None:
+            if self.exact < (0, 15):
+                return "std + eps", True
+            return ("sqrt(var + eps)" if self.exact >= (0, 16, 11) else "sqrt(var + eps^2)"), True
+        if self.high <= (0, 15):
+            return "std + eps", True
+        if self.low >= (0, 16, 11):
+            return "sqrt(var + eps)", True
+        recent = self.low >= (0, 15) or (self.julia or (0,)) >= (1, 7)
+        return ("sqrt(var + eps^2)" if recent else "std + eps"), False
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
+def signs_of(value: Any, exact: Version | None = None, julia: Version | None = None) -> Signs:
+    """The bounds that all structs inside a value give together; cycles end, and very large trees.
+
+    `julia` is the version of Julia where the container tells it; closures do too.
+    """
+    low: Version = (0, 7)
+    high: Version = (1,)
+    stack, met = [value], {id(value)}
+    while stack and len(met) < _MOST:
+        item = stack.pop()
+        if isinstance(item, JuliaStruct):
+            for first, last in _bounds(item):
+                low, high = max(low, first), min(high, last)
+            julia = julia or _julia(item)
+            inside: Any = item.fields if item.type.definition is None else ()
+        elif isinstance(item, (list, tuple)):
+            inside = item
+        elif isinstance(item, dict):
+            inside = item.values()
+        elif isinstance(item, np.ndarray) and item.dtype == object:
+            inside = item.ravel().tolist()
+        else:
+            inside = item.stored_values if isinstance(item, JuliaDict) else ()
+        for part in inside:
+            if id(part) not in met and isinstance(part, (JuliaStruct, list, tuple, dict, np.ndarray)):
+                met.add(id(part))
+                stack.append(part)
+    if julia is not None and julia < (1, 10):
+        high = min(high, (0, 15) if julia >= (1, 9) else (0, 14))  # 0.14 needs Julia 1.9, 0.15 needs 1.10
+    return Signs(low, high, exact, julia) if low < high else Signs(exact=exact, julia=julia)
+
+
+def _julia(item: JuliaStruct) -> Version | None:
+    """What a closure's definition begins with, "1.5.3", or a generator of random numbers tells."""
+    definition = item.type.definition
+    if isinstance(definition, JuliaStruct) and definition.fields and isinstance(definition.fields[0], str):
+        return parse_version(definition.fields[0])
+    return (1, 99) if item.type.name == "TaskLocalRNG" else None  # 1.7 or later
+
+
+def _bounds(item: JuliaStruct) -> list[tuple[Version, Version]]:
+    name, count = item.type.name, len(item.fields)
+    found = [bounds for bounds in (_LIVES.get(name), _COUNTS.get((name, count))) if bounds is not None]
+    if item.type.path[0] not in ("Flux", "Tracker", "Random"):
+        return [((0, 16), (1,))] if name == "#gelu_tanh" else []
+    if name == "GroupNorm" and count == 12:
+        found.append(((0, 14), (1,)) if len(item.type.parameters) == 3 else ((0, 12), (0, 14)))
+    if name == "LayerNorm" and count == 5:
+        found.append(((0, 12), (0, 13)) if item.fields[1] is None else ((0, 12), (1,)))
+    if name in ("Dense", "Conv") and count in (3, 6, 7):
+        bias = item.fields[1 if name == "Dense" else 2]
+        if bias is False:
+            found.append(((0, 12, 4), (1,)))
+    if name in LAYOUTS and name == "SkipConnection" and not item.type.parameters:
+        found.append(((0, 9), (0, 12)))
+    return found
