@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +16,23 @@ import torch.nn.functional as F
 from torch import nn
 
 import diptych.engines.torch as engine
-from diptych.errors import ModelError, UnsupportedLayer, UsageError
+from diptych import formats
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
 from diptych.formats.torch import from_torch, to_torch
-from diptych.model.layers import Activation
+from diptych.model.document import to_document
+from diptych.model.layers import Activation, Chain, Dense
 from diptych.model.model import Model
 from layer_cases import TABLE, case
 from torch_zoo import ZOO, network, pictures
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks are slower on several threads than on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def outputs(model: Model, batch: np.ndarray) -> np.ndarray:
@@ -326,3 +342,106 @@ def test_a_network_keeps_what_travels_with_the_model():
     back = from_torch(module)
     assert (back.classes, back.notes, back.trained) == (model.classes, model.notes, True)
     assert np.array_equal(back.layers.layers[6].bias, model.layers.layers[6].bias + 1)
+
+
+# ---- Files --------------------------------------------------------------------------------------------
+
+
+def same(a: Model, b: Model) -> bool:
+    (first, arrays), (second, others) = to_document(a), to_document(b)
+    equal = all(np.array_equal(v, others[k]) and v.dtype == others[k].dtype for k, v in arrays.items())
+    return first == second and arrays.keys() == others.keys() and equal
+
+
+@pytest.mark.parametrize(
+    "name", ["classifier", "tied", "nested", "batchnorm-of-the-batch", "activation-clamp"]
+)
+def test_a_pt_file_gives_the_same_model_back(name: str, tmp_path: Path):
+    model, _ = case(name)
+    path = tmp_path / "model.pt"
+    formats.write(model, path)
+    assert same(formats.read(path), model)
+    content = torch.load(path, weights_only=True)
+    assert set(content) == {"diptych", "state"}
+    formats.write(model, tmp_path / "again.pth")
+    assert (tmp_path / "again.pth").read_bytes() == path.read_bytes()
+
+
+def test_float16_weights_stay_float16(tmp_path: Path):
+    model = Model(Chain((Dense(np.float16([[1, 2]]), np.float64([3])),)))
+    formats.write(model, tmp_path / "model.pt")
+    back = formats.read(tmp_path / "model.pt").layers.layers[0]
+    assert (back.weight.dtype, back.bias.dtype) == (np.float16, np.float64)
+
+
+def test_a_state_dict_fills_an_architecture(tmp_path: Path):
+    model, batch = case("classifier")
+    path = tmp_path / "weights.pt"
+    trained = to_torch(model)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.mul_(0.5)
+    torch.save({"epoch": 3, "model_state_dict": trained.state_dict()}, path)
+    expected = trained(torch.tensor(batch)).detach().numpy()
+    for architecture in (model, to_torch(model)):
+        close(outputs(formats.read(path, architecture=architecture), batch), expected, 1e-6)
+    with pytest.raises(FormatError, match="holds 11 weights but no architecture"):
+        formats.read(path)
+    with pytest.raises(FormatError, match=r"does not fit .*0\.weight has the shape .*'0\.weight' of shape"):
+        formats.read(path, architecture="small-cnn-32")
+    with pytest.raises(FormatError, match="does not fit Linear"):
+        formats.read(path, architecture=nn.Linear(3, 4))
+    with pytest.raises(FormatError, match=r"holds 10 weights .*: the file has more, such as '6\.weight'"):
+        formats.read(path, architecture=model.with_(layers=Chain(model.layers.layers[:5]), input_shape=None))
+    with pytest.raises(UsageError, match="no architecture is called"):
+        formats.read(path, architecture="nothing")
+
+
+def saved(content: object, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_pickled_modules_and_strange_content_are_refused_in_a_sentence(tmp_path: Path):
+    path = tmp_path / "file.pt"
+    with pytest.raises(FormatError, match=r"pickled Python objects.*save module.state_dict\(\)"):
+        formats.read(saved(nn.Linear(2, 3), path))
+    for content in ([1, 2], {"a": 3}, {"state_dict": {}}, torch.zeros(3)):
+        with pytest.raises(FormatError, match="holds no state_dict"):
+            formats.read(saved(content, path))
+    document, arrays = to_document(case("classifier")[0])
+    text, state = json.dumps(document), {k: torch.tensor(v) for k, v in arrays.items()}
+    huge = torch.zeros(1).expand(100_000, 100_000)
+    for changed, message in (
+        ({"diptych": "{", "state": state}, "not JSON"),
+        ({"diptych": text, "state": {}}, "damaged or was edited"),
+        ({"diptych": text, "state": 3}, "damaged or was edited"),
+        ({"diptych": text, "state": state | {"0.weight": huge}}, "not stored in full"),
+        ({"diptych": text, "state": state | {"0.weight": torch.zeros(3, dtype=torch.int8)}}, "no weight"),
+        ({"diptych": text, "state": state | {"0.weight": "text"}}, "no weight"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            formats.read(saved(changed, path))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 10_000_000)
+    with pytest.raises(FormatError, match="compressed archive"):
+        formats.read(path)
+
+
+def test_a_damaged_pt_file_is_refused_or_read(tmp_path: Path):
+    path = tmp_path / "model.pt"
+    formats.write(case("classifier")[0], path)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for cut in range(0, len(whole), len(whole) // 25):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(FormatError):
+            formats.read(path)
+    for _ in range(150):
+        changed = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            changed[place] = random.integers(256)
+        path.write_bytes(changed)
+        with contextlib.suppress(FormatError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            formats.read(path)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diptych.comparing import Comparison, compare
     from diptych.errors import DiptychError
     from diptych.formats import read, write
+    from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
     from diptych.inference import inspect, predict, preprocess, trace
     from diptych.model.model import Model
@@ -30,12 +31,14 @@ __all__ = [
     "Trace",
     "compare",
     "features",
+    "from_torch",
     "generate",
     "inspect",
     "predict",
     "preprocess",
     "read",
     "run",
+    "to_torch",
     "trace",
     "write",
 ]
@@ -48,12 +51,14 @@ _HOMES = {
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
     "features": "diptych.report.features",
+    "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",
     "inspect": "diptych.inference",
     "predict": "diptych.inference",
     "preprocess": "diptych.inference",
     "read": "diptych.formats",
     "run": "diptych.pipeline",
+    "to_torch": "diptych.formats.torch",
     "trace": "diptych.inference",
     "write": "diptych.formats",
 }

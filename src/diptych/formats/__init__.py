@@ -61,7 +61,7 @@ _FLUX_READING = ("architecture", "flux_version")
 FORMATS = (
     Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
     Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx"),
-    Format("PyTorch", (".pt", ".pth"), _is_torch, False, False),
+    Format("PyTorch", (".pt", ".pth"), _is_torch, True, True, "torch", (), ("architecture",)),
     Format("BSON (Flux)", (".bson",), _is_bson, True, False, "flux.bson_files", (), _FLUX_READING),
     Format("JLD2 (Flux)", (".jld2",), _is_jld2, True, False, "flux.jld2_files", (), _FLUX_READING),
 )

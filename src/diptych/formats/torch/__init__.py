@@ -1,6 +1,7 @@
-"""PyTorch: models as `torch.nn.Module`s and back."""
+"""PyTorch: models as `torch.nn.Module`s and back, and .pt files."""
 
 from diptych.formats.torch.building import to_torch
+from diptych.formats.torch.files import read, write
 from diptych.formats.torch.tracing import from_torch
 
-__all__ = ["from_torch", "to_torch"]
+__all__ = ["from_torch", "read", "to_torch", "write"]

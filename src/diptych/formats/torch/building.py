@@ -89,7 +89,7 @@ class _Builder:
 
 
 def _tensor(array: Array) -> Tensor:
-    return torch.tensor(np.ascontiguousarray(array, dtype=np.float32))
+    return torch.tensor(np.asarray(array, dtype=np.float32, order="C"))
 
 
 def _after(layer: Layer, shape: Shape) -> Shape:
