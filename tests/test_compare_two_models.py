@@ -597,9 +597,12 @@ def test_the_command_says_where_and_why(
     assert diptych_command("compare", a).status == 2
 
 
-def test_the_command_gives_one_json_document(files: tuple[Path, Path], diptych_command: Any) -> None:
-    outcome = diptych_command("compare", *files, "--json")
+def test_the_command_gives_one_json_document(
+    files: tuple[Path, Path], diptych_command: Any, photographs: Path
+) -> None:
+    outcome = diptych_command("compare", *files, "--images", photographs, "--json")
     assert outcome.status == 1
+    assert outcome.err == ""
     document = json.loads(outcome.out)
     assert document["agrees"] is False
     assert document["first_divergence"] == "1"
@@ -607,9 +610,11 @@ def test_the_command_gives_one_json_document(files: tuple[Path, Path], diptych_c
     assert len(document["layers"]) == 12
 
 
-def test_the_command_writes_a_page(files: tuple[Path, Path], diptych_command: Any, tmp_path: Path) -> None:
+def test_the_command_writes_a_page(
+    files: tuple[Path, Path], diptych_command: Any, photographs: Path, tmp_path: Path
+) -> None:
     page = tmp_path / "pages" / "comparison.html"
-    outcome = diptych_command("compare", *files, "--report", page)
+    outcome = diptych_command("compare", *files, "--images", photographs, "--report", page)
     assert outcome.status == 1
     text = page.read_text("utf-8")
     assert "Kernels not flipped" in text

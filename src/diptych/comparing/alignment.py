@@ -10,7 +10,9 @@ the other side holds at that point; it counts as a difference only where the nex
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 
 import numpy as np
@@ -35,45 +37,85 @@ class Difference:
     cosine: float
 
 
+_BLOCK = 2**16  # values at a time: what is computed in between stays in the cache
 UNLIKE = Difference(math.inf, math.inf, math.nan)
 
 
 def measure(a: Array, b: Array) -> Difference:
     """The difference of two outputs whose shapes agree apart from axes of length 1."""
-    if _squeezed(a) != _squeezed(b):
+    absolute, scale = _largest(a, b)
+    if not math.isfinite(absolute):
         return UNLIKE
     x, y = np.float64(a).ravel(), np.float64(b).ravel()
-    broken = ~(np.isfinite(x) & np.isfinite(y))
-    if broken.any():
-        if not np.array_equal(x[broken], y[broken], equal_nan=True):
-            return UNLIKE
-        x, y = x[~broken], y[~broken]
-    if not x.size:
-        return Difference(0.0, 0.0, 1.0)
-    absolute = float(np.abs(x - y).max())
-    scale = float(max(np.abs(x).max(), np.abs(y).max()))
+    finite = np.isfinite(x)
+    if not finite.all():
+        x, y = x[finite], y[finite]
     length = float(np.linalg.norm(x) * np.linalg.norm(y))
     cosine = float(x @ y) / length if length else float(absolute == 0)
     return Difference(absolute, absolute / scale if scale else 0.0, min(max(cosine, -1.0), 1.0))
 
 
+def _largest(a: Array, b: Array) -> tuple[float, float]:
+    """The largest |a - b|, infinite where the arrays cannot be compared, and the largest magnitude."""
+    if _squeezed(a) != _squeezed(b):
+        return math.inf, math.inf
+    x, y = a.reshape(-1), b.reshape(-1)
+    if not (np.isfinite(x.sum(dtype=np.float64)) and np.isfinite(y.sum(dtype=np.float64))):
+        broken = ~(np.isfinite(x) & np.isfinite(y))
+        if not np.array_equal(x[broken], y[broken], equal_nan=True):
+            return math.inf, math.inf
+        x, y = x[~broken], y[~broken]
+    if not x.size:
+        return 0.0, 0.0
+    absolute = scale = 0.0
+    with np.errstate(over="ignore"):
+        for start in range(0, x.size, _BLOCK):
+            p, q = x[start : start + _BLOCK], y[start : start + _BLOCK]
+            d = p - q
+            absolute = max(absolute, float(d.max()), -float(d.min()))
+            scale = max(scale, float(p.max()), -float(p.min()), float(q.max()), -float(q.min()))
+    return absolute, scale
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Two steps side by side. Where one side has no step, its last output stands in and `lone` is set."""
+    """Two steps side by side. Where one side has no step, its last output stands in and `lone` is set.
+
+    Nothing is measured before it is asked for: a try looks at one row of many.
+    """
 
     a: Step
     b: Step
-    difference: Difference
-    agrees: bool
+    tolerance: float
     lone: str = ""  # the side, "a" or "b", that has this layer alone
+
+    @cached_property
+    def relative(self) -> float:
+        """The largest difference, divided by the largest magnitude."""
+        absolute, scale = _largest(self.a.value, self.b.value)
+        return math.inf if math.isinf(absolute) else absolute / scale if scale else 0.0
+
+    @cached_property
+    def difference(self) -> Difference:
+        """All measures."""
+        return measure(self.a.value, self.b.value)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the outputs agree within the tolerance."""
+        return self.relative <= self.tolerance
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """All rows of one pair of runs, and the number of the first that parts."""
+    """All rows of one pair of runs."""
 
     rows: tuple[Row, ...]
-    first: int | None
+
+    @cached_property
+    def first(self) -> int | None:
+        """The number of the first row that parts."""
+        return _first(self.rows)
 
     @property
     def agrees(self) -> bool:
@@ -100,12 +142,12 @@ def evaluate(
     `tops` stops both at a top-level layer; (-1, ...) compares the inputs only.
     """
     start_a, start_b = _input(a), _input(b)
-    rows = [_row(start_a, start_b, tolerance)] if inputs else []
+    rows = [Row(start_a, start_b, tolerance)] if inputs else []
     if tops is None or min(tops) >= 0:
         steps_a = a.steps(tops[0] if tops else None)
         steps_b = b.steps(tops[1] if tops else None)
         rows += _aligned(start_a, start_b, steps_a, steps_b, tolerance)
-    return Evaluation(tuple(rows), _first(rows))
+    return Evaluation(tuple(rows))
 
 
 def _input(side: Side) -> Step:
@@ -118,11 +160,6 @@ def same_kinds(a: Side, b: Side) -> bool:
 
 
 # ---- Rows ---------------------------------------------------------------------------------------------
-
-
-def _row(a: Step, b: Step, tolerance: float, lone: str = "") -> Row:
-    difference = measure(a.value, b.value)
-    return Row(a, b, difference, difference.relative <= tolerance, lone)
 
 
 def _aligned(
@@ -138,11 +175,11 @@ def _aligned(
         last_a, last_b = a or last_a, b or last_b
         # The results are always a pair, whichever layers they come from.
         lone = "" if number == len(pairs) - 1 or (a and b) else ("b" if a is None else "a")
-        rows.append(_row(last_a, last_b, tolerance, lone))
+        rows.append(Row(last_a, last_b, tolerance, lone))
     return rows
 
 
-def _first(rows: list[Row]) -> int | None:
+def _first(rows: Sequence[Row]) -> int | None:
     parted = next((i for i, row in enumerate(rows) if not row.lone and not row.agrees), None)
     if parted is None:
         return None

@@ -29,7 +29,7 @@ CAUSES: tuple[Cause, ...] = (*WEIGHT_CAUSES, *LAYER_CAUSES, *INPUT_CAUSES)
 _FALL = 100.0
 _ROUNDING = 2e-6  # what float32 leaves between two engines, relative
 _MOST = 4  # faults that are found one after the other
-_TOGETHER = 6  # tries that are combined with every other
+_TOGETHER = 5  # tries that are combined with every other
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Search:
             where = "the input" if row.a.layer is None and row.b.layer is None else f"layer {row.a.shown}"
             for cause, tried in zip(result.causes, result.tried, strict=True):
                 self.found.append(
-                    FoundCause(cause.name, cause.reason, tried, where, row.difference.relative, result.after)
+                    FoundCause(cause.name, cause.reason, tried, where, row.relative, result.after)
                 )
             self.a, self.b, self.evaluation = result.attempt.a, result.attempt.b, evaluation
 
@@ -134,10 +134,10 @@ class Search:
         except DiptychError:
             return None
         row = evaluation.beside(judged) or (evaluation.rows[-1] if evaluation.rows else None)
-        return None if row is None else row.difference.relative
+        return None if row is None else row.relative
 
     def _counts(self, result: _Result) -> bool:
-        before = self._judged().difference.relative
+        before = self._judged().relative
         limit = before / _FALL if math.isfinite(before) else self.tolerance
         return result.after <= max(limit, _ROUNDING)
 
