@@ -62,7 +62,9 @@ FORMATS = (
     Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
     Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx"),
     Format("PyTorch", (".pt", ".pth"), _is_torch, True, True, "torch", (), ("architecture",)),
-    Format("BSON (Flux)", (".bson",), _is_bson, True, False, "flux.bson_files", (), _FLUX_READING),
+    Format(
+        "BSON (Flux)", (".bson",), _is_bson, True, True, "flux.bson_files", ("flux_version",), _FLUX_READING
+    ),
     Format("JLD2 (Flux)", (".jld2",), _is_jld2, True, False, "flux.jld2_files", (), _FLUX_READING),
 )
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from diptych.formats import bson
 from diptych.formats.flux.document import model_of, version_asked
+from diptych.formats.flux.document_writing import values_of
 from diptych.model.model import Model
 
-__all__ = ["read"]
+__all__ = ["read", "write"]
 
 
 def read(path: str | Path, flux_version: str | None = None) -> Model:
@@ -18,3 +19,12 @@ def read(path: str | Path, flux_version: str | None = None) -> Model:
     `FormatError` where there is no model, or a layer that has no equal here, with its path.
     """
     return model_of(bson.load(path), str(path), "BSON", version_asked(flux_version))
+
+
+def write(model: Model, path: str | Path, flux_version: str | None = None) -> None:
+    """A .bson file that `BSON.@load` turns into a live model of Flux 0.12 to 0.16, 0.16 unless told otherwise.
+
+    Preprocessing, classes and what else the model records lie under keys of their own. The same model gives
+    the same bytes. Raises `UnsupportedLayer` with path and reason for what that version cannot express.
+    """
+    bson.write(values_of(model, flux_version), path)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from diptych.axes import flip_kernel, reverse_axes
+from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, LayerRule, Reader
 from diptych.formats.flux.reading_functions import connection_of
 from diptych.formats.julia import JuliaStruct, Symbol
@@ -42,6 +43,7 @@ from diptych.model.layers import (
     PixelShuffle,
     Scale,
     SkipConnection,
+    Softmax,
     Upsample,
 )
 
@@ -344,26 +346,66 @@ def _chain(r: Reader, f: Fields) -> Layer:
 
 def _joined_by_permuting(r: Reader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
     """What `writing` makes of a concatenation along channels: joined along the first axis, then moved back."""
+    if len(values) == 3:
+        return _softmax_by_permuting(r, f, values)
     if len(values) != 2 or not _is(values[0], "SkipConnection", "Parallel"):
         return None
-    connection = r.fields(values[0], f.path).get("connection")
+    fields = r.fields(values[0], f.path)
+    connection = fields.get("connection")
+    if _named(connection) == "vcat" and values[0].type.name == "Parallel":
+        return _branches_that_permute(r, f, fields, _permutation(values[1]))
     if not _is(connection, "Parallel"):
         return None
     inner = r.fields(connection, f.path)
     moves = [_permutation(v) for v in inner.children("layers")[0]]
     back = _permutation(values[1])
     function = inner.get("connection")
-    named = isinstance(function, JuliaStruct) and function.type.name == "#vcat"
-    if not named or back is None or len(set(moves)) != 1 or moves[0] is None:
+    if _named(function) != "vcat" or len(set(moves)) != 1 or not _undoes(back, moves[0]):
         return None
-    if [back[n - 1] for n in moves[0]] != list(range(1, len(back) + 1)) or len(back) != len(moves[0]):
-        return None
+    assert moves[0] is not None
     made = r.layer(values[0], f.path)
     joined = Connection("concatenate", -moves[0][0])
     if isinstance(made, SkipConnection):
         return SkipConnection(made.inner, joined)
     assert isinstance(made, Parallel)
     return Parallel(joined, made.branches)
+
+
+def _branches_that_permute(
+    r: Reader, f: Fields, fields: Fields, back: tuple[int, ...] | None
+) -> Layer | None:
+    """The same for Flux 0.12, where each branch moves its own axes."""
+    branches, moves = [], []
+    for value in fields.children("layers")[0]:
+        if not _is(value, "Chain"):
+            return None
+        parts = r.fields(value, f.path).get("layers")
+        if not isinstance(parts, tuple) or len(parts) != 2:
+            return None
+        branches.append(parts[0])
+        moves.append(_permutation(parts[1]))
+    if len(set(moves)) != 1 or moves[0] is None or not _undoes(back, moves[0]):
+        return None
+    made = tuple(r.layer(branch, _join(f.path, i)) for i, branch in enumerate(branches))
+    return Parallel(Connection("concatenate", -moves[0][0]), made)
+
+
+def _softmax_by_permuting(r: Reader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
+    move, back, name = _permutation(values[0]), _permutation(values[2]), _named(values[1])
+    if move is None or not _undoes(back, move) or name not in ("softmax", "logsoftmax"):
+        return None
+    return Softmax(-move[0], name == "logsoftmax")
+
+
+def _named(value: Any) -> str:
+    path = path_of(value)
+    return path[-1] if path is not None else ""
+
+
+def _undoes(back: tuple[int, ...] | None, move: tuple[int, ...] | None) -> bool:
+    if back is None or move is None or len(back) != len(move):
+        return False
+    return [move[n - 1] for n in back] == list(range(1, len(back) + 1))
 
 
 def _permutation(value: Any) -> tuple[int, ...] | None:

@@ -163,7 +163,7 @@ def _bounds(item: JuliaStruct) -> list[tuple[Version, Version]]:
     if name in ("Dense", "Conv") and count in (3, 6, 7):
         bias = item.fields[1 if name == "Dense" else 2]
         if bias is False:
-            found.append(((0, 12, 4), (1,)))
+            found.append(((0, 13), (1,)))
     if name in LAYOUTS and name == "SkipConnection" and not item.type.parameters:
         found.append(((0, 9), (0, 12)))
     return found

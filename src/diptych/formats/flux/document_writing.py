@@ -1,0 +1,98 @@
+"""A Model as the values under the top keys of a file: the structs, and what travels with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from diptych.errors import ShapeError
+from diptych.formats.flux.document import CLASSES, NOTES, PREPROCESSING
+from diptych.formats.flux.writing import Writer, ranks_of, version_written
+from diptych.formats.flux.writing_layers import RULES
+from diptych.formats.julia import JuliaStruct
+from diptych.model.layers import Chain, Layer
+from diptych.model.model import Model
+from diptych.model.shapes import layer_shapes
+from diptych.model.validity import check_layers
+
+__all__ = ["beside_the_model", "struct_of_model", "values_of"]
+
+
+def values_of(model: Model, flux_version: str | None) -> dict[str, Any]:
+    """{"model": the struct, "classes": ..., ...}, for the version of Flux. Raises `UnsupportedLayer`."""
+    hints = _hints(model)
+    key = hints.get("key")
+    made = struct_of_model(model, flux_version)
+    return {key if isinstance(key, str) and key else "model": made, **beside_the_model(model)}
+
+
+def struct_of_model(model: Model, flux_version: str | None) -> JuliaStruct:
+    """The model as a struct of Flux: a Chain, or the one layer where the file held that alone."""
+    check_layers(model.layers)
+    hints = _hints(model)
+    noted = hints.get("layers")
+    layer_hints = (
+        {k: v for k, v in noted.items() if isinstance(v, Mapping)} if isinstance(noted, Mapping) else {}
+    )
+    writer = Writer(RULES, version_written(flux_version), layer_hints, _entries(model), ranks_of(model))
+    if hints.get("bare") is True and len(model.layers.layers) == 1:
+        return writer.layer(model.layers.layers[0], "0")
+    return writer.layer(model.layers, "")
+
+
+def beside_the_model(model: Model) -> dict[str, Any]:
+    """Preprocessing and notes as JSON texts, classes as a list of texts; only what there is."""
+    values: dict[str, Any] = {}
+    if model.classes is not None:
+        values[CLASSES] = list(model.classes)
+    if model.preprocessing is not None:
+        values[PREPROCESSING] = _text(model.preprocessing.to_document())
+    notes = {
+        "name": model.name,
+        "input_shape": None if model.input_shape is None else list(model.input_shape),
+        "trained": model.trained,
+        "notes": dict(model.notes),
+    }
+    if any(value not in (None, "", {}) for value in notes.values()):
+        values[NOTES] = _text(notes)
+    return values
+
+
+def _text(document: Any) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _hints(model: Model) -> Mapping[str, Any]:
+    found = model.source.extras.get("flux")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _entries(model: Model) -> dict[str, tuple[int, ...]]:
+    """Layer path -> the shape that reaches it, where the model records its input's."""
+    shape = model.input_shape
+    if shape is None or None in shape:
+        return {}
+    entry = (1, *(n for n in shape if n is not None))
+    try:
+        shapes = layer_shapes(model, entry)
+    except ShapeError:
+        return {}
+    found: dict[str, tuple[int, ...]] = {}
+    _follow(model.layers, "", entry, shapes, found)
+    return found
+
+
+def _follow(
+    layer: Layer,
+    path: str,
+    entry: tuple[int, ...],
+    shapes: Mapping[str, tuple[int, ...]],
+    found: dict[str, tuple[int, ...]],
+) -> None:
+    found[path] = entry
+    for index, child in enumerate(layer.children):
+        child_path = f"{path}.{index}" if path else str(index)
+        _follow(child, child_path, entry, shapes, found)
+        if isinstance(layer, Chain):
+            entry = shapes[child_path]

@@ -1,0 +1,290 @@
+"""Our layers as the structs of one version of Flux, with the exact type parameters that BSON.jl loads by.
+
+What each layer becomes is in `writing_layers`. What Flux has under no name is expressed by what it has,
+where that gives the same numbers, and refused otherwise: nothing anonymous is ever written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UnsupportedLayer, UsageError
+from diptych.formats.bson.documents import type_of
+from diptych.formats.flux.functions import default_path, function, same_parameters
+from diptych.formats.flux.layouts import LAYOUTS, PARAMETERS, Version, fields_written, parse_version
+from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
+from diptych.model.layers import (
+    ACTIVATIONS,
+    Activation,
+    Array,
+    Chain,
+    Conv,
+    ConvTranspose,
+    Embedding,
+    Flatten,
+    Layer,
+    MaxPool,
+    MeanPool,
+    Parallel,
+    Reshape,
+    SkipConnection,
+)
+from diptych.model.model import Model
+
+__all__ = ["NEWEST", "Site", "Writer", "struct_of", "version_written"]
+
+# What "0.14" means: the last release of each line. 0.16.11 changed LayerNorm, so it is asked for by name.
+NEWEST: dict[Version, Version] = {
+    (0, 12): (0, 12, 10),
+    (0, 13): (0, 13, 17),
+    (0, 14): (0, 14, 25),
+    (0, 15): (0, 15, 2),
+    (0, 16): (0, 16, 10),
+}
+_MUTABLE = {"BatchNorm", "InstanceNorm", "GroupNorm", "Dropout", "AlphaDropout"}
+_PARAMETRIC = {"leakyrelu", "trelu", "elu", "celu", "softshrink"}
+LayerRule = Callable[["Site", Any], JuliaStruct]
+
+
+def version_written(text: str | None) -> Version:
+    """The version to write for. Raises `UsageError` for one that is none, or none of 0.12 to 0.16."""
+    version = (0, 16) if text is None else parse_version(text)
+    if version is None or version[:2] not in NEWEST:
+        raise UsageError(
+            f"flux_version {text!r} cannot be written; give one of 0.12 to 0.16, such as 0.14.25"
+        )
+    return NEWEST[version] if len(version) == 2 else version
+
+
+@dataclass
+class Writer:
+    """One writing: `rules` by layer, the version, and the arrays that were already made Julia's."""
+
+    rules: dict[type[Layer], LayerRule]
+    version: Version
+    hints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # what reaches each layer, if known
+    ranks: dict[str, int | None] = field(default_factory=dict)
+    _arrays: dict[Any, tuple[Array, Array]] = field(default_factory=dict)
+    _mutable: dict[int, tuple[Layer, JuliaStruct]] = field(default_factory=dict)
+
+    def layer(self, layer: Layer, path: str) -> JuliaStruct:
+        """Raises `UnsupportedLayer` for what this version of Flux cannot express."""
+        known = self._mutable.get(id(layer))
+        if known is not None:
+            return known[1]
+        rule = self.rules.get(type(layer))
+        if rule is None:
+            raise self.refuse(layer, path, "it has no such layer")
+        made = rule(Site(self, path, layer), layer)
+        if made.type.name in _MUTABLE:
+            self._mutable[id(layer)] = (layer, made)
+        return made
+
+    def refuse(self, layer: Layer, path: str, why: str) -> UnsupportedLayer:
+        """The error for a layer."""
+        name = ".".join(map(str, self.version))
+        return UnsupportedLayer(f"{path} ({type(layer).__name__})", f"Flux {name}", why)
+
+    def array(self, array: Array, change: str, convert: Callable[[Array], Array]) -> Array:
+        """`convert` of an array; for the same memory seen the same way the same object, so that ties hold."""
+        place = array.__array_interface__
+        key = (place["data"][0], place["strides"], array.shape, array.dtype.str, change)
+        if key not in self._arrays:
+            self._arrays[key] = (array, convert(array))
+        return self._arrays[key][1]
+
+
+@dataclass
+class Site:
+    """Where a layer is written: its path, and what the reader noted there."""
+
+    writer: Writer
+    path: str
+    layer: Layer
+
+    @property
+    def version(self) -> Version:
+        """The version of Flux that is written for."""
+        return self.writer.version
+
+    @property
+    def hints(self) -> Mapping[str, Any]:
+        """What the reader noted of this layer; nothing for a model from elsewhere."""
+        return self.writer.hints.get(self.path, {})
+
+    @property
+    def rank(self) -> int | None:
+        """The number of axes of what reaches the layer, the batch included; None where it is not known."""
+        return self.writer.ranks.get(self.path)
+
+    def refuse(self, why: str) -> UnsupportedLayer:
+        """The error for this layer."""
+        return self.writer.refuse(self.layer, self.path, why)
+
+    def child(self, index: int) -> str:
+        """The path of a layer inside."""
+        return f"{self.path}.{index}" if self.path else str(index)
+
+    def array(self, array: Array, change: str, convert: Callable[[Array], Array]) -> Array:
+        """See `Writer.array`."""
+        return self.writer.array(array, change, convert)
+
+    def bias(self, array: Array | None, convert: Callable[[Array], Array] | None = None) -> Any:
+        """The array, or what stands for none: a struct `Zeros` up to 0.12, `false` since."""
+        if array is not None:
+            return (
+                self.array(array, "reversed", convert) if convert else self.array(array, "same", lambda a: a)
+            )
+        return JuliaStruct(JuliaType(("Flux", "Zeros"))) if self.version < (0, 13) else False
+
+    def struct(self, name: str, **values: Any) -> JuliaStruct:
+        """A struct of this version; `values` may hold more fields than it has."""
+        if fields_written(name, self.version) is None:
+            first = ".".join(map(str, LAYOUTS[name][-1][0]))
+            raise self.refuse(f"{name} is in Flux since {first}")
+        return struct_of(name, self.version, values)
+
+    def functions(self, activation: Activation, hint: str = "σ") -> list[JuliaStruct]:
+        """Named functions that, one after the other, are the activation."""
+        name, parameters = activation.name, activation.parameters
+        default = same_parameters(parameters, ACTIVATIONS[name][1])
+        if name in ("clamp", "hardtanh") and not (name == "hardtanh" and default):
+            bounds = (("max", parameters[0], -np.inf), ("min", parameters[1], np.inf))
+            return [_fixed(("Base", f), bound) for f, bound, none in bounds if bound != none]
+        if name == "affine":
+            steps = (("*", parameters[0], 1.0), ("+", parameters[1], 0.0))
+            return [_fixed(("Base", f), number) for f, number, neutral in steps if number != neutral]
+        if name == "hardsigmoid" and not default:
+            four = (("*", parameters[0]), ("+", 0.5), ("max", 0.0), ("min", 1.0))
+            return [_fixed(("Base", f), number) for f, number in four]
+        noted = self.hints.get(hint)
+        if noted and default and self.version >= (0, 13):
+            return [function(*noted)]
+        path = default_path(name, self.version)
+        if path is None:
+            raise self.refuse(f"its NNlib has no {name}")
+        if default:
+            return [function(*path)]
+        if name not in _PARAMETRIC:
+            raise self.refuse(f"{name} takes no parameters there")
+        return [_fixed(path, parameters[0])]
+
+    def activated(self, activation: Activation, build: Callable[[JuliaStruct], JuliaStruct]) -> JuliaStruct:
+        """`build` of the layer's function; where one is not enough, a Chain with the rest behind the layer."""
+        functions = self.functions(activation)
+        if len(functions) == 1:
+            return build(functions[0])
+        return self.chain(build(function("Base", "identity")), *map(broadcast, functions))
+
+    def chain(self, *parts: JuliaStruct) -> JuliaStruct:
+        """Several structs as a Chain; one alone as it is."""
+        return parts[0] if len(parts) == 1 else self.struct("Chain", layers=tuple(parts))
+
+
+def _fixed(path: tuple[str, ...], number: float) -> JuliaStruct:
+    """`Base.Fix2(f, number)`, x -> f(x, number)."""
+    return fix("Fix2", function(*path), np.float32(number))
+
+
+def fix(name: str, first: Any, second: Any) -> JuliaStruct:
+    """`Base.Fix1(f, x)` or `Base.Fix2(f, x)`."""
+    return JuliaStruct(JuliaType(("Base", name), (kind_of(first), kind_of(second))), [first, second])
+
+
+def broadcast(value: JuliaStruct) -> JuliaStruct:
+    """`Base.Fix1(broadcast, f)`: a function of numbers as one of arrays."""
+    return fix("Fix1", function("Base", "Broadcast", "broadcast"), value)
+
+
+def struct_of(name: str, version: Version, values: Mapping[str, Any]) -> JuliaStruct:
+    """A Flux struct with the fields and type parameters of `version`."""
+    names = fields_written(name, version) or ()
+    parameters = next((p for first, p in PARAMETERS.get(name, ()) if version >= first), ())
+    given = tuple(_parameter(p, name, values) for p in parameters)
+    return JuliaStruct(JuliaType(("Flux", name), given), [values[n] for n in names], names)
+
+
+def _parameter(parameter: str, name: str, values: Mapping[str, Any]) -> Any:
+    if parameter == "mode":
+        return values["mode"]
+    if parameter in ("N", "M", "S"):
+        sizes = values["out" if name.startswith("Adaptive") else "size" if name == "LayerNorm" else "pad"]
+        if parameter == "M":
+            return len(sizes)
+        if parameter == "S":
+            return len(sizes) + 2
+        return len(values.get("stride", sizes))
+    return (
+        values["layers type"]
+        if parameter == "layers" and "layers type" in values
+        else kind_of(values[parameter])
+    )
+
+
+def kind_of(value: Any) -> JuliaType:
+    """The type of a value, a new object each time: a type that is met twice would be stored as a reference."""
+    if isinstance(value, NamedTuple):
+        names = tuple(Symbol(name) for name in value.names)
+        return JuliaType(("Core", "NamedTuple"), (names, kind_of(tuple(value))))
+    if isinstance(value, tuple):
+        return JuliaType(("Core", "Tuple"), tuple(kind_of(item) for item in value))
+    made: JuliaType = _copy(value.type if isinstance(value, JuliaStruct) else type_of(value))
+    return made
+
+
+def _copy(kind: Any) -> Any:
+    if not isinstance(kind, JuliaType):
+        return kind
+    return JuliaType(kind.path, tuple(_copy(p) for p in kind.parameters), kind.definition)
+
+
+# ---- The number of axes ------------------------------------------------------------------------------
+
+
+def ranks_of(model: Model) -> dict[str, int | None]:
+    """Layer path -> the number of axes of what reaches it, the batch included, where that is known."""
+    found: dict[str, int | None] = {}
+    entry = None if model.input_shape is None else len(model.input_shape) + 1
+    _follow(model.layers, "", entry if entry is not None else _entry(model.layers), found)
+    return found
+
+
+def _entry(layer: Layer) -> int | None:
+    """What the first layer that is made for a number of axes needs."""
+    for child in (layer, *layer.children) if not isinstance(layer, Chain) else layer.layers:
+        if isinstance(child, Conv | ConvTranspose):
+            return child.weight.ndim
+        if isinstance(child, MaxPool | MeanPool):
+            return len(child.kernel) + 2
+        if isinstance(child, Flatten | Reshape | Embedding):
+            return None
+        inside = _entry(child) if child is not layer and child.children else None
+        if inside is not None:
+            return inside
+    return None
+
+
+def _follow(layer: Layer, path: str, rank: int | None, found: dict[str, int | None]) -> int | None:
+    found[path] = rank
+    children = [(f"{path}.{i}" if path else str(i), child) for i, child in enumerate(layer.children)]
+    if isinstance(layer, Chain):
+        for child_path, child in children:
+            rank = _follow(child, child_path, rank, found)
+        return rank
+    after = [_follow(child, child_path, rank, found) for child_path, child in children]
+    if isinstance(layer, SkipConnection | Parallel):
+        return next((r for r in after if r is not None), rank)
+    if isinstance(layer, Conv | ConvTranspose):
+        return layer.weight.ndim
+    if isinstance(layer, Flatten):
+        return 2
+    if isinstance(layer, Reshape):
+        return len(layer.shape) + 1
+    if isinstance(layer, Embedding) and rank is not None:
+        return rank + 1 if layer.reduction == "none" else rank
+    return rank

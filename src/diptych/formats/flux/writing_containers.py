@@ -1,0 +1,123 @@
+"""Chains, skips and branches as structs of Flux, and joins that it has no named function for.
+
+Julia's `cat` along a later axis needs a keyword, so an anonymous function; none is written. Instead the
+branches' axes are permuted so that the joined one is first, `vcat` joins, and the result is permuted back:
+`Chain(SkipConnection(f, Parallel(vcat, p, p)), q)` with p and q `Base.Fix2(permutedims, order)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diptych.formats.flux.functions import function
+from diptych.formats.flux.writing import LayerRule, Site, fix, kind_of
+from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
+from diptych.model.layers import Chain, Connection, Layer, Parallel, SkipConnection
+
+__all__ = ["CONTAINERS", "moved", "permutation", "there_and_back"]
+
+
+def moved(s: Site, axis: int) -> int:
+    """Our axis as Julia's, from 1: -1 is 1. Raises `UnsupportedLayer` where the rank must be known and is not."""
+    if axis < 0:
+        return -axis
+    if s.rank is None:
+        raise s.refuse("the number of axes must be known; set model.input_shape")
+    return s.rank - axis
+
+
+def there_and_back(s: Site, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The permutation that puts `axis` of Julia's first, and its inverse."""
+    if s.rank is None or not 1 <= axis <= s.rank:
+        raise s.refuse("the number of axes must be known; set model.input_shape")
+    there = (axis, *(n for n in range(1, s.rank + 1) if n != axis))
+    return there, tuple(there.index(n) + 1 for n in range(1, s.rank + 1))
+
+
+def permutation(order: tuple[int, ...]) -> JuliaStruct:
+    """`Base.Fix2(permutedims, order)`."""
+    return fix("Fix2", function("Base", "permutedims"), order)
+
+
+def _chain(s: Site, layer: Chain) -> JuliaStruct:
+    parts = tuple(s.writer.layer(child, s.child(i)) for i, child in enumerate(layer.layers))
+    if layer.names:
+        return s.struct("Chain", layers=NamedTuple(layer.names, parts))
+    if s.hints.get("container") == "vector" and s.version >= (0, 13):
+        return s.struct("Chain", layers=list(parts), **{"layers type": _vector_of(parts)})
+    return s.struct("Chain", layers=parts)
+
+
+def _vector_of(parts: tuple[JuliaStruct, ...]) -> JuliaType:
+    """`Vector{T}` of the type that Julia gives `[parts...]`, where they are all the same or all Dense."""
+    kinds = [kind_of(part) for part in parts]
+    element: Any = JuliaType(("Core", "Any"))
+    if kinds and len({str(kind) for kind in kinds}) == 1:
+        element = kinds[0]
+    elif kinds and all(kind.path == ("Flux", "Dense") for kind in kinds):
+        rest = [str(kind.parameters[1:]) for kind in kinds]
+        if len(set(rest)) == 1:
+            bottom, top = JuliaType(("Core", "Union")), JuliaType(("Core", "Any"))
+            variable = JuliaStruct(JuliaType(("Core", "TypeVar")), [Symbol("F"), bottom, top])
+            body = JuliaType(("Flux", "Dense"), (variable, *kinds[0].parameters[1:]))
+            element = JuliaStruct(JuliaType(("Core", "UnionAll")), [variable, body])
+    return JuliaType(("Core", "Array"), (element, 1))
+
+
+def _join(s: Site, connection: Connection, count: int) -> JuliaStruct | None:
+    """A named function of `count` arrays; None for a concatenation that must be permuted."""
+    dotted = {"multiply": "*", "maximum": "max"}
+    if connection.operation == "add":
+        return function("Base", "+")
+    if connection.operation == "subtract":
+        if count != 2 and s.version >= (0, 13):
+            raise s.refuse("its - takes two branches")
+        return function("Base", "-")
+    if connection.operation in dotted:
+        inner = function("Base", dotted[connection.operation])
+        return JuliaStruct(JuliaType(("Base", "Broadcast", "BroadcastFunction"), (kind_of(inner),)), [inner])
+    axis = moved(s, connection.axis)
+    return function("Base", ("vcat", "hcat")[axis - 1]) if axis in (1, 2) else None
+
+
+def _skip(s: Site, layer: SkipConnection) -> JuliaStruct:
+    inner = s.writer.layer(layer.inner, s.child(0))
+    join = _join(s, layer.connection, 2)
+    if join is not None:
+        return s.struct("SkipConnection", layers=inner, connection=join)
+    there, back = there_and_back(s, moved(s, layer.connection.axis))
+    skip = s.struct("SkipConnection", layers=inner, connection=_stacked(s, there, 2))
+    return s.chain(skip, permutation(back))
+
+
+def _stacked(s: Site, order: tuple[int, ...], count: int) -> JuliaStruct:
+    """`Parallel(vcat, p, p ...)`, which takes as many arrays as it has branches."""
+    branches = tuple(permutation(order) for _ in range(count))
+    return s.struct("Parallel", connection=function("Base", "vcat"), layers=branches)
+
+
+def _parallel(s: Site, layer: Parallel) -> JuliaStruct:
+    parts = tuple(s.writer.layer(branch, s.child(i)) for i, branch in enumerate(layer.branches))
+    if layer.connection.operation == "maximum":
+        return s.struct("Maxout", layers=parts)
+    join = _join(s, layer.connection, len(parts))
+    if join is not None:
+        return s.struct("Parallel", connection=join, layers=_named(s, parts))
+    there, back = there_and_back(s, moved(s, layer.connection.axis))
+    if s.version < (0, 13) and len(parts) != 2:  # joined two by two: each branch moves its own axes
+        moving = tuple(s.chain(part, permutation(there)) for part in parts)
+        joined = s.struct("Parallel", connection=function("Base", "vcat"), layers=moving)
+    else:
+        stacked = _stacked(s, there, len(parts))
+        joined = s.struct("Parallel", connection=stacked, layers=_named(s, parts))
+    return s.chain(joined, permutation(back))
+
+
+def _named(s: Site, parts: tuple[JuliaStruct, ...]) -> tuple[JuliaStruct, ...]:
+    names = s.hints.get("names")
+    if isinstance(names, list) and len(names) == len(parts) and s.version >= (0, 13):
+        return NamedTuple(names, parts)
+    return parts
+
+
+CONTAINERS: dict[type[Layer], LayerRule] = {Chain: _chain, SkipConnection: _skip, Parallel: _parallel}

@@ -1,0 +1,406 @@
+"""Each of our layers as a struct of Flux: one small function a layer, the inverse of `reading_layers`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diptych.axes import flip_kernel, reverse_axes
+from diptych.formats.flux.functions import function
+from diptych.formats.flux.writing import LayerRule, Site, broadcast, fix, kind_of
+from diptych.formats.flux.writing_containers import CONTAINERS, moved, permutation, there_and_back
+from diptych.formats.julia import JuliaStruct, JuliaType, Symbol
+from diptych.model import layers as L
+from diptych.model.layers import Array, Layer, NormFormula, Pads
+
+__all__ = ["RULES"]
+
+
+def _same(array: Array) -> Array:
+    return array
+
+
+def _flipped(array: Array) -> Array:
+    return reverse_axes(flip_kernel(array))
+
+
+# ---- Convolution --------------------------------------------------------------------------------------
+
+
+def _conv(s: Site, layer: L.Conv) -> JuliaStruct:
+    name, groups = "Conv", layer.groups
+    hinted = s.hints.get("struct")
+    depthwise = layer.weight.shape[1] == 1 and groups > 1 and layer.weight.shape[0] % groups == 0
+    if hinted == "CrossCor" and groups == 1:
+        name = "CrossCor"
+    elif depthwise and s.version < (0, 13) and (hinted == "DepthwiseConv" or s.version < (0, 12, 6)):
+        return _with_windows(
+            s, layer, "DepthwiseConv", s.array(layer.weight, "depthwise", _depthwise(groups))
+        )
+    elif groups > 1 and s.version < (0, 12, 6):
+        raise s.refuse("its Conv has no groups; write for 0.12.6 or later")
+    change, convert = ("reversed", reverse_axes) if name == "CrossCor" else ("flipped", _flipped)
+    return _with_windows(s, layer, name, s.array(layer.weight, change, convert), groups=groups)
+
+
+def _depthwise(groups: int) -> Any:
+    """(in * multiplier, 1, kh, kw) -> (kw, kh, multiplier, in)."""
+    return lambda a: _flipped(a.reshape(groups, a.shape[0] // groups, *a.shape[2:]))
+
+
+def _conv_transpose(s: Site, layer: L.ConvTranspose) -> JuliaStruct:
+    padding, extra = layer.padding, layer.output_padding
+    if s.version < (0, 14, 17) and any(extra):
+        # Cropping less at the high end gives the same values.
+        padding = tuple((low, high - more) for (low, high), more in zip(padding, extra, strict=True))
+        if any(high < 0 for _, high in padding):
+            raise s.refuse("its ConvTranspose has no output padding; write for 0.14.17 or later")
+    if layer.groups > 1 and s.version < (0, 12, 8):
+        raise s.refuse("its ConvTranspose has no groups; write for 0.12.8 or later")
+    weight = s.array(layer.weight, "flipped", _flipped)
+    return _with_windows(
+        s, layer, "ConvTranspose", weight, padding, groups=layer.groups, outpad=tuple(reversed(extra))
+    )
+
+
+def _with_windows(
+    s: Site,
+    layer: L.Conv | L.ConvTranspose,
+    name: str,
+    weight: Array,
+    padding: Pads | None = None,
+    **more: Any,
+) -> JuliaStruct:
+    values: dict[str, Any] = {
+        "weight": weight,
+        "bias": s.bias(layer.bias),
+        "stride": tuple(reversed(layer.stride)),
+        "pad": _pad_tuple(s, layer.padding if padding is None else padding),
+        "dilation": tuple(reversed(layer.dilation)),
+        **more,
+    }
+    return s.activated(layer.activation, lambda f: s.struct(name, σ=f, **values))
+
+
+def _pad_tuple(s: Site, padding: Pads) -> tuple[int, ...]:
+    """(low, high) an axis, W first; one number an axis where the file had it so."""
+    if s.hints.get("pad") == len(padding) and all(low == high for low, high in padding):
+        return tuple(low for low, _ in reversed(padding))
+    return tuple(edge for pair in reversed(padding) for edge in pair)
+
+
+# ---- Dense layers -------------------------------------------------------------------------------------
+
+
+def _dense(s: Site, layer: L.Dense) -> JuliaStruct:
+    weight: Any = s.array(layer.weight, "same", _same)
+    wrapper = s.hints.get("weight")
+    if wrapper in ("Transpose", "Adjoint"):
+        parent = s.array(layer.weight.T, "same", _same)
+        kind = kind_of(parent)
+        weight = JuliaStruct(JuliaType(("LinearAlgebra", wrapper), (kind.parameters[0], kind)), [parent])
+    bias = s.bias(layer.bias)
+    return s.activated(layer.activation, lambda f: s.struct("Dense", weight=weight, bias=bias, σ=f))
+
+
+def _bilinear(s: Site, layer: L.Bilinear) -> JuliaStruct:
+    weight, bias = s.array(layer.weight, "same", _same), s.bias(layer.bias)
+    return s.activated(layer.activation, lambda f: s.struct("Bilinear", weight=weight, bias=bias, σ=f))
+
+
+def _scale(s: Site, layer: L.Scale) -> JuliaStruct:
+    scale = s.array(layer.scale, "reversed", reverse_axes)
+    if s.version < (0, 13):
+        bias = np.zeros_like(layer.scale) if layer.bias is None else layer.bias
+        made = s.struct("Diagonal", scale=scale, bias=s.array(bias, "reversed", reverse_axes))
+        return s.chain(made, *map(broadcast, _after(s, layer.activation)))
+    bias = s.bias(layer.bias, reverse_axes)
+    return s.activated(layer.activation, lambda f: s.struct("Scale", scale=scale, bias=bias, σ=f))
+
+
+def _after(s: Site, activation: L.Activation) -> list[JuliaStruct]:
+    return s.functions(activation) if activation else []
+
+
+def _embedding(s: Site, layer: L.Embedding) -> JuliaStruct:
+    weight = s.array(layer.weight, "reversed", reverse_axes)
+    if layer.reduction == "none":
+        made = s.struct("Embedding", weight=weight, padding_idx=None)
+    else:
+        name = {"mean": ("Statistics", "mean"), "sum": ("Base", "sum"), "max": ("Base", "maximum")}
+        made = s.struct("EmbeddingBag", weight=weight, reduction=function(*name[layer.reduction]))
+    if layer.first == 1:
+        return made
+    return s.chain(broadcast(fix("Fix2", function("Base", "+"), 1 - layer.first)), made)
+
+
+# ---- Normalisation ------------------------------------------------------------------------------------
+
+
+def _channels(s: Site, *arrays: Array | None) -> int:
+    known = next((array.shape[0] for array in arrays if array is not None), s.hints.get("chs"))
+    shape = s.writer.shapes.get(s.path)
+    if known is None and shape is not None and len(shape) > 1:
+        known = shape[1]
+    if not isinstance(known, int):
+        raise s.refuse(
+            "it needs the number of channels, which the model does not tell; set model.input_shape"
+        )
+    return known
+
+
+def _affine(s: Site, layer: Any, channels: int) -> tuple[Array | None, Array | None]:
+    """Shift and scale: both or neither."""
+    scale, shift = layer.scale, layer.shift
+    if scale is None and shift is None:
+        return None, None
+    scale = np.ones(channels, np.float32) if scale is None else scale
+    shift = np.zeros(channels, np.float32) if shift is None else shift
+    return s.array(shift, "same", _same), s.array(scale, "same", _same)
+
+
+def _norm(s: Site, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> JuliaStruct:
+    by_group = isinstance(layer, L.GroupNorm)
+    mean, variance = layer.mean, layer.variance
+    channels = _channels(s, layer.scale, layer.shift, None if by_group else mean)
+    name = type(layer).__name__
+    if isinstance(layer, L.GroupNorm) and mean is not None and variance is not None and s.version >= (0, 14):
+        # It tracks no statistics any more; a BatchNorm with those of each channel's group is the same.
+        each = channels // layer.groups
+        name, mean, variance = "BatchNorm", np.repeat(mean, each), np.repeat(variance, each)
+    shift, scale = _affine(s, layer, channels)
+    wide = s.hints.get("epsilon") == "Float64"
+    momentum = layer.momentum if isinstance(layer, L.BatchNorm) else s.hints.get("momentum", 0.1)
+    values: dict[str, Any] = {
+        "β": shift,
+        "γ": scale,
+        "μ": None if mean is None else s.array(mean, "same", _same),
+        "σ²": None if variance is None else s.array(variance, "same", _same),
+        "ϵ": layer.epsilon if wide else np.float32(layer.epsilon),
+        "momentum": momentum if wide else np.float32(momentum),
+        "affine": scale is not None,
+        "track_stats": mean is not None,
+        "active": s.hints.get("active"),
+        "chs": channels,
+    }
+    if isinstance(layer, L.GroupNorm):
+        values["G"] = layer.groups
+    return s.activated(layer.activation, lambda f: s.struct(name, λ=f, **values))
+
+
+def _epsilon(s: Site, formula: NormFormula, epsilon: float) -> float:
+    """The epsilon that gives the same divisor in the version's own formula.
+
+    "std + eps" and "sqrt(var + eps^2)" differ by less than eps / std: they are taken for each other.
+    """
+    own: NormFormula = "std + eps"
+    if s.version >= (0, 15):
+        own = "sqrt(var + eps)" if s.version >= (0, 16, 11) else "sqrt(var + eps^2)"
+    if formula == own or epsilon == 0:
+        return epsilon
+    if own == "sqrt(var + eps)":
+        return epsilon**2
+    if formula != "sqrt(var + eps)":
+        if epsilon > 1e-4:
+            raise s.refuse(f"it divides by {own}, which with epsilon {epsilon:g} is not {formula}")
+        return epsilon
+    if own == "sqrt(var + eps^2)":
+        return float(np.sqrt(epsilon))
+    raise s.refuse("it divides by std + eps; write for Flux 0.15 or later")
+
+
+def _layer_norm(s: Site, layer: L.LayerNorm) -> JuliaStruct:
+    epsilon = _epsilon(s, layer.formula, layer.epsilon)
+    shift, scale = layer.shift, layer.scale
+    affine = scale is not None or shift is not None
+    if affine:
+        scale = np.ones(layer.shape, np.float32) if scale is None else scale
+        shift = np.zeros(layer.shape, np.float32) if shift is None else shift
+    functions = s.functions(layer.activation)
+    own = functions[0] if len(functions) == 1 else function("Base", "identity")
+
+    def diagonal() -> Any:
+        if not affine and s.version < (0, 13):
+            return None
+        if scale is None or shift is None:
+            return (
+                broadcast(own) if layer.activation and len(functions) == 1 else function("Base", "identity")
+            )
+        arrays = {
+            "scale": s.array(scale, "reversed", reverse_axes),
+            "bias": s.array(shift, "reversed", reverse_axes),
+        }
+        if s.version < (0, 13):
+            return s.struct("Diagonal", **arrays)
+        return s.struct("Scale", **arrays, σ=own)
+
+    wide = s.hints.get("epsilon") == "Float64"
+    values: dict[str, Any] = {  # Python would spell a keyword ϵ as another epsilon
+        "λ": own,
+        "diag": diagonal(),
+        "ϵ": epsilon if wide else np.float32(epsilon),
+        "size": tuple(reversed(layer.shape)),
+        "affine": affine,
+    }
+    made = s.struct("LayerNorm", **values)
+    return made if len(functions) == 1 else s.chain(made, *map(broadcast, functions))
+
+
+def _normalise(s: Site, layer: L.Normalise) -> JuliaStruct:
+    if layer.axis != 0 and (s.rank is None or layer.axis != -s.rank):
+        raise s.refuse("its normalise works along the batch alone")
+    if not np.isclose(_epsilon(s, layer.formula, layer.epsilon), 1e-5, rtol=1e-3):
+        raise s.refuse("its normalise has the epsilon 1e-5")
+    return function("Flux", "normalise")
+
+
+def _dropout(s: Site, layer: L.Dropout) -> JuliaStruct:
+    name = "AlphaDropout" if s.hints.get("struct") == "AlphaDropout" else "Dropout"
+    random = "_GLOBAL_RNG" if s.version < (0, 14) else "TaskLocalRNG"
+    return s.struct(
+        name,
+        p=np.float32(layer.probability) if s.hints.get("p") == "Float32" else layer.probability,
+        dims=s.hints.get("dims", JuliaStruct(JuliaType(("Base", "Colon")))),
+        active=s.hints.get("active"),
+        rng=JuliaStruct(JuliaType(("Random", random))),
+    )
+
+
+# ---- Pools and shape ----------------------------------------------------------------------------------
+
+
+def _pool(s: Site, layer: L.MaxPool | L.MeanPool) -> JuliaStruct:
+    if isinstance(layer, L.MeanPool) and not layer.count_padding and any(map(any, layer.padding)):
+        raise s.refuse("its MeanPool counts padding")
+    return s.struct(
+        type(layer).__name__,
+        k=tuple(reversed(layer.kernel)),
+        pad=_pad_tuple(s, layer.padding),
+        stride=tuple(reversed(layer.stride)),
+    )
+
+
+def _adaptive(s: Site, layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool) -> JuliaStruct:
+    shape = s.writer.shapes.get(s.path)
+    divides = shape is not None and all(n % m == 0 for n, m in zip(shape[2:], layer.output, strict=True))
+    if layer.rule != "flux" and set(layer.output) != {1} and not divides:
+        raise s.refuse(
+            "its windows are others where the sizes do not divide; set model.input_shape if they do"
+        )
+    return s.struct(type(layer).__name__, out=tuple(reversed(layer.output)))
+
+
+def _upsample(s: Site, layer: L.Upsample) -> JuliaStruct:
+    sizes = layer.size or layer.scale
+    if layer.mode == "linear" and not layer.align_corners:
+        raise s.refuse("it aligns the corners")
+    mode = "nearest" if layer.mode == "nearest" else ("linear", "bilinear", "trilinear")[len(sizes) - 1]
+    if s.version < (0, 13) and mode in ("linear", "trilinear"):
+        raise s.refuse(f"its Upsample has no {mode} mode; write for 0.13 or later")
+    whole = all(float(n).is_integer() for n in sizes)
+    if mode == "nearest" and not whole:
+        raise s.refuse("nearest upsampling takes whole factors")
+    entry = s.writer.shapes.get(s.path)
+    sizes_there = entry[2:] if mode == "nearest" and layer.size and entry is not None else ()
+    if any(m % n for n, m in zip(sizes_there, layer.size, strict=False)):
+        raise s.refuse("nearest upsampling takes whole factors")
+    scale: Any = tuple(int(n) if float(n).is_integer() else float(n) for n in reversed(layer.scale)) or None
+    noted = s.hints.get("scale")
+    if noted is not None and scale is not None and _spread(noted, len(scale)) == [float(n) for n in scale]:
+        scale = tuple(noted) if isinstance(noted, list) else noted
+    size = tuple(reversed(layer.size)) or None
+    return s.struct("Upsample", mode=Symbol(mode), scale=scale, size=size)
+
+
+def _spread(noted: Any, count: int) -> list[float]:
+    return [float(n) for n in noted] if isinstance(noted, list) else [float(noted)] * count
+
+
+def _reshape(s: Site, layer: L.Reshape) -> JuliaStruct:
+    shape = layer.shape
+    if shape == (-1,):
+        return function("Flux", "flatten")
+    if -1 in shape:
+        entry = s.writer.shapes.get(s.path)
+        if entry is None:
+            raise s.refuse("a free size beside the batch is not expressible; set model.input_shape")
+        known = int(np.prod([n for n in shape if n != -1]))
+        shape = tuple(int(np.prod(entry[1:])) // known if n == -1 else n for n in shape)
+    return fix(
+        "Fix2", function("Base", "reshape"), (*reversed(shape), JuliaStruct(JuliaType(("Base", "Colon"))))
+    )
+
+
+_PADS = {"zero": "pad_zeros", "reflect": "pad_reflect", "replicate": "pad_repeat", "wrap": "pad_circular"}
+
+
+def _pad(s: Site, layer: L.Pad) -> JuliaStruct:
+    if layer.mode == "wrap" and s.version < (0, 14):
+        raise s.refuse("its NNlib has no pad_circular; write for 0.14 or later")
+    edges = tuple(edge for pair in reversed(layer.padding) for edge in pair)
+    if layer.mode == "zero":
+        edges += (0, 0, 0, 0)  # channels and batch
+    return fix("Fix2", function("NNlib", _PADS[layer.mode]), edges)
+
+
+def _softmax(s: Site, layer: L.Softmax) -> JuliaStruct:
+    """Along Julia's first axis; others are moved there and back."""
+    made = function("NNlib", "logsoftmax" if layer.log else "softmax")
+    axis = moved(s, layer.axis)
+    if axis == 1:
+        return made
+    there, back = there_and_back(s, axis)
+    return s.chain(permutation(there), made, permutation(back))
+
+
+def _activation(s: Site, layer: L.Activation) -> JuliaStruct:
+    noted = s.hints.get("function")
+    if noted and s.version >= (0, 13):
+        return function(*noted)
+    functions = s.functions(layer)
+    if not layer or not functions:
+        return function("Base", "identity")
+    return s.chain(*map(broadcast, functions))
+
+
+def _flatten(s: Site, layer: L.Flatten) -> JuliaStruct:
+    return function("Flux", "flatten")
+
+
+def _plain(s: Site, layer: Layer) -> JuliaStruct:
+    return s.struct(type(layer).__name__)
+
+
+def _pixel_shuffle(s: Site, layer: L.PixelShuffle) -> JuliaStruct:
+    return s.struct("PixelShuffle", r=layer.factor)
+
+
+RULES: dict[type[Layer], LayerRule] = {
+    L.Conv: _conv,
+    L.ConvTranspose: _conv_transpose,
+    L.Dense: _dense,
+    L.Bilinear: _bilinear,
+    L.Embedding: _embedding,
+    L.Scale: _scale,
+    L.BatchNorm: _norm,
+    L.InstanceNorm: _norm,
+    L.GroupNorm: _norm,
+    L.LayerNorm: _layer_norm,
+    L.Normalise: _normalise,
+    L.Dropout: _dropout,
+    L.MaxPool: _pool,
+    L.MeanPool: _pool,
+    L.GlobalMaxPool: _plain,
+    L.GlobalMeanPool: _plain,
+    L.AdaptiveMaxPool: _adaptive,
+    L.AdaptiveMeanPool: _adaptive,
+    L.Upsample: _upsample,
+    L.PixelShuffle: _pixel_shuffle,
+    L.Flatten: _flatten,
+    L.Reshape: _reshape,
+    L.Pad: _pad,
+    L.Softmax: _softmax,
+    L.Activation: _activation,
+    **CONTAINERS,
+}
