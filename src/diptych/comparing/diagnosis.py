@@ -10,7 +10,7 @@ from there, so that several faults in different layers are found one after the o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from diptych.comparing.alignment import Evaluation, Row, evaluate
@@ -40,7 +40,6 @@ class _Result:
     attempt: Try
     tried: tuple[str, ...]
     after: float
-    agrees: bool
 
 
 class Search:
@@ -72,9 +71,9 @@ class Search:
         row = self.evaluation.parting
         assert row is not None
         situation = Situation(self.a, self.b, self.evaluation, row)
-        singles = list(self._results(situation, (), ()))
-        passing = [result for result in singles if self._counts(result)]
-        return self._best(passing) or self._best(self._together(situation, singles))
+        singles: list[_Result] = []
+        best = self._best(_kept(self._results(situation, (), ()), singles))
+        return best or self._together(situation, singles)
 
     def _judged(self) -> Row:
         """Where a try is measured: the first row that parts, or the next at which both sides stand level.
@@ -90,18 +89,14 @@ class Search:
             first += 1
         return rows[first]
 
-    def _together(self, s: Situation, singles: list[_Result]) -> list[_Result]:
+    def _together(self, s: Situation, singles: list[_Result]) -> tuple[_Result, Evaluation] | None:
         """Two causes at once: the most helpful of the singles, each with every other cause."""
-        passing: list[_Result] = []
-        for first in sorted(singles, key=lambda result: result.after)[:_TOGETHER]:
-            if not math.isfinite(first.after):
-                break
+        for first in singles:
             changed = Situation(first.attempt.a, first.attempt.b, s.evaluation, s.row)
-            results = self._results(changed, first.causes, first.tried)
-            passing += [result for result in results if self._counts(result)]
-            if passing:
-                break
-        return passing
+            best = self._best(self._results(changed, first.causes, first.tried))
+            if best is not None:
+                return best
+        return None
 
     def _results(self, s: Situation, causes: tuple[Cause, ...], tried: tuple[str, ...]) -> Iterator[_Result]:
         for cause in CAUSES:
@@ -110,8 +105,7 @@ class Search:
             for attempt in self._attempts(cause, s):
                 after = self._difference(attempt, s)
                 if after is not None:
-                    agrees = after <= self.tolerance
-                    yield _Result((*causes, cause), attempt, (*tried, attempt.tried), after, agrees)
+                    yield _Result((*causes, cause), attempt, (*tried, attempt.tried), after)
 
     def _attempts(self, cause: Cause, s: Situation) -> Iterator[Try]:
         tries = cause.tries(s)
@@ -141,10 +135,12 @@ class Search:
         limit = before / _FALL if math.isfinite(before) else self.tolerance
         return result.after <= max(limit, _ROUNDING)
 
-    def _best(self, passing: list[_Result]) -> tuple[_Result, Evaluation] | None:
+    def _best(self, results: Iterable[_Result]) -> tuple[_Result, Evaluation] | None:
         """The first that makes everything agree, else the one after which the models part latest."""
         best: tuple[_Result, Evaluation] | None = None
-        for result in passing:
+        for result in results:
+            if not self._counts(result):
+                continue
             try:
                 full = evaluate(result.attempt.a, result.attempt.b, self.tolerance, inputs=self.inputs)
             except DiptychError:
@@ -154,3 +150,13 @@ class Search:
             if best is None or (full.first or 0) > (best[1].first or 0):
                 best = result, full
         return best
+
+
+def _kept(results: Iterable[_Result], most_helpful: list[_Result]) -> Iterator[_Result]:
+    """`results` as they come; the most helpful, and no more of these large things, stay in the list."""
+    for result in results:
+        if math.isfinite(result.after):
+            most_helpful.append(result)
+            most_helpful.sort(key=lambda kept: kept.after)
+            del most_helpful[_TOGETHER:]
+        yield result
