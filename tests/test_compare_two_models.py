@@ -512,6 +512,17 @@ def test_a_model_made_for_transposed_pictures_is_recognised() -> None:
     assert found.explained
 
 
+def test_two_conventions_that_give_the_same_result_are_recognised() -> None:
+    a = model(Conv(numbers(4, 3, 3, 3)), MaxPool((2, 2)), Flatten(), Dense(numbers(5, 4 * 11 * 15)))
+    turned = weight(a, 3).reshape(5, 4, 11, 15).swapaxes(2, 3).reshape(5, -1)
+    b = changed(changed(a, 0, weight=swap_spatial(weight(a, 0))), 3, weight=np.ascontiguousarray(turned))
+    recipes = (RECIPE, Preprocessing((*RECIPE.steps, SpatialOrder("wh"))))
+    found = compare(a, b, pictures(), preprocessing=recipes)
+    assert names(found) == ["image transposed (spatial axes swapped)"]
+    assert "The results agree nevertheless" in found.diagnosis
+    assert found.explained
+
+
 # ---- The default input, and what is refused -------------------------------------------------------------
 
 

@@ -151,7 +151,7 @@ def evaluate(
 
 
 def _input(side: Side) -> Step:
-    return Step("input", "input", None, side.batch)
+    return Step("input", "input", None, side.viewed(side.batch))
 
 
 def same_kinds(a: Side, b: Side) -> bool:

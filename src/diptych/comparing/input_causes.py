@@ -84,6 +84,9 @@ def _batch(
         for tried, change in changes:
             view = (*s.b.view, change) if turns and not s.at_input else s.b.view
             yield s.changed("b", tried, s.b.with_(adjustments=(*s.b.adjustments, change), view=view))
+            if turns and s.at_input:  # B may be made for such pictures
+                both = f"{tried}, and all that B makes of them,"
+                yield s.changed("b", both, s.b.with_(view=(*s.b.view, change)))
 
     return tries
 

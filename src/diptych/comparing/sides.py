@@ -92,17 +92,18 @@ class Side:
             layer = self.layers[path]
             if isinstance(layer, Chain):
                 continue
-            value = self._viewed(raw)
+            value = self.viewed(raw)
             if self.view and isinstance(layer, Flatten):  # the turned picture, flattened
-                value = np.ascontiguousarray(self._viewed(before)).reshape(raw.shape)
+                value = np.ascontiguousarray(self.viewed(before)).reshape(raw.shape)
             before = raw
             shown = self.origin.get(path, path)
             note = "before its activation" if path in self.origin and path.endswith(".0") else ""
             steps.append(Step(path, shown, layer, value, note))
         return steps
 
-    def _viewed(self, value: Array) -> Array:
+    def viewed(self, value: Array) -> Array:
+        """An activation turned back, where this side runs on turned pictures."""
         if value.ndim == 4:
-            for change in self.view:
+            for change in reversed(self.view):
                 value = change(value)
         return value
