@@ -65,7 +65,9 @@ FORMATS = (
     Format(
         "BSON (Flux)", (".bson",), _is_bson, True, True, "flux.bson_files", ("flux_version",), _FLUX_READING
     ),
-    Format("JLD2 (Flux)", (".jld2",), _is_jld2, True, False, "flux.jld2_files", (), _FLUX_READING),
+    Format(
+        "JLD2 (Flux)", (".jld2",), _is_jld2, True, True, "flux.jld2_files", ("flux_version",), _FLUX_READING
+    ),
 )
 
 # What people hand over by mistake: recognised only to be named.

@@ -12,13 +12,15 @@ from diptych.model.model import Model
 __all__ = ["read", "write"]
 
 
-def read(path: str | Path, flux_version: str | None = None) -> Model:
+def read(path: str | Path, flux_version: str | None = None, architecture: Model | str | None = None) -> Model:
     """The model in a .bson file that Flux 0.8 to 0.16 wrote.
 
-    `flux_version` decides where versions compute differently and the file does not tell. Raises
-    `FormatError` where there is no model, or a layer that has no equal here, with its path.
+    `flux_version` decides where versions compute differently and the file does not tell. Weights alone
+    are filled into the `architecture`, a model or the name of one. Raises `FormatError` where there is no
+    model, or a layer that has no equal here, with its path.
     """
-    return model_of(bson.load(path), str(path), "BSON", version_asked(flux_version))
+    version = version_asked(flux_version)
+    return model_of(bson.load(path), str(path), "BSON", version, architecture=architecture)
 
 
 def write(model: Model, path: str | Path, flux_version: str | None = None) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diptych import formats
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.formats.flux.layouts import Version, parse_version
 from diptych.formats.flux.reading import Reader, contents, is_layer
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES
+from diptych.formats.flux.states import filled, find_weights
 from diptych.formats.flux.versions import signs_of
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Unreadable
+from diptych.model import architectures
 from diptych.model.layers import Chain
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_layers
@@ -53,16 +57,18 @@ def model_of(
     format_name: str,
     version: Version | None = None,
     julia: Version | None = None,
+    architecture: Model | str | None = None,
 ) -> Model:
     """The model among the values under the top keys of the file `name`.
 
-    `version` is Flux's where the user said it, `julia` Julia's where the container does.
+    `version` is Flux's where the user said it, `julia` Julia's where the container does. A file that holds
+    weights alone is filled into the `architecture`.
 
     Raises `FormatError` where there is none, or a layer that has no equal here, with its path.
     """
     key = find_model(values)
     if key is None:
-        raise FormatError(_no_model(values, name))
+        return _from_weights(values, name, format_name, architecture)
     signs = signs_of(values[key], version, julia)
     reader = Reader(RULES, signs, function_layer, name)
     for kind in _spatial_ranks(values[key]):
@@ -94,6 +100,56 @@ def model_of(
         source=source,
         **_notes(values, name),
     )
+
+
+def _from_weights(
+    values: Mapping[str, Any], name: str, format_name: str, architecture: Model | str | None
+) -> Model:
+    customs = any(isinstance(v, JuliaStruct) and _holds_layer(v) for v in values.values())
+    weights = None if customs or any(map(is_layer, values.values())) else find_weights(values)
+    if weights is None:
+        raise FormatError(_no_model(values, name))
+    if architecture is None:
+        raise FormatError(
+            f"{name} holds no model, but weights alone, {weights.text}: name the model they belong to with "
+            "--architecture"
+        )
+    frame = architecture_of(architecture)
+    layers, warnings = filled(frame, weights, name)
+    try:
+        check_layers(layers)
+    except ModelError as error:
+        raise FormatError(f"{name}: {error}") from error
+    extras = {k: summary(v) for k, v in values.items() if k not in _OWN and not _is_weights(k, v)}
+    known = frame.source.extras.get("flux")
+    if known is not None:
+        extras["flux"] = known
+    classes = _classes(values)
+    if classes is not None:
+        extras.pop(CLASSES, None)
+    return frame.with_(
+        layers=layers,
+        classes=classes or frame.classes,
+        preprocessing=_preprocessing(values, name) or frame.preprocessing,
+        source=Source(format_name, "Flux", "", tuple(warnings), extras),
+        **({"trained": None} | _notes(values, name)),
+    )
+
+
+def _is_weights(key: str, value: Any) -> bool:
+    return find_weights({key: value}) is not None and not (isinstance(value, np.ndarray) and value.ndim < 2)
+
+
+def architecture_of(architecture: Model | str) -> Model:
+    """A model to fill: itself, an architecture by name, or one in a file."""
+    if isinstance(architecture, Model):
+        return architecture
+    if architecture in architectures.NAMES:
+        return architectures.named(architecture)
+    if Path(architecture).suffix:
+        return formats.read(architecture)
+    known = ", ".join(architectures.NAMES)
+    raise UsageError(f"there is no architecture {architecture!r}; give a model file or one of: {known}")
 
 
 def _spatial_ranks(value: Any) -> list[int]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from diptych.errors import ShapeError
 from diptych.formats.flux.document import CLASSES, NOTES, PREPROCESSING
-from diptych.formats.flux.writing import Writer, ranks_of, version_written
+from diptych.formats.flux.states import state_of
+from diptych.formats.flux.writing import Writer, hints_of, ranks_of, version_written
 from diptych.formats.flux.writing_layers import RULES
 from diptych.formats.julia import JuliaStruct
 from diptych.model.layers import Chain, Layer
@@ -16,7 +17,7 @@ from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.validity import check_layers
 
-__all__ = ["beside_the_model", "struct_of_model", "values_of"]
+__all__ = ["beside_the_model", "state_values_of", "struct_of_model", "values_of"]
 
 
 def values_of(model: Model, flux_version: str | None) -> dict[str, Any]:
@@ -27,16 +28,19 @@ def values_of(model: Model, flux_version: str | None) -> dict[str, Any]:
     return {key if isinstance(key, str) and key else "model": made, **beside_the_model(model)}
 
 
-def struct_of_model(model: Model, flux_version: str | None) -> JuliaStruct:
+def state_values_of(model: Model, flux_version: str | None) -> dict[str, Any]:
+    """{"model_state": `Flux.state` of the model, ...}: names and order of every field as in the version."""
+    made = struct_of_model(model, flux_version, state=True)
+    return {"model_state": state_of(made), **beside_the_model(model)}
+
+
+def struct_of_model(model: Model, flux_version: str | None, state: bool = False) -> JuliaStruct:
     """The model as a struct of Flux: a Chain, or the one layer where the file held that alone."""
     check_layers(model.layers)
-    hints = _hints(model)
-    noted = hints.get("layers")
-    layer_hints = (
-        {k: v for k, v in noted.items() if isinstance(v, Mapping)} if isinstance(noted, Mapping) else {}
+    writer = Writer(
+        RULES, version_written(flux_version), hints_of(model), _entries(model), ranks_of(model), state
     )
-    writer = Writer(RULES, version_written(flux_version), layer_hints, _entries(model), ranks_of(model))
-    if hints.get("bare") is True and len(model.layers.layers) == 1:
+    if _hints(model).get("bare") is True and len(model.layers.layers) == 1:
         return writer.layer(model.layers.layers[0], "0")
     return writer.layer(model.layers, "")
 

@@ -29,13 +29,16 @@ from diptych.model.layers import (
     Layer,
     MaxPool,
     MeanPool,
+    Normalise,
+    Pad,
     Parallel,
     Reshape,
     SkipConnection,
+    Softmax,
 )
 from diptych.model.model import Model
 
-__all__ = ["NEWEST", "Site", "Writer", "struct_of", "version_written"]
+__all__ = ["NEWEST", "Site", "Writer", "hints_of", "ranks_of", "struct_of", "version_written"]
 
 # What "0.14" means: the last release of each line. 0.16.11 changed LayerNorm, so it is asked for by name.
 NEWEST: dict[Version, Version] = {
@@ -69,6 +72,7 @@ class Writer:
     hints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # what reaches each layer, if known
     ranks: dict[str, int | None] = field(default_factory=dict)
+    state: bool = False  # for `Flux.state`: functions do not matter, and none is put in between
     _arrays: dict[Any, tuple[Array, Array]] = field(default_factory=dict)
     _mutable: dict[int, tuple[Layer, JuliaStruct]] = field(default_factory=dict)
 
@@ -77,6 +81,8 @@ class Writer:
         known = self._mutable.get(id(layer))
         if known is not None:
             return known[1]
+        if self.state and isinstance(layer, Activation | Softmax | Reshape | Pad | Flatten | Normalise):
+            return function("Base", "identity")
         rule = self.rules.get(type(layer))
         if rule is None:
             raise self.refuse(layer, path, "it has no such layer")
@@ -151,6 +157,8 @@ class Site:
 
     def functions(self, activation: Activation, hint: str = "σ") -> list[JuliaStruct]:
         """Named functions that, one after the other, are the activation."""
+        if self.writer.state:
+            return [function("Base", "identity")]
         name, parameters = activation.name, activation.parameters
         default = same_parameters(parameters, ACTIVATIONS[name][1])
         if name in ("clamp", "hardtanh") and not (name == "hardtanh" and default):
@@ -241,6 +249,13 @@ def _copy(kind: Any) -> Any:
     if not isinstance(kind, JuliaType):
         return kind
     return JuliaType(kind.path, tuple(_copy(p) for p in kind.parameters), kind.definition)
+
+
+def hints_of(model: Model) -> dict[str, Mapping[str, Any]]:
+    """What the reader of a Flux file noted, by layer path; nothing for a model from elsewhere."""
+    found = model.source.extras.get("flux")
+    noted = found.get("layers") if isinstance(found, Mapping) else None
+    return {k: v for k, v in noted.items() if isinstance(v, Mapping)} if isinstance(noted, Mapping) else {}
 
 
 # ---- The number of axes ------------------------------------------------------------------------------

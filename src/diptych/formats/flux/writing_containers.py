@@ -66,6 +66,8 @@ def _vector_of(parts: tuple[JuliaStruct, ...]) -> JuliaType:
 
 def _join(s: Site, connection: Connection, count: int) -> JuliaStruct | None:
     """A named function of `count` arrays; None for a concatenation that must be permuted."""
+    if s.writer.state:
+        return function("Base", "identity")
     dotted = {"multiply": "*", "maximum": "max"}
     if connection.operation == "add":
         return function("Base", "+")

@@ -1,0 +1,295 @@
+"""Weights without an architecture, filled into one that is given.
+
+`Flux.state(model)` is a tree of named tuples with the fields of every struct; `Flux.params(model)` a list of
+arrays in the order of the layers, each weight before its bias, a BatchNorm's shift (β) before its scale (γ);
+`Flux.destructure(model)` the same in one long vector. Old programs stored such lists under all sorts of names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import FormatError
+from diptych.formats.flux.reading import Reader
+from diptych.formats.flux.reading_functions import function_layer
+from diptych.formats.flux.reading_layers import RULES as READING
+from diptych.formats.flux.versions import Signs
+from diptych.formats.flux.writing import Writer, hints_of, ranks_of, version_written
+from diptych.formats.flux.writing_layers import RULES as WRITING
+from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol
+from diptych.formats.julia.arrays import as_array, parameters_in_order
+from diptych.model.layers import Array, Chain, Layer, Parallel, SkipConnection
+from diptych.model.model import Model
+
+__all__ = ["Weights", "filled", "find_weights", "state_of"]
+
+_DEEPEST = 100  # some files were loaded and saved again, one dictionary deeper each time
+# Trainable fields in the order in which `Flux.params` gives them; statistics are not among them.
+_TRAINABLE = ("weight", "scale", "β", "γ", "bias", "diag")
+_KEYS = ("model_state", "state", "weights", "params", "parameters", "ps", "p")
+
+
+class Weights:
+    """What was found: `tree` of `Flux.state`, or `arrays` in order; `text` says so for messages."""
+
+    def __init__(self, text: str, tree: Any = None, arrays: list[Array] | None = None) -> None:
+        self.text, self.tree, self.arrays = text, tree, arrays
+
+
+def find_weights(values: Mapping[str, Any]) -> Weights | None:
+    """The weights in the top keys of a file that holds no model; None where there are none."""
+    keys = [key for key in _KEYS if key in values] + [key for key in values if key not in _KEYS]
+    for key in keys:
+        found = _weights(values[key], key)
+        if found is not None:
+            return found
+    return _named_arrays(values, "the file")
+
+
+def _weights(value: Any, key: str) -> Weights | None:
+    for _ in range(_DEEPEST):
+        if isinstance(value, (dict, JuliaDict)) and len(value) == 1:
+            key = str(next(iter(value)))
+            value = value[next(iter(value))]
+    state = key == "model_state" and isinstance(value, NamedTuple)
+    if state or (isinstance(value, NamedTuple) and _holds_array(value)):
+        return Weights(f"a state under {key}", tree=value)
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f" and key in _KEYS:
+        return Weights(f"a vector of {value.size} numbers under {key}", arrays=[value])
+    ordered = parameters_in_order(value)
+    listed = ordered if ordered is not None else value if isinstance(value, (list, tuple)) else None
+    if listed:
+        arrays = [as_array(item) for item in listed]
+        good = [a for a in arrays if a is not None and a.dtype.kind == "f"]
+        if len(good) == len(arrays):
+            return Weights(f"a list of {len(good)} arrays under {key}", arrays=good)
+    if isinstance(value, (dict, JuliaDict)):
+        return _named_arrays({_text(k): value[k] for k in value}, key)
+    return None
+
+
+def _text(key: Any) -> str:
+    return key.name if isinstance(key, Symbol) else str(key)
+
+
+def _holds_array(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(value.dtype.kind == "f")
+    inside = value if isinstance(value, (tuple, list)) else ()
+    return depth < 20 and any(_holds_array(item, depth + 1) for item in inside)
+
+
+def _named_arrays(values: Mapping[str, Any], key: str) -> Weights | None:
+    """Arrays by name such as "layer1_weight" or "layers/1/weight", in natural order, weights before biases."""
+    arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
+    if not arrays or len(arrays) < len(values):
+        return None
+    ordered = [arrays[k] for k in sorted(arrays, key=_natural)]
+    return Weights(f"{len(ordered)} arrays by name in {key}", arrays=ordered)
+
+
+_ORDER = (("weight", 0), ("kernel", 0), ("W", 0), ("β", 0), ("γ", 1), ("bias", 1), ("b", 1))
+
+
+def _natural(key: str) -> tuple[Any, ...]:
+    parts = tuple(int(p) if p.isdigit() else -1 for p in re.split(r"(\d+)", key) if p.isdigit())
+    rank = next((order for name, order in _ORDER if key.endswith(name)), 2)
+    return parts[:20], rank, key
+
+
+# ---- Filling ------------------------------------------------------------------------------------------
+
+
+def filled(architecture: Model, weights: Weights, name: str) -> tuple[Chain, list[str]]:
+    """The layers of `architecture` with these weights, and what there is to say about it.
+
+    Raises `FormatError` naming the leaf where the two do not fit.
+    """
+    filling = _Filling(architecture, weights, name)
+    layers, tree = architecture.layers, weights.tree
+    bare = (
+        isinstance(tree, NamedTuple) and len(layers.layers) == 1 and not _is_of_chain(tree, layers.layers[0])
+    )
+    made = (
+        replace(layers, layers=(filling.layer(layers.layers[0], tree, "0"),))
+        if bare
+        else filling.chain(layers, tree)
+    )
+    filling.finish()
+    return made, filling.warnings
+
+
+def _is_of_chain(tree: NamedTuple, only: Layer) -> bool:
+    """Whether a state belongs to a Chain of one layer, or to that one layer alone."""
+    if tree.names != ("layers",):
+        return False
+    inside = tree[0]
+    branches = isinstance(only, Parallel) and isinstance(inside, tuple) and len(inside) == len(only.branches)
+    return not branches or len(inside) == 1
+
+
+class _Filling:
+    def __init__(self, architecture: Model, weights: Weights, name: str) -> None:
+        self.name, self.weights, self.architecture = name, weights, architecture
+        self.writer = Writer(
+            WRITING, version_written(None), hints_of(architecture), {}, ranks_of(architecture), state=True
+        )
+        self.warnings: list[str] = []
+        self.done: dict[int, tuple[Layer, Layer]] = {}
+        self.given: dict[int, tuple[Array, Array]] = {}  # an array of the architecture -> the file's
+        arrays = weights.arrays or []
+        self.queue: Iterator[Array] = iter(arrays)
+        flat = len(arrays) == 1 and arrays[0].ndim == 1 and len(architecture.weights()) > 1
+        self.flat: Array | None = arrays[0] if flat else None
+
+    def refuse(self, where: str, why: str) -> FormatError:
+        return FormatError(
+            f"{self.name} does not fit the architecture at {where}: {why}; give the one it was trained with"
+        )
+
+    def next_array(self, own: Array) -> Array | None:
+        """The next of the list, or the next stretch of the one long vector that `destructure` gives."""
+        if self.flat is None:
+            return next(self.queue, None)
+        if self.flat.size < own.size:
+            return None
+        found, self.flat = self.flat[: own.size], self.flat[own.size :]
+        return found.reshape(own.shape, order="F")
+
+    def chain(self, layer: Chain, state: Any, path: str = "") -> Chain:
+        inner = self.part(state, "layers", path) if state is not None else None
+        children = self.several(layer.layers, inner, path)
+        return replace(layer, layers=children)
+
+    def several(self, layers: tuple[Layer, ...], states: Any, path: str) -> tuple[Layer, ...]:
+        if states is None:
+            return tuple(self.layer(child, None, _join(path, i)) for i, child in enumerate(layers))
+        if not isinstance(states, (tuple, list)) or len(states) != len(layers):
+            size = len(states) if isinstance(states, (tuple, list)) else 0
+            raise self.refuse(path or "the model", f"the file has {size} layers there, it has {len(layers)}")
+        pairs = zip(layers, states, strict=True)
+        return tuple(self.layer(child, state, _join(path, i)) for i, (child, state) in enumerate(pairs))
+
+    def part(self, state: Any, name: str, path: str) -> Any:
+        if isinstance(state, NamedTuple) and name in state.names:
+            return state.as_dict()[name]
+        raise self.refuse(path or "the model", f"the file has no {name} there")
+
+    def layer(self, layer: Layer, state: Any, path: str) -> Layer:
+        known = self.done.get(id(layer))
+        if known is not None:
+            return known[1]
+        made: Layer
+        if isinstance(layer, Chain):
+            made = self.chain(layer, state, path)
+        elif isinstance(layer, SkipConnection):
+            inner = self.part(state, "layers", path) if state is not None else None
+            made = replace(layer, inner=self.layer(layer.inner, inner, _join(path, 0)))
+        elif isinstance(layer, Parallel):
+            inner = self.part(state, "layers", path) if state is not None else None
+            made = replace(layer, branches=self.several(layer.branches, inner, path))
+        else:
+            made = self.leaf(layer, state, path) if layer.arrays else layer
+        self.done[id(layer)] = (layer, made)
+        return made
+
+    def leaf(self, layer: Layer, state: Any, path: str) -> Layer:
+        struct = self.writer.layer(layer, path)
+        self.fill(struct, state, f"layer {path} ({type(layer).__name__})")
+        reader = Reader(READING, Signs(), function_layer, self.name)
+        read = reader.layer(struct, path)
+        if type(read) is not type(layer):
+            raise self.refuse(f"layer {path}", f"a {type(read).__name__} cannot be filled")
+        arrays = {f.name: getattr(read, f.name) for f in fields(layer) if f.name in layer.arrays}
+        return replace(layer, **arrays)
+
+    def fill(self, struct: JuliaStruct, state: Any, where: str) -> None:
+        """Puts the file's arrays into a struct of the architecture's."""
+        for name in (n for n in (*_TRAINABLE, "μ", "σ²") if n in struct.names):
+            index = struct.names.index(name)
+            own = struct.fields[index]
+            if isinstance(own, JuliaStruct) and name == "diag":
+                inner = self.part(state, name, where) if state is not None else None
+                self.fill(own, inner, where)
+            elif isinstance(own, np.ndarray):
+                struct.fields[index] = self.array(own, name, state, where)
+        if state is None and _tracks(struct):
+            self.warn(
+                "a list of parameters holds no running statistics: those of BatchNorm are the architecture's"
+            )
+
+    def array(self, own: Array, name: str, state: Any, where: str) -> Array:
+        if id(own) in self.given:
+            return self.given[id(own)][1]
+        if state is None and name in ("μ", "σ²"):
+            return own
+        if state is not None:
+            value = self.part(state, name, where)
+            found = np.zeros_like(own) if value is False and name == "bias" else as_array(value)
+            while found is None and isinstance(value, tuple) and len(value) == 1:  # a wrapper's parent
+                value = value[0]
+                found = as_array(value)
+                found = None if found is None else found.T
+        else:
+            found = self.next_array(own)
+        if found is None:
+            raise self.refuse(where, f"the file has no array for its {name}")
+        if (
+            found.shape != own.shape
+            and found.size == own.size
+            and found.ndim == own.ndim
+            and own.shape[2:3] == (1,)
+        ):
+            found = found.reshape(own.shape, order="F")  # DepthwiseConv of 0.12 and before
+        if found.shape != own.shape:
+            raise self.refuse(
+                where, f"its {name} has the shape {_sizes(own)}, the file's next one {_sizes(found)}"
+            )
+        self.given[id(own)] = (own, found)
+        return found
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def finish(self) -> None:
+        left = sum(1 for _ in self.queue) if self.flat is None else self.flat.size
+        if left:
+            kind = "arrays" if self.flat is None else "numbers"
+            raise self.refuse("its end", f"the file has {left} {kind} more than it takes")
+
+
+def _tracks(struct: JuliaStruct) -> bool:
+    return "σ²" in struct.names and isinstance(struct.fields[struct.names.index("σ²")], np.ndarray)
+
+
+def _sizes(array: Array) -> str:
+    return "×".join(map(str, array.shape))
+
+
+def _join(path: str, index: int) -> str:
+    return f"{path}.{index}" if path else str(index)
+
+
+# ---- Writing ------------------------------------------------------------------------------------------
+
+
+def state_of(value: Any) -> Any:
+    """`Flux.state` of a struct: named tuples of all fields, functions and what else has no numbers as ()."""
+    if isinstance(value, NamedTuple):
+        return NamedTuple(value.names, [state_of(item) for item in value])
+    if isinstance(value, tuple):
+        return tuple(state_of(item) for item in value)
+    if isinstance(value, list):
+        return [state_of(item) for item in value]
+    if isinstance(value, JuliaStruct):
+        if value.names and value.type.name != "Upsample":  # which Flux.state leaves out
+            return NamedTuple(value.names, [state_of(item) for item in value.fields])
+        wrapper = value.type.name in ("Transpose", "Adjoint")
+        return NamedTuple(("parent",), [value.fields[0]]) if wrapper else ()
+    return value
