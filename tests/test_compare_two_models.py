@@ -180,6 +180,14 @@ def _halves(layer: Any) -> Layer:
     return replace(layer, **{n: v.astype(np.float16).astype(np.float32) for n, v in layer.arrays.items()})
 
 
+def _shorts(layer: Any) -> Layer:
+    """Every weight with the upper 16 of its 32 bits, rounded: what bfloat16 keeps."""
+    import torch
+
+    kept = {n: torch.from_numpy(v).bfloat16().float().numpy() for n, v in layer.arrays.items()}
+    return replace(layer, **kept)
+
+
 PLANTED: dict[str, tuple[Model, str, str]] = {
     # what is planted: (the model, the cause to be named, the layer where it shows)
     "every kernel unflipped": (
@@ -205,6 +213,8 @@ PLANTED: dict[str, tuple[Model, str, str]] = {
     "epsilon": (changed(A, 2, epsilon=1e-3), "another epsilon in the normalisation", "2"),
     "LayerNorm's formula": (changed(A, 8, formula="std + eps"), "another LayerNorm formula", "8"),
     "float16": (everywhere(A, Layer, _halves), "float16 rounding", "0"),
+    "bfloat16": (everywhere(A, Layer, _shorts), "bfloat16 rounding", "0"),
+    "BatchNorm lost": (without(A, 2), "normalisation missing", "2"),
     "softmax lost": (without(A, 10), "softmax missing", "10"),
     "softmax over the batch": (changed(A, 10, axis=0), "softmax on the wrong axis", "10"),
     "logsoftmax": (changed(A, 10, log=True), "softmax or its logarithm", "10"),
@@ -264,8 +274,8 @@ def _activated(name: str, *parameters: float) -> Model:
         (_upsampled(mode="linear"), _upsampled(mode="nearest"), "another way of enlarging"),
         (_padded("reflect"), _padded("replicate"), "another way of enlarging or of padding"),
         (_joined("add"), _joined("subtract"), "branches joined differently"),
-        (_activated("gelu_tanh"), _activated("gelu_erf"), "activation missing or different"),
-        (_activated("leakyrelu", 0.01), _activated("leakyrelu", 0.2), "activation missing or different"),
+        (_activated("gelu_tanh"), _activated("gelu_erf"), "gelu by another formula"),
+        (_activated("leakyrelu", 0.01), _activated("leakyrelu", 0.2), "another slope of leakyrelu"),
         (
             model(MeanPool((3, 3), (2, 2), ((1, 1), (1, 1))), input_shape=(3, 6, 9)),
             model(MeanPool((3, 3), (2, 2), ((1, 1), (1, 1)), count_padding=False), input_shape=(3, 6, 9)),
@@ -362,6 +372,12 @@ def test_two_causes_in_two_layers_are_both_found() -> None:
 def test_two_causes_in_one_layer_are_both_found() -> None:
     found = compare(A, changed(A, 1, weight=flip_kernel(weight(A, 1)), bias=None))
     assert sorted(names(found)) == ["bias missing", "kernels not flipped"]
+    assert found.explained
+
+
+def test_two_settings_of_one_layer_are_both_found() -> None:
+    found = compare(A, changed(A, 0, padding=((0, 2), (2, 0)), activation=RELU))
+    assert sorted(names(found)) == ["activation missing or different", "another padding"]
     assert found.explained
 
 

@@ -165,11 +165,11 @@ LAYER_CAUSES: tuple[Cause, ...] = (
         _softmax_axis,
     ),
     Cause("softmax or its logarithm", "one side takes the logarithm", _setting("log", of=(Softmax,))),
-    Cause("activation missing or different", "the layers apply different functions", _activation),
     Cause("another slope of leakyrelu", "frameworks have other slopes by default", _leaky_slope),
     Cause(
         "gelu by another formula", "gelu is computed with erf, or approximated with tanh (Flux's own)", _gelu
     ),
+    Cause("activation missing or different", "the layers apply different functions", _activation),
     Cause(
         "another LayerNorm formula",
         "Flux up to 0.14 divides by std + eps, up to 0.16.10 by sqrt(var + eps^2), PyTorch by sqrt(var + eps)",
