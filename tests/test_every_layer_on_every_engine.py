@@ -42,6 +42,7 @@ from diptych.model.layers import (
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from layer_cases import TABLE, case
+from real_julia import needs_flux
 
 # What an engine is known not to express: (engine, case). A case that starts to work must leave this table.
 UNSUPPORTED: set[tuple[str, str]] = set()
@@ -70,7 +71,8 @@ def numbers(*shape: int, seed: int = 0) -> Array:
 
 
 # Every engine on the CPU, and PyTorch on the GPUs of this machine.
-TARGETS = [(engine, "cpu") for engine in engines.ENGINES]
+TARGETS: list[Any] = [(engine, "cpu") for engine in engines.ENGINES if engine != "flux"]
+TARGETS += [pytest.param("flux", "cpu", marks=needs_flux)]
 TARGETS += [("torch", device) for device in available_devices() if device != "cpu"]
 
 

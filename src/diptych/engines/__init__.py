@@ -13,7 +13,10 @@ from diptych.model.trace import Trace
 __all__ = ["ENGINES", "Compiled", "compile"]
 
 # In the order `auto` tries them on a CPU: the fastest first (benchmarks/forward_pass.py), the reference last.
-ENGINES = ("onnxruntime", "torch", "numpy")
+_AUTOMATIC = ("onnxruntime", "torch", "numpy")
+
+# "flux" runs the real thing in a Julia process, and only when asked for by name.
+ENGINES = (*_AUTOMATIC, "flux")
 
 
 class Compiled(Protocol):
@@ -43,7 +46,7 @@ def compile(model: Model, engine: str = "auto", device: str = "auto") -> Compile
         if engine not in ENGINES:
             raise UsageError(f"no engine is called {engine!r}; the engines are auto, {', '.join(ENGINES)}")
         return _compile(model, engine, device)
-    candidates = ENGINES if device in ("auto", "cpu") else ("torch",)
+    candidates = _AUTOMATIC if device in ("auto", "cpu") else ("torch",)
     for candidate in candidates[:-1]:
         try:
             return _compile(model, candidate, device)

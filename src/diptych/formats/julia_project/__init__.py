@@ -1,0 +1,249 @@
+"""A model as a Julia project: a folder with readable Flux code, the weights, the recipe, and a check.
+
+`write` makes the whole folder. `write_model` makes the part that the engine `flux` runs: the network and
+its weights, without recipe, commands or expected activations.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from diptych.errors import ModelError, OutputError, ShapeError, UsageError
+from diptych.formats.julia_project.expressions import Arrays, chain
+from diptych.formats.julia_project.recipe import preprocess_text
+from diptych.formats.julia_project.templates import template
+from diptych.model import layers as L
+from diptych.model.labels import label
+from diptych.model.layers import Array
+from diptych.model.model import Model
+from diptych.model.shapes import layer_shapes
+from diptych.model.trace import Trace
+
+__all__ = ["FLUX_VERSIONS", "example_batch", "write", "write_model"]
+
+FLUX_VERSIONS = ("0.12", "0.13", "0.14", "0.15", "0.16")
+_MARK = "diptych.json"  # by this file an earlier export is known for one
+_SIZES = (32, 28, 64, 96, 128, 224, 256)  # tried in this order where a model does not record its input
+_BATCH = 2
+
+_PROJECT = """\
+name = "Exported"
+
+[deps]
+FileIO = "5789e2e9-d7fb-5bc7-8068-2c6fae9b9549"
+Flux = "587475ba-b771-5e3f-ad9e-33799f191a9c"
+ImageIO = "82e4d734-157c-48bb-816b-45c225c6df19"
+Printf = "de0858da-6303-5e67-8744-51eddeeeb8d7"
+
+[compat]
+FileIO = "1"
+Flux = "{flux}"
+ImageIO = "0.5, 0.6"
+julia = "1.6"
+"""
+
+_MODEL = """\
+# {title}, as Flux code. Axes are (W, H, C, N); each comment is the layer's path and what it is in Diptych.
+
+using Flux
+
+include("arrays.jl")
+include("layers.jl")
+
+\"\"\"The network with its weights, in test mode.\"\"\"
+function build_model()
+    loaded = Dict{{String,Any}}()
+    w(name) = get!(() -> read_npy(joinpath(@__DIR__, "weights", string(name, ".npy"))), loaded, name)
+
+    model = {chain}
+
+    Flux.testmode!(model)
+    return model
+end
+"""
+
+
+def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | None = None) -> None:
+    """Writes the project; the same model and trace always give the same bytes.
+
+    `trace`: every layer's output for `example_batch(model)`, kept for `predict.jl --check`. `flux_version`:
+    one of `FLUX_VERSIONS` to bind the project to; all of them otherwise. The folder appears as a whole or not
+    at all. Raises `UnsupportedLayer` for a layer, `ModelError` for a recipe that Julia cannot repeat exactly,
+    and `OutputError` where the folder holds anything but an earlier export.
+    """
+    from diptych import __version__
+
+    if flux_version is not None and flux_version not in FLUX_VERSIONS:
+        known = ", ".join(FLUX_VERSIONS)
+        raise UsageError(f"the Flux versions to write for are {known}, got {str(flux_version)[:40]!r}")
+    flux = flux_version or ", ".join(FLUX_VERSIONS)
+    preprocess = preprocess_text(model.preprocessing)
+    with _appearing(Path(folder)) as place:
+        write_model(model, place)
+        _text(place / "Project.toml", _PROJECT.format(flux=flux))
+        _text(place / "about.jl", _about(model))
+        _text(place / "preprocess.jl", preprocess)
+        for name in ("predict.jl", "read_image.jl"):
+            _text(place / name, template(name))
+        words = {"title": _title(model), "what": _what(model), "folder": Path(folder).name, "flux": flux}
+        _text(place / "README.md", template("README.md").format(version=__version__, **words))
+        (place / "expected").mkdir()
+        for name, array in [("input", trace.input), *trace.items()]:
+            np.save(place / "expected" / f"{name}.npy", array, allow_pickle=False)
+        _text(place / _MARK, json.dumps({"diptych": __version__, "kind": "julia-project"}) + "\n")
+
+
+def write_model(model: Model, folder: Path) -> None:
+    """Writes model.jl, arrays.jl, layers.jl and weights/ into a folder that exists.
+
+    Raises `UnsupportedLayer` for a layer that Flux cannot express.
+    """
+    arrays = Arrays()
+    text = _MODEL.format(title=_title(model), chain=chain(model.layers, arrays))
+    _text(folder / "model.jl", text)
+    for name in ("arrays.jl", "layers.jl"):
+        _text(folder / name, template(name))
+    (folder / "weights").mkdir()
+    for name, array in arrays.files.items():
+        np.save(folder / "weights" / f"{name}.npy", array, allow_pickle=False)
+
+
+def example_batch(model: Model, seed: int = 0) -> Array:
+    """A seeded batch that the model takes, float32 in 0-1, for the check.
+
+    Its shape is the recorded one; free or unknown sizes are taken from the recipe, else tried out. Raises
+    `ModelError` where none fits.
+    """
+    for shape in _shapes(model):
+        try:
+            layer_shapes(model, (_BATCH, *shape))
+        except ShapeError:
+            continue
+        numbers = np.random.Generator(np.random.PCG64(seed)).random((_BATCH, *shape), np.float32)
+        return np.ascontiguousarray(numbers)
+    raise ModelError(
+        f"{_title(model)} does not record the shape of its input, and none of the usual ones fits; "
+        "set input_shape, for one sample, before converting"
+    )
+
+
+def _shapes(model: Model) -> Iterator[tuple[int, ...]]:
+    """Shapes of one sample to try, the likeliest first."""
+    recorded = model.input_shape
+    if recorded is not None and all(n is not None for n in recorded):
+        yield tuple(n for n in recorded if n is not None)
+        return
+    recipe = model.preprocessing
+    sizes: list[tuple[int, ...]] = [recipe.size] if recipe is not None and recipe.size else []
+    channels, rank = _first_axes(model)
+    if recorded is not None:
+        rank, channels = len(recorded) - 1, recorded[0] or channels
+    if rank == 0:
+        yield (channels,)
+    for size in [*sizes, *((n,) * rank for n in _SIZES)]:
+        free = recorded[1:] if recorded is not None else (None,) * rank
+        if len(free) == len(size):
+            yield (channels, *(known or n for known, n in zip(free, size, strict=True)))
+
+
+def _first_axes(model: Model) -> tuple[int, int]:
+    """(channels or features, number of spatial axes) that the first weighted layer takes."""
+    for _, layer in model.walk():
+        if isinstance(layer, L.Conv):
+            return layer.weight.shape[1] * layer.groups, layer.weight.ndim - 2
+        if isinstance(layer, L.ConvTranspose):
+            return layer.weight.shape[0], layer.weight.ndim - 2
+        if isinstance(layer, L.Dense | L.Bilinear):
+            return layer.weight.shape[1], 0
+    return (model.preprocessing.channels if model.preprocessing else None) or 3, 2
+
+
+# ---- Texts -------------------------------------------------------------------------------------------------
+
+
+def _about(model: Model) -> str:
+    untrained = " (UNTRAINED weights: the values say nothing about the picture)"
+    shape = "nothing" if model.input_shape is None else _vector(model.input_shape)
+    layers = "".join(f"    {_string(path)} => {_string(label(layer))},\n" for path, layer in model.walk())
+    return (
+        f"const MODEL_NAME = {_string(model.name or 'unnamed')}\n"
+        f"const STANDING = {_string(untrained if model.trained is False else '')}\n"
+        f"const CLASSES = String[{', '.join(map(_string, model.classes or ()))}]\n"
+        f"const RECIPE = {_string('; '.join(_steps(model)))}\n\n"
+        f"# One sample as NumPy has it, (C, H, W); `nothing` is a free size.\n"
+        f"const INPUT_SHAPE = {shape}\n\n"
+        f"# Every layer's path, counted from 0, and what it is.\n"
+        f"const LAYERS = Dict{{String,String}}(\n{layers})\n"
+    )
+
+
+def _steps(model: Model) -> list[str]:
+    return model.preprocessing.describe() if model.preprocessing is not None else []
+
+
+def _vector(sizes: Sequence[int | None]) -> str:
+    values = ", ".join("nothing" if n is None else str(n) for n in sizes)
+    return f"Union{{Int,Nothing}}[{values}]"
+
+
+def _string(text: str) -> str:
+    r"""A Julia string literal: backslash, quote and dollar escaped, unprintable characters as \u."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+
+
+def _title(model: Model) -> str:
+    name = "".join(c if c.isprintable() else " " for c in model.name)
+    return name or "The model"
+
+
+def _what(model: Model) -> str:
+    classes = f" with {len(model.classes)} classes" if model.classes else ""
+    untrained = "; its weights are initial ones, not trained" if model.trained is False else ""
+    return f"A network of {model.parameters} parameters{classes}, as a Julia project{untrained}."
+
+
+# ---- The folder --------------------------------------------------------------------------------------------
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8", newline="\n")
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` when the block ends, and vanishes if it fails."""
+    if folder.exists() and not _replaceable(folder):
+        raise OutputError(f"{folder} exists and is no earlier export of Diptych; choose another folder")
+    place: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+        yield place
+        place.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=".replaced-", dir=folder.parent))
+            os.replace(folder, old)  # noqa: PTH105 - atomic on every platform
+            os.replace(place, folder)  # noqa: PTH105
+            shutil.rmtree(old)
+        else:
+            os.replace(place, folder)  # noqa: PTH105
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {folder}: {error.strerror or error}; choose another place"
+        ) from error
+    finally:
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _replaceable(folder: Path) -> bool:
+    return folder.is_dir() and (not any(folder.iterdir()) or (folder / _MARK).is_file())

@@ -1,0 +1,358 @@
+"""Each layer as the Julia expression that builds it, and the arrays it needs in Flux's orientation.
+
+Flux's own layers stand wherever all versions from 0.12 to 0.16 compute what ours does; the rest are the
+functions of `templates/layers.jl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.axes import flip_kernel, reverse_axes
+from diptych.errors import UnsupportedLayer
+from diptych.model import layers as L
+from diptych.model.labels import label
+from diptych.model.layers import ACTIVATIONS, Array, Layer
+
+__all__ = ["Arrays", "chain"]
+
+INDENT = "    "
+
+
+class Arrays:
+    """The weight files: name -> array as NumPy must save it. What layers share is saved once."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Array] = {}
+        self._names: dict[tuple[int, str], str] = {}
+
+    def put(self, name: str, array: Array, turn: Callable[[Array], Array] | None = None) -> str:
+        """The Julia expression for `array`, after `turn`; the file's axes are Julia's reversed."""
+        key = (id(array), turn.__name__ if turn else "")
+        if key not in self._names:
+            self._names[key] = name
+            turned = turn(array) if turn else array
+            self.files[name] = np.ascontiguousarray(turned, dtype=np.float32)
+        return f'w("{self._names[key]}")'
+
+
+def chain(layers: L.Chain, arrays: Arrays) -> str:
+    """The whole network, one layer a line, each with its path and label as a comment."""
+    return _container("Chain", [], layers, "", arrays, 1)
+
+
+def _container(name: str, first: Sequence[str], layer: Layer, path: str, arrays: Arrays, depth: int) -> str:
+    lines = [f"{name}("]
+    lines += [f"{INDENT * (depth + 1)}{argument}," for argument in first]
+    for index, child in enumerate(layer.children):
+        child_path = f"{path}.{index}" if path else str(index)
+        comment = f"  # {child_path}: {label(child)}"
+        text = _expression(child, child_path, arrays, depth + 1)
+        if "\n" in text:
+            lines += [f"{INDENT * (depth + 1)}#{comment[3:]}", f"{INDENT * (depth + 1)}{text},"]
+        else:
+            lines.append(f"{INDENT * (depth + 1)}{text},{comment}")
+    return "\n".join([*lines, f"{INDENT * depth})"])
+
+
+def _expression(layer: Layer, path: str, arrays: Arrays, depth: int) -> str:
+    if isinstance(layer, L.Chain):
+        return _container("Chain", [], layer, path, arrays, depth)
+    if isinstance(layer, L.Parallel):
+        return _container("Parallel", [_connection(layer.connection)], layer, path, arrays, depth)
+    if isinstance(layer, L.SkipConnection):
+        inner = _expression(layer.inner, f"{path}.0", arrays, depth + 1)
+        step = f"\n{INDENT * (depth + 1)}"
+        joined = f"{step}{inner},{step}{_connection(layer.connection)},\n{INDENT * depth}"
+        return f"SkipConnection({joined})"
+    if type(layer) not in _EXPRESSIONS:
+        raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "a Julia project", "it has no expression")
+    return _EXPRESSIONS[type(layer)](layer, Site(path, arrays))
+
+
+class Site:
+    """Where a layer stands: it names the files of its arrays after its path."""
+
+    def __init__(self, path: str, arrays: Arrays) -> None:
+        self.path = path
+        self._arrays = arrays
+
+    def array(self, name: str, array: Array, turn: Callable[[Array], Array] | None = None) -> str:
+        """The Julia expression for one array of this layer."""
+        return self._arrays.put(f"{self.path}.{name}", array, turn)
+
+    def keywords(self, layer: Layer, *names: str) -> list[str]:
+        """`name = w("...")` for those arrays that the layer has, in the axes that they have here reversed."""
+        return [f"{name} = {self.array(name, layer.arrays[name])}" for name in names if name in layer.arrays]
+
+
+# ---- Elementwise functions -------------------------------------------------------------------------------
+
+# A function of one number, with its parameters; NNlib's own where no version of it differs.
+_FUNCTIONS: dict[str, tuple[str, bool]] = {
+    "identity": ("identity", False),
+    "relu": ("relu", False),
+    "relu6": ("relu_to_six", False),
+    "leakyrelu": ("leakyrelu", True),
+    "trelu": ("trelu", True),
+    "elu": ("elu", True),
+    "celu": ("celu", True),
+    "selu": ("selu", False),
+    "gelu_tanh": ("gelu_by_tanh", False),
+    "gelu_erf": ("gelu_by_erf", False),
+    "gelu_sigmoid": ("gelu_by_sigmoid", False),
+    "sigmoid": ("sigmoid", False),
+    "hardsigmoid": ("hard_sigmoid", True),
+    "logsigmoid": ("logsigmoid", False),
+    "tanh": ("tanh", False),
+    "hardtanh": ("between", True),
+    "tanhshrink": ("x_minus_tanh", False),
+    "softshrink": ("shrunk", True),
+    "softplus": ("softplus", False),
+    "softsign": ("softsign", False),
+    "swish": ("swish", False),
+    "hardswish": ("hard_swish", False),
+    "mish": ("mish", False),
+    "lisht": ("x_times_tanh", False),
+    "logcosh": ("log_of_cosh", False),
+    "abs": ("abs", False),
+    "abs2": ("abs2", False),
+    "exp": ("exp", False),
+    "sqrt": ("square_root", False),
+    "sin": ("sin", False),
+    "clamp": ("between", True),
+    "affine": ("line", True),
+}
+_NNLIB_DEFAULTS = ("leakyrelu", "trelu", "elu", "celu")  # whose own default parameters are ours
+
+
+def _function(activation: L.Activation) -> str:
+    """The Julia function of one number."""
+    name, takes = _FUNCTIONS[activation.name]
+    same = activation.parameters == ACTIVATIONS[activation.name][1]
+    if not takes or (same and activation.name in _NNLIB_DEFAULTS):
+        return name
+    return f"x -> {name}(x, {', '.join(map(_number, activation.parameters))})"
+
+
+def _activation(layer: L.Activation, site: Site) -> str:
+    return f"elementwise({_function(layer)})"
+
+
+def _softmax(layer: L.Softmax, site: Site) -> str:
+    name = "logsoftmax" if layer.log else "softmax"
+    if layer.axis == -1:
+        return name
+    return f"x -> {name}(x; dims = {_dimension(layer.axis)})"
+
+
+def _number(value: float) -> str:
+    """A Float32 literal: 0.2f0, 1.0f-5."""
+    mantissa, _, exponent = str(np.float32(value)).partition("e")
+    return f"{mantissa}f{int(exponent or 0)}"
+
+
+def _dimension(axis: int) -> str:
+    """Our axis as Julia's dimension of an `x` of any rank."""
+    if axis < 0:
+        return str(-axis)
+    return "ndims(x)" if axis == 0 else f"ndims(x) - {axis}"
+
+
+def _call(name: str, arguments: Sequence[str], keywords: Sequence[str] = ()) -> str:
+    positional = ", ".join(a for a in arguments if a)
+    return f"{name}({positional}; {', '.join(keywords)})" if keywords else f"{name}({positional})"
+
+
+def _last(layer: Any) -> list[str]:
+    """The activation as a last argument, where there is one."""
+    return [_function(layer.activation)] if layer.activation else []
+
+
+# ---- Weighted layers ---------------------------------------------------------------------------------------
+
+
+def _sizes(sizes: Sequence[Any]) -> str:
+    """A tuple in Julia's order of axes."""
+    values = [str(n) for n in reversed(sizes)]
+    return f"({', '.join(values)}{',' if len(values) == 1 else ''})"
+
+
+def _pads(padding: L.Pads) -> str:
+    """(low, high) of each axis in Julia's order; one number an axis where both are the same."""
+    if all(low == high for low, high in padding):
+        return _sizes([low for low, _ in padding])
+    return _sizes([edge for pads in padding for edge in reversed(pads)])
+
+
+def _window(layer: Any) -> list[str]:
+    words = []
+    if set(layer.stride) != {1}:
+        words.append(f"stride = {_sizes(layer.stride)}")
+    if any(edge for pads in layer.padding for edge in pads):
+        words.append(f"pad = {_pads(layer.padding)}")
+    if set(layer.dilation) != {1}:
+        words.append(f"dilation = {_sizes(layer.dilation)}")
+    if layer.groups != 1:
+        words.append(f"groups = {layer.groups}")
+    return words
+
+
+def _bias(layer: Any, site: Site) -> str:
+    return "false" if layer.bias is None else site.array("bias", layer.bias)
+
+
+def _conv(layer: L.Conv, site: Site) -> str:
+    _check_rank(layer.weight.ndim - 2, site, layer)
+    weight = site.array("weight", layer.weight, flip_kernel)
+    return _call("Conv", [weight, _bias(layer, site), *_last(layer)], _window(layer))
+
+
+def _conv_transpose(layer: L.ConvTranspose, site: Site) -> str:
+    _check_rank(layer.weight.ndim - 2, site, layer)
+    weight = site.array("weight", layer.weight, flip_kernel)
+    if not any(layer.output_padding):
+        return _call("ConvTranspose", [weight, _bias(layer, site), *_last(layer)], _window(layer))
+    inner = _call("ConvTranspose", [weight, "false"], _window(layer))
+    bias = "nothing" if layer.bias is None else site.array("bias", layer.bias)
+    return _call("lengthened", [inner, _sizes(layer.output_padding), bias, *_last(layer)])
+
+
+def _check_rank(rank: int, site: Site, layer: Layer) -> None:
+    if rank > 3:
+        where = f"{site.path} ({type(layer).__name__})"
+        raise UnsupportedLayer(where, "a Julia project", f"Flux has 1 to 3 spatial axes, this one {rank}")
+
+
+def _dense(layer: L.Dense, site: Site) -> str:
+    weight = site.array("weight", layer.weight, reverse_axes)
+    return _call("Dense", [weight, _bias(layer, site), *_last(layer)])
+
+
+def _bilinear(layer: L.Bilinear, site: Site) -> str:
+    weight = site.array("weight", layer.weight, reverse_axes)
+    bias = "nothing" if layer.bias is None else site.array("bias", layer.bias)
+    return _call("bilinear", [weight, bias, *_last(layer)])
+
+
+def _embedding(layer: L.Embedding, site: Site) -> str:
+    weight = site.array("weight", layer.weight)
+    return _call("embedding", [weight, str(layer.first), f'"{layer.reduction}"'])
+
+
+def _scale(layer: L.Scale, site: Site) -> str:
+    bias = "nothing" if layer.bias is None else site.array("bias", layer.bias)
+    return _call("scaling", [site.array("scale", layer.scale), bias, *_last(layer)])
+
+
+# ---- Normalisation -----------------------------------------------------------------------------------------
+
+
+def _epsilon(value: float) -> str:
+    return f"epsilon = {value!r}"
+
+
+def _batch_norm(layer: L.BatchNorm, site: Site) -> str:
+    if layer.mean is None or layer.variance is None:
+        words = [*site.keywords(layer, "scale", "shift"), _epsilon(layer.epsilon)]
+        return _call("batch_norm_of_the_batch", _last(layer), words)
+    words = [*site.keywords(layer, "scale", "shift", "mean", "variance"), _epsilon(layer.epsilon)]
+    return _call("batch_norm", _last(layer), words)
+
+
+def _layer_norm(layer: L.LayerNorm, site: Site) -> str:
+    words = [*site.keywords(layer, "scale", "shift"), _epsilon(layer.epsilon), f'formula = "{layer.formula}"']
+    return _call("layer_norm", [str(len(layer.shape)), *_last(layer)], words)
+
+
+def _channel_norm(layer: L.GroupNorm | L.InstanceNorm, site: Site) -> str:
+    tracked = ("mean", "variance") if layer.mean is not None and layer.variance is not None else ()
+    groups = layer.groups if isinstance(layer, L.GroupNorm) else 0
+    words = [*site.keywords(layer, "scale", "shift", *tracked), _epsilon(layer.epsilon)]
+    return _call("group_norm", [str(groups), *_last(layer)], words)
+
+
+def _normalise(layer: L.Normalise, site: Site) -> str:
+    axis = _dimension(layer.axis)
+    return f'x -> standardised(x, ({axis},), {layer.epsilon!r}, "{layer.formula}")'
+
+
+# ---- Pools and shape ---------------------------------------------------------------------------------------
+
+
+def _pool(layer: L.MaxPool | L.MeanPool, site: Site) -> str:
+    _check_rank(len(layer.kernel), site, layer)
+    words = [f"stride = {_sizes(layer.stride)}"] if layer.stride != layer.kernel else []
+    padded = any(edge for pads in layer.padding for edge in pads)
+    if padded:
+        words.append(f"pad = {_pads(layer.padding)}")
+    pool = _call(type(layer).__name__, [_sizes(layer.kernel)], words)
+    inside = isinstance(layer, L.MeanPool) and padded and not layer.count_padding
+    return f"mean_pool_inside({pool})" if inside else pool
+
+
+def _adaptive_pool(layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool, site: Site) -> str:
+    _check_rank(len(layer.output), site, layer)
+    if layer.rule == "flux":
+        return f"{type(layer).__name__}({_sizes(layer.output)})"
+    kind = "max" if isinstance(layer, L.AdaptiveMaxPool) else "mean"
+    return f'adaptive_pool({_sizes(layer.output)}, "{kind}")'
+
+
+def _reshape(layer: L.Reshape, site: Site) -> str:
+    sizes = ", ".join(":" if n == -1 else str(n) for n in reversed(layer.shape))
+    return f"x -> reshape(x, {sizes + ', ' if sizes else ''}size(x, ndims(x)))"
+
+
+def _pad(layer: L.Pad, site: Site) -> str:
+    pads = _sizes([f"({low}, {high})" for low, high in layer.padding])
+    return f'extended({pads}, "{layer.mode}")'
+
+
+def _upsample(layer: L.Upsample, site: Site) -> str:
+    whole = bool(layer.scale) and all(float(s).is_integer() for s in layer.scale)
+    if layer.mode == "nearest" and whole:
+        return f"Upsample(:nearest; scale = {_sizes([int(s) for s in layer.scale])})"
+    mode = "nearest" if layer.mode == "nearest" else ("corners" if layer.align_corners else "linear")
+    given = f"target = {_sizes(layer.size)}" if layer.size else f"scale = {_sizes(layer.scale)}"
+    return f'upsampling("{mode}"; {given})'
+
+
+def _connection(connection: L.Connection) -> str:
+    if connection.operation != "concatenate":
+        return "largest" if connection.operation == "maximum" else connection.operation
+    if connection.axis < 0:
+        return f"(branches...) -> cat(branches...; dims = {-connection.axis})"
+    return f"concatenate({connection.axis})"
+
+
+_EXPRESSIONS: dict[type[Layer], Callable[[Any, Site], str]] = {
+    L.Activation: _activation,
+    L.Softmax: _softmax,
+    L.Dropout: lambda layer, site: f"Dropout({layer.probability!r})",
+    L.Conv: _conv,
+    L.ConvTranspose: _conv_transpose,
+    L.Dense: _dense,
+    L.Bilinear: _bilinear,
+    L.Embedding: _embedding,
+    L.Scale: _scale,
+    L.BatchNorm: _batch_norm,
+    L.LayerNorm: _layer_norm,
+    L.GroupNorm: _channel_norm,
+    L.InstanceNorm: _channel_norm,
+    L.Normalise: _normalise,
+    L.MaxPool: _pool,
+    L.MeanPool: _pool,
+    L.GlobalMaxPool: lambda layer, site: "GlobalMaxPool()",
+    L.GlobalMeanPool: lambda layer, site: "GlobalMeanPool()",
+    L.AdaptiveMaxPool: _adaptive_pool,
+    L.AdaptiveMeanPool: _adaptive_pool,
+    L.Flatten: lambda layer, site: "Flux.flatten",
+    L.Reshape: _reshape,
+    L.Pad: _pad,
+    L.Upsample: _upsample,
+    L.PixelShuffle: lambda layer, site: f"PixelShuffle({layer.factor})",
+}

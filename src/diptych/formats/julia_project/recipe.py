@@ -1,0 +1,95 @@
+"""preprocess.jl: a recipe in plain Julia, with those parts of the templates that its steps need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import ModelError
+from diptych.formats.julia_project.templates import template
+from diptych.preprocessing import Colour, Grey, Normalise, Preprocessing, Resize, Scale, SpatialOrder
+from diptych.preprocessing.steps import Step
+
+__all__ = ["preprocess_text"]
+
+# Kernel -> (the template with it, the function).
+_KERNELS = {
+    "imresize": ("imresize", "imresize"),
+    "nearest": ("nearest", "nearest"),
+    "pillow-bilinear": ("pillow", "pillow_bilinear"),
+    "pillow-bicubic": ("pillow", "pillow_bicubic"),
+    "pillow-lanczos": ("pillow", "pillow_lanczos"),
+}
+
+_HEAD = '''# The recipe that turns a picture into the model's input, in plain Julia.
+#
+{steps}
+
+"""UInt8 (H, W) or (H, W, 3) -> Float32 (W, H, C), the model's input for one picture."""
+function preprocess(pixels)
+{body}
+    return Float32.(ndims(pixels) == 2 ? reshape(turned_pixels, size(turned_pixels)..., 1) : turned_pixels)
+end
+'''
+
+
+def preprocess_text(recipe: Preprocessing | None) -> str:
+    """The whole file. Raises `ModelError`, naming the step, for a kernel that Julia does not get exactly."""
+    if recipe is None:
+        refusal = "this model carries no recipe for pictures; give an array that is already prepared"
+        return f'preprocess(pixels) = error("{refusal}")\n'
+    parts, lines, scaled = ["steps"], [], False
+    for step in recipe.steps:
+        line, needed = _line(step, scaled)
+        lines.append(f"    pixels = {line}" if line else "")
+        parts += needed
+        scaled = scaled or isinstance(step, Scale)
+    steps = "\n".join(f"#   {sentence}" for sentence in recipe.describe())
+    body = "\n".join([*(line for line in lines if line), "    turned_pixels = swapped(pixels)"])
+    texts = [_HEAD.format(steps=steps, body=body), *(template(f"{p}.jl") for p in dict.fromkeys(parts))]
+    return "\n".join(texts)
+
+
+def _line(step: Step, scaled: bool) -> tuple[str, list[str]]:
+    """One step as Julia, and the templates that it needs."""
+    expression: Callable[[Any, bool], tuple[str, list[str]]] = _STEPS[type(step)]
+    return expression(step, scaled)
+
+
+def _grey(step: Grey, scaled: bool) -> tuple[str, list[str]]:
+    return f"grey_{step.weights}(pixels)", [f"grey_{step.weights}"]
+
+
+def _resize(step: Resize, scaled: bool) -> tuple[str, list[str]]:
+    if step.kernel not in _KERNELS:
+        raise ModelError(
+            f"a Julia project cannot repeat the recipe's {step.kernel} to the last digit, only "
+            f"{', '.join(_KERNELS)}; train with one of these, or prepare the pictures with diptych preprocess"
+        )
+    part, function = _KERNELS[step.kernel]
+    given = "pixels" if step.round else "as_float(pixels)"
+    ground = _literal(step.fill / 255) if scaled else str(step.fill)
+    line = f'resized({given}, {step.height}, {step.width}, {function}, "{step.fit}", {ground})'
+    return line, ["fit", part]
+
+
+def _normalise(step: Normalise, scaled: bool) -> tuple[str, list[str]]:
+    mean, std = (", ".join(_literal(v) for v in values) for values in (step.mean, step.std))
+    return f"normalised(pixels, [{mean}], [{std}])", []
+
+
+def _literal(value: float) -> str:
+    mantissa, _, exponent = str(np.float32(value)).partition("e")
+    return f"{mantissa}f{int(exponent or 0)}"
+
+
+_STEPS: dict[type[Any], Callable[[Any, bool], tuple[str, list[str]]]] = {
+    Grey: _grey,
+    Colour: lambda step, scaled: ("colour(pixels)", []),
+    Resize: _resize,
+    Scale: lambda step, scaled: ("scaled(pixels)", []),
+    Normalise: _normalise,
+    SpatialOrder: lambda step, scaled: ("swapped(pixels)" if step.order == "wh" else "", []),
+}

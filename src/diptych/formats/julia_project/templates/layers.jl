@@ -1,0 +1,255 @@
+# What Flux lacks, or what its versions compute differently, as plain functions.
+#
+# Axes: (W, H, C, N), spatial axes first, then channels, then the batch; fewer or more spatial axes likewise.
+
+# ---- Elementwise functions ---------------------------------------------------------------------------
+
+"""A function of one number as a layer of its own."""
+elementwise(f) = x -> f.(x)
+
+relu_to_six(x) = clamp(x, zero(x), oftype(x, 6))
+gelu_by_tanh(x) = x / 2 * (1 + tanh(oftype(x, sqrt(2 / pi)) * (x + oftype(x, 0.044715) * x^3)))
+gelu_by_erf(x) = oftype(x, x / 2 * (1 + error_function(x / sqrt(2.0))))
+gelu_by_sigmoid(x) = x * sigmoid(oftype(x, 1.702) * x)
+hard_sigmoid(x, slope) = clamp(oftype(x, slope) * x + oftype(x, 0.5), zero(x), one(x))
+hard_swish(x) = x * clamp((x + 3) / 6, zero(x), one(x))
+log_of_cosh(x) = abs(x) + log1p(exp(-2 * abs(x))) - oftype(x, log(2.0))
+shrunk(x, limit) = x - clamp(x, -oftype(x, limit), oftype(x, limit))
+x_minus_tanh(x) = x - tanh(x)
+x_times_tanh(x) = x * tanh(x)
+between(x, low, high) = clamp(x, oftype(x, low), oftype(x, high))
+square_root(x) = x < 0 ? oftype(x, NaN) : sqrt(x)
+line(x, slope, shift) = oftype(x, slope) * x + oftype(x, shift)
+
+"""The error function by a series of positive terms: exact to 1e-14 (Abramowitz and Stegun, 7.1.6)."""
+function error_function(x)
+    abs(x) > 6 && return Float64(sign(x))
+    term = Float64(x)
+    total = term
+    for n in 1:150
+        term *= 2 * x * x / (2 * n + 1)
+        total += term
+    end
+    return 2 / sqrt(pi) * exp(-Float64(x)^2) * total
+end
+
+# ---- Scaling and normalisation -----------------------------------------------------------------------
+
+"""One number a channel, shaped to meet the channels of `x`."""
+channelwise(values, x) = reshape(values, ntuple(d -> d == ndims(x) - 1 ? length(values) : 1, ndims(x)))
+
+mean_over(x, dims) = sum(x; dims = dims) ./ Float32(prod([size(x, d) for d in dims]))
+
+"""Mean 0 and deviation 1 along `dims`, by one of the three formulas that frameworks use."""
+function standardised(x, dims, epsilon, formula)
+    centred = x .- mean_over(x, dims)
+    variance = mean_over(centred .* centred, dims)
+    if formula == "std + eps"
+        return centred ./ (sqrt.(variance) .+ Float32(epsilon))
+    elseif formula == "sqrt(var + eps^2)"
+        return centred ./ sqrt.(variance .+ Float32(epsilon^2))
+    end
+    return centred ./ sqrt.(variance .+ Float32(epsilon))
+end
+
+function scaled_and_shifted(x, scale, shift)
+    scaled = scale === nothing ? x : x .* scale
+    return shift === nothing ? scaled : scaled .+ shift
+end
+
+per_channel(values, x) = values === nothing ? nothing : channelwise(values, x)
+
+"""x * scale + shift, broadcast against the first axes."""
+scaling(scale, shift, f = identity) = x -> f.(scaled_and_shifted(x, scale, shift))
+
+"""Flux's BatchNorm with these statistics, in test mode."""
+function batch_norm(f = identity; scale = nothing, shift = nothing, mean, variance, epsilon = 1e-5)
+    affine = scale !== nothing || shift !== nothing
+    layer = BatchNorm(length(mean), f; affine = affine)
+    layer.μ .= mean
+    layer.σ² .= variance
+    layer.ϵ = epsilon
+    scale === nothing || (layer.γ .= scale)
+    shift === nothing || (layer.β .= shift)
+    return layer
+end
+
+"""BatchNorm with the statistics of the batch itself, which some models keep when they predict."""
+function batch_norm_of_the_batch(f = identity; scale = nothing, shift = nothing, epsilon = 1e-5)
+    return function (x)
+        dims = Tuple([d for d in 1:ndims(x) if d != ndims(x) - 1])
+        y = standardised(x, dims, epsilon, "sqrt(var + eps)")
+        return f.(scaled_and_shifted(y, per_channel(scale, x), per_channel(shift, x)))
+    end
+end
+
+"""Normalisation over the first `count` axes; Flux's own LayerNorm changed its formula four times."""
+function layer_norm(count, f = identity; scale = nothing, shift = nothing, epsilon = 1e-5, formula)
+    return function (x)
+        y = standardised(x, ntuple(identity, count), epsilon, formula)
+        return f.(scaled_and_shifted(y, scale, shift))
+    end
+end
+
+
+"""GroupNorm; `groups` 0 is a group for each channel, InstanceNorm. Tracked statistics are one a group."""
+function group_norm(groups, f = identity; scale = nothing, shift = nothing, mean = nothing, variance = nothing,
+                    epsilon = 1e-5)
+    return function (x)
+        count = groups == 0 ? size(x, ndims(x) - 1) : groups
+        grouped = reshape(x, div(length(x), count * size(x, ndims(x))), count, size(x, ndims(x)))
+        if mean === nothing
+            y = standardised(grouped, (1,), epsilon, "sqrt(var + eps)")
+        else
+            spread = sqrt.(reshape(variance, 1, count, 1) .+ Float32(epsilon))
+            y = (grouped .- reshape(mean, 1, count, 1)) ./ spread
+        end
+        return f.(scaled_and_shifted(reshape(y, size(x)), per_channel(scale, x), per_channel(shift, x)))
+    end
+end
+
+# ---- Weighted layers ---------------------------------------------------------------------------------
+
+"""Output k is the sum of weight[k, i, j] * x[i] * x[j], along the first axis."""
+function bilinear(weight, bias, f = identity)
+    return function (x)
+        flat = reshape(x, size(x, 1), 1, :)
+        pairs = flat .* reshape(x, 1, size(x, 1), :)
+        y = reshape(weight, size(weight, 1), :) * reshape(pairs, size(x, 1)^2, :)
+        y = reshape(y, size(weight, 1), Base.tail(size(x))...)
+        return f.(scaled_and_shifted(y, nothing, bias))
+    end
+end
+
+"""Columns of `weight` by their numbers, which count from `first_number`; `reduction` joins those of a row."""
+function embedding(weight, first_number, reduction)
+    return function (x)
+        columns = clamp.(round.(Int, x) .- first_number .+ 1, 1, size(weight, 2))
+        found = weight[:, columns]
+        reduction == "none" && return found
+        reduction == "max" && return dropdims(maximum(found; dims = 2); dims = 2)
+        total = dropdims(sum(found; dims = 2); dims = 2)
+        return reduction == "sum" ? total : total ./ Float32(size(x, 1))
+    end
+end
+
+"""A transposed convolution whose output is longer by `extra` zeros at the far ends, then bias and function."""
+function lengthened(layer, extra, bias, f = identity)
+    longer = extended(map(n -> (0, n), extra), "zero")
+    return function (x)
+        y = longer(layer(x))
+        return f.(scaled_and_shifted(y, nothing, per_channel(bias, y)))
+    end
+end
+
+# ---- Pools and shape ---------------------------------------------------------------------------------
+
+"""A mean pool that does not count padding in the divisor."""
+function mean_pool_inside(pool)
+    return function (x)
+        share = pool(one.(x))
+        return ifelse.(share .> 0, pool(x) ./ share, zero(eltype(x)))
+    end
+end
+
+"""The part of `x` at `index` along one axis."""
+part(x, axis, index) = x[ntuple(d -> d == axis ? index : Colon(), ndims(x))...]
+
+"""PyTorch's adaptive pool: window i of m over n values runs from floor((i-1)n/m)+1 to ceil(in/m)."""
+function adaptive_pool(output, pool)
+    return function (x)
+        for axis in 1:length(output)
+            n, m = size(x, axis), output[axis]
+            windows = [part(x, axis, (div((i - 1) * n, m) + 1):cld(i * n, m)) for i in 1:m]
+            pooled = [pool == "max" ? maximum(w; dims = axis) : mean_over(w, (axis,)) for w in windows]
+            x = cat(pooled...; dims = axis)
+        end
+        return x
+    end
+end
+
+"""Longer spatial axes, by (low, high) each: "zero", "reflect" (edge not repeated), "replicate" or "wrap"."""
+function extended(pads, mode)
+    return function (x)
+        for axis in 1:length(pads)
+            n = size(x, axis)
+            positions = (1 - pads[axis][1]):(n + pads[axis][2])
+            if mode == "zero"
+                y = part(x, axis, [clamp(p, 1, n) for p in positions])
+                inside = [1 <= p <= n ? 1.0f0 : 0.0f0 for p in positions]
+                mask = reshape(inside, ntuple(d -> d == axis ? length(inside) : 1, ndims(x)))
+                x = ifelse.(mask .> 0, y, zero(eltype(x)))
+            elseif mode == "reflect"
+                x = part(x, axis, [p < 1 ? 2 - p : (p > n ? 2 * n - p : p) for p in positions])
+            elseif mode == "replicate"
+                x = part(x, axis, [clamp(p, 1, n) for p in positions])
+            else
+                x = part(x, axis, [mod1(p, n) for p in positions])
+            end
+        end
+        return x
+    end
+end
+
+"""Larger (or smaller) spatial axes: `scale` or `target` gives one number an axis, `mode` the rule.
+
+"nearest" reads floor(i n / m); "linear" has half-pixel centres; "corners" lays the corners on each other.
+"""
+function upsampling(mode; scale = nothing, target = nothing)
+    return function (x)
+        sizes = target === nothing ? [floor(Int, size(x, d) * scale[d]) for d in 1:length(scale)] : target
+        for axis in 1:length(sizes)
+            x = along_axis(x, axis, sizes[axis], mode)
+        end
+        return x
+    end
+end
+
+function along_axis(x, axis, m, mode)
+    n = size(x, axis)
+    if mode == "nearest"
+        return part(x, axis, [div((i - 1) * n, m) + 1 for i in 1:m])
+    elseif mode == "corners"
+        positions = [(i - 1) * (n - 1) / max(m - 1, 1) for i in 1:m]
+    else
+        positions = [clamp((i - 0.5) * n / m - 0.5, 0.0, n - 1.0) for i in 1:m]
+    end
+    low = [floor(Int, p) for p in positions]
+    share = [Float32(positions[i] - low[i]) for i in 1:m]
+    share = reshape(share, ntuple(d -> d == axis ? m : 1, ndims(x)))
+    first_values = part(x, axis, [p + 1 for p in low])
+    second_values = part(x, axis, [min(p + 2, n) for p in low])
+    return (1 .- share) .* first_values .+ share .* second_values
+end
+
+# ---- Joining branches --------------------------------------------------------------------------------
+
+add(branches...) = reduce((a, b) -> a .+ b, branches)
+multiply(branches...) = reduce((a, b) -> a .* b, branches)
+subtract(branches...) = reduce((a, b) -> a .- b, branches)
+largest(branches...) = reduce((a, b) -> max.(a, b), branches)
+
+"""Joins along one axis; `axis` counts from the last, which is 0: channels are 1."""
+concatenate(axis) = (branches...) -> cat(branches...; dims = ndims(branches[1]) - axis)
+
+# ---- Layer by layer ----------------------------------------------------------------------------------
+
+"""The output of `layer`; `record(path, y)` is told that of every layer inside, counted from 0: "3.1"."""
+function walk(record, layer, x, path = "")
+    inside(index) = isempty(path) ? string(index - 1) : string(path, ".", index - 1)
+    if layer isa Chain
+        y = x
+        for (index, inner) in enumerate(layer.layers)
+            y = walk(record, inner, y, inside(index))
+        end
+    elseif layer isa SkipConnection
+        y = layer.connection(walk(record, layer.layers, x, inside(1)), x)
+    elseif layer isa Parallel
+        branches = [walk(record, inner, x, inside(index)) for (index, inner) in enumerate(layer.layers)]
+        y = layer.connection(branches...)
+    else
+        y = layer(x)
+    end
+    isempty(path) || record(path, y)
+    return y
+end
