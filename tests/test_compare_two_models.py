@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 import diptych
 from browser import TIMEOUT, chromium
 from diptych.axes import flip_kernel, swap_spatial
-from diptych.comparing import Comparison
 from diptych.comparing.alignment import measure
 from diptych.comparing.diagnosis import CAUSES
 from diptych.errors import ShapeError, UsageError
@@ -32,89 +30,36 @@ from diptych.model.layers import (
     Flatten,
     GlobalMeanPool,
     Layer,
-    LayerNorm,
     MaxPool,
     MeanPool,
     Pad,
     Parallel,
     SkipConnection,
-    Softmax,
     Upsample,
 )
 from diptych.model.model import Model
 from diptych.preprocessing import (
-    KERNELS,
     Colour,
-    Grey,
-    Normalise,
     Preprocessing,
     Resize,
     Scale,
-    SpatialOrder,
 )
 from diptych.report.comparison import render_comparison, write_comparison
-
-RELU = Activation("relu")
-
-
-def numbers(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32) * np.float32(0.4)
-
-
-def model(*layers: Layer, **fields: Any) -> Model:
-    return Model(Chain(layers), **fields)
-
-
-def classifier() -> Model:
-    """A little of everything, on pictures of 12 x 16; no layer is symmetric in anything."""
-    norm = BatchNorm(
-        1 + numbers(4) ** 2, numbers(4, seed=1), numbers(4, seed=2), 0.3 + numbers(4, seed=3) ** 2
-    )
-    return model(
-        Conv(numbers(4, 3, 3, 3), numbers(4), padding=((1, 1), (1, 1)), activation=Activation("leakyrelu")),
-        Conv(numbers(4, 4, 3, 3), numbers(4, seed=9)),
-        norm,
-        RELU,
-        MaxPool((2, 2)),
-        Flatten(),
-        Dense(numbers(8, 4 * 5 * 7), numbers(8), Activation("gelu_tanh")),
-        Dense(numbers(8, 8), numbers(8, seed=4)),
-        LayerNorm((8,), 1 + numbers(8) ** 2, numbers(8, seed=5), epsilon=0.01),
-        Dense(numbers(5, 8), numbers(5)),
-        Softmax(),
-        input_shape=(3, 12, 16),
-        name="little",
-    )
-
-
-def changed(original: Model, index: int, **fields: Any) -> Model:
-    """The model with some fields of one layer replaced."""
-    layers = list(original.layers.layers)
-    layers[index] = replace(layers[index], **fields)
-    return original.with_(layers=Chain(tuple(layers)))
-
-
-def everywhere(original: Model, kind: type[Layer], change: Callable[[Any], Layer]) -> Model:
-    layers = tuple(change(each) if isinstance(each, kind) else each for each in original.layers.layers)
-    return original.with_(layers=Chain(layers))
-
-
-def weight(original: Model, index: int) -> Array:
-    return original.layers.layers[index].arrays["weight"]
-
-
-def without(original: Model, index: int) -> Model:
-    layers = original.layers.layers
-    return original.with_(layers=Chain(layers[:index] + layers[index + 1 :]))
-
-
-def names(comparison: Comparison) -> list[str]:
-    return [cause.name for cause in comparison.causes]
-
-
-def compare(a: Model, b: Model, images: Any = None, **options: Any) -> Comparison:
-    return diptych.compare(a, b, images, engine_a="numpy", engine_b="numpy", **options)
-
+from little_models import (
+    RECIPE,
+    RELU,
+    changed,
+    classifier,
+    compare,
+    everywhere,
+    model,
+    names,
+    numbers,
+    pictures,
+    seeing,
+    weight,
+    without,
+)
 
 # ---- Nothing planted ----------------------------------------------------------------------------------
 
@@ -389,156 +334,6 @@ def test_what_a_cause_leaves_unexplained_is_said() -> None:
     assert "That is not all: A and B then part at layer 9" in found.diagnosis
 
 
-# ---- What the models are given ------------------------------------------------------------------------
-
-RECIPE = Preprocessing((Colour(), Resize(24, 32, "pillow-bilinear"), Scale()))
-GREY = Preprocessing((Grey("julia"), Resize(60, 70, "imresize"), Scale()))
-
-
-def seeing(channels: int = 3) -> Model:
-    """A model for pictures of any size."""
-    return model(Conv(numbers(4, channels, 3, 3), numbers(4), activation=RELU), GlobalMeanPool())
-
-
-def pictures(count: int = 2) -> list[Array]:
-    """Smooth pictures with some grain, not symmetric in anything, 60 x 90 in colour."""
-    row, column = np.mgrid[:60, :90]
-    made = []
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        waves = [128 + 90 * np.sin(row / (5 + 3 * c + seed) + column / (11 - 2 * c)) for c in range(3)]
-        made.append(np.clip(np.stack(waves, -1) + rng.normal(0, 25, (60, 90, 3)), 0, 255).astype(np.uint8))
-    return made
-
-
-def _other(recipe: Preprocessing, kind: type[Any], **fields: Any) -> Preprocessing:
-    return Preprocessing(
-        tuple(replace(step, **fields) if isinstance(step, kind) else step for step in recipe.steps)
-    )
-
-
-@pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel != "pillow-bilinear"])
-def test_another_resize_kernel_is_named(kernel: str) -> None:
-    found = compare(
-        seeing(), seeing(), pictures(), preprocessing=(RECIPE, _other(RECIPE, Resize, kernel=kernel))
-    )
-    assert names(found) == ["another resize kernel or antialias"]
-    assert found.first_divergence == "input"
-    assert "Pillow's bilinear (antialiased)" in found.causes[0].tried
-
-
-IMAGENET = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "cause"),
-    [
-        (RECIPE, _other(RECIPE, Resize, round=False), "rounding to 8 bits"),
-        (RECIPE, _other(RECIPE, Resize, fit="crop"), "another fit"),
-        (RECIPE, _other(RECIPE, Resize, height=20), "another size"),
-        (RECIPE, Preprocessing((Colour(), Resize(24, 32, "pillow-bilinear"))), "never divided by 255"),
-        (RECIPE, Preprocessing((*RECIPE.steps, IMAGENET)), "mean and std missing or different"),
-        (
-            Preprocessing((*RECIPE.steps, IMAGENET)),
-            Preprocessing((*RECIPE.steps, Normalise((0.5,), (0.5,)))),
-            "mean and std missing or different",
-        ),
-        (
-            RECIPE,
-            Preprocessing((*RECIPE.steps, SpatialOrder("wh"))),
-            "image transposed (spatial axes swapped)",
-        ),
-        (GREY, _other(GREY, Grey, weights="pillow"), "grey weights"),
-        (GREY, _other(GREY, Grey, weights="opencv"), "grey weights"),
-        (
-            GREY,
-            Preprocessing((Resize(60, 70, "imresize"), Grey("julia"), Scale())),
-            "steps of the recipe in another order",
-        ),
-    ],
-)
-def test_another_recipe_is_named(a: Preprocessing, b: Preprocessing, cause: str) -> None:
-    one = seeing(1 if a.channels == 1 else 3)
-    found = compare(one, one, pictures(), preprocessing=(a, b))
-    assert names(found) == [cause]
-    assert found.explained
-    assert found.first_divergence == "input"
-
-
-def test_two_faults_in_one_recipe_are_both_found() -> None:
-    b = Preprocessing((Colour(), Resize(24, 32, "imresize"), Scale(), IMAGENET))
-    found = compare(seeing(), seeing(), pictures(), preprocessing=(RECIPE, b))
-    assert sorted(names(found)) == ["another resize kernel or antialias", "mean and std missing or different"]
-    assert found.explained
-
-
-BATCH = np.stack([RECIPE.apply(picture) for picture in pictures()])
-
-
-@pytest.mark.parametrize(
-    ("batch", "cause"),
-    [
-        (BATCH[:, ::-1], "BGR for RGB"),
-        (BATCH[:, :, ::-1], "image upside down"),
-        (BATCH[..., ::-1], "image mirrored"),
-        (BATCH[:, :, ::-1, ::-1], "image turned by 180°"),
-        (BATCH.swapaxes(2, 3), "image transposed (spatial axes swapped)"),
-        (BATCH / np.float32(255), "divided by 255 twice, or only once"),
-        (BATCH * np.float32(255), "never divided by 255"),
-        ((BATCH - 0.5) / np.float32(0.5), "mean and std missing or different"),
-    ],
-)
-def test_a_fault_in_a_dumped_batch_is_named(batch: Array, cause: str) -> None:
-    found = compare(seeing(), seeing(), (BATCH, np.ascontiguousarray(batch)))
-    assert names(found) == [cause]
-    assert found.explained
-    assert found.first_divergence == "input"
-
-
-def test_the_recipe_that_made_a_dumped_batch_is_found() -> None:
-    dumped = np.stack([_other(RECIPE, Resize, kernel="opencv-area").apply(picture) for picture in pictures()])
-    found = compare(seeing(), seeing(), (pictures(), dumped), preprocessing=RECIPE)
-    assert names(found) == ["another resize kernel or antialias"]
-    assert "OpenCV's area mean" in found.causes[0].tried
-
-
-def test_a_dumped_batch_with_two_faults() -> None:
-    found = compare(seeing(), seeing(), (BATCH, np.ascontiguousarray(BATCH[:, ::-1] / np.float32(255))))
-    assert sorted(names(found)) == ["BGR for RGB", "divided by 255 twice, or only once"]
-
-
-def test_no_cause_is_claimed_for_other_pictures() -> None:
-    found = compare(seeing(), seeing(), (BATCH, BATCH[::-1].copy()))
-    assert found.causes == ()
-    assert not found.agrees
-
-
-def test_a_model_made_for_bgr_is_recognised() -> None:
-    a = seeing()
-    b = changed(a, 0, weight=np.ascontiguousarray(weight(a, 0)[:, ::-1]))
-    assert names(compare(a, b, BATCH)) == ["BGR for RGB"]
-
-
-def test_a_model_made_for_transposed_pictures_is_recognised() -> None:
-    a = model(Conv(numbers(4, 3, 3, 3)), MaxPool((2, 2)), Flatten(), Dense(numbers(5, 4 * 7 * 7)))
-    turned = weight(a, 3).reshape(5, 4, 7, 7).swapaxes(2, 3).reshape(5, -1)
-    b = changed(changed(a, 0, weight=swap_spatial(weight(a, 0))), 3, weight=np.ascontiguousarray(turned))
-    found = compare(a, b, np.ascontiguousarray(BATCH[..., :16, :16]))
-    assert names(found) == ["image transposed (spatial axes swapped)"]
-    assert found.explained
-
-
-def test_two_conventions_that_give_the_same_result_are_recognised() -> None:
-    a = model(Conv(numbers(4, 3, 3, 3)), MaxPool((2, 2)), Flatten(), Dense(numbers(5, 4 * 11 * 15)))
-    turned = weight(a, 3).reshape(5, 4, 11, 15).swapaxes(2, 3).reshape(5, -1)
-    b = changed(changed(a, 0, weight=swap_spatial(weight(a, 0))), 3, weight=np.ascontiguousarray(turned))
-    recipes = (RECIPE, Preprocessing((*RECIPE.steps, SpatialOrder("wh"))))
-    found = compare(a, b, pictures(), preprocessing=recipes)
-    assert names(found) == ["image transposed (spatial axes swapped)"]
-    assert "The results agree nevertheless" in found.diagnosis
-    assert found.explained
-
-
 # ---- The default input, and what is refused -------------------------------------------------------------
 
 
@@ -567,7 +362,7 @@ def test_pictures_need_a_recipe() -> None:
 
 def test_models_that_share_nothing_are_told_apart_without_a_cause() -> None:
     b = model(Conv(numbers(7, 3, 5, 5)), GlobalMeanPool(), Flatten(), Dense(numbers(4, 7)))
-    found = compare(seeing(), b, BATCH)
+    found = compare(seeing(), b)
     assert not found.agrees
     assert found.causes == ()
     assert found.text()
