@@ -8,13 +8,14 @@ tree, and are refused by name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from diptych.errors import UnsupportedLayer
-from diptych.model.layers import Array, Connection, Layer
+from diptych.errors import ShapeError, UnsupportedLayer
+from diptych.model.layers import Activation, Array, Connection, Flatten, Layer, Reshape, Scale
 from diptych.model.shapes import joined_shape, layer_shape
 
 __all__ = [
@@ -24,8 +25,10 @@ __all__ = [
     "Gather",
     "Graph",
     "Join",
+    "Lookup",
     "Piece",
     "Reduce",
+    "Round",
     "Shape",
     "Shift",
     "Slice",
@@ -33,6 +36,8 @@ __all__ = [
     "Transpose",
     "Value",
     "refusal",
+    "reshape_layers",
+    "with_constant",
 ]
 
 Shape = tuple[int, ...]
@@ -53,7 +58,7 @@ class Piece(Layer):
 
 @dataclass(frozen=True, eq=False)
 class Reduce(Piece):
-    """The "mean" or "max" over `axes`, which stay with length 1 where `keep`."""
+    """The "mean", "max" or "sum" over `axes`, which stay with length 1 where `keep`."""
 
     kind: str
     axes: tuple[int, ...]
@@ -97,6 +102,18 @@ class Shift(Piece):
     """x + bias, broadcast against the last axes."""
 
     bias: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Round(Piece):
+    """The nearest whole number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup(Piece):
+    """Rows of `weight` by their numbers."""
+
+    weight: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +168,7 @@ class Graph:
         self._grow(name)
         if shape is None and value.shape is not None and not isinstance(layer, Piece):
             shape = layer_shape(layer, value.shape, name)
-        if isinstance(layer, Erf | Shift) and shape is None:
+        if isinstance(layer, Erf | Shift | Round) and shape is None:
             shape = value.shape
         return Value(name, shape, layer, (value,), value, value.depth + 1)
 
@@ -236,6 +253,42 @@ def _region(source: Value, sink: Value, placed: set[int], depth: int) -> list[St
         steps.append(step)
         value = above
     return steps[::-1]
+
+
+def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Layer]:
+    """A reshape of `shape` to `sizes`, both with the batch axis and one of the sizes -1 at most."""
+    known = math.prod(n for n in sizes if n != -1)
+    total = math.prod(shape)
+    resolved = tuple(total // max(known, 1) if n == -1 else int(n) for n in sizes)
+    shown = ", ".join("N" if n == BATCH else str(n) for n in sizes)
+    if not resolved or resolved[0] != BATCH:
+        raise refusal(name, f"a reshape to ({shown}) does not keep the batch axis first")
+    if math.prod(resolved) != total:
+        raise ShapeError(f"{name} cannot make ({shown}) of {total // BATCH} values a sample")
+    if len(resolved) == 2:
+        return [Flatten()]
+    return [Reshape(tuple(int(n) for n in (sizes[1:] if sizes[0] == BATCH else resolved[1:])))]
+
+
+def with_constant(operation: str, constant: Array, flipped: bool) -> list[Layer] | None:
+    """x and a constant joined elementwise; `flipped` where x comes second. None where there is no layer."""
+    if operation not in ("add", "subtract", "multiply", "divide") or (operation == "divide" and flipped):
+        return None
+    if constant.size > 1:
+        array = without_leading_ones(constant)
+        if operation in ("multiply", "divide"):
+            return [Scale(array if operation == "multiply" else np.asarray(1 / array))]
+        if operation == "subtract" and flipped:
+            return [Activation("affine", (-1.0, 0.0)), Shift(array)]
+        return [Shift(-array if operation == "subtract" else array)]
+    number = float(constant.reshape(()))
+    table = {
+        "add": (1.0, number),
+        "subtract": (-1.0, number) if flipped else (1.0, -number),
+        "multiply": (number, 0.0),
+        "divide": (1 / number if number else math.inf, 0.0),
+    }
+    return [Activation("affine", table[operation])]
 
 
 def without_leading_ones(array: Array) -> Array:

@@ -18,8 +18,10 @@ from diptych.formats.graph import (
     Fill,
     Gather,
     Join,
+    Lookup,
     Piece,
     Reduce,
+    Round,
     Shape,
     Shift,
     Slice,
@@ -32,11 +34,13 @@ from diptych.model.layers import (
     AdaptiveMaxPool,
     AdaptiveMeanPool,
     BatchNorm,
+    Bilinear,
     Chain,
     Connection,
     Conv,
     ConvTranspose,
     Dense,
+    Embedding,
     Flatten,
     GlobalMaxPool,
     GlobalMeanPool,
@@ -140,7 +144,8 @@ def _bias(steps: list[Step]) -> Found:
     layer, bias = steps[0].layer, steps[1].layer.bias
     if getattr(layer, "activation", None):
         return None
-    if isinstance(layer, Dense) and layer.bias is None and bias.shape == layer.weight.shape[:1]:
+    fits = isinstance(layer, Dense | Bilinear) and bias.shape == layer.weight.shape[:1]
+    if isinstance(layer, Dense | Bilinear) and layer.bias is None and fits:
         return 2, _one(replace(layer, bias=bias), steps[:2])
     column = _column(bias, steps[1].after)
     if isinstance(layer, Conv | ConvTranspose) and layer.bias is None and column is not None:
@@ -169,6 +174,42 @@ def _norm_weights(steps: list[Step]) -> Found:
     if (scale is None) != (columns[0] is None) or (shift is None) != (columns[1] is None):
         return None
     return 2, _one(replace(layer, scale=columns[0], shift=columns[1]), steps[:2])
+
+
+def _bilinear(steps: list[Step]) -> Found:
+    """The pairwise products of the last axis, then a dense layer over them."""
+    first, shape = steps[0], steps[0].before
+    if len(steps) < 3 or shape is None or not isinstance(steps[2].layer, Dense):
+        return None
+    if not isinstance(first.layer, Join) or first.layer.operation != "multiply" or len(first.branches) != 2:
+        return None
+    n, weight = shape[-1], steps[2].layer.weight
+    sides = [b[0].after if len(b) == 1 and isinstance(b[0].layer, Reshape) else None for b in first.branches]
+    if sides != [(*shape, 1), (*shape[:-1], 1, n)] or steps[1].after != (*shape[:-1], n * n):
+        return None
+    square = weight.reshape(len(weight), n, n)
+    return 3, _one(Bilinear(square, steps[2].layer.bias), steps[:3])
+
+
+def _embedding(steps: list[Step]) -> Found:
+    """Numbers rounded, counted from the first, kept inside, and looked up; then perhaps reduced."""
+    if not isinstance(steps[0].layer, Round):
+        return None
+    rest, first = list(steps[1:5]), 0
+    if rest and _is(rest[0], "affine"):
+        scale, shift = cast(Activation, rest.pop(0).layer).parameters
+        first = round(-shift) if scale == 1 else 0
+    if len(rest) < 2 or not _is(rest[0], "clamp") or not isinstance(rest[1].layer, Lookup):
+        return None
+    weight = rest[1].layer.weight
+    if cast(Activation, rest[0].layer).parameters != (0, len(weight) - 1):
+        return None
+    used = steps[: steps.index(rest[1]) + 1]
+    after = rest[2].layer if len(rest) > 2 else None
+    if isinstance(after, Reduce) and not after.keep and after.axes == (len(used[-1].after or ()) - 2,):
+        used = steps[: len(used) + 1]
+        return len(used), _one(Embedding(weight, first, cast(Any, after.kind)), used)
+    return len(used), _one(Embedding(weight, first), used)
 
 
 # ---- Normalisations -----------------------------------------------------------------------------------
@@ -210,11 +251,11 @@ def _norm(shape: Shape, axes: tuple[int, ...], epsilon: float, outside: bool) ->
         return InstanceNorm(epsilon=epsilon)
     if not outside and axes == (0, *range(2, rank)):
         return BatchNorm(epsilon=epsilon)
+    if len(axes) == 1 and rank > 2:  # LayerNorm would fix the size
+        return Normalise(axes[0], epsilon, "std + eps" if outside else "sqrt(var + eps)")
     if axes and axes[0] > 0 and axes == tuple(range(axes[0], rank)):
         formula: Any = "std + eps" if outside else "sqrt(var + eps)"
         return LayerNorm(shape[axes[0] :], epsilon=epsilon, formula=formula)
-    if len(axes) == 1:
-        return Normalise(axes[0], epsilon, "std + eps" if outside else "sqrt(var + eps)")
     return None
 
 
@@ -251,6 +292,8 @@ def _adaptive_pool(steps: list[Step]) -> Found:
     if shape is None or len(shape) < 3 or len(steps) < len(shape) - 2:
         return None
     used = steps[: len(shape) - 2]
+    if not any(isinstance(step.layer, Join) for step in used):
+        return None
     for kind, layer in (("mean", AdaptiveMeanPool), ("max", AdaptiveMaxPool)):
         windows = [_windows(step, axis, kind) for axis, step in enumerate(used, 2)]
         for rule in ("pytorch", "flux"):
@@ -261,6 +304,9 @@ def _adaptive_pool(steps: list[Step]) -> Found:
 
 
 def _windows(step: Step, axis: int, kind: str) -> list[tuple[int, int]] | None:
+    whole = step.layer
+    if isinstance(whole, Reduce) and (whole.kind, whole.axes, whole.keep) == (kind, (axis,), True):
+        return None if step.before is None else [(0, step.before[axis])]
     if not isinstance(step.layer, Join) or (step.layer.operation, step.layer.axis) != ("concatenate", axis):
         return None
     windows = []
@@ -311,6 +357,8 @@ _RULES: tuple[Rule, ...] = (
     _nothing,
     _affine,
     _composite,
+    _bilinear,
+    _embedding,
     _bias,
     _norm_weights,
     _standardised,
@@ -342,7 +390,7 @@ def _finished(steps: list[Step]) -> list[Step]:
 def _global_pool(step: Step, layer: Reduce) -> list[Step]:
     rank = 4 if step.before is None else len(step.before)
     axes = tuple(sorted(a % rank for a in layer.axes))
-    if rank < 3 or axes != tuple(range(2, rank)):
+    if rank < 3 or axes != tuple(range(2, rank)) or layer.kind == "sum":
         raise refusal(
             step.name, f"a {layer.kind} over the axes {layer.axes} is not one over all spatial axes"
         )
@@ -357,6 +405,8 @@ _NO_LAYER = {
     "Gather": "no layer picks values along an axis",
     "Transpose": "no layer changes the order of the axes",
     "Fill": "no layer pads with a number other than zero",
+    "Round": "no layer rounds",
+    "Lookup": "only rounded numbers kept inside the table are looked up in an Embedding",
     "Erf": "the error function is known only as a part of GELU",
 }
 

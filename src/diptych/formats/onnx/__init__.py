@@ -20,6 +20,7 @@ from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
 from diptych.files import replacing
 from diptych.formats.onnx.graph import Graph, Site, refer, store
 from diptych.formats.onnx.layers import LAYER_RULES, activate, join
+from diptych.formats.onnx.reading import read_graph
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import (
     Array,
@@ -239,16 +240,15 @@ def write(model: Model, path: str | Path) -> None:
 
 
 def read(path: str | Path) -> Model:
-    """The model in an .onnx file that `write` made. Raises `FormatError` for any other."""
+    """The model in an .onnx file: exactly the same one where `write` made it, else what its graph says.
+
+    Raises `FormatError` where the file is damaged, `UnsupportedLayer` naming the node that no layer expresses.
+    """
     path = Path(path)
     proto = _parsed(path)
     entries = {entry.key: entry.value for entry in proto.metadata_props}
     if _KEY not in entries:
-        maker = f", it was made by {proto.producer_name[:40]}" if proto.producer_name else ""
-        raise FormatError(
-            f"{path} is an ONNX file that Diptych did not write{maker}; such files cannot be read yet: "
-            "convert the model where it was made"
-        )
+        return _foreign(path, proto)
     try:
         tensors = [tensor for tensor in proto.graph.initializer if "/" not in tensor.name]
         return from_document(json.loads(entries[_KEY]), {t.name: _array(t) for t in tensors})
@@ -256,6 +256,15 @@ def read(path: str | Path) -> Model:
         raise FormatError(f"{path} is damaged or was edited: {error}") from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} holds a model document that is not JSON: {error}") from error
+
+
+def _foreign(path: Path, proto: onnx.ModelProto) -> Model:
+    try:
+        return read_graph(proto)
+    except UnsupportedLayer:
+        raise
+    except (FormatError, ModelError) as error:
+        raise FormatError(f"{path} cannot be read as a model: {error}") from error
 
 
 def _parsed(path: Path) -> onnx.ModelProto:

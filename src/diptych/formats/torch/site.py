@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ModelError
-from diptych.formats.graph import BATCH, Graph, Shape, Value, refusal
+from diptych.formats.graph import BATCH, Graph, Shape, Value, refusal, reshape_layers
 from diptych.model.layers import Array, Flatten, Layer, Pads, Reshape
 
 __all__ = ["Site", "Weights", "numbers"]
@@ -77,13 +76,7 @@ class Site:
             if sizes and sizes[0] in (BATCH, -1) and (sizes[0] == BATCH or -1 not in sizes[1:]):
                 return [Flatten()] if len(sizes) == 2 else [Reshape(tuple(sizes[1:]))]
             self.known_shape()
-        total, known = math.prod(self.known_shape()), math.prod(n for n in sizes if n != -1)
-        resolved = tuple(total // max(known, 1) if n == -1 else int(n) for n in sizes)
-        if not resolved or resolved[0] != BATCH or math.prod(resolved) != total:
-            self.refuse(f"a reshape to {_shown(sizes)} does not keep the batch axis first")
-        if len(resolved) == 2:
-            return [Flatten()]
-        return [Reshape(tuple(sizes[1:] if sizes[0] == BATCH else resolved[1:]))]
+        return reshape_layers(self.known_shape(), sizes, self.name)
 
     def pads(self, padding: Any, rank: int) -> Pads:
         """A symmetric padding as pairs."""
@@ -94,7 +87,3 @@ def numbers(value: Any, rank: int) -> tuple[int, ...]:
     """One number an axis, from one for all or a sequence."""
     values = tuple(int(v) for v in value) if isinstance(value, tuple | list) else (int(value),)
     return values * rank if len(values) == 1 else values
-
-
-def _shown(sizes: Sequence[int]) -> str:
-    return "(" + ", ".join("N" if n == BATCH else str(n) for n in sizes) + ")"

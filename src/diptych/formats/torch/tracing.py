@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from diptych.errors import DiptychError, ModelError, ShapeError, UsageError
-from diptych.formats.graph import BATCH, Graph, Shift, Transpose, Value, refusal, without_leading_ones
+from diptych.formats.graph import BATCH, Graph, Transpose, Value, refusal, with_constant
 from diptych.formats.patterns import as_chain
 from diptych.formats.torch import modules as M
 from diptych.formats.torch.building import to_torch
@@ -329,36 +329,17 @@ class _Reader:
             return self._graph.join(operation, [a, b], where)
         value, constant, flipped = (a, b, False) if isinstance(a, Value) else (b, a, True)
         site = Site(self._graph, self._weights, where, value)
-        return self._applied(site, _with_constant(site, operation, constant, flipped))
+        array = site.weight(constant) if isinstance(constant, Tensor) else np.asarray(float(constant))
+        layers = with_constant(operation, array, flipped)
+        if layers is None:
+            site.refuse("no layer does this with a constant")
+        return self._applied(site, layers)
 
     def _product(self, where: str, a: Any, b: Any) -> Value:
         if not isinstance(a, Value) or not isinstance(b, Tensor) or b.ndim != 2:
             raise refusal(where, "only a product with a matrix of weights is a layer")
         weight = np.ascontiguousarray(self._weights.array(b, where).T)
         return self._graph.apply(L.Dense(weight), a, where)
-
-
-def _with_constant(s: Site, operation: str, constant: Any, flipped: bool) -> list[Layer]:
-    """x and a number, or an array, joined; `flipped` where x is the second."""
-    if operation not in ("add", "subtract", "multiply", "divide") or (operation == "divide" and flipped):
-        s.refuse("no layer does this with a constant")
-    if isinstance(constant, Tensor) and constant.numel() > 1:
-        array = without_leading_ones(s.weight(constant))
-        if operation == "divide":
-            return [L.Scale(np.asarray(1 / array))]
-        if operation == "multiply":
-            return [L.Scale(array)]
-        negated: list[Layer] = [Activation("affine", (-1.0, 0.0))] if flipped else []
-        minus = operation == "subtract" and not flipped
-        return [*(negated if operation == "subtract" else []), Shift(-array if minus else array)]
-    number = float(constant)
-    table = {
-        "add": (1.0, number),
-        "subtract": (-1.0, number) if flipped else (1.0, -number),
-        "multiply": (number, 0.0),
-        "divide": (1 / number if number else float("inf"), 0.0),
-    }
-    return [Activation("affine", table[operation])]
 
 
 def _piece_shape(layer: Layer, shape: Any) -> Any:

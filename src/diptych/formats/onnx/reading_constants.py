@@ -1,0 +1,171 @@
+"""ONNX operations on constants: the arithmetic of shapes, and weights in another form. Sizes are bounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from diptych.errors import FormatError
+from diptych.model.layers import Array
+
+__all__ = ["Folder"]
+
+Attributes: TypeAlias = Mapping[str, Any]
+_DTYPES = {1: "f4", 2: "u1", 3: "i1", 5: "i2", 6: "i4", 7: "i8", 9: "?", 10: "f2", 11: "f8"}
+_MOST_AXES = 16
+
+
+class Folder:
+    """Works constants out, up to a number of values in all, so that a small file cannot fill the memory."""
+
+    def __init__(self, budget: int) -> None:
+        self._left = budget
+
+    def fold(self, operation: str, inputs: Sequence[Array | None], attributes: Attributes) -> Array | None:
+        """The result; None for an operation that is not known. Raises `FormatError` where it is too large."""
+        rule = _RULES.get(operation)
+        if rule is None:
+            return None
+        given = [i for i in inputs if i is not None]
+        self._take(_size(operation, given))
+        try:
+            with np.errstate(all="ignore"):
+                result = np.asarray(rule(attributes, *inputs))
+        except (ValueError, IndexError, TypeError, OverflowError, KeyError) as error:
+            raise FormatError(
+                f"the constant operation {operation} has inputs that do not fit: {error}"
+            ) from error
+        if result.ndim > _MOST_AXES or result.dtype.kind not in "biuf":
+            raise FormatError(f"the constant operation {operation} gives no plain array")
+        return result
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise FormatError("its constants would take far more memory than the file")
+
+
+def _size(operation: str, given: Sequence[Array]) -> int:
+    """How many values the result may have."""
+    if operation in ("ConstantOfShape", "Expand"):
+        sizes = np.asarray(given[-1] if given else 0).reshape(-1)[:_MOST_AXES].tolist()
+        return math.prod(max(int(n), 1) for n in sizes) * (given[0].size if operation == "Expand" else 1)
+    if operation == "Range":
+        start, stop, step = (float(np.asarray(g).reshape(-1)[0]) for g in given[:3])
+        return int(min(abs((stop - start) / (step or 1)) + 1, 1e15))
+    if operation == "Gather" and len(given) == 2:
+        first = given[0]
+        return given[1].size * max(first.size // max(min(first.shape, default=1), 1), 1)
+    if operation in _BINARY or operation == "Where":
+        try:
+            return math.prod(np.broadcast_shapes(*(g.shape for g in given)))
+        except ValueError:
+            return 0
+    return sum(g.size for g in given)
+
+
+def _axes(attributes: Attributes, axes: Any) -> list[int]:
+    values = attributes.get("axes") if axes is None else np.asarray(axes).reshape(-1).tolist()
+    return [] if values is None else [int(a) for a in values]
+
+
+def _unsqueeze(attributes: Attributes, x: Array, axes: Any = None) -> Array:
+    return np.expand_dims(x, tuple(_axes(attributes, axes)))
+
+
+def _squeeze(attributes: Attributes, x: Array, axes: Any = None) -> Array:
+    chosen = _axes(attributes, axes)
+    return np.squeeze(x, tuple(chosen)) if chosen else np.squeeze(x)
+
+
+def _slice(attributes: Attributes, x: Array, *given: Any) -> Array:
+    listed = [attributes.get("starts"), attributes.get("ends"), attributes.get("axes"), None]
+    for index, value in enumerate(given):
+        listed[index] = None if value is None else np.asarray(value).reshape(-1).tolist()
+    starts, ends = listed[0] or [], listed[1] or []
+    axes, steps = listed[2] or range(len(starts)), listed[3] or [1] * len(starts)
+    places: list[Any] = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        stop = None if step < 0 and end < -x.shape[axis] else int(end)
+        places[axis] = slice(int(start), stop, int(step))
+    return np.asarray(x[tuple(places)])
+
+
+def _reshape(attributes: Attributes, x: Array, shape: Array) -> Array:
+    sizes = [int(n) for n in np.asarray(shape).reshape(-1)]
+    if not attributes.get("allowzero"):
+        sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(sizes)]
+    return x.reshape(sizes)
+
+
+def _constant_of_shape(attributes: Attributes, shape: Array) -> Array:
+    value = attributes.get("value")
+    fill = np.zeros(1, np.float32) if value is None else np.asarray(value)
+    return np.full([int(n) for n in np.asarray(shape).reshape(-1)], fill.reshape(-1)[0], fill.dtype)
+
+
+def _divide(attributes: Attributes, a: Array, b: Array) -> Array:
+    if a.dtype.kind in "iu" and b.dtype.kind in "iu":
+        return np.asarray(np.where(b == 0, 0, np.trunc(a / np.where(b == 0, 1, b)))).astype(a.dtype)
+    return np.asarray(a / b)
+
+
+def _transpose(attributes: Attributes, x: Array) -> Array:
+    return np.transpose(x, attributes.get("perm"))
+
+
+_BINARY: dict[str, Callable[..., Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Equal": np.equal,
+    "Less": np.less,
+    "Greater": np.greater,
+    "Min": np.minimum,
+    "Max": np.maximum,
+    "Div": np.divide,
+    "Pow": np.power,
+}
+_UNARY: dict[str, Callable[..., Any]] = {
+    "Identity": np.asarray,
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "Neg": np.negative,
+    "Sqrt": np.sqrt,
+    "Exp": np.exp,
+    "Abs": np.abs,
+    "Reciprocal": np.reciprocal,
+    "Not": np.logical_not,
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda attributes, *inputs: function(*inputs)
+
+
+_RULES: dict[str, Callable[..., Any]] = {
+    **{name: _plain(function) for name, function in (*_BINARY.items(), *_UNARY.items())},
+    "Div": _divide,
+    "Cast": lambda attributes, x: x.astype(_DTYPES[attributes["to"]]),
+    "Concat": lambda attributes, *parts: np.concatenate(parts, attributes["axis"]),
+    "Gather": lambda attributes, x, i: np.take(x, i.astype(np.int64), attributes.get("axis", 0)),
+    "Unsqueeze": _unsqueeze,
+    "Squeeze": _squeeze,
+    "Slice": _slice,
+    "Reshape": _reshape,
+    "Flatten": lambda attributes, x: x.reshape(math.prod(x.shape[: attributes.get("axis", 1)]), -1),
+    "Transpose": _transpose,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": lambda attributes, x, shape: np.array(x * np.ones([int(n) for n in shape], x.dtype)),
+    "Range": lambda attributes, a, b, step: np.arange(
+        a.reshape(-1)[0], b.reshape(-1)[0], step.reshape(-1)[0]
+    ),
+    "Where": lambda attributes, condition, a, b: np.where(condition, a, b),
+    "Shape": lambda attributes, x: np.array(x.shape, np.int64),
+    "Size": lambda attributes, x: np.array(x.size, np.int64),
+    "ReduceProd": lambda attributes, x, *axes: np.prod(x),
+}
