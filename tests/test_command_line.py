@@ -14,7 +14,7 @@ from PIL import Image
 import diptych
 from diptych.images import files
 
-VERBS = ["run", "generate", "preprocess", "predict", "features", "inspect"]
+VERBS = ["run", "generate", "preprocess", "predict", "features", "convert", "inspect"]
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,7 @@ def test_quiet_prints_nothing_and_json_prints_one_document(sea, tmp_path, diptyc
         "preprocess": [picture, "-o", tmp_path / "p"],
         "predict": ["scenes", picture],
         "features": ["scenes", picture, "--layers", "0", "-o", tmp_path / "f"],
+        "convert": ["scenes", tmp_path / "scenes.onnx"],
         "inspect": ["scenes"],
         "run": ["the sea", "-n", 1, "--width", 64, "--height", 64, "-o", tmp_path / "r"],
     }

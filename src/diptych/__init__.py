@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
     from diptych.inference import inspect, predict, preprocess, trace
+    from diptych.jobs import convert
     from diptych.model.model import Model
     from diptych.model.trace import Trace
     from diptych.pipeline import run
@@ -30,6 +31,7 @@ __all__ = [
     "Preprocessing",
     "Trace",
     "compare",
+    "convert",
     "features",
     "from_torch",
     "generate",
@@ -50,6 +52,7 @@ _HOMES = {
     "Preprocessing": "diptych.preprocessing",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
+    "convert": "diptych.jobs",
     "features": "diptych.report.features",
     "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",

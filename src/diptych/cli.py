@@ -25,7 +25,7 @@ Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders."
 ModelName = Annotated[str, typer.Argument(help="A model file, or a model by name.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Engine = Annotated[str, typer.Option(help="auto, onnxruntime, torch or numpy.")]
+Engine = Annotated[str, typer.Option(help="auto, onnxruntime, torch, numpy or flux.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Recipe = Annotated[
     str | None, typer.Option("--preprocessing", help="A recipe by name; default: the model's own.")
@@ -276,6 +276,38 @@ def compare(
         terminal.remark(f"report: {report}")
     terminal.result(found.to_document(), found.text())
     raise typer.Exit(0 if found.agrees else 1)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="A model file, or a model by name.", show_default=False)
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="OUT", help="A model file; a folder is a Julia project.", show_default=False),
+    ],
+    architecture: Annotated[
+        str | None, typer.Option(help="What to fill, where IN holds weights alone: a name or a model file.")
+    ] = None,
+    flux_version: Annotated[
+        str | None, typer.Option("--flux-version", help="The Flux to write for: 0.12 to 0.16.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
+    preprocessing: Recipe = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A model from one format into another, or into a Julia project that runs by itself."""
+    import diptych
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    names = None if classes is None else classes.split(",")
+    done = diptych.convert(source, target, architecture=architecture, flux_version=flux_version,
+                           classes=names, preprocessing=preprocessing)  # fmt: skip
+    for remark in done.remarks:
+        terminal.remark(remark)
+    terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
 
 
 @app.command()

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych.errors import ImageError, UsageError
+from diptych import formats
+from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import replacing
+from diptych.formats import julia_project
 from diptych.images import files, generation
 from diptych.images.picture import Picture
 from diptych.inference import compiled_for, in_order, load_model, recipe_of
 from diptych.model.layers import Array
 from diptych.model.model import Model
+from diptych.model.shapes import layer_shapes
 from diptych.predictions import Predictions
 from diptych.preprocessing import NAMES, Preprocessing
 from diptych.progress import Progress, silent
 
-__all__ = ["Done", "generate_files", "predict_files", "prepared", "preprocess_files", "write_array"]
+__all__ = [
+    "Done",
+    "convert",
+    "generate_files",
+    "predict_files",
+    "prepared",
+    "preprocess_files",
+    "write_array",
+]
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,69 @@ def predict_files(
         raise none_readable(failures)
     predictions = Predictions.of(loaded, np.concatenate(outputs), names)
     return Done(predictions.to_document(), failures=tuple(failures), predictions=predictions)
+
+
+def convert(
+    source: Model | str | Path,
+    target: str | Path,
+    *,
+    architecture: Model | str | None = None,
+    flux_version: str | None = None,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | str | None = None,
+) -> Done:
+    """A model from one format into another, told by the suffix of `target`; a folder is a Julia project.
+
+    `source`: a model, its file or its name. `target` is a folder where it has no suffix or ends in a slash.
+    `architecture`: what to fill where the file holds weights alone. `flux_version`: for which Flux to write
+    .bson, .jld2 or a Julia project. `classes` and `preprocessing` replace those that the model carries.
+    Raises `FormatError` for a file that cannot be read, `UnsupportedLayer` for a layer that the target cannot
+    express, `ModelError` where `classes` are not as many as the outputs, `OutputError` where writing fails.
+    """
+    loaded = _loaded(source, architecture)
+    if classes is not None:
+        loaded = loaded.with_(classes=_class_names(loaded, classes))
+    if preprocessing is not None:
+        loaded = loaded.with_(preprocessing=recipe_of(preprocessing))
+    loaded.check()
+    is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix
+    if is_folder:
+        batch = julia_project.example_batch(loaded)
+        trace = compiled_for(loaded, "numpy").trace(batch)
+        julia_project.write(loaded, target, trace, flux_version)
+    else:
+        options = {} if flux_version is None else {"flux_version": flux_version}
+        formats.write(loaded, target, **options)
+    document = {
+        "from": loaded.source.format or loaded.name,
+        "to": "Julia project" if is_folder else Path(target).suffix.removeprefix("."),
+        "parameters": loaded.parameters,
+        "classes": list(loaded.classes or ()),
+    }
+    return Done(document, paths=(Path(target),), remarks=tuple(loaded.source.warnings))
+
+
+def _loaded(source: Model | str | Path, architecture: Model | str | None) -> Model:
+    if architecture is None:
+        return load_model(source)
+    if isinstance(source, Model):
+        raise UsageError("an architecture is for a file of weights alone, but the source is a model already")
+    return formats.read(source, architecture=load_model(architecture))
+
+
+def _class_names(model: Model, classes: Sequence[str]) -> tuple[str, ...]:
+    """Raises `ModelError` where they are not as many as the model's outputs."""
+    names = tuple(name.strip() for name in classes)
+    if len(set(names)) != len(names) or not all(names):
+        raise UsageError("class names are given once each and not empty, separated by commas")
+    if model.input_shape is not None and None not in model.input_shape:
+        shapes = layer_shapes(model, (1, *(n for n in model.input_shape if n is not None)))
+        outputs = prod(list(shapes.values())[-1][1:]) if shapes else 0
+        if outputs != len(names):
+            raise ModelError(
+                f"the model gives {outputs} values, but {len(names)} class names came; give one each"
+            )
+    return names
 
 
 def prepared(

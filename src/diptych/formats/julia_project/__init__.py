@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,11 @@ def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | No
     at all. Raises `UnsupportedLayer` for a layer, `ModelError` for a recipe that Julia cannot repeat exactly,
     and `OutputError` where the folder holds anything but an earlier export.
     """
-    from diptych import __version__
-
     if flux_version is not None and flux_version not in FLUX_VERSIONS:
         known = ", ".join(FLUX_VERSIONS)
         raise UsageError(f"the Flux versions to write for are {known}, got {str(flux_version)[:40]!r}")
     flux = flux_version or ", ".join(FLUX_VERSIONS)
-    preprocess = preprocess_text(model.preprocessing)
+    preprocess, version = preprocess_text(model.preprocessing), metadata.version("diptych")
     with _appearing(Path(folder)) as place:
         write_model(model, place)
         _text(place / "Project.toml", _PROJECT.format(flux=flux))
@@ -94,11 +93,11 @@ def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | No
         for name in ("predict.jl", "read_image.jl"):
             _text(place / name, template(name))
         words = {"title": _title(model), "what": _what(model), "folder": Path(folder).name, "flux": flux}
-        _text(place / "README.md", template("README.md").format(version=__version__, **words))
+        _text(place / "README.md", template("README.md").format(version=version, **words))
         (place / "expected").mkdir()
         for name, array in [("input", trace.input), *trace.items()]:
             np.save(place / "expected" / f"{name}.npy", array, allow_pickle=False)
-        _text(place / _MARK, json.dumps({"diptych": __version__, "kind": "julia-project"}) + "\n")
+        _text(place / _MARK, json.dumps({"diptych": version, "kind": "julia-project"}) + "\n")
 
 
 def write_model(model: Model, folder: Path) -> None:
