@@ -21,7 +21,7 @@ from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Un
 from diptych.model import architectures
 from diptych.model.layers import Chain
 from diptych.model.model import Model, Source
-from diptych.model.validity import check_layers
+from diptych.model.validity import check_layers, output_features
 from diptych.preprocessing import Preprocessing
 
 __all__ = ["CLASSES", "NOTES", "PREPROCESSING", "find_model", "model_of", "version_asked"]
@@ -89,17 +89,10 @@ def model_of(
         hints["key"] = key
     if hints:
         extras["flux"] = hints
-    classes = _classes(values)
-    if classes is not None:
-        extras.pop(CLASSES, None)
+    made = Model(layers, preprocessing=_preprocessing(values, name), **_notes(values, name))
+    classes = _classes_of(made, values, extras, reader.warnings)
     source = Source(format_name, "Flux", signs.text, tuple(reader.warnings), extras)
-    return Model(
-        layers,
-        preprocessing=_preprocessing(values, name),
-        classes=classes,
-        source=source,
-        **_notes(values, name),
-    )
+    return made.with_(classes=classes, source=source)
 
 
 def _from_weights(
@@ -124,16 +117,27 @@ def _from_weights(
     known = frame.source.extras.get("flux")
     if known is not None:
         extras["flux"] = known
-    classes = _classes(values)
-    if classes is not None:
-        extras.pop(CLASSES, None)
-    return frame.with_(
+    made = frame.with_(
         layers=layers,
-        classes=classes or frame.classes,
         preprocessing=_preprocessing(values, name) or frame.preprocessing,
-        source=Source(format_name, "Flux", "", tuple(warnings), extras),
         **({"trained": None} | _notes(values, name)),
     )
+    classes = _classes_of(made, values, extras, warnings) or frame.classes
+    return made.with_(classes=classes, source=Source(format_name, "Flux", "", tuple(warnings), extras))
+
+
+def _classes_of(
+    model: Model, values: Mapping[str, Any], extras: dict[str, Any], warnings: list[str]
+) -> tuple[str, ...] | None:
+    """The class names, where there are as many as the model has outputs; else they stay among the extras."""
+    classes, outputs = _classes(values), output_features(model)
+    if classes is None:
+        return None
+    if outputs is not None and outputs != len(classes):
+        warnings.append(f"the file names {len(classes)} classes, but the model gives {outputs} outputs")
+        return None
+    extras.pop(CLASSES, None)
+    return classes
 
 
 def _is_weights(key: str, value: Any) -> bool:

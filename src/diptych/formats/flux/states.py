@@ -213,6 +213,8 @@ class _Filling:
         for name in (n for n in (*_TRAINABLE, "μ", "σ²") if n in struct.names):
             index = struct.names.index(name)
             own = struct.fields[index]
+            if isinstance(own, JuliaStruct) and own.type.name in ("Transpose", "Adjoint"):
+                own = own.fields[0].T
             if isinstance(own, JuliaStruct) and name == "diag":
                 inner = self.part(state, name, where) if state is not None else None
                 self.fill(own, inner, where)
