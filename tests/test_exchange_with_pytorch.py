@@ -445,3 +445,14 @@ def test_a_damaged_pt_file_is_refused_or_read(tmp_path: Path):
         with contextlib.suppress(FormatError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             formats.read(path)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_float_types_go_through(kind: torch.dtype):
+    module = nn.Sequential(nn.Conv2d(3, 4, (2, 3)), nn.ReLU()).to(kind)
+    batch = torch.randn(2, 3, 6, 5)
+    model = from_torch(module, example=batch)
+    with torch.no_grad():
+        close(outputs(model, batch.numpy()), module.float()(batch).numpy(), 1e-6)
+    kept = np.float32 if kind == torch.bfloat16 else kind
+    assert str(model.layers.layers[0].weight.dtype) == str(kept).removeprefix("torch.") or kept is np.float32

@@ -6,6 +6,7 @@ agree.
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,14 +44,15 @@ def from_torch(module: nn.Module, example: Any = None) -> Model:
         raise UsageError(f"from_torch takes a torch.nn.Module, got {type(module).__name__}")
     batch = _example(module, example)
     with _evaluating(module), torch.no_grad():
-        expected = None if batch is None else _run(module, batch)
+        checked = _in_full_precision(module)
+        expected = None if batch is None else _run(checked, batch)
         traced = _traced(module, batch)
         reader = _Reader(traced, None if batch is None else (BATCH, *batch.shape[1:]))
         chain = reader.chain()
         check_layers(chain)
         model = _model(module, chain, batch)
         if batch is not None and expected is not None:
-            _check(module, model, batch, expected)
+            _check(checked, model, batch, expected)
     return model
 
 
@@ -61,7 +63,15 @@ def _example(module: nn.Module, example: Any) -> Tensor | None:
     if given.ndim < 2 or given.numel() == 0 or given.is_complex():
         raise ShapeError(f"the example must be a batch (N, C, ...) of real numbers, got {tuple(given.shape)}")
     own = next((p for p in module.parameters() if p.is_floating_point()), None)
-    return given.to(torch.float32) if own is None else given.to(own.device, own.dtype)
+    if own is None:
+        return given.to(torch.float32)
+    return given.to(own.device, torch.float64 if own.dtype == torch.float64 else torch.float32)
+
+
+def _in_full_precision(module: nn.Module) -> nn.Module:
+    """A 16-bit module computes in 16 bits, a model in float32 with the same weights: a copy in float32."""
+    short = any(p.dtype in (torch.float16, torch.bfloat16) for p in module.parameters())
+    return copy.deepcopy(module).float() if short else module
 
 
 @contextmanager
@@ -153,6 +163,8 @@ def _traced(module: nn.Module, batch: Tensor | None) -> fx.GraphModule:
 def _exported(module: nn.Module, batch: Tensor) -> fx.GraphModule:
     """By running the module once: its branches are taken as the example takes them."""
     given = torch.cat([batch, batch]) if len(batch) == 1 else batch  # export makes a rule of a size of 1
+    own = next((p for p in module.parameters() if p.is_floating_point()), None)
+    given = given if own is None else given.to(own.dtype)
     try:
         program = torch.export.export(module, (given,))
         graph = program.module()
@@ -293,7 +305,7 @@ class _Reader:
             args[0] = [BATCH if i == 0 and n == self._batch else n for i, n in enumerate(args[0])]
         try:
             return self._applied(site, rule(site, *args, **kwargs))
-        except TypeError as error:
+        except (TypeError, LookupError, ValueError, ArithmeticError) as error:
             raise refusal(site.name, f"its arguments are not understood: {_line(error)}") from error
 
     def _concatenation(self, node: fx.Node, args: Any, kwargs: Any) -> Value:
