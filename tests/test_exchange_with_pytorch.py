@@ -20,7 +20,7 @@ from diptych import formats
 from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
 from diptych.formats.torch import from_torch, to_torch
 from diptych.model.document import to_document
-from diptych.model.layers import Activation, Chain, Dense
+from diptych.model.layers import Activation, Chain, Dense, InstanceNorm
 from diptych.model.model import Model
 from layer_cases import TABLE, case
 from torch_zoo import ZOO, network, pictures
@@ -456,3 +456,23 @@ def test_weights_of_other_float_types_go_through(kind: torch.dtype):
         close(outputs(model, batch.numpy()), module.float()(batch).numpy(), 1e-6)
     kept = np.float32 if kind == torch.bfloat16 else kind
     assert str(model.layers.layers[0].weight.dtype) == str(kept).removeprefix("torch.") or kept is np.float32
+
+
+def test_a_norm_that_takes_its_mean_twice_is_known_again():
+    def norm(x: torch.Tensor) -> torch.Tensor:
+        spread = ((x - x.mean((2, 3), keepdim=True)) ** 2).mean((2, 3), keepdim=True)
+        return (x - x.mean((2, 3), keepdim=True)) / torch.sqrt(spread + 1e-3)
+
+    batch = torch.randn(2, 4, 7, 10)
+    model = from_torch(Code(norm), example=batch)
+    (layer,) = model.layers.layers
+    assert isinstance(layer, InstanceNorm)
+    close(outputs(model, batch.numpy()), norm(batch).numpy(), 1e-5)
+
+
+def test_operations_written_twice_stay_apart_where_they_can():
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(torch.relu(x)) + (x + torch.sin(torch.relu(x)))
+
+    batch = torch.randn(2, 4, 7, 10)
+    close(outputs(from_torch(Code(twice), example=batch), batch.numpy()), twice(batch).numpy(), 1e-6)

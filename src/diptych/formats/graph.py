@@ -9,13 +9,13 @@ tree, and are refused by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from diptych.errors import ShapeError, UnsupportedLayer
-from diptych.model.layers import Activation, Array, Connection, Flatten, Layer, Reshape, Scale
+from diptych.errors import ModelError, ShapeError, UnsupportedLayer
+from diptych.model.layers import Activation, Array, Chain, Connection, Flatten, Layer, Reshape, Scale
 from diptych.model.shapes import joined_shape, layer_shape
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Step",
     "Transpose",
     "Value",
+    "first_or_merged",
     "refusal",
     "reshape_layers",
     "with_constant",
@@ -156,10 +157,15 @@ class Step:
 
 
 class Graph:
-    """Values from one input on. Nothing is computed, only shapes."""
+    """Values from one input on. Nothing is computed, only shapes.
 
-    def __init__(self, shape: Shape | None) -> None:
+    With `merging`, the same operation on the same value is one value: what was written twice then meets.
+    """
+
+    def __init__(self, shape: Shape | None, merging: bool = False) -> None:
         self.input = Value("the input", shape)
+        self._merging = merging
+        self._applied: dict[tuple[object, ...], Value] = {}
         self._joins: dict[tuple[object, ...], Value] = {}
         self._count = 0
 
@@ -170,7 +176,9 @@ class Graph:
             shape = layer_shape(layer, value.shape, name)
         if isinstance(layer, Erf | Shift | Round) and shape is None:
             shape = value.shape
-        return Value(name, shape, layer, (value,), value, value.depth + 1)
+        result = Value(name, shape, layer, (value,), value, value.depth + 1)
+        key = (id(layer) if layer.arrays else repr(layer), id(value))
+        return self._applied.setdefault(key, result) if self._merging else result
 
     def join(self, operation: str, values: Sequence[Value], name: str, axis: int = 1) -> Value:
         """Several values joined, from the left.
@@ -183,6 +191,8 @@ class Graph:
         if len(values) == 1:
             return values[0]
         key = (operation, axis, *map(id, values))
+        if self._merging and key in self._joins:
+            return self._joins[key]
         for count in range(len(values) - 1, 1, -1):
             known = self._joins.get((operation, axis, *map(id, values[:count])))
             if operation == "concatenate" and known is not None:
@@ -212,6 +222,20 @@ class Graph:
     def steps(self, output: Value) -> list[Step]:
         """What leads from the input to `output`. Raises `UnsupportedLayer` where branches are entangled."""
         return _region(self.input, output, set(), 0)
+
+
+def first_or_merged(read: Callable[[bool], Chain]) -> Chain:
+    """`read(merging)` as the code stands; where that is no tree, with repeated operations merged.
+
+    Not merged at once, because merging may entangle what was written apart.
+    """
+    try:
+        return read(False)
+    except UnsupportedLayer as refused:
+        try:
+            return read(True)
+        except ModelError:
+            raise refused from None
 
 
 def refusal(name: str, reason: str) -> UnsupportedLayer:

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
-from diptych.formats.graph import BATCH, Graph, Value, refusal
+from diptych.formats.graph import BATCH, Graph, Value, first_or_merged, refusal
 from diptych.formats.onnx.reading_constants import Folder
 from diptych.formats.onnx.reading_operations import OPERATIONS, Node
 from diptych.formats.patterns import as_chain
@@ -117,17 +117,22 @@ def _layers(
     declared: tuple[int | None, ...],
     sizes: tuple[int, ...],
 ) -> Chain:
-    graph = Graph((BATCH, *sizes))
+    if len(proto.graph.node) > _MOST_NODES:
+        raise FormatError(f"its graph has {len(proto.graph.node)} nodes, more than {_MOST_NODES}")
+    if len(proto.graph.output) != 1:
+        raise refusal("the output", f"the graph gives {len(proto.graph.output)} outputs, a model gives one")
+    return first_or_merged(
+        lambda merging: _once(proto, weights, declared[0], Graph((BATCH, *sizes), merging))
+    )
+
+
+def _once(proto: onnx.ModelProto, weights: dict[str, Array], batch: int | None, graph: Graph) -> Chain:
     known: dict[str, Value | Array] = dict(weights)
     known[_input_names(proto.graph, weights)[0]] = graph.input
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
     folder = Folder(10_000_000 + 4 * sum(w.size for w in weights.values()))
-    if len(proto.graph.node) > _MOST_NODES:
-        raise FormatError(f"its graph has {len(proto.graph.node)} nodes, more than {_MOST_NODES}")
     for node in proto.graph.node:
-        _node(node, graph, known, opset, folder, declared[0])
-    if len(proto.graph.output) != 1:
-        raise refusal("the output", f"the graph gives {len(proto.graph.output)} outputs, a model gives one")
+        _node(node, graph, known, opset, folder, batch)
     output = known.get(proto.graph.output[0].name)
     if not isinstance(output, Value):
         raise FormatError("its output depends on no input")

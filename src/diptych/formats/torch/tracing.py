@@ -17,7 +17,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from diptych.errors import DiptychError, ModelError, ShapeError, UsageError
-from diptych.formats.graph import BATCH, Graph, Transpose, Value, refusal, with_constant
+from diptych.formats.graph import (
+    BATCH,
+    Graph,
+    Shape,
+    Transpose,
+    Value,
+    first_or_merged,
+    refusal,
+    with_constant,
+)
 from diptych.formats.patterns import as_chain
 from diptych.formats.torch import modules as M
 from diptych.formats.torch.building import to_torch
@@ -47,8 +56,8 @@ def from_torch(module: nn.Module, example: Any = None) -> Model:
         checked = _in_full_precision(module)
         expected = None if batch is None else _run(checked, batch)
         traced = _traced(module, batch)
-        reader = _Reader(traced, None if batch is None else (BATCH, *batch.shape[1:]))
-        chain = reader.chain()
+        shape = None if batch is None else (BATCH, *batch.shape[1:])
+        chain = first_or_merged(lambda merging: _Reader(traced, shape, merging).chain())
         check_layers(chain)
         model = _model(module, chain, batch)
         if batch is not None and expected is not None:
@@ -207,10 +216,10 @@ class _UnknownSizes:
 
 
 class _Reader:
-    def __init__(self, traced: fx.GraphModule, shape: tuple[int, ...] | None) -> None:
+    def __init__(self, traced: fx.GraphModule, shape: Shape | None, merging: bool) -> None:
         self._traced = traced
         self._batch = traced.meta.get("batch")  # where sizes are written in the graph as numbers
-        self._graph, self._weights = Graph(shape), Weights()
+        self._graph, self._weights = Graph(shape, merging), Weights()
         self._values: dict[fx.Node, Any] = {}
         self._made: dict[tuple[int, Any], list[Layer]] = {}
         self._inputs = 0
