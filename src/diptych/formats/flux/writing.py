@@ -24,6 +24,7 @@ from diptych.model.layers import (
     Chain,
     Conv,
     ConvTranspose,
+    Dense,
     Embedding,
     Flatten,
     Layer,
@@ -276,6 +277,8 @@ def _entry(layer: Layer) -> int | None:
             return child.weight.ndim
         if isinstance(child, MaxPool | MeanPool):
             return len(child.kernel) + 2
+        if isinstance(child, Dense):
+            return 2  # features, unless the model records another input
         if isinstance(child, Flatten | Reshape | Embedding):
             return None
         inside = _entry(child) if child is not layer and child.children else None
