@@ -20,9 +20,9 @@ from diptych import formats
 from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
 from diptych.formats.torch import from_torch, to_torch
 from diptych.model.document import to_document
-from diptych.model.layers import Activation, Chain, Dense, InstanceNorm
+from diptych.model.layers import Activation, Chain, ConvTranspose, Dense, InstanceNorm
 from diptych.model.model import Model
-from layer_cases import TABLE, case
+from layer_cases import TABLE, Weights, case
 from torch_zoo import ZOO, network, pictures
 
 
@@ -476,3 +476,15 @@ def test_operations_written_twice_stay_apart_where_they_can():
 
     batch = torch.randn(2, 4, 7, 10)
     close(outputs(from_torch(Code(twice), example=batch), batch.numpy()), twice(batch).numpy(), 1e-6)
+
+
+def test_a_transposed_convolution_with_all_its_options_and_an_activation():
+    w = Weights(5)
+    for padding in (((1, 1), (0, 0)), ((2, 0), (0, 1))):
+        options = {"stride": (2, 3), "padding": padding, "output_padding": (1, 2), "groups": 2}
+        layer = ConvTranspose(w(4, 3, 3, 2), w(6), **options, activation=Activation("tanh"))
+        model, batch = Model(Chain((layer,))), w(2, 4, 5, 7)
+        module = to_torch(model)
+        with torch.no_grad():
+            close(module(torch.tensor(batch)).numpy(), outputs(model, batch), 1e-6)
+        close(outputs(from_torch(module, example=batch), batch), outputs(model, batch), 1e-6)
