@@ -188,6 +188,20 @@ def test_a_model_under_another_name() -> None:
     assert golden("0.12.1", "cont_save_named.bson").layers.layers
 
 
+def test_a_model_inside_a_dictionary(tmp_path: Path) -> None:
+    values = bson.load(GOLDEN / "flux-0.12.1" / "cont_opt.bson")
+    for wrapped in (
+        {"ckpt": {**values, "epoch": 3}, "x": 1},
+        {"all": {"deep": values}},
+        {"pair": tuple(values.values())},
+    ):
+        bson.write(wrapped, tmp_path / "w.bson")
+        assert len(formats.read(tmp_path / "w.bson").layers.layers) == 5
+    bson.write({"first": values["model"], "second": values["model"]}, tmp_path / "two.bson")
+    with pytest.raises(FormatError, match="several models: first, second"):
+        formats.read(tmp_path / "two.bson")
+
+
 def test_a_struct_of_ones_own_is_told_field_by_field() -> None:
     with pytest.raises(FormatError, match=r"MyNet.*Conv.*Dense"):
         golden("0.12.1", "custom_model.bson")

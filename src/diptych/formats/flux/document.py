@@ -31,6 +31,7 @@ PREPROCESSING = "diptych_preprocessing"
 CLASSES = "classes"
 NOTES = "diptych_notes"
 _OWN = (PREPROCESSING, NOTES)
+_DEEPEST = 4  # dictionaries around a model
 
 
 def version_asked(text: str | None) -> Version | None:
@@ -51,6 +52,32 @@ def find_model(values: Mapping[str, Any]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def _unwrapped(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a dictionary under the only key with a model inside holds, beside the other keys."""
+    given = values
+    for _ in range(_DEEPEST):
+        if find_model(values) is not None:
+            return values
+        inner = [(key, _as_dict(value)) for key, value in values.items()]
+        found = [(key, held) for key, held in inner if any(map(is_layer, held.values()))]
+        deeper = found or [(key, held) for key, held in inner if held and len(values) == 1]
+        if len(deeper) != 1:
+            break
+        key, held = deeper[0]
+        values = {**{k: v for k, v in values.items() if k != key}, **held}
+    return values if find_model(values) is not None else given
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    if isinstance(value, NamedTuple):
+        return value.as_dict()
+    if isinstance(value, (dict, JuliaDict)):
+        return {k.name if isinstance(k, Symbol) else str(k): value[k] for k in value}
+    if isinstance(value, (tuple, list)) and any(map(is_layer, value)):
+        return {str(i): item for i, item in enumerate(value, 1)}
+    return {}
+
+
 def model_of(
     values: Mapping[str, Any],
     name: str,
@@ -66,6 +93,7 @@ def model_of(
 
     Raises `FormatError` where there is none, or a layer that has no equal here, with its path.
     """
+    values = _unwrapped(values)
     key = find_model(values)
     if key is None:
         return _from_weights(values, name, format_name, architecture)
@@ -85,7 +113,7 @@ def model_of(
     hints: dict[str, Any] = {"layers": reader.hints} if reader.hints else {}
     if bare:
         hints["bare"] = True
-    if key != "model":
+    if key != "model" and key.isidentifier():
         hints["key"] = key
     if hints:
         extras["flux"] = hints

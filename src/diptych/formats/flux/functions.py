@@ -10,7 +10,7 @@ from diptych.formats.flux.layouts import Version
 from diptych.formats.julia import JuliaStruct, JuliaType
 from diptych.model.layers import ACTIVATIONS, Activation
 
-__all__ = ["FIRST_VERSIONS", "default_path", "function", "named_activation", "path_of"]
+__all__ = ["FIRST_VERSIONS", "default_path", "function", "named_activation", "path_of", "same_parameters"]
 
 Path = tuple[str, ...]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.errors import FormatError
 from diptych.formats.flux.functions import default_path, named_activation, path_of, same_parameters
-from diptych.formats.flux.layouts import PARAMETERS, Version, fields_of
+from diptych.formats.flux.layouts import PARAMETERS, fields_of
 from diptych.formats.flux.versions import Signs
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Unreadable
 from diptych.formats.julia.arrays import as_array
@@ -37,8 +37,11 @@ LayerRule = Callable[["Reader", "Fields"], Layer]
 
 
 def is_layer(value: Any) -> bool:
-    """Whether a value is one of Flux's structs."""
-    return isinstance(value, JuliaStruct) and value.type.path[0] == "Flux" and value.type.name[0] != "#"
+    """Whether a value is one of Flux's own structs: an optimiser lies deeper, in `Flux.Optimise`."""
+    if not isinstance(value, JuliaStruct) or len(value.type.path) != 2:
+        return False
+    module, name = value.type.path
+    return module == "Flux" and name[:1] != "#" and name != "Zeros"
 
 
 @dataclass
@@ -98,9 +101,9 @@ class Reader:
         struct = value.type.name
         if is_function(value):
             return self.function_rule(self, value, path)
-        if value.type.path[0] == "Flux" and struct in self.rules:
+        if is_layer(value) and struct in self.rules:
             return self.rules[struct](self, self.fields(value, path))
-        if value.type.path[0] == "Flux" and struct in _REFUSED:
+        if is_layer(value) and struct in _REFUSED:
             raise self.refuse(path, struct, f"is {_REFUSED[struct]}, which Diptych does not have")
         raise self.refuse(path, str(value.type)[:80], f"is not known; {contents(value)}")
 
@@ -180,7 +183,6 @@ _RENAMED: dict[str, dict[str, str]] = {
     "Diagonal": {"α": "scale", "β": "bias"},
     "Maxout": {"over": "layers"},
 }
-_GREEK = {"ε": "ϵ", "eps": "ϵ"}
 
 
 @dataclass
@@ -302,8 +304,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{'×'.join(map(str, value.shape)) or '0-d'} array of {value.dtype}"
     return "nothing" if value is None else type(value).__name__
-
-
-def version_of(reader: Reader) -> Version | None:
-    """The version that the file was told or found to be of."""
-    return reader.signs.exact

@@ -85,11 +85,6 @@ class Signs:
         """Whether it can have been either: Flux 0.11 or before by the structs."""
         return self.exact is None and not self.old_nnlib and self.low < (0, 11) and self.high <= (0, 12)
 
-    @property
-    def parallel_folds(self) -> bool:
-        """Flux 0.12's `Parallel` joins two by two; for the joins read here that makes no difference."""
-        return (self.exact or self.low) < (0, 13)
-
     def formula(self) -> tuple[NormFormula, bool]:
         """The divisor of LayerNorm and normalise, and whether that is certain.
 

@@ -41,7 +41,7 @@ def permutation(order: tuple[int, ...]) -> JuliaStruct:
 
 def _chain(s: Site, layer: Chain) -> JuliaStruct:
     parts = tuple(s.writer.layer(child, s.child(i)) for i, child in enumerate(layer.layers))
-    if layer.names:
+    if layer.names and s.version >= (0, 12, 7):
         return s.struct("Chain", layers=NamedTuple(layer.names, parts))
     if s.hints.get("container") == "vector" and s.version >= (0, 13):
         return s.struct("Chain", layers=list(parts), **{"layers type": _vector_of(parts)})
