@@ -252,7 +252,7 @@ FUNCTION = {name: JuliaStruct(JuliaType(("NNlib", f"#{name}"))) for name in ("re
         ((core("ReturnNode", X),), []),
         (returned("relu", X), ["relu"]),
         (returned("relu6", X), ["relu6"]),
-        (returned("hardσ", X), ["hardsigmoid"]),
+        (returned("hardσ", X), ["hardsigmoid 0.166667"]),
         (returned("gelu", X), ["gelu_tanh"]),
         (returned("sigmoid_fast", X), ["sigmoid"]),
         (returned("elu", X, np.float32(0.5)), ["elu 0.5"]),
