@@ -12,7 +12,7 @@ import pytest
 from bson_structure import difference
 from diptych import formats, preprocessing
 from diptych.engines import numpy as reference
-from diptych.errors import UnsupportedLayer, UsageError
+from diptych.errors import ModelError, UnsupportedLayer, UsageError
 from diptych.formats import bson, jld2
 from diptych.formats.bson.wire import parse
 from diptych.formats.julia import JuliaStruct, NamedTuple
@@ -229,6 +229,27 @@ def test_the_trained_classifier_becomes_a_bson_file(version: str, tmp_path: Path
     assert np.array_equal(reference.compile(again)(batch), reference.compile(model)(batch))
     formats.write(model, tmp_path / "again.bson", flux_version=version)
     assert (tmp_path / "again.bson").read_bytes() == first
+
+
+def test_what_contradicts_itself_is_not_written(tmp_path: Path) -> None:
+    chain = Chain((Dense(np.ones((2, 3), np.float32)),))
+    for wrong in (Model(chain, classes=("a",)), Model(chain, input_shape=(4,))):
+        for name in ("m.bson", "m.jld2"):
+            with pytest.raises(ModelError):
+                formats.write(wrong, tmp_path / name)
+            assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
+def test_float_types_are_kept(dtype: str, tmp_path: Path) -> None:
+    weight = np.linspace(-1, 1, 6).reshape(2, 3).astype(dtype)
+    kernel = np.linspace(-1, 1, 12).reshape(1, 2, 2, 3).astype(dtype)
+    formats.write(Model(Chain((Conv(kernel),))), tmp_path / "c.bson")
+    formats.write(Model(Chain((Dense(weight),))), tmp_path / "d.bson")
+    for name, array in (("c.bson", kernel), ("d.bson", weight)):
+        found = formats.read(tmp_path / name).weights()["0.weight"]
+        assert found.dtype == array.dtype.newbyteorder("<")
+        assert np.array_equal(found, array)
 
 
 def test_bson_load_sees_plain_keys(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Un
 from diptych.model import architectures
 from diptych.model.layers import Chain
 from diptych.model.model import Model, Source
-from diptych.model.validity import check_layers, output_features
+from diptych.model.validity import check_input_shape, check_layers, output_features
 from diptych.preprocessing import Preprocessing
 
 __all__ = ["CLASSES", "NOTES", "PREPROCESSING", "find_model", "model_of", "version_asked"]
@@ -118,6 +118,7 @@ def model_of(
     if hints:
         extras["flux"] = hints
     made = Model(layers, preprocessing=_preprocessing(values, name), **_notes(values, name))
+    _check_shape(made, name)
     classes = _classes_of(made, values, extras, reader.warnings)
     source = Source(format_name, "Flux", signs.text, tuple(reader.warnings), extras)
     return made.with_(classes=classes, source=source)
@@ -150,8 +151,16 @@ def _from_weights(
         preprocessing=_preprocessing(values, name) or frame.preprocessing,
         **({"trained": None} | _notes(values, name)),
     )
+    _check_shape(made, name)
     classes = _classes_of(made, values, extras, warnings) or frame.classes
     return made.with_(classes=classes, source=Source(format_name, "Flux", "", tuple(warnings), extras))
+
+
+def _check_shape(model: Model, name: str) -> None:
+    try:
+        check_input_shape(model)
+    except ModelError as error:
+        raise FormatError(f"{name}: {error}") from error
 
 
 def _classes_of(

@@ -15,7 +15,7 @@ from diptych.formats.julia import JuliaStruct
 from diptych.model.layers import Chain, Layer
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
-from diptych.model.validity import check_layers
+from diptych.model.validity import check_classes, check_input_shape, check_layers
 
 __all__ = ["beside_the_model", "state_values_of", "struct_of_model", "values_of"]
 
@@ -37,6 +37,8 @@ def state_values_of(model: Model, flux_version: str | None) -> dict[str, Any]:
 def struct_of_model(model: Model, flux_version: str | None, state: bool = False) -> JuliaStruct:
     """The model as a struct of Flux: a Chain, or the one layer where the file held that alone."""
     check_layers(model.layers)
+    check_classes(model)
+    check_input_shape(model)
     writer = Writer(
         RULES, version_written(flux_version), hints_of(model), _entries(model), ranks_of(model), state
     )
