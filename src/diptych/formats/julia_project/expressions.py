@@ -188,12 +188,13 @@ def _pads(padding: L.Pads) -> str:
     return _sizes([edge for pads in padding for edge in reversed(pads)])
 
 
-def _window(layer: Any) -> list[str]:
+def _window(layer: Any, padding: L.Pads | None = None) -> list[str]:
+    pads = layer.padding if padding is None else padding
     words = []
     if set(layer.stride) != {1}:
         words.append(f"stride = {_sizes(layer.stride)}")
-    if any(edge for pads in layer.padding for edge in pads):
-        words.append(f"pad = {_pads(layer.padding)}")
+    if any(map(any, pads)):
+        words.append(f"pad = {_pads(pads)}")
     if set(layer.dilation) != {1}:
         words.append(f"dilation = {_sizes(layer.dilation)}")
     if layer.groups != 1:
@@ -214,11 +215,16 @@ def _conv(layer: L.Conv, site: Site) -> str:
 def _conv_transpose(layer: L.ConvTranspose, site: Site) -> str:
     _check_rank(layer.weight.ndim - 2, site, layer)
     weight = site.array("weight", layer.weight, flip_kernel)
-    if not any(layer.output_padding):
-        return _call("ConvTranspose", [weight, _bias(layer, site), *_last(layer)], _window(layer))
-    inner = _call("ConvTranspose", [weight, "false"], _window(layer))
+    # What is to be longer at the far end is cropped less there, and beyond the last tap it is zero.
+    edges = list(zip(layer.padding, layer.output_padding, strict=True))
+    padding = tuple((low, max(high - extra, 0)) for (low, high), extra in edges)
+    beyond = tuple(max(extra - high, 0) for (_, high), extra in edges)
+    words = _window(layer, padding)
+    if not any(beyond):
+        return _call("ConvTranspose", [weight, _bias(layer, site), *_last(layer)], words)
     bias = "nothing" if layer.bias is None else site.array("bias", layer.bias)
-    return _call("lengthened", [inner, _sizes(layer.output_padding), bias, *_last(layer)])
+    inner = _call("ConvTranspose", [weight, "false"], words)
+    return _call("lengthened", [inner, _sizes(beyond), bias, *_last(layer)])
 
 
 def _check_rank(rank: int, site: Site, layer: Layer) -> None:
@@ -286,7 +292,7 @@ def _normalise(layer: L.Normalise, site: Site) -> str:
 def _pool(layer: L.MaxPool | L.MeanPool, site: Site) -> str:
     _check_rank(len(layer.kernel), site, layer)
     words = [f"stride = {_sizes(layer.stride)}"] if layer.stride != layer.kernel else []
-    padded = any(edge for pads in layer.padding for edge in pads)
+    padded = any(map(any, layer.padding))
     if padded:
         words.append(f"pad = {_pads(layer.padding)}")
     pool = _call(type(layer).__name__, [_sizes(layer.kernel)], words)

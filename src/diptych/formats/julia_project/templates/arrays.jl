@@ -30,7 +30,8 @@ function read_npy(path)
     end
     sizes = [parse(Int, strip(part)) for part in split(shape.captures[1], ",") if !isempty(strip(part))]
     type = NPY_TYPES[kind.captures[2]]
-    if length(bytes) - data_start + 1 != reduce(*, sizes; init = 1) * sizeof(type)
+    expected = reduce(*, sizes; init = 1) * sizeof(type)
+    if expected != length(bytes) - data_start + 1
         error("$path is cut off, or longer than its shape says; copy it again")
     end
     values = collect(reinterpret(type, bytes[data_start:end]))
@@ -44,7 +45,7 @@ end
 function write_npy(path, array)
     shape = join([string(n, ",") for n in reverse(size(array))], " ")
     header = "{'descr': '<f4', 'fortran_order': False, 'shape': ($shape), }"
-    header = header * " "^mod(-(11 + length(header)), 64) * "\n"
+    header = header * " "^mod(53 - length(header), 64) * "\n"
     start = vcat(NPY_MAGIC, UInt8[0x01, 0x00, UInt8(length(header) % 256), UInt8(div(length(header), 256))])
     write(path, vcat(start, Vector{UInt8}(header), reinterpret(UInt8, vec(Float32.(array)))))
     return nothing

@@ -26,7 +26,7 @@ function error_function(x)
     abs(x) > 6 && return Float64(sign(x))
     term = Float64(x)
     total = term
-    for n in 1:150
+    for n in 1:(20 + ceil(Int, 3 * Float64(x)^2))
         term *= 2 * x * x / (2 * n + 1)
         total += term
     end
