@@ -152,6 +152,13 @@ def test_flux_0_9_with_tracked_arrays(tmp_path: Path) -> None:
     assert last.activation.parameters == (0.2,)  # the hardσ of those days
 
 
+def test_weights_that_stayed_on_the_gpu(tmp_path: Path) -> None:
+    lost = JuliaStruct(JuliaType(("CuArrays", "CuArray"), (JuliaType(("Core", "Float32")), 2)), [1, 2])
+    path = saved(tmp_path, struct("Dense", lost, False, function("Base", "identity")))
+    with pytest.raises(FormatError, match=r"layer 0 \(Dense\).*weight.*cpu\(model\)"):
+        formats.read(path)
+
+
 def test_cross_correlation_is_not_flipped() -> None:
     stored = bson.load(GOLDEN / "flux-0.12.1" / "crosscor.bson")["model"].fields[1]
     conv = golden("0.12.1", "crosscor.bson").layers.layers[0]

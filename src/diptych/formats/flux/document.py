@@ -103,7 +103,10 @@ def model_of(
         reader.rank = reader.rank or kind
     value = values[key]
     bare = value.type.name != "Chain"
-    layer = reader.layer(value, "0" if bare else "")
+    try:
+        layer = reader.layer(value, "0" if bare else "")
+    except FormatError as error:
+        raise error if name in str(error) else FormatError(f"{name}: {error}") from error
     layers = layer if isinstance(layer, Chain) and not bare else Chain((layer,))
     try:
         check_layers(layers)

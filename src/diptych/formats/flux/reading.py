@@ -221,7 +221,10 @@ class Fields:
     def array(self, name: str, change: str, convert: Callable[[Array], Array], rank: int | None) -> Array:
         """`convert` of a floating-point array of `rank` axes; raises `FormatError` for anything else."""
         value = self.get(name)
-        made = self.reader.array(value, change, convert)
+        try:
+            made = self.reader.array(value, change, convert)
+        except FormatError as error:  # GPU arrays, damaged wrappers
+            raise self.refuse(f"has no {name} that can be read: {error}") from error
         if made is None:
             reason = f": {value.reason}" if isinstance(value, Unreadable) else ""
             raise self.refuse(f"has a {_kind(value)} where the array {name} is expected{reason}")
