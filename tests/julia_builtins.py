@@ -17,7 +17,8 @@ import numpy as np
 
 from diptych.engines.numpy import ACTIVATION_FUNCTIONS, LAYER_FUNCTIONS
 from diptych.model import layers as L
-from julia_interpreter import COLON, JuliaError, Scope, broadcast, compile_text, plain
+from julia_interpreter import Scope, compile_text
+from julia_numbers import COLON, JuliaError, broadcast, plain
 
 __all__ = ["program"]
 

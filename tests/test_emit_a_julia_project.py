@@ -41,7 +41,8 @@ pytest.importorskip(
 )
 
 from julia_builtins import program
-from julia_interpreter import JuliaError, compile_text
+from julia_interpreter import compile_text
+from julia_numbers import JuliaError
 
 
 def export(model: Model, folder: Path, batch: Any = None) -> Path:

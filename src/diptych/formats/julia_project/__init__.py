@@ -36,8 +36,6 @@ _SIZES = (32, 28, 64, 96, 128, 224, 256)  # tried in this order where a model do
 _BATCH = 2
 
 _PROJECT = """\
-name = "Exported"
-
 [deps]
 FileIO = "5789e2e9-d7fb-5bc7-8068-2c6fae9b9549"
 Flux = "587475ba-b771-5e3f-ad9e-33799f191a9c"

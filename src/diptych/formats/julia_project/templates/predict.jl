@@ -51,7 +51,8 @@ columns(y) = reshape(y, :, size(y, ndims(y)))
 function predict_images(model, paths)
     isempty(RECIPE) && error("this model carries no recipe for pictures; give an array with --input FILE.npy")
     include(joinpath(@__DIR__, "read_image.jl"))
-    inputs = [preprocess(Base.invokelatest(read_image, path)) for path in paths]
+    pictures = Base.invokelatest(() -> [read_image(path) for path in paths])  # defined a moment ago
+    inputs = [preprocess(pixels) for pixels in pictures]
     outputs = [columns(model(reshape(x, size(x)..., 1))) for x in inputs]
     println(predictions_text(reduce(hcat, outputs), paths))
 end
@@ -152,7 +153,7 @@ function sentence(problem)
     problem isa WrongUsage && return problem.message
     problem isa ErrorException && return problem.msg
     text = sprint(showerror, problem)
-    if occursin("FileIO", text) || occursin("ImageIO", text)
+    if occursin("IO", text) && (occursin("not found", text) || occursin("installed", text))
         return "reading pictures needs FileIO and ImageIO: julia --project=$(@__DIR__) -e 'import Pkg; Pkg.instantiate()'"
     end
     return String(first(split(text, "\n")))
