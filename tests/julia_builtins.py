@@ -172,7 +172,7 @@ BASE: dict[str, Any] = {
     "occursin": lambda a, b: a in b, "joinpath": lambda *p: str(Path(*p)), "isfile": lambda p: Path(p).is_file(),
     "read": lambda p: np.fromfile(p, np.uint8), "sizeof": lambda t: np.dtype(t.dtype).itemsize,
     "reinterpret": lambda t, x: np.ascontiguousarray(x).view(t.dtype), "Dict": lambda *p: dict(p),
-    "String": lambda x: x.tobytes().decode(), "join": lambda x, by: by.join(x), "any": any, "all": all,
+    "String": lambda x: x.tobytes().decode(), "join": lambda x, by: by.join(x),
     "write": lambda p, x: Path(p).write_bytes(x.tobytes()),
     "vcat": lambda *p: np.concatenate(p), "Base": SimpleNamespace(tail=lambda x: x[1:]),
     "Bool": _converter(np.bool_), "Int8": _converter(np.int8), "Int16": _converter(np.int16),
@@ -300,6 +300,34 @@ FLUX: dict[str, Any] = {
     "Flux": SimpleNamespace(flatten=lambda x: _reshape(x, COLON, x.shape[-1]), relu=None),
 }  # fmt: skip
 setattr(FLUX["Flux"], "testmode!", lambda model: model)
+
+
+def _order(values: Any, *, rev: bool, alg: Any) -> Any:
+    """Julia's stable sort, the largest first."""
+    return np.argsort(-values if rev else values, kind="stable") + 1
+
+
+def _joined(*parts: Any) -> Any:
+    """`vcat` of arrays, or of lists of texts."""
+    if any(isinstance(p, list) for p in parts):
+        return [v for p in parts for v in p]
+    return np.concatenate(parts)
+
+
+BASE.update(
+    {
+        "vcat": _joined,
+        "sortperm": _order,
+        "MergeSort": None,
+        "any": lambda x: bool(np.any(x)),
+        "all": lambda x: bool(np.all(x)),
+        "repeat": lambda text, n: text * n,
+        "append!": lambda x, more: x.extend(more),
+        "rstrip": str.rstrip,
+        "isfinite": np.isfinite,
+        "@sprintf": lambda text, *values: text % values,
+    }
+)
 
 
 def program(*files: Path) -> Scope:

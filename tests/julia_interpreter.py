@@ -9,6 +9,7 @@ is found the same checks run there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,7 @@ from julia_numbers import (
     broadcast,
     index,
     plain,
+    put,
     vector,
 )
 
@@ -35,6 +37,10 @@ Code = Callable[["Scope"], Any]
 class _Return(Exception):
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+class _Continue(Exception):
+    pass
 
 
 class Scope:
@@ -112,6 +118,15 @@ def compile_text(text: str) -> Code:
     if root.has_error:
         raise JuliaError("the text is no Julia")
     return _block(_parts(root))
+
+
+def functions_of(text: str) -> Code:
+    """The functions and constants of a file alone, for a script that would also run."""
+    kinds = ("function_definition", "const_statement", "assignment")
+    nodes = _parts(_PARSER.parse(text.encode()).root_node)
+    return _block(
+        [n for n in nodes if n.type in kinds and not _text(n).startswith(("function main", "status"))]
+    )
 
 
 def _block(nodes: list[Node]) -> Code:
@@ -353,11 +368,11 @@ def _assignment(left: Node, value: Code) -> Code:
         return lambda scope: setattr(owner(scope), field, value(scope))
     places = _places(_parts(left)[1])
 
-    def put(scope: Scope) -> Any:
+    def store(scope: Scope) -> Any:
         array = owner(scope)
         return put(array, places(scope, array), value(scope))
 
-    return put
+    return store
 
 
 def _compound(node: Node) -> Code:
@@ -428,12 +443,19 @@ def _arrow(node: Node) -> Code:
 
 
 def _return(node: Node) -> Code:
-    code = _compile(_parts(node)[0])
+    code = _compile(_parts(node)[0]) if _parts(node) else _constant(None)
 
     def leave(scope: Scope) -> Any:
         raise _Return(code(scope))
 
     return leave
+
+
+def _continue(node: Node) -> Code:
+    def skip(scope: Scope) -> Any:
+        raise _Continue
+
+    return skip
 
 
 def _if(node: Node) -> Code:
@@ -478,7 +500,8 @@ def _loops(bindings: list[Node], body: Callable[[Scope], None]) -> Callable[[Sco
             turn = Scope(scope)
             each = [value] if len(names) == 1 else list(value)
             turn.names.update(zip(names, map(plain, each), strict=True))
-            inside(turn)
+            with suppress(_Continue):
+                inside(turn)
 
     return run
 
@@ -547,13 +570,15 @@ _MAKERS: dict[str, Callable[[Node], Code]] = {
     "index_expression": _indexed,
     "field_expression": _field,
     "parametrized_type_expression": _parametrized,
-    "macrocall_expression": _identifier,
+    "macrocall_expression": lambda node: _call(node) if len(_parts(node)) > 1 else _identifier(node),
+    "macro_identifier": _identifier,
     "assignment": _assign,
     "compound_assignment_expression": _compound,
     "function_definition": _definition,
     "arrow_function_expression": _arrow,
     "return_statement": _return,
     "if_statement": _if,
+    "continue_statement": _continue,
     "ternary_expression": _ternary,
     "for_statement": _for,
     "comprehension_expression": _comprehension,

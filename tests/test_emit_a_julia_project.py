@@ -21,6 +21,7 @@ from diptych.formats import julia_project
 from diptych.jobs import predict_files
 from diptych.model.layers import Chain, Conv, Dense, GlobalMeanPool
 from diptych.model.model import Model
+from diptych.predictions import Predictions
 from diptych.preprocessing import (
     NAMES,
     Colour,
@@ -41,7 +42,7 @@ pytest.importorskip(
 )
 
 from julia_builtins import program
-from julia_interpreter import compile_text
+from julia_interpreter import compile_text, functions_of
 from julia_numbers import JuliaError
 
 
@@ -201,6 +202,24 @@ def test_a_bad_array_is_refused_in_words(bad: Any, said: str, tmp_path: Path, sc
         path.write_bytes(path.read_bytes()[: -4 if isinstance(bad, str) else None])
     with pytest.raises(JuliaError, match=said):
         program(scenes / "arrays.jl").get("read_npy")(str(path))
+
+
+# ---- The table ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["probability", "score", "two-classes", "ties"])
+def test_the_table_is_that_of_diptych_predict(kind: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(5).random((3, 2 if kind == "two-classes" else 5), np.float32)
+    outputs = values / values.sum(1, keepdims=True) if kind == "probability" else values - np.float32(0.5)
+    outputs = np.round(outputs) if kind == "ties" else outputs
+    classes = tuple(f"class of number {i}" for i in range(outputs.shape[1]))
+    model = with_recipe(None).with_(name="little", classes=classes, trained=None if kind == "ties" else False)
+    folder = export(model, tmp_path / "p")
+    julia = program(folder / "about.jl")
+    functions_of((folder / "predict.jl").read_text())(julia)
+    names = ["a.png", "pictures/longer name.png", "b.png"]
+    text = julia.get("predictions_text")(np.asfortranarray(outputs.T), names)
+    assert text == predictions_text(Predictions.of(model, outputs, names))
 
 
 # ---- The folder ----------------------------------------------------------------------------------------------
