@@ -27,6 +27,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Engine = Annotated[str, typer.Option(help="auto, onnxruntime, torch, numpy or flux.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Architecture = Annotated[
+    str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
+]
 Recipe = Annotated[
     str | None, typer.Option("--preprocessing", help="A recipe by name; default: the model's own.")
 ]
@@ -58,6 +61,7 @@ def run(
         list[Path] | None, typer.Option(help="Existing pictures or folders; repeatable.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = "scenes",
+    architecture: Architecture = None,
     preprocessing: Recipe = None,
     count: Count = 3,
     seed: Seed = 0,
@@ -95,6 +99,7 @@ def run(
             images=images,
             out=out,
             model=model,
+            architecture=architecture,
             preprocessing=preprocessing,
             count=count,
             seed=seed,
@@ -191,18 +196,25 @@ def predict(
     top: Annotated[int, typer.Option(help="How many classes to show for each picture.")] = 3,
     engine: Engine = "auto",
     device: Device = "auto",
+    architecture: Architecture = None,
     preprocessing: Recipe = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """What a model says about pictures, one line each."""
     from diptych import jobs
+    from diptych.inference import load_model
     from diptych.terminal import predictions_text
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         done = jobs.predict_files(
-            model, images, preprocessing=preprocessing, engine=engine, device=device, progress=progress
+            load_model(model, architecture),
+            images,
+            preprocessing=preprocessing,
+            engine=engine,
+            device=device,
+            progress=progress,
         )
     for failure in done.failures:
         terminal.failure(failure)
@@ -221,17 +233,19 @@ def features(
     ] = "per-map",
     engine: Engine = "auto",
     device: Device = "auto",
+    architecture: Architecture = None,
     preprocessing: Recipe = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """What every layer makes of a picture, as plots."""
     import diptych
+    from diptych.inference import load_model
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         paths = diptych.features(
-            model,
+            load_model(model, architecture),
             image,
             out=out,
             layers=layers,
@@ -314,13 +328,15 @@ def convert(
 def inspect(
     model: ModelName,
     shape: Annotated[str | None, typer.Option(help="The input to assume, such as 1,3,224,224.")] = None,
+    architecture: Architecture = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """What a model is: layers, shapes, parameters, multiply-adds, receptive field, recipe, classes, source."""
     import diptych
+    from diptych.inference import load_model
 
-    summary = diptych.inspect(model, _shape(shape))
+    summary = diptych.inspect(load_model(model, architecture), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 

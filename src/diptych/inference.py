@@ -45,15 +45,19 @@ TRAINED = {"scenes": Path(__file__).parent / "trained" / "scenes.safetensors"}
 CHUNK = 32  # pictures a forward pass: enough to keep two cores busy, little enough for any memory
 
 
-def load_model(model: Model | str | Path) -> Model:
+def load_model(model: Model | str | Path, architecture: Model | str | Path | None = None) -> Model:
     """A model from a file, or by name: one that comes trained (`TRAINED`) or an architecture.
 
     Architectures by name have seeded initial weights and say that they are not trained. Raises `FormatError`
     for a file that cannot be read, `UsageError` for a name that is neither.
+
+    A file that holds weights alone is filled into `architecture`: a model, a file, or a name.
     """
     from diptych import formats
     from diptych.model import architectures
 
+    if architecture is not None and isinstance(model, str | Path):
+        return formats.read(model, architecture=load_model(architecture))
     if isinstance(model, Model):
         return model
     if not isinstance(model, str | Path):

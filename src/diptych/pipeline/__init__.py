@@ -63,6 +63,7 @@ def run(
     images: Images | None = None,
     out: str | Path = "out",
     model: Model | str | Path = "scenes",
+    architecture: str | Path | None = None,
     preprocessing: Preprocessing | str | None = None,
     count: int = 3,
     seed: int = 0,
@@ -82,7 +83,8 @@ def run(
 
     Pictures are made by `generator` from `prompt` (`count`, `seed`, `width`, `height`, its own `options`),
     or read from `images`; with both, the images stand for pictures of that prompt. `model` is a file, a name
-    or a `Model`; its own recipe is used unless `preprocessing` names another. `maps` are the layers to draw:
+    or a `Model` (`architecture`: what to fill where the file holds weights alone); its own
+    recipe is used unless `preprocessing` names another. `maps` are the layers to draw:
     "conv", "all" or paths such as "0,3.1". A picture that cannot be read becomes a sentence in `failures`,
     and with `on_error="test-pattern"` a marked test pattern takes its place.
 
@@ -98,13 +100,12 @@ def run(
         "height": height,
         **options,
     }
-    request = request_of(
-        prompt, images, load_model(model), preprocessing, making, maps, scale, on_error, engine, device
-    )
+    loaded = load_model(model, architecture)
+    request = request_of(prompt, images, loaded, preprocessing, making, maps, scale, on_error, engine, device)
     journal = Journal(Path(out), request.settings(), overwrite=overwrite)
-    journal.note(
-        command=command_line(prompt, images, out, model, preprocessing, making, maps, scale, on_error)
-    )
+    how = {"architecture": architecture, "maps": maps, "scale": scale, "on_error": on_error}
+    how |= {"engine": engine, "device": device}
+    journal.note(command=command_line(prompt, images, out, model, preprocessing, making, how))
     skipped: list[Skipped] = []
     with journal.timed("images"):
         seen = steps.see(request, journal, skipped, progress)

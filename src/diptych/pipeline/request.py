@@ -144,20 +144,24 @@ def command_line(
     model: Model | str | Path,
     preprocessing: Preprocessing | str | None,
     making: Mapping[str, Any],
-    maps: str,
-    scale: str,
-    on_error: str,
+    how: Mapping[str, Any],
 ) -> str | None:
     """The command line that does the same; None where objects were given that a shell cannot name."""
     paths = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
     nameable = isinstance(model, str | Path) and not isinstance(preprocessing, Preprocessing)
     if not nameable or (images is not None and not (paths and all(isinstance(p, str | Path) for p in paths))):
         return None
-    words = ["diptych", "run", *([prompt] if prompt is not None else []), "--out", str(out)]
+    words = ["diptych", "run", "--out", str(out)]
     for path in paths:
         words += ["--images", str(path)]
-    choices = {**making, "model": model, "preprocessing": preprocessing, "maps": maps, "scale": scale}
-    for name, value in {**choices, "on_error": on_error}.items():
-        if value is not None and not (images is not None and name in making):
+    choices = {
+        "model": model,
+        "preprocessing": preprocessing,
+        **({} if images is not None else making),
+        **how,
+    }
+    for name, value in choices.items():
+        if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    # Last, behind "--": a prompt may begin like an option.
+    return shlex.join([*words, "--", prompt] if prompt is not None else words)
