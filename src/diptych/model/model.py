@@ -50,7 +50,9 @@ class Model:
 
     def weights(self) -> dict[str, Array]:
         """Every weight by its path and field, such as "0.weight"; a shared layer appears at each place."""
-        return {f"{path}.{name}": value for path, layer in self.walk() for name, value in layer.arrays.items()}
+        return {
+            f"{path}.{name}": value for path, layer in self.walk() for name, value in layer.arrays.items()
+        }
 
     @property
     def parameters(self) -> int:
