@@ -1,8 +1,11 @@
 """Bad input, one row a case: the status, one sentence on stderr, and nothing half-written."""
 
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -202,3 +205,107 @@ def test_any_wrong_batch_is_refused_in_a_sentence(values):
     with pytest.raises(DiptychError) as refusal:
         diptych.predict("scenes", batch)
     assert "\n" not in str(refusal.value)
+
+
+# ---- What is not ours is not touched ------------------------------------------------------------------
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["preprocess", "{own}", "-o", "{own}"],
+        ["run", "--images", "{own}", "-o", "{own}"],
+        ["run", "--images", "{own}", "-o", "{own}", "--overwrite"],
+        ["run", "the sea", "-o", "{own}"],
+        ["generate", "the sea", "-o", "{own}"],
+        ["generate", "--like", "{own}/generated_image_1.png", "-o", "{own}"],
+        ["features", SCENES, "{own}/conv_layer_1_feature_maps.png", "--layers", "0", "-o", "{own}"],
+    ],
+    ids=" ".join,
+)
+def test_files_that_no_run_wrote_are_never_replaced(tmp_path, diptych_command, arguments):
+    diptych.generate("a forest at night", count=1, width=64, height=64, out=tmp_path)
+    for name in ("preprocessed_image_1.png", "conv_layer_1_feature_maps.png"):
+        Image.new("RGB", (40, 40), "red").save(tmp_path / name)
+    (tmp_path / "report.html").write_text("my own page")
+    before = snapshot(tmp_path)
+    done = diptych_command(*[argument.format(own=tmp_path) for argument in arguments])
+    assert done.status == 1
+    assert "choose another" in done.err
+    assert snapshot(tmp_path) == before
+
+
+def test_the_same_prompt_may_write_its_pictures_again(tmp_path, diptych_command):
+    size = ["--width", "64", "--height", "64", "-n", "2", "-o", tmp_path]
+    assert diptych_command("generate", "the sea", *size).status == 0
+    before = snapshot(tmp_path)
+    assert diptych_command("generate", "the sea", *size).status == 0
+    assert snapshot(tmp_path) == before
+    assert diptych_command("generate", "the sea", "--seed", 1, *size).status == 1
+
+
+def test_numbers_that_overflow_are_no_prediction(tmp_path, bad, diptych_command):
+    classifier = named("small-cnn-32")
+    first = classifier.layers.layers[0]
+    loud = replace(first, weight=np.full_like(first.weight, 3e38))
+    diptych.write(classifier.with_(layers=Chain((loud, *classifier.layers.layers[1:]))), tmp_path / "m.onnx")
+    done = diptych_command("predict", tmp_path / "m.onnx", bad / "good.png")
+    assert done.status == 1
+    assert "NaN or infinite values for" in done.err
+
+
+@pytest.mark.parametrize("classes", [("a",) * 10, tuple(range(10))])
+def test_class_names_are_texts_each_once(tmp_path, classes):
+    with pytest.raises(ModelError, match="each once"):
+        diptych.write(named("small-cnn-32").with_(classes=classes), tmp_path / "m.safetensors")
+
+
+def test_what_reading_decided_is_said_by_every_verb(tmp_path, diptych_command):
+    Image.new("RGBA", (40, 40), (255, 0, 0, 128)).save(tmp_path / "clear.png")
+    for verb in (["predict", SCENES], ["preprocess"]):
+        done = diptych_command(
+            *verb, tmp_path / "clear.png", *(["-o", tmp_path / "in"] if len(verb) == 1 else [])
+        )
+        assert done.status == 0
+        assert "transparency over white" in done.err
+
+
+def test_options_that_would_do_nothing_are_refused(bad, diptych_command):
+    done = diptych_command("run", "--images", bad / "good.png", "-n", 9, "-o", bad / "new")
+    assert done.status == 2
+    assert "count" in done.err
+    assert not (bad / "new").exists()
+
+
+def test_wrong_usage_under_json_is_a_document_too(diptych_command):
+    done = diptych_command("predict", "--json")
+    assert done.status == 2
+    assert json.loads(done.out)["kind"] == "UsageError"
+
+
+def test_no_images_is_a_sentence():
+    for empty in ([], (), np.zeros((0, 8, 8, 3), np.uint8)):
+        with pytest.raises(DiptychError, match="no images"):
+            diptych.predict("scenes", empty)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_standard_output_that_cannot_be_written_is_a_sentence():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "diptych", "inspect", "scenes"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot write the result" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_engine_keeps_no_record_of_its_use(tmp_path):
+    code = "import numpy, diptych; diptych.predict('scenes', numpy.zeros((1, 3, 32, 32), 'float32'))"
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]

@@ -211,24 +211,34 @@ def test_sixteen_bits_with_a_transparent_value(tmp_path: Path) -> None:
     assert "the transparent colour of a 16-bit picture not applied" in picture.notes
 
 
-def test_thirty_two_bits_are_clipped_and_said_so(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[-5, 256, 65535, 70000]], np.int32))
-    picture = read_image(tmp_path, image, "a.tif")
-    assert picture.pixels.tolist() == [[0, 1, 255, 255]]
-    assert picture.notes == ("16 bits to 8: the high byte", "values from -5 to 70000 clipped to 0-65535")
+def test_thirty_two_bits_are_taken_on_the_scale_they_fill(tmp_path: Path) -> None:
+    wide = read_image(tmp_path, Image.fromarray(np.array([[0, 256, 65535]], np.int32)), "wide.tif")
+    assert wide.pixels.tolist() == [[0, 1, 255]]
+    assert wide.notes == ("16 bits to 8: the high byte",)
+    narrow = read_image(tmp_path, Image.fromarray(np.array([[0, 7, 255]], np.int32)), "narrow.tif")
+    assert narrow.pixels.tolist() == [[0, 7, 255]]
+    assert narrow.notes == ("32 bits with values up to 255, taken as 0-255",)
+    with pytest.raises(ImageError, match="from -5 to 70000"):
+        read_image(tmp_path, Image.fromarray(np.array([[-5, 70000]], np.int32)), "wild.tif")
 
 
-def test_fractions(tmp_path: Path) -> None:
+def test_fractions_are_taken_on_the_scale_they_fill(tmp_path: Path) -> None:
     inside = read_image(tmp_path, Image.fromarray(np.array([[0, 0.25, 0.5, 1]], np.float32)), "a.tif")
     assert inside.pixels.tolist() == [[0, 64, 128, 255]]
     assert inside.notes == ("fractions from 0-1 to 0-255",)
-    wild = np.array([[-1, 2, np.nan, np.inf]], np.float32)
-    outside = read_image(tmp_path, Image.fromarray(wild), "b.tif")
-    assert outside.pixels.tolist() == [[0, 255, 0, 0]]
-    assert outside.notes[1:] == (
+    levels = read_image(tmp_path, Image.fromarray(np.array([[0, 100.4, 255]], np.float32)), "b.tif")
+    assert levels.pixels.tolist() == [[0, 100, 255]]
+    assert levels.notes == ("fractions from 0 to 255, taken as 0-255",)
+    over = np.array([[-0.05, 1.05, np.nan, np.inf]], np.float32)
+    clipped = read_image(tmp_path, Image.fromarray(over), "c.tif")
+    assert clipped.pixels.tolist() == [[0, 255, 0, 0]]
+    assert clipped.notes[1:] == (
         "2 values that are not numbers shown as black",
-        "values from -1 to 2 clipped to 0-1",
+        "values from -0.05 to 1.05 clipped to 0-1",
     )
+    for low, high in ((-1, 1), (0, 3), (0, 1000)):
+        with pytest.raises(ImageError, match="known scale"):
+            read_image(tmp_path, Image.fromarray(np.array([[low, high]], np.float32)), "d.tif")
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.jpg"])

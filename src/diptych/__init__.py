@@ -67,7 +67,13 @@ _HOMES = {
 }
 
 
+# The rooms that the documentation enters by name: `diptych.preprocessing.named(...)`.
+_ROOMS = ("datasets", "engines", "errors", "formats", "images", "inference", "model", "preprocessing")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"diptych.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'diptych' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

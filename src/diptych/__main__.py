@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
+_WRONG_USAGE = 2
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -14,15 +16,25 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    try:
+        return _called(arguments)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _called(arguments: list[str]) -> int:
     from diptych.cli import app
     from diptych.errors import DiptychError, UsageError
 
     try:
         app(args=arguments, prog_name="diptych")
+        sys.stdout.flush()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if status == _INTERRUPTED:
-            print("diptych: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+            return _interrupted()
+        if status == _WRONG_USAGE and "--json" in arguments:
+            print(json.dumps({"error": "wrong usage: see standard error", "kind": "UsageError"}))
         return status
     except UsageError as error:
         return _fail(error, 2, arguments)
@@ -36,7 +48,16 @@ def _run(arguments: list[str]) -> int:
         # The reader of our output has gone (`diptych ... | head`): stop without a word.
         sys.stderr.close()
         return 1
+    except OSError as error:
+        # Whatever Diptych itself reads or writes has a sentence of its own: this is the standard output.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process
+        return _fail(OSError(f"cannot write the result: {error.strerror or error}"), 1, [])
     return 0
+
+
+def _interrupted() -> int:
+    print("diptych: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+    return _INTERRUPTED
 
 
 def _fail(error: Exception, status: int, arguments: list[str]) -> int:

@@ -183,6 +183,8 @@ def preprocess(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         done = jobs.preprocess_files(images, preprocessing, out=out, progress=progress)
+    for remark in done.remarks:
+        terminal.remark(remark)
     for failure in done.failures:
         terminal.failure(failure)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
@@ -193,7 +195,7 @@ def preprocess(
 def predict(
     model: ModelName,
     images: Pictures,
-    top: Annotated[int, typer.Option(help="How many classes to show for each picture.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show for each picture.")] = 3,
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
@@ -216,6 +218,8 @@ def predict(
             device=device,
             progress=progress,
         )
+    for remark in done.remarks:
+        terminal.remark(remark)
     for failure in done.failures:
         terminal.failure(failure)
     terminal.result(done.to_document(), predictions_text(done.predictions, top) if done.predictions else "")

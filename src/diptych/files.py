@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from diptych.errors import OutputError
 
-__all__ = ["replacing", "sha256"]
+__all__ = ["keep", "replacing", "sha256"]
 
 
 @contextmanager
@@ -32,9 +32,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)  # noqa: PTH105 - atomic on every platform
     except OSError as error:
-        raise OutputError(
-            f"cannot write {target}: {error.strerror or error}; choose another place"
-        ) from error
+        reason = error.strerror or "not all of it could be written, as on a full disk"
+        raise OutputError(f"cannot write {target}: {reason}; choose another place") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -45,6 +44,14 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def keep(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:
+    """Raises `OutputError` where writing `outputs` would replace one of `inputs`."""
+    originals = {Path(path).resolve() for path in inputs}
+    for path in outputs:
+        if Path(path).resolve() in originals:
+            raise OutputError(f"{path} is one of the pictures to read; choose another folder to write into")
 
 
 def sha256(path: str | Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -120,33 +121,59 @@ def preprocess(
     return _stack(list(_prepared(_each(images), recipe, workers)))
 
 
-def predict(model: Model | str | Path, x: Images, *, engine: str = "auto", device: str = "auto") -> Array:
+def predict(
+    model: Model | str | Path,
+    x: Images,
+    *,
+    preprocessing: Preprocessing | str | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+) -> Array:
     """The model's output as float32, (N, classes) for a classifier.
 
     A float array is a batch (N, C, H, W) and is used as it is. Anything else is pictures, as `preprocess`
-    takes them, and the model's own recipe is applied first. Raises `ShapeError` where the input does not
-    fit, `ModelError` where a weight is not finite.
+    takes them, and a recipe is applied first: the model's own, unless `preprocessing` names another.
+    Raises `ShapeError` where the input does not fit, `ModelError` where a weight is not finite.
     """
     loaded = load_model(model)
     compiled = compiled_for(loaded, engine, device)
     if _is_batch(x):
         return compiled(_checked(x))
-    recipe = recipe_of(loaded)
+    recipe = recipe_of(preprocessing if preprocessing is not None else loaded)
     items = _prepared(_each(x), recipe, None)
     outputs = [compiled(_stack(chunk)) for chunk in iter(lambda: list(islice(items, CHUNK)), [])]
+    if not outputs:
+        raise UsageError("there are no images")
     return np.concatenate(outputs)
 
 
-def trace(model: Model | str | Path, x: Images, *, engine: str = "auto", device: str = "auto") -> Trace:
+def trace(
+    model: Model | str | Path,
+    x: Images,
+    *,
+    preprocessing: Preprocessing | str | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+) -> Trace:
     """Every layer's output for a batch or for pictures, which are taken as `predict` takes them."""
     loaded = load_model(model)
-    batch = _checked(x) if _is_batch(x) else preprocess(x, loaded)
+    recipe = preprocessing if preprocessing is not None else loaded
+    batch = _checked(x) if _is_batch(x) else preprocess(x, recipe)
     return compiled_for(loaded, engine, device).trace(batch)
 
 
 def inspect(model: Model | str | Path, shape: Sequence[int] | None = None) -> Summary:
-    """The architecture of a model or a model file, layer by layer; `shape` (N, C, H, W) replaces its own."""
-    return summarise(load_model(model), tuple(shape) if shape is not None else None)
+    """The architecture of a model or a model file, layer by layer; `shape` (N, C, H, W) replaces its own.
+
+    For a model from Flux, `.flux` is the architecture as Flux prints it.
+    """
+    loaded = load_model(model)
+    summary = summarise(loaded, tuple(shape) if shape is not None else None)
+    if loaded.source.framework != "Flux":
+        return summary
+    from diptych.formats.flux.printing import as_flux
+
+    return replace(summary, flux=as_flux(loaded))
 
 
 # A model is immutable, so what an engine made of it can be kept for as long as the model lives.
@@ -190,7 +217,9 @@ def _each(images: Images) -> Iterator[ImageLike]:
 
 def _prepared(images: Iterator[ImageLike], recipe: Preprocessing, workers: int | None) -> Iterator[Array]:
     def prepare(image: ImageLike) -> Array:
-        return recipe.apply(files.decode(image) if isinstance(image, str | Path) else picture(image).pixels)
+        return recipe.apply(
+            files.decode(image)[0] if isinstance(image, str | Path) else picture(image).pixels
+        )
 
     return in_order(prepare, images, workers)
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from diptych import formats
-from diptych.errors import ImageError, ModelError, UsageError
-from diptych.files import replacing
+from diptych.errors import ImageError, ModelError, OutputError, UsageError
+from diptych.files import keep, replacing
 from diptych.formats import julia_project
 from diptych.images import files, generation
 from diptych.images.picture import Picture
@@ -71,9 +71,11 @@ def generate_files(
         pictures: Iterable[Picture] = [generation.like(like)]
     else:
         pictures = generation.paint(prompt or "", on_progress=progress, **options)
+        _check_free(Path(out), prompt or "", options)
     written, remarks = [], []
     for picture in pictures:
         path = Path(out) / f"{picture.name}.png"
+        keep([like] if like is not None else [], [path])
         files.write_png(path, picture.pixels, picture.record)
         written.append(path)
         remarks += remarks_on(picture)
@@ -90,19 +92,25 @@ def preprocess_files(
     """Pictures -> NAME.npy, float32 (C, H, W), NAME.png to look at, and recipe.json, in the folder `out`."""
     recipe = _recipe(preprocessing)
     found, folder = files.find(images), Path(out)
-    names = _unique([path.stem for path in found])
-    written, failures = [], []
-    for index, (_, item, error) in enumerate(prepared(found, recipe)):
+    names = unique([path.stem for path in found])
+    keep(found, [folder / f"{name}{suffix}" for name in names for suffix in (".npy", ".png")])
+    written, failures, remarks = [], [], []
+    for index, (path, item, error, notes) in enumerate(prepared(found, recipe)):
         progress(index + 1, len(found), "preprocessing")
         if item is None:
             failures.append(str(error))
             continue
+        remarks += [f"{path}: {note}" for note in notes]
         written += [folder / f"{names[index]}.npy", folder / f"{names[index]}.png"]
         write_array(written[-2], item)
         files.write_png(written[-1], recipe.display(item))
     with replacing(folder / "recipe.json") as path:
         path.write_text(json.dumps(recipe.to_document(), indent=2) + "\n", "utf-8")
-    return Done({"recipe": recipe.to_document()}, (*written, folder / "recipe.json"), tuple(failures))
+    document = {
+        "recipe": recipe.to_document(),
+        "pictures": {str(p): n for p, n in zip(found, names, strict=True)},
+    }
+    return Done(document, (*written, folder / "recipe.json"), tuple(failures), tuple(remarks))
 
 
 def predict_files(
@@ -119,18 +127,21 @@ def predict_files(
     recipe = recipe_of(preprocessing or loaded)
     compiled = compiled_for(loaded, engine, device)
     found = files.find(images)
-    names, outputs, failures = [], [], []
-    for index, (path, item, error) in enumerate(prepared(found, recipe)):
+    names, outputs, failures, remarks = [], [], [], []
+    for index, (path, item, error, notes) in enumerate(prepared(found, recipe)):
         progress(index + 1, len(found), "predicting")
         if item is None:
             failures.append(str(error))
             continue
         names.append(str(path))
+        remarks += [f"{path}: {note}" for note in notes]
         outputs.append(compiled(item[np.newaxis]))
     if not outputs:
         raise none_readable(failures)
     predictions = Predictions.of(loaded, np.concatenate(outputs), names)
-    return Done(predictions.to_document(), failures=tuple(failures), predictions=predictions)
+    return Done(
+        predictions.to_document(), failures=tuple(failures), remarks=tuple(remarks), predictions=predictions
+    )
 
 
 def convert(
@@ -196,16 +207,18 @@ def _class_names(model: Model, classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def prepared(
-    paths: Iterable[Path], recipe: Preprocessing
-) -> Iterator[tuple[Path, Array | None, ImageError | None]]:
-    """Each path with its preprocessed array, or with the error that reading it gave."""
+Prepared: TypeAlias = tuple[Path, Array | None, ImageError | None, tuple[str, ...]]
 
-    def work(path: Path) -> tuple[Path, Array | None, ImageError | None]:
+
+def prepared(paths: Iterable[Path], recipe: Preprocessing) -> Iterator[Prepared]:
+    """Each path with its preprocessed array, or the error that reading it gave, and the notes of reading."""
+
+    def work(path: Path) -> Prepared:
         try:
-            return path, recipe.apply(files.decode(path)), None
+            pixels, notes = files.decode(path)
+            return path, recipe.apply(pixels), None, notes
         except ImageError as error:
-            return path, None, error
+            return path, None, error, ()
 
     return in_order(work, iter(paths))
 
@@ -238,7 +251,24 @@ def _recipe(source: Preprocessing | Model | str) -> Preprocessing:
     return recipe_of(source)
 
 
-def _unique(names: list[str]) -> list[str]:
+def _check_free(out: Path, prompt: str, options: Mapping[str, Any]) -> None:
+    """Raises `OutputError` where a picture of another prompt or seed has the name that one would get."""
+    asked = (prompt, options.get("seed", 0), options.get("generator", "scenes"))
+    for number in range(1, options.get("count", 3) + 1):
+        path = out / f"generated_image_{number}.png"
+        if not path.exists():
+            continue
+        try:
+            record = files.read(path).record
+        except ImageError:
+            record = None
+        if record is None or (record.prompt, record.seed, record.generator) != asked:
+            raise OutputError(
+                f"{path} is there already, and another picture; choose another --out, or move it"
+            )
+
+
+def unique(names: list[str]) -> list[str]:
     """Names made different by a number, in order: a, a_2, b."""
     taken: set[str] = set()
     result = []

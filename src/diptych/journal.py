@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from diptych.files import replacing, sha256
 __all__ = ["NAME", "Journal", "versions"]
 
 NAME = "run.json"
+_SAVE_EVERY = 1.0  # seconds: what a kill can cost is made again, and thousands of files do not wait for it
 _PACKAGES = ("numpy", "pillow", "opencv-python-headless", "onnx", "onnxruntime", "torch", "matplotlib")
 
 
@@ -39,11 +41,16 @@ class Journal:
     """The journal of the folder `out`, opened for `settings` (JSON-able: whatever decides the results).
 
     Raises `OutputError` where the folder holds a run with other settings, unless `overwrite`, which deletes
-    that run's files first; files that no run wrote are never touched.
+    that run's files first. A folder without a run must hold no file that matches `ours`, the names a run
+    writes, unless `overwrite`: what no run wrote is nobody's to replace.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self, out: Path, settings: Mapping[str, Any], ours: re.Pattern[str], *, overwrite: bool = False
+    ) -> None:
         self.out = out
+        self._ours = ours
+        self._saved = 0.0
         self._document = self._begin(json.loads(json.dumps(settings)), overwrite)
         self.save()
 
@@ -57,9 +64,20 @@ class Journal:
                 f"{self.out} holds a run with other settings ({changed}); choose another --out, or pass "
                 "--overwrite to delete that run's files first"
             )
+        if earlier is None and not overwrite:
+            self._check_strangers()
         for name in earlier["files"] if earlier is not None else ():
             (self.out / name).unlink(missing_ok=True)
         return {"status": "running", "settings": settings, "versions": versions(), "timings": {}, "files": {}}
+
+    def _check_strangers(self) -> None:
+        found = self.out.iterdir() if self.out.is_dir() else ()
+        strangers = sorted(path.name for path in found if self._ours.fullmatch(path.name))
+        if strangers:
+            raise OutputError(
+                f"{self.out} holds {strangers[0]}, which no recorded run wrote; choose another --out, or pass "
+                "--overwrite to replace it"
+            )
 
     def _earlier(self, overwrite: bool) -> dict[str, Any] | None:
         path = self.out / NAME
@@ -89,7 +107,8 @@ class Journal:
         if not self.finished(name):
             write(path)
             self._document["files"][name] = sha256(path)
-            self.save()
+            if time.monotonic() - self._saved > _SAVE_EVERY:
+                self.save()
         return path
 
     def finished(self, name: str) -> bool:
@@ -130,6 +149,7 @@ class Journal:
         """Writes `run.json` as it stands."""
         with replacing(self.out / NAME) as path:
             path.write_text(json.dumps(self._document, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        self._saved = time.monotonic()
 
 
 def _plain(name: object) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from diptych.errors import ModelError
 from diptych.model.layers import Array
 from diptych.model.model import Model
 
@@ -47,6 +48,12 @@ class Predictions:
     def of(model: Model, outputs: Array, images: Sequence[str]) -> Predictions:
         """The predictions in `outputs` (N, classes); a model without class names gets "class 0", ..."""
         flat = outputs.reshape(len(outputs), -1)
+        for image, row in zip(images, flat, strict=True):
+            if not np.isfinite(row).all():
+                raise ModelError(
+                    f"{model.name or 'the model'} gives NaN or infinite values for {image}: its numbers overflow "
+                    "on the way; look where with diptych features, or take another checkpoint"
+                )
         classes = model.classes or tuple(f"class {i}" for i in range(flat.shape[1]))
         sums = flat.sum(axis=1, dtype=np.float64)
         probable = bool((flat >= 0).all() and np.allclose(sums, 1, atol=1e-3))

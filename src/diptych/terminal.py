@@ -57,6 +57,7 @@ class Terminal:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Plain aligned columns, which read well on a terminal and in a pipe."""
+    rows = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in [head, ["-" * width for width in widths], *rows]]  # fmt: skip

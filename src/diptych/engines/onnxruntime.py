@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+# Before the runtime is loaded: it would keep a device id in the home folder and report use to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 

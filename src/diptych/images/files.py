@@ -43,12 +43,14 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Picture:
     return Picture(np.asarray(plain), Path(path).stem, notes, record, str(path))
 
 
-def decode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Image.Image | NDArray[np.uint8]:
-    """The pixels of `read` as they come: a Pillow image (RGB or L) where no array was needed on the way.
+def decode(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
+    """The pixels of `read` as they come, a Pillow image (RGB or L) or an array, and the notes.
 
     A recipe takes either; Pillow's own kernels are spared two copies of a large photograph.
     """
-    return _read(Path(path), max_pixels)[0]
+    return _read(Path(path), max_pixels)[:2]
 
 
 _Plain: TypeAlias = Image.Image | NDArray[np.uint8]
@@ -103,6 +105,8 @@ def _decode(
             f"{path} is larger than Pillow's own limit ({_reason(error)}); make it smaller, "
             "or set PIL.Image.MAX_IMAGE_PIXELS if the file is trusted"
         ) from error
+    except pixels.OutOfRange as error:
+        raise ImageError(f"{path} is not a picture on a known scale: {error}; rescale it first") from error
     except MemoryError as error:
         raise ImageError(f"{path} needs more memory than there is; make it smaller first") from error
     except Exception as error:  # Pillow's decoders raise anything: SyntaxError, struct.error, KeyError, ...

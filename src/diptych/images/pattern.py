@@ -31,7 +31,7 @@ def colour_bars(name: str, reason: str, size: int = 512) -> Picture:
     return Picture(np.asarray(image), name, (f"a test pattern in its place: {reason}",))
 
 
-def preview(pixels: NDArray[np.uint8], longest: int = 1024) -> NDArray[np.uint8]:
+def preview(pixels: NDArray[np.uint8], longest: int = 640) -> NDArray[np.uint8]:
     """The picture at no more than `longest` pixels a side, for pages; the same array where it is small."""
     if max(pixels.shape[:2]) <= longest:
         return pixels

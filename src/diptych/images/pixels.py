@@ -13,7 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-__all__ = ["to_plain"]
+__all__ = ["OutOfRange", "to_plain"]
+
+
+class OutOfRange(ValueError):
+    """Numbers that are on no known scale: reading them as a picture would be a guess."""
 
 
 def to_plain(image: Image.Image, rawmode: str) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
@@ -41,10 +45,13 @@ def _from_numbers(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], 
     bits, notes = (12, []) if rawmode == "I;12" else (16, [])
     notes.append(f"{bits} bits to 8: the high {'byte' if bits == 16 else 'eight'}")
     if image.mode == "I":
-        inside = np.clip(values, 0, 65535)
-        if not np.array_equal(inside, values):
-            notes.append(f"values from {values.min()} to {values.max()} clipped to 0-65535")
-        values = inside
+        lowest, highest = int(values.min()), int(values.max())
+        if lowest < 0 or highest > 65535:
+            raise OutOfRange(
+                f"its values go from {lowest} to {highest}, and only 0-255 and 0-65535 are known"
+            )
+        if highest <= 255:
+            return values.astype(np.uint8), (f"32 bits with values up to {highest}, taken as 0-255",)
     if getattr(image, "tag_v2", {}).get(262) == 0:  # a TIFF whose 0 is white: Pillow inverts only 8 bits
         values = (1 << bits) - 1 - values
     pixels = (values >> (bits - 8)).astype(np.uint8)
@@ -62,9 +69,19 @@ def _from_fractions(values: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str,
         notes.append(f"{int((~finite).sum())} values that are not numbers shown as black")
         values = np.where(finite, values, 0)
     lowest, highest = float(values.min()), float(values.max())
-    if lowest < 0 or highest > 1:
-        notes.append(f"values from {lowest:.4g} to {highest:.4g} clipped to 0-1")
-    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8), tuple(notes)
+    # Resampling overshoots a little; between the two scales nobody can tell which is meant.
+    scales = ((1, 0.0), (255, 32.0))
+    fits = (full for full, least in scales if lowest >= -0.1 * full and least <= highest <= 1.1 * full)
+    full = next(fits, None)
+    if full is None:
+        raise OutOfRange(
+            f"its values go from {lowest:.4g} to {highest:.4g}, and only 0-1 and 0-255 are known"
+        )
+    if full == 255:
+        notes[0] = f"fractions from {lowest:.4g} to {highest:.4g}, taken as 0-255"
+    if lowest < 0 or highest > full:
+        notes.append(f"values from {lowest:.4g} to {highest:.4g} clipped to 0-{full}")
+    return np.rint(np.clip(values, 0, full) * (255 / full)).astype(np.uint8), tuple(notes)
 
 
 def _plain(image: Image.Image, notes: list[str]) -> Image.Image:

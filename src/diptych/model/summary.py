@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -27,6 +28,8 @@ __all__ = ["Row", "Summary", "summarise"]
 
 _NOT_KNOWN = "?"
 _CLASSES_SHOWN = 20
+_VALUE_SHOWN = 72  # characters of a value beside the model
+_INTERNAL = ("flux",)  # what a reader notes for the writer of its own format
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Summary:
     source: str
     warnings: tuple[str, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Any] = field(default_factory=dict)  # what else lay in the file: epoch, losses, ...
+    flux: str = ""  # the architecture as Flux prints it, for models that came from there
 
     @property
     def parameters(self) -> int:
@@ -73,8 +78,9 @@ class Summary:
         return sum(row.multiply_adds or 0 for row in self.rows)
 
     def text(self) -> str:
-        """The table with aligned columns, then what belongs to the model; ASCII where its names are."""
-        return "\n".join([*self._head(), "", *self._table(), "", *self._tail()]) + "\n"
+        """The table with aligned columns, then what belongs to the model; ASCII where its names are and Flux is not."""
+        flux = ["", "In Flux:", *self.flux.splitlines()] if self.flux else []
+        return "\n".join([*self._head(), "", *self._table(), *flux, "", *self._tail()]) + "\n"
 
     def to_document(self) -> dict[str, Any]:
         """All of it as JSON-able values."""
@@ -100,6 +106,8 @@ class Summary:
             "source": self.source,
             "warnings": list(self.warnings),
             "notes": dict(self.notes),
+            "extras": dict(self.extras),
+            "flux": self.flux or None,
         }
 
     def _head(self) -> list[str]:
@@ -133,6 +141,8 @@ class Summary:
             )
             lines.append(f"Classes ({len(self.classes)}): {', '.join(self.classes[:_CLASSES_SHOWN])}{more}")
         lines.append(f"Source: {self.source or 'not recorded'}")
+        if self.extras:
+            lines += ["Beside the model:", *(f"  {key}: {_brief(self.extras[key])}" for key in self.extras)]
         short = {key: value for key, value in self.notes.items() if isinstance(value, str | int | float)}
         lines += ["Notes:", *(f"  {key}: {value}" for key, value in short.items())] if short else []
         return lines + [f"Warning: {warning}" for warning in self.warnings]
@@ -172,6 +182,7 @@ def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
         source,
         tuple(model.source.warnings),
         model.notes,
+        {key: value for key, value in model.source.extras.items() if key not in _INTERNAL},
     )
 
 
@@ -269,6 +280,16 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
         for column, (text, width) in enumerate(zip(line, widths, strict=True))
     ]
     return "  ".join(cells).rstrip()
+
+
+def _brief(value: Any) -> str:
+    """A value on one line, cut where it is long; a list says how long it is."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    if len(text) <= _VALUE_SHOWN:
+        return text
+    count = f" ({len(value)} values)" if isinstance(value, list) else ""
+    return f"{text[:_VALUE_SHOWN]} ...{count}"
 
 
 def _listed(value: Shape | str | None) -> list[int] | str | None:

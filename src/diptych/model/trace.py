@@ -20,7 +20,12 @@ class Trace(Mapping[str, Array]):
         self.input = batch
 
     def __getitem__(self, path: str) -> Array:
-        return self._activations[path]
+        try:
+            return self._activations[path]
+        except KeyError:
+            raise KeyError(
+                f"there is no layer {path!r}; the layers are {', '.join(self._activations)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._activations)

@@ -13,7 +13,7 @@ from diptych.jobs import remarks_on
 from diptych.journal import Journal
 from diptych.model.model import Model
 from diptych.pipeline import page, steps
-from diptych.pipeline.request import OnError, command_line, request_of
+from diptych.pipeline.request import NAMES, OnError, Request, command_line, keep_originals, request_of
 from diptych.predictions import Predictions
 from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
@@ -102,10 +102,18 @@ def run(
     }
     loaded = load_model(model, architecture)
     request = request_of(prompt, images, loaded, preprocessing, making, maps, scale, on_error, engine, device)
-    journal = Journal(Path(out), request.settings(), overwrite=overwrite)
+    keep_originals(request, Path(out))
+    journal = Journal(Path(out), request.settings(), NAMES, overwrite=overwrite)
     how = {"architecture": architecture, "maps": maps, "scale": scale, "on_error": on_error}
     how |= {"engine": engine, "device": device}
     journal.note(command=command_line(prompt, images, out, model, preprocessing, making, how))
+    try:
+        return _run(request, journal, progress)
+    finally:
+        journal.save()  # an interruption too leaves a record of what is finished
+
+
+def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
     skipped: list[Skipped] = []
     with journal.timed("images"):
         seen = steps.see(request, journal, skipped, progress)
@@ -119,7 +127,6 @@ def run(
     remarks = dict.fromkeys(remark for one in seen for remark in remarks_on(one.picture))
     failures = tuple(one.reason for one in skipped)
     journal.note(status="done", failures=failures, remarks=list(remarks))
-    journal.save()
     return RunResult(
         journal.out,
         tuple(s.original for s in seen),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 import diptych
 from diptych.errors import UsageError
-from diptych.files import sha256
+from diptych.files import keep, sha256
 from diptych.images import files, generation
 from diptych.images.picture import Picture
 from diptych.inference import Images, compiled_for, picture, recipe_of
@@ -24,9 +25,17 @@ from diptych.model.shapes import layer_shapes
 from diptych.preprocessing import Preprocessing
 from diptych.report.features import chosen_layers
 
-__all__ = ["OnError", "Request", "command_line", "request_of"]
+__all__ = ["NAMES", "OnError", "Request", "command_line", "keep_originals", "request_of"]
 
 OnError = Literal["report", "test-pattern"]
+
+
+# Every name that a run may write.
+NAMES = re.compile(
+    r"(generated|loaded|preprocessed)_image_\d+\.(png|npy)|predictions\.(json|csv)|output_\d+\.npy|report\.html"
+    r"|input_(heatmap|contour|surface|image_visualizations)\.png|loaded_image_verification\.png"
+    r"|model_architecture\.txt|(conv_layer_\d+|layer_[\d-]+)_feature_maps\.png"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,9 @@ def request_of(
     if recipe.size is not None and recipe.channels is not None:
         layer_shapes(model, (1, recipe.channels, *recipe.size))
     compiled_for(model, engine, device)
-    if images is None:
+    if images is not None:
+        _check_unused(making)
+    else:
         generation.paint(prompt or "", **making)  # checks its arguments at once; nothing is painted yet
     return Request(
         prompt,
@@ -97,6 +108,22 @@ def request_of(
         engine,
         device,
     )
+
+
+def keep_originals(request: Request, out: Path) -> None:
+    """Raises `OutputError` where a picture to read lies in `out` under a name that the run would write."""
+    originals = [image for image in request.images or () if isinstance(image, Path)]
+    keep(originals, [out / image.name for image in originals if NAMES.fullmatch(image.name)])
+
+
+def _check_unused(making: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for options of making pictures where pictures are given: they would do nothing."""
+    defaults = {"count": 3, "seed": 0, "generator": "scenes"}
+    unused = [name for name, value in making.items() if value is not None and value != defaults.get(name)]
+    if unused:
+        raise UsageError(
+            f"{unused[0]} is for making pictures, and existing ones are given; leave out one or the other"
+        )
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

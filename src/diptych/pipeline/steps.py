@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from diptych.images import files, generation
 from diptych.images.pattern import colour_bars, preview
 from diptych.images.picture import Picture
 from diptych.inference import CHUNK, compiled_for, in_order, picture
-from diptych.jobs import none_readable, write_array
+from diptych.jobs import none_readable, unique, write_array
 from diptych.journal import Journal
 from diptych.model.layers import Array
 from diptych.model.summary import summarise
@@ -44,51 +45,59 @@ def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Pr
     """Makes or reads the pictures, and writes each beside what the model sees of it."""
     generated = request.prompt is not None
     seen: list[Seen] = []
-    for made in _pictures(request, journal, skipped, progress):
+    for made, item, size in _pictures(request, journal, skipped, progress):
         number = len(seen) + 1
         name = f"generated_image_{number}" if generated else made.name
         stem = f"generated_image_{number}" if generated else f"loaded_image_{number}"
-        item = request.recipe.apply(made.pixels)
-        original = journal.make(f"{stem}.png", partial(_write_picture, made))
+        original = journal.make(
+            f"{stem}.png", partial(files.write_png, array=made.pixels, record=made.record)
+        )
         journal.make(f"preprocessed_image_{number}.npy", partial(write_array, array=item))
         shown = journal.make(
             f"preprocessed_image_{number}.png", partial(files.write_png, array=request.recipe.display(item))
         )
-        # The pixels of many photographs would fill the memory; what follows needs a preview at most.
-        kept = Picture(preview(made.pixels), name, made.notes, made.record, made.path)
-        seen.append(Seen(kept, (made.width, made.height), original, shown, item))
+        seen.append(Seen(replace(made, name=name), size, original, shown, item))
     if not seen:
         raise none_readable([one.reason for one in skipped])
-    return seen
+    names = unique([one.picture.name for one in seen])
+    return [
+        replace(one, picture=replace(one.picture, name=name)) for one, name in zip(seen, names, strict=True)
+    ]
 
 
-def _write_picture(made: Picture, path: Path) -> None:
-    files.write_png(path, made.pixels if made.record is not None else preview(made.pixels), made.record)
+# A picture to keep (a preview, where it was read from a file), the model's input, and its full (width, height).
+Ready: TypeAlias = tuple[Picture, Array, tuple[int, int]]
 
 
 def _pictures(
     request: Request, journal: Journal, skipped: list[Skipped], progress: Progress
-) -> Iterator[Picture]:
+) -> Iterator[Ready]:
+    apply = request.recipe.apply
     if request.images is None:
-        yield from _painted(request, journal, progress)
+        for made in _painted(request, journal, progress):
+            yield made, apply(made.pixels), (made.width, made.height)
         return
     total = len(request.images)
-    for done, (image, read, error) in enumerate(in_order(_read, iter(request.images)), 1):
+
+    def read(image: Path | Picture) -> tuple[Path | Picture, Ready | None, ImageError | None]:
+        try:
+            whole = picture(image)
+        except ImageError as error:
+            return image, None, error
+        # The pixels of many photographs would fill the memory; what follows needs a preview at most.
+        kept = replace(whole, pixels=preview(whole.pixels))
+        return image, (kept, apply(whole.pixels), (whole.width, whole.height)), None
+
+    for done, (image, ready, error) in enumerate(in_order(read, iter(request.images)), 1):
         progress(done, total, "reading pictures")
-        if read is not None:
-            yield read
+        if ready is not None:
+            yield ready
             continue
         name = image.name if isinstance(image, Picture) else image.stem
         skipped.append(Skipped(name, str(error)))
         if request.on_error == "test-pattern":
-            yield colour_bars(name, str(error))
-
-
-def _read(image: Path | Picture) -> tuple[Path | Picture, Picture | None, ImageError | None]:
-    try:
-        return image, picture(image), None
-    except ImageError as error:
-        return image, None, error
+            bars = colour_bars(f"{name} (test pattern)", str(error))
+            yield bars, apply(bars.pixels), (bars.width, bars.height)
 
 
 def _painted(request: Request, journal: Journal, progress: Progress) -> Iterator[Picture]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import UsageError
+from diptych.files import keep
 from diptych.inference import ImageLike, compiled_for, load_model, picture, recipe_of
 from diptych.model.labels import label
 from diptych.model.layers import Conv, ConvTranspose
@@ -57,6 +58,7 @@ def features(
     trace = compiled.trace(recipe.apply(picture(image).pixels)[np.newaxis])
 
     def make(name: str, write: Callable[[Path], object]) -> Path:
+        keep([image] if isinstance(image, str | Path) else [], [Path(out) / name])
         write(Path(out) / name)
         return Path(out) / name
 
