@@ -198,6 +198,20 @@ def test_it_never_scrolls_sideways(browser: Any, report: Path, width: int) -> No
         assert unreachable == []
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_very_long_words_and_prompts_keep_the_page_in_shape(
+    browser: Any, content: ReportContent, tmp_path: Path, width: int
+) -> None:
+    names = tuple((f"{n}" + "supercalifragilistic" * 15, p) for n, p in content.images[0].predictions)
+    long = replace(
+        content, title="a sea of clouds and " * 450, images=(replace(content.images[0], predictions=names),)
+    )
+    write_report(tmp_path / "report.html", long)
+    with opened(browser, tmp_path / "report.html", width) as (page, _):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.querySelector('h1').getBoundingClientRect().height") < 400
+
+
 CONTRASTS = """() => {
   const rgb = text => text.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => { const l = [r, g, b].map(v => v / 255)
