@@ -313,6 +313,9 @@ def convert(
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
     preprocessing: Recipe = None,
+    preprocessing_inside: Annotated[
+        bool, typer.Option("--preprocessing-inside", help="An .onnx file that takes uint8 pixels.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -322,7 +325,8 @@ def convert(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, flux_version=flux_version,
-                           classes=names, preprocessing=preprocessing)  # fmt: skip
+                           classes=names, preprocessing=preprocessing,
+                           preprocessing_inside=preprocessing_inside)  # fmt: skip
     for remark in done.remarks:
         terminal.remark(remark)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))

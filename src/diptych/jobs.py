@@ -152,12 +152,14 @@ def convert(
     flux_version: str | None = None,
     classes: Sequence[str] | None = None,
     preprocessing: Preprocessing | str | None = None,
+    preprocessing_inside: bool = False,
 ) -> Done:
     """A model from one format into another, told by the suffix of `target`; a folder is a Julia project.
 
     `source`: a model, its file or its name. `target` is a folder where it has no suffix or ends in a slash.
     `architecture`: what to fill where the file holds weights alone. `flux_version`: for which Flux to write
     .bson, .jld2 or a Julia project. `classes` and `preprocessing` replace those that the model carries.
+    `preprocessing_inside`: an .onnx file takes uint8 pixels (N, H, W, 3) and works the recipe out itself.
     Raises `FormatError` for a file that cannot be read, `UnsupportedLayer` for a layer that the target cannot
     express, `ModelError` where `classes` are not as many as the outputs, `OutputError` where writing fails.
     """
@@ -168,12 +170,16 @@ def convert(
         loaded = loaded.with_(preprocessing=recipe_of(preprocessing))
     loaded.check()
     is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix
+    if is_folder and preprocessing_inside:
+        raise UsageError("preprocessing inside is for .onnx; a Julia project has the recipe in plain Julia")
     if is_folder:
         batch = julia_project.example_batch(loaded)
         trace = compiled_for(loaded, "numpy").trace(batch)
         julia_project.write(loaded, target, trace, flux_version)
     else:
-        options = {} if flux_version is None else {"flux_version": flux_version}
+        options: dict[str, Any] = {} if flux_version is None else {"flux_version": flux_version}
+        if preprocessing_inside:
+            options["preprocessing_inside"] = True
         formats.write(loaded, target, **options)
     document = {
         "from": loaded.source.format or loaded.name,

@@ -60,7 +60,7 @@ _FLUX_READING = ("architecture", "flux_version")
 
 FORMATS = (
     Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
-    Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx"),
+    Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx", ("preprocessing_inside",)),
     Format("PyTorch", (".pt", ".pth"), _is_torch, True, True, "torch", (), ("architecture",)),
     Format(
         "BSON (Flux)", (".bson",), _is_bson, True, True, "flux.bson_files", ("flux_version",), _FLUX_READING

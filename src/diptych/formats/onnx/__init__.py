@@ -20,6 +20,7 @@ from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
 from diptych.files import replacing
 from diptych.formats.onnx.graph import Graph, Site, refer, store
 from diptych.formats.onnx.layers import LAYER_RULES, activate, join
+from diptych.formats.onnx.preprocessing import put_in_front
 from diptych.formats.onnx.reading import read_graph
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import (
@@ -87,14 +88,14 @@ def _check_size(arrays: dict[str, Array]) -> None:
         )
 
 
-def _finished(model: Model, every_layer: bool) -> tuple[Graph, onnx.ModelProto]:
+def _finished(model: Model, every_layer: bool, pixels_in: bool = False) -> tuple[Graph, onnx.ModelProto]:
     shape, spatial = _input_shape(model)
     graph, shapes = _written(model, shape, every_layer)
     others = [(*shape[:2], *(n * factor for n in shape[2:])) for factor in (2, 3)] if spatial else []
     free = spatial and all(_same_graph(model, graph, other, every_layer) for other in others)
     other_shapes = layer_shapes(model, others[0]) if free else shapes
     names = {path: path for path in shapes} if every_layer else {"output": _last(shapes)}
-    inputs = [_input(shape, free)]
+    inputs = [put_in_front(graph, model.preprocessing, shape, free) if pixels_in else _input(shape, free)]
     outputs = [
         _output(name, shapes.get(path, shape), other_shapes.get(path, others[0] if free else shape))
         for name, path in names.items()
@@ -221,14 +222,18 @@ def _template(model: Model) -> tuple[int | None, ...]:
 # ---- Files --------------------------------------------------------------------------------------------
 
 
-def write(model: Model, path: str | Path) -> None:
+def write(model: Model, path: str | Path, preprocessing_inside: bool = False) -> None:
     """Writes `model` as one .onnx file without external data; the same model always gives the same bytes.
+
+    With `preprocessing_inside` the graph begins with the model's recipe: its input is then "pixels", colour
+    pictures uint8 (N, H, W, 3) of any one size, and what the model takes is worked out inside. `read` gives
+    the same model either way.
 
     Raises `UnsupportedLayer`, `ModelError` or `OutputError`.
     """
     document, arrays = to_document(model)
     _check_size(arrays)
-    _, proto = _finished(model, every_layer=False)
+    _, proto = _finished(model, every_layer=False, pixels_in=preprocessing_inside)
     for name, array in arrays.items():  # all of them, also those the graph needs in another form
         store(proto, name, array)
     entries = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}

@@ -1,0 +1,500 @@
+"""A recipe in front of an ONNX graph: uint8 pixels (N, H, W, 3) "pixels" -> what the model takes, "input".
+
+The pictures of a batch share one size, which is free: every resize works out its own weights from it. 8-bit
+steps are computed in whole numbers, or in float64 that holds them exactly, and are rounded where and as the
+library in question rounds. Measured against `Preprocessing.apply`: the same values, except that
+"opencv-cubic" parts by one level on a few pixels, and Pillow's and OpenCV's resizing without rounding by
+less than 0.02 of a level. "opencv-area" is refused: it changes its rule with the size of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from diptych.errors import ModelError, UnsupportedLayer
+from diptych.formats.onnx.graph import Graph, Site
+from diptych.model.layers import Chain
+from diptych.preprocessing import Colour, Grey, Normalise, Preprocessing, Resize, Scale, SpatialOrder, Step
+
+__all__ = ["put_in_front"]
+
+Shape: TypeAlias = tuple[int, ...]
+
+_EXPLAINED = (
+    "Pictures as they are: upright, sRGB, red first, 0-255, all of one size; a grey one as three equal "
+    "channels. What the model takes is computed inside."
+)
+
+
+def put_in_front(graph: Graph, recipe: Preprocessing | None, shape: Shape, free: bool) -> Any:
+    """Puts the recipe's nodes before those of `graph`; gives the declaration of the new input.
+
+    `shape` is what the model takes, (1, C, H, W), its sizes only an example where they are `free`. Raises
+    `UnsupportedLayer` for a kernel that is not expressed, `ModelError` where there is no recipe or what
+    comes out of it is not what the model takes.
+    """
+    if recipe is None:
+        raise ModelError(
+            "preprocessing inside the file needs a model that carries a recipe, but this one has none; "
+            "give it one with model.with_(preprocessing=...) or --preprocessing"
+        )
+    own = Graph(Chain(()))
+    place = _Place(own, "preprocessing", "pixels", ())
+    pixels = _Pixels(place.node("Transpose", "pixels", perm=[0, 3, 1, 2]))
+    for step in recipe.steps:
+        pixels = _applied(place, pixels, step)
+    _check_fit(recipe, pixels.channels, shape, free)
+    own.named(place.cast(pixels.value, TensorProto.FLOAT), "input", final=True)
+    graph.nodes[:0] = own.nodes
+    graph.constants.update(own.constants)
+    return _declared(recipe, shape, free)
+
+
+def _check_fit(recipe: Preprocessing, channels: int, shape: Shape, free: bool) -> None:
+    size = recipe.size or shape[2:]
+    if len(shape) != 4 or channels != shape[1] or not (free or size == shape[2:]):
+        result = " x ".join(map(str, (channels, *(recipe.size or ("height", "width")))))
+        raise ModelError(
+            f"the recipe turns a colour picture into {result}, but the model takes "
+            f"{' x '.join(map(str, shape[1:]))}; give it the recipe that it was trained with"
+        )
+
+
+def _declared(recipe: Preprocessing, shape: Shape, free: bool) -> Any:
+    sizes: tuple[str | int, ...] = ("height", "width")
+    if recipe.size is None and not free:  # nothing resizes, so the model's own size is asked for
+        turned = any(isinstance(step, SpatialOrder) and step.order == "wh" for step in recipe.steps)
+        sizes = shape[:1:-1] if turned else shape[2:]
+    return helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *sizes, 3], _EXPLAINED)
+
+
+class _Place(Site):
+    """Arithmetic in the graph: an operand is a value's name, or a number that becomes a constant.
+
+    A plain float becomes float64, an int int64; a NumPy number or array keeps its own type.
+    """
+
+    def do(self, operation: str, *operands: Any, **attributes: Any) -> str:
+        """One node over values and numbers."""
+        return self.node(
+            operation, *(o if isinstance(o, str) else self.number(o) for o in operands), **attributes
+        )
+
+    def number(self, value: Any) -> str:
+        """A constant, once however often it is used."""
+        array = np.asarray(value)
+        for name, known in self.graph.constants.items():
+            if known.dtype == array.dtype and np.array_equal(known, array):
+                return name
+        return self.constant(array, array.dtype)
+
+    def cast(self, value: str, kind: int) -> str:
+        """The value in another type, of `TensorProto`'s."""
+        return self.node("Cast", value, to=kind)
+
+    def double(self, value: str) -> str:
+        """The value in float64."""
+        return self.cast(value, TensorProto.DOUBLE)
+
+    def summed(self, values: list[str]) -> str:
+        """From the left, as the libraries add."""
+        total = values[0]
+        for value in values[1:]:
+            total = self.node("Add", total, value)
+        return total
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Pictures (N, C, H, W) between two steps: uint8 while they are 8-bit, then float32."""
+
+    value: str
+    channels: int = 3
+    eight_bit: bool = True
+    scaled: bool = False
+
+
+def _applied(place: _Place, pixels: _Pixels, step: Step) -> _Pixels:
+    if isinstance(step, Grey):
+        return _grey(place, pixels, step.weights)
+    if isinstance(step, Colour):
+        if pixels.channels == 3:
+            return pixels
+        return replace(pixels, value=place.node("Concat", *[pixels.value] * 3, axis=1), channels=3)
+    if isinstance(step, Resize):
+        return _resized(place, pixels, step)
+    if isinstance(step, Scale):
+        levels = place.cast(pixels.value, TensorProto.FLOAT)
+        return replace(pixels, value=place.do("Div", levels, np.float32(255)), eight_bit=False, scaled=True)
+    if isinstance(step, Normalise):
+        mean, std = (np.array(n, np.float32).reshape(-1, 1, 1) for n in (step.mean, step.std))
+        return replace(pixels, value=place.do("Div", place.do("Sub", pixels.value, mean), std))
+    if step.order == "wh":
+        return replace(pixels, value=place.node("Transpose", pixels.value, perm=[0, 1, 3, 2]))
+    return pixels
+
+
+# ---- Grey ---------------------------------------------------------------------------------------------
+
+_GREY = {
+    "julia": (299, 587, 114),
+    "pillow": (19595, 38470, 7471),
+    "opencv": (9798, 19235, 3735),
+    "float": (0.299, 0.587, 0.114),
+}
+
+
+def _grey(place: _Place, pixels: _Pixels, kind: str) -> _Pixels:
+    """The formulas of `diptych.preprocessing.grey`; the weighted sums stay below 2^24, exact in float32."""
+    if pixels.channels == 1:
+        return pixels
+    weights = np.array(_GREY[kind], np.float32).reshape(3, 1, 1)
+    weighted = place.do("Mul", place.cast(pixels.value, TensorProto.FLOAT), weights)
+    planes = [place.do("Slice", weighted, [c], [c + 1], [1]) for c in range(3)]
+    level = place.summed(planes)
+    if kind == "float":
+        return replace(pixels, value=level, channels=1, eight_bit=False)
+    if kind == "julia":
+        level = place.node("Round", place.do("Mul", level, np.float32(0.001)))
+    else:
+        whole = np.float32(sum(_GREY[kind]))
+        level = place.node("Floor", place.do("Div", place.do("Add", level, whole / 2), whole))
+    return replace(pixels, value=place.cast(level, TensorProto.UINT8), channels=1)
+
+
+# ---- Resize: where each new pixel lies ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis from `source` to `target` pixels (float64 scalars), of which those at `positions` are kept.
+
+    `inside` tells which of them the scaled picture covers; empty where it covers all.
+    """
+
+    source: str
+    target: str
+    positions: str
+    inside: str = ""
+
+
+def _axes(place: _Place, pixels: _Pixels, step: Resize) -> tuple[_Axis, _Axis]:
+    """The rule of `diptych.preprocessing.resize.size_within`, for a size that is known only when it runs."""
+    shape = place.node("Shape", pixels.value)
+    h, w = (place.double(place.do("Gather", shape, axis)) for axis in (2, 3))
+    height, width = float(step.height), float(step.width)
+    places = [np.arange(n, dtype=np.float64) for n in (step.height, step.width)]
+    if step.fit == "stretch":
+        rows, columns = (place.number(p) for p in places)
+        return _Axis(h, place.number(height), rows), _Axis(w, place.number(width), columns)
+    wider = place.do("Greater", place.do("Mul", w, height), place.do("Mul", h, width))
+    if step.fit == "crop":
+        scaled_h = place.do("Where", wider, height, _floored(place, place.do("Mul", h, width), w))
+        scaled_w = place.do("Where", wider, _floored(place, place.do("Mul", w, height), h), width)
+    else:
+        scaled_h = place.do("Where", wider, _contained(place, h, w, width), height)
+        scaled_w = place.do("Where", wider, width, _contained(place, w, h, height))
+    return (
+        _moved(place, _Axis(h, scaled_h, ""), places[0], step.fit),
+        _moved(place, _Axis(w, scaled_w, ""), places[1], step.fit),
+    )
+
+
+def _floored(place: _Place, product: str, by: str) -> str:
+    """Of whole numbers far below 2^52, whose quotient float64 never rounds up to the next whole one."""
+    return place.node("Floor", place.node("Div", product, by))
+
+
+def _contained(place: _Place, side: str, other: str, fitted: float) -> str:
+    size = place.node("Round", place.do("Mul", place.node("Div", side, other), fitted))
+    return place.do("Max", size, 1.0)
+
+
+def _moved(place: _Place, axis: _Axis, places: Any, fit: str) -> _Axis:
+    """With the middle of the scaled picture in the middle of the result; half a pixel goes to even."""
+    if fit == "crop":
+        offset = place.node("Round", place.do("Div", place.do("Sub", axis.target, float(len(places))), 2.0))
+        return replace(axis, positions=place.do("Add", places, offset))
+    offset = place.node("Round", place.do("Div", place.do("Sub", float(len(places)), axis.target), 2.0))
+    positions, last = place.do("Sub", places, offset), place.do("Sub", axis.target, 1.0)
+    inside = place.node(
+        "And", place.do("GreaterOrEqual", positions, 0.0), place.node("LessOrEqual", positions, last)
+    )
+    return replace(axis, positions=place.do("Clip", positions, 0.0, last), inside=inside)
+
+
+def _resized(place: _Place, pixels: _Pixels, step: Resize) -> _Pixels:
+    if step.kernel not in _KERNELS:
+        raise UnsupportedLayer(
+            f"Resize of the recipe with the kernel {step.kernel!r}",
+            "preprocessing inside ONNX",
+            f"only {', '.join(_KERNELS)} are; write the file without preprocessing inside and feed it what "
+            "diptych preprocess makes",
+        )
+    if pixels.eight_bit and not step.round:
+        pixels = replace(pixels, value=place.cast(pixels.value, TensorProto.FLOAT), eight_bit=False)
+    rows, columns = _axes(place, pixels, step)
+    kind = TensorProto.UINT8 if pixels.eight_bit else TensorProto.FLOAT
+    value = place.cast(_KERNELS[step.kernel](place, pixels, rows, columns), kind)
+    if rows.inside:
+        covered = place.node("And", place.do("Unsqueeze", rows.inside, [1]), columns.inside)
+        ground = step.fill / 255 if pixels.scaled else step.fill
+        value = place.do("Where", covered, value, helper.tensor_dtype_to_np_dtype(kind).type(ground))
+    return replace(pixels, value=value)
+
+
+# ---- Pillow: one matrix an axis -----------------------------------------------------------------------
+
+_ONE = 2.0**22  # Pillow's 8-bit weights are whole numbers of this part
+
+
+def _pillow(window: Callable[[_Place, str], str], support: float) -> _Kernel:
+    """Pillow's Resample.c: two passes, 8-bit pictures rounded and clipped after each.
+
+    Across comes first, but since Pillow 13 down does for pictures much taller than what is asked for
+    (python-pillow pull request 9549); Pillow 11 and 12 part from that by a level there.
+    """
+
+    def kernel(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str:
+        matrices = [_matrix(place, pixels, axis, window, support) for axis in (rows, columns)]
+        down, across = matrices[0], place.node("Transpose", matrices[1], perm=[1, 0])
+        value = place.double(pixels.value)
+
+        def passed(taller: bool) -> str:
+            first = ("MatMul", down, value) if taller else ("MatMul", value, across)
+            half = _settled(place, pixels, place.node(*first))
+            last = ("MatMul", half, across) if taller else ("MatMul", down, half)
+            return _settled(place, pixels, place.node(*last))
+
+        higher, wider = (place.node("Sub", axis.source, axis.target) for axis in (rows, columns))
+        tall = place.node("Greater", higher, place.do("Max", place.do("Mul", wider, 2.0), 0.0))
+        branches = {f"{word}_branch": _branch(place, passed, word == "then") for word in ("then", "else")}
+        return place.node("If", tall, **branches)
+
+    return kernel
+
+
+def _branch(place: _Place, passed: Callable[[bool], str], taller: bool) -> Any:
+    """What is computed only if it is needed, as a graph of its own that sees the values before it."""
+    outside, place.graph.nodes = place.graph.nodes, []
+    result = helper.make_tensor_value_info(passed(taller), TensorProto.DOUBLE, None)
+    inside, place.graph.nodes = place.graph.nodes, outside
+    return helper.make_graph(inside, "down first" if taller else "across first", [], [result])
+
+
+def _matrix(
+    place: _Place, pixels: _Pixels, axis: _Axis, window: Callable[[_Place, str], str], support: float
+) -> str:
+    """The weights (new, old) of one axis, float64: the window, widened when shrinking, cut at the borders."""
+    scale = place.node("Div", axis.source, axis.target)
+    stretch = place.do("Max", scale, 1.0)
+    reach = place.do("Mul", stretch, support)
+    middle = place.do("Mul", place.do("Add", place.do("Unsqueeze", axis.positions, [1]), 0.5), scale)
+    first = place.node("Floor", place.do("Add", place.node("Sub", middle, reach), 0.5))
+    end = place.node("Floor", place.do("Add", place.node("Add", middle, reach), 0.5))
+    old = place.do("Range", 0.0, axis.source, 1.0)
+    offset = place.do("Add", place.node("Sub", old, middle), 0.5)
+    level = window(place, place.node("Mul", offset, place.do("Div", 1.0, stretch)))
+    seen = place.node("And", place.node("GreaterOrEqual", old, first), place.node("Less", old, end))
+    weights = place.do("Where", seen, level, 0.0)
+    weights = place.node("Div", weights, place.do("ReduceSum", weights, [1]))
+    if not pixels.eight_bit:
+        return weights
+    size = place.do("Add", place.do("Mul", place.node("Abs", weights), _ONE), 0.5)
+    return place.node("Mul", place.node("Sign", weights), place.node("Floor", size))
+
+
+def _settled(place: _Place, pixels: _Pixels, value: str) -> str:
+    """After one pass, still in float64: a level of 0-255, or what float32 keeps."""
+    if not pixels.eight_bit:
+        return place.double(place.cast(value, TensorProto.FLOAT))
+    return _clipped(place, place.node("Floor", place.do("Div", place.do("Add", value, _ONE / 2), _ONE)))
+
+
+def _clipped(place: _Place, value: str) -> str:
+    return place.do("Clip", value, 0.0, 255.0)
+
+
+def _triangle(place: _Place, x: str) -> str:
+    return place.do("Max", place.do("Sub", 1.0, place.node("Abs", x)), 0.0)
+
+
+def _cubic(place: _Place, x: str) -> str:
+    """Keys' cubic with a = -0.5."""
+    x = place.node("Abs", x)
+    near = _polynomial(place, x, 1.5, -2.5, 0.0, 1.0)
+    far = _polynomial(place, x, -0.5, 2.5, -4.0, 2.0)
+    return place.do(
+        "Where", place.do("Less", x, 1.0), near, place.do("Where", place.do("Less", x, 2.0), far, 0.0)
+    )
+
+
+def _lanczos(place: _Place, x: str) -> str:
+    """sinc(x) sinc(x/3) within 3."""
+    level = place.node("Mul", _sinc(place, x), _sinc(place, place.do("Div", x, 3.0)))
+    return place.do("Where", place.do("Less", place.node("Abs", x), 3.0), level, 0.0)
+
+
+def _sinc(place: _Place, x: str) -> str:
+    angle = place.do("Mul", x, np.pi)
+    middle = place.do("Equal", x, 0.0)
+    return place.do(
+        "Where",
+        middle,
+        1.0,
+        place.node("Div", place.node("Sin", angle), place.do("Where", middle, 1.0, angle)),
+    )
+
+
+def _polynomial(place: _Place, x: str, *coefficients: Any) -> str:
+    """By Horner's rule, from the highest power; `coefficients` in the type of `x`."""
+    total: Any = coefficients[0]
+    for coefficient in coefficients[1:]:
+        total = place.do("Add", place.do("Mul", total, x), coefficient)
+    return str(total)
+
+
+# ---- Julia and OpenCV: a few neighbours a pixel -------------------------------------------------------
+
+_Taps: TypeAlias = list[
+    tuple[str, str]
+]  # along one axis: indices (new,) int64 and their weights (new,) float64
+
+
+def _picked(place: _Place, pixels: _Pixels, row: str, column: str) -> str:
+    return place.node("Gather", place.node("Gather", pixels.value, row, axis=2), column, axis=3)
+
+
+def _across(place: _Place, pixels: _Pixels, row: str, columns: _Taps) -> str:
+    """The pixels of some rows at the new width, float64."""
+    parts = [(place.double(_picked(place, pixels, row, index)), weight) for index, weight in columns]
+    return place.summed([place.node("Mul", value, weight) for value, weight in parts])
+
+
+def _down(place: _Place, value: str, weight: str) -> str:
+    return place.node("Mul", value, place.do("Unsqueeze", weight, [1]))
+
+
+def _index(place: _Place, axis: _Axis, value: str) -> str:
+    """Kept within the picture, as int64."""
+    return place.cast(place.do("Clip", value, 0.0, place.do("Sub", axis.source, 1.0)), TensorProto.INT64)
+
+
+def _nearest(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str:
+    def index(axis: _Axis) -> str:
+        odd = place.do("Add", place.do("Mul", axis.positions, 2.0), 1.0)
+        doubled = place.do("Mul", axis.target, 2.0)
+        return place.cast(_floored(place, place.node("Mul", odd, axis.source), doubled), TensorProto.INT64)
+
+    return _picked(place, pixels, index(rows), index(columns))
+
+
+def _imresize(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str:
+    """With the operations, and in the order, of `diptych.preprocessing.resize.imresize`."""
+    down, across = _julia_taps(place, rows), _julia_taps(place, columns)
+    if not pixels.eight_bit:
+        return place.summed(
+            [_down(place, _across(place, pixels, row, across), weight) for row, weight in down]
+        )
+    lines = []
+    for row, weight in down:
+        parts = []
+        for column, share in across:
+            level = place.double(_picked(place, pixels, row, column))
+            if pixels.channels == 1:
+                parts.append(place.node("Mul", share, place.do("Div", level, 255.0)))
+            else:
+                parts.append(place.node("Mul", place.do("Mul", share, 1 / 255), level))
+        lines.append(_down(place, place.summed(parts), weight))
+    return place.node("Round", place.do("Mul", place.summed(lines), 255.0))
+
+
+def _julia_taps(place: _Place, axis: _Axis) -> _Taps:
+    s = place.node("Div", axis.source, axis.target)
+    start = place.do("Sub", 0.5, place.do("Mul", 0.5, s))
+    x = place.node("Add", place.node("Mul", s, place.do("Add", axis.positions, 1.0)), start)
+    x = place.do("Clip", x, 1.0, axis.source)
+    before_last = place.do("Max", place.do("Sub", axis.source, 1.0), 1.0)
+    first = place.node("Min", place.node("Floor", x), before_last)
+    weight = place.node("Sub", x, first)
+    low = place.do("Sub", first, 1.0)
+    return [
+        (_index(place, axis, low), place.do("Sub", 1.0, weight)),
+        (_index(place, axis, first), weight),
+    ]
+
+
+def _opencv_linear(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str:
+    """OpenCV's resize.cpp; 8-bit in whole numbers: weights of 11 bits, and bits dropped on the way down."""
+    down, across = (_opencv_taps(place, pixels, axis, _two) for axis in (rows, columns))
+    wide = [(_across(place, pixels, row, across), weight) for row, weight in down]
+    if not pixels.eight_bit:
+        return place.summed([_down(place, value, weight) for value, weight in wide])
+    shortened = [(place.node("Floor", place.do("Div", value, 16.0)), weight) for value, weight in wide]
+    lines = [_down(place, value, weight) for value, weight in shortened]
+    total = place.summed([place.node("Floor", place.do("Div", line, 65536.0)) for line in lines])
+    return _clipped(place, place.node("Floor", place.do("Div", place.do("Add", total, 2.0), 4.0)))
+
+
+def _opencv_cubic(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str:
+    down, across = (_opencv_taps(place, replace(pixels, eight_bit=False), a, _four) for a in (rows, columns))
+    total = place.summed([_down(place, _across(place, pixels, row, across), weight) for row, weight in down])
+    return _clipped(place, place.node("Round", total)) if pixels.eight_bit else total
+
+
+def _opencv_taps(
+    place: _Place, pixels: _Pixels, axis: _Axis, weights_of: Callable[[_Place, str], tuple[int, list[str]]]
+) -> _Taps:
+    """Coordinates and weights are float32 there; past the border the last pixel counts again."""
+    scale = place.do("Div", 1.0, place.node("Div", axis.target, axis.source))
+    x = place.do("Sub", place.node("Mul", place.do("Add", axis.positions, 0.5), scale), 0.5)
+    x = place.cast(x, TensorProto.FLOAT)
+    whole = place.node("Floor", x)
+    first, weights = weights_of(place, place.node("Sub", x, whole))
+    taps = []
+    for number, weight in enumerate(weights, first):
+        index = _index(place, axis, place.do("Add", place.double(whole), float(number)))
+        weight = place.double(weight)
+        if pixels.eight_bit:
+            weight = place.node("Round", place.do("Mul", weight, 2048.0))
+        taps.append((index, weight))
+    return taps
+
+
+def _two(place: _Place, part: str) -> tuple[int, list[str]]:
+    return 0, [place.do("Sub", np.float32(1), part), part]
+
+
+def _four(place: _Place, part: str) -> tuple[int, list[str]]:
+    """Keys' cubic with a = -0.75; the last weight is what the others leave of 1."""
+    one = np.float32(1)
+    rest = place.do("Sub", one, part)
+    outer = [np.float32(n) for n in (-0.75, 3.75, -6.0, 3.0)]
+    inner = [np.float32(n) for n in (1.25, -2.25, 0.0, 1.0)]
+    weights = [
+        _polynomial(place, place.do("Add", part, one), *outer),
+        _polynomial(place, part, *inner),
+        _polynomial(place, rest, *inner),
+    ]
+    last: str = place.do("Sub", one, weights[0])
+    for weight in weights[1:]:
+        last = place.node("Sub", last, weight)
+    return -1, [*weights, last]
+
+
+_Kernel: TypeAlias = Callable[[_Place, _Pixels, _Axis, _Axis], str]
+
+_KERNELS: dict[str, _Kernel] = {
+    "imresize": _imresize,
+    "pillow-bilinear": _pillow(_triangle, 1.0),
+    "pillow-bicubic": _pillow(_cubic, 2.0),
+    "pillow-lanczos": _pillow(_lanczos, 3.0),
+    "opencv-linear": _opencv_linear,
+    "opencv-cubic": _opencv_cubic,
+    "nearest": _nearest,
+}
