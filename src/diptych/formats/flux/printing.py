@@ -84,8 +84,12 @@ def _arrays(value: Any) -> tuple[list[Any], list[Any]]:
         elif isinstance(item, JuliaStruct) and item.type.path[0] == "Flux":
             for name, part in _values(item).items():
                 collect(part, other if name in _STATISTICS else into)
-        elif isinstance(item, (tuple, list)) or (isinstance(item, JuliaStruct) and as_array(item) is not None):
-            for part in item.fields if isinstance(item, JuliaStruct) else item:  # a Transpose shares its array
+        elif isinstance(item, (tuple, list)) or (
+            isinstance(item, JuliaStruct) and as_array(item) is not None
+        ):
+            for part in (
+                item.fields if isinstance(item, JuliaStruct) else item
+            ):  # a Transpose shares its array
                 collect(part, into)
 
     collect(value, trained)
