@@ -98,7 +98,8 @@ def _facts(request: Request, count: int) -> Facts:
     model = request.model
     facts = [("Pictures", str(count)), ("Model", model.name or "unnamed")]
     if "accuracy" in model.notes:
-        facts.append(("Held-out accuracy", f"{100 * float(model.notes['accuracy']):.2f} % of its own held-out pictures"))
+        accuracy = 100 * float(model.notes["accuracy"])
+        facts.append(("Held-out accuracy", f"{accuracy:.2f} % of its own held-out pictures"))
     facts.append(("Recipe", request.recipe.name or f"{len(request.recipe.steps)} steps"))
     if request.images is None:
         facts += [
