@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -280,7 +281,21 @@ def _parsed(path: Path) -> onnx.ModelProto:
         raise FormatError(f"{path} is damaged or cut off: it is no ONNX message") from error
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+    # The parser hands over as bytes what should be text and is not UTF-8.
+    if not all(isinstance(name, str) for name in _names(proto)):
+        raise FormatError(f"{path} is damaged: a name in it is not text; copy or export it again")
     return proto
+
+
+def _names(message: Any) -> Iterator[object]:
+    """Every text of a protobuf message and of those inside it."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+        if field.type == field.TYPE_STRING:
+            yield from values
+        elif field.type == field.TYPE_MESSAGE:
+            for part in values:
+                yield from _names(part)
 
 
 _DTYPES = {TensorProto.FLOAT16: "<f2", TensorProto.FLOAT: "<f4", TensorProto.DOUBLE: "<f8"}
