@@ -159,3 +159,24 @@ class TestRefusals:
         with pytest.raises(UnsupportedLayer):
             diptych.convert(strange, tmp_path / "project")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_never_written_over_its_own_file(tmp_path, diptych_command):
+    path = tmp_path / "model.bson"
+    diptych.convert("scenes", path)
+    before = path.read_bytes()
+    done = diptych_command("convert", path, path)
+    assert done.status == 1
+    assert "would be replaced" in done.err
+    assert path.read_bytes() == before
+
+
+def test_a_shape_that_the_file_does_not_record_can_be_given(tmp_path, diptych_command):
+    model = diptych.inference.load_model("small-cnn-32").with_(input_shape=None, preprocessing=None)
+    diptych.write(model, tmp_path / "m.safetensors")
+    given = diptych_command("convert", tmp_path / "m.safetensors", tmp_path / "m.pt", "--shape", "3,32,32")
+    assert given.status == 0
+    assert diptych.read(tmp_path / "m.pt").input_shape == (3, 32, 32)
+    wrong = diptych_command("convert", tmp_path / "m.safetensors", tmp_path / "x.onnx", "--shape", "1,32,32")
+    assert wrong.status == 1
+    assert not (tmp_path / "x.onnx").exists()

@@ -312,6 +312,9 @@ def convert(
         str | None, typer.Option("--flux-version", help="The Flux to write for: 0.12 to 0.16.")
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="One sample's shape, where IN does not record it: 1,28,28.")
+    ] = None,
     preprocessing: Recipe = None,
     preprocessing_inside: Annotated[
         bool, typer.Option("--preprocessing-inside", help="An .onnx file that takes uint8 pixels.")
@@ -326,7 +329,7 @@ def convert(
     names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
-                           preprocessing_inside=preprocessing_inside)  # fmt: skip
+                           preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     for remark in done.remarks:
         terminal.remark(remark)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))

@@ -51,7 +51,9 @@ def keep(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:
     originals = {Path(path).resolve() for path in inputs}
     for path in outputs:
         if Path(path).resolve() in originals:
-            raise OutputError(f"{path} is one of the pictures to read; choose another folder to write into")
+            raise OutputError(
+                f"{path} is a file to read, and would be replaced; choose another place to write"
+            )
 
 
 def sha256(path: str | Path) -> str:

@@ -22,6 +22,7 @@ from diptych.inference import compiled_for, in_order, load_model, recipe_of
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
+from diptych.model.validity import check_input_shape
 from diptych.predictions import Predictions
 from diptych.preprocessing import NAMES, Preprocessing
 from diptych.progress import Progress, silent
@@ -153,21 +154,28 @@ def convert(
     classes: Sequence[str] | None = None,
     preprocessing: Preprocessing | str | None = None,
     preprocessing_inside: bool = False,
+    input_shape: Sequence[int] | None = None,
 ) -> Done:
     """A model from one format into another, told by the suffix of `target`; a folder is a Julia project.
 
     `source`: a model, its file or its name. `target` is a folder where it has no suffix or ends in a slash.
     `architecture`: what to fill where the file holds weights alone. `flux_version`: for which Flux to write
-    .bson, .jld2 or a Julia project. `classes` and `preprocessing` replace those that the model carries.
+    .bson, .jld2 or a Julia project. `classes`, `preprocessing` and `input_shape` (of one sample, (C, H, W))
+    replace those that the model carries.
     `preprocessing_inside`: an .onnx file takes uint8 pixels (N, H, W, 3) and works the recipe out itself.
     Raises `FormatError` for a file that cannot be read, `UnsupportedLayer` for a layer that the target cannot
-    express, `ModelError` where `classes` are not as many as the outputs, `OutputError` where writing fails.
+    express, `ModelError` where `classes` are not as many as the outputs, `OutputError` where writing fails or
+    would replace `source`.
     """
+    keep([source] if isinstance(source, str | Path) else [], [target])
     loaded = _loaded(source, architecture)
     if classes is not None:
         loaded = loaded.with_(classes=_class_names(loaded, classes))
     if preprocessing is not None:
         loaded = loaded.with_(preprocessing=recipe_of(preprocessing))
+    if input_shape is not None:
+        loaded = loaded.with_(input_shape=tuple(input_shape))
+        check_input_shape(loaded)
     loaded.check()
     is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix
     if is_folder and preprocessing_inside:
