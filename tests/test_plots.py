@@ -91,11 +91,21 @@ def test_a_place_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> N
         DRAWINGS[name](tmp_path / "file" / "plot.png")
 
 
+def drawn_in(folder: Path) -> list[str]:
+    """The files of a folder that are pictures with something on them."""
+    return [
+        path.name
+        for path in sorted(folder.iterdir())
+        if len(np.unique(pixels(path).reshape(-1, 3), axis=0)) > 9
+    ]
+
+
 def test_titles_may_hold_anything(tmp_path: Path) -> None:
     title = "$x_1$ \\frac{ 夜 <b>&amp; \n\x00" + "very long " * 30
     plots.feature_maps(tmp_path / "a.png", MAPS, title)
     plots.vector(tmp_path / "b.png", MAPS[0, 0], title)
     plots.input_heatmap(tmp_path / "c.png", GREY, title)
+    assert drawn_in(tmp_path) == ["a.png", "b.png", "c.png"]
 
 
 # ---- Feature maps -------------------------------------------------------------------------------------
@@ -172,6 +182,7 @@ def test_nothing_finite_at_all_can_be_drawn(tmp_path: Path) -> None:
     plots.activations(tmp_path / "c.png", broken[0], "Layer")
     plots.input_image_visualizations(tmp_path / "d.png", PICTURE, broken[0])
     plots.loaded_image_verification(tmp_path / "e.png", PICTURE, PICTURE, [], broken)
+    assert drawn_in(tmp_path) == ["a.png", "b.png", "c.png", "d.png", "e.png"]
 
 
 def test_a_shared_scale_compares_maps_and_an_own_scale_does_not(tmp_path: Path) -> None:
@@ -252,6 +263,7 @@ def test_what_is_no_stack_of_maps_is_refused(shape: tuple[int, ...], tmp_path: P
 )
 def test_flat_and_tiny_inputs_can_be_drawn(value: Any, tmp_path: Path) -> None:
     plots.input_image_visualizations(tmp_path / "d.png", PICTURE, value)
+    assert drawn_in(tmp_path) == ["d.png"]
 
 
 @pytest.mark.parametrize("draw", [plots.input_heatmap, plots.input_contour, plots.input_surface])

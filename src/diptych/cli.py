@@ -115,10 +115,7 @@ def run(
             progress=progress,
             **_given(steps=steps, guidance=guidance, negative_prompt=negative_prompt),
         )
-    for remark in result.remarks:
-        terminal.remark(remark)
-    for failure in result.failures:
-        terminal.failure(failure)
+    terminal.remarks(result.remarks, result.failures)
     shown = predictions_text(result.predictions) if result.predictions else "the model is not a classifier"
     terminal.result(result.to_document(), f"{shown}\nreport: {result.report}")
     raise typer.Exit(0 if result.ok else 1)
@@ -160,8 +157,7 @@ def generate(
                 steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=_explicit(device)
             ),
         )
-    for remark in made.remarks:
-        terminal.remark(remark)
+    terminal.remarks(made.remarks)
     terminal.result(made.to_document(), "\n".join(map(str, made.paths)))
 
 
@@ -183,10 +179,7 @@ def preprocess(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         done = jobs.preprocess_files(images, preprocessing, out=out, progress=progress)
-    for remark in done.remarks:
-        terminal.remark(remark)
-    for failure in done.failures:
-        terminal.failure(failure)
+    terminal.remarks(done.remarks, done.failures)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
     raise typer.Exit(0 if not done.failures else 1)
 
@@ -218,10 +211,7 @@ def predict(
             device=device,
             progress=progress,
         )
-    for remark in done.remarks:
-        terminal.remark(remark)
-    for failure in done.failures:
-        terminal.failure(failure)
+    terminal.remarks(done.remarks, done.failures)
     terminal.result(done.to_document(), predictions_text(done.predictions, top) if done.predictions else "")
     raise typer.Exit(0 if not done.failures else 1)
 
@@ -285,8 +275,7 @@ def compare(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     found = diptych.compare(a, b, images, engine_a=engine_a, engine_b=engine_b,
                             preprocessing=preprocessing, tolerance=tolerance)  # fmt: skip
-    for remark in found.remarks:
-        terminal.remark(remark)
+    terminal.remarks(found.remarks)
     if report is not None:
         from diptych.report.comparison import write_comparison
 
@@ -330,8 +319,7 @@ def convert(
     done = diptych.convert(source, target, architecture=architecture, flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
-    for remark in done.remarks:
-        terminal.remark(remark)
+    terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
 
 

@@ -57,7 +57,11 @@ def load_model(model: Model | str | Path, architecture: Model | str | Path | Non
     from diptych import formats
     from diptych.model import architectures
 
-    if architecture is not None and isinstance(model, str | Path):
+    if architecture is not None:
+        if isinstance(model, Model):
+            raise UsageError(
+                "an architecture is for a file of weights alone, but the source is a model already"
+            )
         return formats.read(model, architecture=load_model(architecture))
     if isinstance(model, Model):
         return model

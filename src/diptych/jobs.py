@@ -168,7 +168,7 @@ def convert(
     would replace `source`.
     """
     keep([source] if isinstance(source, str | Path) else [], [target])
-    loaded = _loaded(source, architecture)
+    loaded = load_model(source, architecture)
     if classes is not None:
         loaded = loaded.with_(classes=_class_names(loaded, classes))
     if preprocessing is not None:
@@ -196,14 +196,6 @@ def convert(
         "classes": list(loaded.classes or ()),
     }
     return Done(document, paths=(Path(target),), remarks=tuple(loaded.source.warnings))
-
-
-def _loaded(source: Model | str | Path, architecture: Model | str | None) -> Model:
-    if architecture is None:
-        return load_model(source)
-    if isinstance(source, Model):
-        raise UsageError("an architecture is for a file of weights alone, but the source is a model already")
-    return formats.read(source, architecture=load_model(architecture))
 
 
 def _class_names(model: Model, classes: Sequence[str]) -> tuple[str, ...]:

@@ -50,6 +50,13 @@ class Terminal:
         if not self.quiet:
             print(text, file=sys.stderr)
 
+    def remarks(self, remarks: Sequence[str], failures: Sequence[str] = ()) -> None:
+        """Everything to know besides the result: remarks, then what went wrong."""
+        for remark in remarks:
+            self.remark(remark)
+        for failure in failures:
+            self.failure(failure)
+
     def failure(self, text: str) -> None:
         """Something that went wrong, on stderr, whatever the options are."""
         print(f"diptych: {text}", file=sys.stderr)
