@@ -68,7 +68,17 @@ _HOMES = {
 
 
 # The rooms that the documentation enters by name: `diptych.preprocessing.named(...)`.
-_ROOMS = ("datasets", "engines", "errors", "formats", "images", "inference", "model", "preprocessing")
+_ROOMS = (
+    "datasets",
+    "engines",
+    "errors",
+    "filters",
+    "formats",
+    "images",
+    "inference",
+    "model",
+    "preprocessing",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,38 @@
+"""Filters: learn any image filter as a tiny network, judge it, and apply it to pictures of any size."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Learned": "diptych.filters.learned",
+    "LearningReport": "diptych.filters.learned",
+    "NAMES": "diptych.filters.targets",
+    "Target": "diptych.filters.target",
+    "apply": "diptych.filters.applying",
+    "evaluate": "diptych.filters.evaluating",
+    "learn": "diptych.filters.learning",
+    "preview": "diptych.filters.previewing",
+    "resolve": "diptych.filters.targets",
+    # The training interface of the Img2Img project.
+    "apply_filter": "diptych.filters.classic",
+    "compute_metrics": "diptych.filters.classic",
+    "create_img2img_model": "diptych.filters.classic",
+    "load_filtered_dataset": "diptych.filters.classic",
+    "plot_losses": "diptych.filters.classic",
+    "preview_predictions": "diptych.filters.classic",
+    "train_model": "diptych.filters.classic",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diptych.filters' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

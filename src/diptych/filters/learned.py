@@ -1,0 +1,75 @@
+"""What learning gives: a model, and the report of how it was found and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diptych.model.model import Model
+
+__all__ = ["Learned", "LearningReport", "Rung"]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One attempt on the way: which kind of network, with how many weights, how good, in what time."""
+
+    name: str
+    weights: int
+    psnr: float
+    seconds: float
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class LearningReport:
+    """How a filter was learned. PSNR in dB on whole held-out pictures, against the unrounded target.
+
+    `scores` is `evaluating.Evaluation.to_document()`: PSNR pooled and per picture, SSIM, largest error in
+    levels, share of identical pixels, and the constant, identity and best-linear baselines. `curve` holds
+    (steps, loss, held-out PSNR) where something was trained. `stopped` says in words why it ended.
+    """
+
+    target: str
+    reference: str
+    rung: str
+    weights: int
+    seconds: float
+    psnr: float
+    worst_psnr: float
+    stopped: str
+    rungs: tuple[Rung, ...] = ()
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[tuple[float, float, float], ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        """Everything, JSON-able."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """A few lines for a terminal."""
+        tried = ", ".join(f"{rung.name} {rung.psnr:.1f} dB" for rung in self.rungs)
+        lines = [
+            f"{self.target}: {self.rung}, {self.weights} weights, {self.seconds:.2f} s",
+            f"held-out PSNR {self.psnr:.2f} dB on average, {self.worst_psnr:.2f} dB at worst",
+            f"stopped: {self.stopped}",
+            *([f"tried: {tried}"] if len(self.rungs) > 1 else []),
+        ]
+        return "\n".join([*lines, *self.remarks])
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A learned filter: `.model` goes wherever a model goes, `.report` says how good it is."""
+
+    model: Model
+    report: LearningReport
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model, in the format that the suffix names; the report travels in its notes."""
+        from diptych import formats
+
+        formats.write(self.model, path)
