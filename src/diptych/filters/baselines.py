@@ -1,0 +1,95 @@
+"""What can be had without learning: a constant, the picture itself, and the best linear filter.
+
+They are fitted to the very pictures that are judged, so that no constant and no 7 x 7 kernel does better:
+whatever a model gains on them, it has learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from diptych.filters.samples import Sample
+from diptych.model.layers import Array, PadMode
+from diptych.preprocessing.grey import grey_float
+
+__all__ = ["Baseline", "baselines"]
+
+Baseline: TypeAlias = Callable[[Sample], Array]
+
+_SIDE = 7
+_PIXELS = 40_000  # to fit the kernels to: 147 unknowns for each output channel
+_NUMPY_PAD: Mapping[PadMode, str] = {
+    "zero": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "wrap": "wrap",
+}
+
+
+def baselines(samples: Sequence[Sample], edge: PadMode) -> dict[str, Baseline]:
+    """Name -> function from a sample to float32 in 0..1, of the shape that is wanted."""
+    return {"constant": _constant(samples), "identity": _identity, "best linear": _linear(samples, edge)}
+
+
+def _constant(samples: Sequence[Sample]) -> Baseline:
+    """The mean of each channel over all pixels, which has the smallest squared error."""
+    pixels = sum(s.wanted.shape[0] * s.wanted.shape[1] for s in samples)
+    mean = sum(s.wanted.sum(axis=(0, 1), dtype=np.float64) for s in samples) / pixels
+    return lambda sample: np.broadcast_to(np.asarray(mean, np.float32), sample.wanted.shape)
+
+
+def _identity(sample: Sample) -> Array:
+    """The picture itself; its luma (Rec. 601) where grey is wanted of colour."""
+    picture = sample.picture.astype(np.float32) / np.float32(255)
+    if sample.wanted.ndim == picture.ndim:
+        return picture
+    return grey_float(picture) if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
+def _linear(samples: Sequence[Sample], edge: PadMode) -> Baseline:
+    """The 7 x 7 kernels, from every channel to every channel, and offsets of least squared error."""
+    random = np.random.default_rng(0)
+    sizes = np.array([s.picture.shape[0] * s.picture.shape[1] for s in samples], float)
+    counts = np.maximum((_PIXELS * sizes / sizes.sum()).astype(int), 1)
+    drawn = [_windows(s, edge, count, random) for s, count in zip(samples, counts, strict=True)]
+    seen, wanted = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    # A grey picture in three channels leaves the kernels undetermined: lstsq then takes the smallest.
+    solution = np.linalg.lstsq(seen.T @ seen, seen.T @ wanted, rcond=None)[0]
+    return lambda sample: _applied(sample, edge, solution)
+
+
+def _windows(sample: Sample, edge: PadMode, count: int, random: np.random.Generator) -> tuple[Array, Array]:
+    """Random pixels' surroundings (count, C 7 7 + 1), the last 1 for the offset, and what is wanted there."""
+    planes = _extended(sample, edge)
+    windows = np.lib.stride_tricks.sliding_window_view(planes, (_SIDE, _SIDE), (1, 2))
+    height, width = sample.picture.shape[:2]
+    rows, columns = random.integers(0, height, count), random.integers(0, width, count)
+    seen = windows[:, rows, columns].transpose(1, 0, 2, 3).reshape(count, -1)
+    wanted = sample.wanted[rows, columns].reshape(count, -1)
+    return np.hstack([seen, np.ones((count, 1))]), wanted.astype(np.float64)
+
+
+def _extended(sample: Sample, edge: PadMode) -> Array:
+    """The picture as (C, H + 6, W + 6), double precision, 0..1."""
+    planes = np.atleast_3d(sample.picture).transpose(2, 0, 1) / 255.0
+    r = _SIDE // 2
+    extended: Array = np.pad(planes, ((0, 0), (r, r), (r, r)), mode=_NUMPY_PAD[edge])  # type: ignore[call-overload]
+    return extended
+
+
+def _applied(sample: Sample, edge: PadMode, solution: Array) -> Array:
+    import cv2
+
+    planes, r = _extended(sample, edge), _SIDE // 2
+    result = np.empty((solution.shape[1], *sample.picture.shape[:2]), np.float32)
+    for channel, column in enumerate(solution.T):
+        kernels = column[:-1].reshape(-1, _SIDE, _SIDE)
+        filtered = sum(
+            np.asarray(cv2.filter2D(p, cv2.CV_64F, k)) for p, k in zip(planes, kernels, strict=True)
+        )
+        result[channel] = (filtered + column[-1])[r:-r, r:-r]
+    values = result[0] if sample.wanted.ndim == 2 else result.transpose(1, 2, 0)
+    return np.clip(values, 0, 1)

@@ -1,0 +1,227 @@
+"""How well a model imitates its filter, beside what can be had without learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import ModelError
+from diptych.filters import metrics
+from diptych.filters.baselines import baselines
+from diptych.filters.learned import Learned
+from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
+from diptych.model.layers import Array, PadMode
+from diptych.model.model import Model
+
+__all__ = ["HIGHEST_PSNR", "Evaluation", "PictureScore", "Scores", "evaluate", "judge"]
+
+HIGHEST_PSNR = 150.0
+"""What float32 can tell apart: a picture without any error counts as so many dB, and means stay finite."""
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """One picture: PSNR in dB, SSIM, largest error in levels of 255, share of identical pixels."""
+
+    name: str
+    psnr: float
+    ssim: float
+    largest: int
+    identical: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All pictures. `psnr` is the mean of the pictures' own in dB, `pooled_psnr` that of their joint error.
+
+    `psnr`, `pooled_psnr` and `ssim` are of what the model computes, unrounded and clipped to 0..1, against
+    what is wanted, unrounded; `largest` (levels of 255) and `identical` (share of pixels equal in every
+    channel) of both as 8-bit pictures.
+    """
+
+    psnr: float
+    pooled_psnr: float
+    worst_psnr: float
+    worst_picture: str
+    ssim: float
+    worst_ssim: float
+    largest: int
+    identical: float
+
+
+@dataclass(frozen=True)
+class BaselineScore:
+    """What can be had without learning: mean, worst and pooled PSNR in dB over the same pictures."""
+
+    psnr: float
+    worst_psnr: float
+    pooled_psnr: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a model imitates `target`.
+
+    `whole` is over whole pictures, `inner` without the `border` (top, left, bottom, right in pixels) where
+    the model sees beyond the picture's edge; None where no picture is larger than that. `baselines`:
+    "constant", "identity", "best linear".
+    """
+
+    model: str
+    target: str
+    reference: str
+    weights: int
+    whole: Scores
+    inner: Scores | None
+    border: tuple[int, int, int, int]
+    baselines: Mapping[str, BaselineScore]
+    pictures: tuple[PictureScore, ...]
+
+    def to_document(self) -> dict[str, Any]:
+        """Everything, JSON-able; no figure is infinite or NaN."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """A few lines for a terminal."""
+        whole, lines = self.whole, [f"{self.model}, {self.weights} weights, against {self.target}"]
+        lines += [_line("whole pictures", whole)]
+        lines += [_line("without the border", self.inner)] if self.inner else []
+        lines += [
+            f"worst PSNR {_db(whole.worst_psnr)} ({whole.worst_picture}), worst SSIM {whole.worst_ssim:.5f}"
+        ]
+        beside = ", ".join(f"{name} {_db(score.psnr)}" for name, score in self.baselines.items())
+        return "\n".join([*lines, f"without learning: {beside}"])
+
+
+def _line(where: str, scores: Scores) -> str:
+    return (
+        f"{where}: PSNR {_db(scores.psnr)} (pooled {_db(scores.pooled_psnr)}), SSIM {scores.ssim:.5f}, "
+        f"largest error {scores.largest} of 255, {_percent(scores.identical)} of pixels identical"
+    )
+
+
+def _db(value: float) -> str:
+    return "exact" if value >= HIGHEST_PSNR else f"{value:.2f} dB"
+
+
+def _percent(share: float) -> str:
+    """Never a rounded 100 % that is not exact."""
+    return "all" if share == 1 else f"{min(100 * share, 99.999):.3f} %"
+
+
+def evaluate(
+    model: Learned | Model | str | Path, target: Any = None, images: Any = None, *, engine: str = "auto"
+) -> Evaluation:
+    """Judges a filter model by the filter itself.
+
+    `target`: whatever `targets.resolve` takes; by default what the model says it was taught. `images`:
+    files, folders, uint8 arrays or `Picture`s; by default the bundled photographs that learning holds out.
+    Raises `ModelError` for a model that is not a filter, `UsageError` where there is nothing to judge by.
+    """
+    loaded = filter_of(model)
+    wanted = target_of(loaded, target)
+    samples = gather(loaded, wanted, images)
+    return judge(
+        loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, engine=engine
+    )
+
+
+def judge(
+    model: Model,
+    samples: Sequence[Sample],
+    *,
+    target: str = "",
+    reference: str = "",
+    edge: PadMode = "replicate",
+    engine: str = "auto",
+) -> Evaluation:
+    """Judges a model by pictures that are there already, each with what is wanted of it."""
+    answers = answering(model, engine)
+    given = [answers(sample.picture) for sample in samples]
+    border = _border(model)
+    whole = [
+        _Compared.of(s.name, y, s.wanted, rounded) for s, (y, rounded) in zip(samples, given, strict=True)
+    ]
+    inner = [
+        _Compared.of(s.name, _cut(y, border), _cut(s.wanted, border), _cut(rounded, border))
+        for s, (y, rounded) in zip(samples, given, strict=True)
+        if s.picture.shape[0] > border[0] + border[2] and s.picture.shape[1] > border[1] + border[3]
+    ]
+    return Evaluation(
+        model=model.name or "the model",
+        target=target,
+        reference=reference,
+        weights=model.parameters,
+        whole=_scores(whole),
+        inner=_scores(inner) if inner else None,
+        border=border,
+        baselines={name: _baseline(f, samples) for name, f in baselines(samples, edge).items()},
+        pictures=tuple(each.score for each in whole),
+    )
+
+
+def _cut(values: Array, border: tuple[int, int, int, int]) -> Array:
+    top, left, bottom, right = border
+    return values[top : values.shape[0] - bottom, left : values.shape[1] - right]
+
+
+def _border(model: Model) -> tuple[int, int, int, int]:
+    """How many pixels beyond an output pixel, on each side, the model sees."""
+    from diptych.model.receptive_field import receptive_fields
+
+    field = receptive_fields(model.layers, 2)[str(len(model.layers.layers) - 1)]
+    if not isinstance(field, tuple):
+        raise ModelError(f"{model.name or 'the model'} is not a filter: a pixel depends on the whole picture")
+    height, width = ((size - 1) // 2 for size in field)
+    return height, width, height, width
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One picture's score, with what is needed to pool it."""
+
+    score: PictureScore
+    error: float  # mean squared
+    pixels: int
+
+    @classmethod
+    def of(cls, name: str, given: Array, wanted: Array, rounded: Array) -> _Compared:
+        error = metrics.mean_squared_error(given, wanted)
+        largest, identical = metrics.levels(rounded, wanted)
+        score = PictureScore(name, _capped(error), metrics.ssim(given, wanted), largest, identical)
+        return cls(score, error, wanted.shape[0] * wanted.shape[1])
+
+
+def _capped(error: float) -> float:
+    return min(metrics.psnr_of(error), HIGHEST_PSNR)
+
+
+def _scores(compared: Sequence[_Compared]) -> Scores:
+    pixels = [each.pixels for each in compared]
+    scores = [each.score for each in compared]
+    worst = min(scores, key=lambda score: score.psnr)
+    return Scores(
+        psnr=float(np.mean([score.psnr for score in scores])),
+        pooled_psnr=_capped(float(np.average([each.error for each in compared], weights=pixels))),
+        worst_psnr=worst.psnr,
+        worst_picture=worst.name,
+        ssim=float(np.mean([score.ssim for score in scores])),
+        worst_ssim=min(score.ssim for score in scores),
+        largest=max(score.largest for score in scores),
+        identical=float(np.average([score.identical for score in scores], weights=pixels)),
+    )
+
+
+def _baseline(function: Callable[[Sample], Array], samples: Sequence[Sample]) -> BaselineScore:
+    errors = [metrics.mean_squared_error(function(sample), sample.wanted) for sample in samples]
+    psnrs = [_capped(error) for error in errors]
+    pixels = [sample.wanted.shape[0] * sample.wanted.shape[1] for sample in samples]
+    return BaselineScore(
+        psnr=float(np.mean(psnrs)),
+        worst_psnr=min(psnrs),
+        pooled_psnr=_capped(float(np.average(errors, weights=pixels))),
+    )
