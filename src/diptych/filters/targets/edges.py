@@ -1,0 +1,72 @@
+"""Edge detectors on the Rec.601 luma, in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diptych.filters.targets.linear import MIDDLE, luma
+from diptych.model.layers import Array
+
+__all__ = ["prewitt", "roberts", "scharr", "sobel", "sobel_l1", "sobel_x", "sobel_y"]
+
+
+def sobel(image: Array, ksize: int) -> Array:
+    """sqrt((gx^2 + gy^2) / 2)."""
+    across, down = _gradients(image, ksize)
+    return np.sqrt((across**2 + down**2) / 2)
+
+
+def sobel_l1(image: Array) -> Array:
+    """|gx| + |gy|."""
+    across, down = _gradients(image, 3)
+    return np.abs(across) + np.abs(down)
+
+
+def sobel_x(image: Array, ksize: int) -> Array:
+    """The derivative across, halved, about the middle grey."""
+    return MIDDLE + _gradients(image, ksize)[0] / 2
+
+
+def sobel_y(image: Array, ksize: int) -> Array:
+    """The derivative down, halved, about the middle grey."""
+    return MIDDLE + _gradients(image, ksize)[1] / 2
+
+
+def scharr(image: Array) -> Array:
+    """scikit-image's Scharr magnitude."""
+    return _by_skimage("scharr", image)
+
+
+def prewitt(image: Array) -> Array:
+    """scikit-image's Prewitt magnitude."""
+    return _by_skimage("prewitt", image)
+
+
+def roberts(image: Array) -> Array:
+    """scikit-image's Roberts cross magnitude."""
+    return _by_skimage("roberts", image)
+
+
+def _by_skimage(name: str, image: Array) -> Array:
+    from skimage import filters
+
+    return np.asarray(getattr(filters, name)(luma(image)))
+
+
+def _gradients(image: Array, ksize: int) -> tuple[Array, Array]:
+    """Derivatives across and down in levels a pixel: OpenCV's kernels, the weights of either sign summing to 1."""
+    import cv2
+    from scipy import ndimage
+
+    kernels: Any = cv2.getDerivKernels(1, 0, ksize, ktype=cv2.CV_64F)
+    slope, smooth = (np.asarray(kernel, np.float64).ravel() for kernel in kernels)
+    slope, smooth = slope / slope[slope > 0].sum(), smooth / smooth.sum()
+    values = luma(image)
+
+    def along(axis: int) -> Array:
+        derived = ndimage.correlate1d(values, slope, axis=axis, mode="nearest")
+        return np.asarray(ndimage.correlate1d(derived, smooth, axis=1 - axis, mode="nearest"))
+
+    return along(1), along(0)

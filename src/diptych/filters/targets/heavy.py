@@ -1,0 +1,136 @@
+"""The heavy ones: filters that divide, sort, iterate or look far, which a small network can only approach.
+
+OpenCV's photographic functions want BGR, and whole levels in; they give whole levels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diptych.filters.targets.linear import luma
+from diptych.model.layers import Array
+
+__all__ = [
+    "bilateral",
+    "clahe",
+    "detail_enhance",
+    "edge_preserving",
+    "l0",
+    "local_tone",
+    "nlm",
+    "pencil",
+    "stylise",
+    "tv",
+]
+
+
+def bilateral(image: Array, size: int, colour: float, space: float) -> Array:
+    """Tomasi and Manduchi 1998, by OpenCV in float32."""
+    import cv2
+
+    values = image.astype(np.float32)
+    return np.asarray(cv2.bilateralFilter(values, size, colour, space, borderType=cv2.BORDER_REPLICATE))
+
+
+def tv(image: Array, weight: float, steps: int) -> Array:
+    """Total variation (Rudin, Osher, Fatemi 1992) by Chambolle's 2004 projections, a fixed number of them."""
+    from skimage import restoration
+
+    axis = 2 if image.ndim == 3 else None
+    values = image / 255
+    smooth = restoration.denoise_tv_chambolle(values, weight, eps=0, max_num_iter=steps, channel_axis=axis)
+    return np.asarray(255 * smooth)
+
+
+def nlm(image: Array, h: float, patch: int, search: int) -> Array:
+    """Non-local means (Buades, Coll, Morel 2005) by OpenCV, on the three channels at once."""
+    import cv2
+
+    return np.asarray(cv2.fastNlMeansDenoising(np.ascontiguousarray(image), None, h, patch, search))
+
+
+def edge_preserving(image: Array, space: float, colour: float) -> Array:
+    """The domain transform, recursive (Gastal and Oliveira 2011), by OpenCV."""
+    import cv2
+
+    return _photographic(cv2.edgePreservingFilter, image, cv2.RECURS_FILTER, space, colour)
+
+
+def detail_enhance(image: Array, space: float, colour: float) -> Array:
+    """The detail above the domain transform, made stronger, by OpenCV."""
+    import cv2
+
+    return _photographic(cv2.detailEnhance, image, space, colour)
+
+
+def stylise(image: Array, space: float, colour: float) -> Array:
+    """Smooth areas between dark edges, by OpenCV."""
+    import cv2
+
+    return _photographic(cv2.stylization, image, space, colour)
+
+
+def pencil(image: Array, space: float, colour: float, shade: float) -> Array:
+    """The grey one of OpenCV's two pencil sketches, (H, W)."""
+    import cv2
+
+    return np.asarray(cv2.pencilSketch(_bgr(image), None, None, space, colour, shade)[0])
+
+
+def clahe(image: Array, clip: float, tile: int) -> Array:
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994) of CIE lightness, by OpenCV."""
+    import cv2
+
+    height, width = image.shape[:2]
+    equalise = cv2.createCLAHE(clip, (-(-width // tile), -(-height // tile))).apply
+    if image.ndim == 2:
+        return np.asarray(equalise(np.ascontiguousarray(image)))
+    lab: Any = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2LAB)
+    lab[..., 0] = equalise(np.ascontiguousarray(lab[..., 0]))
+    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
+
+
+def local_tone(image: Array, compression: float, size: int) -> Array:
+    """Durand and Dorsey 2002: the bilateral base of log luma compressed towards white, detail and hue kept."""
+    import cv2
+
+    light = (luma(image) + 1) / 256
+    logarithm = np.log(light).astype(np.float32)
+    base = cv2.bilateralFilter(logarithm, size, 0.4, size / 4, borderType=cv2.BORDER_REPLICATE)
+    factor = np.exp((compression - 1) * np.asarray(base, np.float64))
+    return image * (factor if image.ndim == 2 else factor[..., None])
+
+
+def l0(image: Array, strength: float, kappa: float) -> Array:
+    """L0 gradient minimisation: Xu, Lu, Xu and Jia 2011, "Image smoothing via L0 gradient minimization".
+
+    Half-quadratic splitting, their algorithm 1: gradients below a threshold are set to zero, all channels
+    together, and the picture nearest to both is solved for by FFT, so that its borders meet.
+    """
+    original = np.atleast_3d(image / 255)
+    height, width = original.shape[:2]
+    power = 2 - 2 * np.cos(2 * np.pi * np.fft.fftfreq(height))[:, None, None]
+    power = power + 2 - 2 * np.cos(2 * np.pi * np.fft.rfftfreq(width))[None, :, None]
+    spectrum = np.fft.rfft2(original, axes=(0, 1))
+    smooth, beta = original, 2 * strength
+    while beta < 1e5:
+        down = np.roll(smooth, -1, 0) - smooth
+        across = np.roll(smooth, -1, 1) - smooth
+        flat = (down**2 + across**2).sum(axis=2, keepdims=True) < strength / beta
+        down, across = np.where(flat, 0, down), np.where(flat, 0, across)
+        divergence = np.roll(down, 1, 0) - down + np.roll(across, 1, 1) - across
+        solved = (spectrum + beta * np.fft.rfft2(divergence, axes=(0, 1))) / (1 + beta * power)
+        smooth = np.fft.irfft2(solved, (height, width), axes=(0, 1))
+        beta *= kappa
+    return 255 * smooth.reshape(image.shape)
+
+
+def _bgr(image: Array) -> Array:
+    colour = image[..., ::-1] if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    return np.ascontiguousarray(colour)
+
+
+def _photographic(function: Any, image: Array, *parameters: float) -> Array:
+    return np.asarray(function(_bgr(image), None, *parameters))[..., ::-1]

@@ -1,0 +1,151 @@
+"""Linear filters, in float64: every output is a fixed weighted sum of the input around it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diptych.model.layers import Array
+
+__all__ = [
+    "box",
+    "difference_of_gaussians",
+    "emboss",
+    "gaussian",
+    "gaussian_radius",
+    "grey",
+    "high_pass",
+    "identity",
+    "laplacian",
+    "laplacian_of_gaussian",
+    "luma",
+    "motion",
+    "random",
+    "random_kernel",
+    "sepia",
+    "sharpen",
+    "unsharp",
+]
+
+REC601 = np.array([0.299, 0.587, 0.114])
+SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
+SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], float)
+EMBOSS = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], float)
+MIDDLE = 127.5  # what a filter with negative values adds, so that they are seen
+TRUNCATE = 3.0  # a Gaussian ends at three sigma
+
+
+def luma(image: Array) -> Array:
+    """Rec.601 luma in levels, float64 (H, W); a grey picture keeps its values."""
+    return image.astype(np.float64) if image.ndim == 2 else image.astype(np.float64) @ REC601
+
+
+def identity(image: Array) -> Array:
+    """The picture as it is."""
+    return image
+
+
+def grey(image: Array) -> Array:
+    """Rec.601 luma, (H, W)."""
+    return luma(image)
+
+
+def sepia(image: Array) -> Array:
+    """The usual 3 x 3 colour matrix of sepia, clipped."""
+    colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    return colour.astype(np.float64) @ SEPIA.T
+
+
+def box(image: Array, size: int) -> Array:
+    """The mean of a square."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.uniform_filter(image.astype(float), size, mode="nearest", axes=(0, 1)))
+
+
+def gaussian_radius(sigma: float) -> int:
+    """How far scipy's Gaussian reaches when it is cut at three sigma."""
+    return int(TRUNCATE * sigma + 0.5)
+
+
+def gaussian(image: Array, sigma: float) -> Array:
+    """A Gaussian cut at three sigma."""
+    from scipy import ndimage
+
+    values = image.astype(float)
+    return np.asarray(ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=TRUNCATE, axes=(0, 1)))
+
+
+def sharpen(image: Array) -> Array:
+    """The 4-neighbour sharpening kernel."""
+    return _correlate(image, SHARPEN)
+
+
+def emboss(image: Array) -> Array:
+    """Lit from the lower right: the weights sum to 1."""
+    return _correlate(image, EMBOSS)
+
+
+def unsharp(image: Array, sigma: float, amount: float) -> Array:
+    """x + amount (x - blurred x)."""
+    return image + amount * (image - gaussian(image, sigma))
+
+
+def high_pass(image: Array, sigma: float) -> Array:
+    """What a Gaussian blur takes away, about the middle grey."""
+    return MIDDLE + image - gaussian(image, sigma)
+
+
+def difference_of_gaussians(image: Array, sigma: float, ratio: float) -> Array:
+    """Twice the difference of two blurs of the luma, about the middle grey."""
+    grey_levels = luma(image)
+    return MIDDLE + 2 * (gaussian(grey_levels, sigma) - gaussian(grey_levels, ratio * sigma))
+
+
+def laplacian(image: Array) -> Array:
+    """Half the 4-neighbour Laplacian of the luma, about the middle grey."""
+    from scipy import ndimage
+
+    return np.asarray(MIDDLE + ndimage.laplace(luma(image), mode="nearest") / 2)
+
+
+def laplacian_of_gaussian(image: Array, sigma: float) -> Array:
+    """sigma^2 times the Laplacian of the blurred luma, about the middle grey."""
+    from scipy import ndimage
+
+    response = ndimage.gaussian_laplace(luma(image), sigma, mode="nearest", truncate=TRUNCATE)
+    return np.asarray(MIDDLE + sigma**2 * response)
+
+
+def motion(image: Array, size: int, angle: int) -> Array:
+    """The mean along a line; `angle` in degrees, anticlockwise from the horizontal."""
+    kernel = np.zeros((size, size))
+    middle, steps = size // 2, np.arange(size)
+    rows = {0: np.full(size, middle), 45: steps[::-1], 90: steps, 135: steps}[angle]
+    kernel[rows, middle if angle == 90 else steps] = 1 / size
+    return _correlate(image, kernel)
+
+
+def random_kernel(seed: int, size: int) -> Array:
+    """(size, size, 3) float64 that sums to 1: uniform in -1..1, scaled so that |k| sums to 2, then shifted."""
+    kernel = np.random.default_rng(seed).uniform(-1, 1, (size, size, 3))
+    kernel *= 2 / np.abs(kernel).sum()
+    return kernel + (1 - kernel.sum()) / kernel.size
+
+
+def random(image: Array, seed: int, size: int) -> Array:
+    """A seeded linear kernel of all three channels, (H, W)."""
+    from scipy import ndimage
+
+    colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    kernel = random_kernel(seed, size)
+    planes = [
+        ndimage.correlate(colour[..., c].astype(float), kernel[..., c], mode="nearest") for c in range(3)
+    ]
+    return np.asarray(sum(planes))
+
+
+def _correlate(image: Array, kernel: Array) -> Array:
+    from scipy import ndimage
+
+    shaped = kernel if image.ndim == 2 else kernel[..., None]
+    return np.asarray(ndimage.correlate(image.astype(float), shaped, mode="nearest"))

@@ -1,0 +1,162 @@
+"""A filter that goes by name: what it does, its parameters, and which public library it is taken from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeAlias, get_args
+
+import numpy as np
+
+from diptych.errors import UsageError
+from diptych.filters.target import Function, Target
+from diptych.model.layers import Array, PadMode
+
+__all__ = ["Named", "Parameter", "choice", "nearest", "odd", "real", "whole", "widened"]
+
+Value: TypeAlias = "int | float | str"
+NUMPY_MODES: Mapping[PadMode, Any] = {
+    "zero": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "wrap": "wrap",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """The default, the smallest and the largest value; `step` 1 for whole numbers, 2 for odd ones, 0 for any.
+
+    With `choices` the value is one of these words or numbers instead.
+    """
+
+    default: Value
+    least: float = 0
+    most: float = 0
+    step: int = 0
+    choices: tuple[Value, ...] = ()
+
+    def read(self, filter_name: str, name: str, text: str) -> Value:
+        """The value that `text` says; raises `UsageError` where it says none, or one out of range."""
+        if self.choices:
+            for value in self.choices:
+                if str(value) == text:
+                    return value
+            raise UsageError(
+                f"{name} of the filter {filter_name!r} must be one of {', '.join(map(str, self.choices))}, "
+                f"not {text[:40]!r}"
+            )
+        try:
+            value = int(text) if self.step else float(text)
+        except ValueError:
+            value = float("nan")
+        if not self.least <= value <= self.most or (self.step and (value - self.least) % self.step):
+            kind = {0: "a number", 1: "a whole number", 2: "an odd number"}[self.step]
+            raise UsageError(
+                f"{name} of the filter {filter_name!r} must be {kind} from {self.least:g} to {self.most:g}, "
+                f"not {text[:40]!r}"
+            )
+        return value
+
+
+def real(default: float, least: float, most: float) -> Parameter:
+    """Any number from `least` to `most`."""
+    return Parameter(default, least, most)
+
+
+def whole(default: int, least: int, most: int) -> Parameter:
+    """A whole number from `least` to `most`."""
+    return Parameter(default, least, most, 1)
+
+
+def odd(default: int, most: int, least: int = 3) -> Parameter:
+    """An odd number from `least` to `most`: the side of a window that has a centre."""
+    return Parameter(default, least, most, 2)
+
+
+def choice(*values: Value) -> Parameter:
+    """One of `values`; the first is the default."""
+    return Parameter(values[0], choices=values)
+
+
+@dataclass(frozen=True)
+class Named:
+    """One row of the table.
+
+    `function` takes a uint8 picture and the parameters and gives levels (0..255, unrounded where the library
+    allows it). `radius` is a number, or is computed from the parameters; None where there is none that is
+    useful: the filter reaches far, though ever more weakly. `edge` is what the library takes the pixels
+    beyond the border to be. `staged`: the filter has several stages, each of which would meet the border
+    anew; the picture is extended once, by the whole radius, instead.
+    """
+
+    function: Callable[..., Array]
+    summary: str
+    reference: str
+    channels: tuple[int, int] = (3, 3)
+    parameters: Mapping[str, Parameter] = field(default_factory=lambda: MappingProxyType({}))
+    radius: int | Callable[..., int] | None = 0
+    edge: PadMode = "replicate"
+    per_channel: bool = False
+    rounded: bool = False
+    staged: bool = False
+
+    def target(self, name: str, given: Mapping[str, str]) -> Target:
+        """The filter with these parameters (as text), the others at their defaults.
+
+        Every filter that has a radius also takes `edge`, which overrides what happens at the border.
+        """
+        known = dict(self.parameters)
+        if self.radius != 0 and self.radius is not None:
+            known["edge"] = Parameter(self.edge, choices=get_args(PadMode))
+        for key in given:
+            if key not in known:
+                raise UsageError(_no_such_parameter(name, key, known))
+        values = {key: rule.default for key, rule in known.items()}
+        values |= {key: known[key].read(name, key, text) for key, text in given.items()}
+        edge: Any = values.pop("edge", self.edge)
+        radius = self.radius(**values) if callable(self.radius) else self.radius
+        function: Function = partial(self.function, **values)
+        reference = self.reference.format(**values)
+        if radius and (self.staged or edge != self.edge):
+            function = widened(function, radius, edge)
+            reference += f", of the picture extended by {radius} pixels ({edge}), which are cut off again"
+        written = ",".join(f"{key}={given[key]}" for key in known if key in given)
+        return Target(
+            name=f"{name}:{written}" if written else name,
+            function=function,
+            reference=reference,
+            channels=self.channels,
+            edge=edge,
+            radius=radius,
+            per_channel=self.per_channel,
+            rounded=self.rounded,
+        )
+
+
+def widened(function: Function, radius: int, edge: PadMode) -> Function:
+    """`function` of the picture extended by `radius` pixels as `edge` says, which are cut off again."""
+
+    def of_the_extended_picture(image: Array) -> Array:
+        sides = ((radius, radius), (radius, radius), (0, 0))[: image.ndim]
+        result: Array = function(np.pad(image, sides, mode=NUMPY_MODES[edge]))
+        return result[radius : radius + image.shape[0], radius : radius + image.shape[1]]
+
+    return of_the_extended_picture
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt word: "did you mean 'sobel'; " or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}; " if near else ""
+
+
+def _no_such_parameter(name: str, key: str, known: Mapping[str, Parameter]) -> str:
+    if not known:
+        return f"the filter {name!r} takes no parameters, and {key[:40]!r} was given"
+    return (
+        f"the filter {name!r} has no parameter {key[:40]!r}: {nearest(key, known)}it takes {', '.join(known)}"
+    )

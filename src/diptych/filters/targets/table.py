@@ -1,0 +1,405 @@
+"""Every filter that goes by name: what it does, its parameters with their defaults, and its reference.
+
+`x` is the 8-bit picture in levels, 0..255; `luma(x)` is 0.299 R + 0.587 G + 0.114 B, unrounded. Results are in
+levels too, and are clipped where they run over 0..255. They are unrounded unless the reference gives whole
+levels. "+ 127.5" makes negative values visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diptych.filters.targets import curves, edges, heavy, linear, neighbours, unlearnable
+from diptych.filters.targets.linear import gaussian_radius
+from diptych.filters.targets.named import Named, choice, odd, real, whole
+
+__all__ = ["FILTERS"]
+
+_SIGMA = {"sigma": real(1.0, 0.3, 5)}
+_KSIZE = {"ksize": odd(3, 7)}
+_WINDOW = {"size": odd(3, 15), "shape": choice("box", "cross")}
+_GRADIENTS = (
+    "gx, gy = the derivatives of luma(x) by cv2.getDerivKernels(1, 0, {ksize}), each sign summing to 1"
+)
+
+
+def _half(size: int, **_: object) -> int:
+    return size // 2
+
+
+def _twice_half(size: int, **_: object) -> int:
+    return 2 * (size // 2)
+
+
+def _morphology(operation: str) -> str:
+    return f"cv2.morphologyEx(x, cv2.{operation}, {{shape}} of {{size}} x {{size}})"
+
+
+FILTERS: Mapping[str, Named] = {
+    # Colour and curves: a pixel at a time.
+    "identity": Named(linear.identity, "the picture as it is", "x", per_channel=True),
+    "grey": Named(linear.grey, "Rec.601 luma", "luma(x)", (3, 1)),
+    "sepia": Named(
+        linear.sepia, "the brown of old photographs", "x @ M.T, M the usual sepia matrix (0.393 ...)"
+    ),
+    "saturation": Named(
+        curves.saturation,
+        "colours made stronger (above 1) or weaker",
+        "luma(x) + {amount} * (x - luma(x))",
+        parameters={"amount": real(1.5, 0, 4)},
+    ),
+    "invert": Named(curves.invert, "the negative", "255 - x", per_channel=True),
+    "brightness": Named(
+        curves.brightness,
+        "lighter, or darker below 0",
+        "x + 255 * {amount}",
+        parameters={"amount": real(0.2, -1, 1)},
+        per_channel=True,
+    ),
+    "contrast": Named(
+        curves.contrast,
+        "contrast about the middle grey",
+        "127.5 + {amount} * (x - 127.5)",
+        parameters={"amount": real(1.5, 0, 8)},
+        per_channel=True,
+    ),
+    "gamma": Named(
+        curves.gamma,
+        "a power curve; below 1 it lightens",
+        "255 * skimage.exposure.adjust_gamma(x / 255, {gamma})",
+        parameters={"gamma": real(0.5, 0.1, 5)},
+        per_channel=True,
+    ),
+    "s_curve": Named(
+        curves.s_curve,
+        "more contrast in the middle, less at both ends",
+        "255 * skimage.exposure.adjust_sigmoid(x / 255, 0.5, {gain})",
+        parameters={"gain": real(8.0, 1, 20)},
+        per_channel=True,
+    ),
+    "threshold": Named(
+        curves.threshold,
+        "white above a level, black up to it, in every channel",
+        "cv2.threshold(x, {level}, 255, cv2.THRESH_BINARY)",
+        parameters={"level": whole(127, 0, 254)},
+        per_channel=True,
+    ),
+    "posterise": Named(
+        curves.posterise,
+        "few levels, evenly spaced",
+        "floor(x * {levels} / 256) * 255 / ({levels} - 1)",
+        parameters={"levels": whole(4, 2, 64)},
+        per_channel=True,
+    ),
+    "solarise": Named(
+        curves.solarise,
+        "the light levels inverted",
+        "PIL.ImageOps.solarize(x, {level})",
+        parameters={"level": whole(128, 0, 255)},
+        per_channel=True,
+    ),
+    # Linear: a fixed weighted sum of what is around.
+    "box": Named(
+        linear.box,
+        "the mean of a square",
+        "scipy.ndimage.uniform_filter(x, {size}, mode='nearest')",
+        parameters={"size": odd(3, 15)},
+        radius=_half,
+        per_channel=True,
+    ),
+    "gaussian": Named(
+        linear.gaussian,
+        "a Gaussian blur, cut at three sigma",
+        "scipy.ndimage.gaussian_filter(x, {sigma}, mode='nearest', truncate=3)",
+        parameters=_SIGMA,
+        radius=gaussian_radius,
+        per_channel=True,
+    ),
+    "motion": Named(
+        linear.motion,
+        "blurred along a line, `angle` degrees from the horizontal",
+        "scipy.ndimage.correlate(x, a line of {size} pixels at {angle} degrees / {size}, mode='nearest')",
+        parameters={"size": odd(9, 15), "angle": choice(0, 45, 90, 135)},
+        radius=_half,
+        per_channel=True,
+    ),
+    "sharpen": Named(
+        linear.sharpen,
+        "sharper, by the four neighbours",
+        "scipy.ndimage.correlate(x, [[0, -1, 0], [-1, 5, -1], [0, -1, 0]], mode='nearest')",
+        radius=1,
+        per_channel=True,
+    ),
+    "unsharp": Named(
+        linear.unsharp,
+        "sharper, by the difference from a blur",
+        "x + {amount} * (x - scipy.ndimage.gaussian_filter(x, {sigma}, mode='nearest', truncate=3)), clipped",
+        parameters={**_SIGMA, "amount": real(1.0, 0, 10)},
+        radius=lambda sigma, amount: gaussian_radius(sigma),
+        per_channel=True,
+    ),
+    "emboss": Named(
+        linear.emboss,
+        "relief, lit from one corner",
+        "scipy.ndimage.correlate(x, [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], mode='nearest')",
+        radius=1,
+        per_channel=True,
+    ),
+    "high_pass": Named(
+        linear.high_pass,
+        "what a Gaussian blur takes away, on grey",
+        "127.5 + x - scipy.ndimage.gaussian_filter(x, {sigma}, mode='nearest', truncate=3)",
+        parameters={"sigma": real(2.0, 0.3, 5)},
+        radius=gaussian_radius,
+        per_channel=True,
+    ),
+    "laplacian": Named(
+        linear.laplacian,
+        "the second derivative, on grey",
+        "127.5 + scipy.ndimage.laplace(luma(x), mode='nearest') / 2",
+        (3, 1),
+        radius=1,
+    ),
+    "log": Named(
+        linear.laplacian_of_gaussian,
+        "the Laplacian of a Gaussian, on grey",
+        "127.5 + {sigma}**2 * scipy.ndimage.gaussian_laplace(luma(x), {sigma}, mode='nearest', truncate=3)",
+        (3, 1),
+        _SIGMA,
+        radius=gaussian_radius,
+    ),
+    "dog": Named(
+        linear.difference_of_gaussians,
+        "twice the difference of two Gaussians, on grey",
+        "127.5 + 2 * 255 * skimage.filters.difference_of_gaussians(luma(x) / 255, {sigma}, {ratio} * {sigma}, "
+        "mode='nearest', truncate=3)",
+        (3, 1),
+        {"sigma": real(1.0, 0.3, 2.5), "ratio": real(1.6, 1.1, 2)},
+        radius=lambda sigma, ratio: gaussian_radius(sigma * ratio),
+    ),
+    "random": Named(
+        linear.random,
+        "a linear kernel drawn by lot, from colour to grey",
+        "scipy.ndimage.correlate(x, k, mode='nearest') summed over channels, k {size} x {size} x 3 from "
+        "numpy.random.default_rng({seed}).uniform(-1, 1), scaled to sum |k| = 2 and shifted to sum k = 1",
+        (3, 1),
+        {"seed": whole(0, 0, 2**31 - 1), "size": odd(3, 15)},
+        radius=_half,
+    ),
+    # Edges: of the luma.
+    "sobel": Named(
+        edges.sobel,
+        "the strength of edges",
+        "sqrt((gx**2 + gy**2) / 2), skimage.filters.sobel(luma(x)) for ksize=3; " + _GRADIENTS,
+        (3, 1),
+        _KSIZE,
+        radius=lambda ksize: ksize // 2,
+    ),
+    "sobel_l1": Named(
+        edges.sobel_l1,
+        "the strength of edges, by absolute values",
+        "|gx| + |gy|, clipped; gx, gy = skimage.filters.sobel_v, sobel_h of luma(x)",
+        (3, 1),
+        radius=1,
+    ),
+    "sobel_x": Named(
+        edges.sobel_x,
+        "the derivative across, on grey",
+        "127.5 + gx / 2; " + _GRADIENTS,
+        (3, 1),
+        _KSIZE,
+        radius=lambda ksize: ksize // 2,
+    ),
+    "sobel_y": Named(
+        edges.sobel_y,
+        "the derivative down, on grey",
+        "127.5 + gy / 2; " + _GRADIENTS,
+        (3, 1),
+        _KSIZE,
+        radius=lambda ksize: ksize // 2,
+    ),
+    "scharr": Named(
+        edges.scharr,
+        "the strength of edges, truer in angle",
+        "skimage.filters.scharr(luma(x))",
+        (3, 1),
+        radius=1,
+    ),
+    "prewitt": Named(
+        edges.prewitt,
+        "the strength of edges, smoothed evenly",
+        "skimage.filters.prewitt(luma(x))",
+        (3, 1),
+        radius=1,
+    ),
+    "roberts": Named(
+        edges.roberts,
+        "the strength of edges, of 2 x 2 pixels",
+        "skimage.filters.roberts(luma(x))",
+        (3, 1),
+        radius=1,
+    ),
+    # Neighbours: the level of one of the pixels around.
+    "erosion": Named(
+        neighbours.erosion,
+        "the darkest level around",
+        _morphology("MORPH_ERODE"),
+        parameters=_WINDOW,
+        radius=_half,
+        per_channel=True,
+    ),
+    "dilation": Named(
+        neighbours.dilation,
+        "the lightest level around",
+        _morphology("MORPH_DILATE"),
+        parameters=_WINDOW,
+        radius=_half,
+        per_channel=True,
+    ),
+    "opening": Named(
+        neighbours.opening,
+        "light spots removed",
+        _morphology("MORPH_OPEN"),
+        parameters=_WINDOW,
+        radius=_twice_half,
+        per_channel=True,
+        staged=True,
+    ),
+    "closing": Named(
+        neighbours.closing,
+        "dark spots removed",
+        _morphology("MORPH_CLOSE"),
+        parameters=_WINDOW,
+        radius=_twice_half,
+        per_channel=True,
+        staged=True,
+    ),
+    "gradient": Named(
+        neighbours.gradient,
+        "the morphological gradient, lightest minus darkest around",
+        _morphology("MORPH_GRADIENT"),
+        parameters=_WINDOW,
+        radius=_half,
+        per_channel=True,
+    ),
+    "top_hat": Named(
+        neighbours.top_hat,
+        "the light spots that opening removes",
+        _morphology("MORPH_TOPHAT"),
+        parameters=_WINDOW,
+        radius=_twice_half,
+        per_channel=True,
+        staged=True,
+    ),
+    "median": Named(
+        neighbours.median,
+        "the middle level around",
+        "cv2.medianBlur(x, {size})",
+        parameters={"size": odd(3, 7)},
+        radius=_half,
+        per_channel=True,
+    ),
+    # Heavy: a small network can only come near.
+    "bilateral": Named(
+        heavy.bilateral,
+        "smoothed, but not across edges",
+        "cv2.bilateralFilter(x as float32, {size}, {colour}, {space}, borderType=cv2.BORDER_REPLICATE)",
+        parameters={"size": odd(9, 31), "colour": real(30.0, 1, 255), "space": real(3.0, 0.5, 16)},
+        radius=None,
+    ),
+    "tv": Named(
+        heavy.tv,
+        "flattened by total variation",
+        "255 * skimage.restoration.denoise_tv_chambolle(x / 255, {weight}, eps=0, max_num_iter={steps}, "
+        "channel_axis=2)",
+        parameters={"weight": real(0.1, 0.01, 1), "steps": whole(50, 1, 500)},
+        radius=None,
+    ),
+    "nlm": Named(
+        heavy.nlm,
+        "non-local means: averaged with what looks alike",
+        "cv2.fastNlMeansDenoising(x, None, {h}, {patch}, {search})",
+        parameters={"h": real(10.0, 1, 60), "patch": odd(5, 9), "search": odd(15, 35)},
+        radius=None,
+        edge="reflect",
+        rounded=True,
+    ),
+    "edge_preserving": Named(
+        heavy.edge_preserving,
+        "smoothed by the domain transform",
+        "cv2.edgePreservingFilter(x as BGR, None, cv2.RECURS_FILTER, {space}, {colour})",
+        parameters={"space": real(20.0, 1, 200), "colour": real(0.4, 0.01, 1)},
+        radius=None,
+        rounded=True,
+    ),
+    "detail_enhance": Named(
+        heavy.detail_enhance,
+        "fine detail made stronger",
+        "cv2.detailEnhance(x as BGR, None, {space}, {colour})",
+        parameters={"space": real(10.0, 1, 200), "colour": real(0.15, 0.01, 1)},
+        radius=None,
+        rounded=True,
+    ),
+    "stylise": Named(
+        heavy.stylise,
+        "smooth areas between dark edges",
+        "cv2.stylization(x as BGR, None, {space}, {colour})",
+        parameters={"space": real(20.0, 1, 200), "colour": real(0.4, 0.01, 1)},
+        radius=None,
+        rounded=True,
+    ),
+    "pencil": Named(
+        heavy.pencil,
+        "a pencil sketch, grey",
+        "cv2.pencilSketch(x as BGR, None, None, {space}, {colour}, {shade})[0]",
+        (3, 1),
+        {"space": real(20.0, 1, 200), "colour": real(0.1, 0.01, 1), "shade": real(0.04, 0, 0.1)},
+        radius=None,
+        rounded=True,
+    ),
+    "clahe": Named(
+        heavy.clahe,
+        "histograms equalised tile by tile, contrast limited",
+        "cv2.createCLAHE({clip}, tiles of about {tile} x {tile} pixels).apply on L of CIE Lab",
+        parameters={"clip": real(2.0, 1, 40), "tile": whole(64, 16, 512)},
+        radius=None,
+        edge="reflect",
+        rounded=True,
+    ),
+    "local_tone": Named(
+        heavy.local_tone,
+        "light evened out, detail kept (Durand and Dorsey 2002)",
+        "x * exp(({compression} - 1) * cv2.bilateralFilter(log((luma(x) + 1) / 256), {size}, 0.4, {size} / 4))",
+        parameters={"compression": real(0.6, 0.2, 1), "size": odd(15, 31)},
+        radius=None,
+    ),
+    "l0": Named(
+        heavy.l0,
+        "flattened to few edges (Xu, Lu, Xu and Jia 2011)",
+        "Xu et al. 2011, algorithm 1, lambda={strength}, kappa={kappa}, beta up to 1e5",
+        parameters={"strength": real(0.02, 0.001, 0.2), "kappa": real(2.0, 1.05, 8)},
+        radius=None,
+        edge="wrap",
+    ),
+    # Not to be learned: each needs more than what is around a pixel.
+    "auto_levels": Named(
+        unlearnable.auto_levels,
+        "darkest to black, lightest to white (needs the whole picture: cannot be learned)",
+        "255 * skimage.exposure.rescale_intensity(x, out_range=(0, 1))",
+        radius=None,
+    ),
+    "equalise": Named(
+        unlearnable.equalise,
+        "histogram equalisation (needs the whole picture: cannot be learned)",
+        "cv2.equalizeHist(x) of every channel",
+        radius=None,
+        per_channel=True,
+        rounded=True,
+    ),
+    "noise": Named(
+        unlearnable.noise,
+        "Gaussian noise (random: cannot be learned)",
+        "x + numpy.random.default_rng().normal(0, {sigma}, x.shape)",
+        parameters={"sigma": real(10.0, 0.1, 100)},
+    ),
+}
