@@ -1,0 +1,127 @@
+"""Made pictures that show a filter what photographs rarely do: hard edges, noise, and both ends of the range.
+
+All are uint8 (size, size, 3), and the same for the same generator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["dead_leaves", "extremes", "pink_noise", "synthetic", "white_noise"]
+
+Pixels = NDArray[np.uint8]
+
+
+def synthetic(count: int, size: int, seed: int = 0) -> list[Pixels]:
+    """`count` pictures, of every kind in turn: dead leaves, 1/f noise, extremes, white noise."""
+    kinds = (dead_leaves, pink_noise, extremes, white_noise)
+    generator = np.random.default_rng(seed)
+    return [kinds[index % len(kinds)](size, generator) for index in range(count)]
+
+
+def dead_leaves(size: int, generator: np.random.Generator) -> Pixels:
+    """Discs of random colour that hide one another, radius r with density ~ r^-3.
+
+    Lee, Mumford and Huang 2001, "Occlusion models for natural images": the statistics of photographs, with
+    exact edges at every angle. Painted from the front backwards, until everything is covered.
+    """
+    picture = np.zeros((size, size, 3), np.uint8)
+    bare = np.ones((size, size), bool)
+    least, most = 2.0, size / 3
+    for _ in range(20 * size):
+        if not bare.any():
+            break
+        # The inverse of the distribution function of r^-3 between the two radii.
+        radius = (most**-2 + generator.random() * (least**-2 - most**-2)) ** -0.5
+        row, column = generator.uniform(-radius, size + radius, 2)
+        colour = generator.integers(0, 256, 3)
+        top, bottom = max(int(row - radius), 0), min(int(row + radius) + 2, size)
+        left, right = max(int(column - radius), 0), min(int(column + radius) + 2, size)
+        rows, columns = np.ogrid[top:bottom, left:right]
+        seen = bare[top:bottom, left:right] & ((rows - row) ** 2 + (columns - column) ** 2 <= radius**2)
+        picture[top:bottom, left:right][seen] = colour
+        bare[top:bottom, left:right] &= ~seen
+    picture[bare] = generator.integers(0, 256, 3)
+    return picture
+
+
+def pink_noise(size: int, generator: np.random.Generator) -> Pixels:
+    """Noise whose amplitude falls as 1/f, as that of photographs does on average; three equal parts grey."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
+    frequency[0, 0] = 1
+    white = generator.normal(size=(4, size, size))
+    pink = np.fft.irfft2(np.fft.rfft2(white) / frequency, s=(size, size))
+    planes = pink[3] + generator.uniform(0.1, 1) * pink[:3]  # channels of photographs go together
+    planes *= generator.uniform(30, 70) / max(float(planes.std()), 1e-9)
+    return _to_levels(planes.transpose(1, 2, 0) + generator.uniform(90, 165))
+
+
+def white_noise(size: int, generator: np.random.Generator) -> Pixels:
+    """Every level of every channel equally likely."""
+    return generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def extremes(size: int, generator: np.random.Generator) -> Pixels:
+    """A patchwork: black-and-white checkerboards, ramps, lone pixels, rectangles, and strokes like script."""
+    kinds = (_checkerboard, _ramp, _lone_pixels, _rectangles, _strokes)
+    picture = np.zeros((size, size, 3), np.uint8)
+    cell = max(size // 4, 1)
+    for index, (top, left) in enumerate((t, c) for t in range(0, size, cell) for c in range(0, size, cell)):
+        part = picture[top : top + cell, left : left + cell]
+        part[:] = kinds[index % len(kinds)](cell, generator)[: part.shape[0], : part.shape[1]]
+    return picture
+
+
+def _to_levels(values: NDArray[np.floating]) -> Pixels:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _corner_colour(generator: np.random.Generator) -> NDArray[np.int64]:
+    return generator.integers(0, 2, 3) * 255
+
+
+def _checkerboard(size: int, generator: np.random.Generator) -> Pixels:
+    field = int(generator.integers(1, 5))
+    rows, columns = np.indices((size, size)) // field
+    one, other = _corner_colour(generator), _corner_colour(generator)
+    return np.where(((rows + columns) % 2 == 1)[..., None], one, other).astype(np.uint8)
+
+
+def _ramp(size: int, generator: np.random.Generator) -> Pixels:
+    angle = generator.uniform(0, 2 * np.pi)
+    rows, columns = np.indices((size, size))
+    along = np.cos(angle) * rows + np.sin(angle) * columns
+    along = (along - along.min()) / max(float(np.ptp(along)), 1)
+    start, end = generator.integers(0, 256, 3), generator.integers(0, 256, 3)
+    return _to_levels(start + along[..., None] * (end - start))
+
+
+def _lone_pixels(size: int, generator: np.random.Generator) -> Pixels:
+    picture = np.broadcast_to(_corner_colour(generator), (size, size, 3)).astype(np.uint8)
+    chosen = generator.random((size, size)) < 0.03
+    picture[chosen] = generator.integers(0, 2, (int(chosen.sum()), 3)) * 255
+    return picture
+
+
+def _rectangles(size: int, generator: np.random.Generator) -> Pixels:
+    picture = np.zeros((size, size, 3), np.uint8)
+    for _ in range(12):
+        top, left = generator.integers(0, size, 2)
+        height, width = generator.integers(1, max(size // 2, 2), 2)
+        picture[top : top + height, left : left + width] = generator.integers(0, 256, 3)
+    return picture
+
+
+def _strokes(size: int, generator: np.random.Generator) -> Pixels:
+    paper, ink = (255, 0) if generator.random() < 0.7 else (0, 255)
+    picture = np.full((size, size, 3), paper, np.uint8)
+    for _ in range(size // 2):
+        row, column = generator.integers(0, size, 2)
+        length, thickness = int(generator.integers(3, 12)), int(generator.integers(1, 3))
+        down, across = generator.integers(-1, 2, 2)
+        for step in range(length):
+            top, left = row + step * down, column + step * across
+            if 0 <= top < size and 0 <= left < size:
+                picture[top : top + thickness, left : left + thickness] = ink
+    return picture

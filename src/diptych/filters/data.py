@@ -1,0 +1,100 @@
+"""The pictures that a filter is learned from, and whole other pictures that it is judged by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.datasets import folders, photographs, synthetic
+from diptych.errors import ImageError, UsageError
+from diptych.images import files
+from diptych.model.layers import Array
+from diptych.preprocessing.grey import grey_pillow
+
+__all__ = ["HELD_OUT", "Data", "gather"]
+
+# Portrait, still life, machine and page; colour and grey; smooth and busy. Never learned from.
+HELD_OUT = ("camera", "chelsea", "coffee", "coins", "motorcycle", "page")
+SHARE_HELD_OUT = 0.2
+_SYNTHETIC, _SIDE = 12, 256
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Pictures, uint8 (H, W, 3) or, for one channel, (H, W): `train` to learn from, `held_out` by name to judge by.
+
+    No picture is in both. Those to learn from begin with the photographs; made ones come last.
+    """
+
+    train: tuple[Array, ...]
+    held_out: Mapping[str, Array]
+
+
+def gather(images: Any = None, *, channels: int, seed: int = 0) -> Data:
+    """The pictures for learning a filter of `channels` (1 or 3) input channels.
+
+    `images` None: the photographs that come with scikit-image, `HELD_OUT` apart, and made pictures. Otherwise
+    a folder (those inside it too), a file, or several paths or uint8 arrays, of which a fifth, at least one,
+    drawn by `seed`, is held out. Raises `UsageError` for fewer than two, `ImageError` for what cannot be read.
+    """
+    if images is None:
+        return _bundled(channels, seed)
+    pictures = [(name, with_channels(picture, channels)) for name, picture in _given(images)]
+    if len(pictures) < 2:
+        raise UsageError(
+            f"learning needs at least two pictures, one of them to judge by, and got {len(pictures)}; name more"
+        )
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    apart = set(order[: max(1, round(SHARE_HELD_OUT * len(pictures)))].tolist())
+    train = tuple(picture for index, (_, picture) in enumerate(pictures) if index not in apart)
+    return Data(train, _by_name([pictures[index] for index in sorted(apart)]))
+
+
+def _bundled(channels: int, seed: int) -> Data:
+    real = photographs.photographs()
+    held_out = {name: with_channels(real[name], channels) for name in HELD_OUT}
+    train = [picture for name, picture in real.items() if name not in HELD_OUT]
+    train += synthetic.synthetic(_SYNTHETIC, _SIDE, seed)
+    return Data(tuple(with_channels(picture, channels) for picture in train), held_out)
+
+
+def with_channels(picture: Array, channels: int) -> Array:
+    """Grey as three equal channels, colour as its luma rounded to whole levels, or the picture as it is."""
+    if channels == 3:
+        return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+    return grey_pillow(picture)
+
+
+def _given(images: Any) -> Iterable[tuple[str, Array]]:
+    if isinstance(images, str | os.PathLike):
+        paths = folders.nested(images, files.SUFFIXES) if Path(images).is_dir() else files.find(images)
+        return [(path.stem, files.read(path).pixels) for path in paths]
+    return [_one(index, image) for index, image in enumerate(images)]
+
+
+def _one(index: int, image: Any) -> tuple[str, Array]:
+    if isinstance(image, str | os.PathLike):
+        picture = files.read(image)
+        return picture.name, picture.pixels
+    shape, dtype = np.shape(image), getattr(image, "dtype", None)
+    if dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape:
+        raise ImageError(
+            f"picture {index} must be uint8 of shape (H, W, 3) or (H, W), not {dtype} of shape {shape}"
+        )
+    return f"picture {index}", np.asarray(image)
+
+
+def _by_name(pictures: list[tuple[str, Array]]) -> dict[str, Array]:
+    named: dict[str, Array] = {}
+    for name, picture in pictures:
+        count = 2
+        unique = name
+        while unique in named:
+            unique, count = f"{name} ({count})", count + 1
+        named[unique] = picture
+    return named
