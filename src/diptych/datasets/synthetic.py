@@ -21,28 +21,25 @@ def synthetic(count: int, size: int, seed: int = 0) -> list[Pixels]:
 
 
 def dead_leaves(size: int, generator: np.random.Generator) -> Pixels:
-    """Discs of random colour that hide one another, radius r with density ~ r^-3.
+    """Discs of random colour that hide one another, radius r with density ~ r^-3 from
+    size / 64 (at least 2) to size / 3 pixels.
 
     Lee, Mumford and Huang 2001, "Occlusion models for natural images": the statistics of photographs, with
-    exact edges at every angle. Painted from the front backwards, until everything is covered.
+    exact edges at every angle. Painted from the back, 4 x size discs.
     """
-    picture = np.zeros((size, size, 3), np.uint8)
-    bare = np.ones((size, size), bool)
-    least, most = 2.0, size / 3
-    for _ in range(20 * size):
-        if not bare.any():
-            break
-        # The inverse of the distribution function of r^-3 between the two radii.
-        radius = (most**-2 + generator.random() * (least**-2 - most**-2)) ** -0.5
-        row, column = generator.uniform(-radius, size + radius, 2)
-        colour = generator.integers(0, 256, 3)
-        top, bottom = max(int(row - radius), 0), min(int(row + radius) + 2, size)
-        left, right = max(int(column - radius), 0), min(int(column + radius) + 2, size)
-        rows, columns = np.ogrid[top:bottom, left:right]
-        seen = bare[top:bottom, left:right] & ((rows - row) ** 2 + (columns - column) ** 2 <= radius**2)
-        picture[top:bottom, left:right][seen] = colour
-        bare[top:bottom, left:right] &= ~seen
-    picture[bare] = generator.integers(0, 256, 3)
+    picture = np.empty((size, size, 3), np.uint8)
+    picture[:] = generator.integers(0, 256, 3)
+    count, least, most = 4 * size, max(size / 64, 2.0), max(size / 3, 2.0)
+    # The inverse of the distribution function of r^-3 between the two radii.
+    radii = (most**-2 + generator.random(count) * (least**-2 - most**-2)) ** -0.5
+    centres = generator.uniform(-radii, size + radii, (2, count)).T
+    colours = generator.integers(0, 256, (count, 3), dtype=np.uint8)
+    for radius, (row, column), colour in zip(radii, centres, colours, strict=True):
+        top, left = max(int(row - radius), 0), max(int(column - radius), 0)
+        rows, columns = np.ogrid[top : int(row + radius) + 2, left : int(column + radius) + 2]
+        inside = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+        part = picture[top : top + inside.shape[0], left : left + inside.shape[1]]
+        part[inside[: part.shape[0], : part.shape[1]]] = colour
     return picture
 
 
@@ -74,7 +71,8 @@ def extremes(size: int, generator: np.random.Generator) -> Pixels:
 
 
 def _to_levels(values: NDArray[np.floating]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    levels: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 def _corner_colour(generator: np.random.Generator) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ __all__ = ["HELD_OUT", "Data", "gather"]
 # Portrait, still life, machine and page; colour and grey; smooth and busy. Never learned from.
 HELD_OUT = ("camera", "chelsea", "coffee", "coins", "motorcycle", "page")
 SHARE_HELD_OUT = 0.2
-_SYNTHETIC, _SIDE = 12, 256
+_SYNTHETIC, _SIDE = 8, 256
 
 
 @dataclass(frozen=True, eq=False)

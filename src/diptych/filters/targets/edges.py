@@ -15,7 +15,7 @@ __all__ = ["prewitt", "roberts", "scharr", "sobel", "sobel_l1", "sobel_x", "sobe
 def sobel(image: Array, ksize: int) -> Array:
     """sqrt((gx^2 + gy^2) / 2)."""
     across, down = _gradients(image, ksize)
-    return np.sqrt((across**2 + down**2) / 2)
+    return np.asarray(np.sqrt((across**2 + down**2) / 2))
 
 
 def sobel_l1(image: Array) -> Array:

@@ -36,7 +36,8 @@ TRUNCATE = 3.0  # a Gaussian ends at three sigma
 
 def luma(image: Array) -> Array:
     """Rec.601 luma in levels, float64 (H, W); a grey picture keeps its values."""
-    return image.astype(np.float64) if image.ndim == 2 else image.astype(np.float64) @ REC601
+    values = image.astype(np.float64)
+    return values if image.ndim == 2 else np.asarray(values @ REC601)
 
 
 def identity(image: Array) -> Array:
@@ -52,7 +53,7 @@ def grey(image: Array) -> Array:
 def sepia(image: Array) -> Array:
     """The usual 3 x 3 colour matrix of sepia, clipped."""
     colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    return colour.astype(np.float64) @ SEPIA.T
+    return np.asarray(colour.astype(np.float64) @ SEPIA.T)
 
 
 def box(image: Array, size: int) -> Array:
@@ -129,7 +130,7 @@ def random_kernel(seed: int, size: int) -> Array:
     """(size, size, 3) float64 that sums to 1: uniform in -1..1, scaled so that |k| sums to 2, then shifted."""
     kernel = np.random.default_rng(seed).uniform(-1, 1, (size, size, 3))
     kernel *= 2 / np.abs(kernel).sum()
-    return kernel + (1 - kernel.sum()) / kernel.size
+    return np.asarray(kernel + (1 - kernel.sum()) / kernel.size)
 
 
 def random(image: Array, seed: int, size: int) -> Array:
