@@ -1,31 +1,24 @@
 """Pure functions from an array to a PNG file, in one style; nothing of matplotlib's own state is changed.
 
-The same input gives the same bytes: fonts are matplotlib's own, settings are its defaults under `_STYLE`
-whatever the user's matplotlibrc says, and no date or program name is written. Colours are viridis:
-perceptually uniform and safe for colour-blind readers. All files are light, for paper and slides; the
-report gives them a mount that suits light and dark screens.
+Colours are viridis: perceptually uniform and safe for colour-blind readers. `figure.py` has the style.
 """
 
 from __future__ import annotations
 
 import textwrap
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from diptych.errors import ShapeError
-from diptych.files import replacing
+from diptych.report.figure import headline, new_figure, save, save_picture
 from diptych.report.grid import ScaleRule, draw_grid, number, written
 from diptych.report.mosaic import dead_channels, finite_range, fit
-from diptych.report.paper import INK, MUTED, PAPER, PHOTOGRAPHS
+from diptych.report.paper import INK, MUTED
 
 __all__ = [
     "activations",
@@ -38,37 +31,6 @@ __all__ = [
     "loaded_image_verification",
     "vector",
 ]
-
-_DPI = 150
-_LOCK = threading.Lock()
-# Settings of windows and of the process, which have no say in what a figure looks like.
-_ELSEWHERE = ("backend", "webagg", "tk.", "date.", "animation", "keymap", "toolbar", "interactive")
-_STYLE: dict[Any, Any] = {
-    **{key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(_ELSEWHERE)},
-    "font.family": "DejaVu Sans",
-    "font.size": 8.0,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.6,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 7.0,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 7.0,
-    "ytick.labelsize": 7.0,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "image.cmap": "viridis",
-    "image.interpolation": "nearest",
-}
 
 Array = NDArray[Any]
 
@@ -108,7 +70,7 @@ def feature_maps(path: str | Path, maps: Array, title: str, scale: ScaleRule = "
         raise ShapeError(f"{title}: a grid of feature maps needs (C, H, W), got {maps.shape}")
     if scale not in ("shared", "per-map"):
         raise ShapeError(f"{title}: the scale is 'shared' or 'per-map', not {scale!r}")
-    _save_picture(draw_grid(np.asarray(maps), title, scale), path)
+    save_picture(draw_grid(np.asarray(maps), title, scale), path)
 
 
 def vector(path: str | Path, values: Array, title: str) -> None:
@@ -119,7 +81,7 @@ def vector(path: str | Path, values: Array, title: str) -> None:
     facts.append(f"{int(np.count_nonzero(values == 0))} at zero")
     if (broken := int(np.count_nonzero(~np.isfinite(values)))) > 0:
         facts.append(f"{broken} NaN or infinite, left out")
-    with _figure(8.0, 3.2) as figure:
+    with new_figure(8.0, 3.2) as figure:
         axes = figure.add_axes((0.075, 0.16, 0.895, 0.6))
         groups = np.array_split(np.nan_to_num(shown), min(values.size, 512))
         high = np.array([max(g.max(), 0.0) for g in groups])
@@ -131,12 +93,12 @@ def vector(path: str | Path, values: Array, title: str) -> None:
         axes.margins(x=0.01)
         axes.set_xlabel("feature")
         axes.spines[["top", "right"]].set_visible(False)
-        _headline(figure, title, " · ".join(facts))
-        _save(figure, path)
+        headline(figure, title, " · ".join(facts))
+        save(figure, path)
 
 
 def _rows(path: str | Path, array: Array, title: str) -> None:
-    with _figure(8.0, 4.2) as figure:
+    with new_figure(8.0, 4.2) as figure:
         axes = figure.add_axes((0.075, 0.12, 0.83, 0.7))
         image = _image(axes, array, aspect="auto")
         axes.set_xlabel("position")
@@ -144,8 +106,8 @@ def _rows(path: str | Path, array: Array, title: str) -> None:
         _colour_bar(figure, image, (0.925, 0.12, 0.014, 0.7))
         dead = dead_channels(array)
         note = f"{array.shape[0]} channels × {array.shape[1]}" + (f" · {len(dead)} dead" if dead else "")
-        _headline(figure, title, note)
-        _save(figure, path)
+        headline(figure, title, note)
+        save(figure, path)
 
 
 # ---- The input ----------------------------------------------------------------------------------------
@@ -153,32 +115,32 @@ def _rows(path: str | Path, array: Array, title: str) -> None:
 
 def input_heatmap(path: str | Path, grey: Array, title: str = "Input as a heat map") -> None:
     """The values (H, W) of a preprocessed picture in colour, with the scale."""
-    with _figure(6.0, 5.4) as figure:
-        _headline(figure, title, _facts(grey))
+    with new_figure(6.0, 5.4) as figure:
+        headline(figure, title, _facts(grey))
         axes = figure.add_axes((0.1, 0.09, 0.74, 0.74))
         image = _image(axes, grey)
         _colour_bar(figure, image, (0.87, 0.09, 0.025, 0.74))
-        _save(figure, path)
+        save(figure, path)
 
 
 def input_contour(path: str | Path, grey: Array, title: str = "Input as contours") -> None:
     """Lines of equal value over the areas between them, for (H, W), upright like the picture."""
-    with _figure(6.0, 5.4) as figure:
-        _headline(figure, title, _facts(grey))
+    with new_figure(6.0, 5.4) as figure:
+        headline(figure, title, _facts(grey))
         axes = figure.add_axes((0.1, 0.09, 0.74, 0.74))
         areas = _contour(axes, grey)
         _colour_bar(figure, areas, (0.87, 0.09, 0.025, 0.74))
-        _save(figure, path)
+        save(figure, path)
 
 
 def input_surface(path: str | Path, grey: Array, title: str = "Input as a surface") -> None:
     """The values (H, W) as heights, the picture's upper edge at the back, at most 64 x 64 cells."""
-    with _figure(6.0, 5.4) as figure:
-        _headline(figure, title, _facts(grey))
+    with new_figure(6.0, 5.4) as figure:
+        headline(figure, title, _facts(grey))
         axes: Any = figure.add_axes((0.0, -0.02, 0.88, 0.92), projection="3d")
         surface = _surface(axes, grey, 1.12)
         _colour_bar(figure, surface, (0.87, 0.2, 0.025, 0.52))
-        _save(figure, path)
+        save(figure, path)
 
 
 def input_image_visualizations(
@@ -188,8 +150,8 @@ def input_image_visualizations(
 
     `grey` is (H, W): one channel of the preprocessed picture, or the mean of its channels.
     """
-    with _figure(8.0, 7.8) as figure:
-        _headline(figure, title, _facts(grey))
+    with new_figure(8.0, 7.8) as figure:
+        headline(figure, title, _facts(grey))
         places = [(0.06, 0.49, 0.37, 0.38), (0.53, 0.49, 0.37, 0.38), (0.06, 0.045, 0.37, 0.38)]
         first, second, third = (figure.add_axes(place, anchor="NW") for place in places)
         _image(first, picture)
@@ -202,7 +164,7 @@ def input_image_visualizations(
         fourth: Any = figure.add_axes((0.475, 0.0, 0.47, 0.42), projection="3d")
         _surface(fourth, grey, 1.1)
         figure.text(0.53, 0.4375, "Surface", size=9.5, weight="bold")
-        _save(figure, path)
+        save(figure, path)
 
 
 def loaded_image_verification(
@@ -221,7 +183,7 @@ def loaded_image_verification(
     """
     lines = recipe_lines(recipe)
     height = 4.75 + 0.19 * len(lines)
-    with _figure(8.0, height) as figure:
+    with new_figure(8.0, height) as figure:
         panels = (
             (0.06, original, original_size or original.shape, "Loaded"),
             (0.53, preprocessed, preprocessed.shape, "What the model sees"),
@@ -238,7 +200,7 @@ def loaded_image_verification(
         figure.text(0.53, 1 - 4.52 / height, _values(batch_item), color=MUTED)
         for index, line in enumerate(lines):
             figure.text(0.06, 1 - (4.52 + 0.19 * index) / height, line, color=MUTED)
-        _save(figure, path)
+        save(figure, path)
 
 
 def recipe_lines(recipe: Sequence[str], width: int = 56) -> list[str]:
@@ -341,12 +303,6 @@ def _colour_bar(figure: Figure, drawn: Any, place: tuple[float, float, float, fl
     bar.ax.tick_params(length=0)
 
 
-def _headline(figure: Figure, title: str, facts: str) -> None:
-    height = figure.get_figheight()
-    figure.text(0.06, 1 - 0.3 / height, written(title), size=11.5, weight="bold", va="center")
-    figure.text(0.06, 1 - 0.53 / height, written(facts), color=MUTED, va="center")
-
-
 def _facts(grey: Array) -> str:
     if grey.ndim != 2 or 0 in grey.shape:
         raise ShapeError(f"a plot of the input needs one channel (H, W), got {grey.shape}")
@@ -367,43 +323,3 @@ def _at_most(array: Array, longest: int) -> Array:
     else:
         result = np.stack([fit(array[..., i], height, width) for i in range(array.shape[2])], axis=-1)
     return np.rint(result).astype(np.uint8) if array.dtype == np.uint8 else result
-
-
-# ---- Files --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches, under this module's style and matplotlib's defaults for the rest."""
-    # rc_context is one dictionary for the whole process: two threads must not draw at once.
-    with _LOCK, matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), dpi=_DPI)
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    from PIL import Image
-
-    canvas: Any = figure.canvas
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    height = len(pixels)
-    boxes = []
-    for axes in figure.axes:
-        # Grey photographs look like lettering to whoever turns the figure dark, so their places are noted.
-        if any(np.asarray(image.get_array()).dtype == np.uint8 for image in axes.images):
-            box = axes.get_window_extent()
-            boxes.append(f"{round(box.x0)} {height - round(box.y1)} {round(box.x1)} {height - round(box.y0)}")
-    _save_picture(Image.fromarray(pixels), path, "; ".join(boxes))
-
-
-def _save_picture(picture: Any, path: str | Path, photographs: str = "") -> None:
-    from PIL.PngImagePlugin import PngInfo
-
-    information = PngInfo()
-    if photographs:
-        information.add_text(PHOTOGRAPHS, photographs)
-    with replacing(path) as temporary:
-        # Level 3: half the time of the default 6 for a few per cent more bytes.
-        picture.save(temporary, format="PNG", compress_level=3, pnginfo=information)
