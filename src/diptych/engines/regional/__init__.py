@@ -1,0 +1,71 @@
+"""Filters run on a part of a picture: the same pixel gets the same bits, whatever part is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol
+
+from diptych.engines.regional.preparing import EDGES, Prepared, edged, prepare, reach
+from diptych.engines.regional.regions import Reach, Region
+from diptych.errors import MissingExtra, UnsupportedLayer
+from diptych.model.layers import Array
+from diptych.model.model import Model
+
+__all__ = ["EDGES", "OWN", "Prepared", "Reach", "Region", "Regional", "compile", "edged", "prepare", "reach"]
+
+# Engines with a `regional(model, peak)` of their own, which run nothing but filters.
+OWN = ("halide",)
+_AUTOMATIC = ("halide", "onnxruntime", "torch", "numpy")
+
+
+class Regional(Protocol):
+    """A filter made ready on one engine.
+
+    `cell`: regions made of whole squares of this grid, which begins at the picture's first pixel, are
+    computed without waste; 1 where any region is.
+    """
+
+    engine: str
+    device: str
+    prepared: Prepared
+    cell: int
+
+    def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
+        """The filtered `region` of a picture of `size` (H, W).
+
+        `block`, (h, w, C), uint8, uint16 or float32, is the part of the picture whose first pixel is
+        `at` (row, column). It holds `region` grown by the reach, as far as the picture goes; where the
+        filter wraps round, the picture goes on for ever, and `at` may be negative. Gives
+        (region height, region width, C') in the same dtype. The same pixel is the same bits whatever the
+        region.
+        """
+
+
+def compile(  # noqa: A001 - the engines' common verb
+    model: Model, engine: str = "auto", device: str = "auto", *, peak: int | None, edge: str | None = None
+) -> Regional:
+    """Makes a filter ready; `edge` replaces what every `Pad` takes the pixels beyond the border to be.
+
+    `peak`: 255 for uint8 pictures, 65535 for uint16, None for float32 in 0..1 (nothing clipped or rounded).
+    `engine` "auto" is the first that can express every layer. Raises `ModelError` for what is not a filter,
+    and whatever `engines.compile` raises.
+    """
+    model.check()
+    explicit = edged(model, edge)
+    if engine != "auto":
+        return _compile(explicit, engine, device, peak)
+    for candidate in _AUTOMATIC if device in ("auto", "cpu") else ("torch",):
+        try:
+            return _compile(explicit, candidate, device, peak)
+        except (MissingExtra, UnsupportedLayer) as error:
+            refused = error
+    raise refused
+
+
+def _compile(model: Model, engine: str, device: str, peak: int | None) -> Regional:
+    if engine in OWN:
+        own: Regional = import_module(f"diptych.engines.{engine}").regional(model, peak)
+        return own
+    from diptych.engines.regional.running import General
+
+    return General(prepare(model, peak), engine, device)
