@@ -50,6 +50,8 @@ def bad(tmp_path: Path) -> Path:
     (tmp_path / "cut.safetensors").write_bytes(Path(SCENES).read_bytes()[:5000])
     (tmp_path / "json.safetensors").write_text('{"a": 1}')
     (tmp_path / "picture.onnx").write_bytes(whole)
+    (tmp_path / "text.json").write_text("a shopping list")
+    (tmp_path / "other.json").write_text('{"milk": 2}')
     (tmp_path / "model.xyz").write_bytes(b"?")
     classifier = named("small-cnn-32")
     broken = classifier.layers.layers[0].weight.copy()
@@ -82,7 +84,13 @@ REFUSED = [
     (["predict", "{bad}/nan.safetensors", "{bad}/good.png"], 1, "NaN"),
     (["predict", SCENES, "{bad}/good.png", "--preprocessing", "grey-224"], 1, "channels"),
     (["predict", "{bad}/grey.safetensors", "{bad}/good.png", "--preprocessing", "colour-32"], 1, "channels"),
-    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "grey-225"], 2, "grey-225"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "gery-225"], 2, "did you mean 'grey-224'"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "grey-0"], 2, "grey-0"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "grey-99999"], 2, "grey-99999"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "{bad}/none.json"], 1, "no recipe file"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "{bad}/text.json"], 1, "is not JSON"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "{bad}/other.json"], 1, "holds no recipe"),
+    (["predict", SCENES, "{bad}/good.png", "--preprocessing", "{bad}/none.bson"], 1, "there is no file"),
     (["predict", SCENES, "{bad}/good.png", "--engine", "warp"], 2, "onnxruntime"),
     (["predict", SCENES, "{bad}/good.png", "--engine", "onnxruntime", "--device", "mps"], 2, "mps"),
     (["predict", SCENES], 2, "images"),

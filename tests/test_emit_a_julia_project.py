@@ -19,7 +19,7 @@ from diptych.datasets import photographs as pictures
 from diptych.errors import ModelError, OutputError, UsageError
 from diptych.formats import julia_project
 from diptych.jobs import predict_files
-from diptych.model.layers import Chain, Conv, Dense, GlobalMeanPool
+from diptych.model.layers import Chain, Conv, Dense, Flatten, GlobalMeanPool
 from diptych.model.model import Model
 from diptych.predictions import Predictions
 from diptych.preprocessing import (
@@ -297,8 +297,13 @@ class TestTheInputOfTheCheck:
         assert julia_project.example_batch(model).shape == (2, 3, 32, 32)
 
     def test_an_unknown_shape_is_tried_out(self) -> None:
-        model = case("classifier")[0].with_(input_shape=None)  # its Dense wants 4 x 7 x 10
-        with pytest.raises(ModelError, match="does not record the shape"):
+        layers = (
+            Conv(np.ones((4, 1, 1, 1), np.float32)),
+            Flatten(),
+            Dense(np.ones((2, 4 * 7 * 10), np.float32)),
+        )
+        model = Model(Chain(layers))
+        with pytest.raises(ModelError, match="no square one was found that fits: name it with --shape"):
             julia_project.example_batch(model)
         convolution = Model(Chain((Conv(np.ones((1, 4, 3, 3), np.float32)),)))
         assert julia_project.example_batch(convolution).shape == (2, 4, 32, 32)

@@ -159,10 +159,10 @@ def test_the_input_is_found_where_the_model_does_not_record_it() -> None:
     assert axes(to_onnx(volume).graph.input[0]) == ["N", 3, "depth", "height", "width"]
     dense = Model(Chain((Activation("tanh"), Dense(Weights(0)(2, 7)))))
     assert axes(to_onnx(dense).graph.input[0]) == ["N", 7]
-    with pytest.raises(ModelError, match="no layer tells its channels"):
+    with pytest.raises(ModelError, match="name it with --shape"):
         to_onnx(Model(Chain((Activation("relu"),))))
     impossible = Chain((Conv(Weights(0)(2, 3, 1, 1)), Flatten(), Dense(Weights(0)(2, 7))))
-    with pytest.raises(ModelError, match="none of the usual ones fits it"):
+    with pytest.raises(ModelError, match="no square one was found that fits: name it with --shape"):
         to_onnx(Model(impossible))
 
 

@@ -30,9 +30,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Architecture = Annotated[
     str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
 ]
-Recipe = Annotated[
-    str | None, typer.Option("--preprocessing", help="A recipe by name; default: the model's own.")
-]
+_RECIPE = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
+Recipe = Annotated[str | None, typer.Option("--preprocessing", help=f"{_RECIPE}; default: the model's own.")]
 Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same pictures.")]
 Generator = Annotated[str, typer.Option(help="scenes, or a diffusers model by id or folder.")]
@@ -164,9 +163,7 @@ def generate(
 @app.command()
 def preprocess(
     images: Pictures,
-    preprocessing: Annotated[
-        str, typer.Option(help="A recipe by name, or a model file that carries one.")
-    ] = "colour-32",
+    preprocessing: Annotated[str, typer.Option(help=f"{_RECIPE}.")] = "colour-32",
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
         "inputs"
     ),

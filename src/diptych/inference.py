@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,10 @@ import numpy as np
 
 from diptych import engines, preprocessing
 from diptych.engines import Compiled
-from diptych.errors import ImageError, ModelError, ShapeError, UsageError
+from diptych.errors import FormatError, ImageError, ModelError, ShapeError, UsageError
 from diptych.images import files
 from diptych.images.picture import Picture
+from diptych.model.entry import likely_input
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.summary import Summary, summarise
@@ -27,6 +29,7 @@ from diptych.preprocessing import Preprocessing
 __all__ = [
     "TRAINED",
     "Images",
+    "Recipe",
     "inspect",
     "load_model",
     "picture",
@@ -40,9 +43,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 ImageLike: TypeAlias = "str | Path | Picture | Array"
 Images: TypeAlias = "ImageLike | Iterable[ImageLike]"
+Recipe: TypeAlias = "Preprocessing | Model | str | Path"
 
 # The models that come with the package, by name.
 TRAINED = {"scenes": Path(__file__).parent / "trained" / "scenes.safetensors"}
+_LARGEST_RECIPE = 2**20  # bytes
 CHUNK = 32  # pictures a forward pass: enough to keep two cores busy, little enough for any memory
 
 
@@ -79,20 +84,64 @@ def load_model(model: Model | str | Path, architecture: Model | str | Path | Non
     return formats.read(path)
 
 
-def recipe_of(source: Preprocessing | Model | str) -> Preprocessing:
-    """A recipe from itself, from its name, or from the model that it travels with."""
+def recipe_of(source: Recipe) -> Preprocessing:
+    """A recipe from itself, its name, a recipe file, or the model or model file that it travels with.
+
+    A name is one of `preprocessing.NAMES`, or one of these with another size, such as "grey-64". A recipe
+    file is JSON, as `diptych preprocess` writes recipe.json. Raises `UsageError` where there is no such
+    recipe, `FormatError` for a file that holds none.
+    """
     if isinstance(source, Preprocessing):
         return source
     if isinstance(source, Model):
         if source.preprocessing is None:
-            raise UsageError(
-                f"{source.name or 'the model'} carries no preprocessing recipe; "
-                f"name one of: {', '.join(preprocessing.NAMES)}"
-            )
+            raise UsageError(_without_recipe(source))
         return source.preprocessing
-    if isinstance(source, str):
-        return preprocessing.named(source)
-    raise UsageError(f"preprocessing is a recipe, its name or a model, not {type(source).__name__}")
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.suffix.lower() == ".json":
+            return _from_json(path)
+        if path.suffix or path.is_file() or str(source) in TRAINED:
+            return recipe_of(load_model(source))
+        return preprocessing.named(str(source))
+    raise UsageError(f"preprocessing is a recipe, its name, its file or a model, not {type(source).__name__}")
+
+
+def _from_json(path: Path) -> Preprocessing:
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_LARGEST_RECIPE)
+        return Preprocessing.from_document(json.loads(text))
+    except FileNotFoundError as error:
+        raise FormatError(f"there is no recipe file {path}; check the path") from error
+    except OSError as error:
+        raise FormatError(f"cannot read the recipe file {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not JSON; a recipe file is what diptych preprocess writes") from error
+    except ModelError as error:
+        raise FormatError(f"{path} holds no recipe: {error}") from error
+
+
+def _without_recipe(model: Model) -> str:
+    """What to say where pictures are given, naming what the layers take as far as they tell it."""
+    who, shape = model.name or "the model", likely_input(model)
+    advice = "name one with --preprocessing (preprocessing=...)"
+    if shape is None or len(shape) != 3 or shape[0] not in (1, 3):
+        takes = "" if shape is None else f"; as far as its layers tell, it takes {_by(shape)}"
+        return (
+            f"{who} carries no preprocessing recipe{takes}: {advice}, one of {', '.join(preprocessing.NAMES)}"
+        )
+    colour = "grey" if shape[0] == 1 else "colour"
+    height, width = shape[1:]
+    size = "N" if None in shape else f"{height}" if height == width else f"{height}x{width}"
+    return (
+        f"{who} carries no preprocessing recipe; as far as its layers tell, it takes {_by(shape)}: "
+        f"{advice}, such as {colour}-{size}, or julia-{colour}-{size} for pictures that Julia's imresize prepared"
+    )
+
+
+def _by(shape: Sequence[int | None]) -> str:
+    return " x ".join("N" if size is None else str(size) for size in shape)
 
 
 def picture(image: ImageLike, name: str = "image") -> Picture:
@@ -111,13 +160,11 @@ def picture(image: ImageLike, name: str = "image") -> Picture:
     raise UsageError(f"an image is a path, an array or a Picture, not {type(image).__name__}")
 
 
-def preprocess(
-    images: Images, preprocessing: Preprocessing | Model | str, *, workers: int | None = None
-) -> Array:
+def preprocess(images: Images, preprocessing: Recipe, *, workers: int | None = None) -> Array:
     """Pictures -> float32 (N, C, H, W), by one recipe.
 
     `images`: a path, a folder, a uint8 array (H, W, 3) or (H, W), a `Picture`, or a list of these.
-    `preprocessing`: a `Preprocessing`, its name, or a model that carries one. Files are decoded by
+    `preprocessing`: a recipe, as `recipe_of` takes it. Files are decoded by
     `workers` threads, by default one a core; the result does not depend on them. Raises `ImageError` for a
     picture that cannot be read, `ShapeError` where the recipe gives pictures of different sizes.
     """
@@ -129,7 +176,7 @@ def predict(
     model: Model | str | Path,
     x: Images,
     *,
-    preprocessing: Preprocessing | str | None = None,
+    preprocessing: Recipe | None = None,
     engine: str = "auto",
     device: str = "auto",
 ) -> Array:
@@ -155,7 +202,7 @@ def trace(
     model: Model | str | Path,
     x: Images,
     *,
-    preprocessing: Preprocessing | str | None = None,
+    preprocessing: Recipe | None = None,
     engine: str = "auto",
     device: str = "auto",
 ) -> Trace:

@@ -18,13 +18,13 @@ from diptych.files import keep, replacing
 from diptych.formats import julia_project
 from diptych.images import files, generation
 from diptych.images.picture import Picture
-from diptych.inference import compiled_for, in_order, load_model, recipe_of
+from diptych.inference import Recipe, compiled_for, in_order, load_model, recipe_of
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.validity import check_input_shape
 from diptych.predictions import Predictions
-from diptych.preprocessing import NAMES, Preprocessing
+from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
 
 __all__ = [
@@ -85,13 +85,13 @@ def generate_files(
 
 def preprocess_files(
     images: Iterable[str | Path],
-    preprocessing: Preprocessing | Model | str,
+    preprocessing: Recipe,
     *,
     out: str | Path,
     progress: Progress = silent,
 ) -> Done:
     """Pictures -> NAME.npy, float32 (C, H, W), NAME.png to look at, and recipe.json, in the folder `out`."""
-    recipe = _recipe(preprocessing)
+    recipe = recipe_of(preprocessing)
     found, folder = files.find(images), Path(out)
     names = unique([path.stem for path in found])
     keep(found, [folder / f"{name}{suffix}" for name in names for suffix in (".npy", ".png")])
@@ -118,7 +118,7 @@ def predict_files(
     model: Model | str | Path,
     images: Iterable[str | Path],
     *,
-    preprocessing: Preprocessing | str | None = None,
+    preprocessing: Recipe | None = None,
     engine: str = "auto",
     device: str = "auto",
     progress: Progress = silent,
@@ -152,7 +152,7 @@ def convert(
     architecture: Model | str | None = None,
     flux_version: str | None = None,
     classes: Sequence[str] | None = None,
-    preprocessing: Preprocessing | str | None = None,
+    preprocessing: Recipe | None = None,
     preprocessing_inside: bool = False,
     input_shape: Sequence[int] | None = None,
 ) -> Done:
@@ -248,13 +248,6 @@ def remarks_on(picture: Picture) -> list[str]:
     if picture.record is not None and picture.record.ignored:
         said.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
     return said
-
-
-def _recipe(source: Preprocessing | Model | str) -> Preprocessing:
-    """A recipe by its name or object; a name that is a file is a model that carries one."""
-    if isinstance(source, str) and source not in NAMES and Path(source).exists():
-        return recipe_of(load_model(source))
-    return recipe_of(source)
 
 
 def _check_free(out: Path, prompt: str, options: Mapping[str, Any]) -> None:

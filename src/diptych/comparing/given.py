@@ -11,8 +11,9 @@ import numpy as np
 from diptych.comparing.sides import Side
 from diptych.errors import ShapeError, UsageError
 from diptych.images import files
-from diptych.inference import ImageLike, Images, load_model, picture, recipe_of
-from diptych.model.layers import Array, BatchNorm, Conv, ConvTranspose, Dense
+from diptych.inference import ImageLike, Images, Recipe, load_model, picture, recipe_of
+from diptych.model.entry import entry_axes
+from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.preprocessing import Preprocessing
@@ -20,9 +21,7 @@ from diptych.preprocessing import Preprocessing
 __all__ = ["MOST_PICTURES", "Given", "Recipes", "sides_of"]
 
 Given: TypeAlias = "Images | tuple[Any, Any] | None"
-Recipes: TypeAlias = (
-    "Preprocessing | str | tuple[Preprocessing | str | None, Preprocessing | str | None] | None"
-)
+Recipes: TypeAlias = "Recipe | tuple[Recipe | None, Recipe | None] | None"
 
 MOST_PICTURES = 16
 """Pictures a comparison runs on; a fault shows on the first, and every try runs on all of them."""
@@ -68,19 +67,13 @@ def _contents(
         given = f"one batch for both, {_by(batch.shape)}, of random values in 0-1 (seed {_SEED})"
         return [{"given": batch}] * 2, given
     pixels = _photographs() if images is None else _pictures(images, remarks)
-    for side, recipe in zip("AB", chosen, strict=True):
-        if recipe is None:
-            raise UsageError(
-                f"model {side} carries no preprocessing recipe, and neither does the other; "
-                "name one with --preprocessing (preprocessing=...), or give a float batch"
-            )
-    given = f"{len(pixels)} {'photographs in the box' if images is None else 'pictures'}"
-    return [{"pictures": pixels, "recipe": recipe} for recipe in chosen], given
+    used = [recipe or recipe_of(model) for recipe, model in zip(chosen, models, strict=True)]
+    plural = "" if len(pixels) == 1 else "s"
+    given = f"{len(pixels)} {'photographs in the box' if images is None else f'picture{plural}'}"
+    return [{"pictures": pixels, "recipe": recipe} for recipe in used], given
 
 
-def _content(
-    images: Any, model: Model, recipe: Preprocessing | str | None, remarks: list[str]
-) -> dict[str, Any]:
+def _content(images: Any, model: Model, recipe: Recipe | None, remarks: list[str]) -> dict[str, Any]:
     if _is_batch(images):
         return {"given": _batch(images)}
     return {"pictures": _pictures(images, remarks), "recipe": recipe_of(recipe or model)}
@@ -89,12 +82,12 @@ def _content(
 # ---- Recipes ------------------------------------------------------------------------------------------
 
 
-def _own(recipes: Recipes, index: int) -> Preprocessing | str | None:
+def _own(recipes: Recipes, index: int) -> Recipe | None:
     return recipes[index] if isinstance(recipes, tuple) else recipes
 
 
 def _recipe(
-    model: Model, other: Model, asked: Preprocessing | str | None, remarks: list[str], side: str
+    model: Model, other: Model, asked: Recipe | None, remarks: list[str], side: str
 ) -> Preprocessing | None:
     if asked is not None:
         return recipe_of(asked)
@@ -165,26 +158,12 @@ def _shapes(a: Model, b: Model) -> Iterator[tuple[int, ...]]:
     for model in (a, b):
         if model.input_shape is not None and None not in model.input_shape:
             yield (2, *(n for n in model.input_shape if n is not None))
-    channels, rank = _entry(a)
+    channels, rank = entry_axes(a) or (3, 2)
     if rank == 0:
         yield (2, channels)
         return
     for size in ((29, 37, 23)[:rank], *((n,) * rank for n in (32, 28, 224, *range(1, 300)))):
         yield (2, channels, *size)
-
-
-def _entry(model: Model) -> tuple[int, int]:
-    """The number of channels and of spatial axes that the first layer with weights asks for."""
-    for _, layer in model.walk():
-        if isinstance(layer, Conv):
-            return layer.weight.shape[1] * layer.groups, layer.weight.ndim - 2
-        if isinstance(layer, ConvTranspose):
-            return layer.weight.shape[0], layer.weight.ndim - 2
-        if isinstance(layer, Dense):
-            return layer.weight.shape[1], 0
-        if isinstance(layer, BatchNorm) and layer.arrays:
-            return next(iter(layer.arrays.values())).shape[0], 2
-    return 3, 2
 
 
 def _name(given: object, model: Model, side: str) -> str:

@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from diptych.inference import Images, load_model
+from diptych.inference import Images, Recipe, load_model
 from diptych.jobs import remarks_on
 from diptych.journal import Journal
 from diptych.model.model import Model
 from diptych.pipeline import page, steps
 from diptych.pipeline.request import NAMES, OnError, Request, command_line, keep_originals, request_of
 from diptych.predictions import Predictions
-from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
 from diptych.report.content import Skipped
 
@@ -64,7 +63,7 @@ def run(
     out: str | Path = "out",
     model: Model | str | Path = "scenes",
     architecture: str | Path | None = None,
-    preprocessing: Preprocessing | str | None = None,
+    preprocessing: Recipe | None = None,
     count: int = 3,
     seed: int = 0,
     generator: str = "scenes",

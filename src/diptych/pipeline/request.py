@@ -18,7 +18,7 @@ from diptych.errors import UsageError
 from diptych.files import keep, sha256
 from diptych.images import files, generation
 from diptych.images.picture import Picture
-from diptych.inference import Images, compiled_for, picture, recipe_of
+from diptych.inference import Images, Recipe, compiled_for, picture, recipe_of
 from diptych.model.document import to_document
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
@@ -75,7 +75,7 @@ def request_of(
     prompt: str | None,
     images: Images | None,
     model: Model,
-    preprocessing: Preprocessing | str | None,
+    preprocessing: Recipe | None,
     making: Mapping[str, Any],
     maps: str,
     scale: str,
@@ -169,13 +169,13 @@ def command_line(
     images: Images | None,
     out: str | Path,
     model: Model | str | Path,
-    preprocessing: Preprocessing | str | None,
+    preprocessing: Recipe | None,
     making: Mapping[str, Any],
     how: Mapping[str, Any],
 ) -> str | None:
     """The command line that does the same; None where objects were given that a shell cannot name."""
     paths = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
-    nameable = isinstance(model, str | Path) and not isinstance(preprocessing, Preprocessing)
+    nameable = isinstance(model, str | Path) and not isinstance(preprocessing, Preprocessing | Model)
     if not nameable or (images is not None and not (paths and all(isinstance(p, str | Path) for p in paths))):
         return None
     words = ["diptych", "run", "--out", str(out)]

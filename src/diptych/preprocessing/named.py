@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
+from dataclasses import replace
 
-from diptych.errors import UsageError
+from diptych.errors import ModelError, UsageError
 from diptych.preprocessing.recipe import Preprocessing
 from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
 
@@ -75,12 +77,31 @@ _RECIPES: tuple[tuple[str, str, tuple[Step, ...]], ...] = (
 
 NAMES: dict[str, str] = {name: description for name, description, _ in _RECIPES}
 
+_SIZE = re.compile(r"(?<=-)([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?(?=-|$)")
+_FAMILIES = {_SIZE.sub("N", name): steps for name, _, steps in _RECIPES}
+
 
 def named(name: str) -> Preprocessing:
-    """The recipe of that name; raises `UsageError` for an unknown one, with the nearest known name."""
-    for known, _, steps in _RECIPES:
-        if known == name:
-            return Preprocessing(steps, name=known)
-    near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}; " if near else ""
-    raise UsageError(f"no recipe is called {str(name)[:60]!r}: {hint}known are {', '.join(NAMES)}")
+    """The recipe of that name.
+
+    Any of `NAMES` may have another size: "grey-64" is "grey-224" with 64 x 64 pixels, "colour-48x64" gives
+    48 rows of 64. Raises `UsageError` for an unknown name, with the nearest known one.
+    """
+    size = _SIZE.search(str(name))
+    steps = _FAMILIES.get(_SIZE.sub("N", str(name))) if size else None
+    if size is None or steps is None:
+        near = difflib.get_close_matches(_SIZE.sub("224", str(name)), NAMES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}; " if near else ""
+        raise UsageError(
+            f"no recipe is called {str(name)[:60]!r}: {hint}known are {', '.join(NAMES)}, and these with "
+            "another size, such as grey-64 or colour-48x64 (height x width)"
+        )
+    height, width = int(size[1]), int(size[2] or size[1])
+    text = str(height) if height == width else f"{height}x{width}"
+    try:
+        sized = tuple(
+            replace(step, height=height, width=width) if isinstance(step, Resize) else step for step in steps
+        )
+    except ModelError as error:
+        raise UsageError(f"no recipe is called {name!r}: {error}") from error
+    return Preprocessing(sized, name=_SIZE.sub(text, str(name)))

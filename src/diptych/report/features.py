@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from diptych.errors import UsageError
 from diptych.files import keep
-from diptych.inference import ImageLike, compiled_for, load_model, picture, recipe_of
+from diptych.inference import ImageLike, Recipe, compiled_for, load_model, picture, recipe_of
 from diptych.model.labels import label
 from diptych.model.layers import Conv, ConvTranspose
 from diptych.model.model import Model
-from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
 from diptych.report.content import LayerFigure
 from diptych.report.mosaic import dead_channels, finite_range
@@ -39,7 +38,7 @@ def features(
     out: str | Path = "maps",
     layers: str = "all",
     scale: ScaleRule = "per-map",
-    preprocessing: Preprocessing | str | None = None,
+    preprocessing: Recipe | None = None,
     engine: str = "auto",
     device: str = "auto",
     progress: Progress = silent,

@@ -17,22 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.errors import ModelError, OutputError, ShapeError, UsageError
+from diptych.errors import OutputError, UsageError
 from diptych.formats.julia_project.expressions import Arrays, chain
 from diptych.formats.julia_project.recipe import preprocess_text
 from diptych.formats.julia_project.templates import template
-from diptych.model import layers as L
+from diptych.model.entry import sample_shape
 from diptych.model.labels import label
 from diptych.model.layers import Array
 from diptych.model.model import Model
-from diptych.model.shapes import layer_shapes
 from diptych.model.trace import Trace
 
 __all__ = ["FLUX_VERSIONS", "example_batch", "write", "write_model"]
 
 FLUX_VERSIONS = ("0.12", "0.13", "0.14", "0.15", "0.16")
 _MARK = "diptych.json"  # by this file an earlier export is known for one
-_SIZES = (32, 28, 64, 96, 128, 224, 256)  # tried in this order where a model does not record its input
 _BATCH = 2
 
 _PROJECT = """\
@@ -116,51 +114,10 @@ def write_model(model: Model, folder: Path) -> None:
 def example_batch(model: Model, seed: int = 0) -> Array:
     """A seeded batch that the model takes, float32 in 0-1, for the check.
 
-    Its shape is the recorded one; free or unknown sizes are taken from the recipe, else tried out. Raises
-    `ModelError` where none fits.
+    Its shape is `model.entry.sample_shape`. Raises `ModelError` where none is known.
     """
-    for shape in _shapes(model):
-        try:
-            layer_shapes(model, (_BATCH, *shape))
-        except ShapeError:
-            continue
-        numbers = np.random.Generator(np.random.PCG64(seed)).random((_BATCH, *shape), np.float32)
-        return np.ascontiguousarray(numbers)
-    raise ModelError(
-        f"{_title(model)} does not record the shape of its input, and none of the usual ones fits; "
-        "set input_shape, for one sample, before converting"
-    )
-
-
-def _shapes(model: Model) -> Iterator[tuple[int, ...]]:
-    """Shapes of one sample to try, the likeliest first."""
-    recorded = model.input_shape
-    if recorded is not None and all(n is not None for n in recorded):
-        yield tuple(n for n in recorded if n is not None)
-        return
-    recipe = model.preprocessing
-    sizes: list[tuple[int, ...]] = [recipe.size] if recipe is not None and recipe.size else []
-    channels, rank = _first_axes(model)
-    if recorded is not None:
-        rank, channels = len(recorded) - 1, recorded[0] or channels
-    if rank == 0:
-        yield (channels,)
-    for size in [*sizes, *((n,) * rank for n in _SIZES)]:
-        free = recorded[1:] if recorded is not None else (None,) * rank
-        if len(free) == len(size):
-            yield (channels, *(known or n for known, n in zip(free, size, strict=True)))
-
-
-def _first_axes(model: Model) -> tuple[int, int]:
-    """(channels or features, number of spatial axes) that the first weighted layer takes."""
-    for _, layer in model.walk():
-        if isinstance(layer, L.Conv):
-            return layer.weight.shape[1] * layer.groups, layer.weight.ndim - 2
-        if isinstance(layer, L.ConvTranspose):
-            return layer.weight.shape[0], layer.weight.ndim - 2
-        if isinstance(layer, L.Dense | L.Bilinear):
-            return layer.weight.shape[1], 0
-    return (model.preprocessing.channels if model.preprocessing else None) or 3, 2
+    shape = (_BATCH, *sample_shape(model))
+    return np.random.Generator(np.random.PCG64(seed)).random(shape, np.float32)
 
 
 # ---- Texts -------------------------------------------------------------------------------------------------

@@ -24,18 +24,13 @@ from diptych.formats.onnx.layers import LAYER_RULES, activate, join
 from diptych.formats.onnx.preprocessing import put_in_front
 from diptych.formats.onnx.reading import read_graph
 from diptych.model.document import from_document, to_document
+from diptych.model.entry import sample_shape
 from diptych.model.layers import (
     Array,
     Chain,
-    Conv,
-    ConvTranspose,
-    Dense,
     Layer,
-    MaxPool,
-    MeanPool,
     Parallel,
     SkipConnection,
-    walk,
 )
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
@@ -90,7 +85,8 @@ def _check_size(arrays: dict[str, Array]) -> None:
 
 
 def _finished(model: Model, every_layer: bool, pixels_in: bool = False) -> tuple[Graph, onnx.ModelProto]:
-    shape, spatial = _input_shape(model)
+    shape = (1, *sample_shape(model))
+    spatial = 3 <= len(shape) <= 5
     graph, shapes = _written(model, shape, every_layer)
     others = [(*shape[:2], *(n * factor for n in shape[2:])) for factor in (2, 3)] if spatial else []
     free = spatial and all(_same_graph(model, graph, other, every_layer) for other in others)
@@ -176,48 +172,6 @@ def _output(name: str, shape: Shape, larger: Shape) -> Any:
 
 
 # ---- The input's shape --------------------------------------------------------------------------------
-
-
-def _input_shape(model: Model) -> tuple[Shape, bool]:
-    """One sample's shape with a batch axis of 1, and whether its sizes may be free."""
-    known = model.input_shape
-    if known is not None and None not in known:
-        shape = (1, *(n for n in known if n is not None))
-        return shape, 3 <= len(shape) <= 5
-    template = _template(model) if known is None else (1, *known)
-    if len(template) > 1 and template[1] is None:
-        template = (1, _template(model)[1], *template[2:])
-    for size in (224, 32, 64, 96, 128, 256, 28, 16, 8, 4, 512):
-        shape = tuple(size if n is None else n for n in template)
-        try:
-            layer_shapes(model, shape)
-        except ShapeError:
-            continue
-        return shape, 3 <= len(shape) <= 5
-    raise ModelError(
-        "the model does not record its input shape and none of the usual ones fits it; "
-        "set it with model.with_(input_shape=(channels, height, width))"
-    )
-
-
-def _template(model: Model) -> tuple[int | None, ...]:
-    """What the first layers tell of the input: its rank and channels."""
-    rank: int | None = None
-    for _, layer in walk(model.layers):
-        if isinstance(layer, Conv | ConvTranspose):
-            transposed = isinstance(layer, ConvTranspose)
-            channels = layer.weight.shape[0] if transposed else layer.weight.shape[1] * layer.groups
-            return (1, channels, *(None,) * (layer.weight.ndim - 2))
-        if isinstance(layer, MaxPool | MeanPool):
-            rank = len(layer.kernel)
-        elif isinstance(layer, Dense) and rank is None:
-            return (1, layer.weight.shape[1])
-        elif "scale" in layer.arrays and layer.arrays["scale"].ndim == 1:
-            return (1, layer.arrays["scale"].shape[0], *(None,) * (rank or 2))
-    raise ModelError(
-        "the model does not record its input shape and no layer tells its channels; "
-        "set it with model.with_(input_shape=(channels, height, width))"
-    )
 
 
 # ---- Files --------------------------------------------------------------------------------------------
