@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diptych.errors import DiptychError
+from diptych.filters.learning import asking
+from diptych.filters.learning.pairs import Pair, extended
 from diptych.filters.target import Target
 from diptych.model.layers import Array, Chain, PadMode
 from diptych.progress import Progress, silent
@@ -22,44 +25,7 @@ from diptych.progress import Progress, silent
 if TYPE_CHECKING:
     from diptych.filters.data import Data
 
-__all__ = ["NUMPY_PAD", "Candidate", "Pair", "Problem", "extended"]
-
-NUMPY_PAD: dict[PadMode, str] = {
-    "zero": "constant",
-    "reflect": "reflect",
-    "replicate": "edge",
-    "wrap": "wrap",
-}
-
-
-def extended(planes: Array, radius: int, mode: PadMode) -> Array:
-    """(C, H, W) -> (C, H + 2 radius, W + 2 radius), by the edge mode."""
-    sides = ((0, 0), (radius, radius), (radius, radius))
-    result: Array = np.pad(planes, sides, mode=NUMPY_PAD[mode])  # type: ignore[call-overload]
-    return result
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A picture before and after: float32 (C, H, W) and (C', H, W), both 0..1."""
-
-    inputs: Array
-    wanted: Array
-
-    @classmethod
-    def of(cls, target: Target, picture: Array) -> Pair:
-        """The pair that `target` makes of a uint8 picture (H, W, 3) or (H, W)."""
-        return cls(_planes(picture) / np.float32(255), _planes(target(picture)))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.inputs.shape[1], self.inputs.shape[2]
-
-
-def _planes(picture: Array) -> Array:
-    planes = picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes, dtype=np.float32)
+__all__ = ["Candidate", "Pair", "Problem", "extended"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +69,27 @@ class Problem:
     @cached_property
     def held_out(self) -> tuple[Pair, ...]:
         """Whole pictures that nothing is ever fitted to."""
-        return tuple(Pair.of(self.target, picture) for picture in self.data.held_out)
+        return tuple(Pair.of(self.target, picture) for picture in self.data.held_out.values())
+
+    @cached_property
+    def answers(self) -> bool:
+        """Whether the target can be asked about any picture: pairs of files know only their own."""
+        shape = (9, 11, 3)[: 3 if self.channels[0] == 3 else 2]
+        try:
+            self.target(np.zeros(shape, np.uint8))
+        except DiptychError:
+            return False
+        return True
+
+    @cached_property
+    def reach(self) -> int:
+        """How far an output depends on the input, in pixels: what the target says, or what asking finds."""
+        return asking.reach(self.target, self.seed) if self.target.radius is None else self.target.radius
+
+    @cached_property
+    def dependence(self) -> Array:
+        """bool (C', C): which input channels an output channel depends on."""
+        return asking.dependence(self.target, self.seed)
 
     def allows(self, weights: int) -> bool:
         """Whether a network with so many weights is within what was asked for."""

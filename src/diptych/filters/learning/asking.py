@@ -1,0 +1,97 @@
+"""Asking a target: pictures made for the purpose, and what they tell about its reach and its channels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diptych.filters.learning.pairs import Pair
+from diptych.filters.target import Target
+from diptych.model.layers import Array
+
+__all__ = ["LEVEL", "dependence", "extremes", "in_whole_levels", "noise", "reach"]
+
+LEVEL = 1 / 255
+FARTHEST = 16  # how far a reach is looked for, in pixels
+CHANGE = 1e-6  # below this, in 0..1, two answers are the same
+
+
+def noise(target: Target, seed: int, size: int = 112) -> tuple[Pair, ...]:
+    """Pairs of noise pictures from full contrast to nearly flat, at several brightnesses.
+
+    A filter that clips shows its unclipped side on the flat ones.
+    """
+    random = np.random.default_rng([seed, 1])
+    shape = (size, size, 3)[: 3 if target.channels[0] == 3 else 2]
+    pictures = [random.integers(0, 256, shape), random.integers(0, 2, shape) * 255]
+    for contrast in (96, 32, 12):
+        # One brightness for every block of 28 pixels, so that a few pictures cover them all.
+        blocks = random.integers(0, 256 - contrast, (size // 28, size // 28, *shape[2:]))
+        pictures.append(blocks.repeat(28, 0).repeat(28, 1) + random.integers(0, contrast, shape))
+    return tuple(Pair.of(target, picture.astype(np.uint8)) for picture in pictures)
+
+
+def extremes(target: Target, seed: int) -> tuple[Pair, ...]:
+    """Pairs of pictures that no camera takes: all black, all white, checks, single dots, ramps, noise."""
+    random = np.random.default_rng([seed, 2])
+    size = 40
+    rows, columns = np.mgrid[:size, :size]
+    dots = np.where(random.random((size, size)) < 0.02, 255, 0)
+    planes = [
+        np.zeros((size, size)),
+        np.full((size, size), 255),
+        (rows + columns) % 2 * 255,
+        (rows // 4 + columns // 4) % 2 * 255,
+        dots,
+        255 - dots,
+        columns * 255 // (size - 1),
+        (rows * 97 + columns * 31) % 256,
+    ]
+    coloured = [random.integers(0, 256, (size, size, 3)), random.integers(0, 2, (size, size, 3)) * 255]
+    shaped = [np.repeat(plane[..., None], 3, axis=2) for plane in planes] + coloured
+    if target.channels[0] == 1:
+        shaped = [picture[..., 0] for picture in shaped]
+    return tuple(Pair.of(target, np.ascontiguousarray(picture, dtype=np.uint8)) for picture in shaped)
+
+
+def reach(target: Target, seed: int = 0) -> int:
+    """The farthest that a changed pixel is felt, in pixels; `FARTHEST` where it is felt beyond that."""
+    random = np.random.default_rng([seed, 3])
+    middle = FARTHEST + 1
+    size = 2 * middle + 1
+    farthest = 0
+    for contrast in (256, 256, 60, 60, 20, 4, 1):
+        base = random.integers(0, contrast, (size, size, target.channels[0])) + (256 - contrast) // 2
+        for value in (0, 255):
+            changed = base.copy()
+            changed[middle, middle] = value
+            difference = np.abs(_answer(target, changed) - _answer(target, base)).max(axis=0)
+            felt = np.argwhere(difference > CHANGE)
+            farthest = max(farthest, int(np.abs(felt - middle).max(initial=0)))
+    return min(farthest, FARTHEST)
+
+
+def dependence(target: Target, seed: int = 0) -> Array:
+    """bool (C', C): whether an output channel changes with an input channel."""
+    inputs, outputs = target.channels
+    random = np.random.default_rng([seed, 4])
+    base = random.integers(60, 196, (24, 24, inputs))
+    found = np.zeros((outputs, inputs), bool)
+    before = _answer(target, base)
+    for channel in range(inputs):
+        for low, high in ((0, 256), (40, 216)):
+            changed = base.copy()
+            changed[..., channel] = random.integers(low, high, base.shape[:2])
+            difference = np.abs(_answer(target, changed) - before)
+            found[:, channel] |= difference.max(axis=(1, 2)) > CHANGE
+    return found
+
+
+def in_whole_levels(pairs: tuple[Pair, ...]) -> bool:
+    """Whether the target gives nothing but whole levels."""
+    return all(np.abs(255 * p.wanted - np.rint(255 * p.wanted)).max() < 1e-3 for p in pairs)
+
+
+def _answer(target: Target, picture: Array) -> Array:
+    """(C', H, W), of an integer (H, W, C)."""
+    pixels = picture.astype(np.uint8)
+    return Pair.of(target, pixels if target.channels[0] == 3 else pixels[..., 0]).wanted
