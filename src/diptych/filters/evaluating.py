@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych.errors import ModelError
+from diptych.engines.regional import reach
 from diptych.filters import metrics
 from diptych.filters.baselines import baselines
 from diptych.filters.learned import Learned
@@ -142,7 +142,7 @@ def judge(
     """Judges a model by pictures that are there already, each with what is wanted of it."""
     answers = answering(model, engine)
     given = [answers(sample.picture) for sample in samples]
-    border = _border(model)
+    border = astuple(reach(model))
     whole = [
         _Compared.of(s.name, y, s.wanted, rounded) for s, (y, rounded) in zip(samples, given, strict=True)
     ]
@@ -167,17 +167,6 @@ def judge(
 def _cut(values: Array, border: tuple[int, int, int, int]) -> Array:
     top, left, bottom, right = border
     return values[top : values.shape[0] - bottom, left : values.shape[1] - right]
-
-
-def _border(model: Model) -> tuple[int, int, int, int]:
-    """How many pixels beyond an output pixel, on each side, the model sees."""
-    from diptych.model.receptive_field import receptive_fields
-
-    field = receptive_fields(model.layers, 2)[str(len(model.layers.layers) - 1)]
-    if not isinstance(field, tuple):
-        raise ModelError(f"{model.name or 'the model'} is not a filter: a pixel depends on the whole picture")
-    height, width = ((size - 1) // 2 for size in field)
-    return height, width, height, width
 
 
 @dataclass(frozen=True)

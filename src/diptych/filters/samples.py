@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from diptych import inference
-from diptych.errors import ModelError, ShapeError, UsageError
+from diptych.engines import regional
+from diptych.errors import ModelError, UsageError
+from diptych.filters import data
 from diptych.filters.learned import Learned
 from diptych.filters.target import Target
 from diptych.images import files
 from diptych.images.picture import Picture
 from diptych.model.layers import Array
 from diptych.model.model import Model
-from diptych.preprocessing.grey import grey_julia
 
-__all__ = ["Answers", "Sample", "answering", "filter_of", "gather", "target_of"]
+__all__ = ["Answers", "Sample", "answering", "channels_of", "filter_of", "gather", "target_of"]
 
 Answers: TypeAlias = Callable[[Array], tuple[Array, Array]]
 """A uint8 picture -> the model's output as float32 in 0..1, unrounded, and as the uint8 it is written as."""
@@ -35,20 +36,22 @@ class Sample:
 
 
 def filter_of(model: Learned | Model | str | Path) -> Model:
-    """The filter model in what was given. Raises `ModelError` where it is not a filter."""
+    """The filter model in what was given. Raises `ModelError` where it is not a filter of pictures."""
     loaded = model.model if isinstance(model, Learned) else inference.load_model(model)
-    shape = loaded.input_shape
-    channels = shape[0] if shape and len(shape) == 3 else None
-    if channels not in (1, 3) or loaded.classes is not None:
-        raise _not_a_filter(loaded, f"it takes {shape}, not colour or grey pictures of any size")
+    channels_of(loaded)
     return loaded
 
 
-def _not_a_filter(model: Model, reason: str) -> ModelError:
-    return ModelError(
-        f"{model.name or 'the model'} is not a filter, which gives a picture of the same size: {reason}; "
-        "make one with: diptych filter learn NAME -o FILE"
-    )
+def channels_of(model: Model) -> int:
+    """How many channels a filter model takes, 3 or 1; 3 where it takes any."""
+    given, made = regional.prepare(model, None).channels
+    for count, verb in ((given, "takes"), (made, "gives")):
+        if count not in (1, 3, None):
+            raise ModelError(
+                f"{model.name or 'the model'} {verb} {count} channels, and a filter to be judged takes and gives "
+                "pictures, of 3 channels or 1"
+            )
+    return given or 3
 
 
 def target_of(model: Model, target: Any = None) -> Target:
@@ -69,35 +72,30 @@ def target_of(model: Model, target: Any = None) -> Target:
 
 
 def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ...]:
-    """Pictures, by default the held-out photographs, in the model's own number of channels, with what is wanted."""
-    channels = int((model.input_shape or (3,))[0] or 3)
+    """Pictures, by default the held-out photographs, in the model's own number of channels, with what is wanted.
+
+    Raises `UsageError` where the target takes another number of channels, or there are no pictures.
+    """
+    channels = channels_of(model)
     if target.channels[0] != channels:
         raise UsageError(
             f"{target.name} takes {target.channels[0]} channels and {model.name or 'the model'} takes {channels}; "
             "choose a target of the same kind"
         )
-    pictures = _held_out(channels) if images is None else _given(images, channels)
-    samples = tuple(Sample(name, picture, target(picture)) for name, picture in pictures)
+    pictures = data.gather(None, channels=channels).held_out.items() if images is None else _given(images)
+    fitting = ((name, data.with_channels(picture, channels)) for name, picture in pictures)
+    samples = tuple(Sample(name, picture, target(picture)) for name, picture in fitting)
     if not samples:
         raise UsageError("there are no pictures to judge by; give --images a folder that holds some")
     return samples
 
 
-def _held_out(channels: int) -> Sequence[tuple[str, Array]]:
-    from diptych.filters import data
-
-    held_out = data.gather(None, channels=channels).held_out
-    return [(f"picture {number}", picture) for number, picture in enumerate(held_out, 1)]
-
-
-def _given(images: Any, channels: int) -> Sequence[tuple[str, Array]]:
+def _given(images: Any) -> Iterator[tuple[str, Array]]:
     single = isinstance(images, str | Path | Picture | np.ndarray)
-    pictures: list[tuple[str, Array]] = []
-    for image in [images] if single else _iterable(images):
+    for number, image in enumerate([images] if single else _iterable(images), 1):
         for each in files.find([image]) if isinstance(image, str | Path) else [image]:
-            read = inference.picture(each, f"picture {len(pictures) + 1}")
-            pictures.append((read.name, _in_channels(read.pixels, channels)))
-    return pictures
+            picture = inference.picture(each, f"picture {number}")
+            yield picture.name, picture.pixels
 
 
 def _iterable(images: Any) -> Iterable[Any]:
@@ -106,27 +104,24 @@ def _iterable(images: Any) -> Iterable[Any]:
     return images
 
 
-def _in_channels(pixels: Array, channels: int) -> Array:
-    if channels == 3:
-        return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-    return pixels if pixels.ndim == 2 else grey_julia(pixels)
-
-
 def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answers:
-    """The model made ready to answer. Raises `ModelError` where it turns out not to be a filter."""
-    compiled = inference.compiled_for(model, engine, device)
+    """A filter model made ready to answer for whole pictures, as `filters.apply` computes them."""
+    fractions = regional.compile(model, engine, device, peak=None)
+    levels = regional.compile(model, engine, device, peak=255)
 
     def answers(picture: Array) -> tuple[Array, Array]:
-        from diptych.filters.metrics import to_levels
-
-        planes = picture[None, None] if picture.ndim == 2 else picture.transpose(2, 0, 1)[None]
-        try:
-            given = compiled(np.ascontiguousarray(planes, np.float32) / np.float32(255))
-        except ShapeError as error:
-            raise _not_a_filter(model, str(error)) from error
-        if given.ndim != 4 or given.shape[2:] != picture.shape[:2] or given.shape[1] not in (1, 3):
-            raise _not_a_filter(model, f"a picture {picture.shape} came out as {given.shape[1:]}")
-        values = np.clip(given[0, 0] if given.shape[1] == 1 else given[0].transpose(1, 2, 0), 0, 1)
-        return values, to_levels(values)
+        values = _whole(fractions, picture.astype(np.float32) / np.float32(255))
+        return np.clip(values, 0, 1), _whole(levels, picture)
 
     return answers
+
+
+def _whole(filtering: regional.Regional, picture: Array) -> Array:
+    """What a filter makes of a whole picture, (H, W) where it has one channel."""
+    height, width = picture.shape[:2]
+    block, at = picture.reshape(height, width, -1), (0, 0)
+    if filtering.prepared.wraps:
+        top, left, bottom, right = astuple(filtering.prepared.reach)
+        block, at = np.pad(block, ((top, bottom), (left, right), (0, 0)), mode="wrap"), (-top, -left)
+    result = filtering(block, at, (height, width), regional.Region(0, 0, height, width))
+    return result[..., 0] if result.shape[2] == 1 else result

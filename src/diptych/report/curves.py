@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ShapeError
 from diptych.report.figure import headline, new_figure, save
+from diptych.report.grid import number
 from diptych.report.paper import INK, MUTED
 
 __all__ = ["learning_curve", "loss_figure", "pictures_figure", "save_figure"]
@@ -39,8 +40,7 @@ def learning_curve(
         right = figure.add_axes((0.575, 0.14, 0.395, 0.6))
         _line(left, steps, np.where(loss > 0, loss, np.nan), SECOND)
         left.set_title("Loss")
-        if (loss > 0).any():
-            left.set_yscale("log")
+        _logarithmic(left, loss)
         _line(right, steps, psnr, FIRST)
         right.set_title("Held-out PSNR, dB")
         _name_best(right, steps, psnr)
@@ -68,8 +68,7 @@ def loss_figure(training: Sequence[float], validation: Sequence[float]) -> Figur
         _line(axes, epochs, validation, FIRST, "validation")
         axes.plot(best + 1, validation[best], "o", color=FIRST, markersize=5)
         axes.set_xlabel("epoch")
-        if min(*training, *validation) > 0:
-            axes.set_yscale("log")
+        _logarithmic(axes, np.array([*training, *validation]))
         axes.locator_params(axis="x", integer=True)
         axes.legend(frameon=False, labelcolor=INK)
         return figure
@@ -109,6 +108,16 @@ def _line(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=_GRID, linewidth=0.5)
     axes.set_axisbelow(True)
+
+
+def _logarithmic(axes: Any, values: Array) -> None:
+    """A logarithmic scale where the values are positive and span more than a decade."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    if len(positive) and positive.max() > 10 * positive.min():
+        axes.set_yscale("log")
+        # matplotlib's own labels are formulas, which titles with a $ forbid.
+        axes.yaxis.set_major_formatter(lambda value, _: number(value))
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
 
 
 def _name_best(axes: Any, steps: Array, psnr: Array) -> None:
