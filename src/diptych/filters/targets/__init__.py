@@ -7,25 +7,61 @@ from typing import Any
 
 from diptych.errors import UsageError
 from diptych.filters.target import Target
+from diptych.filters.targets import functions
 from diptych.filters.targets.named import nearest
+from diptych.filters.targets.pairs import Pairs, paired
 from diptych.filters.targets.table import FILTERS
 
-__all__ = ["NAMES", "resolve"]
+__all__ = ["FILTERS", "NAMES", "Pairs", "resolve"]
 
 NAMES: Mapping[str, str] = {name: named.summary for name, named in FILTERS.items()}
 
 
 def resolve(target: Any) -> Target:
-    """The filter that `target` names: "gaussian:sigma=2"."""
-    return by_name(target)
+    """The filter that `target` means.
+
+    - a name with parameters: "sobel", "gaussian:sigma=2", "unsharp:sigma=2,amount=1.5"; see `NAMES`, `FILTERS`;
+    - "package.module:function", which is imported, the current folder first;
+    - a function: uint8 (H, W, 3) or (H, W) to uint8 levels or floats from 0 to 1, of the same size;
+    - (before, after): two folders, files, arrays, or lists of them, giving `Pairs`; or a list of such pairs;
+    - a `Target`, as it is.
+
+    Raises `UsageError` for a name, parameter, module or function that does not exist, and for a function that
+    does not keep to the contract; `ImageError` for pairs that cannot be read.
+    """
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, str):
+        module, colon, rest = target.partition(":")
+        if colon and "=" not in rest and rest and _tidy(module) not in FILTERS:
+            return functions.imported(target.strip())
+        return _by_name(target)
+    if callable(target):
+        return functions.described(target)
+    if isinstance(target, tuple) and len(target) == 2:
+        return paired(*target)
+    if (
+        isinstance(target, list)
+        and target
+        and all(isinstance(one, tuple) and len(one) == 2 for one in target)
+    ):
+        return paired([one[0] for one in target], [one[1] for one in target])
+    raise UsageError(
+        "a filter is a name, 'package.module:function', a function, or pictures (before, after), "
+        f"not {type(target).__name__}"
+    )
 
 
-def by_name(text: str) -> Target:
-    name, _, rest = text.partition(":")
-    name = name.strip().lower().replace("-", "_")
+def _tidy(name: str) -> str:
+    return name.strip().lower().replace("-", "_")
+
+
+def _by_name(text: str) -> Target:
+    written, _, rest = text.partition(":")
+    name = _tidy(written)
     if name not in FILTERS:
         raise UsageError(
-            f"no filter is called {name[:60]!r}: {nearest(name, FILTERS)}known are {', '.join(FILTERS)}"
+            f"no filter is called {written.strip()[:60]!r}: {nearest(name, FILTERS)}known are {', '.join(FILTERS)}"
         )
     return FILTERS[name].target(name, _parameters(name, rest))
 

@@ -1,0 +1,160 @@
+"""Any Python function as a filter. The contract: uint8 in; uint8 levels or floats from 0 to 1 out, the same size."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UsageError
+from diptych.filters.target import Target
+from diptych.filters.targets.named import nearest
+from diptych.model.layers import Array
+
+__all__ = ["Checked", "described", "imported"]
+
+_SLACK = 1e-3  # floats may run over 0..1 by this much, as rounding makes them
+_TRIAL = (61, 83)  # odd, unequal: whoever halves sizes or confuses the axes is found out
+
+
+class Raised(UsageError):
+    """The user's function raised; `UsageError` with its error in the sentence."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The user's function, whose every answer is held to the contract. Gives levels.
+
+    Raises `UsageError` for an answer that is no picture of the same size, and where the function raises.
+    """
+
+    function: Callable[[Any], Any]
+    name: str
+
+    def __call__(self, image: Array) -> Array:
+        """uint8 levels, or float64 levels where the function gives floats."""
+        given = np.array(image, order="C")
+        try:
+            answer = np.asarray(self.function(given))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise Raised(
+                f"{self.name} raised {type(error).__name__} on a uint8 picture of shape {image.shape}: "
+                f"{reason or 'it gave no reason'}"
+            ) from error
+        if not np.array_equal(given, image):
+            raise UsageError(
+                f"{self.name} changes the picture it is given; let it work on a copy: image.copy()"
+            )
+        return self._levels(answer, image)
+
+    def _levels(self, answer: Array, image: Array) -> Array:
+        if answer.ndim == 3 and answer.shape[2] == 1:
+            answer = answer[..., 0]
+        height, width = image.shape[:2]
+        if answer.shape not in ((height, width), (height, width, 3)):
+            raise UsageError(
+                f"{self.name} must return a picture of the size it is given, ({height}, {width}) or "
+                f"({height}, {width}, 3), and returned {_described(answer)}"
+            )
+        if answer.dtype == np.uint8:
+            return answer
+        if answer.dtype.kind != "f":
+            hint = "255 * mask.astype(numpy.uint8)" if answer.dtype == bool else "result.astype(numpy.uint8)"
+            raise UsageError(
+                f"{self.name} must return uint8 (0 to 255) or floats (0 to 1), not {answer.dtype}; return {hint}"
+            )
+        return self._from_floats(answer)
+
+    def _from_floats(self, answer: Array) -> Array:
+        if not np.isfinite(answer).all():
+            count = int((~np.isfinite(answer)).sum())
+            raise UsageError(
+                f"{self.name} returned {count} values that are NaN or infinite; floats from 0 to 1 are wanted"
+            )
+        low, high = float(answer.min()), float(answer.max())
+        if low < -_SLACK or high > 1 + _SLACK:
+            hint = "divide by 255" if 1.5 < high < 256 and low >= -1 else "use numpy.clip(result, 0, 1)"
+            raise UsageError(
+                f"{self.name} returned floats from {low:.4g} to {high:.4g}; floats must be from 0 to 1 ({hint}), "
+                "uint8 from 0 to 255"
+            )
+        return answer.astype(np.float64) * 255
+
+
+def described(function: Callable[[Any], Any], name: str = "") -> Target:
+    """The filter that a function is: tried on a small colour picture and, where it cannot take one, a grey one.
+
+    What a trial cannot tell (edge, radius, channels alike) is left open; `probing.probe` finds it. Raises
+    `UsageError` where the function keeps to no contract.
+    """
+    called = name or f"the function {getattr(function, '__qualname__', type(function).__name__)}"
+    checked = Checked(function, called)
+    picture = np.random.default_rng(0).integers(0, 256, (*_TRIAL, 3), dtype=np.uint8)
+    try:
+        channels, answer = 3, checked(picture)
+    except Raised as error:
+        try:
+            channels, answer = 1, checked(picture[..., 0])
+        except Raised:
+            raise error from None
+    return Target(
+        name=called,
+        function=checked,
+        reference=f"{called}, as it was when this was learned",
+        channels=(channels, 1 if answer.ndim == 2 else 3),
+        rounded=answer.dtype == np.uint8,
+    )
+
+
+def imported(text: str) -> Target:
+    """The filter "package.module:function"; the current folder is searched first, as by `python -m`."""
+    module_name, _, attribute = text.partition(":")
+    if module_name.endswith(".py") or "/" in module_name:
+        stem = Path(module_name).stem
+        raise UsageError(
+            f"a function is named by its module, without folder or .py: {stem}:{attribute}, not {text!r}"
+        )
+    module = _module(module_name, text)
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            hint = nearest(part, [name for name in dir(found) if not name.startswith("_")])
+            raise UsageError(f"the module {module_name} has no function {attribute!r}; {hint}check the name")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(f"{text} is {type(found).__name__}, not a function; name one that takes a picture")
+    return described(found, text)
+
+
+def _module(name: str, text: str) -> Any:
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        importlib.invalidate_caches()  # the file may be younger than the search that missed it
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UsageError(
+                f"there is no module {error.name!r} for the filter {text!r}, neither installed nor in {here}"
+            ) from error
+        raise UsageError(f"the module {name} needs {error.name!r}, which is not installed") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"the module {name} cannot be imported: {type(error).__name__}: {reason}") from error
+    finally:
+        if added:
+            sys.path.remove(here)
+
+
+def _described(answer: Array) -> str:
+    if answer.ndim == 0:
+        return f"no array but {type(answer.item()).__name__}"
+    return f"shape {answer.shape}"
