@@ -1,0 +1,159 @@
+"""The loop that both networks share: steps, learning rate, average weights, checkpoints, a log.
+
+Every random choice of a step is drawn from (seed, step) alone, so a run that is killed at any moment and
+started again goes on exactly as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["Plan", "device_named", "dice", "resume", "train"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to learn, and where to keep the state.
+
+    The learning rate warms up over `warm_up` steps, stays, and falls to zero over the last `cooling` part of
+    `steps`: a run can be prolonged by a larger `steps` as long as it has not begun to cool.
+    """
+
+    folder: Path
+    steps: int
+    rate: float
+    batch: int = 32
+    seed: int = 0
+    warm_up: int = 200
+    cooling: float = 0.2
+    decay: float = 0.01
+    average: float = 0.999
+    save_every: int = 200
+    device: str = "cpu"
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        left = (self.steps - step) / max(1.0, self.cooling * self.steps)
+        return self.rate * min(1.0, (step + 1) / self.warm_up, left)
+
+
+def device_named(name: str) -> str:
+    """`auto` is the fastest device there is."""
+    if name != "auto":
+        return name
+    return (
+        "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    )
+
+
+def dice(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step, drawn on the CPU: the same on every device."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+def train(
+    plan: Plan,
+    network: nn.Module,
+    loss_of: Callable[[int, torch.Generator], tuple[torch.Tensor, dict[str, float]]],
+    settings: dict[str, Any],
+    on_save: Callable[[int, nn.Module], dict[str, float]] = lambda step, average: {},
+) -> nn.Module:
+    """Train `network` in place from its latest checkpoint to the last step; returns the average weights.
+
+    `loss_of(step, generator)` gives the loss of a batch and figures for the log, `on_save(step, average)`
+    more figures each time a checkpoint is written. `settings` describe the network and are kept in the
+    checkpoint. Writes `checkpoint.pt` and `log.jsonl` in the plan's folder.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    average = _copy(network)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=plan.decay)
+    first = resume(plan.folder, network, average, optimiser)
+    network.train()
+    began, seen, total = time.perf_counter(), 0, 0.0
+    for step in range(first, plan.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = plan.rate_at(step)
+        with torch.autocast("cuda", torch.bfloat16, enabled=plan.device == "cuda"):
+            loss, figures = loss_of(step, dice(plan.seed, step))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        _blend(average, network, min(plan.average, (step + 1) / (step + 10)))
+        seen, total = seen + 1, total + float(loss.detach())
+        if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
+            if not math.isfinite(total):
+                raise SystemExit(f"the loss is not a number at step {step + 1}; lower the learning rate")
+            seconds = time.perf_counter() - began
+            line = {"step": step + 1, "loss": total / seen, "images/s": seen * plan.batch / seconds, **figures}
+            line |= on_save(step + 1, average)
+            _save(plan.folder, step + 1, network, average, optimiser, settings)
+            _log(plan.folder / "log.jsonl", line)
+            began, seen, total = time.perf_counter(), 0, 0.0
+    return average
+
+
+def resume(
+    folder: Path,
+    network: nn.Module,
+    average: nn.Module | None = None,
+    optimiser: torch.optim.Optimizer | None = None,
+) -> int:
+    """Fill in what the folder's checkpoint holds, if there is one; returns the steps done."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(state["network"])
+    if average is not None:
+        average.load_state_dict(state["average"])
+    if optimiser is not None:
+        optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
+def _save(
+    folder: Path,
+    step: int,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    settings: dict[str, Any],
+) -> None:
+    state = {
+        "step": step,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "settings": settings,
+    }
+    unfinished = folder / "checkpoint.pt.part"
+    torch.save(state, unfinished)
+    os.replace(unfinished, folder / "checkpoint.pt")
+
+
+def _log(path: Path, line: dict[str, Any]) -> None:
+    shown = {key: round(value, 5) if isinstance(value, float) else value for key, value in line.items()}
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(shown) + "\n")
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def _blend(average: nn.Module, network: nn.Module, keep: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
