@@ -150,6 +150,42 @@ def test_the_newest_divisor_of_layer_norm(tmp_path: Path) -> None:
         assert epsilon == np.float32(stored)
 
 
+@pytest.mark.parametrize("suffix", [".bson", ".jld2"])
+def test_a_divisor_that_a_version_has_not_is_said(suffix: str, tmp_path: Path) -> None:
+    def norm(formula: Any) -> LayerNorm:
+        return LayerNorm((4,), epsilon=1e-5, formula=formula)
+
+    model = Model(Chain((norm("std + eps"), Chain((norm("sqrt(var + eps^2)"), norm("std + eps"))))))
+    path = tmp_path / f"n{suffix}"
+    said = {
+        version: formats.write(model, path, flux_version=version) for version in ("0.14", "0.16", "0.16.11")
+    }
+    assert len(said["0.14"]) == len(said["0.16"]) == len(said["0.16.11"]) == 1
+    assert said["0.14"][0].startswith(
+        "1.0 (LayerNorm): divided by sqrt(var + eps^2), but by std + eps in Flux 0.14.25"
+    )
+    assert said["0.16"][0].startswith(
+        "0 (LayerNorm), 1.1 (LayerNorm): divided by std + eps, but by sqrt(var + eps^2)"
+    )
+    assert said["0.16.11"][0].startswith(
+        "0 (LayerNorm), 1.1 (LayerNorm): divided by std + eps, but by sqrt(var + eps) in"
+    )
+    assert formats.write(Model(Chain((norm("sqrt(var + eps^2)"),))), path, flux_version="0.16.11") == ()
+    large = Model(Chain((LayerNorm((4,), epsilon=0.1, formula="std + eps"),)))
+    with pytest.raises(UnsupportedLayer, match=r"with epsilon 0\.1 is not std"):
+        formats.write(large, path, flux_version="0.16.11")
+
+
+def test_convert_says_so_too(tmp_path: Path, diptych_command) -> None:
+    old = next(c for c in OWN if c.version == "0.12.1" and c.name == "normalise_fn")
+    done = diptych_command("convert", old.bson, tmp_path / "new.bson")
+    assert "divided by std + eps, but by sqrt(var + eps^2) in Flux 0.16.10" in done.err.replace("\n", " ")
+    assert (
+        "divided by"
+        not in diptych_command("convert", old.bson, tmp_path / "b.bson", "--flux-version", "0.12").err
+    )
+
+
 def test_each_version_has_its_own_fields(tmp_path: Path) -> None:
     w = np.ones((2, 3, 3, 3), np.float32)
     chain = Chain((Conv(w), ConvTranspose(w.transpose(1, 0, 2, 3)[:, :2].copy())))

@@ -177,6 +177,7 @@ def convert(
         loaded = loaded.with_(input_shape=tuple(input_shape))
         check_input_shape(loaded)
     loaded.check()
+    remarks = loaded.source.warnings
     is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix
     if is_folder and preprocessing_inside:
         raise UsageError("preprocessing inside is for .onnx; a Julia project has the recipe in plain Julia")
@@ -188,14 +189,14 @@ def convert(
         options: dict[str, Any] = {} if flux_version is None else {"flux_version": flux_version}
         if preprocessing_inside:
             options["preprocessing_inside"] = True
-        formats.write(loaded, target, **options)
+        remarks += formats.write(loaded, target, **options)
     document = {
         "from": loaded.source.format or loaded.name,
         "to": "Julia project" if is_folder else Path(target).suffix.removeprefix("."),
         "parameters": loaded.parameters,
         "classes": list(loaded.classes or ()),
     }
-    return Done(document, paths=(Path(target),), remarks=tuple(loaded.source.warnings))
+    return Done(document, paths=(Path(target),), remarks=remarks)
 
 
 def _class_names(model: Model, classes: Sequence[str]) -> tuple[str, ...]:

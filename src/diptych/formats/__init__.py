@@ -115,8 +115,10 @@ def read(path: str | Path, **options: Any) -> Model:
     return model
 
 
-def write(model: Model, path: str | Path, **options: Any) -> None:
+def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:
     """Writes `model` to a file of the format that the suffix of `path` names.
+
+    Gives remarks: what the target computes a little differently, such as the LayerNorm of another Flux.
 
     Raises `UsageError` for a suffix or an option that does not exist, `UnsupportedLayer` where the format
     cannot express the model, `OutputError` where the file cannot be written.
@@ -127,7 +129,7 @@ def write(model: Model, path: str | Path, **options: Any) -> None:
         what = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise UsageError(f"{path.name} has {what}; models are written as {_names('can_write')}")
     _check_options("writing", target.name, options, target.options)
-    _module(target).write(model, path, **options)
+    return tuple(_module(target).write(model, path, **options) or ())
 
 
 def _check_options(verb: str, name: str, given: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -23,10 +23,12 @@ def read(path: str | Path, flux_version: str | None = None, architecture: Model 
     return model_of(bson.load(path), str(path), "BSON", version, architecture=architecture)
 
 
-def write(model: Model, path: str | Path, flux_version: str | None = None) -> None:
+def write(model: Model, path: str | Path, flux_version: str | None = None) -> list[str]:
     """A .bson file that `BSON.@load` turns into a live model of Flux 0.12 to 0.16, 0.16 unless told otherwise.
 
     Preprocessing, classes and what else the model records lie under keys of their own. The same model gives
     the same bytes. Raises `UnsupportedLayer` with path and reason for what that version cannot express.
     """
-    bson.write(values_of(model, flux_version), path)
+    remarks: list[str] = []
+    bson.write(values_of(model, flux_version, remarks), path)
+    return remarks

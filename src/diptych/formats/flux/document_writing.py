@@ -20,21 +20,26 @@ from diptych.model.validity import check_classes, check_input_shape, check_layer
 __all__ = ["beside_the_model", "state_values_of", "struct_of_model", "values_of"]
 
 
-def values_of(model: Model, flux_version: str | None) -> dict[str, Any]:
-    """{"model": the struct, "classes": ..., ...}, for the version of Flux. Raises `UnsupportedLayer`."""
+def values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dict[str, Any]:
+    """{"model": the struct, "classes": ..., ...}, for the version of Flux. Raises `UnsupportedLayer`.
+
+    `remarks` gets what that version computes a little differently.
+    """
     hints = _hints(model)
     key = hints.get("key")
-    made = struct_of_model(model, flux_version)
+    made = struct_of_model(model, flux_version, remarks=remarks)
     return {key if isinstance(key, str) and key else "model": made, **beside_the_model(model)}
 
 
-def state_values_of(model: Model, flux_version: str | None) -> dict[str, Any]:
+def state_values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dict[str, Any]:
     """{"model_state": `Flux.state` of the model, ...}: names and order of every field as in the version."""
-    made = struct_of_model(model, flux_version, state=True)
+    made = struct_of_model(model, flux_version, state=True, remarks=remarks)
     return {"model_state": state_of(made), **beside_the_model(model)}
 
 
-def struct_of_model(model: Model, flux_version: str | None, state: bool = False) -> JuliaStruct:
+def struct_of_model(
+    model: Model, flux_version: str | None, state: bool = False, remarks: list[str] | None = None
+) -> JuliaStruct:
     """The model as a struct of Flux: a Chain, or the one layer where the file held that alone."""
     check_layers(model.layers)
     check_classes(model)
@@ -42,9 +47,11 @@ def struct_of_model(model: Model, flux_version: str | None, state: bool = False)
     writer = Writer(
         RULES, version_written(flux_version), hints_of(model), _entries(model), ranks_of(model), state
     )
-    if _hints(model).get("bare") is True and len(model.layers.layers) == 1:
-        return writer.layer(model.layers.layers[0], "0")
-    return writer.layer(model.layers, "")
+    bare = _hints(model).get("bare") is True and len(model.layers.layers) == 1
+    made = writer.layer(model.layers.layers[0], "0") if bare else writer.layer(model.layers, "")
+    if remarks is not None:
+        remarks += writer.remarks()
+    return made
 
 
 def beside_the_model(model: Model) -> dict[str, Any]:

@@ -27,13 +27,15 @@ def read(path: str | Path, flux_version: str | None = None, architecture: Model 
     return model_of(values, str(path), "JLD2", version, julia, architecture)
 
 
-def write(model: Model, path: str | Path, flux_version: str | None = None) -> None:
+def write(model: Model, path: str | Path, flux_version: str | None = None) -> list[str]:
     """A .jld2 file with `model_state`, which `Flux.loadmodel!(model, JLD2.load(path, "model_state"))` takes.
 
     Fields and their order are those of the version, 0.16 unless told otherwise; functions are (), as in
     `Flux.state`. The same model gives the same bytes. Raises `UnsupportedLayer` for what it has no struct for.
     """
-    jld2.write(path, state_values_of(model, flux_version))
+    remarks: list[str] = []
+    jld2.write(path, state_values_of(model, flux_version, remarks))
+    return remarks
 
 
 def _julia(writer: str) -> Version | None:

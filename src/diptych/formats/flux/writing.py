@@ -74,6 +74,7 @@ class Writer:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # what reaches each layer, if known
     ranks: dict[str, int | None] = field(default_factory=dict)
     state: bool = False  # for `Flux.state`: functions do not matter, and none is put in between
+    formulas: dict[str, list[str]] = field(default_factory=dict)  # divisors that it has not -> layers
     _arrays: dict[Any, tuple[Array, Array]] = field(default_factory=dict)
     _mutable: dict[int, tuple[Layer, JuliaStruct]] = field(default_factory=dict)
 
@@ -96,6 +97,15 @@ class Writer:
         """The error for a layer."""
         name = ".".join(map(str, self.version))
         return UnsupportedLayer(f"{path} ({type(layer).__name__})", f"Flux {name}", why)
+
+    def remarks(self) -> list[str]:
+        """What this version computes a little differently from the model."""
+        name = ".".join(map(str, self.version))
+        return [
+            f"{', '.join(layers)}: {formula} in Flux {name}; the two differ by at most eps in their divisor, so "
+            "samples of a small deviation come out a little different, which diptych compare shows"
+            for formula, layers in self.formulas.items()
+        ]
 
     def array(self, array: Array, change: str, convert: Callable[[Array], Array]) -> Array:
         """`convert` of an array; for the same memory seen the same way the same object, so that ties hold."""

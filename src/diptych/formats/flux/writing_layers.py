@@ -192,22 +192,25 @@ def _norm(s: Site, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> JuliaSt
 def _epsilon(s: Site, formula: NormFormula, epsilon: float) -> float:
     """The epsilon that gives the same divisor in the version's own formula.
 
-    "std + eps" and "sqrt(var + eps^2)" differ by less than eps / std: they are taken for each other.
+    "std + eps" and "sqrt(var + eps^2)" differ by less than eps: small ones are taken for each other, with a
+    remark. The two square roots are the same with another epsilon.
     """
     own: NormFormula = "std + eps"
     if s.version >= (0, 15):
         own = "sqrt(var + eps)" if s.version >= (0, 16, 11) else "sqrt(var + eps^2)"
     if formula == own or epsilon == 0:
         return epsilon
-    if own == "sqrt(var + eps)":
-        return epsilon**2
-    if formula != "sqrt(var + eps)":
+    if own == "std + eps" and formula == "sqrt(var + eps)":
+        raise s.refuse("it divides by std + eps; write for Flux 0.15 or later")
+    if "std + eps" in (own, formula):
         if epsilon > 1e-4:
             raise s.refuse(f"it divides by {own}, which with epsilon {epsilon:g} is not {formula}")
-        return epsilon
-    if own == "sqrt(var + eps^2)":
-        return float(np.sqrt(epsilon))
-    raise s.refuse("it divides by std + eps; write for Flux 0.15 or later")
+        s.writer.formulas.setdefault(f"divided by {formula}, but by {own}", []).append(
+            f"{s.path} ({type(s.layer).__name__})"
+        )
+    if own == "sqrt(var + eps)":
+        return epsilon**2
+    return float(np.sqrt(epsilon)) if formula == "sqrt(var + eps)" else epsilon
 
 
 def _layer_norm(s: Site, layer: L.LayerNorm) -> JuliaStruct:
