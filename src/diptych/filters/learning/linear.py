@@ -7,13 +7,11 @@ did not clip is fitted, and the network clips too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from diptych.filters.learning import asking, kernels
-from diptych.filters.learning.pairs import Pair
 from diptych.filters.learning.problem import Candidate, Problem
 from diptych.model.layers import Array
 
@@ -24,14 +22,26 @@ EXACT = 4e-6  # of 0..1: a thousandth of a level, where the target is unrounded
 WITHIN = 0.505 * asking.LEVEL  # half a level and a little, where the target gives whole levels
 RADII = (0, 1, 2, 3, 5, 7)  # tried one after the other where the reach cannot be asked
 MOST_COLUMNS = 2900  # what least squares solves in about a second
+CLIPPED = 1e-6  # nearer than this to 0 or 1, a value may have been clipped
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """A linear form for each output channel: `taps` float64 (C', C, k, k), `bias` (C',)."""
+    """A linear form for each output channel: `taps` float64 (C', C, k, k), `bias` (C',).
+
+    The taps are known to within `tolerance`.
+    """
 
     taps: Array
     bias: Array
+    tolerance: float = 0.0
+
+    def tidied(self) -> Form:
+        """Taps that are nothing but rounding become zero, and fractions that people write become exact."""
+        taps = kernels.snapped(kernels.trimmed(self.taps, self.tolerance), self.tolerance)
+        slack = 510 * self.tolerance  # of the bias, in levels: it balances all taps
+        bias = kernels.snapped(np.where(np.abs(255 * self.bias) < slack, 0, 255 * self.bias), slack)
+        return Form(taps, bias / 255, self.tolerance)
 
     def __call__(self, windows: Array) -> Array:
         """(n, C, k, k) windows, or larger ones, of which the middle counts -> (n, C') values."""
@@ -51,11 +61,6 @@ def fit(problem: Problem) -> Candidate | None:
     return _from_photographs(problem)
 
 
-def _candidate(problem: Problem, form: Form, remark: str) -> Candidate:
-    clamp = kernels.clips(form.taps, form.bias)
-    return Candidate(kernels.layers(form.taps, form.bias, problem.edge, clamp), RUNG, remark)
-
-
 def _asked(problem: Problem) -> Candidate | None:
     """From noise pictures, which tell all taps equally well; None where the target is not linear."""
     radius, sees = problem.reach, problem.dependence
@@ -64,65 +69,62 @@ def _asked(problem: Problem) -> Candidate | None:
         return None
     pairs = asking.noise(problem.target, problem.seed)
     whole = asking.in_whole_levels(pairs)
-    windows, wanted = problem.windows(radius, (5 if whole else 3) * columns + 1500, 1, pairs)
-    form = fitted(windows, wanted, sees)
+    count = max(3 * columns, min(60_000, 10**9 // columns**2)) if whole else 3 * columns
+    form = fitted(*problem.windows(radius, count + 1500, 1, pairs), sees, problem.target.per_channel)
     if form is None:
         return None
-    form = tidy(form, wanted.shape[0], whole)
+    form = form.tidied()
     checks = [asking.noise(problem.target, problem.seed + 1), problem.held_out]
     if not all(holds(form, *problem.windows(radius, 1500, 2, check), whole) for check in checks):
         return None
     return _candidate(problem, form, "the filter itself, by least squares on noise pictures")
 
 
-def fitted(windows: Array, wanted: Array, sees: Array) -> Form | None:
-    """Least squares over what is not clipped, each output from the input channels that it `sees`."""
-    inputs, size = windows.shape[1], windows.shape[-1]
-    taps = np.zeros((wanted.shape[1], inputs, size, size))
-    bias = np.zeros(wanted.shape[1])
-    for output in range(wanted.shape[1]):
-        free = (wanted[:, output] > CLIPPED) & (wanted[:, output] < 1 - CLIPPED)
+def _candidate(problem: Problem, form: Form, remark: str) -> Candidate:
+    return Candidate(kernels.layers(form.taps, form.bias, problem.edge, form.tolerance), RUNG, remark)
+
+
+def fitted(windows: Array, wanted: Array, sees: Array, alike: bool = False) -> Form | None:
+    """Least squares over what is not clipped, each output from the input channels that it `sees`.
+
+    `alike`: every channel is treated as the first is. None where too little is left to fit.
+    """
+    outputs, (inputs, size) = wanted.shape[1], windows.shape[1:3]
+    taps, bias, tolerance = np.zeros((outputs, inputs, size, size)), np.zeros(outputs), 0.0
+    for output in range(1 if alike else outputs):
+        free = np.flatnonzero((wanted[:, output] > CLIPPED) & (wanted[:, output] < 1 - CLIPPED))
         chosen = np.flatnonzero(sees[output])
-        x = windows[free][:, chosen].reshape(int(free.sum()), -1).astype(np.float64)
+        x = windows[free][:, chosen].reshape(len(free), -1).astype(np.float64)
         if len(x) < 1.2 * x.shape[1] + 20:
             return None
-        solution, bias[output] = least_squares(x, wanted[free, output].astype(np.float64))
+        solution, bias[output], error = least_squares(x, wanted[free, output].astype(np.float64))
         taps[output, chosen] = solution.reshape(len(chosen), size, size)
-    return Form(taps, bias)
+        tolerance = max(tolerance, 6 * error)
+    if alike:
+        for output in range(1, outputs):
+            taps[output, output], bias[output] = taps[0, 0], bias[0]
+    return Form(taps, bias, tolerance)
 
 
-CLIPPED = 1e-6
-
-
-def least_squares(x: Array, t: Array) -> tuple[Array, float]:
-    """w and b that minimise |x w + b - t|^2, from centred columns; as little of w as the data leave open."""
+def least_squares(x: Array, t: Array) -> tuple[Array, float, float]:
+    """w and b that minimise |x w + b - t|^2, and the standard error of the least certain w."""
     middle, level = x.mean(axis=0), float(t.mean())
     x, t = x - middle, t - level
     gram = x.T @ x
-    gram[np.diag_indices_from(gram)] += 1e-12 * max(float(np.trace(gram)) / max(len(gram), 1), 1e-12)
-    try:
-        w: Array = np.linalg.solve(gram, x.T @ t)
-        w += np.linalg.solve(gram, x.T @ (t - x @ w))  # one refinement: the normal equations lose digits
-    except np.linalg.LinAlgError:
-        w = np.linalg.lstsq(x, t, rcond=None)[0]
-    return w, level - float(middle @ w)
-
-
-def tidy(form: Form, samples: int, whole: bool) -> Form:
-    """Taps that are nothing but rounding become zero, and fractions that people write become exact."""
-    # Rounding to levels leaves each tap an error of about LEVEL / sqrt(12 n) / (deviation of noise, 0.2).
-    error = asking.LEVEL / np.sqrt(12 * samples) / 0.2 if whole else 1e-7
-    taps = kernels.trimmed(form.taps, noise=5 * error / np.abs(form.taps).max(initial=1e-9))
-    taps = kernels.snapped(taps, 5 * error)
-    bias = np.where(np.abs(form.bias) < 20 * error, 0, form.bias)
-    return Form(taps, kernels.snapped(bias * 255, 20 * error * 255) / 255)
+    gram[np.diag_indices_from(gram)] += 1e-12 * max(float(np.trace(gram)) / len(gram), 1e-9)
+    inverse = np.linalg.pinv(gram, hermitian=True) if len(gram) < 100 else np.linalg.inv(gram)
+    w = inverse @ (x.T @ t)
+    w += inverse @ (x.T @ (t - x @ w))  # once more: the normal equations lose digits
+    left = t - x @ w
+    variance = float(left @ left) / (len(x) - x.shape[1])
+    error = float(np.sqrt(variance * max(np.diag(inverse).max(), 0)))
+    return w, level - float(middle @ w), error
 
 
 def holds(form: Form, windows: Array, wanted: Array, whole: bool) -> bool:
     """Whether the form, clipped, gives what is wanted at every sample."""
-    given = np.clip(form(windows), 0, 1)
-    off = np.abs(given - wanted)
-    return bool(off.max() <= WITHIN) if whole else bool(off.max() <= EXACT)
+    off = np.abs(np.clip(form(windows), 0, 1) - wanted).max()
+    return bool(off <= (WITHIN if whole else EXACT))
 
 
 def _from_photographs(problem: Problem) -> Candidate | None:
@@ -141,9 +143,3 @@ def _from_photographs(problem: Problem) -> Candidate | None:
             break
         best, lowest = form, error
     return None if best is None else _candidate(problem, best, "the nearest linear filter")
-
-
-def residual(form: Form, pairs: Sequence[Pair], problem: Problem, radius: int) -> float:
-    """The largest error at random pixels of `pairs`."""
-    windows, wanted = problem.windows(radius, 2000, 5, pairs)
-    return float(np.abs(np.clip(form(windows), 0, 1) - wanted).max())
