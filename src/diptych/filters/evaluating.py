@@ -17,7 +17,7 @@ from diptych.filters.samples import Sample, answering, filter_of, gather, target
 from diptych.model.layers import Array, PadMode
 from diptych.model.model import Model
 
-__all__ = ["HIGHEST_PSNR", "Evaluation", "PictureScore", "Scores", "evaluate", "judge"]
+__all__ = ["HIGHEST_PSNR", "Evaluation", "PictureScore", "Scores", "decibels", "evaluate", "judge", "percent"]
 
 HIGHEST_PSNR = 150.0
 """What float32 can tell apart: a picture without any error counts as so many dB, and means stay finite."""
@@ -91,25 +91,26 @@ class Evaluation:
         lines += [_line("whole pictures", whole)]
         lines += [_line("without the border", self.inner)] if self.inner else []
         lines += [
-            f"worst PSNR {_db(whole.worst_psnr)} ({whole.worst_picture}), worst SSIM {whole.worst_ssim:.5f}"
+            f"worst PSNR {decibels(whole.worst_psnr)} ({whole.worst_picture}), worst SSIM {whole.worst_ssim:.5f}"
         ]
-        beside = ", ".join(f"{name} {_db(score.psnr)}" for name, score in self.baselines.items())
+        beside = ", ".join(f"{name} {decibels(score.psnr)}" for name, score in self.baselines.items())
         return "\n".join([*lines, f"without learning: {beside}"])
 
 
 def _line(where: str, scores: Scores) -> str:
     return (
-        f"{where}: PSNR {_db(scores.psnr)} (pooled {_db(scores.pooled_psnr)}), SSIM {scores.ssim:.5f}, "
-        f"largest error {scores.largest} of 255, {_percent(scores.identical)} of pixels identical"
+        f"{where}: PSNR {decibels(scores.psnr)} (pooled {decibels(scores.pooled_psnr)}), SSIM {scores.ssim:.5f}, "
+        f"largest error {scores.largest} of 255, {percent(scores.identical)} of pixels identical"
     )
 
 
-def _db(value: float) -> str:
+def decibels(value: float) -> str:
+    """A PSNR in words."""
     return "exact" if value >= HIGHEST_PSNR else f"{value:.2f} dB"
 
 
-def _percent(share: float) -> str:
-    """Never a rounded 100 % that is not exact."""
+def percent(share: float) -> str:
+    """A share in words, and never a rounded 100 % that is not exact."""
     return "all" if share == 1 else f"{min(100 * share, 99.999):.3f} %"
 
 
@@ -138,10 +139,15 @@ def judge(
     reference: str = "",
     edge: PadMode = "replicate",
     engine: str = "auto",
+    given: Sequence[tuple[Array, Array]] | None = None,
 ) -> Evaluation:
-    """Judges a model by pictures that are there already, each with what is wanted of it."""
-    answers = answering(model, engine)
-    given = [answers(sample.picture) for sample in samples]
+    """Judges a model by pictures that are there already, each with what is wanted of it.
+
+    `given`: what `samples.answering` gave for each, where that is there already too.
+    """
+    if given is None:
+        answers = answering(model, engine)
+        given = [answers(sample.picture) for sample in samples]
     border = astuple(reach(model))
     whole = [
         _Compared.of(s.name, y, s.wanted, rounded) for s, (y, rounded) in zip(samples, given, strict=True)

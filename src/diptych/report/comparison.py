@@ -16,6 +16,7 @@ from diptych.comparing import Comparison, LayerPair
 from diptych.comparing.comparison import short
 from diptych.files import replacing
 from diptych.report.mosaic import Range, arrange, finite_range, tile
+from diptych.report.templates import render_template
 
 __all__ = ["render_comparison", "write_comparison"]
 
@@ -55,20 +56,15 @@ def write_comparison(path: str | Path, comparison: Comparison) -> None:
 
 def render_comparison(comparison: Comparison) -> str:
     """The page as text; everything from outside is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("diptych.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
+    return render_template(
+        "comparison.html.j2",
+        {"short": _short, "shape": lambda shape: " × ".join(map(str, shape)), "height": _height},
+        comparison=comparison,
+        plate=_plate(comparison),
+        verdict=_verdict(comparison),
+        heading=_heading(comparison),
+        layer=_layer,
     )
-    environment.filters.update(short=_short, shape=lambda shape: " × ".join(map(str, shape)), height=_height)
-    template = environment.get_template("comparison.html.j2")
-    return str(template.render(comparison=comparison, plate=_plate(comparison), verdict=_verdict(comparison),
-                               heading=_heading(comparison), layer=_layer))  # fmt: skip
 
 
 # ---- The two panels -----------------------------------------------------------------------------------

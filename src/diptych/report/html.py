@@ -11,15 +11,16 @@ from diptych.errors import OutputError
 from diptych.files import replacing
 from diptych.report.content import ImageResult, LayerFigure, ReportContent
 from diptych.report.embedding import Embedded, Quality, embed_figure, embed_picture
+from diptych.report.templates import render_template
 
-__all__ = ["LARGEST_BYTES", "MOST_IMAGES", "render", "write_report"]
+__all__ = ["LARGEST_BYTES", "MOST_IMAGES", "QUALITIES", "render", "thousands", "write_report"]
 
 LARGEST_BYTES = 8_000_000
 MOST_IMAGES = 24
 """Images shown in full; the others are in a table by name and prediction."""
 
-# From good to coarse: the first under the limit is taken.
-_QUALITIES = (Quality(1200, 1024, 85), Quality(1000, 640, 70), Quality(700, 400, 60), Quality(420, 240, 45))
+QUALITIES = (Quality(1200, 1024, 85), Quality(1000, 640, 70), Quality(700, 400, 60), Quality(420, 240, 45))
+"""From good to coarse: the first with which a page is under the limit is taken."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def render(content: ReportContent) -> str:
 
     Pictures are made smaller until the page is within `LARGEST_BYTES`.
     """
-    for quality in _QUALITIES:
+    for quality in QUALITIES:
         document = _render(content, _embed_all(content, quality))
         if len(document.encode()) <= LARGEST_BYTES:
             return document
@@ -73,23 +74,17 @@ def _embed_all(content: ReportContent, quality: Quality) -> _Pictures:
 
 
 def _render(content: ReportContent, pictures: _Pictures) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("diptych.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
+    return render_template(
+        "template.html.j2",
+        {"number": _number, "percent": _percent, "thousands": thousands, "shape": _shape, "many": _many},
+        content=content,
+        shown=content.images[:MOST_IMAGES],
+        rest=content.images[MOST_IMAGES:],
+        picture=pictures,
+        width=_width,
+        verdict=_verdict,
+        layer_alt=_layer_alt,
     )
-    environment.filters.update(
-        number=_number, percent=_percent, thousands=_thousands, shape=_shape, many=_many
-    )
-    environment.globals.update(picture=pictures, width=_width, verdict=_verdict, layer_alt=_layer_alt)
-    shown, rest = content.images[:MOST_IMAGES], content.images[MOST_IMAGES:]
-    template = environment.get_template("template.html.j2")
-    return str(template.render(content=content, shown=shown, rest=rest))
 
 
 # ---- Wording ------------------------------------------------------------------------------------------
@@ -108,8 +103,8 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _thousands(value: int | None) -> str:
-    # A narrow no-break space, as SI asks for.
+def thousands(value: int | None) -> str:
+    """A whole number in groups of three digits, a narrow no-break space between them, as SI asks for."""
     return "–" if value is None else f"{value:,}".replace(",", "\u202f")
 
 

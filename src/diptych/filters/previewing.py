@@ -1,0 +1,273 @@
+"""A filter model shown at work: input, target, output and amplified error as PNG files, and a page of it all."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.files import replacing
+from diptych.filters.evaluating import Evaluation, PictureScore, decibels, judge, percent
+from diptych.filters.learned import Learned
+from diptych.filters.metrics import to_levels
+from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
+from diptych.images import files
+from diptych.model.layers import Array
+from diptych.model.model import Model
+from diptych.progress import Progress, silent
+
+__all__ = ["Preview", "preview", "write_page"]
+
+_STRONGEST = 256  # an error of one level is then white: what is darker cannot be seen in an 8-bit picture
+_RUNG_COLUMNS = ("kind of network", "weights", "PSNR", "seconds", "remark")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What was written: the page, the pictures, and the figures that are on the page.
+
+    `factors`: picture name -> what its error was multiplied by.
+    """
+
+    report: Path
+    paths: tuple[Path, ...]
+    evaluation: Evaluation
+    factors: Mapping[str, int]
+
+    def to_document(self) -> dict[str, Any]:
+        """Everything, JSON-able."""
+        return {
+            "report": str(self.report),
+            "files": [str(path) for path in self.paths],
+            "factors": dict(self.factors),
+            "evaluation": self.evaluation.to_document(),
+        }
+
+    def text(self) -> str:
+        """A few lines for a terminal."""
+        shown = ", ".join(f"{name} × {factor}" for name, factor in self.factors.items())
+        return f"{self.evaluation.text()}\nerrors shown: {shown}\nreport: {self.report}"
+
+
+def preview(
+    model: Learned | Model | str | Path,
+    images: Any = None,
+    target: Any = None,
+    out: str | Path = "preview",
+    *,
+    engine: str = "auto",
+    progress: Progress = silent,
+) -> Preview:
+    """Writes `out`/NAME-input.png, -target.png, -output.png, -error.png for each picture, and `out`/report.html.
+
+    The error is the largest of a pixel's channels times a factor, a power of two up to 256, chosen for each
+    picture so that all but a thousandth of its pixels stay below white. `images` and `target` are taken as
+    `evaluate` takes them, and the same errors are raised; `OutputError` where `out` cannot be written.
+    """
+    loaded = filter_of(model)
+    wanted = target_of(loaded, target)
+    samples = gather(loaded, wanted, images)
+    answers = answering(loaded, engine)
+    given = []
+    for index, sample in enumerate(samples):
+        progress(index, len(samples), sample.name)
+        given.append(answers(sample.picture))
+    evaluation = judge(
+        loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, given=given
+    )
+    folder = Path(out)
+    stems = _stems([sample.name for sample in samples])
+    drawn = [
+        _draw(folder, stem, sample, values, levels)
+        for stem, sample, (values, levels) in zip(stems, samples, given, strict=True)
+    ]
+    curve = _draw_curve(folder / "learning_curve.png", loaded, evaluation)
+    report = folder / "report.html"
+    _write_report(report, loaded, evaluation, drawn, curve)
+    paths = [path for each in drawn for path in each.paths] + ([curve] if curve else [])
+    factors = {sample.name: each.factor for sample, each in zip(samples, drawn, strict=True)}
+    return Preview(report, tuple(paths), evaluation, factors)
+
+
+def write_page(
+    path: str | Path, model: Learned | Model | str | Path, images: Any = None, target: Any = None
+) -> None:
+    """Writes the page alone, which is complete in itself, to `path`."""
+    with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
+        made = preview(model, images, target, folder)
+        temporary.write_bytes(made.report.read_bytes())
+
+
+# ---- Pictures -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The four files of one picture: input, target, output, error; and the factor of the last."""
+
+    paths: tuple[Path, Path, Path, Path]
+    factor: int
+
+
+def _stems(names: Sequence[str]) -> list[str]:
+    """File names that differ, also where two pictures of different folders have one name."""
+    stems: list[str] = []
+    for name in names:
+        plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")[:80] or "picture"
+        stem, count = plain, 2
+        while stem in stems:
+            stem, count = f"{plain}_{count}", count + 1
+        stems.append(stem)
+    return stems
+
+
+def _draw(folder: Path, stem: str, sample: Sample, values: Array, levels: Array) -> _Drawn:
+    from diptych.report.grid import colours
+
+    error = np.abs(values - sample.wanted)
+    error = error.max(axis=2) if error.ndim == 3 else error
+    factor = _factor(error)
+    shown = colours("magma")[to_levels(np.clip(error * factor, 0, 1))]
+    pixels = (sample.picture, to_levels(sample.wanted), levels, shown)
+    kinds = ("input", "target", "output", "error")
+    paths = tuple(folder / f"{stem}-{kind}.png" for kind in kinds)
+    for path, each in zip(paths, pixels, strict=True):
+        files.write_png(path, each)
+    return _Drawn((paths[0], paths[1], paths[2], paths[3]), factor)
+
+
+def _factor(error: Array) -> int:
+    """The largest power of two that leaves all but a thousandth of the errors, 0..1, below 1."""
+    high = float(np.quantile(error, 0.999))
+    if high * _STRONGEST <= 1:
+        return _STRONGEST
+    return 1 << max(math.floor(-math.log2(high)), 0)
+
+
+# ---- How it was learned -------------------------------------------------------------------------------
+
+
+def _notes(model: Model) -> Mapping[str, Any]:
+    notes = model.notes.get("filter")
+    return notes if isinstance(notes, Mapping) else {}
+
+
+def _curve(model: Model) -> list[tuple[float, float, float]]:
+    """The learning curve in a model's notes; what somebody else wrote there is left out."""
+    points = _notes(model).get("curve")
+    if not isinstance(points, Sequence):
+        return []
+    return [(p[0], p[1], p[2]) for p in points if isinstance(p, Sequence) and _are_numbers(p, 3)]
+
+
+def _are_numbers(values: Sequence[Any], count: int) -> bool:
+    return len(values) == count and all(isinstance(v, int | float) for v in values)
+
+
+def _rungs(model: Model) -> tuple[tuple[str, ...], ...]:
+    rungs = _notes(model).get("rungs")
+    rows = []
+    for rung in rungs if isinstance(rungs, Sequence) else ():
+        if isinstance(rung, Mapping) and _are_numbers(
+            [rung.get(k) for k in ("weights", "psnr", "seconds")], 3
+        ):
+            figures = (str(rung["weights"]), decibels(rung["psnr"]), f"{rung['seconds']:.2f}")
+            rows.append((str(rung.get("name", "")), *figures, str(rung.get("remark", ""))))
+    return tuple(rows)
+
+
+def _draw_curve(path: Path, model: Model, evaluation: Evaluation) -> Path | None:
+    curve = _curve(model)
+    if not curve:
+        return None
+    from diptych.report.curves import learning_curve
+
+    learning_curve(path, curve, evaluation.target or evaluation.model, f"{evaluation.weights} weights")
+    return path
+
+
+# ---- The page -----------------------------------------------------------------------------------------
+
+
+def _write_report(
+    path: Path, model: Model, evaluation: Evaluation, drawn: Sequence[_Drawn], curve: Path | None
+) -> None:
+    from diptych.report import filtering
+
+    shown = [
+        filtering.FilterPicture(score.name, *each.paths, each.factor, tuple(_figures(score)))
+        for score, each in sorted(zip(evaluation.pictures, drawn, strict=True), key=lambda pair: pair[0].psnr)
+    ]
+    remarks = [f"The baselines are fitted to these very pictures; the border is {_border(evaluation)}."]
+    stopped = _notes(model).get("stopped")
+    remarks += [f"Learning stopped: {stopped}."] if isinstance(stopped, str) and stopped else []
+    content = filtering.FilterContent(
+        heading=f"{evaluation.target}, imitated" if evaluation.target else evaluation.model,
+        verdict=_verdict(evaluation),
+        facts=tuple(_facts(model, evaluation)),
+        bars=_bars(evaluation, filtering.FilterBar),
+        pictures=tuple(shown),
+        score_columns=("picture", "PSNR", "SSIM", "largest error", "identical pixels"),
+        scores=_score_rows(evaluation),
+        rung_columns=_RUNG_COLUMNS,
+        rungs=_rungs(model),
+        curve=curve,
+        remarks=tuple(remarks),
+    )
+    filtering.write_filter_page(path, content)
+
+
+def _verdict(evaluation: Evaluation) -> str:
+    whole = evaluation.whole
+    if whole.identical == 1:
+        return f"{_weights(evaluation)}, and every pixel of every picture is the filter's own"
+    return f"{_weights(evaluation)}, {decibels(whole.psnr)}, {percent(whole.identical)} of pixels identical"
+
+
+def _weights(evaluation: Evaluation) -> str:
+    from diptych.report.html import thousands
+
+    return "1 weight" if evaluation.weights == 1 else f"{thousands(evaluation.weights)} weights"
+
+
+def _facts(model: Model, evaluation: Evaluation) -> list[tuple[str, str]]:
+    seconds = _notes(model).get("seconds")
+    facts = [("Model", evaluation.model), ("Target", evaluation.target), ("Reference", evaluation.reference)]
+    facts += [("Learned in", f"{seconds:.2f} s")] if isinstance(seconds, int | float) else []
+    return [(name, value) for name, value in facts if value]
+
+
+def _bars(evaluation: Evaluation, bar: Any) -> tuple[Any, ...]:
+    without = [bar(name, score.psnr, decibels(score.psnr)) for name, score in evaluation.baselines.items()]
+    psnr = evaluation.whole.psnr
+    return (*without, bar("this model", psnr, decibels(psnr), own=True))
+
+
+def _figures(score: PictureScore) -> list[tuple[str, str]]:
+    return [
+        ("PSNR", decibels(score.psnr)),
+        ("SSIM", f"{score.ssim:.5f}"),
+        ("Largest error", f"{score.largest} of 255"),
+        ("Identical pixels", percent(score.identical)),
+    ]
+
+
+def _score_rows(evaluation: Evaluation) -> tuple[tuple[str, ...], ...]:
+    rows = [(score.name, *(value for _, value in _figures(score))) for score in evaluation.pictures]
+    for name, scores in (("all", evaluation.whole), ("all, without the border", evaluation.inner)):
+        if scores is not None:
+            score = PictureScore(name, scores.psnr, scores.ssim, scores.largest, scores.identical)
+            rows.append((name, *(value for _, value in _figures(score))))
+    return tuple(rows)
+
+
+def _border(evaluation: Evaluation) -> str:
+    top, left, bottom, right = evaluation.border
+    if len({top, left, bottom, right}) == 1:
+        return f"{top} pixels wide"
+    return f"{top} pixels at the top, {left} at the left, {bottom} at the bottom and {right} at the right"
