@@ -26,7 +26,17 @@ from diptych.files import replacing
 from diptych.images import kinds, metadata, pixels
 from diptych.images.picture import Picture, Record
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "find", "read", "write_png"]
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "check_size",
+    "decode",
+    "find",
+    "opened",
+    "quiet",
+    "read",
+    "write_png",
+]
 
 MAX_PIXELS = 200_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -57,7 +67,7 @@ _Plain: TypeAlias = Image.Image | NDArray[np.uint8]
 
 
 def _read(path: Path, max_pixels: int) -> tuple[_Plain, tuple[str, ...], Record | None]:
-    with _open(path) as stream:
+    with opened(path) as stream:
         head = stream.read(kinds.HEAD)
         kind = kinds.of(head)
         if kind.opener is None:
@@ -65,11 +75,12 @@ def _read(path: Path, max_pixels: int) -> tuple[_Plain, tuple[str, ...], Record 
                 f"{path} is not a picture that can be read: it seems to be {kind.name}; {kind.advice}"
             )
         stream.seek(0)
-        with _quiet():
+        with quiet():
             return _decode(path, stream, head, kind, max_pixels)
 
 
-def _open(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """The file, open for reading. Raises `ImageError` where it is none, empty or not to be had."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -90,9 +101,9 @@ def _decode(
 ) -> tuple[_Plain, tuple[str, ...], Record | None]:
     assert kind.opener is not None
     try:
-        _check_size(path, kinds.claimed_size(head), max_pixels)
+        check_size(path, kinds.claimed_size(head), max_pixels)
         with kind.opener()(stream) as image:
-            _check_size(path, image.size, max_pixels)
+            check_size(path, image.size, max_pixels)
             rawmode = _rawmode(image)
             notes = ["the first of several frames"] if getattr(image, "is_animated", False) else []
             turned = _upright(image, notes)
@@ -117,7 +128,8 @@ def _decode(
     return plain, (*notes, *decided), record
 
 
-def _check_size(path: Path, size: tuple[int, int] | None, max_pixels: int) -> None:
+def check_size(path: Path, size: tuple[int, int] | None, max_pixels: int) -> None:
+    """Raises `ImageError` where a header claims more than `max_pixels`; `size` is (width, height)."""
     if size is not None and size[0] * size[1] > max_pixels:
         raise ImageError(
             f"{path} claims {size[0]} x {size[1]} pixels, more than the limit of {max_pixels:,}; "
@@ -217,7 +229,7 @@ _quiet_filters = warnings.catch_warnings()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Pillow's warnings (a corrupt EXIF block, a tag too many) are not the reader's business.
 
     `catch_warnings` alone is not safe in threads: one thread restores what another silenced. So the first

@@ -1,0 +1,145 @@
+"""Writing a picture from rows that come one after the other; the kind of the file follows its suffix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diptych.errors import ImageError, UsageError
+from diptych.files import replacing
+from diptych.images.streams import png_writing
+from diptych.images.streams.source import Array, Kept
+
+__all__ = ["WRITABLE", "check", "write"]
+
+Rows = Iterable[Array]
+Shape = tuple[int, int, int]
+
+_TIFF, _PNG = (".tif", ".tiff"), (".png",)
+_WHOLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+_MOST_ACROSS = {
+    "JPEG": 65_500,
+    "WEBP": 16_383,
+    "BMP": 32_767,
+}  # pixels: what each format or its encoder takes
+_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "BMP": {}}
+WRITABLE = (*_TIFF, *_PNG, *_WHOLE)
+_STRIP_BYTES = 1 << 18
+_CLASSIC_LIMIT = (1 << 32) - (1 << 25)  # bytes of pixels; room for the tags and for compression that fails
+
+
+def check(path: str | os.PathLike[str], shape: Shape, dtype: np.dtype[Any]) -> None:
+    """Raises `UsageError` or `ImageError` where such a picture cannot be in a file of that name."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise UsageError(f"a picture is written as {', '.join(WRITABLE)}, and {path} ends as none of these")
+    if suffix in _TIFF:
+        return
+    what = "fractions (float32)" if dtype == np.float32 else "16 bits a channel"
+    if dtype == np.float32 or (dtype == np.uint16 and suffix not in _PNG):
+        takes = ".tif" if dtype == np.float32 else ".tif or .png"
+        raise ImageError(f"{path} cannot hold {what}, which the picture has; write it as {takes}")
+    kind = _WHOLE.get(suffix)
+    if kind is not None and max(shape[:2]) > _MOST_ACROSS[kind]:
+        raise ImageError(
+            f"{path} cannot hold {shape[1]} x {shape[0]} pixels: {suffix} ends at {_MOST_ACROSS[kind]} a side; "
+            "write it as .tif or .png"
+        )
+
+
+def write(
+    path: str | os.PathLike[str],
+    shape: Shape,
+    dtype: np.dtype[Any],
+    rows: Rows,
+    kept: Kept | None = None,
+) -> None:
+    """A picture of `shape` (H, W, 1 or 3) from arrays (n, W, channels) of its rows in order; atomic.
+
+    TIFF (BigTIFF from 4 GB on; Deflate and tiles where `kept` has them) and PNG stream. JPEG (quality 95),
+    WebP (lossless) and BMP are encoded whole. Raises as `check` does, `OutputError` where the file cannot
+    be written, and whatever `rows` raises; nothing is left then.
+    """
+    check(path, shape, dtype)
+    kept = kept or Kept()
+    suffix = Path(path).suffix.lower()
+    with replacing(Path(path)) as temporary:
+        if suffix in _TIFF:
+            _write_tiff(temporary, shape, dtype, rows, kept)
+        elif suffix in _PNG:
+            png_writing.write(temporary, shape, dtype, rows, kept)
+        else:
+            _write_whole(temporary, _WHOLE[suffix], shape, dtype, rows, kept)
+
+
+def _write_whole(path: Path, kind: str, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept: Kept) -> None:
+    pixels, done = np.empty(shape, dtype), 0
+    for part in rows:
+        pixels[done : done + len(part)] = part
+        done += len(part)
+    image = Image.fromarray(pixels if shape[2] == 3 else pixels[..., 0])
+    dpi = {"dpi": kept.resolution} if kept.resolution and kind != "WEBP" else {}
+    image.save(path, format=kind, **_OPTIONS[kind], **dpi)
+
+
+def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept: Kept) -> None:
+    import tifffile
+
+    height, width, channels = shape
+    row_bytes = width * channels * dtype.itemsize
+    options: dict[str, Any] = {}
+    if kept.tile is not None:
+        options["tile"] = kept.tile
+        pieces = _tiles(_bands(rows, kept.tile[0]), kept.tile)
+    else:
+        options["rowsperstrip"] = max(1, min(height, _STRIP_BYTES // row_bytes))
+        pieces = _bands(rows, options["rowsperstrip"])
+    if kept.compressed:
+        options |= {"compression": "zlib", "predictor": dtype.kind == "u"}
+    if kept.icc_profile is not None:
+        options["iccprofile"] = kept.icc_profile
+    if kept.resolution is not None:
+        options |= {"resolution": kept.resolution, "resolutionunit": "INCH"}
+    with tifffile.TiffWriter(path, bigtiff=height * row_bytes > _CLASSIC_LIMIT) as file:
+        file.write(
+            (piece if channels == 3 else piece[..., 0] for piece in pieces),
+            shape=shape if channels == 3 else shape[:2],
+            dtype=dtype,
+            photometric="rgb" if channels == 3 else "minisblack",
+            metadata=None,
+            software="Diptych",
+            maxworkers=1,
+            **options,
+        )
+
+
+def _bands(rows: Rows, tall: int) -> Iterator[Array]:
+    """The same rows, `tall` at a time; the last band may be lower."""
+    waiting: list[Array] = []
+    count = 0
+    for part in rows:
+        while len(part):
+            taken = part[: tall - count]
+            waiting.append(taken)
+            count, part = count + len(taken), part[len(taken) :]
+            if count == tall:
+                yield np.ascontiguousarray(np.concatenate(waiting) if len(waiting) > 1 else taken)
+                waiting, count = [], 0
+    if waiting:
+        yield np.ascontiguousarray(np.concatenate(waiting))
+
+
+def _tiles(bands: Iterable[Array], tile: tuple[int, int]) -> Iterator[Array]:
+    tall, wide = tile
+    for band in bands:
+        for left in range(0, band.shape[1], wide):
+            part = band[:, left : left + wide]
+            whole = np.zeros((tall, wide, band.shape[2]), band.dtype)
+            whole[: part.shape[0], : part.shape[1]] = part
+            yield whole
