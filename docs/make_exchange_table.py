@@ -32,7 +32,7 @@ from diptych.model.model import Model  # noqa: E402
 from flux_golden import GOLDEN, Case, cases  # noqa: E402
 from flux_golden import VERSIONS as GOLDEN_VERSIONS  # noqa: E402
 from layer_cases import TABLE, case  # noqa: E402
-from test_exchange_table import ANEW, ANEW_NOT_IN, NEWER, STATE_NOT_BACK, STATE_NOT_IN  # noqa: E402
+from test_exchange_table import ANEW, ANEW_NOT_IN, NEWER, STATE_NOT_IN  # noqa: E402
 from test_write_flux_checkpoints import FOLDED, NOT_IN, OWN, STATES, VERSIONS  # noqa: E402
 
 RECURRENT = "RNN, LSTM, GRU, GRUv3"
@@ -156,7 +156,7 @@ def _case(name: str, version: str, written: Marks, refused: Marks) -> None:
         refused[f".bson {version}"].add(row)
     else:
         written[f".bson {version}"] |= _rows(model, version)
-    if version in (*STATE_NOT_IN.get(name, ()), *STATE_NOT_BACK.get(name, ())):
+    if version in STATE_NOT_IN.get(name, ()):
         refused[f".jld2 {version}"].add(row)
     if version not in STATE_NOT_IN.get(name, ()):
         written[f".jld2 {version}"] |= _rows(model, version, state=True) & set(LAYOUTS)

@@ -14,9 +14,10 @@ from diptych import formats
 from diptych.engines import numpy as reference
 from diptych.engines import torch as torch_engine
 from diptych.errors import FormatError, ModelError, UsageError
-from diptych.formats import bson
+from diptych.formats import bson, jld2
+from diptych.formats.flux.states import state_of
 from diptych.formats.julia import JuliaStruct, JuliaType
-from diptych.model.layers import Chain, Conv, Dense, Dropout, LayerNorm, MaxPool
+from diptych.model.layers import Chain, Conv, Dense, Dropout, GlobalMeanPool, LayerNorm, MaxPool
 from diptych.model.model import Model
 from flux_golden import GOLDEN, REFUSED, Case, cases, close
 
@@ -267,6 +268,35 @@ def test_every_state_fills_its_model(case: Case) -> None:
     filled = formats.read(case.state, architecture=_emptied(whole))
     wanted, found = whole.weights(), filled.weights()
     assert all(np.array_equal(found[name], array) for name, array in wanted.items())
+
+
+def test_the_state_of_a_weight_norm_fills_the_weights_it_gives(tmp_path: Path) -> None:
+    case = next(c for c in READ if c.name == "weightnorm")
+    whole = formats.read(case.bson)
+    state = state_of(jld2.load(case.jld2)["model"])
+    jld2.write(tmp_path / "s.jld2", {"model_state": state})
+    filled = formats.read(tmp_path / "s.jld2", architecture=_emptied(whole))
+    assert all(np.array_equal(filled.weights()[k], v) for k, v in whole.weights().items())
+    assert any("WeightNorm was computed once" in warning for warning in filled.source.warnings)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "key"), [(".jld2", "model_state"), (".bson", "state"), (".bson", "model")]
+)
+def test_a_state_of_layers_without_weights_asks_for_its_architecture(
+    suffix: str, key: str, tmp_path: Path
+) -> None:
+    model = Model(Chain((MaxPool((2, 3)), GlobalMeanPool())))
+    formats.write(model, tmp_path / "s.jld2")
+    path, values = tmp_path / f"m{suffix}", {key: jld2.load(tmp_path / "s.jld2")["model_state"]}
+    if suffix == ".bson":
+        bson.write(values, path)
+    else:
+        jld2.write(path, values)
+    with pytest.raises(FormatError, match=f"a state under {key}: .*--architecture"):
+        formats.read(path)
+    filled = formats.read(path, architecture=model)
+    assert [type(layer) for _, layer in filled.walk()] == [MaxPool, GlobalMeanPool]
 
 
 def test_the_leaf_that_does_not_fit_is_named() -> None:

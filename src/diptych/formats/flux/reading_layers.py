@@ -47,7 +47,7 @@ from diptych.model.layers import (
     Upsample,
 )
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "weight_of_norm"]
 
 
 def _same(array: Array) -> Array:
@@ -171,29 +171,39 @@ def _embedding_bag(r: Reader, f: Fields) -> Layer:
 
 
 def _weight_norm(r: Reader, f: Fields) -> Layer:
-    """The weight that `reparametrize` computes: g v / sqrt(sum(v^2) + eps)."""
-    inner, which, dims = f.get("layer"), f.get("which"), f.get("dims")
-    v, g = None, f.get("g")
+    inner, which, g = f.get("layer"), f.get("which"), f.get("g")
+    v = None
     if isinstance(inner, JuliaStruct) and isinstance(which, Symbol) and which.name == "weight":
         place = r.fields(inner, f.path)
         v = as_array(place.get("weight"))
-    axes = tuple(range(v.ndim)) if v is not None else ()
-    if isinstance(dims, int) and v is not None and 1 <= dims <= v.ndim:
-        axes = (dims - 1,)
-    elif not isinstance(dims, JuliaStruct) or dims.type.name != "Colon":
-        v = None
-    scale = as_array(g) if not isinstance(g, np.floating) else np.asarray(g)
-    if v is None or scale is None or not isinstance(inner, JuliaStruct) or v.dtype.kind != "f":
+    dims = f.get("dims")
+    if isinstance(dims, JuliaStruct) and dims.type.name == "Colon":
+        dims = ()
+    weight = weight_of_norm(v, np.asarray(g) if isinstance(g, np.floating) else as_array(g), dims)
+    if weight is None or not isinstance(inner, JuliaStruct):
         raise f.refuse("is not over the weight of a layer along one axis or all of them")
-    squares = np.square(v, dtype=np.float64).sum(axis=axes, keepdims=True)
-    try:
-        weight = (scale * v / np.sqrt(squares + np.finfo(scale.dtype).eps)).astype(v.dtype)
-    except ValueError as error:
-        raise f.refuse(f"has a g of shape {scale.shape} for a weight of shape {v.shape}") from error
     index = next(i for i, value in enumerate(inner.fields) if value is place.get("weight"))
-    fields = [*inner.fields[:index], np.asfortranarray(weight), *inner.fields[index + 1 :]]
+    fields = [*inner.fields[:index], weight, *inner.fields[index + 1 :]]
     r.warn("WeightNorm was computed once: the model holds the weights it gives, not g and v")
     return r._layer(JuliaStruct(inner.type, fields, inner.names), f.path)
+
+
+def weight_of_norm(v: Array | None, g: Array | None, dims: Any) -> Array | None:
+    """The weight that `reparametrize` computes: g v / sqrt(sum(v^2) + eps); None where the parts are no such.
+
+    `dims`: the axis of v, counted from 1, along which the squares are summed; () for all.
+    """
+    if v is None or g is None or v.dtype.kind != "f" or g.dtype.kind != "f":
+        return None
+    if dims != () and not (isinstance(dims, int) and 1 <= dims <= v.ndim):
+        return None
+    axes = tuple(range(v.ndim)) if dims == () else (dims - 1,)
+    squares = np.square(v, dtype=np.float64).sum(axis=axes, keepdims=True)
+    try:
+        weight = (g * v / np.sqrt(squares + np.finfo(g.dtype).eps)).astype(v.dtype)
+    except ValueError:
+        return None
+    return np.asfortranarray(weight) if weight.shape == v.shape else None
 
 
 # ---- Normalisation ------------------------------------------------------------------------------------

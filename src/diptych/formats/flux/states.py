@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from diptych.errors import FormatError
+from diptych.errors import FormatError, UnsupportedLayer
+from diptych.formats.flux.layouts import LAYOUTS, Version
 from diptych.formats.flux.reading import Reader
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES as READING
+from diptych.formats.flux.reading_layers import weight_of_norm
 from diptych.formats.flux.versions import Signs
-from diptych.formats.flux.writing import Writer, hints_of, ranks_of, version_written
+from diptych.formats.flux.writing import NEWEST, Writer, hints_of, ranks_of
 from diptych.formats.flux.writing_layers import RULES as WRITING
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol
 from diptych.formats.julia.arrays import as_array, parameters_in_order
-from diptych.model.layers import Array, Chain, Layer, Parallel, SkipConnection
+from diptych.model.layers import Array, BatchNorm, Chain, GroupNorm, Layer, Parallel, SkipConnection, walk
 from diptych.model.model import Model
 
 __all__ = ["Weights", "filled", "find_weights", "state_of"]
@@ -31,6 +33,8 @@ __all__ = ["Weights", "filled", "find_weights", "state_of"]
 _DEEPEST = 100  # some files were loaded and saved again, one dictionary deeper each time
 # Trainable fields in the order in which `Flux.params` gives them; statistics are not among them.
 _TRAINABLE = ("weight", "scale", "β", "γ", "bias", "diag")
+# The names that a state has; some hold no array, as that of a Chain of pools.
+_STATES = {names for layouts in LAYOUTS.values() for _, names in layouts if names}
 _KEYS = ("model_state", "state", "weights", "params", "parameters", "ps", "p")
 
 
@@ -56,7 +60,7 @@ def _weights(value: Any, key: str) -> Weights | None:
         if isinstance(value, (dict, JuliaDict)) and len(value) == 1:
             key = str(next(iter(value)))
             value = value[next(iter(value))]
-    state = key == "model_state" and isinstance(value, NamedTuple)
+    state = isinstance(value, NamedTuple) and (key == "model_state" or tuple(value.names) in _STATES)
     if state or (isinstance(value, NamedTuple) and _holds_array(value)):
         return Weights(f"a state under {key}", tree=value)
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f" and key in _KEYS:
@@ -108,9 +112,20 @@ def _natural(key: str) -> tuple[Any, ...]:
 def filled(architecture: Model, weights: Weights, name: str) -> tuple[Chain, list[str]]:
     """The layers of `architecture` with these weights, and what there is to say about it.
 
-    Raises `FormatError` naming the leaf where the two do not fit.
+    Some of our layers are others in Flux, by version: the newest that fits is taken. Raises `FormatError`
+    naming the leaf where none does.
     """
-    filling = _Filling(architecture, weights, name)
+    refusals: list[FormatError | UnsupportedLayer] = []
+    for version in reversed(NEWEST):
+        try:
+            return _filled(architecture, weights, name, version)
+        except (FormatError, UnsupportedLayer) as error:
+            refusals.append(error)
+    raise next((error for error in refusals if isinstance(error, FormatError)), refusals[0])
+
+
+def _filled(architecture: Model, weights: Weights, name: str, version: Version) -> tuple[Chain, list[str]]:
+    filling = _Filling(architecture, weights, name, NEWEST[version])
     layers, tree = architecture.layers, weights.tree
     bare = (
         isinstance(tree, NamedTuple) and len(layers.layers) == 1 and not _is_of_chain(tree, layers.layers[0])
@@ -134,11 +149,9 @@ def _is_of_chain(tree: NamedTuple, only: Layer) -> bool:
 
 
 class _Filling:
-    def __init__(self, architecture: Model, weights: Weights, name: str) -> None:
+    def __init__(self, architecture: Model, weights: Weights, name: str, version: Version) -> None:
         self.name, self.weights, self.architecture = name, weights, architecture
-        self.writer = Writer(
-            WRITING, version_written(None), hints_of(architecture), {}, ranks_of(architecture), state=True
-        )
+        self.writer = Writer(WRITING, version, hints_of(architecture), {}, ranks_of(architecture), state=True)
         self.warnings: list[str] = []
         self.done: dict[int, tuple[Layer, Layer]] = {}
         self.given: dict[int, tuple[Array, Array]] = {}  # an array of the architecture -> the file's
@@ -199,17 +212,40 @@ class _Filling:
         return made
 
     def leaf(self, layer: Layer, state: Any, path: str) -> Layer:
-        struct = self.writer.layer(layer, path)
-        self.fill(struct, state, f"layer {path} ({type(layer).__name__})")
+        struct, where = self.writer.layer(layer, path), f"layer {path} ({type(layer).__name__})"
+        self.fill(struct, self.plain(state, where), where)
         reader = Reader(READING, Signs(), function_layer, self.name)
-        read = reader.layer(struct, path)
-        if type(read) is not type(layer):
-            raise self.refuse(f"layer {path}", f"a {type(read).__name__} cannot be filled")
-        arrays = {f.name: getattr(read, f.name) for f in fields(layer) if f.name in layer.arrays}
+        arrays = _arrays_for(layer, reader.layer(struct, path))
+        if arrays is None:
+            raise self.refuse(where, "Flux has no such layer")
         return replace(layer, **arrays)
+
+    def plain(self, state: Any, where: str) -> Any:
+        """The state of a layer; of a WeightNorm around one, with the weight that it gives."""
+        if not isinstance(state, NamedTuple) or tuple(state.names) != LAYOUTS["WeightNorm"][0][1]:
+            return state
+        parts = state.as_dict()
+        v, g = as_array(self.part(parts["layer"], "weight", where)), parts["g"]
+        weight = weight_of_norm(
+            v, np.asarray(g) if isinstance(g, np.floating) else as_array(g), parts["dims"]
+        )
+        if weight is None:
+            raise self.refuse(where, "its WeightNorm is not over a weight along one axis or all of them")
+        self.warn("WeightNorm was computed once: the model holds the weights it gives, not g and v")
+        inner = parts["layer"]
+        pairs = zip(inner.names, inner, strict=True)
+        return NamedTuple(inner.names, [weight if name == "weight" else value for name, value in pairs])
 
     def fill(self, struct: JuliaStruct, state: Any, where: str) -> None:
         """Puts the file's arrays into a struct of the architecture's."""
+        if struct.type.name == "Chain":  # what is one layer here is several there
+            parts = struct.fields[0]
+            states = self.part(state, "layers", where) if state is not None else (None,) * len(parts)
+            if not isinstance(states, (tuple, list)) or len(states) != len(parts):
+                raise self.refuse(where, f"the file does not have the {len(parts)} layers that it is in Flux")
+            for part, inner in zip(parts, states, strict=True):
+                self.fill(part, inner, where)
+            return
         for name in (n for n in (*_TRAINABLE, "μ", "σ²") if n in struct.names):
             index = struct.names.index(name)
             own = struct.fields[index]
@@ -264,6 +300,22 @@ class _Filling:
         if left:
             kind = "arrays" if self.flat is None else "numbers"
             raise self.refuse("its end", f"the file has {left} {kind} more than it takes")
+
+
+def _arrays_for(layer: Layer, read: Layer) -> dict[str, Array] | None:
+    """The arrays of `layer`, from what its struct of Flux was read as; None where that is another layer."""
+    same = next((found for _, found in (("", read), *walk(read)) if type(found) is type(layer)), None)
+    if same is not None:
+        return {name: getattr(same, name) for name in layer.arrays}
+    if (
+        isinstance(layer, GroupNorm) and isinstance(read, BatchNorm) and read.mean is not None
+    ):  # which is how statistics are written
+        each = len(read.mean) // layer.groups
+        return {
+            name: getattr(read, name)[::each] if name in ("mean", "variance") else getattr(read, name)
+            for name in layer.arrays
+        }
+    return None
 
 
 def _tracks(struct: JuliaStruct) -> bool:
