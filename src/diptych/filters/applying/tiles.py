@@ -1,0 +1,122 @@
+"""A picture filtered a row of tiles at a time, in memory that does not grow with its height."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from diptych.engines.regional import Region, Regional
+from diptych.images.streams import Source
+from diptych.model.layers import Array
+from diptych.progress import Progress
+
+__all__ = ["Adapted", "Rows", "Window", "filtered", "run"]
+
+STRIP_BYTES = 1 << 24  # of pixels read at a time where no tile is given
+
+
+class Rows(Protocol):
+    """What is filtered: rows of a picture with the channels that the filter takes."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+
+    def rows(self, top: int, bottom: int) -> Array:
+        """Rows top ... bottom - 1, (rows, width, channels)."""
+
+
+class Adapted:
+    """A source with as many channels as a filter takes: grey three times over, or colour as Rec.601 grey."""
+
+    def __init__(self, source: Source, channels: int) -> None:
+        self._source = source
+        self.height, self.width, self.dtype = source.height, source.width, source.dtype
+        self.channels = channels
+
+    def rows(self, top: int, bottom: int) -> Array:
+        """See `Rows`."""
+        rows = self._source.rows(top, bottom)
+        if rows.shape[2] == self.channels:
+            return rows
+        if self.channels == 3:
+            return np.repeat(rows, 3, axis=2)
+        weights = np.array([0.299, 0.587, 0.114])
+        grey = sum(rows[..., i : i + 1] * weight for i, weight in enumerate(weights))
+        exact: Array = grey if self.dtype.kind == "f" else np.rint(grey)
+        return exact.astype(self.dtype)
+
+
+class Window:
+    """The rows that a row of tiles needs; nothing is read twice while it moves down."""
+
+    def __init__(self, source: Rows) -> None:
+        self._source = source
+        self._first = 0
+        self._held = np.empty((0, source.width, source.channels), source.dtype)
+
+    def rows(self, top: int, bottom: int) -> Array:
+        """Rows counted on beyond the picture's first and last where it wraps round."""
+        end = self._first + len(self._held)
+        kept = self._held[top - self._first :] if self._first <= top < end else self._held[:0]
+        parts = [kept] if len(kept) else []
+        row = max(top, end) if len(kept) else top
+        while row < bottom:
+            inside = row % self._source.height
+            count = min(bottom - row, self._source.height - inside)
+            parts.append(self._source.rows(inside, inside + count))
+            row += count
+        self._held = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self._first = top
+        return self._held
+
+
+def _block(window: Window, regional: Regional, size: tuple[int, int], region: Region) -> tuple[Array, Region]:
+    """The pixels that `region` depends on, and where they lie."""
+    needed = region.grown(regional.prepared.reach)
+    if not regional.prepared.wraps:
+        needed = needed.clipped(size)
+    rows = window.rows(needed.top, needed.bottom)
+    if needed.left < 0 or needed.right > size[1]:
+        return rows.take(np.arange(needed.left, needed.right), axis=1, mode="wrap"), needed
+    return rows[:, needed.left : needed.right], needed
+
+
+def run(regional: Regional, source: Rows, window: Window, region: Region) -> Array:
+    """The filtered pixels of `region`."""
+    size = (source.height, source.width)
+    pixels, place = _block(window, regional, size, region)
+    return regional(pixels, (place.top, place.left), size, region)
+
+
+def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
+    """(height, width) of the tiles: whole cells, and the whole width where none is given."""
+    if tile is not None:
+        side = -(-tile // cell) * cell
+        return side, side
+    row_bytes = source.width * source.channels * source.dtype.itemsize
+    return max(STRIP_BYTES // row_bytes // cell, 1) * cell, source.width
+
+
+def filtered(
+    regional: Regional, source: Rows, tile: int | None, progress: Progress, what: str
+) -> Iterator[Array]:
+    """The filtered picture, (rows, W, C') at a time from the top.
+
+    `tile`: pixels a side worked on at once, rounded up to the engine's cells; None: strips of the whole
+    width. The pixels are the same for each.
+    """
+    tall, wide = _tile_shape(source, regional.cell, tile)
+    window = Window(source)
+    progress(0, source.height, what)
+    for top in range(0, source.height, tall):
+        bottom = min(top + tall, source.height)
+        row = [
+            run(regional, source, window, Region(top, left, bottom, min(left + wide, source.width)))
+            for left in range(0, source.width, wide)
+        ]
+        yield row[0] if len(row) == 1 else np.concatenate(row, axis=1)
+        progress(bottom, source.height, what)

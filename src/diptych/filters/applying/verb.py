@@ -1,0 +1,204 @@
+"""`apply`: a learned filter on pictures in memory, in files and in folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from diptych.engines.regional import Regional, edged, prepare
+from diptych.errors import ImageError, ModelError, UsageError
+from diptych.files import keep
+from diptych.filters.applying.choosing import ready
+from diptych.filters.applying.tiles import Adapted, filtered
+from diptych.filters.learned import Learned
+from diptych.images import files, streams
+from diptych.images.streams import PEAKS, Source, Whole
+from diptych.inference import load_model
+from diptych.model.layers import Array
+from diptych.model.model import Model
+from diptych.progress import Progress, silent
+
+__all__ = ["Applied", "apply"]
+
+Filter: TypeAlias = "Learned | Model | str | Path"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A filtered picture in a file: how it was made, and how fast.
+
+    `size` is (height, width). `streamed`: the picture was never whole in memory while it was read.
+    """
+
+    path: str
+    engine: str
+    device: str
+    size: tuple[int, int]
+    seconds: float
+    streamed: bool
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def megapixels_per_second(self) -> float:
+        """Reading and writing included."""
+        return self.size[0] * self.size[1] / 1e6 / self.seconds
+
+    def to_document(self) -> dict[str, Any]:
+        """Everything, JSON-able."""
+        return asdict(self) | {"megapixels_per_second": self.megapixels_per_second}
+
+
+def apply(
+    learned: Filter,
+    source: str | Path | Array,
+    target: str | Path | None = None,
+    *,
+    tile: int | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    edge: str | None = None,
+    progress: Progress = silent,
+) -> Applied | list[Applied] | Array:
+    """Filters a picture of any size from 1 pixel on.
+
+    `source`: a file, a folder of pictures, or an array, uint8, uint16 or floats in 0..1, (H, W) or
+    (H, W, 3) in RGB. With `target` a file is written, in the format of its suffix and with the depth of the
+    source; for a folder, one file for each of its pictures. Without it the filtered array is given back:
+    (H, W) or (H, W, 3), in the source's dtype (float32 for floats).
+
+    TIFF files are read and written, and PNG files written, in memory that does not grow with the height of
+    the picture. `tile`: pixels a side worked on at once, None for strips of the whole width; engines that
+    compute in cells of 256 pixels round it up to these. The result is the same bits for every tile. Where
+    the engine is named it is the same in every run; "auto" takes the fastest by measurement, and engines
+    differ in the last bit. `edge` replaces what the filter takes pixels beyond the border to be: zero,
+    reflect, replicate or wrap.
+
+    A grey picture is three equal channels to a filter of colours, and comes out grey where the filter
+    treats channels apart. Raises `ImageError`, `OutputError`, `UsageError`, and `ModelError` for a model that
+    is no filter; nothing half-written is left.
+    """
+    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1):
+        raise UsageError(f"a tile is a whole number of pixels from 1 on, got {tile!r}")
+    work = _Work(_model(learned), tile, engine, device, edge, progress)
+    if isinstance(source, np.ndarray):
+        if target is not None:
+            raise UsageError("an array is filtered into an array; to write a file, name a file to read")
+        return work.array(_in_memory(source), "array")
+    if not isinstance(source, str | Path):
+        raise UsageError(f"a picture is a file, a folder or an array, not {type(source).__name__}")
+    path = Path(source)
+    if path.is_dir():
+        return _folder(work, path, target)
+    if target is None:
+        opened = streams.open(path)
+        try:
+            return work.array(opened, path.name)
+        finally:
+            opened.close()
+    place = Path(target)
+    return work.file(path, place / _named(path) if place.is_dir() else place)
+
+
+def _model(learned: Filter) -> Model:
+    return load_model(learned.model if isinstance(learned, Learned) else learned)
+
+
+def _named(path: Path) -> str:
+    """The name of the filtered picture in a folder: the same, as PNG where its kind is not written."""
+    return path.name if path.suffix.lower() in streams.WRITABLE else f"{path.stem}.png"
+
+
+def _folder(work: _Work, folder: Path, target: str | Path | None) -> list[Applied]:
+    if target is None:
+        raise UsageError(f"{folder} is a folder; name a folder for its filtered pictures")
+    pairs = [(path, Path(target, _named(path))) for path in files.find(folder)]
+    written = [place for _, place in pairs]
+    twice = next((place for place in written if written.count(place) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two pictures of {folder} would both become {twice}; rename one")
+    keep([path for path, _ in pairs], written)
+    return [work.file(path, place) for path, place in pairs]
+
+
+def _in_memory(array: Array) -> Whole:
+    pixels = array.astype(np.float32) if array.dtype == np.float64 else array
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if native.dtype not in PEAKS:
+        raise ImageError(f"a picture is uint8, uint16 or floats in 0..1, got {array.dtype}; convert it first")
+    if native.ndim not in (2, 3) or 0 in native.shape or native.shape[2:] not in ((), (1,), (3,)):
+        raise ImageError(f"a picture is (H, W) or (H, W, 3) with at least one pixel, got {array.shape}")
+    return Whole(native)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for every picture of a call."""
+
+    model: Model
+    tile: int | None
+    engine: str
+    device: str
+    edge: str | None
+    progress: Progress
+
+    def array(self, source: Source, what: str) -> Array:
+        _, shape, rows, _ = self._begin(source, what)
+        result, done = np.empty(shape, source.dtype), 0
+        for part in rows:
+            result[done : done + len(part)] = part
+            done += len(part)
+        return result if shape[2] > 1 else result[..., 0]
+
+    def file(self, path: Path, target: Path) -> Applied:
+        keep([path], [target])
+        start = perf_counter()
+        source = streams.open(path)
+        try:
+            regional, shape, rows, remarks = self._begin(source, path.name, target)
+            kept = source.kept
+            if shape[2] != source.channels:  # a profile is for grey or for colour
+                kept = replace(kept, icc_profile=None)
+            streams.write(target, shape, source.dtype, rows, kept)
+        finally:
+            source.close()
+        return Applied(
+            path=str(target),
+            engine=regional.engine,
+            device=regional.device,
+            size=shape[:2],
+            seconds=perf_counter() - start,
+            streamed=source.streams,
+            remarks=(*source.remarks, *remarks),
+        )
+
+    def _begin(
+        self, source: Source, what: str, target: Path | None = None
+    ) -> tuple[Regional, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
+        """The filter, the shape of its result, the rows to come, and what had to be decided."""
+        peak = PEAKS[source.dtype]
+        taken, given = prepare(edged(self.model, self.edge), peak).channels
+        takes = taken or source.channels
+        if takes not in (1, 3):
+            raise ModelError(
+                f"{self.model.name or 'the filter'} takes {takes} channels, and pictures are read with 1 or 3"
+            )
+        gives = given or takes
+        apart = bool(self.model.notes.get("filter", {}).get("per_channel"))
+        if source.channels < takes and gives == takes and apart:
+            gives = 1
+        shape = (source.height, source.width, gives)
+        if target is not None:
+            streams.check(target, shape, source.dtype)
+        adapted = Adapted(source, takes)
+        regional = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
+        rows = filtered(regional, adapted, self.tile, self.progress, what)
+        remarks = {
+            (1, 3): ("grey taken as three equal channels",),
+            (3, 1): ("colour taken as grey (Rec.601)",),
+        }.get((source.channels, takes), ())
+        return regional, shape, (part[..., :gives] for part in rows), remarks
