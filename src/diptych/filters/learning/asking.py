@@ -8,7 +8,7 @@ from diptych.filters.learning.pairs import Pair
 from diptych.filters.target import Target
 from diptych.model.layers import Array
 
-__all__ = ["LEVEL", "dependence", "extremes", "in_whole_levels", "noise", "reach"]
+__all__ = ["LEVEL", "colours", "dependence", "extremes", "in_whole_levels", "noise", "reach"]
 
 LEVEL = 1 / 255
 FARTHEST = 16  # how far a reach is looked for, in pixels
@@ -28,6 +28,16 @@ def noise(target: Target, seed: int, size: int = 112) -> tuple[Pair, ...]:
         blocks = random.integers(0, 256 - contrast, (size // 28, size // 28, *shape[2:]))
         pictures.append(blocks.repeat(28, 0).repeat(28, 1) + random.integers(0, contrast, shape))
     return tuple(Pair.of(target, picture.astype(np.uint8)) for picture in pictures)
+
+
+def colours(target: Target, seed: int) -> tuple[Pair, ...]:
+    """Pairs of pictures with every level of grey, and with a great many colours."""
+    random = np.random.default_rng([seed, 5])
+    greys = np.repeat(np.arange(256).reshape(16, 16, 1), 3, axis=2)
+    pictures = [greys, random.integers(0, 256, (256, 256, 3)), greys.repeat(8, 0).repeat(8, 1)]
+    pictures[2] = np.clip(pictures[2] + random.integers(-3, 4, pictures[2].shape), 0, 255)
+    shaped = pictures if target.channels[0] == 3 else [picture[..., 0] for picture in pictures]
+    return tuple(Pair.of(target, np.ascontiguousarray(picture, dtype=np.uint8)) for picture in shaped)
 
 
 def extremes(target: Target, seed: int) -> tuple[Pair, ...]:
