@@ -1,0 +1,127 @@
+"""A filter compiled for one kind of pixel, and run on blocks of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+# Before the package is loaded: its pool of threads is made once, for all processors of the machine.
+if "HL_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+    os.environ["HL_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+
+import halide as hl
+import numpy as np
+
+from diptych.engines.halide.elementwise import Expr, number
+from diptych.engines.halide.scheduling import NARROWEST, schedule, schedule_simply, values_before
+from diptych.engines.halide.values import C, Picture, Value, X, Y
+from diptych.model.layers import Array, PadMode
+
+__all__ = ["Program", "Tracing"]
+
+_PIXELS: dict[int | None, Any] = {255: hl.UInt(8), 65535: hl.UInt(16), None: hl.Float(32)}
+
+
+def _threads() -> int:
+    return int(os.environ.get("HL_NUM_THREADS", 0)) or os.cpu_count() or 1
+
+
+class Program:
+    """A filter of pictures (H, W, C) with a fixed number of channels.
+
+    `mode` is that of every `Pad` of the picture itself; the blocks hold what lies beyond the borders.
+    `margin`: how many columns more than the filter sees are read, because values inside end at a border.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Picture], Value],
+        channels: int,
+        mode: PadMode | None,
+        peak: int | None = None,
+        divisor: int = 1,
+    ) -> None:
+        picture = Picture(_PIXELS[peak], channels, divisor, mode)
+        last = build(picture)
+        self.channels, self.grown = last.channels, last.grown
+        inner = any(value.copies and value.sources for value in values_before(last))
+        self.margin = NARROWEST if inner else 0
+        output = hl.Func("filtered")
+        output[C, X, Y] = _pixel(last.read(X, Y, C) * number(divisor), peak)
+        output.output_buffer().dim(0).set_stride(1)
+        output.output_buffer().dim(1).set_stride(last.channels)
+        self._plan = schedule(output, last.channels, last)
+        self._run = _Callable(output)
+
+    def __call__(
+        self,
+        block: Array,
+        at: tuple[int, int],
+        size: tuple[int, int],
+        result: Array,
+        begin: tuple[int, int],
+        reach: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Fills `result`, (h, w, C') and at least `NARROWEST` wide, with the output's pixels from `begin` on."""
+        rows, columns = self._plan.tile(result.shape[0], result.shape[1], reach, _threads())
+        numbers = {"width": size[1], "height": size[0], "rows": rows, "columns": columns}
+        self._run({"picture": _buffer(block, at), **numbers}, _buffer(result, begin))
+
+
+class Tracing:
+    """Every value of a float picture, each computed as a whole."""
+
+    def __init__(self, build: Callable[[Picture], list[Value]], channels: int, mode: PadMode | None) -> None:
+        self.values = build(Picture(hl.Float(32), channels, 1, mode))
+        schedule_simply(list(dict.fromkeys(v for value in self.values for v in values_before(value))))
+        outputs = []
+        for value in self.values:
+            output = hl.Func("traced")
+            output[C, X, Y] = value.read(X, Y, C)
+            outputs.append(output)
+        self._run = _Callable(*outputs)
+
+    def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int]) -> list[Array]:
+        """Each value, (h, w, c), of a picture of `size`."""
+        shapes = [(size[0] + v.grown[0], size[1] + v.grown[1], v.channels) for v in self.values]
+        results = [np.empty(shape, np.float32) for shape in shapes]
+        arguments = {"picture": _buffer(block, at), "width": size[1], "height": size[0]}
+        self._run(arguments, *(_buffer(result, (0, 0)) for result in results))
+        return results
+
+
+class _Callable:
+    """Compiled functions, called with their arguments by name."""
+
+    def __init__(self, *outputs: Any) -> None:
+        pipeline = hl.Pipeline(list(outputs))
+        arguments = list(pipeline.infer_arguments())
+        self._names = [argument.name for argument in arguments]
+        self._function = pipeline.compile_to_callable(arguments, hl.get_host_target())
+
+    def __call__(self, arguments: dict[str, Any], *results: Any) -> None:
+        self._function(*(arguments[name] for name in self._names), *results)
+
+
+def _pixel(value: Expr, peak: int | None) -> Expr:
+    """A value as a pixel: for integers rounded half to even and clipped."""
+    if peak is None:
+        return value
+    level = hl.round(hl.clamp(value, number(0), number(peak)))
+    return hl.cast(_PIXELS[peak], hl.cast(hl.Int(32), level))
+
+
+def _buffer(array: Array, at: tuple[int, int]) -> Any:
+    """An array (h, w, c) whose first pixel is `at`."""
+    buffer = hl.Buffer(array if array.flags.writeable else np.asarray(_Writable(array)))
+    buffer.set_min([0, at[1], at[0]])
+    return buffer
+
+
+class _Writable:
+    """An array said to be writable, since Halide takes no other, not even to read from."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}

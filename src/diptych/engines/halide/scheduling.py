@@ -1,0 +1,143 @@
+"""How the functions of a filter are computed: strips in parallel, rows that slide, vectors along x.
+
+A value that others read around a pixel is kept for the rows that are still needed; whatever is read at its
+own pixel alone is computed in the same vector loop, in registers. Every loop that computes goes in whole
+vectors over arrays that are larger than they need be, so it has no other version for the ends of rows, and
+the same pixel gets the same bits wherever it lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import halide as hl
+
+from diptych.engines.halide.lowering import BLOCK
+from diptych.engines.halide.values import C, Value, X, Y
+
+__all__ = ["NARROWEST", "Plan", "schedule", "schedule_simply"]
+
+LANES = 16  # floats a step
+NARROWEST = 32  # pixels that the picture is copied at a time: no output is narrower
+_CACHE = 384 * 1024  # bytes of rows a thread should keep at a time
+
+_INWARDS = hl.TailStrategy.ShiftInwards
+
+
+def values_before(last: Value) -> list[Value]:
+    """`last` and all it is made of, each after what it is made of."""
+    ordered: list[Value] = []
+
+    def visit(value: Value) -> None:
+        value = getattr(value, "of", None) or value
+        if value not in ordered:
+            for source, _ in value.sources:
+                visit(source)
+            ordered.append(value)
+
+    visit(last)
+    return ordered
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts in which an output is computed: `rows` a strip, `columns` a tile, as parameters."""
+
+    rows: Any
+    columns: Any
+    column_bytes: int  # what is kept of a column of the picture
+
+    def tile(self, height: int, width: int, reach: tuple[int, int], threads: int) -> tuple[int, int]:
+        """Rows and columns of a part for an output of this size."""
+        rows = max(-(-height // (8 * threads)), 32, 4 * reach[0])
+        rows = min(rows, -(-height // threads))
+        widest = max(_CACHE // max(self.column_bytes, 1), 128, 2 * reach[1])
+        parts = -(-width // widest)
+        columns = max(-(-width // (parts * LANES)) * LANES, NARROWEST)
+        return rows, min(columns, width)
+
+
+def schedule(output: Any, channels: int, last: Value) -> Plan:
+    """Schedules `output`, (c, x, y), and everything that `last` is made of."""
+    rows, columns = hl.Param(hl.Int(32), "rows", 32), hl.Param(hl.Int(32), "columns", LANES)
+    strips, row, tiles, inner, steps, lanes = (
+        hl.Var(n) for n in ("strips", "row", "tiles", "inner", "steps", "lanes")
+    )
+    output.bound(C, 0, channels)
+    output.split(Y, strips, row, rows, hl.TailStrategy.GuardWithIf)
+    output.split(X, tiles, inner, columns, _INWARDS)
+    output.split(inner, steps, lanes, LANES, _INWARDS)
+    output.reorder(lanes, C, steps, row, tiles, strips).vectorize(lanes).unroll(C).parallel(strips)
+    output.never_partition_all()
+    values = values_before(last)
+    groups = _groups(values, last)
+    for value in reversed(values):
+        loop = groups[value]
+        if loop is None:
+            value.func.store_at(output, tiles).compute_at(output, row)
+        elif loop is last:
+            value.func.compute_at(output, steps)
+        else:
+            value.func.compute_at(loop.func, _STEPS)
+        _inside(value)
+    kept = [value for value in values if groups[value] is None]
+    return Plan(rows, columns, sum(4 * value.channels * (value.rows + 1) for value in kept))
+
+
+def schedule_simply(values: list[Value]) -> None:
+    """Every value whole and one after the other, for a trace."""
+    for value in values:
+        value.func.compute_root()
+        _inside(value)
+
+
+_STEPS, _LANES = hl.Var("steps"), hl.Var("lanes")
+_BLOCKS, _CHANNEL = hl.Var("blocks"), hl.Var("channel")
+
+
+def _groups(values: list[Value], last: Value) -> dict[Value, Value | None]:
+    """Each value -> the kept value in whose loop it is computed, `last` for the output's; None: it is kept."""
+    groups: dict[Value, Value | None] = {}
+    readers: dict[Value, list[tuple[Value, bool]]] = {value: [] for value in values}
+    for value in values:
+        for source, same_pixel in value.sources:
+            readers[getattr(source, "of", None) or source].append((value, same_pixel))
+    for value in reversed(values):
+        loops = {reader if groups[reader] is None else groups[reader] for reader, _ in readers[value]}
+        if value is last:
+            groups[value] = None if value.copies else last
+        elif len(loops) == 1 and not value.copies and all(same for _, same in readers[value]):
+            groups[value] = next(iter(loops))
+        else:
+            groups[value] = None
+    return groups
+
+
+def _inside(value: Value) -> None:
+    """The loops over a value's own pixels."""
+    func = value.func
+    if value.copies:
+        if not value.tuple:
+            func.reorder_storage(X, C, Y).reorder(C, X, Y)
+            func.bound(C, 0, value.channels)
+            if value.channels <= 4:
+                func.unroll(C)
+        func.vectorize(X, NARROWEST if value.tuple is False and not value.sources else LANES, _INWARDS)
+        return
+    func.split(X, _STEPS, _LANES, LANES, _INWARDS).vectorize(_LANES)
+    func.never_partition_all()
+    if value.tuple:
+        return
+    func.reorder_storage(X, C, Y)
+    if value.sums is None:
+        func.reorder(_LANES, C, _STEPS, Y)
+        return
+    sums, taps = value.sums
+    func.split(C, _BLOCKS, _CHANNEL, BLOCK, hl.TailStrategy.RoundUp).unroll(_CHANNEL)
+    func.reorder(_LANES, _CHANNEL, _BLOCKS, _STEPS, Y)
+    sums.compute_at(func, _BLOCKS).never_partition_all()
+    sums.vectorize(X, LANES, _INWARDS).unroll(C)
+    update = sums.update()
+    update.reorder(X, C, taps.x, taps.y, taps.z).vectorize(X, LANES, _INWARDS).unroll(C)
+    update.never_partition_all()

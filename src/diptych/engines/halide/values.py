@@ -1,0 +1,192 @@
+"""What a layer gives, as a Halide function of pixels, and the picture that everything is made from.
+
+Coordinates are counted from the first pixel of the array itself, as in `engines/regional`: a valid layer
+makes pixel i from pixels i ... i + reach, a `Pad` makes pixel i from pixel i - low. Values of few channels are
+tuples, one function (x, y) -> (first, second, ...), so that they live in registers; values of many channels
+are functions (x, y, c) that loops go through.
+
+The same pixel gets the same bits wherever it lies because arithmetic is kept apart from borders: there,
+values are only copied, and what computes on the copies has no special case for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import halide as hl
+
+from diptych.engines.halide.elementwise import Expr, number
+from diptych.model.layers import Pad, PadMode
+
+__all__ = ["C", "X", "Y", "Picture", "Value", "padded", "pointwise"]
+
+X, Y, C = hl.Var("x"), hl.Var("y"), hl.Var("c")
+
+
+@dataclass(eq=False)
+class Value:
+    """A function of pixels with `channels`, `grown` by (rows, columns) beyond the picture's size.
+
+    `sources`: the values it is made of, and whether from the same pixel alone. `copies`: it only moves
+    pixels. `sums`: the accumulators of a convolution that is a loop over its weights.
+    """
+
+    func: Any
+    channels: int
+    grown: tuple[int, int] = (0, 0)
+    sources: list[tuple[Value, bool]] = field(default_factory=list)
+    tuple: bool = True
+    copies: bool = False
+    sums: Any = None
+    rows: int = 1  # how many of its rows are needed at a time
+
+    def read(self, x: Expr, y: Expr, c: int | Expr) -> Expr:
+        """The value, in float32. A value of one channel gives it for any other too."""
+        if self.channels == 1:
+            c = 0
+        if not self.tuple:
+            value = self.func[x, y, c]
+        elif self.channels == 1:
+            value = self.func[x, y]
+        elif isinstance(c, int):
+            value = self.func[x, y][c]
+        else:
+            value = hl.mux(c, [self.func[x, y][i] for i in range(self.channels)])
+        return hl.cast(hl.Float(32), value)  # nothing but a reference made an expression
+
+    def __add__(self, other: Value) -> Value:
+        return pointwise([self, other], lambda a, b: a + b)
+
+    def __mul__(self, other: Value) -> Value:
+        return pointwise([self, other], lambda a, b: a * b)
+
+    def __sub__(self, other: Value) -> Value:
+        return pointwise([self, other], lambda a, b: a - b)
+
+
+def of_channels(sources: Sequence[tuple[Value, bool]], exprs: Sequence[Expr], grown: tuple[int, int]) -> Value:
+    """A tuple of one expression a channel."""
+    func = hl.Func("tuple")
+    func[X, Y] = exprs[0] if len(exprs) == 1 else hl.Tuple(exprs)
+    return Value(func, len(exprs), grown, list(sources))
+
+
+def pointwise(values: Sequence[Value], function: Callable[..., Expr]) -> Value:
+    """A function of the same channel of each value at the same pixel."""
+    channels = max(value.channels for value in values)
+    sources = [(value, True) for value in values]
+    if any(not v.tuple and not v.copies for v in values):
+        func = hl.Func("pointwise")
+        func[X, Y, C] = function(*(v.read(X, Y, C) for v in values))
+        return Value(func, channels, values[0].grown, sources, tuple=False)
+    exprs = [function(*(v.read(X, Y, c) for v in values)) for c in range(channels)]
+    return of_channels(sources, exprs, values[0].grown)
+
+
+# ---- The picture ---------------------------------------------------------------------------------------
+
+
+class Picture:
+    """The input: a block (c, x, y) of a picture of `width` x `height`, counted in the whole picture.
+
+    The block holds whatever is read, beyond the borders too, where pixels are what `mode` says, the mode of
+    every `Pad` of the picture itself.
+    """
+
+    def __init__(self, pixel: Any, channels: int, divisor: int, mode: PadMode | None) -> None:
+        self.param = hl.ImageParam(pixel, 3, "picture")
+        self.param.dim(0).set_bounds(0, channels).set_stride(1)
+        self.param.dim(1).set_stride(channels)
+        self.width = hl.Param(hl.Int(32), "width", 1)
+        self.height = hl.Param(hl.Int(32), "height", 1)
+        self.channels, self.divisor, self.mode = channels, divisor, mode
+        self.raw = self._planes("planes", self.param[C, X, Y], as_floats=False)
+        self._floats = self._planes("floats", self._fraction(self.param[C, X, Y]), as_floats=True)
+
+    def _planes(self, name: str, expr: Expr, as_floats: bool) -> _Planes:
+        func = hl.Func(name)
+        func[X, Y, C] = expr
+        return _Planes(func, self.channels, tuple=False, copies=True, picture=self, as_floats=as_floats)
+
+    def _fraction(self, pixel: Expr) -> Expr:
+        value = hl.cast(hl.Float(32), pixel)
+        return value if self.divisor == 1 else value * number(1 / self.divisor)
+
+    def often(self, value: Value) -> Value:
+        """`value`, or the same in float32 where it is still in the picture's own type."""
+        if not isinstance(value, _Planes) or value.as_floats:
+            return value
+        return replace(self._floats, of=self._floats, offset=value.offset, grown=value.grown)
+
+    def padded(self, value: Value, pad: Pad) -> Value | None:
+        """`value` extended by what the block holds anyway; None where it is not the picture itself."""
+        if not isinstance(value, _Planes) or (pad.mode != self.mode and any(map(any, pad.padding))):
+            return None
+        (top, bottom), (left, right) = pad.padding
+        return replace(
+            value,
+            of=value.of or value,
+            offset=(value.offset[0] + top, value.offset[1] + left),
+            grown=(value.grown[0] + top + bottom, value.grown[1] + left + right),
+        )
+
+
+@dataclass(eq=False)
+class _Planes(Value):
+    """The picture, one plane a channel, in its own type or in float32; read as if `offset` were added."""
+
+    picture: Any = None
+    as_floats: bool = False
+    offset: tuple[int, int] = (0, 0)
+    of: Value | None = None
+
+    def read(self, x: Expr, y: Expr, c: int | Expr) -> Expr:
+        value = hl.Expr(self.func[x - self.offset[1], y - self.offset[0], 0 if self.channels == 1 else c])
+        return value if self.as_floats else self.picture._fraction(value)
+
+
+# ---- Borders inside ------------------------------------------------------------------------------------
+
+
+def padded(value: Value, pad: Pad, picture: Picture) -> Value:
+    """A value that is not the picture itself, extended at the picture's own border."""
+    (top, bottom), (left, right) = pad.padding
+    grown = (value.grown[0] + top + bottom, value.grown[1] + left + right)
+    width, height = picture.width + value.grown[1], picture.height + value.grown[0]
+    x, y = X - left, Y - top
+    if pad.mode != "wrap":  # then every one does, and nothing ends at the border
+        x, y = _inner(x, max(left, right), pad.mode, width), _inner(y, max(top, bottom), pad.mode, height)
+    outside = _outside(X - left, width) | _outside(Y - top, height)
+
+    def moved(c: int | Expr) -> Expr:
+        read = value.read(x, y, c)
+        return hl.select(outside, number(0), read) if pad.mode == "zero" else read
+
+    func = hl.Func("padded")
+    if not value.tuple:
+        func[X, Y, C] = moved(C)
+    else:
+        exprs = [moved(c) for c in range(value.channels)]
+        func[X, Y] = exprs[0] if len(exprs) == 1 else hl.Tuple(exprs)
+    value.rows = max(value.rows, 1 + (4 * max(top, bottom) if pad.mode == "reflect" else 0))
+    return Value(func, value.channels, grown, [(value, False)], tuple=value.tuple, copies=True)
+
+
+def _inner(i: Expr, most: int, mode: PadMode, size: Expr) -> Expr:
+    """Where pixel `i` comes from, written so that Halide sees that it lies near."""
+    if mode != "reflect":
+        return hl.clamp(hl.likely(i), 0, size - 1)
+    inside = hl.select(_outside(i, size), _mirrored(i, size), hl.likely(i))
+    return hl.unsafe_promise_clamped(inside, hl.max(i - 2 * most, 0), hl.min(i + 2 * most, size - 1))
+
+
+def _mirrored(i: Expr, size: Expr) -> Expr:
+    """NumPy's "reflect": the edge pixel once, again and again."""
+    period = hl.max(2 * (size - 1), 1)
+    return hl.cast(hl.Int(32), hl.abs((i + size - 1) % period - (size - 1)))
+
+
+def _outside(i: Expr, size: Expr) -> Expr:
+    return (i < 0) | (i >= size)
