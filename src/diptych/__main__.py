@@ -19,7 +19,7 @@ def _run(arguments: list[str]) -> int:
     try:
         return _called(arguments)
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(arguments)
 
 
 def _called(arguments: list[str]) -> int:
@@ -32,7 +32,7 @@ def _called(arguments: list[str]) -> int:
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if status == _INTERRUPTED:
-            return _interrupted()
+            return _interrupted(arguments)
         if status == _WRONG_USAGE and "--json" in arguments:
             print(json.dumps({"error": "wrong usage: see standard error", "kind": "UsageError"}))
         return status
@@ -55,8 +55,14 @@ def _called(arguments: list[str]) -> int:
     return 0
 
 
-def _interrupted() -> int:
-    print("diptych: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+def _interrupted(arguments: list[str]) -> int:
+    kept = arguments[:2] != ["filter", "learn"] or any(a.startswith("--checkpoint") for a in arguments)
+    told = (
+        "the same command goes on where this one stopped"
+        if kept
+        else "nothing was kept; with --checkpoint FOLDER the same command goes on where it stopped"
+    )
+    print(f"diptych: interrupted; {told}", file=sys.stderr)
     return _INTERRUPTED
 
 

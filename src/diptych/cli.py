@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from diptych.cli_filter import app as filter_app
 from diptych.terminal import Terminal
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(filter_app)
 
 Scale = Literal["per-map", "shared"]
 OnError = Literal["report", "test-pattern"]

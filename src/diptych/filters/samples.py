@@ -12,15 +12,16 @@ import numpy as np
 from diptych import inference
 from diptych.engines import regional
 from diptych.errors import ModelError, UsageError
-from diptych.filters import data
+from diptych.filters import data, targets
 from diptych.filters.learned import Learned
 from diptych.filters.target import Target
+from diptych.filters.targets.pairs import Pairs
 from diptych.images import files
 from diptych.images.picture import Picture
 from diptych.model.layers import Array
 from diptych.model.model import Model
 
-__all__ = ["Answers", "Sample", "answering", "channels_of", "filter_of", "gather", "target_of"]
+__all__ = ["Answers", "Sample", "answering", "channels_of", "filter_of", "gather", "held_out", "target_of"]
 
 Answers: TypeAlias = Callable[[Array], tuple[Array, Array]]
 """A uint8 picture -> the model's output as float32 in 0..1, unrounded, and as the uint8 it is written as."""
@@ -56,10 +57,8 @@ def channels_of(model: Model) -> int:
 
 def target_of(model: Model, target: Any = None) -> Target:
     """The `Target` that was given, or else the one that the model was taught, where that has a name."""
-    from diptych.filters import targets
-
     if target is not None:
-        return target if isinstance(target, Target) else targets.resolve(target)
+        return targets.resolve(target)
     notes = model.notes.get("filter")
     name = notes.get("target") if isinstance(notes, Mapping) else None
     # Only what is in the table: a model file must not choose which Python module is imported and run.
@@ -72,9 +71,10 @@ def target_of(model: Model, target: Any = None) -> Target:
 
 
 def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ...]:
-    """Pictures, by default the held-out photographs, in the model's own number of channels, with what is wanted.
+    """Pictures in the model's own number of channels, with what is wanted of each.
 
-    Raises `UsageError` where the target takes another number of channels, or there are no pictures.
+    `images`: by default all pairs where the target is known by pairs, else the held-out photographs. Raises
+    `UsageError` where the target has other channels, or there are no pictures.
     """
     channels = channels_of(model)
     if target.channels[0] != channels:
@@ -82,12 +82,25 @@ def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ..
             f"{target.name} takes {target.channels[0]} channels and {model.name or 'the model'} takes {channels}; "
             "choose a target of the same kind"
         )
-    pictures = data.gather(None, channels=channels).held_out.items() if images is None else _given(images)
+    if images is None and isinstance(target, Pairs):
+        pictures: Iterable[tuple[str, Array]] = target.before.items()
+    elif images is None:
+        pictures = data.gather(None, channels=channels).held_out.items()
+    else:
+        pictures = _given(images)
     fitting = ((name, data.with_channels(picture, channels)) for name, picture in pictures)
     samples = tuple(Sample(name, picture, target(picture)) for name, picture in fitting)
     if not samples:
         raise UsageError("there are no pictures to judge by; give --images a folder that holds some")
     return samples
+
+
+def held_out(target: Any, images: Any = None, seed: int = 0) -> list[Picture]:
+    """The pictures that `learn` with these arguments judges by, and never learns from."""
+    wanted = targets.resolve(target)
+    source = list(wanted.before.values()) if isinstance(wanted, Pairs) else images
+    gathered = data.gather(source, channels=wanted.channels[0], seed=seed)
+    return [Picture(pixels, name) for name, pixels in gathered.held_out.items()]
 
 
 def _given(images: Any) -> Iterator[tuple[str, Array]]:

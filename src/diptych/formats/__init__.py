@@ -124,12 +124,19 @@ def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:
     cannot express the model, `OutputError` where the file cannot be written.
     """
     path = Path(path)
+    target = written_as(path)
+    _check_options("writing", target.name, options, target.options)
+    return tuple(_module(target).write(model, path, **options) or ())
+
+
+def written_as(path: str | Path) -> Format:
+    """The format in which a model is written to `path`; raises `UsageError` where its suffix names none."""
+    path = Path(path)
     target = _by_suffix(path)
     if target is None or not target.can_write:
         what = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise UsageError(f"{path.name} has {what}; models are written as {_names('can_write')}")
-    _check_options("writing", target.name, options, target.options)
-    return tuple(_module(target).write(model, path, **options) or ())
+    return target
 
 
 def _check_options(verb: str, name: str, given: dict[str, Any], known: tuple[str, ...]) -> None:

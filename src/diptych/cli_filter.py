@@ -1,0 +1,219 @@
+"""`diptych filter ...`: learn a filter as a tiny network, judge it, look at it, and apply it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diptych.terminal import Terminal
+
+app = typer.Typer(
+    name="filter",
+    help="Teach a tiny network an image filter, and apply it to pictures of any size.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A filter's model file.", show_default=False)]
+Judged = Annotated[
+    str | None, typer.Option("--target", help="What to judge by; default: what the model was taught.")
+]
+Pairs = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option("--pairs", metavar="BEFORE AFTER", help="Two folders or files: pictures before and after."),
+]
+Pictures = Annotated[
+    list[Path] | None,
+    typer.Option("--images", help="Pictures or folders; repeatable. Default: photographs in the box."),
+]
+Engine = Annotated[str, typer.Option(help="auto, halide, onnxruntime, openvino, torch or numpy.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+
+@app.command()
+def learn(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write.", show_default=False)],
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="A filter by name, or package.module:function."),
+    ] = None,
+    pairs: Pairs = None,
+    images: Annotated[
+        Path | None, typer.Option(help="A folder to learn from; default: photographs in the box.")
+    ] = None,
+    weights: Annotated[int | None, typer.Option(help="The most weights the network may have.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Seconds, after which the best is kept.")] = None,
+    goal: Annotated[float | None, typer.Option(help="The held-out PSNR in dB that is enough.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same network.")] = 0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Where training keeps its state, to go on from.", show_default=False)
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Finds a small network that does what a filter does, and says how well it does it."""
+    from diptych import formats
+    from diptych.filters.learning import learn as learned_from
+
+    wanted = _given(target, pairs)
+    formats.written_as(out)  # before time is spent
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    with terminal.progress() as progress:
+        learned = learned_from(wanted, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
+                               progress=progress)  # fmt: skip
+    terminal.remarks(formats.write(learned.model, out))
+    if report is not None:
+        from diptych.filters.previewing import write_page
+        from diptych.filters.samples import held_out
+
+        write_page(report, learned, held_out(wanted, images, seed), wanted)
+        terminal.remark(f"report: {report}")
+    document = {"model": str(out), **learned.report.to_document()}
+    terminal.result(document, f"{learned.report.text()}\nmodel: {out}")
+
+
+@app.command()
+def apply(
+    model: ModelFile,
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A picture or a folder of them.", show_default=False)
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file or folder to write.", show_default=False)
+    ],
+    tile: Annotated[
+        int | None, typer.Option(help="Pixels a side worked on at once; default: strips.", show_default=False)
+    ] = None,
+    edge: Annotated[
+        str | None,
+        typer.Option(help="Beyond the border: zero, reflect, replicate or wrap; default: the filter's own."),
+    ] = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A learned filter on pictures of any size; the result does not depend on the tiles."""
+    from diptych.filters.applying import apply as applied
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    with terminal.progress() as progress:
+        done: Any = applied(_file(model), source, target, tile=tile, engine=engine, device=device, edge=edge,
+                            progress=progress)  # fmt: skip
+    written = done if isinstance(done, list) else [done]
+    for each in written:
+        terminal.remarks(each.remarks)
+    lines = (
+        f"{each.path}: {each.size[0]} x {each.size[1]}, {each.seconds:.2f} s with {each.engine}"
+        for each in written
+    )
+    terminal.result({"files": [each.to_document() for each in written]}, "\n".join(lines))
+
+
+@app.command()
+def evaluate(
+    model: ModelFile,
+    target: Judged = None,
+    pairs: Pairs = None,
+    images: Pictures = None,
+    engine: Engine = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """How close a model is to its filter, beside what can be had without learning."""
+    from diptych.filters.evaluating import evaluate as evaluated
+
+    found = evaluated(_file(model), _judge(target, pairs), images, engine=engine)
+    Terminal(as_json=as_json, quiet=quiet).result(found.to_document(), found.text())
+
+
+@app.command()
+def preview(
+    model: ModelFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for pictures and report.html.")] = Path(
+        "preview"
+    ),
+    target: Judged = None,
+    pairs: Pairs = None,
+    images: Pictures = None,
+    engine: Engine = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Input, target, output and amplified error as pictures, and a page of them with the figures."""
+    from diptych.filters.previewing import preview as previewed
+
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    with terminal.progress() as progress:
+        made = previewed(_file(model), images, _judge(target, pairs), out, engine=engine, progress=progress)
+    terminal.result(made.to_document(), made.text())
+
+
+@app.command("list")
+def list_(as_json: Json = False, quiet: Quiet = False) -> None:
+    """Every filter that goes by name: its parameters, and the library each is taken from."""
+    from diptych.filters.targets import FILTERS
+
+    filters = [
+        {
+            "name": name,
+            "summary": named.summary,
+            "parameters": {key: _range(rule) for key, rule in named.parameters.items()},
+            "channels": list(named.channels),
+            "reference": named.target(name, {}).reference,
+        }
+        for name, named in FILTERS.items()
+    ]
+    Terminal(as_json=as_json, quiet=quiet).result({"filters": filters}, "\n".join(map(_entry, filters)))
+
+
+def _range(rule: Any) -> dict[str, Any]:
+    values = {"choices": list(rule.choices)} if rule.choices else {"least": rule.least, "most": rule.most}
+    return {"default": rule.default, **values}
+
+
+def _entry(described: Mapping[str, Any]) -> str:
+    parameters = ", ".join(
+        f"{name}={rule['default']} ({' or '.join(map(str, rule['choices']))})"
+        if "choices" in rule
+        else f"{name}={rule['default']} ({rule['least']:g} to {rule['most']:g})"
+        for name, rule in described["parameters"].items()
+    )
+    lines = [f"{described['name']}: {described['summary']}", *([f"    {parameters}"] if parameters else [])]
+    return "\n".join([*lines, f"    {described['reference']}"])
+
+
+def _given(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
+    """What to learn; raises `UsageError` where that is nothing, or two things."""
+    from diptych.errors import UsageError
+
+    if (target is None) == (pairs is None):
+        raise UsageError(
+            "name one thing to learn: a filter (`diptych filter list` names them), package.module:function, "
+            "or --pairs BEFORE AFTER"
+        )
+    return pairs if target is None else target
+
+
+def _judge(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
+    return None if target is None and pairs is None else _given(target, pairs)
+
+
+def _file(model: str) -> str:
+    """The model file; raises `UsageError` where a filter's name was given in its place."""
+    from diptych.errors import UsageError
+    from diptych.filters.targets import NAMES
+
+    name = model.partition(":")[0]
+    if name in NAMES and not Path(model).exists():
+        raise UsageError(
+            f"{model!r} is a filter's name, not a model file; learn it first: "
+            f"diptych filter learn {model} -o {name}.safetensors"
+        )
+    return model

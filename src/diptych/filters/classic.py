@@ -1,0 +1,361 @@
+"""Training a small network on a filter in plain PyTorch, as the Img2Img project does it.
+
+`create_img2img_model`, `load_filtered_dataset` and `train_model` take and give PyTorch's own objects; what
+is trained goes on to `diptych.from_torch`, and from there to `filters.apply` and every file format.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from diptych.errors import ModelError, ShapeError, UsageError
+from diptych.files import replacing
+from diptych.filters import data, metrics, targets
+from diptych.filters.evaluating import HIGHEST_PSNR
+from diptych.filters.target import Target
+from diptych.images import files
+from diptych.model.layers import Array
+from diptych.progress import Progress, silent
+
+__all__ = [
+    "FilteredPictures",
+    "Metrics",
+    "apply_filter",
+    "compute_metrics",
+    "create_img2img_model",
+    "load_filtered_dataset",
+    "plot_losses",
+    "preview_predictions",
+    "train_model",
+]
+
+COUNT = 2048  # pictures to train on; an eighth as many to validate by
+
+
+# ---- The model ----------------------------------------------------------------------------------------
+
+
+def create_img2img_model(
+    num_input_channels: int = 3, num_output_channels: int = 1, kernel_size: int = 3
+) -> nn.Sequential:
+    """Three convolutions, `num_input_channels` -> 1 -> 1 -> `num_output_channels`, a ReLU between each two.
+
+    With 3 -> 1 channels and kernels of 3 x 3 it has 28 + 10 + 10 = 48 weights. The picture keeps its size:
+    beyond the border there are zeros. The weights begin as PyTorch's own, drawn from its global generator,
+    except that a layer whose output would be below 0, and so lost in the ReLU, for most of a grey picture
+    begins with the opposite sign: between layers of one channel nothing else could carry the picture.
+    Raises `UsageError` for an even kernel or fewer than one channel.
+    """
+    if num_input_channels < 1 or num_output_channels < 1:
+        raise UsageError(
+            f"a network has at least one channel in and out, got {num_input_channels} and {num_output_channels}"
+        )
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise UsageError(f"kernel_size is an odd number such as 3, which has a centre, got {kernel_size}")
+
+    def convolution(inputs: int, outputs: int) -> nn.Conv2d:
+        return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
+
+    first, second, third = (
+        convolution(num_input_channels, 1),
+        convolution(1, 1),
+        convolution(1, num_output_channels),
+    )
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
+    _wake(model, num_input_channels)
+    return model
+
+
+@torch.no_grad()
+def _wake(model: nn.Sequential, channels: int) -> None:
+    noise = torch.rand((1, channels, 32, 32), generator=torch.Generator().manual_seed(0))
+    for index in (0, 2):
+        layer = model[index]
+        assert isinstance(layer, nn.Conv2d)
+        if model[: index + 1](noise).median() <= 0:
+            layer.weight.neg_()
+            layer.bias.neg_()  # type: ignore[union-attr]
+
+
+# ---- Data ---------------------------------------------------------------------------------------------
+
+
+class FilteredPictures(Dataset[tuple[Tensor, Tensor]]):
+    """Pictures and what a filter makes of each: pairs of float32 (C, H, W) and (C', H, W), both 0..1."""
+
+    def __init__(self, pictures: Sequence[Array], target: Target) -> None:
+        """`pictures`: uint8 of one size, (H, W, 3) or (H, W)."""
+        self._inputs = torch.from_numpy(np.stack([_planes(picture) for picture in pictures]))
+        self._wanted = torch.from_numpy(np.stack([_planes(target(picture)) for picture in pictures]))
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self._inputs[index].float() / 255, self._wanted[index]
+
+
+def _planes(picture: Array) -> Array:
+    planes = picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+    return np.ascontiguousarray(planes)
+
+
+def load_filtered_dataset(
+    filter: Any = "sobel",  # noqa: A002 - what it is called there
+    path: str | Path | None = None,
+    size: int = 64,
+    count: int | None = None,
+    seed: int = 0,
+) -> tuple[FilteredPictures, FilteredPictures]:
+    """Pictures of `size` x `size` with their filtered versions: one data set to train on, one to validate by.
+
+    `filter`: a name with parameters ("gaussian:sigma=2", "random:seed=3") or whatever `targets.resolve`
+    takes. `path`: Tiny ImageNet's folder or archive, or any folder of pictures; by default the photographs
+    that come with scikit-image. `count` random squares (by default 2048), drawn by `seed`, are for training
+    and an eighth as many for validation; the two never share a photograph. Raises `UsageError` where there
+    are no pictures of that size.
+    """
+    target = targets.resolve(filter)
+    wanted = COUNT if count is None else count
+    if wanted < 1 or size < 1:
+        raise UsageError(f"a data set has at least one picture of at least one pixel, got {wanted} of {size}")
+    gathered = _gathered(path, target.channels[0], wanted, seed)
+    random = np.random.default_rng(seed)
+    train = _squares(gathered.train, size, wanted, random)
+    held_out = _squares(tuple(gathered.held_out.values()), size, math.ceil(wanted / 8), random)
+    return FilteredPictures(train, target), FilteredPictures(held_out, target)
+
+
+def _gathered(path: str | Path | None, channels: int, count: int, seed: int) -> data.Data:
+    return data.gather(path, channels=channels, seed=seed)
+
+
+def _squares(pictures: Sequence[Array], size: int, count: int, random: np.random.Generator) -> list[Array]:
+    """Random squares; every picture is drawn in proportion to the places that a square has in it."""
+    places = np.array([math.prod(max(side - size + 1, 0) for side in p.shape[:2]) for p in pictures], float)
+    if not places.any():
+        raise UsageError(
+            f"none of the {len(pictures)} pictures has {size} x {size} pixels; choose a smaller size"
+        )
+    squares = []
+    for number in random.choice(len(pictures), count, p=places / places.sum()):
+        top, left = (random.integers(0, side - size + 1) for side in pictures[number].shape[:2])
+        squares.append(pictures[number][top : top + size, left : left + size])
+    return squares
+
+
+# ---- Training -----------------------------------------------------------------------------------------
+
+
+def train_model(
+    model: nn.Module,
+    train_dataset: Dataset[Any],
+    val_dataset: Dataset[Any],
+    max_epochs: int = 100,
+    early_stopping_patience: int = 5,
+    batch_size: int = 128,
+    learning_rate: float = 0.001,
+    save_best: bool = False,
+    save_path: str | Path | None = None,
+    *,
+    progress: Progress = silent,
+) -> tuple[list[float], list[float]]:
+    """Trains `model` in place and gives the training and the validation loss of each epoch.
+
+    L1 loss; Adam, whose learning rate falls along half a cosine to 0 at `max_epochs`; stops when the
+    validation loss has not improved for `early_stopping_patience` epochs. The weights with the smallest
+    validation loss are in `model` at the end. With `save_best` they are also in the file `save_path`, a
+    `state_dict` that `torch.load(save_path, weights_only=True)` reads, written whole at each improvement.
+    Random order comes from PyTorch's global generator. Raises `UsageError` for empty data sets, settings out
+    of range, or `save_best` without `save_path`; `ModelError` where the loss is no longer a number.
+    """
+    _check_settings(max_epochs, early_stopping_patience, batch_size, learning_rate)
+    if save_best and save_path is None:
+        raise UsageError("save_best needs a file to save to; give save_path, such as 'best_model.pth'")
+    batches = _batches(train_dataset, batch_size, "train_dataset", shuffle=True)
+    validation = _batches(val_dataset, batch_size, "val_dataset", shuffle=False)
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=max_epochs)
+    train_losses: list[float] = []
+    val_losses: list[float] = []
+    best: Mapping[str, Tensor] = copy.deepcopy(model.state_dict())
+    for epoch in range(1, max_epochs + 1):
+        train_losses.append(_train_epoch(model, batches, optimiser, epoch))
+        schedule.step()
+        val_losses.append(_validate(model, validation, epoch))
+        progress(epoch, max_epochs, f"validation loss {val_losses[-1]:.5f}")
+        if val_losses[-1] == min(val_losses):
+            best = copy.deepcopy(model.state_dict())
+            if save_best and save_path is not None:
+                _save(best, save_path)
+        elif epoch - 1 - int(np.argmin(val_losses)) >= early_stopping_patience:
+            break
+    model.load_state_dict(best)
+    return train_losses, val_losses
+
+
+def _check_settings(max_epochs: int, patience: int, batch_size: int, learning_rate: float) -> None:
+    least_one = {"max_epochs": max_epochs, "early_stopping_patience": patience, "batch_size": batch_size}
+    for name, value in least_one.items():
+        if value < 1:
+            raise UsageError(f"{name} is at least 1, got {value}")
+    if not 0 < learning_rate < math.inf:
+        raise UsageError(f"learning_rate is a number above 0, such as 0.001, got {learning_rate}")
+
+
+def _batches(dataset: Dataset[Any], size: int, name: str, *, shuffle: bool) -> DataLoader[Any]:
+    if not len(dataset):  # type: ignore[arg-type]
+        raise UsageError(f"{name} is empty; load_filtered_dataset() gives one with pictures")
+    return DataLoader(dataset, batch_size=size, shuffle=shuffle)
+
+
+def _train_epoch(
+    model: nn.Module, batches: DataLoader[Any], optimiser: torch.optim.Optimizer, epoch: int
+) -> float:
+    model.train()
+    total, count = 0.0, 0
+    for inputs, wanted in batches:
+        loss = _loss(model, inputs, wanted, epoch)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total, count = total + float(loss.detach()) * len(inputs), count + len(inputs)
+    return total / count
+
+
+@torch.no_grad()
+def _validate(model: nn.Module, batches: DataLoader[Any], epoch: int) -> float:
+    model.eval()
+    total, count = 0.0, 0
+    for inputs, wanted in batches:
+        total += float(_loss(model, inputs, wanted, epoch)) * len(inputs)
+        count += len(inputs)
+    return total / count
+
+
+def _loss(model: nn.Module, inputs: Tensor, wanted: Tensor, epoch: int) -> Tensor:
+    device = _device(model)
+    given = model(inputs.to(device))
+    if given.shape != wanted.shape:
+        raise ShapeError(
+            f"the model makes {tuple(given.shape)} of a batch {tuple(inputs.shape)}, and the data set wants "
+            f"{tuple(wanted.shape)}; create the model with the data set's numbers of channels"
+        )
+    loss = nn.functional.l1_loss(given, wanted.to(device))
+    if not torch.isfinite(loss):
+        raise ModelError(
+            f"the loss became {float(loss)} in epoch {epoch}; lower learning_rate, "
+            "or look for NaN in the data set"
+        )
+    return loss
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _save(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        torch.save(dict(weights), stream)
+
+
+# ---- What has been learned ----------------------------------------------------------------------------
+
+
+class Metrics(NamedTuple):
+    """Means over the pictures of a data set: PSNR in dB and SSIM."""
+
+    psnr: float
+    ssim: float
+
+
+@torch.no_grad()
+def _answers(model: nn.Module, inputs: Tensor) -> Array:
+    """The model's output for a batch, float32 in 0..1."""
+    was_training = model.training
+    model.eval()
+    given = model(inputs.to(_device(model))).clamp(0, 1).cpu().numpy()
+    model.train(was_training)
+    return np.asarray(given)
+
+
+def apply_filter(path: str | Path, model: nn.Module) -> Array:
+    """The filtered picture of a file, of any size: uint8 (H, W), or (H, W, 3) from a model of three outputs.
+
+    Raises `ImageError` for what is not a picture. `filters.apply` does the same by tiles, file to file.
+    """
+    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = 1 if convolution is not None and convolution.in_channels == 1 else 3
+    picture = data.with_channels(files.read(path).pixels, channels)
+    given = _answers(model, torch.from_numpy(_planes(picture))[None].float() / 255)[0]
+    return metrics.to_levels(_as_picture(given))
+
+
+def _as_picture(planes: Array) -> Array:
+    return planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0)
+
+
+def compute_metrics(model: nn.Module, dataset: Dataset[Any], batch_size: int = 128) -> Metrics:
+    """PSNR in dB and SSIM of the model's output against what the data set wants, means over its pictures.
+
+    The output is clipped to 0..1 and not rounded. A picture without any error counts as 150 dB.
+    """
+    psnrs, ssims = [], []
+    for given, wanted in _pairs(model, dataset, batch_size):
+        psnrs.append(min(metrics.psnr(given, wanted), HIGHEST_PSNR))
+        ssims.append(metrics.ssim(given, wanted))
+    return Metrics(float(np.mean(psnrs)), float(np.mean(ssims)))
+
+
+def _pairs(model: nn.Module, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[Array, Array]]:
+    for inputs, wanted in _batches(dataset, batch_size, "dataset", shuffle=False):
+        for given, each in zip(_answers(model, inputs), wanted.numpy(), strict=True):
+            yield _as_picture(given), _as_picture(each)
+
+
+def preview_predictions(
+    dataset: Dataset[Any], model: nn.Module, count: int = 6, path: str | Path | None = None
+) -> Any:
+    """A matplotlib figure of the first `count` pictures: input, output, target, and the PSNR of each.
+
+    A notebook shows it; with `path` it is also written there as a PNG.
+    """
+    from diptych.report.curves import pictures_figure, save_figure
+
+    rows, notes = [], []
+    for index in range(min(count, len(dataset))):  # type: ignore[arg-type]
+        inputs, wanted = dataset[index]
+        given = _as_picture(_answers(model, inputs[None])[0])
+        pictures = (_as_picture(inputs.numpy()), given, _as_picture(wanted.numpy()))
+        rows.append([metrics.to_levels(picture) for picture in pictures])
+        notes.append(f"PSNR {metrics.psnr(given, pictures[2]):.2f} dB")
+    if not rows:
+        raise UsageError("there is nothing to preview: the data set is empty, or count is 0")
+    figure = pictures_figure(rows, ("Input", "Output", "Target"), notes)
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
+def plot_losses(
+    train_losses: Sequence[float], val_losses: Sequence[float], path: str | Path | None = None
+) -> Any:
+    """A matplotlib figure of the losses that `train_model` gave, over the epochs.
+
+    A notebook shows it; with `path` it is also written there as a PNG.
+    """
+    from diptych.report.curves import loss_figure, save_figure
+
+    figure = loss_figure(train_losses, val_losses)
+    if path is not None:
+        save_figure(figure, path)
+    return figure
