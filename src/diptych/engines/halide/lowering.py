@@ -151,7 +151,7 @@ def _many(layer: L.Conv, value: Value) -> Value:
     outputs, per_group, rows, columns = layer.weight.shape
     each = outputs // layer.groups
     whole = -(-outputs // BLOCK) * BLOCK
-    table, bias = hl.Buffer(_table(layer, whole), "weights"), hl.Buffer(_biases(layer, whole), "biases")
+    table, bias = _owned(_table(layer, whole)), _owned(_biases(layer, whole))
     taps = hl.RDom([(0, per_group), (0, columns), (0, rows)], "taps")
     group = 0 if layer.groups == 1 else hl.min(C, outputs - 1) // each * per_group
     sums = hl.Func("sums")
@@ -162,6 +162,11 @@ def _many(layer: L.Conv, value: Value) -> Value:
     func[X, Y, C] = activated(layer.activation, sums[X, Y, C])
     sources = [(value, (rows, columns) == (1, 1))]
     return Value(func, outputs, _shrunk(layer, value), sources, tuple=False, sums=(sums, taps))
+
+
+def _owned(array: Array) -> Any:
+    """A buffer that lives as long as the program that reads it, which the array does not."""
+    return hl.Buffer(array).copy()
 
 
 def _table(layer: L.Conv, whole: int) -> Array:

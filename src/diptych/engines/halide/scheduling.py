@@ -137,7 +137,8 @@ def _inside(value: Value) -> None:
     func.split(C, _BLOCKS, _CHANNEL, BLOCK, hl.TailStrategy.RoundUp).unroll(_CHANNEL)
     func.reorder(_LANES, _CHANNEL, _BLOCKS, _STEPS, Y)
     sums.compute_at(func, _BLOCKS).never_partition_all()
-    sums.vectorize(X, LANES, _INWARDS).unroll(C)
+    whole = hl.TailStrategy.RoundUp  # the loop around goes in the same steps
+    sums.vectorize(X, LANES, whole).unroll(C)
     update = sums.update()
-    update.reorder(X, C, taps.x, taps.y, taps.z).vectorize(X, LANES, _INWARDS).unroll(C)
+    update.reorder(X, C, taps.x, taps.y, taps.z).vectorize(X, LANES, whole).unroll(C)
     update.never_partition_all()

@@ -157,7 +157,7 @@ def padded(value: Value, pad: Pad, picture: Picture) -> Value:
     width, height = picture.width + value.grown[1], picture.height + value.grown[0]
     x, y = X - left, Y - top
     if pad.mode != "wrap":  # then every one does, and nothing ends at the border
-        x, y = _inner(x, max(left, right), pad.mode, width), _inner(y, max(top, bottom), pad.mode, height)
+        x, y = _inner(x, (left, right), pad.mode, width), _inner(y, (top, bottom), pad.mode, height)
     outside = _outside(X - left, width) | _outside(Y - top, height)
 
     def moved(c: int | Expr) -> Expr:
@@ -170,16 +170,16 @@ def padded(value: Value, pad: Pad, picture: Picture) -> Value:
     else:
         exprs = [moved(c) for c in range(value.channels)]
         func[X, Y] = exprs[0] if len(exprs) == 1 else hl.Tuple(exprs)
-    value.rows = max(value.rows, 1 + (4 * max(top, bottom) if pad.mode == "reflect" else 0))
     return Value(func, value.channels, grown, [(value, False)], tuple=value.tuple, copies=True)
 
 
-def _inner(i: Expr, most: int, mode: PadMode, size: Expr) -> Expr:
+def _inner(i: Expr, pads: tuple[int, int], mode: PadMode, size: Expr) -> Expr:
     """Where pixel `i` comes from, written so that Halide sees that it lies near."""
     if mode != "reflect":
         return hl.clamp(hl.likely(i), 0, size - 1)
     inside = hl.select(_outside(i, size), _mirrored(i, size), hl.likely(i))
-    return hl.unsafe_promise_clamped(inside, hl.max(i - 2 * most, 0), hl.min(i + 2 * most, size - 1))
+    lowest, highest = hl.max(hl.min(i, size - 1 - pads[1]), 0), hl.min(hl.max(i, pads[0]), size - 1)
+    return hl.unsafe_promise_clamped(inside, lowest, highest)
 
 
 def _mirrored(i: Expr, size: Expr) -> Expr:
