@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.datasets import folders, photographs, synthetic
+from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from diptych.errors import ImageError, UsageError
 from diptych.images import files
 from diptych.model.layers import Array
@@ -22,6 +23,7 @@ __all__ = ["HELD_OUT", "Data", "gather"]
 HELD_OUT = ("camera", "chelsea", "coffee", "coins", "motorcycle", "page")
 SHARE_HELD_OUT = 0.2
 _SYNTHETIC, _SIDE = 8, 256
+_MOST_EXAMPLES = 2000  # of Tiny ImageNet: 8 million pixels, as many as the photographs have
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +41,9 @@ def gather(images: Any = None, *, channels: int, seed: int = 0) -> Data:
     """The pictures for learning a filter of `channels` (1 or 3) input channels.
 
     `images` None: the photographs that come with scikit-image, `HELD_OUT` apart, and made pictures. Otherwise
-    a folder (those inside it too), a file, or several paths or uint8 arrays, of which a fifth, at least one,
-    drawn by `seed`, is held out. Raises `UsageError` for fewer than two, `ImageError` for what cannot be read.
+    Tiny ImageNet's folder or archive (2000 of its training pictures), any folder (those inside it too), a file,
+    or several paths or uint8 arrays, of which a fifth, at least one, drawn by `seed`, is held out. Raises
+    `UsageError` for fewer than two, `ImageError` for what cannot be read.
     """
     if images is None:
         return _bundled(channels, seed)
@@ -70,8 +73,11 @@ def with_channels(picture: Array, channels: int) -> Array:
     return grey_pillow(picture)
 
 
-def _given(images: Any) -> Iterable[tuple[str, Array]]:
+def _given(images: Any) -> list[tuple[str, Array]]:
     if isinstance(images, str | os.PathLike):
+        if is_tiny_imagenet(images):
+            examples = TinyImageNet(Path(images)).examples("train", _MOST_EXAMPLES)
+            return [(example.name, example.pixels) for example in examples]
         paths = folders.nested(images, files.SUFFIXES) if Path(images).is_dir() else files.find(images)
         return [(path.stem, files.read(path).pixels) for path in paths]
     return [_one(index, image) for index, image in enumerate(images)]

@@ -39,7 +39,7 @@ def tv(image: Array, weight: float, steps: int) -> Array:
     from skimage import restoration
 
     axis = 2 if image.ndim == 3 else None
-    values = image / 255
+    values = image.astype(np.float32) / 255
     smooth = restoration.denoise_tv_chambolle(values, weight, eps=0, max_num_iter=steps, channel_axis=axis)
     return np.asarray(255 * smooth)
 
@@ -109,22 +109,24 @@ def l0(image: Array, strength: float, kappa: float) -> Array:
     Half-quadratic splitting, their algorithm 1: gradients below a threshold are set to zero, all channels
     together, and the picture nearest to both is solved for by FFT, so that its borders meet.
     """
-    original = np.atleast_3d(image / 255)
-    height, width = original.shape[:2]
-    power = 2 - 2 * np.cos(2 * np.pi * np.fft.fftfreq(height))[:, None, None]
-    power = power + 2 - 2 * np.cos(2 * np.pi * np.fft.rfftfreq(width))[None, :, None]
-    spectrum = np.fft.rfft2(original, axes=(0, 1))
+    from scipy import fft
+
+    planes = np.atleast_3d(image).transpose(2, 0, 1)
+    original = np.ascontiguousarray(planes, np.float32) / 255
+    height, width = image.shape[:2]
+    power = 2 - 2 * np.cos(2 * np.pi * np.fft.fftfreq(height))[:, None]
+    power = (power + 2 - 2 * np.cos(2 * np.pi * np.fft.rfftfreq(width))).astype(np.float32)
+    spectrum = fft.rfft2(original)
     smooth, beta = original, 2 * strength
     while beta < 1e5:
-        down = np.roll(smooth, -1, 0) - smooth
-        across = np.roll(smooth, -1, 1) - smooth
-        flat = (down**2 + across**2).sum(axis=2, keepdims=True) < strength / beta
-        down, across = np.where(flat, 0, down), np.where(flat, 0, across)
-        divergence = np.roll(down, 1, 0) - down + np.roll(across, 1, 1) - across
-        solved = (spectrum + beta * np.fft.rfft2(divergence, axes=(0, 1))) / (1 + beta * power)
-        smooth = np.fft.irfft2(solved, (height, width), axes=(0, 1))
+        down = np.roll(smooth, -1, 1) - smooth
+        across = np.roll(smooth, -1, 2) - smooth
+        steep = (down**2 + across**2).sum(axis=0) >= strength / beta
+        down, across = down * steep, across * steep
+        divergence = np.roll(down, 1, 1) - down + np.roll(across, 1, 2) - across
+        smooth = fft.irfft2((spectrum + beta * fft.rfft2(divergence)) / (1 + beta * power), (height, width))
         beta *= kappa
-    return 255 * smooth.reshape(image.shape)
+    return 255 * np.asarray(smooth).transpose(1, 2, 0).reshape(image.shape)
 
 
 def _bgr(image: Array) -> Array:

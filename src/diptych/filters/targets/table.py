@@ -401,5 +401,6 @@ FILTERS: Mapping[str, Named] = {
         "Gaussian noise (random: cannot be learned)",
         "x + numpy.random.default_rng().normal(0, {sigma}, x.shape)",
         parameters={"sigma": real(10.0, 0.1, 100)},
+        radius=None,
     ),
 }

@@ -1,0 +1,228 @@
+"""Tiny ImageNet: 200 classes of 64 x 64 pixels, from its folder, or from the archive as it was downloaded.
+
+The layout of tiny-imagenet-200: `wnids.txt` names the classes, `words.txt` says what they are;
+`train/n01443537/images/*.JPEG`, and `val/images/*.JPEG` with `val/val_annotations.txt`. An archive is read
+member by member, never unpacked: nothing is written to disk, and one picture is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import ImageError, UsageError
+
+__all__ = ["Example", "TinyImageNet", "is_tiny_imagenet"]
+
+Split: TypeAlias = Literal["train", "val"]
+
+_MOST_BYTES = 16 * 2**20  # of one member; the true pictures have about 2 KiB, the lists at most 3 MiB
+_MOST_PIXELS = 4096 * 4096
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One picture: uint8 (H, W, 3), its class as an index into `TinyImageNet.classes`, and its file's name."""
+
+    pixels: NDArray[np.uint8]
+    label: int
+    name: str
+
+
+@dataclass(frozen=True)
+class TinyImageNet:
+    """`path`: the folder tiny-imagenet-200 or one that holds it, or a .zip, .tar, .tar.gz of it.
+
+    Raises `ImageError` for what is not there, is not in this layout, or is truncated.
+    """
+
+    path: Path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The WordNet names of the classes ("n01443537"), in the order of their labels."""
+        with _opened(self.path) as files:
+            return _classes(files, self.path)
+
+    def examples(self, split: Split = "train", most: int | None = None) -> Iterator[Example]:
+        """The pictures of a split in the order of their names, at most `most`; grey ones become colour.
+
+        With `most`, they are spread evenly over the whole split, and so over the classes.
+        """
+        if split not in ("train", "val"):
+            raise UsageError(f"Tiny ImageNet has the splits train and val, not {str(split)[:40]!r}")
+        with _opened(self.path) as files:
+            labelled = _labelled(files, split, self.path)
+            if most is not None and most < len(labelled):
+                labelled = [labelled[index * len(labelled) // most] for index in range(most)]
+            for name, label in labelled:
+                yield Example(_decoded(files.read(name), f"{self.path}: {name}"), label, Path(name).name)
+
+
+def is_tiny_imagenet(path: str | os.PathLike[str]) -> bool:
+    """Whether this is a folder in that layout, or an archive (which only reading tells for sure)."""
+    place = Path(path)
+    if place.is_dir():
+        return any((place / inner / "wnids.txt").is_file() for inner in ("", "tiny-imagenet-200"))
+    return place.is_file() and (zipfile.is_zipfile(place) or tarfile.is_tarfile(place))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a folder or archive holds: names below the one that has wnids.txt, and how to read one."""
+
+    names: tuple[str, ...]
+    read: Callable[[str], bytes]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Files]:
+    place = Path(path)
+    if not place.exists():
+        raise ImageError(f"there is no folder or archive {place}; check the name")
+    try:
+        if place.is_dir():
+            yield _in_folder(place)
+        elif zipfile.is_zipfile(place):
+            with zipfile.ZipFile(place) as archive:
+                members: dict[str, Any] = {m.filename: m for m in archive.infolist() if not m.is_dir()}
+                yield _in_archive(place, members, lambda m: m.file_size, archive.open)
+        else:
+            with tarfile.open(place) as archive_tar:
+                members = {m.name: m for m in archive_tar if m.isfile()}
+                yield _in_archive(place, members, lambda m: m.size, archive_tar.extractfile)
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ImageError(
+            f"{place} is not a whole Tiny ImageNet archive: it is truncated or damaged ({reason}); download it again"
+        ) from error
+
+
+def _in_folder(place: Path) -> _Files:
+    root = place if (place / "wnids.txt").is_file() else place / "tiny-imagenet-200"
+    if not (root / "wnids.txt").is_file():
+        raise _wrong_layout(place)
+    names = [
+        Path(folder, name).relative_to(root).as_posix()
+        for folder, _, found in os.walk(root)
+        for name in found
+    ]
+
+    def read(name: str) -> bytes:
+        with (root / name).open("rb") as stream:
+            return _bounded(stream, name, place)
+
+    return _Files(tuple(sorted(names)), read)
+
+
+def _in_archive(
+    place: Path,
+    members: Mapping[str, Any],
+    size: Callable[[Any], int],
+    opened: Callable[[Any], IO[bytes] | None],
+) -> _Files:
+    root = next((name[: -len("wnids.txt")] for name in sorted(members, key=len) if _is_list(name)), None)
+    if root is None:
+        raise _wrong_layout(place)
+    inside = {name[len(root) :]: member for name, member in members.items() if name.startswith(root)}
+
+    def read(name: str) -> bytes:
+        if size(inside[name]) > _MOST_BYTES:
+            raise ImageError(
+                f"{place} claims that {name} has {size(inside[name]):,} bytes, and nothing in Tiny ImageNet has "
+                f"more than {_MOST_BYTES:,}; download it again from a place you trust"
+            )
+        stream = opened(inside[name])
+        if stream is None:
+            raise ImageError(f"{place}: {name} is no file; download it again")
+        with stream:
+            return _bounded(stream, name, place)
+
+    return _Files(tuple(sorted(inside)), read)
+
+
+def _is_list(name: str) -> bool:
+    return name == "wnids.txt" or name.endswith("/wnids.txt")
+
+
+def _bounded(stream: IO[bytes], name: str, place: Path) -> bytes:
+    content = stream.read(_MOST_BYTES + 1)  # what a header claims need not be so
+    if len(content) > _MOST_BYTES:
+        raise ImageError(
+            f"{place}: {name} has more than {_MOST_BYTES:,} bytes, and is nothing of Tiny ImageNet"
+        )
+    return content
+
+
+def _lines(files: _Files, name: str, place: Path) -> list[str]:
+    if name not in files.names:
+        raise ImageError(f"{place} has no {name}; is all of Tiny ImageNet there?")
+    return [line for line in files.read(name).decode("utf-8", "replace").splitlines() if line.strip()]
+
+
+def _classes(files: _Files, place: Path) -> tuple[str, ...]:
+    return tuple(line.strip() for line in _lines(files, "wnids.txt", place))
+
+
+def _labelled(files: _Files, split: Split, place: Path) -> list[tuple[str, int]]:
+    label_of = {name: index for index, name in enumerate(_classes(files, place))}
+    pictures = [
+        n for n in files.names if n.startswith(f"{split}/") and n.lower().endswith((".jpeg", ".jpg", ".png"))
+    ]
+    if split == "val":
+        lines = (line.split("\t") for line in _lines(files, "val/val_annotations.txt", place))
+        stated = {f"val/images/{fields[0]}": fields[1].strip() for fields in lines if len(fields) > 1}
+    else:
+        stated = {name: name.split("/")[1] for name in pictures}
+    for name in pictures:
+        if stated.get(name) not in label_of:
+            raise ImageError(
+                f"{place}: {name} has no class that wnids.txt lists; is all of Tiny ImageNet there?"
+            )
+    if not pictures:
+        raise ImageError(f"{place} has no pictures under {split}/; is all of Tiny ImageNet there?")
+    return [(name, label_of[stated[name]]) for name in pictures]
+
+
+def _decoded(content: bytes, where: str) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ImageError(
+                    f"{where} claims {image.width} x {image.height} pixels; Tiny ImageNet has 64 x 64"
+                )
+            return np.asarray(image.convert("RGB"))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise anything
+        reason = " ".join(str(error).split())[:120]
+        raise ImageError(f"{where} is a damaged picture ({reason}); download it again") from error
+
+
+def _wrong_layout(place: Path) -> ImageError:
+    return ImageError(
+        f"{place} is not laid out as Tiny ImageNet: there is no wnids.txt in it, nor in tiny-imagenet-200/; "
+        "name the folder tiny-imagenet-200, or the archive"
+    )
