@@ -20,7 +20,7 @@ from diptych.model import layers as L
 from julia_interpreter import Scope, compile_text
 from julia_numbers import COLON, JuliaError, broadcast, plain
 
-__all__ = ["program"]
+__all__ = ["defined", "program"]
 
 
 # ---- Base -----------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def _round(*given: Any) -> Any:
 
 
 def _towards(rule: Callable[[Any], Any]) -> Callable[..., Any]:
-    return _vector(lambda kind, value: kind(rule(value)))
+    return _vector(lambda *given: given[0](rule(given[1])) if len(given) == 2 else rule(given[0]))
 
 
 def _zeros(kind: Any, *sizes: int) -> Any:
@@ -328,6 +328,13 @@ BASE.update(
         "@sprintf": lambda text, *values: text % values,
     }
 )
+
+
+def defined(text: str) -> Scope:
+    """The names that a text defines."""
+    scope = Scope(Scope(None, {**BASE, **FLUX}))
+    compile_text(text)(scope)
+    return scope
 
 
 def program(*files: Path) -> Scope:

@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import diptych
 from diptych import engines
 from diptych.datasets import photographs as pictures
 from diptych.errors import ModelError, OutputError, UsageError
 from diptych.formats import julia_project
+from diptych.formats.julia_project.recipe import preprocess_text
 from diptych.jobs import predict_files
 from diptych.model.layers import Chain, Conv, Dense, Flatten, GlobalMeanPool
 from diptych.model.model import Model
 from diptych.predictions import Predictions
 from diptych.preprocessing import (
+    KERNELS,
     NAMES,
     Colour,
     Grey,
@@ -41,7 +45,7 @@ pytest.importorskip(
     "tree_sitter_julia", reason="the Julia grammar is not installed: pip install 'diptych[dev]'"
 )
 
-from julia_builtins import program
+from julia_builtins import defined, program
 from julia_interpreter import compile_text, functions_of
 from julia_numbers import JuliaError
 
@@ -104,7 +108,6 @@ def test_shared_arrays_are_stored_once_and_stay_shared(tmp_path: Path) -> None:
 
 # ---- The recipe ----------------------------------------------------------------------------------------------
 
-KERNELS = ("imresize", "nearest", "pillow-bilinear", "pillow-bicubic", "pillow-lanczos")
 RECIPES: dict[str, Preprocessing] = {
     **{f"{k}-{h}x{w}": Preprocessing((Resize(h, w, k),)) for k in KERNELS for h, w in ((4, 5), (12, 6))},
     **{f"{k}-float": Preprocessing((Scale(), Resize(4, 6, k, round=False))) for k in KERNELS},
@@ -145,14 +148,25 @@ def test_the_recipe_is_ours_to_a_millionth(name: str, grey: bool, tmp_path: Path
     assert np.abs(result.T - expected).max() <= 1e-6 * max(1, np.abs(expected).max())
 
 
-def test_a_recipe_that_julia_cannot_repeat_is_refused_by_name(tmp_path: Path) -> None:
+def test_every_recipe_by_name_becomes_julia(tmp_path: Path) -> None:
     for name in NAMES:
-        steps = [s for s in named(name).steps if isinstance(s, Resize) and s.kernel not in KERNELS]
-        if steps:
-            with pytest.raises(ModelError, match=f"cannot repeat the recipe's {steps[0].kernel}"):
-                export(with_recipe(named(name)), tmp_path / name)
+        export(with_recipe(named(name)), tmp_path / name)
+
+
+@given(st.tuples(*[st.integers(4, 9)] * 4), st.sampled_from(["linear", "area", "cubic"]), st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_opencvs_kernels_at_every_size(sizes: tuple[int, ...], kernel: str, seed: int) -> None:
+    h, w, height, width = sizes
+    pixels = np.random.default_rng(seed).integers(0, 256, (h, w), np.uint8)
+    for whole in (True, False):
+        recipe = Preprocessing((Resize(height, width, f"opencv-{kernel}", round=whole),))
+        ours = defined(preprocess_text(recipe)).get("preprocess")(pixels).T
+        expected = recipe.apply(pixels)
+        if kernel == "cubic" and whole:  # a sum that lies at a half may be rounded to either side
+            assert np.abs(ours - expected).max() <= 1
+            assert (ours != expected).mean() < 0.1
         else:
-            export(with_recipe(named(name)), tmp_path / name)
+            assert np.abs(ours - expected).max() <= (0 if whole else 255e-6)
 
 
 def test_without_a_recipe_pictures_are_refused(tmp_path: Path) -> None:

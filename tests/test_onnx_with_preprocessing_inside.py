@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import diptych
 from diptych import formats
 from diptych.datasets import photographs as box
-from diptych.errors import ModelError, UnsupportedLayer, UsageError
+from diptych.errors import ModelError, UsageError
 from diptych.inference import TRAINED
 from diptych.model import architectures
 from diptych.model.document import to_document
@@ -116,7 +116,7 @@ FLOAT = {"pillow": 1e-4, "opencv": 0.02}
 
 @LATER
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
-@pytest.mark.parametrize("kernel", sorted(KERNELS.keys() - {"opencv-area"}))
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("kind", RECIPES)
 def test_every_kernel_and_fit_agrees(kernel: str, fit: str, kind: str, tmp_path: Path) -> None:
     recipe = Preprocessing(RECIPES[kind](kernel, fit))
@@ -220,10 +220,13 @@ def test_without_a_resize_the_size_is_the_models(tmp_path: Path) -> None:
 # ---- Refusals, and the command ------------------------------------------------------------------------
 
 
-def test_the_one_kernel_that_is_not_expressed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedLayer, match=r"'opencv-area'.*only imresize.*without preprocessing inside"):
-        written(tmp_path, Preprocessing((Resize(8, 8, "opencv-area"),)))
-    assert list(tmp_path.iterdir()) == []
+@LATER
+@pytest.mark.parametrize("size", [(15, 15), (10, 10), (20, 15), (15, 20), (11, 13), (40, 3), (5, 5)], ids=str)
+def test_the_area_changes_its_rule_with_the_size(size: tuple[int, int], tmp_path: Path) -> None:
+    recipe = Preprocessing((Resize(5, 5, "opencv-area"),))
+    batch = pictures(*size)
+    (found,) = session(written(tmp_path, recipe)).run(None, {"pixels": batch})
+    np.testing.assert_array_equal(found, recipe.apply_batch(batch))
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | No
 
     `trace`: every layer's output for `example_batch(model)`, kept for `predict.jl --check`. `flux_version`:
     one of `FLUX_VERSIONS` to bind the project to; all of them otherwise. The folder appears as a whole or not
-    at all. Raises `UnsupportedLayer` for a layer, `ModelError` for a recipe that Julia cannot repeat exactly,
-    and `OutputError` where the folder holds anything but an earlier export.
+    at all. Raises `UnsupportedLayer` for a layer that Flux cannot express, `OutputError` where the folder
+    holds anything but an earlier export.
     """
     if flux_version is not None and flux_version not in FLUX_VERSIONS:
         known = ", ".join(FLUX_VERSIONS)

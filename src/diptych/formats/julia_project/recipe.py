@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import ModelError
 from diptych.formats.julia_project.templates import template
 from diptych.preprocessing import Colour, Grey, Normalise, Preprocessing, Resize, Scale, SpatialOrder
 from diptych.preprocessing.steps import Step
@@ -21,6 +20,9 @@ _KERNELS = {
     "pillow-bilinear": ("pillow", "pillow_bilinear"),
     "pillow-bicubic": ("pillow", "pillow_bicubic"),
     "pillow-lanczos": ("pillow", "pillow_lanczos"),
+    "opencv-linear": ("opencv", "opencv_linear"),
+    "opencv-area": ("opencv", "opencv_area"),
+    "opencv-cubic": ("opencv", "opencv_cubic"),
 }
 
 _HEAD = '''# The recipe that turns a picture into the model's input, in plain Julia.
@@ -36,7 +38,7 @@ end
 
 
 def preprocess_text(recipe: Preprocessing | None) -> str:
-    """The whole file. Raises `ModelError`, naming the step, for a kernel that Julia does not get exactly."""
+    """The whole file."""
     if recipe is None:
         refusal = "this model carries no recipe for pictures; give an array that is already prepared"
         return f'preprocess(pixels) = error("{refusal}")\n'
@@ -63,11 +65,6 @@ def _grey(step: Grey, scaled: bool) -> tuple[str, list[str]]:
 
 
 def _resize(step: Resize, scaled: bool) -> tuple[str, list[str]]:
-    if step.kernel not in _KERNELS:
-        raise ModelError(
-            f"a Julia project cannot repeat the recipe's {step.kernel} to the last digit, only "
-            f"{', '.join(_KERNELS)}; train with one of these, or prepare the pictures with diptych preprocess"
-        )
     part, function = _KERNELS[step.kernel]
     given = "pixels" if step.round else "as_float(pixels)"
     ground = _literal(step.fill / 255) if scaled else str(step.fill)
