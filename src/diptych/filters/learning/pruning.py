@@ -1,0 +1,76 @@
+"""Shrinking a shallow network: units that do nothing go, units that do the same become one, the least goes first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from diptych.filters.learning.shallow import Shallow
+from diptych.model.layers import Array
+
+__all__ = ["merged", "pruned", "refitted"]
+
+
+def merged(network: Shallow, windows: Array, parallel: float = 0.9999) -> Shallow:
+    """Without the units that never answer on `windows`, and with those of one direction and kink as one unit.
+
+    A unit may be scaled against its output weight, so only the direction of (bank, offset) tells units apart.
+    """
+    answers = network.units(windows)
+    alive = np.flatnonzero((answers > 0).any(0) & (np.abs(network.output).max(0) > 0))
+    offset = np.zeros(len(network.bank)) if network.offset is None else network.offset
+    rows = np.c_[network.bank, offset]
+    lengths = np.maximum(np.linalg.norm(rows, axis=1), 1e-300)
+    kept: list[int] = []
+    output = network.output.copy()
+    for unit in alive:
+        cosines = [float(rows[unit] @ rows[k] / lengths[unit] / lengths[k]) for k in kept]
+        if cosines and max(cosines) > parallel:
+            twin = kept[int(np.argmax(cosines))]
+            output[:, twin] += output[:, unit] * lengths[unit] / lengths[twin]
+        else:
+            kept.append(int(unit))
+    return _only(replace(network, output=output), kept or [0])
+
+
+def pruned(
+    network: Shallow,
+    windows: Array,
+    wanted: Array,
+    good_enough: Callable[[Shallow], bool],
+    polish: Callable[[Shallow], Shallow],
+) -> Shallow:
+    """The network after removing, one at a time, the unit that is missed least, as long as it is good enough.
+
+    Whenever taking a unit away and fitting the output anew is not enough, `polish` may mend it.
+    """
+    while len(network.bank) > 1:
+        trials = [refitted(_without(network, unit), windows, wanted) for unit in range(len(network.bank))]
+        errors = [np.mean((trial(windows) - wanted) ** 2) for trial in trials]
+        smaller = trials[int(np.argmin(errors))]
+        if not good_enough(smaller):
+            smaller = polish(smaller)
+            if not good_enough(smaller):
+                break
+        network = smaller
+    return network
+
+
+def refitted(network: Shallow, windows: Array, wanted: Array) -> Shallow:
+    """The same units with the best output weights for them."""
+    answers = network.units(windows)
+    if network.constant is None:
+        return replace(network, output=np.linalg.lstsq(answers, wanted, rcond=None)[0].T)
+    solved = np.linalg.lstsq(np.c_[answers, np.ones(len(answers))], wanted, rcond=None)[0]
+    return replace(network, output=solved[:-1].T, constant=solved[-1])
+
+
+def _without(network: Shallow, unit: int) -> Shallow:
+    return _only(network, [k for k in range(len(network.bank)) if k != unit])
+
+
+def _only(network: Shallow, units: list[int]) -> Shallow:
+    offset = None if network.offset is None else network.offset[units]
+    return replace(network, bank=network.bank[units], output=network.output[:, units], offset=offset)

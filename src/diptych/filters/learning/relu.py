@@ -1,0 +1,201 @@
+"""Small ReLU networks, fitted by second-order steps from a start that the data chooses.
+
+Many filters are a function of a few linear maps of the window: a gradient's length of two, an absolute
+response of one. `starts` finds the maps. A length is folded (`folding`), which needs no training. Else the
+units start in the plane of the maps as an odd star, directions
+2 pi j / k, whose even terms cancel all but the length, or as those that a greedy search picks; elsewhere as
+paired windows of zero mean. Then Levenberg and Marquardt move every weight. Without a budget of weights the
+units grow until the goal is met, and what a wide network does not need is taken away again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from diptych.filters.learning.folding import Folded, folded
+from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.learning.pruning import merged, pruned
+from diptych.filters.learning.shallow import Shallow, fit_by_levenberg_marquardt
+from diptych.filters.learning.starts import Samples, in_maps, maps, paired, saturates
+from diptych.model.layers import Array
+
+__all__ = ["fit"]
+
+_FOLDS = (0, 2, 3, 4, 5, 6)  # each gains 12 dB, until float32 is the limit
+_BANKS = (2, 4, 5, 7, 9, 17)  # units in a plane: each doubling of an odd star gains 12 dB
+_PAIRS = (4, 8, 16, 32)
+_MANY = 700  # weights: beyond that a second-order step takes longer than what it saves
+_FURTHEST = 7  # pixels that a shallow network looks around
+_EXACT = 100.0  # dB: nothing is left to gain
+_ROUNDED = 58.8  # dB: what unrounded values can reach against rounded ones is 10 log10(12 * 255^2) = 58.92
+_SECONDS = 20.0  # after which no larger network is begun
+
+_Network = Shallow | Folded
+_Start = Callable[[], _Network]
+
+
+@dataclass(frozen=True, eq=False)
+class _Study:
+    """A problem at one radius: its samples, and what was found out about them."""
+
+    problem: Problem
+    radius: int
+    deadline: float
+
+    @cached_property
+    def samples(self) -> Samples:
+        return Samples.of(self.problem, self.radius, 10_000)
+
+    @cached_property
+    def judges(self) -> Samples:
+        return Samples.of(self.problem, self.radius, 8_000, held_out=True)
+
+    @cached_property
+    def maps(self) -> tuple[Array | None, Array]:
+        return maps(self.samples)
+
+    @property
+    def copies(self) -> int:
+        """How many channels the network is repeated for."""
+        return self.problem.channels[0] if self.problem.target.per_channel else 1
+
+    def psnr(self, network: _Network) -> float:
+        error = np.mean((network(self.judges.windows) - self.judges.wanted) ** 2)
+        return float(-10 * np.log10(max(error, 1e-20)))
+
+    def fitted(self, network: Shallow, steps: int = 60) -> Shallow:
+        few = slice(0, max(3000, 40 * network.weights))
+        parts = (self.samples.windows[few], self.samples.wanted[few], self.samples.shares[few])
+        return fit_by_levenberg_marquardt(
+            network, *parts, steps=steps, floor=1e-11, deadline=self.deadline + _SECONDS
+        )[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    network: _Network
+    study: _Study
+    psnr: float
+
+
+def fit(problem: Problem) -> Candidate | None:
+    """The smallest shallow network that meets the goal, or the best within the budget of weights.
+
+    None where the filter looks further than 7 pixels, or at one pixel only, or nothing of this kind fits the budget.
+    """
+    radius = problem.reach
+    if not 1 <= radius <= _FURTHEST:
+        return None
+    study = _Study(problem, radius, time.monotonic() + min(problem.time_left, _SECONDS))
+    best = _best(study)
+    if best is None:
+        return None
+    if problem.weights is None and isinstance(best.network, Shallow) and best.network.front is None:
+        best = _shrunk(best, best.network)
+    network = best.network
+    chain = network.layers(radius, problem.edge, study.copies)
+    shape = (
+        f"{len(network.bank)} ReLUs" if isinstance(network, Shallow) else f"a length, {network.turns} folds"
+    )
+    return Candidate(chain, "relu", f"{shape}, {best.psnr:.1f} dB on held-out windows")
+
+
+def _best(study: _Study) -> _Found | None:
+    """The best of all starts; without a budget of weights, a larger network must gain 0.1 dB."""
+    problem, best = study.problem, None
+    margin = 0.1 if problem.weights is None else 0.0
+    goal = min(problem.goal, _ROUNDED if problem.target.rounded else _EXACT)
+    for size, start in _starts(study):
+        if not problem.allows(size * study.copies):
+            continue
+        if best is not None and (best.psnr >= goal or time.monotonic() > study.deadline):
+            break
+        network = start()
+        if isinstance(network, Shallow):
+            network = study.fitted(network)
+        found = _Found(network, study, study.psnr(network))
+        if best is None or found.psnr > best.psnr + margin:
+            best = found
+        problem.progress(0, 0, f"a network of {network.weights} weights, best so far {best.psnr:.1f} dB")
+    return best
+
+
+def _starts(study: _Study) -> Iterator[tuple[int, _Start]]:
+    """Networks to begin with, each with its weights: from small to large, or what fills the budget first."""
+    problem = study.problem
+    inputs, outputs = (1, 1) if problem.target.per_channel else problem.channels
+    side = (2 * study.radius + 1) ** 2
+    mixed = inputs if inputs > 1 and outputs == 1 else 0
+    seen = side if mixed or inputs == 1 else inputs * side
+    if outputs == 1:
+        yield mixed + seen + 2 * 2, lambda: _in_maps(study, 2, "star", 1)
+        for turns in _turns(problem, mixed + 2 * seen + 2, study.copies):
+            yield mixed + 2 * seen + 4 * turns + 2, _bound(_length, study, turns)
+        for units in _bank_sizes(problem, mixed + 2 * seen, study.copies):
+            for kind in ("search",) if units <= 4 else ("star", "search"):
+                if units == 4 or kind == "star" or problem.weights is not None:
+                    yield mixed + 2 * seen + 3 * units, _bound(_in_maps, study, units, kind, 2)
+    for units in _PAIRS if problem.weights is None else reversed(_PAIRS):
+        size = mixed + (seen + 1 + outputs) * units + outputs
+        if size <= _MANY:
+            for attempt in range(2):
+                yield size, _bound(_paired, study, units, attempt)
+
+
+def _turns(problem: Problem, before: int, copies: int) -> tuple[int, ...]:
+    """How often a plane is folded: as the budget allows."""
+    if problem.weights is None:
+        return _FOLDS
+    most = (problem.weights // copies - before) // 4
+    return (min(most, _FOLDS[-1]),) if most >= 0 else ()
+
+
+def _bank_sizes(problem: Problem, before: int, copies: int) -> tuple[int, ...]:
+    """How many units a bank has: as the budget allows, an odd number first."""
+    if problem.weights is None:
+        return _BANKS[1:]
+    most = min((problem.weights // copies - before) // 3, 33)
+    odd = most - (most % 2 == 0)
+    return tuple(size for size in dict.fromkeys((odd, most, 4)) if 3 <= size <= most)
+
+
+def _bound(function: Callable[..., _Network], *arguments: object) -> _Start:
+    return lambda: function(*arguments)
+
+
+def _length(study: _Study, turns: int) -> _Network:
+    mix, front = study.maps
+    if len(front) < 2:
+        front = np.concatenate([front, np.zeros_like(front)])
+    return folded(study.samples, mix, front, turns, saturates(study.samples))
+
+
+def _in_maps(study: _Study, units: int, kind: str, planes: int) -> Shallow:
+    mix, front = study.maps
+    return in_maps(study.samples, mix, front[:planes], units, kind)
+
+
+def _paired(study: _Study, units: int, attempt: int) -> Shallow:
+    mix = study.maps[0] if study.samples.wanted.shape[1] == 1 else None
+    random = np.random.default_rng([study.problem.seed, study.radius, units, attempt])
+    return paired(study.samples, mix, units, random)
+
+
+def _shrunk(found: _Found, network: Shallow) -> _Found:
+    """A wide network after pruning: within 0.1 dB of what it was, or still meeting the goal."""
+    study, samples = found.study, found.study.samples
+    enough = min(found.psnr - 0.1, max(study.problem.goal, 0))
+    small = pruned(
+        merged(network, samples.windows),
+        samples.windows,
+        samples.wanted,
+        lambda network: study.psnr(network) >= enough,
+        lambda network: study.fitted(network, 15),
+    )
+    small = study.fitted(small)
+    return _Found(small, study, study.psnr(small)) if study.psnr(small) >= enough else found
