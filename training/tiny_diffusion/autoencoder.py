@@ -120,7 +120,9 @@ def main() -> None:
         device=training.device_named(options.device),
         decay=0.0,
     )
-    fit(plan, Paintings(options.data / "paintings.u8").read(options.paintings), SETTINGS, options.only_decoder)
+    fit(
+        plan, Paintings(options.data / "paintings.u8").read(options.paintings), SETTINGS, options.only_decoder
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Paints the training pictures into a cache on disk: one uint8 array, a pure function of the seeds.
 
-    python -m tiny_diffusion.paintings FOLDER --count 40000      # from training/; goes on where it was killed
+python -m tiny_diffusion.paintings FOLDER --count 40000      # from training/; goes on where it was killed
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ import numpy.typing as npt
 
 from tiny_diffusion import world
 
+FREE_SEEDS = 1_000_000_000
 BLOCK = 200  # paintings a task: what a kill can lose
 SHAPE = (world.SIZE, world.SIZE, 3)
 
 
 class Paintings:
-    """The cache: `paintings[i]` is the uint8 (64, 64, 3) painting with seed `first + i`.
+    """The cache: painting i, uint8 (64, 64, 3), is that of seed `first + i`.
 
-    The file grows block by block; its size says how many there are.
+    The file grows block by block; its size says how many there are. `free` paintings are of scenes drawn
+    without regard to what is held out: for the checkers, never for the generator.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, free: bool = False) -> None:
+        self.path, self.free = path, free
+        self.first = FREE_SEEDS if free else 0
 
     def __len__(self) -> int:
         return self.path.stat().st_size // int(np.prod(SHAPE)) if self.path.exists() else 0
@@ -35,21 +38,24 @@ class Paintings:
         """The first `count` paintings (all of them by default) as a read-only memory map."""
         return np.memmap(self.path, np.uint8, "r", shape=(min(len(self), count or len(self)), *SHAPE))
 
-    def grow(self, count: int, first: int = 0, workers: int = 1) -> None:
+    def grow(self, count: int, workers: int = 1) -> None:
         """Paint until there are `count`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         done = len(self)
         with open(self.path, "ab") as file, ProcessPoolExecutor(workers) as pool:
             file.truncate(done * int(np.prod(SHAPE)))  # a painting half written
-            starts = range(first + done, first + count, BLOCK)
-            for block in pool.map(_block, [(start, min(BLOCK, first + count - start)) for start in starts]):
+            tasks = [
+                (self.first + start, min(BLOCK, count - start), self.free)
+                for start in range(done, count, BLOCK)
+            ]
+            for block in pool.map(_block, tasks):
                 file.write(block.tobytes())
                 file.flush()
 
 
-def _block(task: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    start, count = task
-    return np.stack([world.paint(seed, world.draw(seed)) for seed in range(start, start + count)])
+def _block(task: tuple[int, int, bool]) -> npt.NDArray[np.uint8]:
+    start, count, free = task
+    return np.stack([world.paint(seed, world.draw(seed, free)) for seed in range(start, start + count)])
 
 
 def main() -> None:
@@ -59,9 +65,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=40_000)
+    parser.add_argument("--free", type=int, default=12_000, help="paintings for the checkers")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    Paintings(options.folder / "paintings.u8").grow(options.count, 0, options.workers)
+    Paintings(options.folder / "paintings.u8").grow(options.count, options.workers)
+    Paintings(options.folder / "free.u8", free=True).grow(options.free, options.workers)
 
 
 if __name__ == "__main__":

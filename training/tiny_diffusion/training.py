@@ -51,9 +51,7 @@ def device_named(name: str) -> str:
     """`auto` is the fastest device there is."""
     if name != "auto":
         return name
-    return (
-        "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    )
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def dice(seed: int, step: int) -> torch.Generator:
@@ -95,7 +93,12 @@ def train(
             if not math.isfinite(total):
                 raise SystemExit(f"the loss is not a number at step {step + 1}; lower the learning rate")
             seconds = time.perf_counter() - began
-            line = {"step": step + 1, "loss": total / seen, "images/s": seen * plan.batch / seconds, **figures}
+            line = {
+                "step": step + 1,
+                "loss": total / seen,
+                "images/s": seen * plan.batch / seconds,
+                **figures,
+            }
             line |= on_save(step + 1, average)
             _save(plan.folder, step + 1, network, average, optimiser, settings)
             _log(plan.folder / "log.jsonl", line)

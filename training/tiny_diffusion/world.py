@@ -6,14 +6,12 @@ understands, so that the painter can be judged by the same benchmark.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from diptych.images.scenes import CLASSES, Scene, Thing
 from diptych.images.scenes.dice import Dice
 from diptych.images.scenes.painter import complete, render
 from diptych.images.scenes.vocabulary import TIMES
 
-__all__ = ["COLOURS", "OBJECTS", "SIDES", "caption", "draw", "held_out", "mirrored", "paint"]
+__all__ = ["COLOURS", "OBJECTS", "SIDES", "caption", "draw", "held_out", "paint"]
 
 SIZE = 64
 SIDES = ("left", "centre", "right")
@@ -58,12 +56,12 @@ HELD_OUT_LUMINARIES = frozenset((("red", "left"), ("white", "right"), ("orange",
 HELD_OUT_OBJECTS = frozenset((("balloon", "blue"), ("house", "right"), ("boat", "left"), ("tree", "right")))
 
 
-def draw(seed: int) -> Scene:
-    """The scene number `seed`, every choice made; never one that is held out."""
+def draw(seed: int, free: bool = False) -> Scene:
+    """The scene number `seed`, every choice made; never one that is held out, unless `free`."""
     for attempt in range(100):
         dice = Dice("tiny", seed, attempt)
         scene = complete(_request(dice), dice)
-        if not held_out(scene):
+        if free or not held_out(scene):
             return scene
     raise AssertionError("a hundred draws in a row were held out")
 
@@ -83,16 +81,6 @@ def held_out(scene: Scene) -> bool:
             for thing in scene.objects or ()
             for what in (thing.colour, thing.side)
         )
-    )
-
-
-def mirrored(scene: Scene) -> Scene:
-    """What the scene's painting shows when it is mirrored: left is right."""
-    other = {"left": "right", "right": "left"}
-    return replace(
-        scene,
-        luminary_side=other.get(scene.luminary_side or "", scene.luminary_side),
-        objects=tuple(replace(t, side=other.get(t.side or "", t.side)) for t in scene.objects or ()),
     )
 
 
@@ -146,21 +134,21 @@ def _things(subject: str, dice: Dice) -> tuple[Thing, ...]:
 # ---- captions
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "city": ("a city", "the city", "a city skyline", "a metropolis"),
-    "mountains": ("mountains", "the mountains", "mountain peaks", "a mountain range"),
-    "sea": ("the sea", "the ocean", "a sea", "a seascape"),
-    "desert": ("a desert", "the desert", "desert dunes"),
-    "forest": ("a forest", "the forest", "the woods"),
-    "temple": ("a temple", "the temple", "a shrine"),
-    "field": ("a field", "the fields", "a meadow"),
-    "island": ("an island", "the island", "a tropical island"),
-    "village": ("a village", "the village", "a hamlet"),
-    "space": ("space", "outer space", "a galaxy", "the cosmos"),
+    "city": ("a city", "the city", "a city skyline", "a metropolis", "a town"),
+    "mountains": ("mountains", "the mountains", "mountain peaks", "a mountain range", "a mountain"),
+    "sea": ("the sea", "the ocean", "a sea", "a seascape", "the open water"),
+    "desert": ("a desert", "the desert", "desert dunes", "the dunes"),
+    "forest": ("a forest", "the forest", "the woods", "a woodland", "a grove"),
+    "temple": ("a temple", "the temple", "a shrine", "a sanctuary"),
+    "field": ("a field", "the fields", "a meadow", "farmland", "the countryside"),
+    "island": ("an island", "the island", "a tropical island", "an isle"),
+    "village": ("a village", "the village", "a hamlet", "a settlement"),
+    "space": ("space", "outer space", "a galaxy", "the cosmos", "the universe"),
 }
 _AT = {
     "dawn": ("at dawn", "at sunrise", "at daybreak"),
     "morning": ("in the morning", "in the morning"),
-    "noon": ("at noon", "at midday", "by day"),
+    "noon": ("at noon", "at midday", "by day", "in the afternoon", "on a sunny day"),
     "sunset": ("at sunset", "at sundown", "at sunset"),
     "dusk": ("at dusk", "at twilight", "in the evening"),
     "night": ("at night", "at night", "at midnight"),
@@ -174,32 +162,66 @@ _LIGHT = {
     "night": ("a {m}night",),
 }
 _WEATHER = {
-    "fog": ("in fog", "in mist"),
-    "rain": ("in the rain", "in rain"),
+    "fog": ("in fog", "in mist", "in haze"),
+    "rain": ("in the rain", "in rain", "in drizzle"),
     "snow": ("in snow", "in falling snow"),
     "storm": ("in a storm", "in a thunderstorm"),
 }
 _ON = {"left": "on the left", "right": "on the right", "centre": "in the centre"}
 _CALLED = {"palm": "palm tree", "pine": "pine tree", "crescent": "crescent moon"}
-_KEPT = 0.9  # how often a caption names a thing that can be seen
+_ALSO = {
+    "ancient": ("old",),
+    "birds": ("seagulls",),
+    "boat": ("sailboat",),
+    "campfire": ("bonfire", "fire"),
+    "castle": ("fortress",),
+    "centre": ("middle", "center"),
+    "dark": ("gloomy",),
+    "futuristic": ("cyberpunk",),
+    "house": ("cottage", "cabin", "hut"),
+    "mystic": ("magical", "mystical"),
+    "orange": ("amber",),
+    "pastel": ("soft",),
+    "red": ("crimson", "scarlet"),
+    "rocket": ("spaceship",),
+    "serene": ("calm", "peaceful", "tranquil", "quiet"),
+    "vibrant": ("colourful", "bright", "vivid"),
+    "waterfall": ("cascade",),
+}
+_OPENINGS = ("a picture of", "a painting of", "an illustration of", "a landscape of", "a beautiful view of")
+_OVER = ("over", "over", "above")
 
 
-def caption(scene: Scene, dice: Dice) -> str:
-    """One of many ways of saying what the scene shows; now and then something is left unsaid."""
+def caption(scene: Scene, dice: Dice, said: float = 0.9) -> str:
+    """One of many ways of saying what the scene shows; each thing that can be seen, and its colour and side,
+    is named with the probability `said`.
+    """
+    text = _sentence(scene, dice, said)
+    if dice.chance(0.1) and text.split()[0] in ("a", "an", "the"):
+        text = f"{dice.pick(_OPENINGS)} {text}"
+    spoken = []
+    for word in text.split():
+        plain = word.rstrip(",")
+        also = dice.pick(_ALSO[plain]) if plain in _ALSO and dice.chance(0.2) else plain
+        spoken.append(also + word[len(plain) :])
+    return article(" ".join(spoken))
+
+
+def _sentence(scene: Scene, dice: Dice, said: float) -> str:
     subject = dice.pick(NAMES[scene.subject])
     moods = " ".join(scene.moods)
-    extras = _extras(scene, dice)
+    extras = _extras(scene, dice, said)
     when = scene.time or "noon"
     weather = dice.pick(_WEATHER[scene.weather]) if scene.weather in _WEATHER else ""
     form = dice.whole(0, 4)
     if form == 0 and scene.subject != "space":
         light = dice.pick(_LIGHT[when]).format(m=f"{moods} " if moods else "")
-        head = [article(light), "over", adorned(subject, scene.style or ""), weather]
+        head = [article(light), dice.pick(_OVER), adorned(subject, scene.style or ""), weather]
         return _joined(head, extras, dice)
     named = adorned(subject, " ".join(word for word in (scene.style, moods) if word))
     at = "" if scene.subject == "space" else dice.pick(_AT[when])
     if form == 1 and extras:
-        return " ".join(part for part in (_listed(extras), "over", named, at, weather) if part)
+        return " ".join(part for part in (_listed(extras), dice.pick(_OVER), named, at, weather) if part)
     if form == 2 and at:
         return _joined([f"{at},", named, weather], extras, dice)
     return _joined([named, at, weather], extras, dice)
@@ -217,7 +239,7 @@ def _listed(extras: list[str]) -> str:
 
 
 def adorned(noun: str, adjectives: str) -> str:
-    """"a city", "serene" -> "a serene city"."""
+    """ "a city", "serene" -> "a serene city"."""
     if not adjectives:
         return noun
     first, _, rest = noun.partition(" ")
@@ -225,34 +247,34 @@ def adorned(noun: str, adjectives: str) -> str:
 
 
 def article(text: str) -> str:
-    """"a orange sun" -> "an orange sun" and the other way round."""
+    """ "a orange sun" -> "an orange sun" and the other way round."""
     first, _, rest = text.partition(" ")
     return f"{'an' if rest[:1] in 'aeiou' else 'a'} {rest}" if first in ("a", "an") else text
 
 
 def named(kind: str, colour: str | None, side: str | None) -> str:
-    """"a red sun on the left"."""
+    """ "a red sun on the left"."""
     words = ["a", colour, _CALLED.get(kind, kind), _ON[side] if side else None]
     return article(" ".join(word for word in words if word))
 
 
-def _extras(scene: Scene, dice: Dice) -> list[str]:
+def _extras(scene: Scene, dice: Dice, said: float) -> list[str]:
     extras = []
     if scene.luminary not in (None, "none"):
-        colour = scene.luminary_colour if dice.chance(_KEPT) else None
-        side = scene.luminary_side if dice.chance(_KEPT) else None
-        if dice.chance(_KEPT):
+        colour = scene.luminary_colour if dice.chance(said) else None
+        side = scene.luminary_side if dice.chance(said) else None
+        if dice.chance(said):
             extras.append(named(scene.luminary or "sun", colour, side))
     for thing in scene.objects or ():
-        colour = thing.colour if dice.chance(_KEPT) else None
-        side = thing.side if dice.chance(_KEPT) else None
-        if dice.chance(_KEPT):
+        colour = thing.colour if dice.chance(said) else None
+        side = thing.side if dice.chance(said) else None
+        if dice.chance(said):
             extras.append(named(thing.name, colour, side))
-    if scene.weather == "clear" and scene.clouds == "some" and dice.chance(_KEPT):
+    if scene.weather == "clear" and scene.clouds == "some" and dice.chance(said):
         extras.append("clouds")
-    if scene.stars and scene.subject != "space" and dice.chance(_KEPT):
+    if scene.stars and scene.subject != "space" and dice.chance(said):
         extras.append("stars")
-    if scene.birds and dice.chance(_KEPT):
+    if scene.birds and dice.chance(said):
         extras.append("birds")
     if len(extras) > 1 and dice.chance(0.5):
         extras = [extras.pop(dice.whole(0, len(extras) - 1)) for _ in range(len(extras))]

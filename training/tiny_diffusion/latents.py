@@ -1,0 +1,114 @@
+"""Paintings as the denoiser learns from them: latents and the tokens of captions, cached beside the paintings.
+
+python -m tiny_diffusion.latents DATA AUTOENCODER --count 40000
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import CLIPTokenizer
+
+from diptych.images.scenes.dice import Dice
+from tiny_diffusion import autoencoder, tokens, training, world
+from tiny_diffusion.paintings import Paintings
+
+CAPTIONS = 4  # a painting
+SHAPE = (autoencoder.LATENTS, world.SIZE // autoencoder.SHRINK, world.SIZE // autoencoder.SHRINK)
+BLOCK = 500
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Latents float16 (N, 8, 16, 16) of spread one, and tokens uint16 (N, captions, length), both on disk."""
+
+    latents: npt.NDArray[np.float16]
+    tokens: npt.NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+def read(folder: Path, count: int | None = None) -> Lessons:
+    """What has been prepared so far, or its first `count`."""
+    whole = min(_rows(folder / "latents.f16", SHAPE, 2), _rows(folder / "tokens.u16", _TOKENS, 2))
+    rows = min(whole, count or whole)
+    return Lessons(
+        np.memmap(folder / "latents.f16", np.float16, "r", shape=(rows, *SHAPE)),
+        np.memmap(folder / "tokens.u16", np.uint16, "r", shape=(rows, *_TOKENS)),
+    )
+
+
+_TOKENS = (CAPTIONS, tokens.LENGTH)
+
+
+def _rows(path: Path, shape: tuple[int, ...], size: int) -> int:
+    return path.stat().st_size // (size * int(np.prod(shape))) if path.exists() else 0
+
+
+def encode(network: torch.nn.Module, paintings: Paintings, path: Path, count: int, device: str) -> None:
+    """Write latents of the paintings from where the file ends up to `count`."""
+    done = _rows(path, SHAPE, 2)
+    pictures = paintings.read(count)
+    scale = float(network.config.scaling_factor)  # type: ignore[union-attr, arg-type]
+    with open(path, "ab") as file, torch.no_grad():
+        file.truncate(done * 2 * int(np.prod(SHAPE)))
+        for first in range(done, len(pictures), 64):
+            x = autoencoder.pixels(np.array(pictures[first : first + 64]), device)
+            latents = network.encode(x).latents * scale  # type: ignore[operator]
+            file.write(latents.cpu().contiguous().to(torch.float16).numpy().tobytes())
+
+
+def tokenise(tokenizer: CLIPTokenizer, path: Path, count: int, workers: int) -> None:
+    """Write the tokens of every scene's captions from where the file ends up to `count`."""
+    done = _rows(path, _TOKENS, 2)
+    starts = range(done, count, BLOCK)
+    with open(path, "ab") as file, ProcessPoolExecutor(workers) as pool:
+        file.truncate(done * 2 * int(np.prod(_TOKENS)))
+        for captions in pool.map(_captions, [(start, min(BLOCK, count - start)) for start in starts]):
+            file.write(ids(tokenizer, captions).astype(np.uint16).tobytes())
+
+
+def ids(tokenizer: CLIPTokenizer, captions: list[str]) -> npt.NDArray[np.int64]:
+    """Tokens (N, length), filled up with padding."""
+    read = tokenizer(captions, padding="max_length", truncation=True, max_length=tokens.LENGTH)
+    return np.array(read.input_ids)
+
+
+def _captions(task: tuple[int, int]) -> list[str]:
+    start, count = task
+    scenes = {seed: world.draw(seed) for seed in range(start, start + count)}
+    return [
+        world.caption(scene, Dice("caption", seed, number))
+        for seed, scene in scenes.items()
+        for number in range(CAPTIONS)
+    ]
+
+
+def main() -> None:
+    """Prepares what is missing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("autoencoder", type=Path, help="the folder of the exported autoencoder")
+    parser.add_argument("--count", type=int, default=40_000)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = training.device_named(options.device)
+    tokenise(tokens.build(tokens.words()), options.data / "tokens.u16", options.count, options.workers)
+    network = autoencoder.load(options.autoencoder).to(device)
+    paintings = Paintings(options.data / "paintings.u8")
+    encode(network, paintings, options.data / "latents.f16", options.count, device)
+
+
+if __name__ == "__main__":
+    main()
