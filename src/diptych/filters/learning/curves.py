@@ -113,7 +113,8 @@ def _tables(levels: list[Array], wanted: list[Array]) -> Array | None:
 
 
 def _levels(pair: Pair) -> Array:
-    return np.rint(255 * pair.inputs).astype(np.int64)
+    levels: Array = np.rint(255 * pair.inputs).astype(np.int64)
+    return levels
 
 
 def _of_channels(pairs: tuple[Pair, ...], checked: tuple[Pair, ...], close: float) -> Chain | None:

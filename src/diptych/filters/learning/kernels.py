@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
+
 import numpy as np
 
 from diptych.model.layers import Activation, Array, Chain, Conv, Layer, Pad, PadMode
 
-__all__ = ["clips", "layers", "padded", "snapped", "trimmed"]
+__all__ = ["clipped", "clips", "factored", "layers", "padded", "repeated", "snapped", "trimmed", "with_bias"]
 
-GRID = 65536  # multiples of 1/65536 times 8-bit levels are exact in float32, and so are their sums
+EXACT_SUMS = 2**24  # whole numbers up to here, and so their sums, are exact in float32
+
+
+@dataclass(frozen=True, eq=False)
+class _Factor:
+    """The weight of one convolution, float64 (out, in / groups, h, w)."""
+
+    weight: Array
+    groups: int = 1
+
+    def conv(self, times: float = 1) -> Conv:
+        """The layer, its weight multiplied."""
+        return Conv((self.weight * times).astype(np.float32), groups=self.groups)
 
 
 def layers(taps: Array, bias: Array, edge: PadMode, tolerance: float = 0.0) -> Chain:
@@ -16,8 +31,39 @@ def layers(taps: Array, bias: Array, edge: PadMode, tolerance: float = 0.0) -> C
 
     `taps` (C', C, k, k) float64, each known to within `tolerance`; `bias` (C',).
     """
-    end: list[Layer] = [Activation("clamp")] if clips(taps, bias) else []
-    return Chain((*padded(taps.shape[-1] // 2, edge), *_convolutions(taps, bias, tolerance), *end))
+    convs, divisor = factored(taps, tolerance)
+    convs = with_bias(convs, divisor * bias)
+    if divisor == 1 and not clips(taps, bias):
+        return Chain((*padded(taps.shape[-1] // 2, edge), *convs))
+    return Chain((*padded(taps.shape[-1] // 2, edge), *convs, *clipped(divisor)))
+
+
+def with_bias(convs: list[Conv], bias: Array) -> list[Conv]:
+    """The last convolution with a bias, where that is not zero."""
+    last = convs[-1]
+    kept = bias.astype(np.float32) if np.abs(bias).max() > 1e-7 else None
+    return [*convs[:-1], Conv(last.weight, kept, groups=last.groups)]
+
+
+def clipped(divisor: int) -> list[Activation]:
+    """clamp(x / divisor, 0, 1), such that odd multiples of half the divisor come out exactly.
+
+    1/f is not exact in float32, but where its relative error is below 2^-25, k f (1/f) rounds to k. The
+    clamp comes first: engines may multiply a factor into the convolution before it, which is not exact.
+    """
+    if divisor == 1:
+        return [Activation("clamp")]
+    odd = divisor
+    while odd % 2 == 0:
+        odd //= 2
+    splits = [(f, odd // f) for f in range(1, odd + 1) if odd % f == 0]
+    first = next((one for one, other in splits if _inverts(one) and _inverts(other)), 1)
+    steps = [first, divisor // first] if first > 1 else [divisor]
+    return [Activation("clamp", (0.0, float(divisor))), *(Activation("affine", (1 / f, 0.0)) for f in steps)]
+
+
+def _inverts(factor: int) -> bool:
+    return abs(float(np.float32(1 / factor)) * factor - 1) < 2.0**-25
 
 
 def padded(radius: int, edge: PadMode) -> list[Layer]:
@@ -58,17 +104,55 @@ def snapped(values: Array, tolerance: float) -> Array:
     return values
 
 
-def _convolutions(taps: Array, bias: Array, tolerance: float) -> list[Conv]:
-    """The factorisation of (C', C, k, k) taps with the fewest weights: all compute the same."""
+def factored(taps: Array, tolerance: float) -> tuple[list[Conv], int]:
+    """Convolutions that compute (C', C, k, k) taps times a divisor: the factorisation with the fewest weights.
+
+    The divisor is 1, unless the taps are fractions that give halves of levels: then whole
+    numbers are computed, so that what lies between two levels does so exactly, and is rounded as it should.
+    """
     tolerance = max(tolerance, 2e-7 * float(np.abs(taps).max(initial=0)))
-    forms = [[Conv(taps.astype(np.float32))], _apart(taps, tolerance), _mixed_first(taps, tolerance)]
-    best = min((form for form in forms if form), key=lambda form: sum(conv.weight.size for conv in form))
-    last = best[-1]
-    kept = bias.astype(np.float32) if np.abs(bias).max() > 1e-7 else None
-    return [*best[:-1], Conv(last.weight, kept, groups=last.groups)]
+    forms = [[_Factor(taps)], _apart(taps, tolerance), _mixed_first(taps, tolerance)]
+    best = min((form for form in forms if form), key=lambda form: sum(factor.weight.size for factor in form))
+    divisors = [_denominator(factor.weight) for factor in best]
+    divisor = prod(divisors)
+    ties = divisor % 2 == 0 and divisor & (divisor - 1) != 0
+    if ties and _exact(best, divisors):
+        return [factor.conv(own) for factor, own in zip(best, divisors, strict=True)], divisor
+    return [factor.conv() for factor in best], 1
 
 
-def _apart(taps: Array, tolerance: float) -> list[Conv] | None:
+def _exact(factors: list[_Factor], divisors: list[int]) -> bool:
+    """Whether all sums of 8-bit levels stay within what float32 holds exactly."""
+    low, high = 0.0, 255.0
+    for factor, own in zip(factors, divisors, strict=True):
+        up, down = (
+            float(np.maximum(sign * own * factor.weight, 0).sum(axis=(1, 2, 3)).max()) for sign in (1, -1)
+        )
+        low, high = up * low - down * high, up * high - down * low
+    return max(-low, high) < EXACT_SUMS
+
+
+def _denominator(values: Array) -> int:
+    """The smallest whole number that makes all `values` whole; 0 where it is beyond 4096."""
+    for denominator in range(1, 4097):
+        if np.abs(values * denominator - np.rint(values * denominator)).max() < 1e-9:
+            return denominator
+    return 0
+
+
+def repeated(convs: list[Conv], channels: int) -> list[Conv]:
+    """The same for several channels, each by itself."""
+    return [
+        Conv(
+            np.tile(conv.weight, (channels, 1, 1, 1)),
+            None if conv.bias is None else np.tile(conv.bias, channels),
+            groups=channels * conv.groups,
+        )
+        for conv in convs
+    ]
+
+
+def _apart(taps: Array, tolerance: float) -> list[_Factor] | None:
     """Every channel by itself: one group each."""
     outputs, inputs = taps.shape[:2]
     if outputs != inputs or any(taps[o, i].any() for o in range(outputs) for i in range(inputs) if o != i):
@@ -76,7 +160,7 @@ def _apart(taps: Array, tolerance: float) -> list[Conv] | None:
     return _planes(np.stack([taps[c, c] for c in range(outputs)]), tolerance)
 
 
-def _mixed_first(taps: Array, tolerance: float) -> list[Conv] | None:
+def _mixed_first(taps: Array, tolerance: float) -> list[_Factor] | None:
     """One weighted sum of the channels (a luma), and whatever follows on that alone."""
     outputs, inputs, size, _ = taps.shape
     by_channel = taps.transpose(1, 0, 2, 3).reshape(inputs, -1)
@@ -85,24 +169,17 @@ def _mixed_first(taps: Array, tolerance: float) -> list[Conv] | None:
         return None
     if np.abs(strength[0] * np.outer(left[:, 0], right[0]) - by_channel).max() > 4 * tolerance:
         return None
-    mix, rest = _scaled(left[:, 0] * strength[0], right[0])
+    mix, rest = left[:, 0] * strength[0], right[0]
+    # Weights that sum to 1, as a luma's, where they do not cancel.
+    scale = mix.sum() if np.abs(mix.sum()) > 0.1 * np.abs(mix).max() else mix[np.abs(mix).argmax()]
+    slack = 4 * tolerance / np.abs(by_channel).max()
+    mix, rest = snapped(mix / scale, slack), snapped(rest * scale, slack * np.abs(rest * scale).max())
     kernels = rest.reshape(outputs, 1, size, size)
-    after = _planes(kernels[:, 0], tolerance) if outputs == 1 else [Conv(kernels.astype(np.float32))]
-    return [Conv(mix.reshape(1, inputs, 1, 1).astype(np.float32)), *after]
+    after = _planes(kernels[:, 0], tolerance) if outputs == 1 else [_Factor(kernels)]
+    return [_Factor(mix.reshape(1, inputs, 1, 1)), *after]
 
 
-def _scaled(mix: Array, rest: Array) -> tuple[Array, Array]:
-    """A mixture of channels scaled to sum to 1, so that grey stays what it is, to the last bit in levels."""
-    total = float(mix.sum())
-    if np.abs(total) < 0.1 * np.abs(mix).max():
-        total = float(mix[np.abs(mix).argmax()])
-        return mix / total, rest * total
-    exact = np.rint(mix / total * GRID)
-    exact[np.abs(exact).argmax()] += GRID - exact.sum()
-    return exact / GRID, rest * total
-
-
-def _planes(kernels: Array, tolerance: float) -> list[Conv]:
+def _planes(kernels: Array, tolerance: float) -> list[_Factor]:
     """(C, k, k), a kernel for each channel alone: as sums of column times row where that is less.
 
     The singular value decomposition, cut where the taps are met within `tolerance`.
@@ -117,6 +194,5 @@ def _planes(kernels: Array, tolerance: float) -> list[Conv]:
             largest = np.take_along_axis(rows, at, axis=2)
             rows, columns = rows / largest, columns * largest.transpose(0, 2, 1)
             first = columns.transpose(0, 2, 1).reshape(count * rank, 1, size, 1)
-            second = rows[:, :, None]
-            return [Conv(factor.astype(np.float32), groups=count) for factor in (first, second)]
-    return [Conv(kernels[:, None].astype(np.float32), groups=count)]
+            return [_Factor(first, count), _Factor(rows[:, :, None], count)]
+    return [_Factor(kernels[:, None], count)]

@@ -39,6 +39,12 @@ class Pair:
         return cls(_planes(picture) / np.float32(255), _planes(target(picture)))
 
     @property
+    def picture(self) -> Array:
+        """The picture before, uint8 (H, W, 3) or (H, W)."""
+        levels = np.rint(255 * self.inputs).astype(np.uint8)
+        return levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0))
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.inputs.shape[1], self.inputs.shape[2]
