@@ -292,7 +292,7 @@ def _matrix(
     end = place.node("Floor", place.do("Add", place.node("Add", middle, reach), 0.5))
     old = place.do("Range", 0.0, axis.source, 1.0)
     offset = place.do("Add", place.node("Sub", old, middle), 0.5)
-    level = window(place, place.node("Mul", offset, place.do("Div", 1.0, stretch)))
+    level = window(place, place.node("Mul", offset, place.node("Reciprocal", stretch)))
     seen = place.node("And", place.node("GreaterOrEqual", old, first), place.node("Less", old, end))
     weights = place.do("Where", seen, level, 0.0)
     weights = place.node("Div", weights, place.do("ReduceSum", weights, [1]))
@@ -454,11 +454,9 @@ def _opencv_area(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) ->
         if not pixels.eight_bit:
             return value
         value = place.double(place.cast(value, TensorProto.FLOAT))
-        halved = place.node(
-            "And", *(_is_half(place, axis) for axis in (rows, columns))
-        )  # which rounds halves up
+        halved = place.node("And", *(_is_half(place, axis) for axis in (rows, columns)))
         half_up = place.node("Floor", place.do("Add", value, 0.5))
-        return place.node("Where", halved, half_up, place.node("Round", value))
+        return place.node("Where", halved, half_up, place.node("Round", value))  # as OpenCV does
 
     branches = {f"{word}_branch": _branch(place, chosen, word == "then") for word in ("then", "else")}
     return place.node("If", place.node("Or", *larger), **branches)
@@ -481,8 +479,9 @@ def _areas(place: _Place, axis: _Axis) -> str:
 
 def _edged_taps(place: _Place, pixels: _Pixels, axis: _Axis) -> _Taps:
     growth = place.node("Div", axis.target, axis.source)
-    # Not source / target: where a product falls on a whole number the last digit decides.
-    first = place.node("Floor", place.node("Mul", axis.positions, place.do("Div", 1.0, growth)))
+    # Where a product falls on a whole number the last digit decides, so not source / target, nor 1 / growth,
+    # which ONNX Runtime would fold into the product.
+    first = place.node("Floor", place.node("Mul", axis.positions, place.node("Reciprocal", growth)))
     reached = place.node("Mul", place.do("Add", first, 1.0), growth)
     part = place.do("Max", place.node("Sub", place.do("Add", axis.positions, 1.0), reached), 0.0)
     part = place.cast(part, TensorProto.FLOAT)
@@ -503,7 +502,7 @@ def _opencv_taps(
     weights_of: Callable[[_Place, str, Any], tuple[int, list[str]]],
 ) -> _Taps:
     """Half-pixel; 8-bit pictures have coordinates in float32, others in float64, as on an x86 processor."""
-    scale = place.do("Div", 1.0, place.node("Div", axis.target, axis.source))
+    scale = place.node("Reciprocal", place.node("Div", axis.target, axis.source))
     x = place.do("Sub", place.node("Mul", place.do("Add", axis.positions, 0.5), scale), 0.5)
     kind: Any = np.float32 if pixels.eight_bit else np.float64
     x = place.cast(x, helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
