@@ -52,7 +52,9 @@ def _explicit(layer: Layer, path: str = "") -> tuple[Layer, ...]:
         return edged(Model(Chain((layer,))), None).layers.layers
     except ModelError as error:
         reason = str(error).split(") ", 1)[-1].split(";", 1)[0]
-        raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "the engine halide", f"it {reason}") from error
+        raise UnsupportedLayer(
+            f"{path} ({type(layer).__name__})", "the engine halide", f"it {reason}"
+        ) from error
 
 
 def _value(layer: Layer, picture: Picture, record: Any = None) -> Value:
@@ -108,6 +110,10 @@ class Filter:
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
         """See `Regional`."""
+        # Halide counts in 32 bits; far below its top border a large picture may as well begin later.
+        skipped = max(0, at[0] - self.prepared.reach.top - 1)
+        at, size = (at[0] - skipped, at[1]), (size[0] - skipped, size[1])
+        region = Region(region.top - skipped, region.left, region.bottom - skipped, region.right)
         program = self._program(block.shape[2])
         block = np.ascontiguousarray(block)
         wide = max(region.shape[1], NARROWEST)
@@ -119,9 +125,13 @@ class Filter:
             seen = part.grown(reach)
             source = (block, at)
             if not direct:
-                margin = Region(seen.top, seen.left - program.margin, seen.bottom, seen.right + program.margin)
+                margin = Region(
+                    seen.top, seen.left - program.margin, seen.bottom, seen.right + program.margin
+                )
                 source = extended(block, at, size, margin, self._mode), (margin.top, margin.left)
-            target = result[part.top - whole.top :, part.left - whole.left :][: part.shape[0], : part.shape[1]]
+            target = result[part.top - whole.top :, part.left - whole.left :][
+                : part.shape[0], : part.shape[1]
+            ]
             around = reach.top + reach.bottom, reach.left + reach.right
             program(*source, size, target, (part.top, part.left), around)
         return result if wide == region.shape[1] else np.ascontiguousarray(result[:, : region.shape[1]])

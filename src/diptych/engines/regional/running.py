@@ -39,9 +39,9 @@ def from_values(prepared: Prepared, values: Array, dtype: Any) -> Array:
         values = values * np.float32(prepared.divisor)
     if prepared.peak is None:
         return values.astype(dtype, copy=False)
-    # A value that is not a number has no level; black is as good as any, and the same everywhere.
-    levels: Array = np.clip(np.rint(np.nan_to_num(values)), 0, prepared.peak).astype(dtype)
-    return levels
+    # `fmax` makes black of what is not a number: it has no level, and casting it would be left to chance.
+    levels = np.fmin(np.fmax(values, np.float32(0)), np.float32(prepared.peak))
+    return np.rint(levels, out=levels).astype(dtype)
 
 
 def border_indices(mode: str, low: int, size: int, high: int) -> Array:

@@ -14,7 +14,7 @@ from diptych.progress import Progress
 
 __all__ = ["Adapted", "Rows", "Window", "filtered", "run"]
 
-STRIP_BYTES = 1 << 24  # of pixels read at a time where no tile is given
+STRIP_BYTES = 1 << 23  # of pixels read at a time where no tile is given
 
 
 class Rows(Protocol):

@@ -1,0 +1,451 @@
+"""Applying a filter to pictures of any size: by tiles, at every edge, from file to file."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from diptych import filters, formats
+from diptych.engines import regional
+from diptych.engines.numpy import ACTIVATION_FUNCTIONS, LAYER_FUNCTIONS
+from diptych.engines.regional import running as general
+from diptych.engines.running import run
+from diptych.errors import DiptychError, ImageError, ModelError, OutputError, UsageError
+from diptych.filters.applying import choosing, tiles
+from diptych.images import streams
+from diptych.images.streams import writing
+from diptych.model import layers as L
+from diptych.model.model import Model
+
+EDGES = ("zero", "reflect", "replicate", "wrap")
+RELU = L.Activation("relu")
+
+
+@pytest.fixture(autouse=True)
+def _many_cells(monkeypatch):
+    """Small pictures have many cells and strips, as large ones do."""
+    monkeypatch.setattr(general.General, "cell", 8)
+    monkeypatch.setattr(tiles, "STRIP_BYTES", 1000)
+
+
+def conv(rng, inputs, outputs, mode, whole_numbers=False):
+    """A padded convolution of any kernel, even ones and off-centre ones too."""
+    kernel, dilation = rng.integers(1, 5, 2), int(rng.integers(1, 3))
+    taken = [int(k - 1) * dilation for k in kernel]
+    lows = [int(rng.integers(0, t + 1)) for t in taken]
+    pads = tuple((low, t - low) for low, t in zip(lows, taken, strict=True))
+    shape = (outputs, inputs, *kernel)
+    if whole_numbers:
+        weight, bias = rng.integers(-2, 3, shape), None
+    else:
+        weight, bias = (
+            rng.normal(size=shape) / (inputs * kernel.prod()),
+            np.float32(rng.normal(size=outputs) / 9),
+        )
+    own = {"dilation": (dilation, dilation), "activation": RELU}
+    if mode == "zero" and rng.random() < 0.3:
+        return (L.Conv(np.float32(weight), bias, padding=pads, **own),)
+    return L.Pad(pads, mode), L.Conv(np.float32(weight), bias, **own)
+
+
+def network(seed, mode, whole_numbers=False):
+    """Several stages of every kind that a filter may have."""
+    rng = np.random.default_rng(seed)
+    first = channels = int(rng.choice([1, 3]))
+    made = []
+    for kind in rng.integers(0, 5, int(rng.integers(1, 4))):
+        inside = lambda n: L.Chain(conv(rng, channels, n, mode, whole_numbers))  # noqa: B023, E731
+        if kind <= 1:
+            made += inside(2).layers
+            channels = 2
+        elif kind == 2:
+            made.append(L.SkipConnection(inside(channels)))
+        elif kind == 3:
+            made.append(L.Parallel(L.Connection("concatenate"), (inside(1), inside(2))))
+            channels = 3
+        elif mode != "wrap":
+            made.append(L.MaxPool((3, 2), (1, 1), ((1, 1), (0, 1))))
+    made += conv(rng, channels, int(rng.choice([1, 3])), mode, whole_numbers)
+    return Model(L.Chain(tuple(made)), input_shape=(first, None, None), name=f"network {seed}")
+
+
+def picture(seed, height, width, channels, dtype):
+    rng = np.random.default_rng(seed)
+    peak = streams.PEAKS[np.dtype(dtype)]
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    return rng.random(shape).astype(dtype) if peak is None else rng.integers(0, peak + 1, shape).astype(dtype)
+
+
+def whole(model, image, scale=1.0):
+    """The reference engine's formulas on the whole picture at once; NumPy pads however small it is."""
+
+    def leaf(layer, x):
+        result = LAYER_FUNCTIONS[type(layer)](layer, x)
+        activation = getattr(layer, "activation", None)
+        return ACTIVATION_FUNCTIONS[activation.name](result) if activation else result
+
+    x = np.atleast_3d(image).astype(np.float64).transpose(2, 0, 1)[None] * scale
+    result = run(model.layers, x, leaf, np.concatenate, np.maximum)[0].transpose(1, 2, 0)
+    return result if result.shape[2] > 1 else result[..., 0]
+
+
+pictures = {
+    "seed": st.integers(0, 10**6),
+    "mode": st.sampled_from(EDGES),
+    "height": st.integers(1, 40),
+    "width": st.integers(1, 40),
+    "dtype": st.sampled_from([np.uint8, np.uint16, np.float32]),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(tile=st.integers(1, 45), **pictures)
+def test_tiles_change_no_bit_and_the_values_are_the_reference_engines(seed, mode, height, width, dtype, tile):
+    model = network(seed, mode)
+    image = picture(seed, height, width, model.input_shape[0], dtype)
+    result = filters.apply(model, image, engine="numpy", tile=10**6)
+    assert result.dtype == dtype
+    assert np.array_equal(filters.apply(model, image, engine="numpy", tile=tile), result)
+    assert np.array_equal(filters.apply(model, image, engine="numpy"), result)
+    peak = streams.PEAKS[np.dtype(dtype)]
+    if peak is None:
+        np.testing.assert_allclose(result, whole(model, image), rtol=0, atol=1e-5)
+    else:  # float32 on the way may round a tie, and a 16-bit level, to the other side
+        exact = np.clip(whole(model, image, 1 / peak) * peak, 0, peak)
+        assert np.abs(result - exact).max() < (0.51 if peak == 255 else 0.6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(engine=st.sampled_from(["onnxruntime", "torch"]), tile=st.integers(1, 45), **pictures)
+def test_tiles_change_no_bit_on_engines_that_choose_their_own_kernels(
+    engine, seed, mode, height, width, dtype, tile
+):
+    model = network(seed, mode)
+    image = picture(seed, height, width, model.input_shape[0], dtype)
+    result = filters.apply(model, image, engine=engine, device="cpu", tile=10**6)
+    assert np.array_equal(filters.apply(model, image, engine=engine, device="cpu", tile=tile), result)
+    reference = filters.apply(model, image, engine="numpy").astype(np.float64)
+    assert np.abs(result - reference).max() <= (1e-5 if dtype == np.float32 else 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(**(pictures | {"dtype": st.sampled_from([np.uint8, np.uint16])}))
+def test_whole_numbers_are_exact_in_levels(seed, mode, height, width, dtype):
+    model = network(seed, mode, whole_numbers=True)
+    image = picture(seed, height, width, model.input_shape[0], np.uint8).astype(dtype)
+    exact = whole(model, image)
+    if np.abs(exact).max() < 2**24:  # what float32 counts without a gap
+        expected = np.clip(exact, 0, streams.PEAKS[np.dtype(dtype)])
+        assert np.array_equal(filters.apply(model, image, engine="numpy", tile=7), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**pictures)
+def test_any_part_by_itself_is_the_same_part_of_the_whole(seed, mode, height, width, dtype):
+    model = network(seed, mode)
+    image = np.atleast_3d(picture(seed, height, width, model.input_shape[0], dtype))
+    ready = regional.compile(model, "numpy", peak=streams.PEAKS[image.dtype])
+    rng, reach = np.random.default_rng(seed), ready.prepared.reach
+    (top, bottom), (left, right) = (np.sort(rng.choice(n + 1, 2, replace=False)) for n in (height, width))
+    part, everything = regional.Region(top, left, bottom, right), regional.Region(0, 0, height, width)
+
+    def of(region):
+        rows = np.arange(region.top - reach.top, region.bottom + reach.bottom)
+        columns = np.arange(region.left - reach.left, region.right + reach.right)
+        if not ready.prepared.wraps:
+            rows, columns = rows[(rows >= 0) & (rows < height)], columns[(columns >= 0) & (columns < width)]
+        block = image.take(rows, 0, mode="wrap").take(columns, 1, mode="wrap")
+        return ready(block, (rows[0], columns[0]), (height, width), region)
+
+    assert np.array_equal(of(part), of(everything)[top:bottom, left:right])
+
+
+def blur(mode="replicate", size=3, channels=3):
+    weight = np.full((channels, 1, size, size), 1 / size**2, np.float32)
+    pads = ((size // 2, size // 2),) * 2
+    layers = L.Chain((L.Pad(pads, mode), L.Conv(weight, groups=channels)))
+    notes = {"filter": {"per_channel": True}}
+    return Model(layers, input_shape=(channels, None, None), name="blur", notes=notes)
+
+
+def luma(weights=(0.25, 0.5, 0.25)):
+    return Model(
+        L.Chain((L.Conv(np.float32(weights).reshape(1, 3, 1, 1)),)), input_shape=(3, None, None), name="luma"
+    )
+
+
+@pytest.mark.parametrize("mode", EDGES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 2)])
+def test_a_picture_smaller_than_the_kernel_is_extended_as_numpy_extends_it(mode, shape):
+    image = picture(1, *shape, 3, np.float32)
+    result = filters.apply(blur(mode, size=9), image, engine="numpy", tile=1)
+    names = {"zero": "constant", "replicate": "edge"}
+    wide = np.pad(image, [(4, 4), (4, 4), (0, 0)], mode=names.get(mode, mode))
+    expected = np.lib.stride_tricks.sliding_window_view(wide, (9, 9), (0, 1)).mean(axis=(-1, -2))
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", EDGES)
+def test_the_edge_can_be_chosen_anew(mode):
+    image = picture(2, 20, 30, 3, np.uint8)
+    assert np.array_equal(
+        filters.apply(blur("zero"), image, engine="numpy", edge=mode),
+        filters.apply(blur(mode), image, engine="numpy"),
+    )
+
+
+def test_the_reach_is_counted_from_the_pixel():
+    def reach_of(*layers):
+        return regional.reach(Model(L.Chain(layers)))
+
+    weight = np.ones((1, 1, 2, 5), np.float32)
+    assert reach_of(L.Conv(weight, padding=((1, 0), (2, 2)))) == regional.Reach(1, 2, 0, 2)
+    assert reach_of(L.Conv(weight, padding=((0, 2), (4, 4)), dilation=(2, 2))) == regional.Reach(0, 4, 2, 4)
+    skip = L.SkipConnection(L.Conv(weight, padding=((0, 1), (4, 0))))
+    assert reach_of(skip, skip) == regional.Reach(0, 8, 2, 0)
+    # The last column but three mirrors the one four to the right of it.
+    assert reach_of(L.Pad(((1, 0), (4, 0)), "reflect"), L.Conv(weight)) == regional.Reach(1, 4, 1, 4)
+
+
+NO_FILTERS = {
+    "layer 1 (Flatten) gives up": (L.Flatten(), L.Dense(np.ones((2, 3), np.float32))),
+    "layer 1 (GlobalMeanPool) looks at the whole": (L.GlobalMeanPool(),),
+    "layer 1 (InstanceNorm) normalises by": (L.InstanceNorm(),),
+    "layer 1 (BatchNorm) normalises by": (L.BatchNorm(),),
+    "layer 1 (Upsample) changes": (L.Upsample((2.0, 2.0)),),
+    "layer 1 (MaxPool) has a stride": (L.MaxPool((2, 2)),),
+    "layer 1 (Conv) has a stride": (L.Conv(np.ones((1, 3, 2, 2), np.float32), stride=(2, 2)),),
+    "layer 1 (MeanPool) counts fewer": (L.MeanPool((3, 3), (1, 1), ((1, 1), (1, 1)), count_padding=False),),
+    "layer 1.0 (Dense) mixes": (L.SkipConnection(L.Dense(np.ones((3, 3), np.float32))),),
+    "-2 rows and -2 columns": (L.Conv(np.ones((1, 3, 3, 3), np.float32)),),
+    "takes 4 channels, got 3": (L.Conv(np.ones((1, 4, 1, 1), np.float32)),),
+    "gives 2 channels": (L.Conv(np.ones((2, 3, 1, 1), np.float32)),),
+    "joins pictures of different sizes": (L.SkipConnection(L.MaxPool((3, 3), (1, 1))),),
+    "every pixel of a picture of one size": (L.Scale(np.ones((3, 5, 5), np.float32)),),
+    "wraps round": (L.Pad(((1, 1), (1, 1)), "wrap"), L.Pad(((1, 1), (1, 1))), L.MaxPool((5, 5), (1, 1))),
+}
+
+
+@pytest.mark.parametrize(("said", "layers"), NO_FILTERS.items(), ids=NO_FILTERS)
+def test_what_is_not_a_filter_is_said_by_its_layer(said, layers):
+    model = Model(L.Chain((L.Activation("relu"), *layers)), input_shape=(3, None, None), name="net")
+    with pytest.raises(ModelError) as error:
+        filters.apply(model, np.zeros((5, 5, 3), np.uint8), engine="numpy")
+    assert said in str(error.value)
+    assert str(error.value).startswith("net")
+
+
+def test_statistics_in_the_file_are_folded_and_functions_without_levels_take_fractions():
+    values = np.float32([0.2, 0.4, 0.6])
+    norm = L.BatchNorm(values + 1, values, values / 2, values + 0.5, activation=L.Activation("sigmoid"))
+    model = Model(L.Chain((norm, L.Dropout())), input_shape=(3, None, None))
+    image = picture(3, 20, 11, 3, np.uint8)
+    exact = 255 / (
+        1 + np.exp(-((image / 255 - values / 2) / np.sqrt(values + 0.50001) * (values + 1) + values))
+    )
+    assert np.abs(filters.apply(model, image, engine="numpy") - exact).max() < 0.501
+    assert regional.prepare(model, 255).divisor == 255
+
+
+def test_every_function_that_computes_in_levels_gives_what_it_gives_in_fractions():
+    image = picture(4, 16, 16, 1, np.uint8)
+    for name in ("relu", "relu6", "leakyrelu", "abs", "clamp", "hardtanh", "trelu", "softshrink", "affine"):
+        parameters = {"clamp": (0.2, 0.7), "hardtanh": (0.1, 0.5), "trelu": (0.3,), "affine": (0.5, 0.25)}
+        activation = L.Activation(name, parameters.get(name, ()))
+        shift = L.Conv(np.float32([[[[1.5]]]]), np.float32([-0.4]), activation=activation)
+        model = Model(L.Chain((shift,)), input_shape=(1, None, None))
+        assert regional.prepare(model, 255).divisor == 1, name
+        fractions = filters.apply(model, np.float32(image / 255), engine="numpy")
+        levels = filters.apply(model, image, engine="numpy")
+        assert np.abs(levels - np.clip(fractions * 255, 0, 255)).max() < 0.501, name
+
+
+# ---- Files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_from_tiff_to_tiff(tmp_path, dtype, channels):
+    image = picture(5, 61, 47, channels, dtype)
+    colour = {"photometric": "rgb" if channels == 3 else "minisblack"}
+    tifffile.imwrite(
+        tmp_path / "in.tif", image, tile=(16, 32), compression="zlib", resolution=(300, 300), **colour
+    )
+    applied = filters.apply(blur(), tmp_path / "in.tif", tmp_path / "out.tif", tile=8, engine="numpy")
+    result = tifffile.imread(tmp_path / "out.tif")
+    expected = filters.apply(blur(), image, engine="numpy")
+    assert result.dtype == dtype
+    assert np.array_equal(result, expected)
+    assert (applied.path, applied.engine, applied.size) == (str(tmp_path / "out.tif"), "numpy", (61, 47))
+    assert applied.streamed
+    document = json.loads(json.dumps(applied.to_document()))
+    assert document["megapixels_per_second"] == pytest.approx(61 * 47 / 1e6 / applied.seconds)
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        assert file.pages[0].tile == (16, 32)
+        assert file.pages[0].resolution == (300, 300)
+    assert np.array_equal(filters.apply(blur(), tmp_path / "in.tif", engine="numpy"), expected)
+
+
+@pytest.mark.parametrize(("suffix", "off"), [(".png", 0), (".webp", 0), (".bmp", 0), (".jpg", 9)])
+def test_other_kinds_of_file(tmp_path, suffix, off):
+    image = np.kron(picture(6, 5, 4, 3, np.uint8), np.ones((8, 8, 1), np.uint8))
+    options = {"lossless": True} if suffix == ".webp" else {"quality": 95}
+    Image.fromarray(image).save(tmp_path / f"in{suffix}", **options)
+    given = np.asarray(Image.open(tmp_path / f"in{suffix}"))
+    applied = filters.apply(luma(), tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", engine="numpy")
+    result = np.asarray(Image.open(tmp_path / f"out{suffix}").convert("L"))
+    assert np.abs(result.astype(int) - filters.apply(luma(), given, engine="numpy")).mean() <= off
+    assert not applied.streamed
+
+
+def test_grey_and_colour_find_each_other(tmp_path):
+    grey, colour = picture(7, 12, 9, 1, np.uint8), picture(7, 12, 9, 3, np.uint8)
+    three = np.repeat(grey[..., None], 3, axis=2)
+    smooth = filters.apply(blur(), grey, engine="numpy")
+    assert smooth.shape == (12, 9)  # channels apart: grey stays grey
+    assert np.array_equal(smooth, filters.apply(blur(), three, engine="numpy")[..., 0])
+    assert np.array_equal(filters.apply(luma(), grey, engine="numpy"), grey)
+    Image.fromarray(colour).save(tmp_path / "in.png")
+    one = blur(channels=1)
+    applied = filters.apply(one, tmp_path / "in.png", tmp_path / "out.png", engine="numpy")
+    assert applied.remarks == ("colour taken as grey (Rec.601)",)
+    as_grey = np.rint(colour @ [0.299, 0.587, 0.114]).astype(np.uint8)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), filters.apply(one, as_grey))
+    anything = Model(L.Chain((L.MaxPool((3, 3), (1, 1), ((1, 1), (1, 1))),)))
+    assert filters.apply(anything, grey).shape == (12, 9)
+    assert filters.apply(anything, colour).shape == (12, 9, 3)
+
+
+def test_a_folder_and_a_model_in_a_file(tmp_path):
+    (tmp_path / "in").mkdir()
+    for index, name in enumerate(["a.png", "b.tif", "c.gif"]):
+        Image.fromarray(picture(index, 10, 12, 1, np.uint8)).save(tmp_path / "in" / name)
+    formats.write(blur(), tmp_path / "blur.safetensors")
+    done = filters.apply(tmp_path / "blur.safetensors", tmp_path / "in", tmp_path / "out", engine="numpy")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.tif", "c.png"]
+    assert [one.path for one in done] == [str(tmp_path / "out" / n) for n in ("a.png", "b.tif", "c.png")]
+    inside = filters.apply(blur(), tmp_path / "in" / "c.gif", tmp_path, engine="numpy")
+    assert inside.path == str(tmp_path / "c.png")
+    with pytest.raises(UsageError, match="name a folder"):
+        filters.apply(blur(), tmp_path / "in")
+    with pytest.raises(OutputError, match="would be replaced"):
+        filters.apply(blur(), tmp_path / "in", tmp_path / "in")
+    Image.fromarray(picture(1, 3, 3, 1, np.uint8)).save(tmp_path / "in" / "a.gif")
+    with pytest.raises(UsageError, match="would both become"):
+        filters.apply(blur(), tmp_path / "in", tmp_path / "out")
+
+
+def test_progress_counts_rows(tmp_path):
+    told = []
+    Image.fromarray(picture(8, 30, 20, 1, np.uint8)).save(tmp_path / "in.png")
+    filters.apply(blur(), tmp_path / "in.png", tmp_path / "o.png", tile=8, progress=lambda *a: told.append(a))
+    assert told == [(n, 30, "in.png") for n in (0, 8, 16, 24, 30)]
+
+
+# ---- Memory -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["replicate", "wrap"])
+def test_rows_are_read_once(mode):
+    class Counting(streams.Whole):
+        def rows(self, top, bottom):
+            seen.extend(range(top, bottom))
+            return super().rows(top, bottom)
+
+    seen = []
+    source = Counting(picture(9, 70, 13, 3, np.uint8))
+    ready = regional.compile(blur(mode, size=5), "numpy", peak=255)
+    result = np.concatenate(list(tiles.filtered(ready, source, None, lambda *_: None, "")))
+    beyond = [68, 69, 0, 1] if mode == "wrap" else []
+    assert sorted(seen) == sorted([*range(70), *beyond])
+    assert np.array_equal(result, filters.apply(blur(mode, size=5), source.pixels, engine="numpy"))
+
+
+def test_memory_does_not_grow_with_the_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(general.General, "cell", 64)
+    monkeypatch.setattr(writing, "_STRIP_BYTES", 4000)
+
+    def peak(height, suffix):
+        tifffile.imwrite(tmp_path / "in.tif", np.zeros((height, 200, 3), np.uint8), rowsperstrip=10)
+        tracemalloc.start()
+        try:
+            filters.apply(luma(), tmp_path / "in.tif", tmp_path / f"out{suffix}", engine="numpy", tile=64)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(64, ".tif")  # what is imported on the way is no picture
+    for suffix in (".tif", ".png"):
+        assert peak(8000, suffix) < 1_600_000  # the picture has 4,800,000 bytes, its result 1,600,000
+
+
+# ---- Choosing an engine -------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_fastest_once_and_remembers_it(monkeypatch):
+    monkeypatch.setattr(choosing, "SMALL", 0)
+    monkeypatch.setattr(choosing, "_candidates", lambda: ("torch", "numpy", "no such engine"))
+    timed = []
+    monkeypatch.setattr(choosing, "_seconds", lambda one, _: timed.append(one.engine) or len(one.engine) % 5)
+    model, image = luma(), streams.Whole(picture(10, 30, 30, 3, np.uint8))
+    assert choosing.ready(model, "auto", "auto", 255, None, image).engine == "torch"
+    assert choosing.ready(model, "auto", "auto", 255, None, image).engine == "torch"
+    assert timed == ["torch", "numpy"]
+
+
+def test_engines_are_timed_on_the_picture_itself():
+    ready = regional.compile(blur(), "numpy", peak=255)
+    assert 0 < choosing._seconds(ready, streams.Whole(picture(11, 3, 40, 3, np.uint8))) < float("inf")
+
+
+# ---- What cannot be -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"tile": 0}, UsageError, "from 1 on, got 0"),
+        ({"tile": 2.5}, UsageError, "got 2.5"),
+        ({"edge": "mirror"}, UsageError, "zero, reflect, replicate, wrap"),
+        ({"engine": "gpu"}, UsageError, "no engine is called 'gpu'"),
+        ({"target": "out.tif"}, UsageError, "an array is filtered into an array"),
+        ({"source": np.zeros((4, 4), np.int32)}, ImageError, "got int32"),
+        ({"source": np.zeros((4, 4, 2), np.uint8)}, ImageError, "got (4, 4, 2)"),
+        ({"source": np.zeros((0, 4), np.uint8)}, ImageError, "at least one pixel"),
+        ({"source": 5}, UsageError, "not int"),
+        ({"learned": 5}, UsageError, "not int"),
+    ],
+)
+def test_a_call_that_makes_no_sense(options, kind, said):
+    given = {"learned": luma(), "source": np.zeros((4, 4), np.uint8), "engine": "numpy"} | options
+    with pytest.raises(kind) as error:
+        filters.apply(**given)
+    assert said in str(error.value)
+
+
+def test_nothing_is_replaced_or_left_half_written(tmp_path):
+    image = picture(12, 60, 40, 3, np.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", image, rowsperstrip=4, compression="zlib")
+    deep = {"out.jpg": "16 bits a channel", "out.webp": "16 bits", "out.gif": "ends as none of these"}
+    for name, said in deep.items():
+        with pytest.raises(DiptychError, match=said):
+            filters.apply(luma(), tmp_path / "in.tif", tmp_path / name)
+    with pytest.raises(OutputError, match="would be replaced"):
+        filters.apply(luma(), tmp_path / "in.tif", tmp_path / "in.tif")
+    tifffile.imwrite(tmp_path / "floats.tif", np.float32(image / 65535), photometric="rgb")
+    with pytest.raises(ImageError, match="fractions"):
+        filters.apply(luma(), tmp_path / "floats.tif", tmp_path / "out.png")
+    with tifffile.TiffFile(tmp_path / "in.tif") as file:
+        place = file.pages[0].dataoffsets[10]
+    data = bytearray((tmp_path / "in.tif").read_bytes())
+    data[place : place + 40] = b"\xff" * 40
+    (tmp_path / "in.tif").write_bytes(data)
+    for name in ("out.tif", "out.png"):
+        with pytest.raises(ImageError, match="truncated or damaged"):
+            filters.apply(luma(), tmp_path / "in.tif", tmp_path / name, engine="numpy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["floats.tif", "in.tif"]
