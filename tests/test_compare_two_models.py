@@ -155,6 +155,12 @@ PLANTED: dict[str, tuple[Model, str, str]] = {
     "bias lost": (changed(A, 1, bias=None), "bias missing", "1"),
     "bias of zeros": (changed(A, 7, bias=np.zeros(8, np.float32)), "bias missing", "7"),
     "training mode": (changed(A, 2, mean=None, variance=None), "BatchNorm in training mode", "2"),
+    "standard deviation": (
+        changed(A, 2, variance=np.sqrt(A.layers.layers[2].variance)), "variance taken for standard deviation", "2"),
+    "squared variance": (
+        changed(A, 2, variance=A.layers.layers[2].variance**2), "variance taken for standard deviation", "2"),
+    "scale for shift": (
+        changed(A, 2, scale=A.layers.layers[2].shift, shift=A.layers.layers[2].scale), "scale and shift swapped", "2"),
     "epsilon": (changed(A, 2, epsilon=1e-3), "another epsilon in the normalisation", "2"),
     "LayerNorm's formula": (changed(A, 8, formula="std + eps"), "another LayerNorm formula", "8"),
     "float16": (everywhere(A, Layer, _halves), "float16 rounding", "0"),
@@ -188,7 +194,7 @@ def test_a_planted_cause_is_named(planted: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "planted", ["softmax lost", "activation layer lost", "bias lost", "training mode", "epsilon"]
+    "planted", ["softmax lost", "activation layer lost", "bias lost", "training mode", "epsilon", "standard deviation"]
 )
 def test_the_sides_may_be_exchanged(planted: str) -> None:
     b, cause, _ = PLANTED[planted]

@@ -165,6 +165,31 @@ def _batch_statistics(layer: Layer) -> Layer | None:
     return None
 
 
+def _tracked(change: Callable[[Array], Array]) -> Callable[[Layer], Layer | None]:
+    def changed(layer: Layer) -> Layer | None:
+        if isinstance(layer, BatchNorm | InstanceNorm | GroupNorm) and layer.variance is not None:
+            return replace(layer, variance=change(np.maximum(layer.variance, 0)))
+        return None
+
+    return changed
+
+
+def _deviation(s: Situation) -> Iterator[Try]:
+    for change, what in ((np.square, "squared"), (np.sqrt, "under a square root")):
+        yield from _of_b(_tracked(change), f"the variances of {{layers}} {what}")(s)
+
+
+def _scale_and_shift(layer: Layer) -> Layer | None:
+    scale, shift = getattr(layer, "scale", None), getattr(layer, "shift", None)
+    if (
+        isinstance(layer, BatchNorm | InstanceNorm | GroupNorm | LayerNorm)
+        and scale is not None
+        and shift is not None
+    ):
+        return replace(layer, scale=shift, shift=scale)
+    return None
+
+
 def _epsilon(s: Situation) -> Iterator[Try]:
     norms = BatchNorm | GroupNorm | InstanceNorm | LayerNorm
     own = {layer.epsilon for layer in s.a.layers.values() if isinstance(layer, norms)}
@@ -238,6 +263,16 @@ WEIGHT_CAUSES: tuple[Cause, ...] = (
         "BatchNorm in training mode",
         "one side normalises with the statistics of the batch, not with those of the training (test mode)",
         _of_either(_batch_statistics, "the statistics of the batch in {layers}"),
+    ),
+    Cause(
+        "variance taken for standard deviation",
+        "one side stored the square root of the variance, or its square, where the other divides by its root",
+        _deviation,
+    ),
+    Cause(
+        "scale and shift swapped",
+        "Flux lists a BatchNorm's shift (β) before its scale (γ), PyTorch its weight (γ) before its bias (β)",
+        _of_b(_scale_and_shift, "scale and shift of {layers} exchanged"),
     ),
     Cause(
         "another epsilon in the normalisation",
