@@ -45,7 +45,7 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, partial, mark, progress)
-        _check(partial, sha256, url)
+        _check(partial, mark, sha256, url)
         os.replace(partial, target)  # noqa: PTH105 - atomic on every platform
         mark.unlink(missing_ok=True)
     except _BROKEN as error:
@@ -99,12 +99,13 @@ def _starts_at(content_range: str) -> int:
     return int(start) if start.isdecimal() else -1
 
 
-def _check(partial: Path, sha256: str | None, url: str) -> None:
+def _check(partial: Path, mark: Path, sha256: str | None, url: str) -> None:
     if sha256 is None:
         return
     found = sha256_of(partial)
     if found != sha256.lower():
         partial.unlink()
+        mark.unlink(missing_ok=True)
         raise OutputError(
             f"what {url} sent has the SHA-256 {found}, not {sha256}; it was deleted: check the address and the sum"
         )

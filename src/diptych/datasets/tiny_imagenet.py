@@ -65,7 +65,7 @@ class TinyImageNet:
             return _classes(files, self.path)
 
     def examples(self, split: Split = "train", most: int | None = None) -> Iterator[Example]:
-        """The pictures of a split in the order of their names, at most `most`; grey ones become colour.
+        """The pictures of a split, by name or as the archive has them, at most `most`; grey ones become colour.
 
         With `most`, they are spread evenly over the whole split, and so over the classes.
         """
@@ -110,6 +110,11 @@ def _opened(path: Path) -> Iterator[_Files]:
         else:
             with tarfile.open(place) as archive_tar:
                 members = {m.name: m for m in archive_tar if m.isfile()}
+                stream: Any = archive_tar.fileobj
+                if (
+                    stream.tell() <= archive_tar.offset
+                ):  # tarfile takes the end of the file for that of the archive
+                    raise tarfile.ReadError("its end mark is missing")
                 yield _in_archive(place, members, lambda m: m.size, archive_tar.extractfile)
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -144,6 +149,7 @@ def _in_archive(
     root = next((name[: -len("wnids.txt")] for name in sorted(members, key=len) if _is_list(name)), None)
     if root is None:
         raise _wrong_layout(place)
+    # As they come: going back in a compressed tar means decompressing it anew.
     inside = {name[len(root) :]: member for name, member in members.items() if name.startswith(root)}
 
     def read(name: str) -> bytes:
@@ -158,7 +164,7 @@ def _in_archive(
         with stream:
             return _bounded(stream, name, place)
 
-    return _Files(tuple(sorted(inside)), read)
+    return _Files(tuple(inside), read)
 
 
 def _is_list(name: str) -> bool:

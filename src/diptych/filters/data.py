@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ def _given(images: Any) -> list[tuple[str, Array]]:
             return [(example.name, example.pixels) for example in examples]
         paths = folders.nested(images, files.SUFFIXES) if Path(images).is_dir() else files.find(images)
         return [(path.stem, files.read(path).pixels) for path in paths]
+    if not isinstance(images, Iterable):
+        raise UsageError(f"pictures are a folder, paths or arrays, not {type(images).__name__}")
     return [_one(index, image) for index, image in enumerate(images)]
 
 

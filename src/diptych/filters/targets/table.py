@@ -314,6 +314,7 @@ FILTERS: Mapping[str, Named] = {
         "channel_axis=2)",
         parameters={"weight": real(0.1, 0.01, 1), "steps": whole(50, 1, 500)},
         radius=None,
+        per_channel=True,
     ),
     "nlm": Named(
         heavy.nlm,
