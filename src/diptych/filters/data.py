@@ -42,8 +42,9 @@ def gather(images: Any = None, *, channels: int, seed: int = 0) -> Data:
 
     `images` None: the photographs that come with scikit-image, `HELD_OUT` apart, and made pictures. Otherwise
     Tiny ImageNet's folder or archive (2000 of its training pictures), any folder (those inside it too), a file,
-    or several paths or uint8 arrays, of which a fifth, at least one, drawn by `seed`, is held out. Raises
-    `UsageError` for fewer than two, `ImageError` for what cannot be read.
+    several paths or uint8 arrays, or a mapping of names to arrays (`Pairs.before`), of which a fifth, at least
+    one, drawn by `seed`, is held out; of two, the smaller. Raises `UsageError` for fewer than two, `ImageError`
+    for what cannot be read.
     """
     if images is None:
         return _bundled(channels, seed)
@@ -53,6 +54,8 @@ def gather(images: Any = None, *, channels: int, seed: int = 0) -> Data:
             f"learning needs at least two pictures, one of them to judge by, and got {len(pictures)}; name more"
         )
     order = np.random.default_rng(seed).permutation(len(pictures))
+    if len(pictures) == 2:  # the smaller is enough to judge by
+        order = np.argsort([picture.size for _, picture in pictures], kind="stable")
     apart = set(order[: max(1, round(SHARE_HELD_OUT * len(pictures)))].tolist())
     train = tuple(picture for index, (_, picture) in enumerate(pictures) if index not in apart)
     return Data(train, _by_name([pictures[index] for index in sorted(apart)]))
@@ -80,6 +83,8 @@ def _given(images: Any) -> list[tuple[str, Array]]:
             return [(example.name, example.pixels) for example in examples]
         paths = folders.nested(images, files.SUFFIXES) if Path(images).is_dir() else files.find(images)
         return [(path.stem, files.read(path).pixels) for path in paths]
+    if isinstance(images, Mapping):
+        return [(str(name), _checked(picture, str(name))) for name, picture in images.items()]
     if not isinstance(images, Iterable):
         raise UsageError(f"pictures are a folder, paths or arrays, not {type(images).__name__}")
     return [_one(index, image) for index, image in enumerate(images)]
@@ -89,12 +94,14 @@ def _one(index: int, image: Any) -> tuple[str, Array]:
     if isinstance(image, str | os.PathLike):
         picture = files.read(image)
         return picture.name, picture.pixels
+    return f"picture {index}", _checked(image, f"picture {index}")
+
+
+def _checked(image: Any, name: str) -> Array:
     shape, dtype = np.shape(image), getattr(image, "dtype", None)
     if dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape:
-        raise ImageError(
-            f"picture {index} must be uint8 of shape (H, W, 3) or (H, W), not {dtype} of shape {shape}"
-        )
-    return f"picture {index}", np.asarray(image)
+        raise ImageError(f"{name} must be uint8 of shape (H, W, 3) or (H, W), not {dtype} of shape {shape}")
+    return np.asarray(image)
 
 
 def _by_name(pictures: list[tuple[str, Array]]) -> dict[str, Array]:

@@ -7,17 +7,17 @@ levels. "+ 127.5" makes negative values visible.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from diptych.filters.targets import curves, edges, heavy, linear, neighbours, unlearnable
 from diptych.filters.targets.linear import gaussian_radius
 from diptych.filters.targets.named import Named, choice, odd, real, whole
+from diptych.model.layers import Array
 
 __all__ = ["FILTERS"]
 
 _SIGMA = {"sigma": real(1.0, 0.3, 5)}
 _KSIZE = {"ksize": odd(3, 7)}
-_WINDOW = {"size": odd(3, 15), "shape": choice("box", "cross")}
 _GRADIENTS = (
     "gx, gy = the derivatives of luma(x) by cv2.getDerivKernels(1, 0, {ksize}), each sign summing to 1"
 )
@@ -27,12 +27,16 @@ def _half(size: int, **_: object) -> int:
     return size // 2
 
 
-def _twice_half(size: int, **_: object) -> int:
-    return 2 * (size // 2)
-
-
-def _morphology(operation: str) -> str:
-    return f"cv2.morphologyEx(x, cv2.{operation}, {{shape}} of {{size}} x {{size}})"
+def _morphology(function: Callable[..., Array], summary: str, operation: str, stages: int = 1) -> Named:
+    return Named(
+        function,
+        summary,
+        f"cv2.morphologyEx(x, cv2.MORPH_{operation}, {{shape}} of {{size}} x {{size}})",
+        parameters={"size": odd(3, 15), "shape": choice("box", "cross")},
+        radius=lambda size, **_: stages * (size // 2),
+        per_channel=True,
+        staged=stages > 1,
+    )
 
 
 FILTERS: Mapping[str, Named] = {
@@ -240,57 +244,14 @@ FILTERS: Mapping[str, Named] = {
         radius=1,
     ),
     # Neighbours: the level of one of the pixels around.
-    "erosion": Named(
-        neighbours.erosion,
-        "the darkest level around",
-        _morphology("MORPH_ERODE"),
-        parameters=_WINDOW,
-        radius=_half,
-        per_channel=True,
+    "erosion": _morphology(neighbours.erosion, "the darkest level around", "ERODE"),
+    "dilation": _morphology(neighbours.dilation, "the lightest level around", "DILATE"),
+    "opening": _morphology(neighbours.opening, "light spots removed", "OPEN", stages=2),
+    "closing": _morphology(neighbours.closing, "dark spots removed", "CLOSE", stages=2),
+    "gradient": _morphology(
+        neighbours.gradient, "the morphological gradient: lightest minus darkest", "GRADIENT"
     ),
-    "dilation": Named(
-        neighbours.dilation,
-        "the lightest level around",
-        _morphology("MORPH_DILATE"),
-        parameters=_WINDOW,
-        radius=_half,
-        per_channel=True,
-    ),
-    "opening": Named(
-        neighbours.opening,
-        "light spots removed",
-        _morphology("MORPH_OPEN"),
-        parameters=_WINDOW,
-        radius=_twice_half,
-        per_channel=True,
-        staged=True,
-    ),
-    "closing": Named(
-        neighbours.closing,
-        "dark spots removed",
-        _morphology("MORPH_CLOSE"),
-        parameters=_WINDOW,
-        radius=_twice_half,
-        per_channel=True,
-        staged=True,
-    ),
-    "gradient": Named(
-        neighbours.gradient,
-        "the morphological gradient, lightest minus darkest around",
-        _morphology("MORPH_GRADIENT"),
-        parameters=_WINDOW,
-        radius=_half,
-        per_channel=True,
-    ),
-    "top_hat": Named(
-        neighbours.top_hat,
-        "the light spots that opening removes",
-        _morphology("MORPH_TOPHAT"),
-        parameters=_WINDOW,
-        radius=_twice_half,
-        per_channel=True,
-        staged=True,
-    ),
+    "top_hat": _morphology(neighbours.top_hat, "the light spots that opening removes", "TOPHAT", stages=2),
     "median": Named(
         neighbours.median,
         "the middle level around",
