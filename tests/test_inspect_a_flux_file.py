@@ -157,3 +157,24 @@ def test_a_model_from_elsewhere_has_no_flux_lines(tmp_path: Path) -> None:
     assert found.flux == ""
     assert found.to_document()["flux"] is None
     assert "In Flux" not in found.text()
+
+
+def test_the_version_that_wrote_a_file_can_be_named(tmp_path: Path, diptych_command) -> None:
+    norm = LayerNorm((4,), epsilon=1e-5, formula="std + eps")
+    diptych.write(Model(Chain((norm,))), tmp_path / "m.bson", flux_version="0.14")
+    unsure = diptych_command("inspect", tmp_path / "m.bson").out
+    assert "--written-by" in unsure.replace("\n", " ")
+    for version, formula in (
+        ("0.14.2", "std + eps"),
+        ("0.16.9", "sqrt(var + eps^2)"),
+        ("0.16.11", "sqrt(var + eps)"),
+    ):
+        told = diptych_command("inspect", tmp_path / "m.bson", "--written-by", version)
+        assert told.status == 0
+        assert "--written-by" not in told.out
+        target = tmp_path / "m.safetensors"
+        assert diptych_command("convert", tmp_path / "m.bson", target, "--written-by", version).status == 0
+        assert diptych.read(target).layers.layers[0].formula == formula
+    assert diptych_command("inspect", tmp_path / "m.bson", "--written-by", "new").status == 2
+    refused = diptych_command("inspect", tmp_path / "m.safetensors", "--written-by", "0.14")
+    assert (refused.status, "takes no option" in refused.err) == (2, True)

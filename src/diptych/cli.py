@@ -32,6 +32,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Architecture = Annotated[
     str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
 ]
+WrittenBy = Annotated[
+    str | None,
+    typer.Option(
+        "--written-by", help="The Flux that wrote the file, such as 0.13.4, where it does not tell."
+    ),
+]
 _RECIPE = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[str | None, typer.Option("--preprocessing", help=f"{_RECIPE}; default: the model's own.")]
 Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
@@ -63,6 +69,7 @@ def run(
     ] = None,
     model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = "scenes",
     architecture: Architecture = None,
+    written_by: WrittenBy = None,
     preprocessing: Recipe = None,
     count: Count = 3,
     seed: Seed = 0,
@@ -101,6 +108,7 @@ def run(
             out=out,
             model=model,
             architecture=architecture,
+            written_by=written_by,
             preprocessing=preprocessing,
             count=count,
             seed=seed,
@@ -191,6 +199,7 @@ def predict(
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
+    written_by: WrittenBy = None,
     preprocessing: Recipe = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -203,7 +212,7 @@ def predict(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         done = jobs.predict_files(
-            load_model(model, architecture),
+            load_model(model, architecture, written_by),
             images,
             preprocessing=preprocessing,
             engine=engine,
@@ -227,6 +236,7 @@ def features(
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
+    written_by: WrittenBy = None,
     preprocessing: Recipe = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -238,7 +248,7 @@ def features(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         paths = diptych.features(
-            load_model(model, architecture),
+            load_model(model, architecture, written_by),
             image,
             out=out,
             layers=layers,
@@ -296,6 +306,7 @@ def convert(
     architecture: Annotated[
         str | None, typer.Option(help="What to fill, where IN holds weights alone: a name or a model file.")
     ] = None,
+    written_by: WrittenBy = None,
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The Flux to write for: 0.12 to 0.16.")
     ] = None,
@@ -315,7 +326,7 @@ def convert(
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     names = None if classes is None else classes.split(",")
-    done = diptych.convert(source, target, architecture=architecture, flux_version=flux_version,
+    done = diptych.convert(source, target, architecture=architecture, written_by=written_by, flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
@@ -327,6 +338,7 @@ def inspect(
     model: ModelName,
     shape: Annotated[str | None, typer.Option(help="The input to assume, such as 1,3,224,224.")] = None,
     architecture: Architecture = None,
+    written_by: WrittenBy = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -334,7 +346,7 @@ def inspect(
     import diptych
     from diptych.inference import load_model
 
-    summary = diptych.inspect(load_model(model, architecture), _shape(shape))
+    summary = diptych.inspect(load_model(model, architecture, written_by), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -51,23 +51,28 @@ _LARGEST_RECIPE = 2**20  # bytes
 CHUNK = 32  # pictures a forward pass: enough to keep two cores busy, little enough for any memory
 
 
-def load_model(model: Model | str | Path, architecture: Model | str | Path | None = None) -> Model:
+def load_model(
+    model: Model | str | Path, architecture: Model | str | Path | None = None, written_by: str | None = None
+) -> Model:
     """A model from a file, or by name: one that comes trained (`TRAINED`) or an architecture.
 
     Architectures by name have seeded initial weights and say that they are not trained. Raises `FormatError`
     for a file that cannot be read, `UsageError` for a name that is neither.
 
-    A file that holds weights alone is filled into `architecture`: a model, a file, or a name.
+    A file that holds weights alone is filled into `architecture`: a model, a file, or a name. `written_by`:
+    the Flux that wrote the file, such as "0.13.4", where versions compute differently and it does not tell.
     """
     from diptych import formats
     from diptych.model import architectures
 
+    options: dict[str, Any] = {} if written_by is None else {"flux_version": written_by}
     if architecture is not None:
-        if isinstance(model, Model):
-            raise UsageError(
-                "an architecture is for a file of weights alone, but the source is a model already"
-            )
-        return formats.read(model, architecture=load_model(architecture))
+        options["architecture"] = load_model(architecture)
+    if options and isinstance(model, Model):
+        what = "the version that wrote it" if architecture is None else "an architecture"
+        raise UsageError(f"{what} is for a file, but the source is a model already")
+    if options and not isinstance(model, Model):
+        return formats.read(model, **options)
     if isinstance(model, Model):
         return model
     if not isinstance(model, str | Path):

@@ -150,6 +150,7 @@ def convert(
     target: str | Path,
     *,
     architecture: Model | str | None = None,
+    written_by: str | None = None,
     flux_version: str | None = None,
     classes: Sequence[str] | None = None,
     preprocessing: Recipe | None = None,
@@ -159,7 +160,8 @@ def convert(
     """A model from one format into another, told by the suffix of `target`; a folder is a Julia project.
 
     `source`: a model, its file or its name. `target` is a folder where it has no suffix or ends in a slash.
-    `architecture`: what to fill where the file holds weights alone. `flux_version`: for which Flux to write
+    `architecture`: what to fill where the file holds weights alone. `written_by`: the Flux that wrote the file,
+    where the file does not tell. `flux_version`: for which Flux to write
     .bson, .jld2 or a Julia project. `classes`, `preprocessing` and `input_shape` (of one sample, (C, H, W))
     replace those that the model carries.
     `preprocessing_inside`: an .onnx file takes uint8 pixels (N, H, W, 3) and works the recipe out itself.
@@ -168,7 +170,7 @@ def convert(
     would replace `source`.
     """
     keep([source] if isinstance(source, str | Path) else [], [target])
-    loaded = load_model(source, architecture)
+    loaded = load_model(source, architecture, written_by)
     if classes is not None:
         loaded = loaded.with_(classes=_class_names(loaded, classes))
     if preprocessing is not None:

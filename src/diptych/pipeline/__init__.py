@@ -63,6 +63,7 @@ def run(
     out: str | Path = "out",
     model: Model | str | Path = "scenes",
     architecture: str | Path | None = None,
+    written_by: str | None = None,
     preprocessing: Recipe | None = None,
     count: int = 3,
     seed: int = 0,
@@ -82,8 +83,9 @@ def run(
 
     Pictures are made by `generator` from `prompt` (`count`, `seed`, `width`, `height`, its own `options`),
     or read from `images`; with both, the images stand for pictures of that prompt. `model` is a file, a name
-    or a `Model` (`architecture`: what to fill where the file holds weights alone); its own
-    recipe is used unless `preprocessing` names another. `maps` are the layers to draw:
+    or a `Model` (`architecture`: what to fill where the file holds weights alone; `written_by`: which Flux
+    wrote it, where the file does not tell); its own recipe is used unless `preprocessing` names another.
+    `maps` are the layers to draw:
     "conv", "all" or paths such as "0,3.1". A picture that cannot be read becomes a sentence in `failures`,
     and with `on_error="test-pattern"` a marked test pattern takes its place.
 
@@ -99,11 +101,17 @@ def run(
         "height": height,
         **options,
     }
-    loaded = load_model(model, architecture)
+    loaded = load_model(model, architecture, written_by)
     request = request_of(prompt, images, loaded, preprocessing, making, maps, scale, on_error, engine, device)
     keep_originals(request, Path(out))
     journal = Journal(Path(out), request.settings(), NAMES, overwrite=overwrite)
-    how = {"architecture": architecture, "maps": maps, "scale": scale, "on_error": on_error}
+    how = {
+        "architecture": architecture,
+        "written_by": written_by,
+        "maps": maps,
+        "scale": scale,
+        "on_error": on_error,
+    }
     how |= {"engine": engine, "device": device}
     journal.note(command=command_line(prompt, images, out, model, preprocessing, making, how))
     try:

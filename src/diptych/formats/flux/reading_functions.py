@@ -74,7 +74,8 @@ def _named(r: Reader, name: tuple[str, ...], value: JuliaStruct, path: str) -> L
         if not sure:
             r.warn(
                 f"normalise is taken to divide by {formula}; the file does not say its version of Flux, and "
-                "others divide a little differently, by about 1e-5: name it with flux_version"
+                "others divide a little differently, by about 1e-5: name the one that wrote it with --written-by "
+                "(flux_version=...)"
             )
         return Normalise(0, float(np.float32(1e-5)), formula)
     if name[0] == "NNlib":

@@ -257,7 +257,8 @@ def _layer_norm(r: Reader, f: Fields) -> Layer:
     if not sure:
         r.warn(
             f"LayerNorm is taken to divide by {formula}; the file does not say its version of Flux, and "
-            "others divide a little differently, by about 1e-5: name it with flux_version"
+            "others divide a little differently, by about 1e-5: name the one that wrote it with --written-by "
+            "(flux_version=...)"
         )
     diagonal = f.get("diag")
     inner = r.fields(diagonal, f.path) if _is(diagonal, "Diagonal", "Scale") else None
