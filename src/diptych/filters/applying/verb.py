@@ -164,6 +164,10 @@ class _Work:
             if shape[2] != source.channels:  # a profile is for grey or for colour
                 kept = replace(kept, icc_profile=None)
             streams.write(target, shape, source.dtype, rows, kept)
+        except MemoryError as error:
+            raise ImageError(
+                f"{path} needs more memory than there is; give a smaller tile, or save it as .tif first"
+            ) from error
         finally:
             source.close()
         return Applied(

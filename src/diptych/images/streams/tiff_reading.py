@@ -30,6 +30,7 @@ _BY_LIBTIFF = (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _YCBCR = 0, 1, 2, 6
 _PREMULTIPLIED, _ALPHA = 1, 2
 MOST_BYTES = 1 << 30  # in one piece, or in one row of pieces: a larger claim is damage or mischief
+MOST_TILE = 1024  # pixels a side that are worth imitating
 
 _DTYPES = {"u1": np.uint8, "u2": np.uint16, "f2": np.float32, "f4": np.float32, "f8": np.float32}
 
@@ -112,7 +113,7 @@ class TiffSource:
             icc_profile=bytes(tags.valueof(34675, default=b"")) or None,
             resolution=_resolution(tags),
             compressed=self._compression != _NONE,
-            tile=(self._tall, self._wide) if page.is_tiled else None,
+            tile=(self._tall, self._wide) if page.is_tiled and self._common_tile() else None,
         )
         self._band, self._decoded = -1, dict[int, Array]()
 
@@ -153,6 +154,10 @@ class TiffSource:
         if self._page.is_tiled:
             return self._tall
         return min(self._tall, self.height - index % self._down * self._tall)
+
+    def _common_tile(self) -> bool:
+        """Whether the tiles are such as TIFF 6.0 allows and a few of which fit in memory."""
+        return all(side % 16 == 0 and side <= MOST_TILE for side in (self._tall, self._wide))
 
     def rows(self, top: int, bottom: int) -> Array:
         """See `Source`."""

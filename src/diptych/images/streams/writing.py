@@ -30,6 +30,7 @@ _MOST_ACROSS = {
 _OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "BMP": {}}
 WRITABLE = (*_TIFF, *_PNG, *_WHOLE)
 _STRIP_BYTES = 1 << 18
+_TILE = (256, 256)
 _CLASSIC_LIMIT = (1 << 32) - (1 << 25)  # bytes of pixels; room for the tags and for compression that fails
 
 
@@ -62,7 +63,7 @@ def write(
 ) -> None:
     """A picture of `shape` (H, W, 1 or 3) from arrays (n, W, channels) of its rows in order; atomic.
 
-    TIFF (BigTIFF from 4 GB on; Deflate and tiles where `kept` has them) and PNG stream. JPEG (quality 95),
+    TIFF (BigTIFF from 4 GB on; tiles and Deflate, in tiles, where `kept` has them) and PNG stream. JPEG (quality 95),
     WebP (lossless) and BMP are encoded whole. Raises as `check` does, `OutputError` where the file cannot
     be written, and whatever `rows` raises; nothing is left then.
     """
@@ -94,9 +95,11 @@ def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept
     height, width, channels = shape
     row_bytes = width * channels * dtype.itemsize
     options: dict[str, Any] = {}
-    if kept.tile is not None:
-        options["tile"] = kept.tile
-        pieces = _tiles(_bands(rows, kept.tile[0]), kept.tile)
+    # tifffile would compress strips only of a whole picture.
+    tile = kept.tile or (_TILE if kept.compressed else None)
+    if tile is not None:
+        options["tile"] = tile
+        pieces = _tiles(_bands(rows, tile[0]), tile)
     else:
         options["rowsperstrip"] = max(1, min(height, _STRIP_BYTES // row_bytes))
         pieces = _bands(rows, options["rowsperstrip"])
