@@ -59,14 +59,15 @@ class Shallow:
 
     def maps(self, windows: Array) -> Array:
         """What the units see: (N, C, K) -> (N, J)."""
-        mixed = windows.reshape(len(windows), -1) if self.mix is None else self.mix @ windows
+        mixed: Array = windows.reshape(len(windows), -1) if self.mix is None else self.mix @ windows
         result: Array = mixed if self.front is None else mixed @ self.front.T
         return result
 
     def units(self, windows: Array) -> Array:
         """The units after their ReLU, (N, H)."""
         seen = self.maps(windows) @ self.bank.T
-        return np.maximum(seen if self.offset is None else seen + self.offset, 0)
+        result: Array = np.maximum(seen if self.offset is None else seen + self.offset, 0)
+        return result
 
     def __call__(self, windows: Array) -> Array:
         """(N, C, K) -> (N, O)."""

@@ -115,8 +115,9 @@ def _mix(windows: Array, found: Array, squared: Array) -> Array:
     form = np.zeros((windows.shape[1],) * 2)
     form[rows, columns] = solved / 2
     directions = np.linalg.eigh(form + form.T)[1]
-    best: Array = directions[:, -1] * np.sign(directions[:, -1].sum() or 1)
-    return best / max(np.abs(best.sum()), 0.1)
+    best = directions[:, -1] * np.sign(directions[:, -1].sum() or 1)
+    result: Array = best / max(np.abs(best.sum()), 0.1)
+    return result
 
 
 def in_maps(samples: Samples, mix: Array | None, front: Array, units: int, kind: str) -> Shallow:

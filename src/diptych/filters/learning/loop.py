@@ -1,0 +1,204 @@
+"""One plain training loop, for every network that is trained by gradients.
+
+A step is a pure function of its number and of the state, so a training that was killed goes on bit for bit:
+the batch of step n is `batches(n)`, its rate is `schedule(n, steps)`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from diptych.filters.learning import checkpoint
+from diptych.filters.learning.schedule import gain_per_doubling
+from diptych.progress import Progress, silent
+
+__all__ = ["Ending", "Trained", "charbonnier", "threads", "train"]
+
+State: TypeAlias = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """When a training ends before its last step.
+
+    `goal`: a score that is enough. `patience`: after so many judgements in a row without a better score.
+    `gain`: where a doubling of the steps gains less than this (`gain_per_doubling`), from a third of all
+    steps on. `deadline`: a `time.monotonic()`.
+    """
+
+    goal: float = math.inf
+    patience: int | None = None
+    gain: float = 0.0
+    deadline: float = math.inf
+
+
+@dataclass
+class Trained:
+    """How a training went: `history` holds (step, mean loss since the last, score); the best is kept."""
+
+    history: list[tuple[float, float, float]] = field(default_factory=list)
+    best: float = -math.inf
+    best_step: int = 0
+    stopped: str = ""
+
+
+def charbonnier(result: Tensor, wanted: Tensor) -> Tensor:
+    """mean(sqrt(difference^2 + 1e-6)): the absolute error, smooth where it is below a quarter of a level."""
+    return (result - wanted).square().add(1e-6).sqrt().mean()
+
+
+@contextmanager
+def threads(count: int | None = None) -> Iterator[None]:
+    """PyTorch on so many threads, None for as many as it has, and as before afterwards."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def train(
+    module: nn.Module,
+    batches: Callable[[int], tuple[Tensor, Tensor]],
+    judge: Callable[[nn.Module], float],
+    *,
+    steps: int,
+    schedule: Callable[[int, int], float],
+    loss: Callable[[Tensor, Tensor], Tensor] = charbonnier,
+    judge_every: int = 100,
+    averaging: float = 0.0,
+    ending: Ending | None = None,
+    state_file: Path | None = None,
+    identity: str = "",
+    progress: Progress = silent,
+) -> Trained:
+    """Trains `module` by Adam, in place, and leaves the best weights that were judged in it.
+
+    `judge` gives a score of the module, the higher the better; every `judge_every` steps and at the end it
+    sees the weights averaged exponentially by `averaging` (0: the last ones). With a `state_file` the state
+    is kept there after every judgement, and gone on from: the file remembers `steps` too. `identity` tells
+    trainings apart. Raises `FormatError` for the file of another training, `OutputError`.
+    """
+    run = _Run(module, schedule, steps, averaging)
+    if state_file is not None:
+        run.resume(checkpoint.load(state_file, identity))
+    ending = ending or Ending()
+    run.trained.stopped = _why(run, ending) if run.done else ""
+    while not run.trained.stopped:
+        run.step(*batches(run.done), loss)
+        if run.done % judge_every and run.done < run.steps and time.monotonic() < ending.deadline:
+            continue
+        run.judge(judge)
+        run.trained.stopped = _why(run, ending)
+        progress(run.done, run.steps, f"{run.trained.best:.2f} dB")
+        if state_file is not None:
+            checkpoint.save(state_file, run.state(), identity)
+    module.load_state_dict(run.kept)
+    return run.trained
+
+
+class _Run:
+    """The state of a training, and how it moves."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        schedule: Callable[[int, int], float],
+        steps: int,
+        averaging: float,
+    ) -> None:
+        self.module, self.schedule, self.steps, self.averaging = module, schedule, steps, averaging
+        self.optimiser = torch.optim.Adam(module.parameters(), schedule(0, steps), betas=(0.9, 0.99))
+        self.done, self.losses = 0, 0.0
+        self.trained = Trained()
+        self.average = _copied(module.state_dict())
+        self.kept = _copied(module.state_dict())
+
+    def step(self, inputs: Tensor, wanted: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule(self.done, self.steps)
+        self.optimiser.zero_grad()
+        error = loss(self.module(inputs), wanted)
+        error.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.done += 1
+        self.losses += float(error.detach())
+        # A short memory at first: the start must not linger in the average.
+        decay = min(self.averaging, self.done / (self.done + 10))
+        for name, value in self.module.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def judge(self, judge: Callable[[nn.Module], float]) -> None:
+        current = _copied(self.module.state_dict())
+        self.module.load_state_dict(self.average)
+        self.module.eval()
+        with torch.no_grad():
+            score = judge(self.module)
+        self.module.train()
+        self.module.load_state_dict(current)
+        trained = self.trained
+        since = self.done - (trained.history[-1][0] if trained.history else 0)
+        trained.history.append((self.done, self.losses / since, score))
+        self.losses = 0.0
+        if score > trained.best:
+            trained.best, trained.best_step = score, self.done
+            self.kept = _copied(self.average)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "average": self.average,
+            "kept": self.kept,
+            "optimiser": self.optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+            "done": self.done,
+            "steps": self.steps,
+            "trained": vars(self.trained),
+        }
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        self.module.load_state_dict(state["module"])
+        self.average, self.kept = state["average"], state["kept"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        self.done, self.steps = state["done"], state["steps"]
+        self.trained = Trained(**state["trained"])
+        self.trained.history = [(step, loss, score) for step, loss, score in self.trained.history]
+
+
+def _copied(state: dict[str, Any]) -> State:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _why(run: _Run, ending: Ending) -> str:
+    """Why to stop now, or an empty text."""
+    trained = run.trained
+    if trained.best >= ending.goal:
+        return f"the goal of {ending.goal:.1f} dB was met after {run.done} steps"
+    since_best = sum(step > trained.best_step for step, _, _ in trained.history)
+    if ending.patience is not None and since_best >= ending.patience:
+        return f"{since_best} judgements without a better one, after {run.done} steps"
+    gain = gain_per_doubling([(step, score) for step, _, score in trained.history])
+    if run.done >= run.steps / 3 and gain < ending.gain:
+        return f"twice the work would gain {max(gain, 0):.2f} dB, after {run.done} steps"
+    if run.done >= run.steps:
+        return f"all {run.steps} steps were taken"
+    if time.monotonic() >= ending.deadline:
+        return f"the time was up after {run.done} of {run.steps} steps"
+    return ""
