@@ -17,7 +17,7 @@ __all__ = ["ready"]
 SMALL = 1_000_000  # pixels: filtering fewer takes less time than finding out what is fastest
 _PART = (256, 2048)  # pixels that are timed, at most
 
-_Key = tuple[str, str, int | None, str | None]
+_Key = tuple[str, str, int | None, str | None, bool]
 # A model is immutable, so what an engine made of it is kept for as long as the model lives.
 _ready: WeakKeyDictionary[Model, dict[_Key, Regional]] = WeakKeyDictionary()
 
@@ -31,20 +31,25 @@ def ready(
     PyTorch is timed only where the program has loaded it: it needs more memory than the rest together.
     """
     made = _ready.setdefault(model, {})
-    key = (engine, device, peak, edge)
-    if key in made:
-        return made[key]
-    if engine != "auto" or device not in ("auto", "cpu"):
-        made[key] = regionals.compile(model, engine, device, peak=peak, edge=edge)
-        return made[key]
-    small = source.height * source.width < SMALL
-    found = _all(model, peak, edge, ("onnxruntime",) if small else _candidates())
-    if not found:
-        found = [regionals.compile(model, "numpy", "cpu", peak=peak, edge=edge)]
-    if small:
-        return found[0]
-    made[key] = found[0] if len(found) == 1 else min(found, key=lambda one: _seconds(one, source))
+    small = engine == "auto" and source.height * source.width < SMALL
+    key = (engine, device, peak, edge, small)
+    if key not in made:
+        made[key] = _chosen(model, engine, device, peak, edge, None if small else source)
     return made[key]
+
+
+def _chosen(
+    model: Model, engine: str, device: str, peak: int | None, edge: str | None, source: Rows | None
+) -> Regional:
+    """The engine asked for, else the fastest on `source`, or without one the first that can."""
+    if engine != "auto" or device not in ("auto", "cpu"):
+        return regionals.compile(model, engine, device, peak=peak, edge=edge)
+    found = _all(model, peak, edge, _candidates() if source is not None else ("onnxruntime",))
+    if not found:
+        return regionals.compile(model, "numpy", "cpu", peak=peak, edge=edge)
+    if source is None or len(found) == 1:
+        return found[0]
+    return min(found, key=lambda one: _seconds(one, source))
 
 
 def _candidates() -> tuple[str, ...]:
