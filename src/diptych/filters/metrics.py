@@ -95,8 +95,9 @@ def to_levels(values: Array) -> Array:
     """Floats in 0..1 as uint8: rounded half to even and clipped; uint8 stays as it is."""
     if values.dtype == np.uint8:
         return values
-    # In double precision, where 255 times a float32 is exact: a tie is a tie.
-    return np.clip(np.rint(values.astype(np.float64) * 255), 0, 255).astype(np.uint8)
+    # In single precision 255 (k/255) is k again for all multiples of a half: a tie is a tie, which it is not
+    # in double precision, where k/255 as a float32 lies beside it.
+    return np.clip(np.rint(values.astype(np.float32) * np.float32(255)), 0, 255).astype(np.uint8)
 
 
 def _alike(a: Array, b: Array) -> None:

@@ -94,7 +94,7 @@ def fitted(windows: Array, wanted: Array, sees: Array, alike: bool = False) -> F
     for output in range(1 if alike else outputs):
         free = np.flatnonzero((wanted[:, output] > CLIPPED) & (wanted[:, output] < 1 - CLIPPED))
         chosen = np.flatnonzero(sees[output])
-        x = windows[free][:, chosen].reshape(len(free), -1).astype(np.float64)
+        x = windows[free][:, chosen].reshape(len(free), len(chosen) * size**2).astype(np.float64)
         if len(x) < 1.2 * x.shape[1] + 20:
             return None
         solution, bias[output], error = least_squares(x, wanted[free, output].astype(np.float64))
