@@ -20,7 +20,7 @@ __all__ = ["Baseline", "baselines"]
 Baseline: TypeAlias = Callable[[Sample], Array]
 
 _SIDE = 7
-_PIXELS = 40_000  # to fit the kernels to: 147 unknowns for each output channel
+_PIXELS = 20_000  # to fit the kernels to: 147 unknowns for each output channel
 _NUMPY_PAD: Mapping[PadMode, str] = {
     "zero": "constant",
     "reflect": "reflect",

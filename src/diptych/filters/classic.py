@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from diptych.errors import ModelError, ShapeError, UsageError
 from diptych.files import replacing
 from diptych.filters import data, metrics, targets
@@ -136,18 +137,28 @@ def load_filtered_dataset(
 
 
 def _gathered(path: str | Path | None, channels: int, count: int, seed: int) -> data.Data:
-    return data.gather(path, channels=channels, seed=seed)
+    if path is None or not is_tiny_imagenet(path):
+        return data.gather(path, channels=channels, seed=seed)
+    pictures = TinyImageNet(Path(path))
+    train = pictures.examples("train", count)
+    held_out = pictures.examples("val", math.ceil(count / 8))
+    return data.Data(
+        tuple(data.with_channels(example.pixels, channels) for example in train),
+        {example.name: data.with_channels(example.pixels, channels) for example in held_out},
+    )
 
 
 def _squares(pictures: Sequence[Array], size: int, count: int, random: np.random.Generator) -> list[Array]:
-    """Random squares; every picture is drawn in proportion to the places that a square has in it."""
+    """Random squares, in random order; each picture gives as many as it has room for, in proportion."""
     places = np.array([math.prod(max(side - size + 1, 0) for side in p.shape[:2]) for p in pictures], float)
     if not places.any():
         raise UsageError(
             f"none of the {len(pictures)} pictures has {size} x {size} pixels; choose a smaller size"
         )
+    evenly = (np.arange(count) + 0.5) / count
+    chosen = np.searchsorted(np.cumsum(places) / places.sum(), evenly)
     squares = []
-    for number in random.choice(len(pictures), count, p=places / places.sum()):
+    for number in random.permutation(chosen):
         top, left = (random.integers(0, side - size + 1) for side in pictures[number].shape[:2])
         squares.append(pictures[number][top : top + size, left : left + size])
     return squares
@@ -253,7 +264,7 @@ def _loss(model: nn.Module, inputs: Tensor, wanted: Tensor, epoch: int) -> Tenso
     loss = nn.functional.l1_loss(given, wanted.to(device))
     if not torch.isfinite(loss):
         raise ModelError(
-            f"the loss became {float(loss)} in epoch {epoch}; lower learning_rate, "
+            f"the loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate, "
             "or look for NaN in the data set"
         )
     return loss

@@ -198,12 +198,16 @@ def _write_report(
     path: Path, model: Model, evaluation: Evaluation, drawn: Sequence[_Drawn], curve: Path | None
 ) -> None:
     from diptych.report import filtering
+    from diptych.report.html import MOST_IMAGES
 
     shown = [
         filtering.FilterPicture(score.name, *each.paths, each.factor, tuple(_figures(score)))
         for score, each in sorted(zip(evaluation.pictures, drawn, strict=True), key=lambda pair: pair[0].psnr)
     ]
-    remarks = [f"The baselines are fitted to these very pictures; the border is {_border(evaluation)}."]
+    remarks = [
+        "The baselines are fitted to these very pictures. The border, where the model sees beyond the picture, "
+        f"is {_border(evaluation)}."
+    ]
     stopped = _notes(model).get("stopped")
     remarks += [f"Learning stopped: {stopped}."] if isinstance(stopped, str) and stopped else []
     content = filtering.FilterContent(
@@ -211,7 +215,7 @@ def _write_report(
         verdict=_verdict(evaluation),
         facts=tuple(_facts(model, evaluation)),
         bars=_bars(evaluation, filtering.FilterBar),
-        pictures=tuple(shown),
+        pictures=tuple(shown[:MOST_IMAGES]),
         score_columns=("picture", "PSNR", "SSIM", "largest error", "identical pixels"),
         scores=_score_rows(evaluation),
         rung_columns=_RUNG_COLUMNS,
@@ -237,7 +241,8 @@ def _weights(evaluation: Evaluation) -> str:
 
 def _facts(model: Model, evaluation: Evaluation) -> list[tuple[str, str]]:
     seconds = _notes(model).get("seconds")
-    facts = [("Model", evaluation.model), ("Target", evaluation.target), ("Reference", evaluation.reference)]
+    facts = [("Model", evaluation.model)] if evaluation.model != evaluation.target else []
+    facts += [("Target", evaluation.target), ("Reference", evaluation.reference)]
     facts += [("Learned in", f"{seconds:.2f} s")] if isinstance(seconds, int | float) else []
     return [(name, value) for name, value in facts if value]
 
@@ -269,5 +274,5 @@ def _score_rows(evaluation: Evaluation) -> tuple[tuple[str, ...], ...]:
 def _border(evaluation: Evaluation) -> str:
     top, left, bottom, right = evaluation.border
     if len({top, left, bottom, right}) == 1:
-        return f"{top} pixels wide"
+        return "1 pixel wide" if top == 1 else f"{top} pixels wide"
     return f"{top} pixels at the top, {left} at the left, {bottom} at the bottom and {right} at the right"

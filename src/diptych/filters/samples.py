@@ -43,8 +43,8 @@ def filter_of(model: Learned | Model | str | Path) -> Model:
     return loaded
 
 
-def channels_of(model: Model) -> int:
-    """How many channels a filter model takes, 3 or 1; 3 where it takes any."""
+def channels_of(model: Model) -> tuple[int, int]:
+    """How many channels a filter model takes and gives, 3 or 1 each; as many as it takes where it gives any."""
     given, made = regional.prepare(model, None).channels
     for count, verb in ((given, "takes"), (made, "gives")):
         if count not in (1, 3, None):
@@ -52,7 +52,7 @@ def channels_of(model: Model) -> int:
                 f"{model.name or 'the model'} {verb} {count} channels, and a filter to be judged takes and gives "
                 "pictures, of 3 channels or 1"
             )
-    return given or 3
+    return given or 3, made or given or 3
 
 
 def target_of(model: Model, target: Any = None) -> Target:
@@ -76,12 +76,13 @@ def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ..
     `images`: by default all pairs where the target is known by pairs, else the held-out photographs. Raises
     `UsageError` where the target has other channels, or there are no pictures.
     """
-    channels = channels_of(model)
-    if target.channels[0] != channels:
-        raise UsageError(
-            f"{target.name} takes {target.channels[0]} channels and {model.name or 'the model'} takes {channels}; "
-            "choose a target of the same kind"
-        )
+    channels, made = channels_of(model)
+    name = model.name or "the model"
+    for own, other, verb in ((channels, target.channels[0], "takes"), (made, target.channels[1], "gives")):
+        if own != other:
+            raise UsageError(
+                f"{name} {verb} {own} channels and {target.name} {other}; choose a target of the same kind"
+            )
     if images is None and isinstance(target, Pairs):
         pictures: Iterable[tuple[str, Array]] = target.before.items()
     elif images is None:

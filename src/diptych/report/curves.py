@@ -49,8 +49,13 @@ def learning_curve(
         save(figure, path)
 
 
-def loss_figure(training: Sequence[float], validation: Sequence[float]) -> Figure:
-    """Training and validation loss over epochs, the best epoch marked."""
+def loss_figure(
+    training: Sequence[float],
+    validation: Sequence[float],
+    title: str = "Loss while training",
+    beside: tuple[str, float] | None = None,
+) -> Figure:
+    """Training and validation loss over epochs, the best epoch marked; `beside`: a loss to compare, by name."""
     if len(training) == 0 or len(training) != len(validation):
         raise ShapeError(
             "a plot of losses needs one training and one validation loss for each epoch, "
@@ -61,14 +66,16 @@ def loss_figure(training: Sequence[float], validation: Sequence[float]) -> Figur
         facts = (
             f"{len(training)} epochs · smallest validation loss {validation[best]:.4g} in epoch {best + 1}"
         )
-        headline(figure, "Loss while training", facts)
+        headline(figure, title, facts)
         axes = figure.add_axes((0.085, 0.13, 0.885, 0.66))
         epochs = np.arange(1, len(training) + 1)
         _line(axes, epochs, training, SECOND, "training")
         _line(axes, epochs, validation, FIRST, "validation")
         axes.plot(best + 1, validation[best], "o", color=FIRST, markersize=5)
         axes.set_xlabel("epoch")
-        _logarithmic(axes, np.array([*training, *validation]))
+        if beside is not None:
+            axes.axhline(beside[1], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=beside[0])
+        _logarithmic(axes, np.array([*training, *validation, *([beside[1]] if beside else [])]))
         axes.locator_params(axis="x", integer=True)
         axes.legend(frameon=False, labelcolor=INK)
         return figure

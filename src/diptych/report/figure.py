@@ -7,6 +7,7 @@ paper and slides; the report gives them a mount that suits light and dark screen
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,12 +57,21 @@ STYLE: dict[Any, Any] = {
 }
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows without any windows being set up."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png")
+        return stream.getvalue()
+
+
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure of so many inches, under this module's style and matplotlib's defaults for the rest."""
     # rc_context is one dictionary for the whole process: two threads must not draw at once.
     with _LOCK, matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), dpi=_DPI)
+        figure = _Shown(figsize=(width, height), dpi=_DPI)
         FigureCanvasAgg(figure)
         yield figure
 
