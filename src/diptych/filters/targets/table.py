@@ -275,6 +275,7 @@ FILTERS: Mapping[str, Named] = {
         "channel_axis=2)",
         parameters={"weight": real(0.1, 0.01, 1), "steps": whole(50, 1, 500)},
         radius=None,
+        edge="reflect",
         per_channel=True,
     ),
     "nlm": Named(
@@ -308,6 +309,7 @@ FILTERS: Mapping[str, Named] = {
         "cv2.stylization(x as BGR, None, {space}, {colour})",
         parameters={"space": real(20.0, 1, 200), "colour": real(0.4, 0.01, 1)},
         radius=None,
+        edge="reflect",
         rounded=True,
     ),
     "pencil": Named(
@@ -317,6 +319,7 @@ FILTERS: Mapping[str, Named] = {
         (3, 1),
         {"space": real(20.0, 1, 200), "colour": real(0.1, 0.01, 1), "shade": real(0.04, 0, 0.1)},
         radius=None,
+        edge="zero",
         rounded=True,
     ),
     "clahe": Named(
