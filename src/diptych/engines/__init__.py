@@ -15,8 +15,9 @@ __all__ = ["ENGINES", "Compiled", "compile"]
 # In the order `auto` tries them on a CPU: the fastest first (benchmarks/forward_pass.py), the reference last.
 _AUTOMATIC = ("onnxruntime", "torch", "numpy")
 
-# "flux" runs the real thing in a Julia process, and only when asked for by name.
-ENGINES = (*_AUTOMATIC, "flux")
+# Only when asked for by name: "openvino" is an extra, "halide" runs nothing but filters, and "flux" is the real
+# thing in a Julia process.
+ENGINES = (*_AUTOMATIC, "openvino", "halide", "flux")
 
 
 class Compiled(Protocol):

@@ -31,6 +31,9 @@ DEVICES = ("cpu",)
 
 def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the engines' common verb
     """Makes `model` ready. Raises `UnsupportedLayer` for a layer that is not local, or shrinks the picture."""
+    if model.input_shape is not None and len(model.input_shape) != 3:
+        shape = f"of inputs {model.input_shape}"
+        raise UnsupportedLayer(shape, "the engine halide", "it takes pictures, (channels, height, width)")
     wraps = _picture_mode(model.layers)
     for path, layer in model.walk():
         if not isinstance(layer, CONTAINERS):

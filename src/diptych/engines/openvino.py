@@ -1,0 +1,100 @@
+"""OpenVINO: the model as our own ONNX graph, compiled for each shape of batch, which is where it is fast."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from diptych.engines.running import admit
+from diptych.errors import MissingExtra, ModelError, UnsupportedLayer
+from diptych.formats.onnx import to_onnx
+from diptych.model.layers import Array
+from diptych.model.model import Model
+from diptych.model.shapes import layer_shapes
+from diptych.model.trace import Trace
+
+__all__ = ["DEVICES", "NAME", "Compiled", "compile"]
+
+NAME = "openvino"
+DEVICES = ("cpu",)
+
+_MOST_SHAPES = 4
+_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+_TELEMETRY = "openvino_telemetry"
+
+
+def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the engines' common verb
+    """Makes `model` ready. Raises `MissingExtra` without the package, `UnsupportedLayer` where ONNX does."""
+    _package()
+    return Compiled(model)
+
+
+@cache
+def _package() -> Any:
+    """The package, imported without the one that would keep an id in the home folder and report its use."""
+    before = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # the import system's word for "not installed"
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtra("openvino", "openvino", "the engine openvino") from error
+    finally:
+        del sys.modules[_TELEMETRY]
+        if before is not None:
+            sys.modules[_TELEMETRY] = before
+    return openvino
+
+
+class Compiled:
+    """A model in OpenVINO, compiled once for each shape of batch."""
+
+    engine = NAME
+    device = "cpu"
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._graphs: dict[tuple[bool, tuple[int, ...]], Any] = {}
+        try:
+            _read(to_onnx(model))
+        except UnsupportedLayer:
+            raise
+        except ModelError:
+            pass  # the input's shape is not recorded: the first batch will tell it
+
+    def __call__(self, batch: Array) -> Array:
+        """Float32 batch -> float32 output. Raises `ShapeError` where the batch does not fit."""
+        x = admit(self._model, batch)
+        (result,) = self._run(x, every_layer=False)
+        return result
+
+    def trace(self, batch: Array) -> Trace:
+        """Every layer's output, from a second graph that is made when first asked for."""
+        x = admit(self._model, batch)
+        if not self._model.layers.layers:
+            return Trace({}, x)
+        paths = layer_shapes(self._model, x.shape)
+        return Trace(dict(zip(paths, self._run(x, every_layer=True), strict=True)), x)
+
+    def _run(self, x: Array, every_layer: bool) -> list[Array]:
+        key = every_layer, x.shape
+        if key not in self._graphs:
+            kept = list(self._graphs.items())[-_MOST_SHAPES + 1 :]
+            self._graphs = dict(kept) | {key: self._made(x.shape, every_layer)}
+        results = self._graphs[key]([x])
+        return [np.array(value, np.float32, order="C") for value in results.values()]  # a copy: it reuses its own
+
+    def _made(self, shape: tuple[int, ...], every_layer: bool) -> Any:
+        graph = _read(to_onnx(self._model.with_(input_shape=shape[1:]), every_layer))
+        graph.reshape(list(shape))
+        return _package().Core().compile_model(graph, "CPU", _OPTIONS)
+
+
+def _read(proto: Any) -> Any:
+    try:
+        return _package().Core().read_model(proto.SerializeToString())
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise UnsupportedLayer("in this model", "openvino", reason) from error
