@@ -33,7 +33,7 @@ __all__ = ["GOAL", "RUNGS", "learn"]
 
 # A module of this package each, with `fit(problem) -> Candidate | None`; closed forms first.
 CLOSED = ("linear", "curves", "ranks", "pieces")
-TRAINED = ("relu",)
+TRAINED = ("relu", "dilated")
 RUNGS = (*CLOSED, *TRAINED)
 
 GOAL = 70.0  # dB: the error is then a quarter of what rounding to 8 bits makes

@@ -141,7 +141,7 @@ class _Asked:
         """The linear forms times a divisor, for every channel by itself where all are alike."""
         size = 2 * self.radius + 1
         taps, bias = forms[:, :-1].reshape(len(forms), self.channels, size, size), forms[:, -1]
-        convs, divisor = kernels.factored(taps, 1e-6)
+        convs, divisor = kernels.factored(taps, 1e-5 if self.whole else 2e-7)
         convs = kernels.with_bias(convs, divisor * bias)
         alike = self.problem.target.per_channel
         return (kernels.repeated(convs, self.problem.channels[0]) if alike else convs), divisor

@@ -1,0 +1,218 @@
+"""Filters that a network can do exactly are found, and are exact: borders, extremes and every file format."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import diptych
+from diptych.filters import metrics
+from diptych.filters.data import Data
+from diptych.filters.learning import asking, curves, kernels, ladder, linear, pieces, ranks
+from diptych.filters.learning.problem import Problem
+from diptych.filters.samples import answering
+from diptych.filters.target import Target
+from diptych.filters.targets import resolve
+from diptych.filters.targets.probing import probe
+from diptych.model.model import Model
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def pictures(seed: int, channels: int) -> list[Any]:
+    """Two pictures with smooth parts, edges and noise; part of one is grey."""
+    random = np.random.default_rng(seed)
+    shape = (90, 110, 3) if channels == 3 else (90, 110)
+    smooth = ndimage.gaussian_filter(random.uniform(-900, 1200, shape), (5, 5, 0)[: len(shape)]) + 20
+    noisy = np.clip(smooth, 0, 255) // 40 * 40 + random.integers(0, 12, shape)
+    noisy[:40] = np.clip(smooth, 0, 255)[:40]
+    if channels == 3:
+        noisy[:, 60:] = noisy[:, 60:, :1]
+    return [np.clip(picture, 0, 255).astype(np.uint8) for picture in (smooth, noisy)]
+
+
+def problem_of(target: Any, **options: Any) -> Problem:
+    found = probe(resolve(target)).target
+    channels = found.channels[0]
+    train, held_out = pictures(1, channels), pictures(2, channels)
+    return Problem(found, Data(tuple(train), {f"p{i}": p for i, p in enumerate(held_out)}), **options)
+
+
+def assert_exact(problem: Problem, layers: Any, engine: str = "onnxruntime") -> None:
+    model = Model(layers, input_shape=(problem.channels[0], None, None))
+    answers = answering(model, engine)
+    same = total = 0.0
+    for pair in (*problem.held_out, *asking.extremes(problem.target, 9)):
+        wanted = pair.wanted[0] if len(pair.wanted) == 1 else pair.wanted.transpose(1, 2, 0)
+        found = metrics.levels(answers(pair.picture)[1], wanted)
+        assert found.largest <= 1
+        same, total = same + found.identical * wanted.size, total + wanted.size
+    assert same >= 0.999 * total
+
+
+def luma_l1(image: Any) -> Any:
+    across, down = gradients(image)
+    return np.clip(np.abs(across) + np.abs(down), 0, 1)
+
+
+def gradients(image: Any) -> tuple[Any, Any]:
+    levels = image.astype(float) @ LUMA / 255 if image.ndim == 3 else image / 255
+    kernel = np.outer([1, 2, 1], [-1, 0, 1]) / 8
+    return ndimage.correlate(levels, kernel, mode="nearest"), ndimage.correlate(
+        levels, kernel.T, mode="nearest"
+    )
+
+
+TABLE = np.random.default_rng(4).integers(0, 256, 256).astype(np.uint8)
+
+# target, the rung that finds it, and the most weights it may take
+EXACT = [
+    ("identity", linear, 3),
+    ("grey", linear, 3),
+    ("sepia", linear, 9),
+    ("contrast:amount=2", linear, 6),
+    ("box", linear, 18),
+    ("box:size=15,edge=reflect", linear, 90),
+    ("gaussian:sigma=2", linear, 78),
+    ("gaussian:sigma=1,edge=zero", linear, 42),
+    ("sharpen", linear, 27),
+    ("unsharp:sigma=1,amount=2", linear, 84),
+    ("emboss", linear, 27),
+    ("laplacian", linear, 13),
+    ("log", linear, 32),
+    ("sobel_x", linear, 10),
+    ("sobel_y:ksize=5,edge=wrap", linear, 14),
+    ("random:seed=3", linear, 27),
+    ("random:size=15", linear, 675),
+    ("invert", curves, 12),
+    ("gamma", curves, 600),
+    ("threshold", curves, 9),
+    ("posterise:levels=5", curves, 36),
+    ("solarise", curves, 18),
+    (lambda image: TABLE[image], curves, 2289),
+    (lambda image: np.where(image @ LUMA > 127, np.uint8(255), np.uint8(0)), curves, 9),
+    ("sobel_l1", pieces, 23),
+    (luma_l1, pieces, 23),
+    (lambda image: np.abs(gradients(image)[0]), pieces, 10),
+    (lambda image: np.maximum(*map(np.abs, gradients(image))), pieces, 60),
+    (lambda image: image.max(axis=2), pieces, 9),
+    *[
+        (f"{name}:size={size},shape={shape}", ranks, 0)
+        for name, size, shape in product(("erosion", "dilation"), (3, 5, 7), ("box", "cross"))
+    ],
+    ("opening", ranks, 0),
+    ("closing:size=5,shape=cross", ranks, 60),
+    ("gradient:edge=zero", ranks, 0),
+    ("top_hat:size=5", ranks, 0),
+    ("median", ranks, 3 * 618),
+]
+
+
+@pytest.mark.parametrize(("target", "rung", "weights"), EXACT, ids=lambda value: str(value)[:40])
+def test_an_exact_filter_is_found_within_one_level_everywhere(target: Any, rung: Any, weights: int) -> None:
+    problem = problem_of(target)
+    candidate = rung.fit(problem)
+    assert candidate is not None
+    assert_exact(problem, candidate.layers)
+    assert Model(candidate.layers).parameters <= weights
+
+
+@pytest.mark.parametrize("rung", [curves, ranks, pieces])
+def test_a_method_that_does_not_apply_says_so(rung: Any) -> None:
+    assert rung.fit(problem_of("sobel")) is None
+
+
+def test_what_neighbours_decide_is_no_curve_and_what_they_do_not_is_no_rank() -> None:
+    assert curves.fit(problem_of("erosion")) is None
+    assert ranks.fit(problem_of("gamma")) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["gaussian", "laplacian", "threshold", "sobel_l1", "closing:shape=cross", "median"]
+)
+def test_every_kind_of_network_goes_through_every_format(name: str, tmp_path: Path) -> None:
+    problem = problem_of(name)
+    rung = next(
+        rung
+        for rung in (linear, curves, ranks, pieces)
+        if (found := rung.fit(problem)) and exact(rung, found)
+    )
+    model = ladder._model(problem.target, rung.fit(problem))
+    batch = problem.held_out[0].inputs[None, :, :33, :41]
+    expected = diptych.predict(model, batch, engine="numpy")
+    for suffix in (".safetensors", ".onnx", ".bson", ".pt"):
+        path = tmp_path / f"model{suffix}"
+        diptych.write(model, path)
+        given = diptych.predict(diptych.read(path), batch, engine="numpy")
+        np.testing.assert_allclose(given, expected, atol=1e-6)
+
+
+def exact(rung: Any, candidate: Any) -> bool:
+    return rung is not linear or "itself" in candidate.remark
+
+
+def test_the_median_network_sorts_every_pattern_of_zeros_and_ones() -> None:
+    layers = ranks.median(1, "replicate")
+    assert Model(layers).parameters == 618
+    assert sum(int((array != 0).sum()) for array in Model(layers).weights().values()) == 127
+    values = np.array(list(product([0, 1], repeat=9)), np.float32)
+    wanted = np.median(values, axis=1)
+    for conv in layers.layers[1:]:
+        values = values @ conv.weight.reshape(len(conv.weight), -1).T  # type: ignore[attr-defined]
+        values = np.maximum(values, 0) if conv.activation else values  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(values[:, 0], wanted)
+
+
+def test_ties_between_levels_are_exact_where_a_luma_is_filtered() -> None:
+    """Half levels are frequent there, and rounding them the other way would change one pixel in ten."""
+    problem = problem_of("laplacian")
+    layers = linear.fit(problem).layers  # type: ignore[union-attr]
+    answers = answering(Model(layers, input_shape=(3, None, None)), "numpy")
+    ties = 0
+    for pair in problem.held_out:
+        wanted = 255 * pair.wanted[0]
+        ties += int((wanted % 1 == 0.5).sum())
+        np.testing.assert_array_equal(answers(pair.picture)[1], np.clip(np.rint(wanted), 0, 255))
+    assert ties > 1000
+
+
+@pytest.mark.parametrize("divisor", [96, 1000, 4000, 32000, 24000])
+def test_dividing_whole_numbers_keeps_half_levels(divisor: int) -> None:
+    halves = np.arange(256, dtype=np.float32) + np.float32(0.5)
+    values = halves * np.float32(divisor)
+    for step in kernels.clipped(divisor)[1:]:
+        values = values * np.float32(step.parameters[0])
+    np.testing.assert_array_equal(values, halves)
+
+
+def test_a_curve_within_a_budget_of_weights_is_coarser() -> None:
+    full = curves.fit(problem_of("gamma"))
+    small = curves.fit(problem_of("gamma", weights=120))
+    assert full is not None
+    assert small is not None
+    assert Model(small.layers).parameters <= 120 < Model(full.layers).parameters
+
+
+def test_a_filter_of_grey_pictures() -> None:
+    def blurred(image: Any) -> Any:
+        if image.ndim == 3:
+            raise ValueError("grey only")
+        return ndimage.gaussian_filter(image.astype(float), 1.2, mode="nearest") / 255
+
+    problem = problem_of(blurred)
+    assert problem.channels == (1, 1)
+    candidate = linear.fit(problem)
+    assert candidate is not None
+    assert_exact(problem, candidate.layers)
+
+
+def test_the_reach_and_the_channels_are_found_by_asking() -> None:
+    def swapped(image: Any) -> Any:
+        return ndimage.uniform_filter(image, (1, 7, 0))[..., ::-1]
+
+    target = Target("swapped", swapped, "", (3, 3))
+    assert asking.reach(target) == 3
+    np.testing.assert_array_equal(asking.dependence(target), np.eye(3)[::-1])
