@@ -353,7 +353,7 @@ def eight_bit(values: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def photographs() -> list[np.ndarray]:
-    return [photograph("astronaut")[:256, :256], photograph("coffee")[:256, :256]]
+    return [photograph("astronaut")[:192, :160], photograph("coffee")[:192, :160]]
 
 
 def test_pairs_in_folders_files_and_arrays(tmp_path, photographs):
@@ -370,7 +370,7 @@ def test_pairs_in_folders_files_and_arrays(tmp_path, photographs):
     np.testing.assert_allclose(target(photographs[1]), eight_bit(sobel(photographs[1])) / 255, atol=1e-6)
     assert probe(target).remarks == ()
     one = resolve((str(tmp_path / "before/deep/0.png"), str(tmp_path / "after/deep/1.tif")))
-    assert [part.shape[:2] for part in one.before.values()] == [(204, 256), (52, 256)]
+    assert [part.shape[:2] for part in one.before.values()] == [(152, 160), (40, 160)]
     assert len(resolve([(photographs[0], photographs[1]), (photographs[1], photographs[1])]).before) == 2
     with pytest.raises(UsageError, match="whole pictures of these pairs"):
         target(photographs[0][:9])
@@ -387,8 +387,8 @@ def test_pairs_that_are_none(tmp_path, photographs):
         resolve((tmp_path / "a", tmp_path / "b"))
     with pytest.raises(UsageError, match="have the same name"):
         resolve((tmp_path / "a", tmp_path / "c"))
-    with pytest.raises(UsageError, match="256 x 256 pixels before and 256 x 200 after"):
-        resolve(([image], [image[:200]]))
+    with pytest.raises(UsageError, match="160 x 192 pixels before and 160 x 100 after"):
+        resolve(([image], [image[:100]]))
     with pytest.raises(UsageError, match="1 pictures before the filter and 2 after"):
         resolve(([image], [image, image]))
     with pytest.raises(ImageError, match="must be uint8"):

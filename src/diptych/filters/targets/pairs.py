@@ -158,7 +158,9 @@ def _cut(one: dict[str, Array]) -> dict[str, Array]:
     axis = 0 if picture.shape[0] >= picture.shape[1] else 1
     if picture.shape[axis] < 5:
         raise UsageError("one pair of a few pixels is too little to learn from; give larger pictures")
-    parts = np.split(picture, [picture.shape[axis] * 4 // 5], axis=axis)
+    place = picture.shape[axis] * 4 // 5
+    place -= place % 8 if place >= 64 else 0  # on the grid of JPEG's blocks, which is looked for later
+    parts = np.split(picture, [place], axis=axis)
     return {
         f"{name} ({which})": np.ascontiguousarray(part)
         for which, part in zip(("most", "rest"), parts, strict=True)

@@ -271,7 +271,7 @@ FILTERS: Mapping[str, Named] = {
     "tv": Named(
         heavy.tv,
         "flattened by total variation",
-        "255 * skimage.restoration.denoise_tv_chambolle(x / 255, {weight}, eps=0, max_num_iter={steps}, "
+        "255 * skimage.restoration.denoise_tv_chambolle(x as float32 / 255, {weight}, eps=0, max_num_iter={steps}, "
         "channel_axis=2)",
         parameters={"weight": real(0.1, 0.01, 1), "steps": whole(50, 1, 500)},
         radius=None,
