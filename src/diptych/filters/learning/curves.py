@@ -90,13 +90,10 @@ def fit(problem: Problem) -> Candidate | None:
             found = _of_luma(pairs, checked, close)
         if found is None:
             return None
-        if problem.allows(_weights(found)):
-            return Candidate(found, RUNG, "straight pieces through the levels")
+        candidate = Candidate(found, RUNG, "straight pieces through the levels")
+        if problem.allows(candidate.weights):
+            return candidate
     return None
-
-
-def _weights(chain: Chain) -> int:
-    return sum(array.size for layer in chain.layers for array in layer.arrays.values())
 
 
 def _tables(levels: list[Array], wanted: list[Array]) -> Array | None:

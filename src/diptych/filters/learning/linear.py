@@ -56,7 +56,7 @@ def fit(problem: Problem) -> Candidate | None:
     """The linear filter itself where the target is one, else the linear filter nearest to it."""
     if problem.answers:
         exact = _asked(problem)
-        if exact is not None:
+        if exact is not None and problem.allows(exact.weights):
             return exact
     return _from_photographs(problem)
 
@@ -129,17 +129,18 @@ def holds(form: Form, windows: Array, wanted: Array, whole: bool) -> bool:
 
 def _from_photographs(problem: Problem) -> Candidate | None:
     """The best there is without asking: ever larger windows, while the held-out error still falls."""
-    best: Form | None = None
+    best: Candidate | None = None
     lowest = np.inf
-    sees = np.ones(problem.channels[::-1], bool)
+    sees = problem.dependence if problem.answers else np.ones(problem.channels[::-1], bool)
     for radius in RADII:
         columns = problem.channels[0] * (2 * radius + 1) ** 2
-        form = fitted(*problem.windows(radius, 20 * columns + 4000, 3), sees)
+        form = fitted(*problem.windows(radius, 20 * columns + 4000, 3), sees, problem.target.per_channel)
         if form is None:
             break
         windows, wanted = problem.windows(radius, 4000, 4, problem.held_out)
         error = float(np.mean((np.clip(form(windows), 0, 1) - wanted) ** 2))
-        if error > 0.97 * lowest:
+        candidate = _candidate(problem, form, "the nearest linear filter")
+        if error > 0.97 * lowest or not problem.allows(candidate.weights):
             break
-        best, lowest = form, error
-    return None if best is None else _candidate(problem, best, "the nearest linear filter")
+        best, lowest = candidate, error
+    return best

@@ -19,7 +19,7 @@ from diptych.filters.learning import asking
 from diptych.filters.learning.pairs import Pair, extended
 from diptych.filters.target import Target
 from diptych.filters.targets.pairs import Pairs
-from diptych.model.layers import Array, Chain, PadMode
+from diptych.model.layers import Array, Chain, PadMode, walk
 from diptych.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -155,3 +155,8 @@ class Candidate:
     remark: str = ""
     curve: tuple[tuple[float, float, float], ...] = ()
     stopped: str = ""
+
+    @property
+    def weights(self) -> int:
+        """How many there are."""
+        return sum(array.size for _, layer in walk(self.layers) for array in layer.arrays.values())

@@ -1,0 +1,173 @@
+"""`diptych.filters.learn`: what comes back, when it stops, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diptych
+from diptych.errors import UsageError
+from diptych.filters import learn
+from diptych.filters.learning import ladder
+from diptych.filters.learning.problem import Candidate, Problem
+from diptych.model.layers import Array, Chain, Conv
+
+
+def pictures(channels: int = 3, count: int = 3) -> list[Array]:
+    random = np.random.default_rng(3)
+    shape = (70, 82, 3) if channels == 3 else (70, 82)
+    made = []
+    for _ in range(count):
+        blocks = random.integers(0, 256, shape).astype(float)
+        blocks[:48, :48] = blocks[::12, ::12][:4, :4].repeat(12, 0).repeat(12, 1)
+        made.append(blocks.astype(np.uint8))
+    return made
+
+
+@pytest.fixture
+def only_closed_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "RUNGS", ladder.CLOSED)
+
+
+def test_what_is_learned_is_a_model_with_its_report(tmp_path: Path) -> None:
+    learned = learn("gaussian:sigma=1", pictures())
+    report = learned.report
+    assert (report.rung, report.weights) == ("linear", learned.model.parameters)
+    assert report.stopped.startswith("exact")
+    assert report.psnr > 120
+    assert report.scores["whole"]["largest"] <= 1
+    assert [rung.name for rung in report.rungs] == ["linear"]
+    learned.save(tmp_path / "gaussian.safetensors")
+    read = diptych.read(tmp_path / "gaussian.safetensors")
+    assert read.notes["filter"]["target"] == "gaussian:sigma=1"
+    assert read.notes["filter"]["rung"] == "linear"
+    assert read.input_shape == (3, None, None)
+    assert read.preprocessing is not None
+    assert read.preprocessing.name == "colour-any"
+    json.dumps(report.to_document())
+
+
+def test_the_same_arguments_give_the_same_weights() -> None:
+    first, second = (learn("random:seed=5", pictures(), seed=4).model.weights() for _ in range(2))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
+
+
+def test_a_function_of_the_user_is_learned_by_what_it_does() -> None:
+    def threshold(image: Array) -> Array:
+        return np.where(image > 99, np.uint8(200), np.uint8(30))
+
+    learned = learn(threshold, pictures())
+    assert learned.report.rung == "curve"
+    assert learned.report.scores["whole"]["identical"] == 1
+    assert learned.model.notes["filter"]["per_channel"] is True
+
+
+def test_pairs_alone_are_enough_for_a_linear_filter() -> None:
+    before = pictures(count=4)
+    blurred = [(np.roll(p, 1, 1) / 4 + p / 2 + np.roll(p, -1, 1) / 4) / 255 for p in map(np.float64, before)]
+    learned = learn((before, blurred), goal=25)
+    assert learned.report.rung == "linear"
+    inner = learned.report.scores["inner"]
+    assert inner["psnr"] > 80
+
+
+def test_a_goal_stops_the_ladder_early() -> None:
+    learned = learn("sobel", pictures(), goal=1)
+    assert learned.report.stopped == "the goal of 1.0 dB was met"
+    assert [rung.name for rung in learned.report.rungs] == ["linear"]
+
+
+def test_a_budget_of_time_keeps_the_best_so_far() -> None:
+    learned = learn("sobel", pictures(), budget=1e-3)
+    assert learned.report.stopped == "the budget of time was spent"
+
+
+def test_every_rung_is_reported_and_the_best_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def constant(level: float) -> Candidate:
+        return Candidate(
+            Chain((Conv(np.zeros((1, 3, 1, 1), np.float32), np.array([level], np.float32)),)), f"to {level}"
+        )
+
+    made: dict[str, Any] = {
+        "linear": constant(0.9),
+        "curves": constant(0.1),
+        "ranks": None,
+        "pieces": constant(0.7),
+    }
+    monkeypatch.setattr(ladder, "RUNGS", tuple(made))
+    monkeypatch.setattr(ladder, "_fit", lambda name: lambda problem: made[name])
+    seen: list[str] = []
+    learned = learn(
+        "sobel", pictures(), progress=lambda done, total, what: seen.append(f"{done}/{total} {what}")
+    )
+    assert [rung.name for rung in learned.report.rungs] == ["to 0.9", "to 0.1", "to 0.7"]
+    assert learned.report.rung == "to 0.1"
+    assert learned.report.stopped == "every method was tried"
+    assert seen[0] == "0/4 linear, nothing so far"
+    assert seen[-1].startswith("4/4 best so far ")
+
+
+@pytest.mark.usefixtures("only_closed_forms")
+def test_a_budget_of_weights_is_kept() -> None:
+    assert learn("gaussian:sigma=2", pictures(), weights=78).report.weights == 78
+    few = learn("gaussian:sigma=2", pictures(), weights=30).report
+    assert few.weights <= 30
+    assert few.psnr < 60
+
+
+@pytest.mark.usefixtures("only_closed_forms")
+def test_too_few_weights_for_anything_are_refused() -> None:
+    with pytest.raises(UsageError, match="no network of at most 1 weights"):
+        learn("sobel", pictures(), weights=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": 0}, "weights must be a whole number of at least 1, not 0"),
+        ({"weights": 2.5}, "weights must be a whole number"),
+        ({"weights": True}, "weights must be a whole number"),
+        ({"budget": 0}, "budget must be a number of seconds above 0, not 0"),
+        ({"budget": float("nan")}, "budget must be a number of seconds"),
+        ({"budget": "10"}, "budget must be a number of seconds"),
+        ({"goal": -3}, "goal must be a number of dB above 0, not -3"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+    ],
+)
+def test_nonsense_is_refused_in_one_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        learn("gaussian", pictures(), **options)
+    assert "\n" not in str(refused.value)
+
+
+def test_pairs_with_other_pictures_are_refused() -> None:
+    with pytest.raises(UsageError, match="pairs bring their own pictures"):
+        learn((pictures(), pictures()), pictures())
+
+
+def test_what_no_local_network_can_do_is_said_before_time_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "_climb", lambda *_: pytest.fail("time was spent"))
+    for name in ("auto_levels", "equalise", "noise"):
+        with pytest.raises(UsageError):
+            learn(name, pictures())
+
+
+def test_random_windows_hold_what_stands_around_their_pixel() -> None:
+    from diptych.filters.data import Data
+    from diptych.filters.targets import resolve
+
+    problem = Problem(resolve("box"), Data(tuple(pictures()), {"a": pictures()[0]}))
+    windows, wanted = problem.windows(1, 500)
+    assert windows.shape == (500, 3, 3, 3)
+    np.testing.assert_allclose(windows.mean(axis=(2, 3)), wanted, atol=1e-6)
+    again, _ = problem.windows(1, 500)
+    np.testing.assert_array_equal(windows, again)
+    other, _ = problem.windows(1, 500, seed=1)
+    assert not np.array_equal(windows, other)
+    patches, wanted = problem.patches(60, 9, 4)  # larger than the pictures with their halo: extended
+    assert patches.shape == (4, 3, 78, 78)
+    assert wanted.shape == (4, 3, 60, 60)
