@@ -131,6 +131,17 @@ def test_what_looks_too_far_or_at_one_pixel_is_left_to_others() -> None:
     assert relu.fit(Problem(Target("near", lambda x: x[..., 0], "", radius=0), DATA)) is None
 
 
+def test_colours_mixed_with_clipping_are_found() -> None:
+    def saturated(image: np.ndarray) -> np.ndarray:
+        grey = (image @ LUMA)[..., None]
+        return grey + 1.5 * (image - grey)
+
+    problem = Problem(Target("saturated", saturated, "", (3, 3), radius=0), DATA, goal=70)
+    candidate = relu.fit(problem)
+    assert min(psnrs(candidate, problem)) > 70
+    assert weights(candidate) < 40
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     first, second = (relu.fit(Problem(length(FREE), DATA, weights=40, seed=3)) for _ in range(2))
     assert first is not None

@@ -86,10 +86,12 @@ class _Found:
 def fit(problem: Problem) -> Candidate | None:
     """The smallest shallow network that meets the goal, or the best within the budget of weights.
 
-    None where the filter looks further than 7 pixels, or at one pixel only, or nothing of this kind fits the budget.
+    None where the filter looks further than 7 pixels, where it is a curve, or nothing of this kind fits the
+    budget.
     """
     radius = problem.reach
-    if not 1 <= radius <= _FURTHEST:
+    colours = problem.channels == (3, 3) and not problem.target.per_channel
+    if not (0 if colours else 1) <= radius <= _FURTHEST:
         return None
     study = _Study(problem, radius, time.monotonic() + min(problem.time_left, _SECONDS))
     best = _best(study)
