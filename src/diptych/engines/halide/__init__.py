@@ -35,12 +35,11 @@ def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the
         shape = f"of inputs {model.input_shape}"
         raise UnsupportedLayer(shape, "the engine halide", "it takes pictures, (channels, height, width)")
     wraps = _picture_mode(model.layers)
-    for path, layer in model.walk():
-        if not isinstance(layer, CONTAINERS):
-            _explicit(layer, path)
-            if isinstance(layer, Pad) and (layer.mode == "wrap") != (wraps == "wrap"):
-                where = f"{path} (Pad)"
-                raise UnsupportedLayer(where, "the engine halide", "where one Pad wraps round, each must")
+    for path, layer in sorted(model.walk(), key=lambda pair: isinstance(pair[1], CONTAINERS)):
+        _explicit(layer, path)
+        if isinstance(layer, Pad) and (layer.mode == "wrap") != (wraps == "wrap"):
+            where = f"{path} (Pad)"
+            raise UnsupportedLayer(where, "the engine halide", "where one Pad wraps round, each must")
     return Compiled(model)
 
 
@@ -61,12 +60,14 @@ def _explicit(layer: Layer, path: str = "") -> tuple[Layer, ...]:
 
 
 def _value(layer: Layer, picture: Picture, record: Any = None) -> Value:
+    raw: Value = picture.raw
+
     def leaf(layer: Layer, value: Value) -> Value:
         for part in _explicit(layer):
             value = layer_value(part, value, picture)
         return value
 
-    return run(layer, picture.raw, leaf, concatenated, largest, record)
+    return run(layer, raw, leaf, concatenated, largest, record)
 
 
 _NUMPY_MODES: dict[PadMode | None, str] = {
@@ -124,19 +125,20 @@ class Filter:
         result = np.empty((*whole.shape, program.channels), block.dtype)
         reach = self.prepared.reach
         held = Region(*at, at[0] + block.shape[0], at[1] + block.shape[1])
-        for part, direct in parts(whole, held, reach, NARROWEST):
-            seen = part.grown(reach)
-            source = (block, at)
-            if not direct:
-                margin = Region(
-                    seen.top, seen.left - program.margin, seen.bottom, seen.right + program.margin
-                )
-                source = extended(block, at, size, margin, self._mode), (margin.top, margin.left)
+        sides = (reach.top, reach.left, reach.bottom, reach.right)
+        read = Reach(*(pixels + program.margin for pixels in sides))
+        for part, direct in parts(whole, held, read, NARROWEST):
+            seen = part.grown(read)
+            begin, pixels = (seen.top, seen.left), block
+            if direct:
+                begin = at
+            else:
+                pixels = extended(block, at, size, seen, self._mode)
             target = result[part.top - whole.top :, part.left - whole.left :][
                 : part.shape[0], : part.shape[1]
             ]
             around = reach.top + reach.bottom, reach.left + reach.right
-            program(*source, size, target, (part.top, part.left), around)
+            program(pixels, begin, size, target, (part.top, part.left), around)
         return result if wide == region.shape[1] else np.ascontiguousarray(result[:, : region.shape[1]])
 
     def _program(self, channels: int) -> Program:

@@ -45,7 +45,9 @@ def _sigmoid(x: Expr) -> Expr:
 def _tanh(x: Expr) -> Expr:
     """By the exponential; near 0, where that cancels, by the odd polynomial."""
     square = x * x
-    small = x * (number(1) + square * (number(-1 / 3) + square * (number(2 / 15) - square * number(17 / 315))))
+    small = x * (
+        number(1) + square * (number(-1 / 3) + square * (number(2 / 15) - square * number(17 / 315)))
+    )
     fraction = hl.exp(number(-2) * hl.abs(x))
     large = (number(1) - fraction) / (number(1) + fraction)
     return hl.select(hl.abs(x) < number(0.1), small, hl.select(x < number(0), -large, large))

@@ -56,7 +56,7 @@ def concatenated(values: Sequence[Value], axis: int) -> Value:
     expr: Expr = None
     for value in values:
         read = value.read(X, Y, hl.clamp(C - first, 0, value.channels - 1))
-        expr = read if expr is None else hl.select(C < first, expr, read)
+        expr = read if expr is None else hl.select(first > C, expr, read)
         first += value.channels
     func = hl.Func("concatenated")
     func[X, Y, C] = expr

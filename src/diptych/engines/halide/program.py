@@ -24,14 +24,14 @@ _PIXELS: dict[int | None, Any] = {255: hl.UInt(8), 65535: hl.UInt(16), None: hl.
 
 
 def _threads() -> int:
-    return int(os.environ.get("HL_NUM_THREADS", 0)) or os.cpu_count() or 1
+    return int(os.environ.get("HL_NUM_THREADS", "0")) or os.cpu_count() or 1
 
 
 class Program:
     """A filter of pictures (H, W, C) with a fixed number of channels.
 
     `mode` is that of every `Pad` of the picture itself; the blocks hold what lies beyond the borders.
-    `margin`: how many columns more than the filter sees are read, because values inside end at a border.
+    `margin`: how many pixels more than the filter sees may be read, because values inside end at a border.
     """
 
     def __init__(

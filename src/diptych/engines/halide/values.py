@@ -20,7 +20,7 @@ import halide as hl
 from diptych.engines.halide.elementwise import Expr, number
 from diptych.model.layers import Pad, PadMode
 
-__all__ = ["C", "X", "Y", "Picture", "Value", "padded", "pointwise"]
+__all__ = ["C", "Picture", "Value", "X", "Y", "padded", "pointwise"]
 
 X, Y, C = hl.Var("x"), hl.Var("y"), hl.Var("c")
 
@@ -66,7 +66,9 @@ class Value:
         return pointwise([self, other], lambda a, b: a - b)
 
 
-def of_channels(sources: Sequence[tuple[Value, bool]], exprs: Sequence[Expr], grown: tuple[int, int]) -> Value:
+def of_channels(
+    sources: Sequence[tuple[Value, bool]], exprs: Sequence[Expr], grown: tuple[int, int]
+) -> Value:
     """A tuple of one expression a channel."""
     func = hl.Func("tuple")
     func[X, Y] = exprs[0] if len(exprs) == 1 else hl.Tuple(exprs)

@@ -1,0 +1,247 @@
+"""The engine halide: layers against the reference, parts of pictures against the whole, bit for bit."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diptych import engines
+from diptych.engines import regional
+from diptych.engines.halide import Filter
+from diptych.engines.regional import Region
+from diptych.errors import ShapeError, UnsupportedLayer
+from diptych.model.layers import (
+    ACTIVATIONS,
+    Activation,
+    Array,
+    Chain,
+    Connection,
+    Conv,
+    GlobalMeanPool,
+    Layer,
+    MaxPool,
+    MeanPool,
+    Pad,
+    Parallel,
+    Scale,
+    SkipConnection,
+)
+from diptych.model.model import Model
+from layer_cases import PARAMETERS, TABLE, case
+
+RELATIVE = 1e-5  # of the largest value, and never below 1: float32 has 6e-8
+RELU = Activation("relu")
+
+# What looks at a picture pixel by pixel, or through a window, and does not shrink it by a stride.
+LOCAL = {
+    *(
+        "conv",
+        "conv-without-bias",
+        "conv-1x1",
+        "conv-asymmetric-kernel",
+        "conv-even-kernel-same",
+        "conv-relu",
+    ),
+    *("conv-padding-asymmetric", "conv-groups", "conv-depthwise", "conv-leakyrelu", "dropout"),
+    *("scale-of-channels", "scale-by-one-number", "batchnorm", "batchnorm-epsilon", "batchnorm-not-affine"),
+    *("instancenorm-tracked", "pad-zero", "pad-reflect", "pad-replicate", "pad-wrap", "chain-empty", "tied"),
+    *("skip-add", "skip-multiply", "skip-subtract", "skip-concatenate", "parallel-add", "parallel-multiply"),
+    *("parallel-subtract", "parallel-maximum", "parallel-concatenate", "parallel-one-branch", "nested"),
+}
+
+
+def agrees(actual: Array, expected: Array) -> bool:
+    allowed = RELATIVE * max(1.0, float(np.abs(expected).max()))
+    return actual.shape == expected.shape and float(np.abs(actual - expected).max()) <= allowed
+
+
+# ---- Layers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(LOCAL))
+def test_agrees_with_the_reference(name: str) -> None:
+    model, batch = case(name)
+    output = engines.compile(model, "halide")(batch)
+    assert output.dtype == np.float32
+    assert output.flags.c_contiguous
+    assert agrees(output, engines.compile(model, "numpy")(batch))
+
+
+@pytest.mark.parametrize("name", sorted(n for n in set(TABLE) - LOCAL if not n.startswith("activation")))
+def test_what_is_no_filter_is_refused(name: str) -> None:
+    model, _ = case(name)
+    with pytest.raises(UnsupportedLayer, match="the engine halide cannot express the layer"):
+        engines.compile(model, "halide")
+
+
+def test_the_refused_layer_is_named() -> None:
+    model = Model(Chain((RELU, Chain((GlobalMeanPool(),)))))
+    with pytest.raises(UnsupportedLayer, match=r"1\.0 \(GlobalMeanPool\): it looks at the whole picture"):
+        engines.compile(model, "halide")
+
+
+def test_every_activation_agrees_with_the_reference() -> None:
+    """All in one model, a channel each: compiling takes longer than anything else here."""
+    each = [Activation(name) for name in ACTIVATIONS if name != "sqrt"]
+    each += [Activation(name, parameters) for name, parameters in PARAMETERS.items()]
+    root: Layer = Chain((Activation("abs"), Activation("sqrt")))
+    model = Model(Chain((Parallel(Connection("concatenate"), (*each, root)),)), input_shape=(1, 40, 50))
+    batch = np.linspace(-12, 12, 2000, dtype=np.float32).reshape(1, 1, 40, 50)
+    output, expected = engines.compile(model, "halide")(batch), engines.compile(model, "numpy")(batch)
+    for channel, activation in enumerate([*each, root]):
+        # exp(12) and log(cosh) apart, every value here is below 200
+        assert agrees(output[:, channel], expected[:, channel]), activation
+
+
+@pytest.mark.parametrize("name", ["nested", "skip-subtract"])
+def test_a_trace_holds_every_layer(name: str) -> None:
+    model, batch = case(name)
+    trace, expected = (engines.compile(model, engine).trace(batch) for engine in ("halide", "numpy"))
+    assert list(trace) == list(expected)
+    assert all(agrees(trace[path], expected[path]) for path in expected)
+
+
+def test_a_batch_that_is_no_picture_is_refused() -> None:
+    compiled = engines.compile(Model(Chain((RELU,))), "halide")
+    with pytest.raises(ShapeError, match=r"takes batches \(N, C, H, W\), got the shape \(2, 3\)"):
+        compiled(np.ones((2, 3), np.float32))
+
+
+def test_read_only_pixels_are_taken() -> None:
+    batch = np.full((1, 1, 3, 2), -1, np.float32)
+    batch.flags.writeable = False
+    assert not engines.compile(Model(Chain((RELU,))), "halide")(batch).any()
+
+
+# ---- Parts of pictures ---------------------------------------------------------------------------------
+
+
+def w(*shape: int) -> Array:
+    random = np.random.default_rng(list(shape))
+    return (random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+
+def pad(pixels: int, mode: Any) -> Pad:
+    return Pad(((pixels, pixels), (pixels, pixels)), mode)
+
+
+def star(mode: Any) -> Chain:
+    """The shape of network that a learned Sobel has."""
+    grey, slopes = Conv(w(1, 3, 1, 1)), Conv(w(2, 1, 3, 3))
+    return Chain(
+        (grey, pad(1, mode), slopes, Conv(w(9, 2, 1, 1), activation=RELU), Conv(np.abs(w(1, 9, 1, 1))))
+    )
+
+
+def residual(mode: Any) -> Chain:
+    """Padding inside, of a value that is not the picture, beside the picture itself."""
+    first, second = Conv(w(4, 3, 3, 3), w(4) / 9, activation=RELU), Conv(w(3, 4, 3, 2), w(3) / 9)
+    inside = Chain((pad(1, mode), first, Pad(((2, 0), (0, 1)), mode), second))
+    return Chain((SkipConnection(inside, Connection("add")), Activation("clamp")))
+
+
+def wide(mode: Any) -> Chain:
+    """More weights than are written out, so that they become a loop; dilated."""
+    return Chain(
+        (
+            pad(5, mode),
+            Conv(w(10, 3, 3, 3), w(10) / 9, activation=Activation("leakyrelu", (0.2,))),
+            Conv(w(10, 10, 3, 3), w(10) / 9, dilation=(4, 4), activation=RELU),
+            Conv(w(3, 10, 1, 1), w(3) / 9, activation=Activation("sigmoid")),
+        )
+    )
+
+
+def grouped(mode: Any) -> Chain:
+    largest = Chain((pad(1, mode), MaxPool((3, 3), (1, 1))))
+    mean = Chain((Pad(((2, 2), (1, 1)), mode), MeanPool((5, 3), (1, 1))))
+    own = Chain((pad(2, mode), Conv(w(3, 1, 5, 5), groups=3), Scale(w(3, 1, 1), w(3, 1, 1))))
+    return Chain((Parallel(Connection("maximum"), (largest, mean, own)),))
+
+
+FILTERS = {"star": star, "residual": residual, "wide": wide, "grouped": grouped}
+KINDS = [
+    ("star", "replicate", 255),
+    ("star", "zero", None),
+    ("residual", "reflect", 255),
+    ("residual", "wrap", None),
+    ("wide", "reflect", None),
+    ("wide", "replicate", 65535),
+    ("grouped", "zero", 255),
+]
+DTYPES: dict[int | None, Any] = {255: np.uint8, 65535: np.uint16, None: np.float32}
+
+
+@cache
+def ready(name: str, mode: str, peak: int | None) -> Filter:
+    made = regional.compile(Model(FILTERS[name](mode), input_shape=(3, None, None)), "halide", peak=peak)
+    assert isinstance(made, Filter)
+    return made
+
+
+def picture(height: int, width: int, peak: int | None) -> Array:
+    random = np.random.default_rng([height, width])
+    if peak is None:
+        return random.random((height, width, 3), np.float32)
+    return random.integers(0, peak + 1, (height, width, 3)).astype(DTYPES[peak])
+
+
+def of(image: Array, filtered: Any, region: Region) -> Array:
+    """The region, from no more of the picture than it needs."""
+    size = image.shape[:2]
+    needed = region.grown(filtered.prepared.reach)
+    if not filtered.prepared.wraps:
+        needed = needed.clipped(size)
+    rows, columns = np.arange(needed.top, needed.bottom), np.arange(needed.left, needed.right)
+    block = image[rows[:, None] % size[0], columns % size[1]]
+    result: Array = filtered(block, (needed.top, needed.left), size, region)
+    return result
+
+
+@pytest.mark.parametrize(("name", "mode", "peak"), KINDS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_part_is_the_same_bits_as_in_the_whole(name: str, mode: str, peak: int | None, data: Any) -> None:
+    filtered = ready(name, mode, peak)
+    height, width = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 150))
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    image = picture(height, width, peak)
+    whole = of(image, filtered, Region(0, 0, height, width))
+    part = of(image, filtered, Region(top, left, bottom, right))
+    assert whole.shape == (height, width, whole.shape[2])
+    assert whole.dtype == image.dtype
+    assert part.tobytes() == whole[top:bottom, left:right].tobytes()
+
+
+@pytest.mark.parametrize(("name", "mode", "peak"), KINDS)
+def test_levels_are_those_of_the_reference(name: str, mode: str, peak: int | None) -> None:
+    """The same but where a value lies between two levels as closely as float32 can tell."""
+    filtered = ready(name, mode, peak)
+    model = Model(FILTERS[name](mode), input_shape=(3, None, None))
+    reference = regional.compile(model, "numpy", peak=peak)
+    differing, total = 0, 0
+    for size in ((120, 90), (2, 3), (1, 1), (5, 64)):
+        image = picture(*size, peak)
+        region = Region(0, 0, *size)
+        actual, expected = (of(image, f, region).astype(np.float64) for f in (filtered, reference))
+        if peak is None:
+            assert np.abs(actual - expected).max() < 1e-5
+        else:
+            assert np.abs(actual - expected).max() <= 1
+            differing, total = differing + np.count_nonzero(actual != expected), total + actual.size
+    assert differing <= total * (0.0005 if peak == 255 else 0.05)
+
+
+def test_equal_neighbourhoods_give_equal_pixels() -> None:
+    """However far into the picture, and however far into a vector: the filter has one way to add."""
+    tile = picture(16, 17, None)
+    filtered = ready("wide", "wrap", None)
+    image = np.tile(tile, (6, 11, 1))
+    whole = of(image, filtered, Region(0, 0, *image.shape[:2]))
+    assert whole.tobytes() == np.tile(whole[:16, :17], (6, 11, 1)).tobytes()
