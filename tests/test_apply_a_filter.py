@@ -194,6 +194,27 @@ def test_a_picture_smaller_than_the_kernel_is_extended_as_numpy_extends_it(mode,
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["zero", "reflect", "replicate"])
+@pytest.mark.parametrize("pads", [((0, 4), (4, 0)), ((2, 2), (1, 3)), ((4, 0), (0, 4))])
+def test_what_is_taken_away_first_may_be_given_back_afterwards(mode, pads):
+    weight = np.float32(np.random.default_rng(5).normal(size=(1, 1, 5, 5)) / 9)
+    layers = (L.Conv(weight), L.Pad(pads, mode), L.Conv(weight), L.Pad(pads, mode))
+    model = Model(L.Chain(layers), input_shape=(1, None, None), name="late")
+    image = picture(6, 20, 17, 1, np.float32)
+    result = filters.apply(model, image, engine="numpy")
+    np.testing.assert_allclose(result, whole(model, image), rtol=0, atol=1e-5)
+    ready = regional.compile(model, "numpy", peak=None)
+    reach = ready.prepared.reach
+    for top in range(20):
+        region = regional.Region(top, 3, top + 1, 5)
+        seen = region.grown(reach).clipped((20, 17))
+        block = image[seen.top : seen.bottom, seen.left : seen.right, None]
+        part = ready(block, (seen.top, seen.left), (20, 17), region)
+        assert np.array_equal(part[..., 0], result[top : top + 1, 3:5])
+    with pytest.raises(ImageError, match="late needs pictures of at least 5 x 5 pixels, got 4 x 20"):
+        filters.apply(model, image[:20, :4], engine="numpy")
+
+
 @pytest.mark.parametrize("mode", EDGES)
 def test_the_edge_can_be_chosen_anew(mode):
     image = picture(2, 20, 30, 3, np.uint8)

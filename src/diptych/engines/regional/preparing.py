@@ -37,7 +37,7 @@ class Prepared:
     and come out, None where any number does. `peak`: the highest level of integer pictures (255, 65535),
     None for pictures of fractions. A value is divided by `divisor` at entry and multiplied by it at exit:
     1 where the layers themselves compute in levels. `wraps`: every `Pad` wraps round, so the picture has no
-    border.
+    border. `least`: the (height, width) that a picture must have: 1 unless kernels come before their padding.
     """
 
     layers: Chain
@@ -46,6 +46,7 @@ class Prepared:
     peak: int | None
     divisor: int
     wraps: bool
+    least: tuple[int, int]
 
 
 def reach(model: Model) -> Reach:
@@ -91,6 +92,7 @@ def prepare(model: Model, peak: int | None) -> Prepared:
         peak=peak,
         divisor=1 if peak is None or levels is not None else peak,
         wraps=wraps,
+        least=sizes.least,
     )
 
 
@@ -250,11 +252,15 @@ _RULES: Mapping[type[Layer], Callable[[Any], Made]] = {
 
 
 class _Sizes:
-    """Follows channels and size through the layers. `grown`: what came into each `Pad`, by identity."""
+    """Follows channels and size through the layers.
+
+    `grown`: what came into each `Pad`, by identity. `least`: the smallest picture that leaves any pixel.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.grown: dict[int, Growth] = {}
+        self.least = (1, 1)
 
     def check(self, layers: Chain, first: int | None) -> tuple[int | None, int | None]:
         """Channels in and out. Raises `ModelError` where sizes do not fit, or the picture's is not kept."""
@@ -300,7 +306,9 @@ class _Sizes:
             (a, b), (c, d) = layer.padding
             return count, (growth[0] + a + b, growth[1] + c + d)
         rows, columns = taps(layer)
-        return self._channels(layer, count), (growth[0] - rows, growth[1] - columns)
+        growth = (growth[0] - rows, growth[1] - columns)
+        self.least = (max(self.least[0], 1 - growth[0]), max(self.least[1], 1 - growth[1]))
+        return self._channels(layer, count), growth
 
     def _channels(self, layer: Layer, count: int | None) -> int | None:
         if isinstance(layer, L.Conv):
@@ -350,15 +358,15 @@ def _span(layer: Layer, need: Span, grown: Mapping[int, Growth]) -> Span:
 def _behind(mode: str, before: int, need: tuple[int, int], growth: int) -> tuple[int, int]:
     """Along one axis: the offsets needed behind a `Pad`, those included that a border is made of.
 
-    At the first border element t < 0 is taken from -t (reflect) or 0 (replicate), at the last one counted
-    back from the end, which lies `growth` elements beyond the picture's.
+    At the first border element t < 0 is taken from -t (reflect) or put beside 0 (replicate, zero), at the
+    last one counted back from the end, which lies `growth` elements beyond the picture's.
     """
     low, high = need[0] - before, need[1] - before
     if mode == "reflect":
         return min(low, 2 * growth - high), max(high, -low)
-    if mode == "replicate":
-        return min(low, growth), max(high, 0)
-    return low, high
+    if mode == "wrap":
+        return low, high
+    return min(low, growth), max(high, 0)
 
 
 def _union(spans: list[Span]) -> Span:

@@ -185,7 +185,14 @@ class _Work:
     ) -> tuple[Regional, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
         """The filter, the shape of its result, the rows to come, and what had to be decided."""
         peak = PEAKS[source.dtype]
-        taken, given = prepare(edged(self.model, self.edge), peak).channels
+        prepared = prepare(edged(self.model, self.edge), peak)
+        taken, given = prepared.channels
+        least = prepared.least
+        if source.height < least[0] or source.width < least[1]:
+            raise ImageError(
+                f"{self.model.name or 'the filter'} needs pictures of at least {least[1]} x {least[0]} pixels, "
+                f"got {source.width} x {source.height} in {what}; take a larger one"
+            )
         takes = taken or source.channels
         if takes not in (1, 3):
             raise ModelError(
