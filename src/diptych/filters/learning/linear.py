@@ -19,7 +19,7 @@ __all__ = ["Form", "fit"]
 
 RUNG = "linear"
 EXACT = 4e-6  # of 0..1: a thousandth of a level, where the target is unrounded
-WITHIN = 0.505 * asking.LEVEL  # half a level and a little, where the target gives whole levels
+WITHIN = 0.55 * asking.LEVEL  # half a level, and what rounding leaves uncertain, where it gives whole levels
 RADII = (0, 1, 2, 3, 5, 7)  # tried one after the other where the reach cannot be asked
 MOST_COLUMNS = 2900  # what least squares solves in about a second
 CLIPPED = 1e-6  # nearer than this to 0 or 1, a value may have been clipped
