@@ -23,7 +23,7 @@ from diptych.filters.metrics import to_levels
 from diptych.report.curves import loss_figure, pictures_figure, save_figure
 
 IMAGES = Path(__file__).parent / "images"
-SHOWN = (1, 4, 6)  # of the validation pictures
+SHOWN = (0, 12, 40)  # of the validation pictures, those with most to see first
 
 
 def compare(name: str, stem: str) -> None:
@@ -52,8 +52,9 @@ def compare(name: str, stem: str) -> None:
     beside = (f"filters.learn, {learned.report.weights} weights", own_loss)
     _save(loss_figure(*losses, f"{name}, the classic way", beside), f"{stem}-curve")
     rows, notes = [], []
-    for index in SHOWN:
-        picture, target = validation[index]
+    busiest = sorted(validation, key=lambda pair: -float(pair[1].std()))
+    for rank in SHOWN:
+        picture, target = busiest[rank]
         with torch.no_grad():
             both = [network(picture[None])[0, 0].clamp(0, 1).numpy() for network in (model.eval(), ours)]
         shown = [picture.numpy().transpose(1, 2, 0), target[0].numpy(), *both]
