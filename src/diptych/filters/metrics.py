@@ -97,7 +97,8 @@ def to_levels(values: Array) -> Array:
         return values
     # In single precision 255 (k/255) is k again for all multiples of a half: a tie is a tie, which it is not
     # in double precision, where k/255 as a float32 lies beside it.
-    return np.clip(np.rint(values.astype(np.float32) * np.float32(255)), 0, 255).astype(np.uint8)
+    rounded: Array = np.clip(np.rint(values.astype(np.float32) * np.float32(255)), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def _alike(a: Array, b: Array) -> None:
