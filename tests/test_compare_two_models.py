@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import diptych
 from browser import TIMEOUT, chromium
 from diptych.axes import flip_kernel, swap_spatial
+from diptych.comparing import sides
 from diptych.comparing.alignment import measure
 from diptych.comparing.diagnosis import CAUSES
 from diptych.errors import ShapeError, UsageError
@@ -491,3 +492,35 @@ def test_the_page_opens_in_silence_and_asks_for_nothing(tmp_path: Path, scheme: 
         assert page.locator(".verdict").inner_text().endswith("Kernels not flipped")
         assert said == []
         assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+
+
+# ---- What a try costs ---------------------------------------------------------------------------------
+
+
+def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    whole = sides.compiled_for
+
+    def noted(model: Model, engine: str) -> Any:
+        ran.append(len(model.layers.layers))
+        return whole(model, engine)
+
+    monkeypatch.setattr(sides, "compiled_for", noted)
+    side = sides.Side("a", A, "numpy", given=np.random.default_rng(0).random((2, 3, 12, 16), np.float32))
+    side.steps()
+    changes: dict[int, dict[str, Any]] = {0: {"bias": None}, 2: {"epsilon": 1.0}, 6: {"bias": None}, 10: {"log": True}}
+    for index, fields in changes.items():
+        new = changed(A, index, **fields)
+        found = side.with_(model=new).steps()
+        assert ran.pop() == len(A.layers.layers) - index
+        fresh = sides.Side("a", new, "numpy", given=side.given).steps()
+        assert ran.pop() == len(A.layers.layers)
+        assert [step.path for step in found] == [step.path for step in fresh]
+        assert all(np.array_equal(x.value, y.value) for x, y in zip(found, fresh, strict=True))
+
+
+def test_what_nothing_explains_is_not_tried_for_ever() -> None:
+    weight_of_7 = weight(A, 7) + numbers(8, 8, seed=77)
+    found = compare(A, changed(A, 7, weight=weight_of_7))
+    assert not found.agrees
+    assert found.causes == ()

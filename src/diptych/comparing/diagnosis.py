@@ -29,6 +29,7 @@ CAUSES: tuple[Cause, ...] = (*WEIGHT_CAUSES, *LAYER_CAUSES, *INPUT_CAUSES)
 _FALL = 100.0
 _ROUNDING = 2e-6  # what float32 leaves between two engines, relative
 _MOST = 4  # faults that are found one after the other
+_HELPFUL = 0.9  # of the difference: what a try must leave at most to be combined with others
 _TOGETHER = 5  # tries that are combined with every other
 
 
@@ -91,7 +92,10 @@ class Search:
 
     def _together(self, s: Situation, singles: list[_Result]) -> tuple[_Result, Evaluation] | None:
         """Two causes at once: the most helpful of the singles, each with every other cause."""
+        before = self._judged().relative
         for first in singles:
+            if not first.after < _HELPFUL * before:
+                continue
             changed = Situation(first.attempt.a, first.attempt.b, s.evaluation, s.row)
             best = self._best(self._results(changed, first.causes, first.tried))
             if best is not None:

@@ -54,10 +54,15 @@ class Side:
     adjustments: tuple[Change, ...] = ()
     view: tuple[Change, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
+    before: Side | None = None
 
     def with_(self, **changes: Any) -> Side:
-        """A copy with some fields replaced; what was computed is computed anew."""
-        return replace(self, **changes)
+        """A copy with some fields replaced; what was computed is computed anew.
+
+        Where the model alone is another, layers in front that stayed the same are not run again.
+        """
+        before = self if changes.keys() == {"model"} and not self.view else None
+        return replace(self, **{"before": before, **changes})
 
     @cached_property
     def batch(self) -> Array:
@@ -87,8 +92,17 @@ class Side:
         return self._run(cut(self.model, top))
 
     def _run(self, model: Model) -> list[Step]:
-        steps, before = [], self.batch
-        for path, raw in compiled_for(model, self.engine).trace(self.batch).items():
+        steps = self._known(model)
+        first = steps[-1].top + 1 if steps else 0
+        before = steps[-1].value if steps else self.batch
+        if first == len(model.layers.layers):
+            return steps
+        if first:
+            rest = Chain(model.layers.layers[first:], model.layers.names[first:])
+            model = model.with_(layers=rest, input_shape=before.shape[1:], classes=None, preprocessing=None)
+        for inner, raw in compiled_for(model, self.engine).trace(before).items():
+            top, _, below = inner.partition(".")
+            path = f"{int(top) + first}.{below}" if below else str(int(top) + first)
             layer = self.layers[path]
             if isinstance(layer, Chain):
                 continue
@@ -100,6 +114,19 @@ class Side:
             note = "before its activation" if path in self.origin and path.endswith(".0") else ""
             steps.append(Step(path, shown, layer, value, note))
         return steps
+
+    def _known(self, model: Model) -> list[Step]:
+        """The steps of the layers in front that are those of `before`, where it has been run."""
+        if self.before is None:
+            return []
+        known = self.before.__dict__.get("_whole") or self.before._known(model)
+        pairs = zip(model.layers.layers, self.before.model.layers.layers, strict=False)
+        same = next((i for i, (a, b) in enumerate(pairs) if a is not b), len(model.layers.layers))
+        steps = [step for step in known if step.top < same]
+        # An empty Chain leaves no step: what comes after it is computed with the rest.
+        whole = {step.top for step in steps}
+        end = next((i for i in range(same) if i not in whole), same)
+        return [step for step in steps if step.top < end]
 
     def viewed(self, value: Array) -> Array:
         """An activation turned back, where this side runs on turned pictures."""
