@@ -38,6 +38,9 @@ WrittenBy = Annotated[
         "--written-by", help="The Flux that wrote the file, such as 0.13.4, where it does not tell."
     ),
 ]
+Key = Annotated[
+    str | None, typer.Option(help="Which of several models in a Flux file: generator, or model.2.")
+]
 _RECIPE = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[str | None, typer.Option("--preprocessing", help=f"{_RECIPE}; default: the model's own.")]
 Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
@@ -70,6 +73,7 @@ def run(
     model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = "scenes",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
+    key: Key = None,
     preprocessing: Recipe = None,
     count: Count = 3,
     seed: Seed = 0,
@@ -109,6 +113,7 @@ def run(
             model=model,
             architecture=architecture,
             written_by=written_by,
+            key=key,
             preprocessing=preprocessing,
             count=count,
             seed=seed,
@@ -200,6 +205,7 @@ def predict(
     device: Device = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
+    key: Key = None,
     preprocessing: Recipe = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -212,7 +218,7 @@ def predict(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         done = jobs.predict_files(
-            load_model(model, architecture, written_by),
+            load_model(model, architecture, written_by, key),
             images,
             preprocessing=preprocessing,
             engine=engine,
@@ -237,6 +243,7 @@ def features(
     device: Device = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
+    key: Key = None,
     preprocessing: Recipe = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -248,7 +255,7 @@ def features(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         paths = diptych.features(
-            load_model(model, architecture, written_by),
+            load_model(model, architecture, written_by, key),
             image,
             out=out,
             layers=layers,
@@ -307,6 +314,7 @@ def convert(
         str | None, typer.Option(help="What to fill, where IN holds weights alone: a name or a model file.")
     ] = None,
     written_by: WrittenBy = None,
+    key: Key = None,
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The Flux to write for: 0.12 to 0.16.")
     ] = None,
@@ -326,7 +334,8 @@ def convert(
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     names = None if classes is None else classes.split(",")
-    done = diptych.convert(source, target, architecture=architecture, written_by=written_by, flux_version=flux_version,
+    done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
+                           flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
@@ -339,6 +348,7 @@ def inspect(
     shape: Annotated[str | None, typer.Option(help="The input to assume, such as 1,3,224,224.")] = None,
     architecture: Architecture = None,
     written_by: WrittenBy = None,
+    key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -346,7 +356,7 @@ def inspect(
     import diptych
     from diptych.inference import load_model
 
-    summary = diptych.inspect(load_model(model, architecture, written_by), _shape(shape))
+    summary = diptych.inspect(load_model(model, architecture, written_by, key), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 

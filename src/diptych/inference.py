@@ -52,7 +52,10 @@ CHUNK = 32  # pictures a forward pass: enough to keep two cores busy, little eno
 
 
 def load_model(
-    model: Model | str | Path, architecture: Model | str | Path | None = None, written_by: str | None = None
+    model: Model | str | Path,
+    architecture: Model | str | Path | None = None,
+    written_by: str | None = None,
+    key: str | None = None,
 ) -> Model:
     """A model from a file, or by name: one that comes trained (`TRAINED`) or an architecture.
 
@@ -60,17 +63,17 @@ def load_model(
     for a file that cannot be read, `UsageError` for a name that is neither.
 
     A file that holds weights alone is filled into `architecture`: a model, a file, or a name. `written_by`:
-    the Flux that wrote the file, such as "0.13.4", where versions compute differently and it does not tell.
+    the Flux that wrote the file, such as "0.13.4", where versions compute differently and it does not tell. `key`:
+    which of several models in such a file, such as "generator".
     """
     from diptych import formats
     from diptych.model import architectures
 
-    options: dict[str, Any] = {} if written_by is None else {"flux_version": written_by}
-    if architecture is not None:
-        options["architecture"] = load_model(architecture)
+    frame = None if architecture is None else load_model(architecture)
+    asked: dict[str, Any] = {"architecture": frame, "flux_version": written_by, "key": key}
+    options = {name: value for name, value in asked.items() if value is not None}
     if options and isinstance(model, Model):
-        what = "the version that wrote it" if architecture is None else "an architecture"
-        raise UsageError(f"{what} is for a file, but the source is a model already")
+        raise UsageError(f"{next(iter(options))!r} is for a file, but the source is a model already")
     if options and not isinstance(model, Model):
         return formats.read(model, **options)
     if isinstance(model, Model):

@@ -151,6 +151,7 @@ def convert(
     *,
     architecture: Model | str | None = None,
     written_by: str | None = None,
+    key: str | None = None,
     flux_version: str | None = None,
     classes: Sequence[str] | None = None,
     preprocessing: Recipe | None = None,
@@ -161,7 +162,7 @@ def convert(
 
     `source`: a model, its file or its name. `target` is a folder where it has no suffix or ends in a slash.
     `architecture`: what to fill where the file holds weights alone. `written_by`: the Flux that wrote the file,
-    where the file does not tell. `flux_version`: for which Flux to write
+    where the file does not tell. `key`: which of several models in it. `flux_version`: for which Flux to write
     .bson, .jld2 or a Julia project. `classes`, `preprocessing` and `input_shape` (of one sample, (C, H, W))
     replace those that the model carries.
     `preprocessing_inside`: an .onnx file takes uint8 pixels (N, H, W, 3) and works the recipe out itself.
@@ -170,7 +171,7 @@ def convert(
     would replace `source`.
     """
     keep([source] if isinstance(source, str | Path) else [], [target])
-    loaded = load_model(source, architecture, written_by)
+    loaded = load_model(source, architecture, written_by, key)
     if classes is not None:
         loaded = loaded.with_(classes=_class_names(loaded, classes))
     if preprocessing is not None:

@@ -56,7 +56,7 @@ def _is_jld2(head: bytes, size: int) -> bool:
     return head.startswith(b"HDF5-based Julia Data Format")
 
 
-_FLUX_READING = ("architecture", "flux_version")
+_FLUX_READING = ("architecture", "flux_version", "key")
 
 FORMATS = (
     Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
@@ -88,7 +88,8 @@ def read(path: str | Path, **options: Any) -> Model:
     """The model in a file, whose kind is told by its content as well as by its name.
 
     Options are the format's own: `architecture`, a Model or the name of one, into which a Flux file that
-    holds weights alone is filled; `flux_version`, such as "0.13.4", where such a file does not tell it.
+    holds weights alone is filled; `flux_version`, such as "0.13.4", where such a file does not tell it;
+    `key`, such as "generator", which of several models in such a file.
 
     Raises `FormatError` where there is no such file, it is empty or damaged, is of another kind than its
     name says, or of a kind that cannot be read, `UsageError` for an option that the format does not take.

@@ -64,6 +64,7 @@ def run(
     model: Model | str | Path = "scenes",
     architecture: str | Path | None = None,
     written_by: str | None = None,
+    key: str | None = None,
     preprocessing: Recipe | None = None,
     count: int = 3,
     seed: int = 0,
@@ -84,7 +85,8 @@ def run(
     Pictures are made by `generator` from `prompt` (`count`, `seed`, `width`, `height`, its own `options`),
     or read from `images`; with both, the images stand for pictures of that prompt. `model` is a file, a name
     or a `Model` (`architecture`: what to fill where the file holds weights alone; `written_by`: which Flux
-    wrote it, where the file does not tell); its own recipe is used unless `preprocessing` names another.
+    wrote it, where the file does not tell; `key`: which of several models in it); its own recipe is used
+    unless `preprocessing` names another.
     `maps` are the layers to draw:
     "conv", "all" or paths such as "0,3.1". A picture that cannot be read becomes a sentence in `failures`,
     and with `on_error="test-pattern"` a marked test pattern takes its place.
@@ -101,7 +103,7 @@ def run(
         "height": height,
         **options,
     }
-    loaded = load_model(model, architecture, written_by)
+    loaded = load_model(model, architecture, written_by, key)
     request = request_of(prompt, images, loaded, preprocessing, making, maps, scale, on_error, engine, device)
     keep_originals(request, Path(out))
     journal = Journal(Path(out), request.settings(), NAMES, overwrite=overwrite)

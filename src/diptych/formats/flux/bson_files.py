@@ -12,15 +12,21 @@ from diptych.model.model import Model
 __all__ = ["read", "write"]
 
 
-def read(path: str | Path, flux_version: str | None = None, architecture: Model | str | None = None) -> Model:
+def read(
+    path: str | Path,
+    flux_version: str | None = None,
+    architecture: Model | str | None = None,
+    key: str | None = None,
+) -> Model:
     """The model in a .bson file that Flux 0.8 to 0.16 wrote.
 
     `flux_version` decides where versions compute differently and the file does not tell. Weights alone
-    are filled into the `architecture`, a model or the name of one. Raises `FormatError` where there is no
+    are filled into the `architecture`, a model or the name of one. `key` chooses one of several models, as
+    in `document.model_of`. Raises `FormatError` where there is no
     model, or a layer that has no equal here, with its path.
     """
     version = version_asked(flux_version)
-    return model_of(bson.load(path), str(path), "BSON", version, architecture=architecture)
+    return model_of(bson.load(path), str(path), "BSON", version, architecture=architecture, chosen=key)
 
 
 def write(model: Model, path: str | Path, flux_version: str | None = None) -> list[str]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from diptych import formats
 from diptych.errors import FormatError, ModelError, UsageError
-from diptych.formats.flux.layouts import Version, parse_version
-from diptych.formats.flux.reading import Reader, contents, is_layer
+from diptych.formats.flux.layouts import Version, fields_of, parse_version
+from diptych.formats.flux.reading import Reader, contents, is_layer, unwrapped
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES
 from diptych.formats.flux.states import filled, find_weights
@@ -68,6 +68,46 @@ def _unwrapped(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return values if find_model(values) is not None else given
 
 
+def _chosen(values: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
+    """The values with what lies at `key` as the model, or as the only weights. Raises `FormatError`."""
+    value: Any = dict(values)
+    parts = key.split(".")
+    for number, part in enumerate(parts):
+        inside = _parts(value)
+        if part not in inside:
+            where = ".".join(parts[:number]) or "it"
+            known = ", ".join([*inside][:12]) or "nothing"
+            raise FormatError(f"{name} has no {key!r}: {where} holds {known}; choose one of these with --key")
+        value = inside[part]
+    beside = {k: v for k, v in values.items() if k != parts[0] and not is_layer(v)}
+    return {("model" if is_layer(value) else parts[-1]): value, **(beside if is_layer(value) else {})}
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What lies inside a value, by name or by number from 1."""
+    value = unwrapped(value)
+    if isinstance(value, JuliaStruct):
+        names = value.names or fields_of(value.type.name, len(value.fields))
+        numbered = {str(i): item for i, item in enumerate(value.fields, 1)}
+        return dict(zip(names, value.fields, strict=True)) if names else numbered
+    if isinstance(value, NamedTuple):
+        return value.as_dict()
+    if isinstance(value, (dict, JuliaDict)):
+        return {k.name if isinstance(k, Symbol) else str(k): value[k] for k in value}
+    if isinstance(value, (tuple, list)):
+        return {str(i): item for i, item in enumerate(value, 1)}
+    return {}
+
+
+def _layers_in(values: Mapping[str, Any]) -> list[str]:
+    """Where layers lie, as `--key` takes it: at the top, or in a container or somebody's own struct there."""
+    found = [key for key, value in values.items() if is_layer(value)]
+    for key, value in values.items():
+        if not is_layer(value):
+            found += [f"{key}.{part}" for part, inner in _parts(value).items() if is_layer(inner)]
+    return found
+
+
 def _as_dict(value: Any) -> dict[str, Any]:
     if isinstance(value, NamedTuple):
         return value.as_dict()
@@ -85,23 +125,25 @@ def model_of(
     version: Version | None = None,
     julia: Version | None = None,
     architecture: Model | str | None = None,
+    chosen: str | None = None,
 ) -> Model:
     """The model among the values under the top keys of the file `name`.
 
-    `version` is Flux's where the user said it, `julia` Julia's where the container does. A file that holds
-    weights alone is filled into the `architecture`.
+    `chosen` is the one to read where there are several, such as "generator", or a place inside, such as
+    "gan.generator" or "model.2", counted from 1. `version` is Flux's where the user said it, `julia` Julia's
+    where the container does. A file that holds weights alone is filled into the `architecture`.
 
     Raises `FormatError` where there is none, or a layer that has no equal here, with its path.
     """
-    values = _unwrapped(values)
+    values = _unwrapped(values) if chosen is None else _chosen(values, chosen, name)
     key = find_model(values)
     if key is None:
         return _from_weights(values, name, format_name, architecture)
     signs = signs_of(values[key], version, julia)
     reader = Reader(RULES, signs, function_layer, name)
-    for kind in _spatial_ranks(values[key]):
+    value = unwrapped(values[key])
+    for kind in _spatial_ranks(value):
         reader.rank = reader.rank or kind
-    value = values[key]
     bare = value.type.name != "Chain"
     try:
         layer = reader.layer(value, "0" if bare else "")
@@ -310,18 +352,19 @@ def _struct(value: JuliaStruct, depth: int) -> Any:
 
 def _no_model(values: Mapping[str, Any], name: str) -> str:
     """Why no model was found, with what is there."""
-    layers = [key for key, value in values.items() if is_layer(value)]
-    if len(layers) > 1:
-        return (
-            f"{name} holds several models: {', '.join(layers[:8])}; save the one you mean under the key model"
-        )
     if not values:
         return f"{name} is empty: it holds no value; save the model with BSON.@save"
     customs = [(k, v) for k, v in values.items() if isinstance(v, JuliaStruct) and _holds_layer(v)]
     if customs:
         key, value = customs[0]
         return (
-            f"{name}: {key} is a struct of its own, {value.type.name}, with no equal here; {contents(value)}"
+            f"{name}: {key} is a struct of its own, {value.type.name}, with no equal here; {contents(value)}: "
+            f"{', '.join(_layers_in({key: value})[:8])}"
+        )
+    layers = _layers_in(values)
+    if layers:
+        return (
+            f"{name} holds several models: {', '.join(layers[:8])}; name the one to read with --key (key=...)"
         )
     lost = [v.reason for v in values.values() if isinstance(v, Unreadable)]
     held = ", ".join(f"{key} ({_brief(value)})" for key, value in list(values.items())[:6])

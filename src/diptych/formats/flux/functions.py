@@ -8,6 +8,7 @@ import numpy as np
 
 from diptych.formats.flux.layouts import Version
 from diptych.formats.julia import JuliaStruct, JuliaType
+from diptych.formats.julia.lowered import MODULES
 from diptych.model.layers import ACTIVATIONS, Activation
 
 __all__ = ["FIRST_VERSIONS", "default_path", "function", "named_activation", "path_of", "same_parameters"]
@@ -44,11 +45,11 @@ def function(*path: str) -> JuliaStruct:
 
 
 def path_of(value: Any) -> Path | None:
-    """("NNlib", "relu") of a function that is only a name; None for anything else."""
+    """("NNlib", "relu") of a function of Julia's or Flux's that is only a name; None for anything else."""
     if not isinstance(value, JuliaStruct) or value.fields or value.type.definition is not None:
         return None
     name = value.type.name
-    if len(name) < 2 or name[0] != "#" or "#" in name[1:]:
+    if len(name) < 2 or name[0] != "#" or "#" in name[1:] or value.type.path[0] not in MODULES:
         return None
     return (*value.type.path[:-1], name[1:])
 

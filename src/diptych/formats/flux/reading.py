@@ -23,7 +23,7 @@ from diptych.formats.julia.lowered import interpret, is_function
 from diptych.formats.julia.lowered_layers import as_layers
 from diptych.model.layers import ACTIVATIONS, Activation, Array, Chain, Layer
 
-__all__ = ["Fields", "Reader", "is_layer"]
+__all__ = ["Fields", "Reader", "contents", "is_layer", "unwrapped"]
 
 _DEEPEST = 60
 _MOST_LAYERS = 100_000
@@ -37,11 +37,21 @@ LayerRule = Callable[["Reader", "Fields"], Layer]
 
 
 def is_layer(value: Any) -> bool:
-    """Whether a value is one of Flux's own structs: an optimiser lies deeper, in `Flux.Optimise`."""
+    """Whether a value is one of Flux's own structs, or a model of Metalhead, which wraps one.
+
+    An optimiser lies deeper, in `Flux.Optimise`.
+    """
+    value = unwrapped(value)
     if not isinstance(value, JuliaStruct) or len(value.type.path) != 2:
         return False
     module, name = value.type.path
     return module == "Flux" and name[:1] != "#" and name != "Zeros"
+
+
+def unwrapped(value: Any) -> Any:
+    """The Chain inside a model of Metalhead, such as `ResNet`: it has no other field, and calls it."""
+    wraps = isinstance(value, JuliaStruct) and value.type.path[0] == "Metalhead" and len(value.fields) == 1
+    return value.fields[0] if wraps else value
 
 
 @dataclass
@@ -76,6 +86,7 @@ class Reader:
 
     def layer(self, value: Any, path: str) -> Layer:
         """The layer that a value is. Raises `FormatError` with the path for what has no layer of ours."""
+        value = unwrapped(value)
         self._count += 1
         if self._count > _MOST_LAYERS:
             raise self.refuse(path, "...", f"is beyond the {_MOST_LAYERS} layers that are read")
@@ -298,7 +309,7 @@ def contents(value: JuliaStruct) -> str:
     names = value.names or tuple(f"field {i}" for i in range(1, len(value.fields) + 1))
     parts = [f"{n} {_kind(v)}" for n, v in zip(names, value.fields, strict=False)][:12]
     more = f" and {len(value.fields) - 12} more" if len(value.fields) > 12 else ""
-    return f"it holds {', '.join(parts)}{more}; save the Flux model inside it by itself"
+    return f"it holds {', '.join(parts)}{more}; one that is a layer of Flux can be read alone, with --key (key=...)"
 
 
 def _kind(value: Any) -> str:

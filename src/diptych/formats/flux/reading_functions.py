@@ -27,11 +27,13 @@ from diptych.model.layers import (
 __all__ = ["connection_of", "function_layer"]
 
 _FLATTEN = {("Flux", "flatten"), ("MLUtils", "flatten")}
+_SAME = ("identity", "cpu", "gpu", "f32")  # where the numbers lie, and as what, is the engine's matter
 _NAMED_JOINS = {
     "+": ("add", 1),
     "-": ("subtract", 1),
     "vcat": ("concatenate", -1),
     "hcat": ("concatenate", -2),
+    "cat_channels": ("concatenate", 1),  # Metalhead's
 }
 _DOTTED_JOINS = {"*": "multiply", "+": "add", "-": "subtract", "max": "maximum"}
 
@@ -67,7 +69,7 @@ def _named(r: Reader, name: tuple[str, ...], value: JuliaStruct, path: str) -> L
         return Flatten()
     if name[-1] in ("softmax", "logsoftmax"):
         return Softmax(-1, name[-1] == "logsoftmax")
-    if name[-1] == "identity":
+    if name[-1] in _SAME:
         return Activation()
     if name == ("Flux", "normalise"):
         formula, sure = r.signs.formula()

@@ -36,7 +36,7 @@ from diptych.formats.julia.expressions import (
 )
 from diptych.formats.julia.lowered_code import code_of, is_core
 
-__all__ = ["READABLE", "interpret", "is_function"]
+__all__ = ["MODULES", "READABLE", "interpret", "is_function"]
 
 # What `lowered_layers.py` understands; everything else is refused where it is called.
 # fmt: off
@@ -110,6 +110,12 @@ def _only_a_name(value: JuliaStruct) -> bool:
     return value.type.definition is None and re.fullmatch(r"#.*#\d+", value.type.name) is not None
 
 
+# Whose functions are known by their names; another module's `relu` may compute anything.
+MODULES = frozenset(
+    ("Base", "Core", "CUDA", "CuArrays", "Flux", "MLUtils", "Metalhead", "NNlib", "NNlibCUDA", "Statistics")
+)
+
+
 def interpret(value: JuliaStruct, arguments: int = 1) -> Function:
     """What a function-like value does to `arguments` arguments, as an expression.
 
@@ -161,6 +167,11 @@ class _Walker:
                 "Julia, store only its name; in Julia use a named layer such as Flux.flatten and save again"
             )
         name = _singleton(value)
+        if name is not None and value.type.path[0] not in MODULES:
+            raise FormatError(
+                f"the function {'.'.join(value.type.path).replace('#', '')} is defined by the author, and its code is "
+                "not in the file; in Julia use a function of Flux or NNlib and save again"
+            )
         if name is not None:
             return self.named(name, arguments, tuple(keywords))
         kind, fields = value.type.path, value.fields
