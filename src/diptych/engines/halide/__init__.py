@@ -16,6 +16,7 @@ from diptych.engines.halide.program import Program, Tracing
 from diptych.engines.halide.scheduling import NARROWEST
 from diptych.engines.halide.values import Picture, Value
 from diptych.engines.regional import Prepared, Reach, Region, edged, prepare
+from diptych.engines.regional.preparing import taps
 from diptych.engines.running import CONTAINERS, admit, run
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
 from diptych.model.layers import Array, Chain, Layer, Pad, PadMode
@@ -100,7 +101,10 @@ def _first_mode(layer: Layer) -> PadMode | None:
 
 
 class Filter:
-    """A filter of parts of pictures. Programs are made when first needed, one a number of channels."""
+    """A filter of parts of pictures.
+
+    It is cut where something inside it is padded: one program for all would be slow to compile and to run.
+    """
 
     engine = NAME
     device = "cpu"
@@ -108,9 +112,10 @@ class Filter:
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
-        self._layers = pads_first(prepared.layers)
-        self._mode = _picture_mode(self._layers)
-        self._programs: dict[int, Program] = {}
+        layers = pads_first(prepared.layers)
+        chains = [layers] if prepared.wraps else _cut(layers)
+        ends = [(i == 0, i == len(chains) - 1) for i in range(len(chains))]
+        self._stages = [_Stage(chain, prepared, *end) for chain, end in zip(chains, ends, strict=True)]
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
         """See `Regional`."""
@@ -118,34 +123,96 @@ class Filter:
         skipped = max(0, at[0] - self.prepared.reach.top - 1)
         at, size = (at[0] - skipped, at[1]), (size[0] - skipped, size[1])
         region = Region(region.top - skipped, region.left, region.bottom - skipped, region.right)
-        program = self._program(block.shape[2])
         block = np.ascontiguousarray(block)
+        if len(self._stages) == 1:
+            return self._stages[0](block, at, size, region)
+        result: Array | None = None
+        for tile in _tiles(region):
+            pixels = self._through(block, at, size, tile)
+            if result is None:
+                result = np.empty((*region.shape, pixels.shape[2]), pixels.dtype)
+            rows = slice(tile.top - region.top, tile.bottom - region.top)
+            result[rows, tile.left - region.left : tile.right - region.left] = pixels
+        assert result is not None
+        return result
+
+    def _through(self, block: Array, at: tuple[int, int], size: tuple[int, int], tile: Region) -> Array:
+        wanted = [tile]
+        for stage in self._stages[:0:-1]:
+            wanted.append(wanted[-1].grown(stage.reach).clipped(size))
+        for stage, region in zip(self._stages, reversed(wanted), strict=True):
+            block, at = stage(block, at, size, region), (region.top, region.left)
+        return block
+
+
+_TILE = 256  # pixels a side, where many channels lie between two programs
+
+
+def _tiles(region: Region) -> list[Region]:
+    tops, lefts = range(region.top, region.bottom, _TILE), range(region.left, region.right, _TILE)
+    return [Region(y, x, y + _TILE, x + _TILE).common(region) for y in tops for x in lefts]
+
+
+def _cut(layers: Chain) -> list[Chain]:
+    """The filter in pieces that keep the picture's size, each with no more padding inside than it must have."""
+    pieces: list[list[Layer]] = [[]]
+    grown = [0, 0]
+    for layer in layers.layers:
+        pads = [leaf for leaf in _leaves(layer) if isinstance(leaf, Pad)]
+        if pads and pieces[-1] and not any(grown):
+            pieces.append([])
+        pieces[-1].append(layer)
+        if isinstance(layer, Pad):
+            grown = [grown[axis] + sum(layer.padding[axis]) for axis in (0, 1)]
+        elif not layer.children:
+            grown = [grown[axis] - taps(layer)[axis] for axis in (0, 1)]
+    return [Chain(tuple(piece)) for piece in pieces]
+
+
+def _around(layers: Chain) -> Reach:
+    """What the padding of a piece adds up to: its reach, or more."""
+    pads = [leaf.padding for leaf in _leaves(layers) if isinstance(leaf, Pad)]
+    rows, columns = (sum(max(padding[axis]) for padding in pads) for axis in (0, 1))
+    return Reach(rows, columns, rows, columns)
+
+
+class _Stage:
+    """A filter, or a piece of one. Programs are made when first needed, one a number of channels."""
+
+    def __init__(self, layers: Chain, prepared: Prepared, first: bool, last: bool) -> None:
+        self._layers = layers
+        self._mode = _picture_mode(layers)
+        self.reach = prepared.reach if first and last else _around(layers)
+        self._peaks = (prepared.peak if first else None, prepared.peak if last else None)
+        self._divisors = (prepared.divisor if first else 1, prepared.divisor if last else 1)
+        self._programs: dict[int, Program] = {}
+
+    def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
+        program = self._program(block.shape[2])
         wide = max(region.shape[1], NARROWEST)
         whole = Region(region.top, region.left, region.bottom, region.left + wide)
-        result = np.empty((*whole.shape, program.channels), block.dtype)
-        reach = self.prepared.reach
+        result = np.empty((*whole.shape, program.channels), program.dtype)
         held = Region(*at, at[0] + block.shape[0], at[1] + block.shape[1])
-        sides = (reach.top, reach.left, reach.bottom, reach.right)
+        sides = (self.reach.top, self.reach.left, self.reach.bottom, self.reach.right)
         read = Reach(*(pixels + program.margin for pixels in sides))
         for part, direct in parts(whole, held, read, NARROWEST):
             seen = part.grown(read)
-            begin, pixels = (seen.top, seen.left), block
-            if direct:
-                begin = at
-            else:
-                pixels = extended(block, at, size, seen, self._mode)
-            target = result[part.top - whole.top :, part.left - whole.left :][
-                : part.shape[0], : part.shape[1]
-            ]
-            around = reach.top + reach.bottom, reach.left + reach.right
+            pixels = block if direct else extended(block, at, size, seen, self._mode)
+            begin = at if direct else (seen.top, seen.left)
+            rows, columns = part.top - whole.top, part.left - whole.left
+            target = result[rows : rows + part.shape[0], columns : columns + part.shape[1]]
+            around = self.reach.top + self.reach.bottom, self.reach.left + self.reach.right
             program(pixels, begin, size, target, (part.top, part.left), around)
         return result if wide == region.shape[1] else np.ascontiguousarray(result[:, : region.shape[1]])
 
     def _program(self, channels: int) -> Program:
         if channels not in self._programs:
-            p = self.prepared
             self._programs[channels] = Program(
-                lambda picture: _value(self._layers, picture), channels, self._mode, p.peak, p.divisor
+                lambda picture: _value(self._layers, picture),
+                channels,
+                self._mode,
+                self._peaks,
+                self._divisors,
             )
         return self._programs[channels]
 

@@ -21,6 +21,7 @@ from diptych.model.layers import Array, PadMode
 __all__ = ["Program", "Tracing"]
 
 _PIXELS: dict[int | None, Any] = {255: hl.UInt(8), 65535: hl.UInt(16), None: hl.Float(32)}
+_DTYPES: dict[int | None, Any] = {255: np.uint8, 65535: np.uint16, None: np.float32}
 
 
 def _threads() -> int:
@@ -28,7 +29,7 @@ def _threads() -> int:
 
 
 class Program:
-    """A filter of pictures (H, W, C) with a fixed number of channels.
+    """A filter of pictures (H, W, C) with a fixed number of channels; `peaks` and `divisors` at entry and exit.
 
     `mode` is that of every `Pad` of the picture itself; the blocks hold what lies beyond the borders.
     `margin`: how many pixels more than the filter sees may be read, because values inside end at a border.
@@ -39,16 +40,17 @@ class Program:
         build: Callable[[Picture], Value],
         channels: int,
         mode: PadMode | None,
-        peak: int | None = None,
-        divisor: int = 1,
+        peaks: tuple[int | None, int | None] = (None, None),
+        divisors: tuple[int, int] = (1, 1),
     ) -> None:
-        picture = Picture(_PIXELS[peak], channels, divisor, mode)
+        picture = Picture(_PIXELS[peaks[0]], channels, divisors[0], mode)
         last = build(picture)
         self.channels, self.grown = last.channels, last.grown
+        self.dtype = _DTYPES[peaks[1]]
         inner = any(value.copies and value.sources for value in values_before(last))
         self.margin = NARROWEST if inner else 0
         output = hl.Func("filtered")
-        output[C, X, Y] = _pixel(last.read(X, Y, C) * number(divisor), peak)
+        output[C, X, Y] = _pixel(last.read(X, Y, C) * number(divisors[1]), peaks[1])
         output.output_buffer().dim(0).set_stride(1)
         output.output_buffer().dim(1).set_stride(last.channels)
         self._plan = schedule(output, last.channels, last)

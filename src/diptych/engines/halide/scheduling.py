@@ -123,6 +123,7 @@ def _inside(value: Value) -> None:
             func.bound(C, 0, value.channels)
             if value.channels <= 4:
                 func.unroll(C)
+        func.partition(Y, hl.Partition.Never)
         func.vectorize(X, NARROWEST if value.tuple is False and not value.sources else LANES, _INWARDS)
         return
     func.split(X, _STEPS, _LANES, LANES, _INWARDS).vectorize(_LANES)
