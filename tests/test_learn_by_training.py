@@ -342,22 +342,31 @@ def test_a_dilated_network_is_the_same_as_layers(edge: str, outputs: int) -> Non
     np.testing.assert_allclose(expected[:, :, reach:-reach, reach:-reach], inside, atol=1e-5)
 
 
-def test_training_beats_where_it_starts_and_tells_how_it_went() -> None:
+def test_training_beats_where_it_starts() -> None:
+    problem = Problem(Target("darker", darker, "", (3, 3)), DATA)
+    with threads(1):
+        training = dilated.Training(problem)
+        net = training.network(4)
+        start = training.judge(net)
+        trained = training.run(net, 60, None, Ending())
+    assert trained.best > start + 3
+    assert training.judge(net) == pytest.approx(trained.best)
+
+
+def test_a_training_tells_how_it_went_and_ends_in_time() -> None:
     seen: list[str] = []
     problem = Problem(
-        Target("darker", darker, "", (3, 3)), DATA, weights=600, deadline=time.monotonic() + 4,
+        Target("darker", darker, "", (3, 3)), DATA, weights=600, deadline=time.monotonic() + 1,
         progress=lambda done, total, text: seen.append(text),
     )  # fmt: skip
     candidate = dilated.fit(problem)
     assert candidate is not None
-    start = [-10 * math.log10(np.mean((pair.inputs - pair.wanted) ** 2)) for pair in problem.held_out]
-    assert np.mean(psnrs(candidate, problem)) > np.mean(start) + 3
     assert candidate.rung == "dilated"
     assert "steps on" in candidate.remark
     assert "steps" in candidate.stopped
     assert weights(candidate) <= 600
     assert seen[-1].endswith(" dB")
-    assert [step for step, _, _ in candidate.curve] == sorted(step for step, _, _ in candidate.curve)
+    assert candidate.curve
 
 
 KILLED = """

@@ -186,7 +186,8 @@ class Training:
         scores = []
         for crop in self.judged:
             inputs = crop.inputs[None].contiguous(memory_format=torch.channels_last)
-            error = float((net(inputs)[0].clamp(0, 1) - crop.wanted).square().mean())
+            with torch.no_grad():
+                error = float((net(inputs)[0].clamp(0, 1) - crop.wanted).square().mean())
             scores.append(-10 * math.log10(max(error, 1e-20)))
         return sum(scores) / len(scores)
 

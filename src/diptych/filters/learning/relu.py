@@ -33,6 +33,7 @@ _MANY = 700  # weights: beyond that a second-order step takes longer than what i
 _FURTHEST = 7  # pixels that a shallow network looks around
 _EXACT = 100.0  # dB: nothing is left to gain
 _ROUNDED = 58.8  # dB: what unrounded values can reach against rounded ones is 10 log10(12 * 255^2) = 58.92
+_FEW = 8  # steps for the two sides of one map, which starts where it belongs or never gets there
 _SECONDS = 20.0  # after which no larger network is begun
 
 _Network = Shallow | Folded
@@ -119,7 +120,7 @@ def _best(study: _Study) -> _Found | None:
             break
         network = start()
         if isinstance(network, Shallow):
-            network = study.fitted(network)
+            network = study.fitted(network, _FEW if len(network.bank) == 2 else 60)
         found = _Found(network, study, study.psnr(network))
         if best is None or found.psnr > best.psnr + margin:
             best = found
@@ -135,9 +136,12 @@ def _starts(study: _Study) -> Iterator[tuple[int, _Start]]:
     mixed = inputs if inputs > 1 and outputs == 1 else 0
     seen = side if mixed or inputs == 1 else inputs * side
     if outputs == 1:
-        yield mixed + seen + 2 * 2, lambda: _in_maps(study, 2, "star", 1)
-        for turns in _turns(problem, mixed + 2 * seen + 2, study.copies):
-            yield mixed + 2 * seen + 4 * turns + 2, _bound(_length, study, turns)
+        absolute = (mixed + seen + 2 * 2, _bound(_in_maps, study, 2, "star", 1))
+        lengths = [
+            (mixed + 2 * seen + 4 * turns + 2, _bound(_length, study, turns))
+            for turns in _turns(problem, mixed + 2 * seen + 2, study.copies)
+        ]
+        yield from [absolute, *lengths] if problem.weights is None else [*lengths, absolute]
         for units in _bank_sizes(problem, mixed + 2 * seen, study.copies):
             for kind in ("search",) if units <= 4 else ("star", "search"):
                 if units == 4 or kind == "star" or problem.weights is not None:
