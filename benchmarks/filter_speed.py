@@ -240,7 +240,8 @@ def fma_floor(count: int, pixels: int) -> Run:
     run = hl.RDom([(0, steps)])
     sums, result = hl.Func("sums"), hl.Func("result")
     sums[lane, chain, job] = hl.cast(hl.Float(32), lane + chain + job)
-    sums[lane, chain, job] = sums[lane, chain, job] * factor + hl.f32(1.0) + 0 * hl.cast(hl.Float(32), run.x)
+    repeated = 0 * hl.cast(hl.Float(32), run.x)  # simplified away: it only says that the sum is a loop
+    sums[lane, chain, job] = sums[lane, chain, job] * factor + hl.f32(1.0) + repeated
     result[lane, chain, job] = sums[lane, chain, job]
     result.bound(lane, 0, lanes).bound(chain, 0, chains).vectorize(lane).unroll(chain).parallel(job)
     sums.compute_at(result, job).vectorize(lane).unroll(chain)
@@ -253,7 +254,7 @@ def fma_floor(count: int, pixels: int) -> Run:
 
 def copying(pixels: int) -> Run:
     """A copy of 2 bytes a pixel, read and written: as many bytes as 3 read and 1 written."""
-    source, target = np.zeros((2, pixels), np.uint8), np.zeros((2, pixels), np.uint8)
+    source, target = np.ones((2, pixels), np.uint8), np.ones((2, pixels), np.uint8)
     x, y, inputs, copy = hl.Var("x"), hl.Var("y"), hl.ImageParam(hl.UInt(8), 2), hl.Func("copy")
     copy[x, y] = inputs[x, y]
     copy.vectorize(x, 32).parallel(y)

@@ -34,7 +34,8 @@ def test_agrees_with_the_reference(name: str) -> None:
             engines.compile(model, "openvino")
         return
     output = engines.compile(model, "openvino")(batch)
-    assert output.dtype == np.float32 and output.flags.c_contiguous
+    assert output.dtype == np.float32
+    assert output.flags.c_contiguous
     assert agrees(output, engines.compile(model, "numpy")(batch))
 
 
