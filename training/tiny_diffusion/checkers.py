@@ -1,13 +1,9 @@
 """What can be seen in a 64 x 64 picture: a small network with one answer per question, trained on paintings.
-
-    python -m tiny_diffusion.checkers DATA OUT --steps 12000
-
 The questions are the groups of `GROUPS`. `sure` gives, for held-out paintings, how often each answer is right.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +19,7 @@ from diptych.images.scenes.vocabulary import TIMES
 from tiny_diffusion import training, world
 from tiny_diffusion.paintings import Paintings
 
+JUDGED_SEEDS = 2_000_000_000  # far from those of training
 WEIGHTS = Path(__file__).with_name("checkers.safetensors")
 _THINGS = tuple(sorted({name for names in world.OBJECTS.values() for name in names}))
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -90,8 +87,10 @@ class Checkers(nn.Sequential):
             for first in range(0, len(pictures), 256):
                 x = _pixels(pictures[first : first + 256])
                 best = [part.argmax(1).tolist() for part in self(x).split(_SIZES, 1)]
-                for row in zip(*best, strict=True):
-                    found.append({g: GROUPS[g][k] for g, k in zip(GROUPS, row, strict=True)})
+                found += [
+                    {group: GROUPS[group][k] for group, k in zip(GROUPS, row, strict=True)}
+                    for row in zip(*best, strict=True)
+                ]
         return found
 
 
@@ -136,27 +135,15 @@ def _smudged(x: torch.Tensor, dice: torch.Generator) -> torch.Tensor:
     return x + amount * 0.7 * (blurred - x) + grain * torch.randn(x.shape, generator=dice)
 
 
-def main() -> None:
-    """Trains on the cached paintings, which lack the held-out combinations, and on some that do not."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path, help="a folder for the state of training")
-    parser.add_argument("--steps", type=int, default=12_000)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--judged", type=int, default=5000, help="fresh paintings to judge on")
-    parser.add_argument("--threads", type=int, default=0)
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    common, free = Paintings(options.data / "paintings.u8"), Paintings(options.data / "free.u8", free=True)
-    sources = [(common.read(), _labels(common)), (free.read(), _labels(free))]
-    torch.manual_seed(0)
+def fit(plan: training.Plan, sources: Sequence[Paintings]) -> None:
+    """Train by turns on the sources of paintings: those that lack the held-out combinations, and free ones."""
+    taught = [(source.read(), _labels(source)) for source in sources]
+    torch.manual_seed(plan.seed)
+    network = Checkers()
 
-    def loss_of(step: int, dice: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        pictures, wanted = sources[step % 2]
-        chosen = torch.randint(len(pictures), (options.batch,), generator=dice).sort().values.numpy()
+    def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
+        pictures, wanted = taught[step % len(taught)]
+        chosen = torch.randint(len(pictures), (plan.batch,), generator=dice).sort().values.numpy()
         logits = network(_smudged(_pixels(pictures[chosen]), dice))
         losses = [
             F.cross_entropy(part, column, ignore_index=-1, reduction="sum")
@@ -164,23 +151,12 @@ def main() -> None:
                 logits.split(_SIZES, 1), torch.from_numpy(wanted[chosen]).unbind(1), strict=True
             )
         ]
-        return torch.stack(losses).sum() / options.batch, {}
+        return torch.stack(losses).sum() / plan.batch
 
-    network = Checkers()
-    plan = training.Plan(options.out, options.steps, 2e-3, options.batch, cooling=0.5, decay=1e-2)
     training.train(plan, network, loss_of, {})
     save(network, WEIGHTS)
-    network.eval()
-    for group, share in sorted(
-        sure(network, 2_000_000_000, options.judged).items(), key=lambda item: item[1]
-    ):
-        print(f"{group:24s} {share:.4f}")
 
 
 def _labels(paintings: Paintings) -> npt.NDArray[np.int64]:
     first = paintings.first
     return labels([world.draw(first + i, paintings.free) for i in range(len(paintings))])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """The denoiser: a U-Net on latents and a text encoder, trained together by flow matching.
 
-    python -m tiny_diffusion.denoiser DATA OUT --steps 20000
-
 A picture at time t is (1 - t) latents + t noise, and the network learns noise - latents. Where the sun stands
 is open only in the noisiest tenth of the way: later the picture itself shows it. So times lean towards noise;
 with the usual even spread the words "left" and "right" change the loss so little that they are never learned.
@@ -9,7 +7,7 @@ with the usual even spread the words "left" and "right" change the loss so littl
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ HELD_OUT = 256  # the last lessons: never trained on
 UNSAID = 0.1  # how often the caption is left out
 TIMES = (0.8, 1.2)  # mean and spread of logit(t)
 _ATTENTION = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
-SETTINGS: dict[str, Any] = {"channels": (64, 96, 96), "attention": (False, True, True)}
+SETTINGS: dict[str, Any] = {"channels": (64, 96, 80), "attention": (False, True, True)}
 
 
 class Denoiser(nn.Module):
@@ -128,10 +126,10 @@ def fit(
     plan: training.Plan,
     lessons: latents.Lessons,
     tokenizer: CLIPTokenizer,
-    settings: dict[str, Any],
-    times: tuple[float, float] = TIMES,
-) -> nn.Module:
-    """Train to the plan's last step; returns the average weights."""
+    settings: dict[str, Any] = SETTINGS,
+    show: Callable[[int, Denoiser], None] = lambda step, average: None,
+) -> None:
+    """Train to the plan's last step. `show(step, average)` is called with each checkpoint."""
     torch.manual_seed(plan.seed)
     settings = {"vocabulary": len(tokenizer), **settings}
     network = Denoiser(**settings).to(plan.device)
@@ -139,48 +137,19 @@ def fit(
     test = SwapTest(latents.Lessons(lessons.latents[count:], lessons.tokens[count:]), count, tokenizer)
     silence = torch.from_numpy(latents.ids(tokenizer, [""]))
 
-    def loss_of(step: int, dice: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(count, (plan.batch,), generator=dice).sort().values.numpy()
         which = torch.randint(latents.CAPTIONS, (plan.batch,), generator=dice).numpy()
         clean = torch.from_numpy(lessons.latents[chosen]).float()
         ids = torch.from_numpy(lessons.tokens[chosen, which].astype(np.int64))
         ids = torch.where(torch.rand(plan.batch, 1, generator=dice) < UNSAID, silence, ids)
-        t = torch.sigmoid(times[0] + times[1] * torch.randn(plan.batch, generator=dice))
+        t = torch.sigmoid(TIMES[0] + TIMES[1] * torch.randn(plan.batch, generator=dice))
         noise = torch.randn(clean.shape, generator=dice)
         moved = (part.to(plan.device) for part in (clean, ids, t, noise))
-        return error(network, *moved).mean(), {}
+        return error(network, *moved).mean()
 
     def on_save(step: int, average: nn.Module) -> dict[str, float]:
+        show(step, average)  # type: ignore[arg-type]
         return test(average, plan.device)
 
-    return training.train(plan, network, loss_of, settings, on_save)
-
-
-def main() -> None:
-    """Trains, or goes on training."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--lessons", type=int, help="how many of the cache to use (all)")
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    plan = training.Plan(
-        options.out,
-        options.steps,
-        options.rate,
-        options.batch,
-        device=training.device_named(options.device),
-    )
-    fit(plan, latents.read(options.data, options.lessons), tokens.build(tokens.words()), SETTINGS)
-
-
-if __name__ == "__main__":
-    main()
+    training.train(plan, network, loss_of, settings, on_save)

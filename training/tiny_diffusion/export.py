@@ -1,23 +1,20 @@
 """The trained parts as a stock Stable Diffusion pipeline, half precision on disk.
 
-    python -m tiny_diffusion.export AUTOENCODER DENOISER FOLDER [--grid grid.png]
-
 `AutoPipelineForText2Image.from_pretrained(FOLDER)` loads it without a line of this project's code.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from diptych.images.files import write_png
-from tiny_diffusion import autoencoder, denoiser, tokens
+from tiny_diffusion import denoiser
 
 STEPS, GUIDANCE, SHIFT = 8, 3.0, 2.0
 SHOWN = (
@@ -37,7 +34,7 @@ SHOWN = (
 
 
 def pipeline(
-    vae: AutoencoderTiny, network: denoiser.Denoiser, tokenizer: CLIPTokenizer
+    vae: AutoencoderKL, network: denoiser.Denoiser, tokenizer: CLIPTokenizer
 ) -> StableDiffusionPipeline:
     """The parts in one pipeline. DPM-Solver++ with flow matching's noise levels, more of them near noise."""
     made = StableDiffusionPipeline(
@@ -46,7 +43,7 @@ def pipeline(
         tokenizer=tokenizer,
         unet=network.unet,
         scheduler=DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT, steps_offset=1
         ),
         safety_checker=None,
         feature_extractor=None,
@@ -87,22 +84,6 @@ def write_grid(path: Path, made: StableDiffusionPipeline, rows: int = 3) -> None
     write_png(path, sheet.repeat(2, 0).repeat(2, 1))
 
 
-def main() -> None:
-    """Writes the folder."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("autoencoder", type=Path)
-    parser.add_argument("denoiser", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--grid", type=Path, help="a sheet of pictures to look at")
-    options = parser.parse_args()
-    network = denoiser.load(options.denoiser)
-    made = pipeline(autoencoder.load(options.autoencoder), network, tokens.build(tokens.words()))
-    if options.grid:
-        write_grid(options.grid, made)
-    made.to(dtype=torch.float16).save_pretrained(options.folder)
-
-
-if __name__ == "__main__":
-    main()
+def save(made: StableDiffusionPipeline, folder: Path) -> None:
+    """Write the pipeline's folder in half precision."""
+    made.to(dtype=torch.float16).save_pretrained(folder)

@@ -5,8 +5,6 @@ python -m tiny_diffusion.latents DATA AUTOENCODER --count 40000
 
 from __future__ import annotations
 
-import argparse
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from diptych.images.scenes.dice import Dice
-from tiny_diffusion import autoencoder, tokens, training, world
+from tiny_diffusion import autoencoder, tokens, world
 from tiny_diffusion.paintings import Paintings
 
 CAPTIONS = 4  # a painting
@@ -58,11 +56,11 @@ def encode(network: torch.nn.Module, paintings: Paintings, path: Path, count: in
     done = _rows(path, SHAPE, 2)
     pictures = paintings.read(count)
     scale = float(network.config.scaling_factor)  # type: ignore[union-attr, arg-type]
-    with open(path, "ab") as file, torch.no_grad():
+    with path.open("ab") as file, torch.no_grad():
         file.truncate(done * 2 * int(np.prod(SHAPE)))
         for first in range(done, len(pictures), 64):
             x = autoencoder.pixels(np.array(pictures[first : first + 64]), device)
-            latents = network.encode(x).latents * scale  # type: ignore[operator]
+            latents = network.encode(x).latent_dist.mode() * scale  # type: ignore[operator]
             file.write(latents.cpu().contiguous().to(torch.float16).numpy().tobytes())
 
 
@@ -70,7 +68,7 @@ def tokenise(tokenizer: CLIPTokenizer, path: Path, count: int, workers: int) -> 
     """Write the tokens of every scene's captions from where the file ends up to `count`."""
     done = _rows(path, _TOKENS, 2)
     starts = range(done, count, BLOCK)
-    with open(path, "ab") as file, ProcessPoolExecutor(workers) as pool:
+    with path.open("ab") as file, ProcessPoolExecutor(workers) as pool:
         file.truncate(done * 2 * int(np.prod(_TOKENS)))
         for captions in pool.map(_captions, [(start, min(BLOCK, count - start)) for start in starts]):
             file.write(ids(tokenizer, captions).astype(np.uint16).tobytes())
@@ -90,25 +88,3 @@ def _captions(task: tuple[int, int]) -> list[str]:
         for seed, scene in scenes.items()
         for number in range(CAPTIONS)
     ]
-
-
-def main() -> None:
-    """Prepares what is missing."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("autoencoder", type=Path, help="the folder of the exported autoencoder")
-    parser.add_argument("--count", type=int, default=40_000)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
-    device = training.device_named(options.device)
-    tokenise(tokens.build(tokens.words()), options.data / "tokens.u16", options.count, options.workers)
-    network = autoencoder.load(options.autoencoder).to(device)
-    paintings = Paintings(options.data / "paintings.u8")
-    encode(network, paintings, options.data / "latents.f16", options.count, device)
-
-
-if __name__ == "__main__":
-    main()

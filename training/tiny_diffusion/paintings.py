@@ -5,8 +5,6 @@ python -m tiny_diffusion.paintings FOLDER --count 40000      # from training/; g
 
 from __future__ import annotations
 
-import argparse
-import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -42,7 +40,7 @@ class Paintings:
         """Paint until there are `count`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         done = len(self)
-        with open(self.path, "ab") as file, ProcessPoolExecutor(workers) as pool:
+        with self.path.open("ab") as file, ProcessPoolExecutor(workers) as pool:
             file.truncate(done * int(np.prod(SHAPE)))  # a painting half written
             tasks = [
                 (self.first + start, min(BLOCK, count - start), self.free)
@@ -56,21 +54,3 @@ class Paintings:
 def _block(task: tuple[int, int, bool]) -> npt.NDArray[np.uint8]:
     start, count, free = task
     return np.stack([world.paint(seed, world.draw(seed, free)) for seed in range(start, start + count)])
-
-
-def main() -> None:
-    """Paints what is missing."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=40_000)
-    parser.add_argument("--free", type=int, default=12_000, help="paintings for the checkers")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    options = parser.parse_args()
-    Paintings(options.folder / "paintings.u8").grow(options.count, options.workers)
-    Paintings(options.folder / "free.u8", free=True).grow(options.free, options.workers)
-
-
-if __name__ == "__main__":
-    main()

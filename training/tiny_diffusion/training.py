@@ -6,9 +6,9 @@ started again goes on exactly as if nothing had happened.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,14 +62,14 @@ def dice(seed: int, step: int) -> torch.Generator:
 def train(
     plan: Plan,
     network: nn.Module,
-    loss_of: Callable[[int, torch.Generator], tuple[torch.Tensor, dict[str, float]]],
+    loss_of: Callable[[int, torch.Generator], torch.Tensor],
     settings: dict[str, Any],
     on_save: Callable[[int, nn.Module], dict[str, float]] = lambda step, average: {},
 ) -> nn.Module:
     """Train `network` in place from its latest checkpoint to the last step; returns the average weights.
 
-    `loss_of(step, generator)` gives the loss of a batch and figures for the log, `on_save(step, average)`
-    more figures each time a checkpoint is written. `settings` describe the network and are kept in the
+    `loss_of(step, generator)` gives the loss of a batch, `on_save(step, average)` figures for the log each
+    time a checkpoint is written. `settings` describe the network and are kept in the
     checkpoint. Writes `checkpoint.pt` and `log.jsonl` in the plan's folder.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = plan.rate_at(step)
         with torch.autocast("cuda", torch.bfloat16, enabled=plan.device == "cuda"):
-            loss, figures = loss_of(step, dice(plan.seed, step))
+            loss = loss_of(step, dice(plan.seed, step))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -97,7 +97,6 @@ def train(
                 "step": step + 1,
                 "loss": total / seen,
                 "images/s": seen * plan.batch / seconds,
-                **figures,
             }
             line |= on_save(step + 1, average)
             _save(plan.folder, step + 1, network, average, optimiser, settings)
@@ -142,18 +141,16 @@ def _save(
     }
     unfinished = folder / "checkpoint.pt.part"
     torch.save(state, unfinished)
-    os.replace(unfinished, folder / "checkpoint.pt")
+    unfinished.replace(folder / "checkpoint.pt")
 
 
 def _log(path: Path, line: dict[str, Any]) -> None:
     shown = {key: round(value, 5) if isinstance(value, float) else value for key, value in line.items()}
-    with open(path, "a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(shown) + "\n")
 
 
 def _copy(network: nn.Module) -> nn.Module:
-    import copy
-
     return copy.deepcopy(network).requires_grad_(False).eval()
 
 

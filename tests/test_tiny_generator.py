@@ -1,0 +1,211 @@
+"""The training of the tiny generator, on networks of a minute: scenes, tokens, resuming, the pipeline's folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import diptych
+from diptych.images.scenes import understand
+from diptych.images.scenes.dice import Dice
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from tiny_diffusion import autoencoder, denoiser, export, latents, tokens, training, world
+from tiny_diffusion.paintings import Paintings
+
+SEEDS = st.integers(0, 2**40)
+SMALL_AUTOENCODER = {"channels": (8, 8, 8)}
+SMALL_DENOISER = {"channels": (16, 32), "attention": (False, True)}
+COUNT = 40
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return tokens.build(tokens.words())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """All stages gone through once, with few pictures and fewer steps."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder, "HELD_OUT", 8)
+        patch.setattr(denoiser, "HELD_OUT", 24)
+        paintings = Paintings(folder / "paintings.u8")
+        paintings.grow(COUNT)
+        autoencoder.fit(plan(folder / "autoencoder"), paintings.read(), SMALL_AUTOENCODER)
+        vae = autoencoder.load(folder / "autoencoder")
+        latents.encode(vae, paintings, folder / "latents.f16", COUNT, "cpu")
+        latents.tokenise(tokenizer, folder / "tokens.u16", COUNT, 1)
+        denoiser.fit(plan(folder / "denoiser"), latents.read(folder), tokenizer, SMALL_DENOISER)
+    export.save(export.pipeline(vae, denoiser.load(folder / "denoiser"), tokenizer), folder / "pipeline")
+    return folder
+
+
+def plan(folder: Path, **more: Any) -> training.Plan:
+    return replace(training.Plan(folder, 4, 1e-3, 4, save_every=2, warm_up=2), **more)
+
+
+# ---- what is taught
+
+
+@given(SEEDS)
+def test_no_scene_of_the_training_is_held_out(seed: int) -> None:
+    assert not world.held_out(world.draw(seed))
+
+
+def test_what_is_held_out_is_painted_without_that_rule() -> None:
+    free = [world.draw(seed, free=True) for seed in range(300)]
+    assert 0.2 < np.mean([world.held_out(scene) for scene in free]) < 0.6
+
+
+@settings(max_examples=200)
+@given(SEEDS, st.integers(0, 99))
+def test_captions_say_what_the_scene_shows(seed: int, number: int) -> None:
+    scene = world.draw(seed, free=True)
+    read = understand(world.caption(scene, Dice("caption", number), said=1.0))
+    assert read.ignored == ()
+    assert read.subject == scene.subject
+    if scene.subject != "space":
+        assert read.time == scene.time
+    if scene.luminary != "none":
+        assert (read.luminary, read.luminary_colour, read.luminary_side) == (
+            scene.luminary,
+            scene.luminary_colour,
+            scene.luminary_side,
+        )
+    told = sorted((t.name, t.colour, t.side) for t in read.objects or ())
+    assert told == sorted((t.name, t.colour, t.side) for t in scene.objects or ())
+
+
+def test_known_words_are_one_token_and_unknown_ones_are_not(tokenizer: Any) -> None:
+    for word in tokens.words():
+        assert len(tokenizer.tokenize(word)) == 1, word
+    assert len(tokenizer.tokenize("dinosaur")) > 1
+
+
+def test_no_caption_is_cut_short(tokenizer: Any) -> None:
+    captions = [world.caption(world.draw(seed), Dice("length", seed), said=1.0) for seed in range(300)]
+    assert latents.ids(tokenizer, captions)[:, -1].tolist() == [tokenizer.pad_token_id] * 300
+
+
+# ---- going on after a kill
+
+
+def test_paintings_go_on_after_half_a_picture(tmp_path: Path) -> None:
+    whole, broken = Paintings(tmp_path / "whole"), Paintings(tmp_path / "broken")
+    whole.grow(5)
+    broken.grow(2)
+    with broken.path.open("ab") as file:
+        file.write(b"half a picture")
+    broken.grow(5)
+    assert len(broken) == 5
+    np.testing.assert_array_equal(whole.read(), broken.read())
+
+
+def test_training_goes_on_to_the_bit(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoder, "HELD_OUT", 8)
+    pictures = Paintings(folder / "paintings.u8").read()
+    counted, loss = iter(range(100)), autoencoder.loss
+
+    def killed_once(*of: torch.Tensor) -> torch.Tensor:
+        if next(counted) == 3:
+            raise Killed
+        return loss(*of)
+
+    monkeypatch.setattr(autoencoder, "loss", killed_once)
+    with pytest.raises(Killed):
+        autoencoder.fit(plan(tmp_path), pictures, SMALL_AUTOENCODER)
+    (tmp_path / "checkpoint.pt.part").write_bytes(b"half a checkpoint")
+    autoencoder.fit(plan(tmp_path), pictures, SMALL_AUTOENCODER)
+    straight, resumed = (
+        torch.load(place / "checkpoint.pt", weights_only=True) for place in (folder / "autoencoder", tmp_path)
+    )
+    assert straight["step"] == resumed["step"] == 4
+    for part in ("network", "average"):
+        for name, weights in straight[part].items():
+            assert torch.equal(weights, resumed[part][name]), name
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [2, 4]
+
+
+def test_a_finished_run_learns_no_more(folder: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denoiser, "HELD_OUT", 24)
+    before = (folder / "denoiser" / "checkpoint.pt").read_bytes()
+    denoiser.fit(plan(folder / "denoiser"), latents.read(folder), tokenizer, SMALL_DENOISER)
+    assert (folder / "denoiser" / "checkpoint.pt").read_bytes() == before
+
+
+def test_the_rate_warms_up_and_cools_down() -> None:
+    schedule = training.Plan(Path(), 100, 1.0, warm_up=10, cooling=0.2)
+    assert [round(schedule.rate_at(step), 3) for step in (0, 9, 50, 79, 90, 99)] == [0.1, 1, 1, 1, 0.5, 0.05]
+
+
+def test_learning_lowers_the_loss(tmp_path: Path) -> None:
+    network = torch.nn.Linear(4, 1)
+    target = torch.arange(4.0)
+
+    def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
+        x = torch.randn(32, 4, generator=dice)
+        return (network(x)[:, 0] - x @ target).square().mean()
+
+    training.train(plan(tmp_path, steps=200, rate=0.1, save_every=100), network, loss_of, {})
+    first, last = (json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert last < first / 20
+
+
+# ---- the pipeline
+
+
+def test_the_log_tells_whether_sides_are_heard(folder: Path) -> None:
+    line = json.loads((folder / "denoiser" / "log.jsonl").read_text().splitlines()[-1])
+    assert {"step", "loss", "images/s", "loss at 0.9", "swap at 0.9"} <= set(line)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
+def test_stock_diffusers_loads_and_draws(folder: Path) -> None:
+    from diffusers import AutoPipelineForText2Image
+
+    made = AutoPipelineForText2Image.from_pretrained(folder / "pipeline", dtype=torch.float32)
+    made.set_progress_bar_config(disable=True)
+    texts = ["a red sun over the sea", "a city at night", "space"]
+    together = export.pictures(made, texts, [5, 6, 7], steps=2)
+    alone = export.pictures(made, texts[1:2], [6], steps=2)[0]
+    assert together[1].shape == (64, 64, 3)
+    assert np.abs(together[1].astype(int) - alone).max() <= 1
+    assert np.abs(together[0].astype(int) - together[1]).max() > 1
+
+
+def test_diptych_draws_with_it_like_with_any_model(folder: Path) -> None:
+    drawn = diptych.generate("a red sun over the sea", 2, 3, generator=str(folder / "pipeline"), steps=2)
+    assert [picture.shape for picture in drawn] == [(64, 64, 3)] * 2
+
+
+def test_the_network_for_real_is_at_most_ten_megabytes(tokenizer: Any) -> None:
+    parts = (
+        autoencoder.build(**autoencoder.SETTINGS),
+        denoiser.Denoiser(len(tokenizer), **denoiser.SETTINGS),
+    )
+    assert 2 * sum(p.numel() for part in parts for p in part.parameters()) < 10_000_000
