@@ -56,8 +56,8 @@ def _linear(samples: Sequence[Sample], edge: PadMode) -> Baseline:
     counts = np.maximum((_PIXELS * sizes / sizes.sum()).astype(int), 1)
     drawn = [_windows(s, edge, count, random) for s, count in zip(samples, counts, strict=True)]
     seen, wanted = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-    # A grey picture in three channels leaves the kernels undetermined: lstsq then takes the smallest.
-    solution = np.linalg.lstsq(seen.T @ seen, seen.T @ wanted, rcond=None)[0]
+    # A grey picture in three channels leaves the kernels undetermined: the inverse takes the smallest.
+    solution = np.linalg.pinv(seen.T @ seen, rcond=1e-13, hermitian=True) @ (seen.T @ wanted)
     return lambda sample: _applied(sample, edge, solution)
 
 
@@ -67,14 +67,15 @@ def _windows(sample: Sample, edge: PadMode, count: int, random: np.random.Genera
     windows = np.lib.stride_tricks.sliding_window_view(planes, (_SIDE, _SIDE), (1, 2))
     height, width = sample.picture.shape[:2]
     rows, columns = random.integers(0, height, count), random.integers(0, width, count)
-    seen = windows[:, rows, columns].transpose(1, 0, 2, 3).reshape(count, -1)
-    wanted = sample.wanted[rows, columns].reshape(count, -1)
-    return np.hstack([seen, np.ones((count, 1))]), wanted.astype(np.float64)
+    seen = np.ones((count, planes.shape[0] * _SIDE**2 + 1))
+    seen[:, :-1] = windows[:, rows, columns].transpose(1, 0, 2, 3).reshape(count, -1)
+    seen[:, :-1] /= 255
+    return seen, sample.wanted[rows, columns].reshape(count, -1).astype(np.float64)
 
 
 def _extended(sample: Sample, edge: PadMode) -> Array:
-    """The picture as (C, H + 6, W + 6), double precision, 0..1."""
-    planes = np.atleast_3d(sample.picture).transpose(2, 0, 1) / 255.0
+    """The picture as uint8 (C, H + 6, W + 6)."""
+    planes = np.atleast_3d(sample.picture).transpose(2, 0, 1)
     r = _SIDE // 2
     extended: Array = np.pad(planes, ((0, 0), (r, r), (r, r)), mode=_NUMPY_PAD[edge])  # type: ignore[call-overload]
     return extended
@@ -83,13 +84,12 @@ def _extended(sample: Sample, edge: PadMode) -> Array:
 def _applied(sample: Sample, edge: PadMode, solution: Array) -> Array:
     import cv2
 
-    planes, r = _extended(sample, edge), _SIDE // 2
-    result = np.empty((solution.shape[1], *sample.picture.shape[:2]), np.float32)
-    for channel, column in enumerate(solution.T):
-        kernels = column[:-1].reshape(-1, _SIDE, _SIDE)
-        filtered = sum(
-            np.asarray(cv2.filter2D(p, cv2.CV_64F, k)) for p, k in zip(planes, kernels, strict=True)
-        )
-        result[channel] = (filtered + column[-1])[r:-r, r:-r]
+    planes, r = _extended(sample, edge).astype(np.float32) / np.float32(255), _SIDE // 2
+    kernels = solution[:-1].T.reshape(-1, len(planes), _SIDE, _SIDE).astype(np.float32)
+    result = np.empty((len(kernels), *sample.picture.shape[:2]), np.float32)
+    for channel, own in enumerate(kernels):
+        result[channel] = solution[-1, channel]
+        for plane, kernel in zip(planes, own, strict=True):
+            result[channel] += np.asarray(cv2.filter2D(plane, cv2.CV_32F, kernel))[r:-r, r:-r]
     values = result[0] if sample.wanted.ndim == 2 else result.transpose(1, 2, 0)
     return np.clip(values, 0, 1)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych.datasets import folders, photographs, synthetic
-from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
+from diptych.datasets import folders, photographs
 from diptych.errors import ImageError, UsageError
 from diptych.images import files
 from diptych.model.layers import Array
@@ -26,15 +25,22 @@ _SYNTHETIC, _SIDE = 8, 256
 _MOST_EXAMPLES = 2000  # of Tiny ImageNet: 8 million pixels, as many as the photographs have
 
 
-@dataclass(frozen=True, eq=False)
 class Data:
     """Pictures, uint8 (H, W, 3) or, for one channel, (H, W): `train` to learn from, `held_out` by name to judge by.
 
-    No picture is in both. Those to learn from begin with the photographs; made ones come last.
+    No picture is in both. Those to learn from begin with the photographs; made ones come last. A function
+    that gives them is called when they are first asked for: closed forms never do.
     """
 
-    train: tuple[Array, ...]
-    held_out: Mapping[str, Array]
+    def __init__(
+        self, train: tuple[Array, ...] | Callable[[], tuple[Array, ...]], held_out: Mapping[str, Array]
+    ) -> None:
+        self._train, self.held_out = train, held_out
+
+    @cached_property
+    def train(self) -> tuple[Array, ...]:
+        """The pictures to learn from."""
+        return self._train() if callable(self._train) else self._train
 
 
 def gather(images: Any = None, *, channels: int, seed: int = 0) -> Data:
@@ -62,11 +68,16 @@ def gather(images: Any = None, *, channels: int, seed: int = 0) -> Data:
 
 
 def _bundled(channels: int, seed: int) -> Data:
-    real = photographs.photographs()
-    held_out = {name: with_channels(real[name], channels) for name in HELD_OUT}
-    train = [picture for name, picture in real.items() if name not in HELD_OUT]
-    train += synthetic.synthetic(_SYNTHETIC, _SIDE, seed)
-    return Data(tuple(with_channels(picture, channels) for picture in train), held_out)
+    held_out = {name: with_channels(photographs.photograph(name), channels) for name in HELD_OUT}
+
+    def train() -> tuple[Array, ...]:
+        from diptych.datasets import synthetic
+
+        pictures = [photographs.photograph(name) for name in photographs.NAMES if name not in HELD_OUT]
+        pictures += synthetic.synthetic(_SYNTHETIC, _SIDE, seed)
+        return tuple(with_channels(picture, channels) for picture in pictures)
+
+    return Data(train, held_out)
 
 
 def with_channels(picture: Array, channels: int) -> Array:
@@ -77,6 +88,8 @@ def with_channels(picture: Array, channels: int) -> Array:
 
 
 def _given(images: Any) -> list[tuple[str, Array]]:
+    from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
+
     if isinstance(images, str | os.PathLike):
         if is_tiny_imagenet(images):
             examples = TinyImageNet(Path(images)).examples("train", _MOST_EXAMPLES)

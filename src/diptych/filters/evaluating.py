@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,10 +18,24 @@ from diptych.filters.samples import Sample, answering, filter_of, gather, target
 from diptych.model.layers import Array, PadMode
 from diptych.model.model import Model
 
-__all__ = ["HIGHEST_PSNR", "Evaluation", "PictureScore", "Scores", "decibels", "evaluate", "judge", "percent"]
+__all__ = [
+    "HIGHEST_PSNR",
+    "Compared",
+    "Evaluation",
+    "PictureScore",
+    "Scores",
+    "decibels",
+    "evaluate",
+    "judge",
+    "percent",
+]
 
 HIGHEST_PSNR = 150.0
 """What float32 can tell apart: a picture without any error counts as so many dB, and means stay finite."""
+
+_WINDOW = 11  # pixels: SSIM's; only where it fits into what a border leaves is it the same as in the whole
+_Border: TypeAlias = tuple[int, int, int, int]
+_NOTHING: _Border = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -139,24 +154,18 @@ def judge(
     reference: str = "",
     edge: PadMode = "replicate",
     engine: str = "auto",
-    given: Sequence[tuple[Array, Array]] | None = None,
+    compared: Sequence[Compared] | None = None,
 ) -> Evaluation:
     """Judges a model by pictures that are there already, each with what is wanted of it.
 
-    `given`: what `samples.answering` gave for each, where that is there already too.
+    `compared`: each beside what the model gives, where that is there already too.
     """
-    if given is None:
+    if compared is None:
         answers = answering(model, engine)
-        given = [answers(sample.picture) for sample in samples]
+        compared = [Compared(s.name, *answers(s.picture), s.wanted) for s in samples]
     border = astuple(reach(model))
-    whole = [
-        _Compared.of(s.name, y, s.wanted, rounded) for s, (y, rounded) in zip(samples, given, strict=True)
-    ]
-    inner = [
-        _Compared.of(s.name, _cut(y, border), _cut(s.wanted, border), _cut(rounded, border))
-        for s, (y, rounded) in zip(samples, given, strict=True)
-        if s.picture.shape[0] > border[0] + border[2] and s.picture.shape[1] > border[1] + border[3]
-    ]
+    whole = [each.score() for each in compared]
+    inner = [each.score(border) for each in compared if each.has_inner(border)]
     return Evaluation(
         model=model.name or "the model",
         target=target,
@@ -166,48 +175,82 @@ def judge(
         inner=_scores(inner) if inner else None,
         border=border,
         baselines={name: _baseline(f, samples) for name, f in baselines(samples, edge).items()},
-        pictures=tuple(each.score for each in whole),
+        pictures=tuple(each.picture for each in whole),
     )
 
 
-def _cut(values: Array, border: tuple[int, int, int, int]) -> Array:
-    top, left, bottom, right = border
-    return values[top : values.shape[0] - bottom, left : values.shape[1] - right]
-
-
 @dataclass(frozen=True)
-class _Compared:
+class _Scored:
     """One picture's score, with what is needed to pool it."""
 
-    score: PictureScore
+    picture: PictureScore
     error: float  # mean squared
     pixels: int
 
-    @classmethod
-    def of(cls, name: str, given: Array, wanted: Array, rounded: Array) -> _Compared:
-        error = metrics.mean_squared_error(given, wanted)
-        largest, identical = metrics.levels(rounded, wanted)
-        score = PictureScore(name, _capped(error), metrics.ssim(given, wanted), largest, identical)
-        return cls(score, error, wanted.shape[0] * wanted.shape[1])
+
+class Compared:
+    """One picture beside what is wanted, pixel by pixel: of the whole, and of the whole without a border.
+
+    `given` and `wanted` float32 in 0..1, `rounded` uint8, all of one shape.
+    """
+
+    def __init__(self, name: str, given: Array, rounded: Array, wanted: Array) -> None:
+        self.name, self.given, self.rounded, self.wanted = name, given, rounded, wanted
+        squares = np.square(given - wanted)
+        self._squares = squares if squares.ndim == 2 else squares.mean(axis=2)
+        self._apart = metrics.apart(rounded, wanted)
+
+    @cached_property
+    def _similarities(self) -> Array:
+        return metrics.similarities(self.given, self.wanted)
+
+    def error(self, border: _Border = _NOTHING) -> float:
+        """The mean squared error within the border."""
+        return float(np.mean(_cut(self._squares, border), dtype=np.float64))
+
+    def levels(self, border: _Border = _NOTHING) -> metrics.Levels:
+        """The largest difference in levels within the border, and the share of identical pixels."""
+        return metrics.levels_of(_cut(self._apart, border))
+
+    def has_inner(self, border: _Border) -> bool:
+        """Whether anything is left without the border."""
+        top, left, bottom, right = border
+        height, width = self.wanted.shape[:2]
+        return bool(height > top + bottom and width > left + right)
+
+    def score(self, border: _Border = _NOTHING) -> _Scored:
+        """The score of what lies within the border."""
+        wanted, error, levels = _cut(self.wanted, border), self.error(border), self.levels(border)
+        if min(wanted.shape[:2]) >= _WINDOW:
+            ssim = float(np.mean(_cut(self._similarities, border)))
+        else:
+            ssim = metrics.ssim(_cut(self.given, border), wanted)
+        score = PictureScore(self.name, _capped(error), ssim, levels.largest, levels.identical)
+        return _Scored(score, error, wanted.shape[0] * wanted.shape[1])
+
+
+def _cut(values: Array, border: _Border) -> Array:
+    top, left, bottom, right = border
+    return values[top : values.shape[0] - bottom, left : values.shape[1] - right]
 
 
 def _capped(error: float) -> float:
     return min(metrics.psnr_of(error), HIGHEST_PSNR)
 
 
-def _scores(compared: Sequence[_Compared]) -> Scores:
-    pixels = [each.pixels for each in compared]
-    scores = [each.score for each in compared]
-    worst = min(scores, key=lambda score: score.psnr)
+def _scores(scored: Sequence[_Scored]) -> Scores:
+    pixels = [each.pixels for each in scored]
+    pictures = [each.picture for each in scored]
+    worst = min(pictures, key=lambda score: score.psnr)
     return Scores(
-        psnr=float(np.mean([score.psnr for score in scores])),
-        pooled_psnr=_capped(float(np.average([each.error for each in compared], weights=pixels))),
+        psnr=float(np.mean([score.psnr for score in pictures])),
+        pooled_psnr=_capped(float(np.average([each.error for each in scored], weights=pixels))),
         worst_psnr=worst.psnr,
         worst_picture=worst.name,
-        ssim=float(np.mean([score.ssim for score in scores])),
-        worst_ssim=min(score.ssim for score in scores),
-        largest=max(score.largest for score in scores),
-        identical=float(np.average([score.identical for score in scores], weights=pixels)),
+        ssim=float(np.mean([score.ssim for score in pictures])),
+        worst_ssim=min(score.ssim for score in pictures),
+        largest=max(score.largest for score in pictures),
+        identical=float(np.average([score.identical for score in pictures], weights=pixels)),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diptych.files import replacing
-from diptych.filters.evaluating import Evaluation, PictureScore, decibels, judge, percent
+from diptych.filters.evaluating import Compared, Evaluation, PictureScore, decibels, judge, percent
 from diptych.filters.learned import Learned
 from diptych.filters.metrics import to_levels
 from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
@@ -73,18 +73,18 @@ def preview(
     wanted = target_of(loaded, target)
     samples = gather(loaded, wanted, images)
     answers = answering(loaded, engine)
-    given = []
+    compared = []
     for index, sample in enumerate(samples):
         progress(index, len(samples), sample.name)
-        given.append(answers(sample.picture))
+        compared.append(Compared(sample.name, *answers(sample.picture), sample.wanted))
     evaluation = judge(
-        loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, given=given
+        loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, compared=compared
     )
     folder = Path(out)
     stems = _stems([sample.name for sample in samples])
     drawn = [
-        _draw(folder, stem, sample, values, levels)
-        for stem, sample, (values, levels) in zip(stems, samples, given, strict=True)
+        _draw(folder, stem, sample, each.given, each.rounded)
+        for stem, sample, each in zip(stems, samples, compared, strict=True)
     ]
     curve = _draw_curve(folder / "learning_curve.png", loaded, evaluation)
     report = folder / "report.html"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from diptych import inference
 from diptych.engines import regional
+from diptych.engines.regional.running import General, from_values
 from diptych.errors import ModelError, UsageError
 from diptych.filters import data, targets
 from diptych.filters.learned import Learned
@@ -120,8 +121,17 @@ def _iterable(images: Any) -> Iterable[Any]:
 
 def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answers:
     """A filter model made ready to answer for whole pictures, as `filters.apply` computes them."""
-    fractions = regional.compile(model, engine, device, peak=None)
     levels = regional.compile(model, engine, device, peak=255)
+    if isinstance(levels, General):  # what it computes before it rounds serves for both
+        rounded = replace(levels.prepared, divisor=1)
+        levels.prepared = replace(levels.prepared, peak=None)
+
+        def both(picture: Array) -> tuple[Array, Array]:
+            values = _whole(levels, picture.astype(np.float32))
+            return np.clip(values / np.float32(255), 0, 1), from_values(rounded, values, np.uint8)
+
+        return both
+    fractions = regional.compile(model, engine, device, peak=None)
 
     def answers(picture: Array) -> tuple[Array, Array]:
         values = _whole(fractions, picture.astype(np.float32) / np.float32(255))

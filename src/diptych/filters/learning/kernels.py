@@ -11,6 +11,8 @@ from diptych.model.layers import Activation, Array, Chain, Conv, Layer, Pad, Pad
 
 __all__ = ["clipped", "clips", "factored", "layers", "padded", "repeated", "snapped", "trimmed", "with_bias"]
 
+_SMALL = np.array((*range(1, 257), 273, 512, 1000, 1024, 4096))  # of the filters that people write
+_ALL = np.arange(1, 4097)
 EXACT_SUMS = 2**24  # whole numbers up to here, and so their sums, are exact in float32
 
 
@@ -95,13 +97,17 @@ def snapped(values: Array, tolerance: float) -> Array:
 
     The filters that people write have such taps: 1/9, 1/16, -1/2.
     """
-    for denominator in (*range(1, 257), 273, 512, 1000, 1024, 4096):
-        multiples = np.rint(values * denominator)
-        # Every number is near some fraction: only what chance gives less than once in ten times counts.
-        if tolerance * denominator < 0.05 and np.abs(values - multiples / denominator).max() <= tolerance:
-            snapped_values: Array = multiples / denominator
-            return snapped_values
-    return values
+    # Every number is near some fraction: only what chance gives less than once in ten times counts.
+    tried = _SMALL[tolerance * _SMALL < 0.05]
+    found = _common(values, tried, tolerance)
+    return values if found is None else np.rint(values * found) / found
+
+
+def _common(values: Array, denominators: Array, tolerance: float) -> int | None:
+    """The first of the denominators that all `values` are multiples of, within `tolerance`."""
+    for value in np.unique(values):
+        denominators = denominators[np.abs(value - np.rint(value * denominators) / denominators) <= tolerance]
+    return int(denominators[0]) if len(denominators) else None
 
 
 def factored(taps: Array, tolerance: float) -> tuple[list[Conv], int]:
@@ -134,10 +140,7 @@ def _exact(factors: list[_Factor], divisors: list[int]) -> bool:
 
 def _denominator(values: Array) -> int:
     """The smallest whole number that makes all `values` whole; 0 where it is beyond 4096."""
-    for denominator in range(1, 4097):
-        if np.abs(values * denominator - np.rint(values * denominator)).max() < 1e-9:
-            return denominator
-    return 0
+    return _common(values, _ALL, 2e-13) or 0
 
 
 def repeated(convs: list[Conv], channels: int) -> list[Conv]:

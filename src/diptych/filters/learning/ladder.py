@@ -15,10 +15,10 @@ import numpy as np
 from diptych.errors import UnsupportedLayer, UsageError
 from diptych.filters import data as pictures
 from diptych.filters import metrics
-from diptych.filters.evaluating import HIGHEST_PSNR, judge
+from diptych.filters.evaluating import HIGHEST_PSNR, Compared, judge
 from diptych.filters.learned import Learned, LearningReport, Rung
 from diptych.filters.learning import asking
-from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.learning.problem import Candidate, Pair, Problem
 from diptych.filters.samples import Answers, Sample, answering
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
@@ -131,7 +131,7 @@ class _Tried:
 
     candidate: Candidate
     model: Model
-    given: tuple[tuple[Array, Array], ...]  # what it gives for each: fractions, and levels
+    compared: tuple[Compared, ...]  # what it gives for each, beside what is wanted
     psnr: float
     exact: bool
 
@@ -213,15 +213,18 @@ def _nudged(layers: Chain, levels: float) -> Chain:
 def _judged(problem: Problem, candidate: Candidate) -> _Tried:
     model = _model(problem.target, candidate)
     answers = _answers(model)
-    given = tuple(answers(picture) for picture in problem.data.held_out.values())
-    wanted = [_as_picture(pair.wanted) for pair in problem.held_out]
-    errors = [metrics.mean_squared_error(y, t) for (y, _), t in zip(given, wanted, strict=True)]
-    psnr = float(np.mean([min(metrics.psnr_of(error), HIGHEST_PSNR) for error in errors]))
-    exact = _is_exact((levels, t) for (_, levels), t in zip(given, wanted, strict=True))
+    compared = tuple(
+        Compared(name, *answers(picture), _as_picture(pair.wanted))
+        for (name, picture), pair in zip(problem.data.held_out.items(), problem.held_out, strict=True)
+    )
+    psnr = float(np.mean([min(metrics.psnr_of(each.error()), HIGHEST_PSNR) for each in compared]))
+    exact = _is_exact((each.levels(), pair) for each, pair in zip(compared, problem.held_out, strict=True))
     if exact and problem.answers:
         hard = asking.extremes(problem.target, problem.seed)
-        exact = _is_exact((answers(pair.picture)[1], _as_picture(pair.wanted)) for pair in hard)
-    return _Tried(candidate, model, given, psnr, exact)
+        exact = _is_exact(
+            (metrics.levels(answers(pair.picture)[1], _as_picture(pair.wanted)), pair) for pair in hard
+        )
+    return _Tried(candidate, model, compared, psnr, exact)
 
 
 def _answers(model: Model) -> Answers:
@@ -231,14 +234,14 @@ def _answers(model: Model) -> Answers:
         return answering(model, "numpy")
 
 
-def _is_exact(pairs: Iterator[tuple[Array, Array]]) -> bool:
+def _is_exact(found: Iterator[tuple[metrics.Levels, Pair]]) -> bool:
     """Whether all pictures together are the same within what counts as exact."""
     same = total = 0.0
-    for levels, wanted in pairs:
-        found = metrics.levels(levels, wanted)
-        if found.largest > LARGEST:
+    for levels, pair in found:
+        if levels.largest > LARGEST:
             return False
-        same, total = same + found.identical * wanted.size, total + wanted.size
+        pixels = pair.wanted[0].size
+        same, total = same + levels.identical * pixels, total + pixels
     return same >= IDENTICAL * total
 
 
@@ -276,7 +279,7 @@ def _reported(
         target=target.name,
         reference=target.reference,
         edge=target.edge,
-        given=best.given,
+        compared=best.compared,
     )
     report = LearningReport(
         target=target.name,
