@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych import engines
+from diptych.datasets.photographs import photograph
 from diptych.engines import regional
 from diptych.engines.halide import Filter
 from diptych.engines.regional import Region
 from diptych.errors import ShapeError, UnsupportedLayer
+from diptych.filters.learning import kernels, ranks
 from diptych.model.layers import (
     ACTIVATIONS,
     Activation,
@@ -256,3 +258,89 @@ def test_equal_neighbourhoods_give_equal_pixels() -> None:
     image = np.tile(tile, (6, 11, 1))
     whole = of(image, filtered, Region(0, 0, *image.shape[:2]))
     assert whole.tobytes() == np.tile(whole[:16, :17], (6, 11, 1)).tobytes()
+
+
+def test_far_down_a_picture_of_gigabytes() -> None:
+    """Rows counted from the top would not fit in 32 bits of bytes: 3 bytes a pixel, 2,000,000 x 4000 pixels."""
+    filtered = ready("residual", "reflect", 255)
+    rows, size = picture(60, 4000, 255), (2_000_040, 4000)
+    actual = filtered(rows[20:], (2_000_000, 0), size, Region(2_000_010, 7, size[0], 3990))
+    expected = filtered(rows, (0, 0), (60, 4000), Region(30, 7, 60, 3990))
+    assert actual.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_sees_a_value_that_is_not_finite_is_nan(value: float) -> None:
+    """As the reference has it for NaN, and the same for each part of the picture."""
+    filtered = ready("star", "zero", None)
+    image, holes = picture(50, 70, None), picture(50, 70, None)
+    holes[[0, 20, 21, 49], [69, 30, 30, 0], [0, 1, 2, 2]] = value
+    whole, actual = (of(i, filtered, Region(0, 0, 50, 70)) for i in (image, holes))
+    seen = np.zeros((50, 70, 1), bool)
+    seen[:2, 68:], seen[19:23, 29:32], seen[48:, :2] = True, True, True
+    assert np.array_equal(np.isnan(actual), seen)
+    assert actual[~seen].tobytes() == whole[~seen].tobytes()
+    part = of(holes, filtered, Region(10, 31, 50, 70))
+    assert part.tobytes() == np.ascontiguousarray(actual[10:, 31:]).tobytes()
+    reference = regional.compile(Model(star("zero"), input_shape=(3, None, None)), "numpy", peak=None)
+    holes[np.isinf(holes)] = np.nan
+    assert np.array_equal(np.isnan(of(holes, reference, Region(0, 0, 50, 70))), seen)
+
+
+# ---- Exact filters -------------------------------------------------------------------------------------
+
+
+def sobel_l1() -> Chain:
+    """|gx| + |gy| of the luma, in thousandths of a level, an eighth of it."""
+    sobel = np.float32([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    luma, slopes = Conv(np.float32([299, 587, 114]).reshape(1, 3, 1, 1)), np.stack([sobel, sobel.T])[:, None]
+    total = Conv(np.ones((1, 2, 1, 1), np.float32))
+    return Chain((pad(1, "replicate"), luma, Conv(slopes), Activation("abs"), total, *kernels.clipped(8000)))
+
+
+def linear(kernel: Any) -> Chain:
+    taps = np.einsum("oc,yx->ocyx", np.eye(3), np.array(kernel, np.float64))
+    return kernels.layers(taps, np.zeros(3), "replicate")
+
+
+def divided(*divisors: int) -> Chain:
+    """Multiples of 1/2, a sum of three channels in each of the three: every second one lies between levels."""
+    sums = [Conv(np.float32([1, 3, n // 2 - 3]).reshape(1, 3, 1, 1)) for n in divisors]
+    branches = [Chain((one, *kernels.clipped(n))) for one, n in zip(sums, divisors, strict=True)]
+    return Chain((Parallel(Connection("concatenate"), tuple(branches)),))
+
+
+def curve(table: Any) -> Chain:
+    """A table of 256 levels on a grey picture, as a sum of steps."""
+    steps = np.flatnonzero(np.diff(table))
+    inside = Conv(np.ones((len(steps), 1, 1, 1), np.float32), -(steps / 255).astype(np.float32))
+    heights = np.diff(table)[steps].astype(np.float32).reshape(1, -1, 1, 1)
+    return Chain((inside, Activation("clamp", (0.0, 1 / 255)), Conv(heights)))
+
+
+THREE_BY_FOUR = np.pad(np.ones((3, 4)) / 12, ((1, 1), (0, 1)))
+EXACT: dict[str, Any] = {
+    "sobel_l1": sobel_l1,
+    "box": lambda: linear(np.ones((3, 3)) / 9),
+    "3 x 4": lambda: linear(THREE_BY_FOUR),
+    "sharpen": lambda: linear([[0, -1, 0], [-1, 5, -1], [0, -1, 0]]),
+    "divided": lambda: divided(12, 20, 36),
+    "divided by more": lambda: divided(100, 1000, 4000),
+    "threshold": lambda: curve(255 * (np.arange(256) > 127)),
+    "posterise": lambda: curve(np.rint(np.arange(256) // 4 * 255 / 63)),
+    "median": lambda: ranks.median(1, "replicate"),
+    "erosion": lambda: Chain((pad(1, "replicate"), ranks.NEGATED, MaxPool((3, 3), (1, 1)), ranks.NEGATED)),
+}
+
+
+@pytest.mark.parametrize("name", list(EXACT))
+def test_what_is_exact_is_so_here_too(name: str) -> None:
+    """To the last level, values between two levels included; grey photographs have the most of them."""
+    channels = 1 if name in ("threshold", "posterise", "median") else 3
+    model = Model(EXACT[name](), input_shape=(channels, None, None))
+    filtered, reference = (regional.compile(model, engine, peak=255) for engine in ("halide", "numpy"))
+    grey, colour = np.repeat(photograph("camera")[..., None], 3, axis=2), photograph("chelsea")
+    for image in (grey[..., :channels], colour[..., :channels]):
+        region = Region(0, 0, *image.shape[:2])
+        actual, expected = of(image, filtered, region), of(image, reference, region)
+        assert actual.tobytes() == expected.tobytes()

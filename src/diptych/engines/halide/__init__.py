@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.engines.halide.extending import extended, parts
+from diptych.engines.halide.extending import extended, parts, seeing
 from diptych.engines.halide.lowering import concatenated, largest, layer_value, pads_first
 from diptych.engines.halide.program import Program, Tracing
 from diptych.engines.halide.scheduling import NARROWEST
@@ -31,7 +31,10 @@ DEVICES = ("cpu",)
 
 
 def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the engines' common verb
-    """Makes `model` ready. Raises `UnsupportedLayer` for a layer that is not local, or shrinks the picture."""
+    """Makes `model` ready for batches of finite values.
+
+    Raises `UnsupportedLayer` for a layer that is not local, or shrinks the picture.
+    """
     if model.input_shape is not None and len(model.input_shape) != 3:
         shape = f"of inputs {model.input_shape}"
         raise UnsupportedLayer(shape, "the engine halide", "it takes pictures, (channels, height, width)")
@@ -104,6 +107,8 @@ class Filter:
     """A filter of parts of pictures.
 
     It is cut where something inside it is padded: one program for all would be slow to compile and to run.
+    In pictures of floats, whatever lies within the reach of a value that is not finite becomes NaN: compiled
+    code reckons with numbers alone, and a maximum of one and a NaN would depend on their order.
     """
 
     engine = NAME
@@ -124,6 +129,13 @@ class Filter:
         at, size = (at[0] - skipped, at[1]), (size[0] - skipped, size[1])
         region = Region(region.top - skipped, region.left, region.bottom - skipped, region.right)
         block = np.ascontiguousarray(block)
+        if block.dtype.kind != "f" or (known := np.isfinite(block)).all():
+            return self._filtered(block, at, size, region)
+        result = self._filtered(np.where(known, block, np.float32(0)), at, size, region)
+        result[seeing(~np.asarray(known.all(axis=2)), at, region, self.prepared.reach)] = np.nan
+        return result
+
+    def _filtered(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
         if len(self._stages) == 1:
             return self._stages[0](block, at, size, region)
         result: Array | None = None

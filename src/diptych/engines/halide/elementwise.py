@@ -73,6 +73,11 @@ def _hardswish(x: Expr) -> Expr:
     return x * _clip(x * number(1 / 6) + number(0.5), number(0), number(1))
 
 
+def _affine(x: Expr, scale: Expr, shift: Expr) -> Expr:
+    """Rounded twice, since exact filters divide by two of these: see `filters.learning.kernels.clipped`."""
+    return hl.strict_float(scale * x) + shift
+
+
 def _logcosh(x: Expr) -> Expr:
     return hl.abs(x) + hl.log(number(1) + hl.exp(number(-2) * hl.abs(x))) - number(log(2))
 
@@ -108,5 +113,5 @@ ACTIVATIONS: dict[str, Callable[..., Expr]] = {
     "sqrt": hl.sqrt,
     "sin": hl.sin,
     "clamp": _clip,
-    "affine": lambda x, scale, shift: scale * x + shift,
+    "affine": _affine,
 }

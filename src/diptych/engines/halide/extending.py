@@ -10,7 +10,7 @@ from diptych.engines.regional.regions import Reach, Region
 from diptych.engines.regional.running import border_indices
 from diptych.model.layers import Array, PadMode
 
-__all__ = ["extended", "parts"]
+__all__ = ["extended", "parts", "seeing"]
 
 
 def extended(
@@ -42,6 +42,18 @@ def _indices(first: int, end: int, at: int, count: int, size: int, mode: PadMode
     low = max(0, -first)
     places = border_indices(mode, low, size, max(0, end - size))[first + low : end + low]
     return np.where(places < 0, -1, np.clip(places - at, 0, count - 1))
+
+
+def seeing(places: Array, at: tuple[int, int], region: Region, reach: Reach) -> Array:
+    """Which pixels of `region` have any of `places`, a mask whose first pixel is `at`, within their reach."""
+    needed = region.grown(reach)
+    held = needed.common(Region(*at, at[0] + places.shape[0], at[1] + places.shape[1]))
+    seen = np.zeros(needed.shape, bool)
+    inside = places[held.top - at[0] : held.bottom - at[0], held.left - at[1] : held.right - at[1]]
+    seen[held.top - needed.top :, held.left - needed.left :][: held.shape[0], : held.shape[1]] = inside
+    for axis, count in enumerate((reach.top + reach.bottom + 1, reach.left + reach.right + 1)):
+        seen = np.asarray(np.lib.stride_tricks.sliding_window_view(seen, count, axis=axis).any(axis=-1))
+    return seen
 
 
 def parts(region: Region, inside: Region, reach: Reach, narrowest: int) -> Iterator[tuple[Region, bool]]:
