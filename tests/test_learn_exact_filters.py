@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -11,7 +12,7 @@ from scipy import ndimage
 import diptych
 from diptych.filters import metrics
 from diptych.filters.data import Data
-from diptych.filters.learning import asking, curves, kernels, ladder, linear, pieces, ranks
+from diptych.filters.learning import asking, curves, kernels, ladder, linear, pieces, ranks, rounded
 from diptych.filters.learning.problem import Problem
 from diptych.filters.samples import answering
 from diptych.filters.target import Target
@@ -135,12 +136,9 @@ def test_what_neighbours_decide_is_no_curve_and_what_they_do_not_is_no_rank() ->
 )
 def test_every_kind_of_network_goes_through_every_format(name: str, tmp_path: Path) -> None:
     problem = problem_of(name)
-    rung = next(
-        rung
-        for rung in (linear, curves, ranks, pieces)
-        if (found := rung.fit(problem)) and exact(rung, found)
-    )
-    model = ladder._model(problem.target, rung.fit(problem))
+    fitted = ((rung, rung.fit(problem)) for rung in (linear, curves, ranks, pieces))
+    found = next(found for rung, found in fitted if found and exact(rung, found))
+    model = ladder._model(problem.target, found)
     batch = problem.held_out[0].inputs[None, :, :33, :41]
     expected = diptych.predict(model, batch, engine="numpy")
     for suffix in (".safetensors", ".onnx", ".bson", ".pt"):
@@ -186,6 +184,36 @@ def test_dividing_whole_numbers_keeps_half_levels(divisor: int) -> None:
     for step in kernels.clipped(divisor)[1:]:
         values = values * np.float32(step.parameters[0])
     np.testing.assert_array_equal(values, halves)
+
+
+KERNEL = np.random.default_rng(8).uniform(-0.4, 1, (3, 3)) / 3
+
+
+def in_opencv(image: Any) -> Any:
+    if image.ndim == 3:
+        raise ValueError("grey only")
+    return cv2.filter2D(image, -1, KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("function", "certain"),
+    [
+        (lambda image: cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), True),  # fractions of 2^15, halves up
+        (lambda image: image[..., :1] // 3, True),  # never rounded up
+        (in_opencv, False),
+    ],
+    ids=["grey", "third", "filter2D"],
+)
+def test_rounded_answers_give_the_taps(function: Any, certain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounded, "SIDE", 1024 if certain else 512)
+    problem = problem_of(function)
+    assert problem.target.rounded
+    candidate = linear.fit(problem)
+    assert candidate is not None
+    answers = answering(Model(candidate.layers, input_shape=(problem.channels[0], None, None)), "numpy")
+    for pair in problem.held_out:
+        found = metrics.levels(answers(pair.picture)[1], pair.wanted[0])
+        assert found.identical >= (1 if certain else 0.999)
 
 
 def test_a_curve_within_a_budget_of_weights_is_coarser() -> None:
