@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 import diptych
 from diptych.errors import FormatError
 from diptych.filters.data import Data
-from diptych.filters.learning import dilated, relu
+from diptych.filters.learning import dilated, relu, surroundings
 from diptych.filters.learning.folding import folded
 from diptych.filters.learning.loop import Ending, charbonnier, threads, train
 from diptych.filters.learning.problem import Candidate, Problem
@@ -29,6 +30,7 @@ from diptych.filters.learning.schedule import Cosine, gain_per_doubling
 from diptych.filters.learning.shallow import Shallow, fit_by_levenberg_marquardt
 from diptych.filters.learning.starts import Samples, maps
 from diptych.filters.target import Target
+from diptych.model.layers import Chain, PadMode
 from diptych.model.model import Model
 from diptych.progress import Progress, silent
 
@@ -82,7 +84,7 @@ def psnrs(candidate: Candidate | None, problem: Problem) -> list[float]:
 
 def weights(candidate: Candidate | None) -> int:
     assert candidate is not None
-    return Model(candidate.layers).parameters
+    return candidate.weights
 
 
 # ---- Small ReLU networks ------------------------------------------------------------------------------
@@ -311,14 +313,16 @@ def darker(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("channels", "weights", "width"), [((3, 3), 10_000, 16), ((3, 1), 10_000, 16), ((3, 3), 50, 0)]
+    ("channels", "most", "width"), [((3, 3), 10_000, 16), ((3, 1), 10_000, 16), ((3, 3), 50, 0)]
 )
-def test_as_wide_as_the_weights_allow(channels: tuple[int, int], weights: int, width: int) -> None:
-    assert dilated.width_within(weights, channels) == width
+def test_as_wide_as_the_weights_allow(channels: tuple[int, int], most: int, width: int) -> None:
+    assert dilated.width_within(most, channels) == width
+
+    def size(width: int) -> int:
+        return weights(Candidate(dilated.DilatedNet(channels, width).layers("wrap"), ""))
+
     if width:
-        size = sum(p.numel() for p in dilated.DilatedNet(channels, width).parameters())
-        more = sum(p.numel() for p in dilated.DilatedNet(channels, width + 1).parameters())
-        assert size <= weights < more
+        assert size(width) <= most < size(width + 1)
 
 
 def test_nothing_is_tried_where_the_weights_have_no_place() -> None:
@@ -326,37 +330,74 @@ def test_nothing_is_tried_where_the_weights_have_no_place() -> None:
 
 
 @pytest.mark.parametrize("edge", ["zero", "reflect", "replicate", "wrap"])
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_a_dilated_network_is_the_same_as_layers(edge: str, outputs: int) -> None:
-    net = dilated.DilatedNet((3, outputs), 4)
-    net.start(torch.Generator().manual_seed(1), torch.full((outputs,), 0.5))
+@pytest.mark.parametrize("channels", [(3, 3), (3, 1), (1, 1)])
+def test_a_dilated_network_is_the_same_as_layers(edge: PadMode, channels: tuple[int, int]) -> None:
+    net = dilated.DilatedNet(channels, 4)
+    net.start(torch.Generator().manual_seed(1))
     with torch.no_grad():
-        net.last.weight.normal_(0, 0.2)
-    batch = np.random.default_rng(0).random((2, 3, 40, 44), dtype=np.float32)
-    inside = net(torch.from_numpy(batch)).clamp(0, 1).detach().numpy()
-    net.edge = edge  # type: ignore[assignment]
-    expected = net(torch.from_numpy(batch)).clamp(0, 1).detach().numpy()
-    model = Model(net.layers(edge), input_shape=(3, None, None))  # type: ignore[arg-type]
-    np.testing.assert_allclose(diptych.predict(model, batch, engine="numpy"), expected, atol=1e-5)
+        for part in (net.change, net.gain):
+            part.weight.normal_(0, 0.2)
+    planes = np.random.default_rng(0).random((channels[0], 60, 64), dtype=np.float32)
+    seen = surroundings.completed(planes, surroundings.means(planes, edge))
+    inside = net(torch.from_numpy(seen[None])).clamp(0, 1).detach().numpy()
+    model = Model(net.layers(edge), input_shape=(channels[0], None, None))
+    found = diptych.predict(model, planes[None], engine="numpy")
     reach = net.reach
-    np.testing.assert_allclose(expected[:, :, reach:-reach, reach:-reach], inside, atol=1e-5)
+    # The means are kept in float16.
+    np.testing.assert_allclose(found[:, :, reach:-reach, reach:-reach], inside, atol=2e-3)
+
+
+def test_surroundings_are_the_same_as_their_layers() -> None:
+    planes = np.random.default_rng(0).random((3, 40, 37), dtype=np.float32)
+    model = Model(surroundings.layers(3, "replicate"), input_shape=(3, None, None))
+    found = diptych.predict(model, planes[None], engine="numpy")[0]
+    wanted = surroundings.completed(planes, surroundings.means(planes, "replicate"))
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    np.testing.assert_array_equal(found[-3:], planes)
+    assert len(found) == surroundings.COUNT + 3
+    assert weights(Candidate(Chain((model.layers,)), "")) == surroundings.weights(3)
+
+
+def test_a_training_that_does_harm_is_undone() -> None:
+    with threads(1):
+        training = dilated.Training(Problem(Target("darker", darker, "", (3, 3)), DATA))
+        net = training.network(4)
+        start, begun = copy.deepcopy(net.state_dict()), training.judge(net)
+        with torch.no_grad():
+            net.convs[0].weight.zero_()
+            net.around.weight.zero_()
+            net.factor.weight.zero_()
+        training.keep_best(net, start)
+    assert training.judge(net) >= begun
+
+
+def test_what_the_last_layer_can_do_needs_no_training() -> None:
+    def lit(image: np.ndarray) -> np.ndarray:
+        return image * (0.3 + 0.6 * (image @ LUMA / 255)[..., None])
+
+    training = dilated.Training(Problem(Target("lit", lit, "", (3, 3)), DATA))
+    with threads(1):
+        assert training.judge(training.network(4)) > 40
 
 
 def test_training_beats_where_it_starts() -> None:
-    problem = Problem(Target("darker", darker, "", (3, 3)), DATA)
+    problem = Problem(Target("length", lambda x: np.hypot(*gradients(x, FREE)), "", (3, 1)), DATA)
     with threads(1):
         training = dilated.Training(problem)
         net = training.network(4)
-        start = training.judge(net)
+        start = copy.deepcopy(net.state_dict())
+        begun = training.judge(net)
         trained = training.run(net, 60, None, Ending())
-    assert trained.best > start + 3
-    assert training.judge(net) == pytest.approx(trained.best)
+        assert trained.best > begun + 0.2
+        assert training.judge(net) == pytest.approx(trained.best)
+        training.keep_best(net, start)
+        assert training.judge(net) >= trained.best
 
 
 def test_a_training_tells_how_it_went_and_ends_in_time() -> None:
     seen: list[str] = []
     problem = Problem(
-        Target("darker", darker, "", (3, 3)), DATA, weights=600, deadline=time.monotonic() + 1,
+        Target("darker", darker, "", (3, 3)), DATA, weights=3000, deadline=time.monotonic() + 1,
         progress=lambda done, total, text: seen.append(text),
     )  # fmt: skip
     candidate = dilated.fit(problem)
@@ -364,7 +405,7 @@ def test_a_training_tells_how_it_went_and_ends_in_time() -> None:
     assert candidate.rung == "dilated"
     assert "steps on" in candidate.remark
     assert "steps" in candidate.stopped
-    assert weights(candidate) <= 600
+    assert weights(candidate) <= 3000
     assert seen[-1].endswith(" dB")
     assert candidate.curve
 

@@ -1,0 +1,108 @@
+"""How light a pixel and its surroundings are, as soft cumulative histograms at two scales: fixed layers.
+
+Luma becomes `LEVELS` ramps, min(max(LEVELS luma - k, 0), 1): of each the mean around tells which share of the
+surroundings is lighter than level k. The means are B-spline blurs [1 2 1] / 4 with gaps 1, 2, 4, 8, 16 (the
+"à trous" cascade of Holschneider et al. 1989): after three of them the deviation is 3 pixels, after five 13.
+Differences of the ramps are tents around each level; their products with the means pick the share at the
+pixel's own level, its rank among its neighbours. What divides by local means, equalises local histograms
+or averages what is alike needs just that, and a few trained weights do not find it (Paris and Durand 2006
+compute the bilateral filter from it).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diptych.filters.learning.pairs import extended
+from diptych.model.layers import (
+    Activation,
+    Array,
+    Chain,
+    Connection,
+    Conv,
+    Layer,
+    Pad,
+    PadMode,
+    Parallel,
+    SkipConnection,
+)
+
+__all__ = ["COUNT", "completed", "layers", "light", "means", "weights"]
+
+LEVELS = 8
+COUNT = 5 * LEVELS  # channels: products with the far and the near means, those means, the ramps
+_NEAR, _FAR = (1, 2, 4), (8, 16)
+_SPLINE = np.array([1, 2, 1], np.float32) / 4
+_KERNEL = np.repeat(np.outer(_SPLINE, _SPLINE)[None, None], LEVELS, axis=0)
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def light(channels: int) -> Array:
+    """float32 (channels,): Rec. 601's luma of three channels, or the mean."""
+    return np.array(_LUMA if channels == 3 else [1 / channels] * channels, np.float32)
+
+
+def means(planes: Array, edge: PadMode) -> Array:
+    """float32 (C, H, W), 0..1 -> float16 (2 LEVELS, H, W): the far means and the near ones."""
+    near = _blurred(_ramps(planes), _NEAR, edge)
+    return np.concatenate([_blurred(near, _FAR, edge), near]).astype(np.float16)
+
+
+def completed(planes: Array, around: Array) -> Array:
+    """A picture (C, H, W) and its `means` -> float32 (COUNT + C, H, W): what `layers` give."""
+    ramps = _ramps(planes)
+    tents = np.concatenate([1 - ramps[:1], ramps[:-1] - ramps[1:]])
+    return np.concatenate([np.tile(tents, (2, 1, 1)) * around, around, ramps, planes], dtype=np.float32)
+
+
+def _ramps(planes: Array) -> Array:
+    luma = np.tensordot(light(len(planes)), planes, 1)
+    ramps: Array = np.clip(LEVELS * luma - np.arange(LEVELS, dtype=np.float32)[:, None, None], 0, 1)
+    return ramps
+
+
+def _blurred(values: Array, gaps: tuple[int, ...], edge: PadMode) -> Array:
+    side, middle = _SPLINE[:2]
+    for gap in gaps:
+        values = extended(values, gap, edge)
+        values = side * (values[:, : -2 * gap] + values[:, 2 * gap :]) + middle * values[:, gap:-gap]
+        values = side * (values[..., : -2 * gap] + values[..., 2 * gap :]) + middle * values[..., gap:-gap]
+    return values
+
+
+def layers(channels: int, edge: PadMode) -> SkipConnection:
+    """(N, channels, H, W), 0..1 -> (N, COUNT + channels, H, W): the picture itself comes last."""
+    mixing = np.repeat(LEVELS * light(channels)[None, :, None, None], LEVELS, axis=0)
+    ramps = Conv(mixing, -np.arange(LEVELS, dtype=np.float32), activation=Activation("clamp"))
+    joined = Connection("concatenate")
+    far = SkipConnection(Chain(_blurs(_FAR, edge)), joined)
+    both = SkipConnection(Chain((*_blurs(_NEAR, edge), far)), joined)
+    products = SkipConnection(Parallel(Connection("multiply"), _factors()), joined)
+    return SkipConnection(Chain((ramps, both, products)), joined)
+
+
+def _factors() -> tuple[Conv, Conv]:
+    """The tents of the ramps, twice, and the means: each 2 LEVELS of the 3 LEVELS channels."""
+    size = 2 * LEVELS
+    tents, chosen = np.zeros((2, size, size + LEVELS, 1, 1), np.float32)
+    for row in range(size):
+        level = row % LEVELS
+        tents[row, size + level] = -1
+        if level:
+            tents[row, size + level - 1] = 1
+        chosen[row, row] = 1
+    bias = (np.arange(size) % LEVELS == 0).astype(np.float32)
+    return Conv(tents, bias), Conv(chosen)
+
+
+def _blurs(gaps: tuple[int, ...], edge: PadMode) -> tuple[Layer, ...]:
+    pairs = (
+        (Pad(((gap, gap),) * 2, edge), Conv(_KERNEL, groups=LEVELS, dilation=(gap, gap))) for gap in gaps
+    )
+    return tuple(layer for pair in pairs for layer in pair)
+
+
+def weights(channels: int) -> int:
+    """How many numbers `layers` hold."""
+    ramps, products = LEVELS * (channels + 1), 2 * LEVELS * (2 * 3 * LEVELS + 1)
+    return ramps + products + _KERNEL.size * len(_NEAR + _FAR)
