@@ -231,6 +231,7 @@ def test_a_part_is_the_same_bits_as_in_the_whole(name: str, mode: str, peak: int
     part = of(image, filtered, Region(top, left, bottom, right))
     assert whole.shape == (height, width, whole.shape[2])
     assert whole.dtype == image.dtype
+    assert of(image, filtered, Region(0, 0, height, width)).tobytes() == whole.tobytes()
     assert part.tobytes() == whole[top:bottom, left:right].tobytes()
 
 
