@@ -261,7 +261,7 @@ def flat(_: nn.Module) -> float:
 ENDINGS = {
     "all 400 steps were taken": Ending(),
     "10 judgements without a better one, after 110 steps": Ending(patience=10),
-    "twice the work would gain 0.00 dB, after 140 steps": Ending(gain=0.05),
+    "twice the work would gain 0.00 dB, after 270 steps": Ending(gain=0.05),
     "the goal of 0.5 dB was met after 10 steps": Ending(goal=0.5),
     "the time was up after 1 of 400 steps": Ending(deadline=0.0),
 }

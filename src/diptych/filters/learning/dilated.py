@@ -161,6 +161,10 @@ class DilatedNet(nn.Module):
         )
 
 
+def _rate(step: int, steps: int) -> float:
+    return Cosine(RATE, warm_up=min(200, steps // 10), last=0.01)(step, steps)
+
+
 def _root(result: Tensor, wanted: Tensor) -> Tensor:
     """The root of the mean square of each square, averaged: dark and light ones count alike, as in PSNR."""
     return (result - wanted).square().mean((1, 2, 3)).add(1e-10).sqrt().mean()
@@ -309,7 +313,7 @@ class Training:
             self.judge,
             steps=steps,
             loss=_root,
-            schedule=Cosine(RATE, warm_up=200, last=0.01),
+            schedule=_rate,
             judge_every=max(10, steps // 24),
             averaging=0.998,
             ending=ending,

@@ -31,7 +31,7 @@ class Ending:
     """When a training ends before its last step.
 
     `goal`: a score that is enough. `patience`: after so many judgements in a row without a better score.
-    `gain`: where a doubling of the steps gains less than this (`gain_per_doubling`), from a third of all
+    `gain`: where a doubling of the steps gains less than this (`gain_per_doubling`), from two thirds of all
     steps on. `deadline`: a `time.monotonic()`.
     """
 
@@ -195,7 +195,7 @@ def _why(run: _Run, ending: Ending) -> str:
     if ending.patience is not None and since_best >= ending.patience:
         return f"{since_best} judgements without a better one, after {run.done} steps"
     gain = gain_per_doubling([(step, score) for step, _, score in trained.history])
-    if run.done >= run.steps / 3 and gain < ending.gain:
+    if run.done >= 2 * run.steps / 3 and gain < ending.gain:
         return f"twice the work would gain {max(gain, 0):.2f} dB, after {run.done} steps"
     if run.done >= run.steps:
         return f"all {run.steps} steps were taken"
