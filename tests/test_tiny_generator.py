@@ -15,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diptych
+from diptych.errors import GenerationError, UsageError
 from diptych.images.scenes import understand
 from diptych.images.scenes.dice import Dice
+from diptych.images.tiny import Tiny, unknown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from tiny_diffusion import autoencoder, denoiser, export, latents, tokens, training, world
 from tiny_diffusion.paintings import Paintings
+
+from tiny_diffusion import autoencoder, denoiser, export, latents, tokens, training, world
 
 SEEDS = st.integers(0, 2**40)
 SMALL_AUTOENCODER = {"channels": (8, 8, 8)}
@@ -201,6 +204,43 @@ def test_stock_diffusers_loads_and_draws(folder: Path) -> None:
 def test_diptych_draws_with_it_like_with_any_model(folder: Path) -> None:
     drawn = diptych.generate("a red sun over the sea", 2, 3, generator=str(folder / "pipeline"), steps=2)
     assert [picture.shape for picture in drawn] == [(64, 64, 3)] * 2
+
+
+def test_tiny_enlarges_and_names_the_words_it_does_not_know(folder: Path) -> None:
+    tiny = Tiny(folder / "pipeline")
+    made = list(tiny.generate("a red Dinosaur over the sea, x", count=2, seed=3, width=96, steps=2))
+    assert [picture.pixels.shape for picture in made] == [(96, 96, 3)] * 2
+    record = made[1].record
+    assert record is not None
+    assert (record.generator, record.index, record.width, record.ignored) == (
+        "tiny",
+        1,
+        96,
+        ("dinosaur", "x"),
+    )
+    (again,) = tiny.generate("a red Dinosaur over the sea, x", count=1, start=1, seed=3, width=96, steps=2)
+    np.testing.assert_array_equal(again.pixels, made[1].pixels)
+
+
+def test_tiny_takes_eight_steps_by_itself(folder: Path) -> None:
+    (picture,) = Tiny(folder / "pipeline").generate("the sea", count=1, seed=0)
+    assert picture.record is not None
+    assert (picture.record.settings["steps"], picture.record.settings["guidance"]) == (8, 3.0)
+    assert picture.pixels.shape == (256, 256, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [({"width": 64, "height": 96}, "squares"), ({"revision": "main"}, "takes no option 'revision'")],
+)
+def test_tiny_refuses_what_it_cannot_do(folder: Path, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Tiny(folder / "pipeline").generate("the sea", count=1, seed=0, **arguments)
+
+
+def test_tiny_without_its_vocabulary_says_so(tmp_path: Path) -> None:
+    with pytest.raises(GenerationError, match=r"tokenizer\.json holds no tokenizer's vocabulary"):
+        unknown("the sea", tmp_path)
 
 
 def test_the_network_for_real_is_at_most_ten_megabytes(tokenizer: Any) -> None:

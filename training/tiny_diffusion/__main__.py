@@ -66,12 +66,13 @@ def write(options: argparse.Namespace) -> None:
 
 
 def train_checkers(options: argparse.Namespace) -> None:
-    """The benchmark's judges; prints how sure they are of paintings never seen."""
+    """The benchmark's judges, to be copied beside `checkers.py`; prints how sure they are of new paintings."""
     free = Paintings(options.folder / "free.u8", free=True)
     free.grow(options.free, options.workers)
     plan = _plan(options, "checkers", options.checkers_steps, 2e-3, 64, device="cpu", average=0.995)
-    checkers.fit(plan, [_paintings(options), free])
-    found = checkers.sure(checkers.load(), checkers.JUDGED_SEEDS, options.judged)
+    network = checkers.fit(plan, [_paintings(options), free])
+    checkers.save(network, options.folder / checkers.WEIGHTS.name)
+    found = checkers.sure(network, checkers.JUDGED_SEEDS, options.judged)
     for group, share in sorted(found.items(), key=lambda item: item[1]):
         print(f"{group:24s} {share:.4f}")
 

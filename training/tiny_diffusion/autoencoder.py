@@ -39,7 +39,7 @@ def build(channels: tuple[int, ...]) -> AutoencoderKL:
         use_post_quant_conv=False,
         scaling_factor=1.0,
         sample_size=64,
-    ).to(memory_format=torch.channels_last)
+    )
 
 
 def load(folder: Path) -> AutoencoderKL:
@@ -49,8 +49,8 @@ def load(folder: Path) -> AutoencoderKL:
 
 
 def pixels(pictures: npt.NDArray[np.uint8], device: str = "cpu") -> torch.Tensor:
-    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1, channels last in memory."""
-    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
 
 
 def loss(decoded: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

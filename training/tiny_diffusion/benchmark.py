@@ -93,10 +93,9 @@ def _others(asked: Sequence[prompts.Prompt]) -> npt.NDArray[np.int64]:
 def _interval(parts: Sequence[npt.NDArray[np.bool_]]) -> tuple[float, float]:
     """Bootstrap over prompts: the 2.5 % and 97.5 % points of the mean of the parts' means."""
     chance = np.random.default_rng(0)
-    means = [
-        np.mean([part[chance.integers(0, len(part), len(part))].mean() for part in parts])
-        for _ in range(_RESAMPLED)
-    ]
+    means = np.mean(
+        [part[chance.integers(0, len(part), (_RESAMPLED, len(part)))].mean(axis=1) for part in parts], axis=0
+    )
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
 

@@ -135,7 +135,7 @@ def _smudged(x: torch.Tensor, dice: torch.Generator) -> torch.Tensor:
     return x + amount * 0.7 * (blurred - x) + grain * torch.randn(x.shape, generator=dice)
 
 
-def fit(plan: training.Plan, sources: Sequence[Paintings]) -> None:
+def fit(plan: training.Plan, sources: Sequence[Paintings]) -> Checkers:
     """Train by turns on the sources of paintings: those that lack the held-out combinations, and free ones."""
     taught = [(source.read(), _labels(source)) for source in sources]
     torch.manual_seed(plan.seed)
@@ -154,7 +154,7 @@ def fit(plan: training.Plan, sources: Sequence[Paintings]) -> None:
         return torch.stack(losses).sum() / plan.batch
 
     training.train(plan, network, loss_of, {})
-    save(network, WEIGHTS)
+    return network
 
 
 def _labels(paintings: Paintings) -> npt.NDArray[np.int64]:
