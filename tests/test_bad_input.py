@@ -181,6 +181,23 @@ def test_interruption_says_how_to_continue(tmp_path, monkeypatch, diptych_comman
     assert "same command" in done.err
 
 
+def test_a_process_told_to_end_leaves_no_half_written_file(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from diptych import __main__, files\n"
+        "def half(arguments):\n"
+        "    with files.replacing('picture.tif') as path:\n"
+        "        path.write_bytes(b'half')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        signal.pause()\n"
+        "__main__._called = half\n"
+        "__main__.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 143
+    assert not list(tmp_path.iterdir())
+
+
 @given(
     content=st.binary(max_size=400),
     suffix=st.sampled_from([".png", ".jpg", ".safetensors", ".onnx", ".bson", ""]),

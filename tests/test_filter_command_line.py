@@ -278,8 +278,8 @@ def test_list_names_every_filter_with_its_reference(diptych_command):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["learn", "-o", "x.onnx"], 2, "name one thing to learn"),
-        (["learn", "sobel", "--pairs", "a", "b", "-o", "x.onnx"], 2, "name one thing to learn"),
+        (["learn", "-o", "x.onnx"], 2, "name one filter"),
+        (["learn", "sobel", "--pairs", "a", "b", "-o", "x.onnx"], 2, "name one filter"),
         (["learn", "sobel", "-o", "x.txt"], 2, "the suffix '.txt'"),
         (["learn", "sobbel", "-o", "x.onnx"], 2, "sobel"),
         (["apply", "sobel:ksize=5", "in.png", "out.png"], 2, "diptych filter learn sobel:ksize=5 -o sobel.safetensors"),

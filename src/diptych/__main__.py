@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from typing import NoReturn
 
 _WRONG_USAGE = 2
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Exit status: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
+    """Exit status: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 143 told to end."""
+    if arguments is None:  # the command itself, not a program that calls it
+        signal.signal(signal.SIGTERM, _ended)
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _ended(number: int, frame: object) -> NoReturn:
+    """Unwinds, so that files that are half written vanish."""
+    sys.exit(128 + number)
 
 
 def _run(arguments: list[str]) -> int:
@@ -56,12 +65,13 @@ def _called(arguments: list[str]) -> int:
 
 
 def _interrupted(arguments: list[str]) -> int:
-    kept = arguments[:2] != ["filter", "learn"] or any(a.startswith("--checkpoint") for a in arguments)
-    told = (
-        "the same command goes on where this one stopped"
-        if kept
-        else "nothing was kept; with --checkpoint FOLDER the same command goes on where it stopped"
-    )
+    learning = arguments[:2] == ["filter", "learn"]
+    if arguments[:1] == ["run"] or (learning and any(a.startswith("--checkpoint") for a in arguments)):
+        told = "the same command goes on where this one stopped"
+    elif learning:
+        told = "nothing was kept; with --checkpoint FILE the same command goes on where it stopped"
+    else:
+        told = "what is finished is there; the same command begins anew"
     print(f"diptych: interrupted; {told}", file=sys.stderr)
     return _INTERRUPTED
 

@@ -51,7 +51,8 @@ def learn(
     goal: Annotated[float | None, typer.Option(help="The held-out PSNR in dB that is enough.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same network.")] = 0,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Where training keeps its state, to go on from.", show_default=False)
+        Path | None,
+        typer.Option(help="The file that keeps the state of training, to go on from.", show_default=False),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)] = None,
     as_json: Json = False,
@@ -195,8 +196,8 @@ def _given(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
 
     if (target is None) == (pairs is None):
         raise UsageError(
-            "name one thing to learn: a filter (`diptych filter list` names them), package.module:function, "
-            "or --pairs BEFORE AFTER"
+            "name one filter: by name (`diptych filter list`), as package.module:function, or by "
+            "--pairs BEFORE AFTER"
         )
     return pairs if target is None else target
 
