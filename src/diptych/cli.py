@@ -41,8 +41,13 @@ WrittenBy = Annotated[
 Key = Annotated[
     str | None, typer.Option(help="Which of several models in a Flux file: generator, or model.2.")
 ]
+_TWICE = '; twice for A and for B, "" for none.'
 _RECIPE = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[str | None, typer.Option("--preprocessing", help=f"{_RECIPE}; default: the model's own.")]
+Shape = Annotated[
+    str | None,
+    typer.Option(help="The input's, one sample's such as 3,224,224 or a batch's; default: the model's own."),
+]
 Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same pictures.")]
 Generator = Annotated[str, typer.Option(help="scenes, or a diffusers model by id or folder.")]
@@ -279,6 +284,17 @@ def compare(
     ] = None,
     engine_a: Annotated[str, typer.Option("--engine-a", help="The engine A runs on.")] = "auto",
     engine_b: Annotated[str, typer.Option("--engine-b", help="The engine B runs on.")] = "auto",
+    architecture: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What to fill, where a file holds weights alone: a name or a model file{_TWICE}"),
+    ] = None,
+    written_by: Annotated[
+        list[str] | None,
+        typer.Option("--written-by", help=f"The Flux that wrote a file, where it does not tell{_TWICE}"),
+    ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help=f"Which of several models in a Flux file{_TWICE}")
+    ] = None,
     preprocessing: Recipe = None,
     tolerance: Annotated[float, typer.Option(help="Of a layer's largest value.")] = 1e-4,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)] = None,
@@ -290,6 +306,8 @@ def compare(
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     found = diptych.compare(a, b, images, engine_a=engine_a, engine_b=engine_b,
+                            architecture=_each("architecture", architecture),
+                            written_by=_each("written-by", written_by), key=_each("key", key),
                             preprocessing=preprocessing, tolerance=tolerance)  # fmt: skip
     terminal.remarks(found.remarks)
     if report is not None:
@@ -319,9 +337,7 @@ def convert(
         str | None, typer.Option("--flux-version", help="The Flux to write for: 0.12 to 0.16.")
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="One sample's shape, where IN does not record it: 1,28,28.")
-    ] = None,
+    shape: Shape = None,
     preprocessing: Recipe = None,
     preprocessing_inside: Annotated[
         bool, typer.Option("--preprocessing-inside", help="An .onnx file that takes uint8 pixels.")
@@ -345,7 +361,7 @@ def convert(
 @app.command()
 def inspect(
     model: ModelName,
-    shape: Annotated[str | None, typer.Option(help="The input to assume, such as 1,3,224,224.")] = None,
+    shape: Shape = None,
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
@@ -369,6 +385,17 @@ def _explicit(device: str) -> str | None:
     return None if device == "auto" else device
 
 
+def _each(option: str, values: list[str] | None) -> str | tuple[str | None, str | None] | None:
+    """An option given once is for both models, given twice for A and for B."""
+    from diptych.errors import UsageError
+
+    if not values:
+        return None
+    if len(values) > 2:
+        raise UsageError(f"--{option} is given once, or twice for A and for B, got {len(values)}")
+    return values[0] if len(values) == 1 else (values[0] or None, values[1] or None)
+
+
 def _shape(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
@@ -377,4 +404,4 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(int(size) for size in text.replace("x", ",").split(","))
     except ValueError as error:
-        raise UsageError(f"--shape is whole numbers such as 1,3,224,224, got {text!r}") from error
+        raise UsageError(f"--shape is whole numbers such as 3,224,224, got {text!r}") from error

@@ -19,7 +19,7 @@ from diptych.engines import Compiled
 from diptych.errors import FormatError, ImageError, ModelError, ShapeError, UsageError
 from diptych.images import files
 from diptych.images.picture import Picture
-from diptych.model.entry import likely_input
+from diptych.model.entry import asked_shape, likely_input
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.summary import Summary, summarise
@@ -73,7 +73,8 @@ def load_model(
     asked: dict[str, Any] = {"architecture": frame, "flux_version": written_by, "key": key}
     options = {name: value for name, value in asked.items() if value is not None}
     if options and isinstance(model, Model):
-        raise UsageError(f"{next(iter(options))!r} is for a file, but the source is a model already")
+        name = "written_by" if "flux_version" in options else next(iter(options))
+        raise UsageError(f"{name} is for a file, but the source is a model already")
     if options and not isinstance(model, Model):
         return formats.read(model, **options)
     if isinstance(model, Model):
@@ -222,12 +223,14 @@ def trace(
 
 
 def inspect(model: Model | str | Path, shape: Sequence[int] | None = None) -> Summary:
-    """The architecture of a model or a model file, layer by layer; `shape` (N, C, H, W) replaces its own.
+    """The architecture of a model or a model file, layer by layer.
 
+    `shape` replaces its own input's: one sample's, (C, H, W), or with the batch axis first, (N, C, H, W).
+    Raises `ShapeError` where the model takes neither.
     For a model from Flux, `.flux` is the architecture as Flux prints it.
     """
     loaded = load_model(model)
-    summary = summarise(loaded, tuple(shape) if shape is not None else None)
+    summary = summarise(loaded, asked_shape(loaded, shape) if shape is not None else None)
     if loaded.source.framework != "Flux":
         return summary
     from diptych.formats.flux.printing import as_flux

@@ -19,10 +19,10 @@ from diptych.formats import julia_project
 from diptych.images import files, generation
 from diptych.images.picture import Picture
 from diptych.inference import Recipe, compiled_for, in_order, load_model, recipe_of
+from diptych.model.entry import asked_shape
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
-from diptych.model.validity import check_input_shape
 from diptych.predictions import Predictions
 from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
@@ -163,8 +163,8 @@ def convert(
     `source`: a model, its file or its name. `target` is a folder where it has no suffix or ends in a slash.
     `architecture`: what to fill where the file holds weights alone. `written_by`: the Flux that wrote the file,
     where the file does not tell. `key`: which of several models in it. `flux_version`: for which Flux to write
-    .bson, .jld2 or a Julia project. `classes`, `preprocessing` and `input_shape` (of one sample, (C, H, W))
-    replace those that the model carries.
+    .bson, .jld2 or a Julia project. `classes`, `preprocessing` and `input_shape` (one sample's, (C, H, W), or with the
+    batch axis first) replace those that the model carries.
     `preprocessing_inside`: an .onnx file takes uint8 pixels (N, H, W, 3) and works the recipe out itself.
     Raises `FormatError` for a file that cannot be read, `UnsupportedLayer` for a layer that the target cannot
     express, `ModelError` where `classes` are not as many as the outputs, `OutputError` where writing fails or
@@ -177,8 +177,7 @@ def convert(
     if preprocessing is not None:
         loaded = loaded.with_(preprocessing=recipe_of(preprocessing))
     if input_shape is not None:
-        loaded = loaded.with_(input_shape=tuple(input_shape))
-        check_input_shape(loaded)
+        loaded = loaded.with_(input_shape=asked_shape(loaded, input_shape)[1:])
     loaded.check()
     remarks = loaded.source.warnings
     is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix

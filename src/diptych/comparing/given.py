@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from diptych.comparing.sides import Side
-from diptych.errors import ShapeError, UsageError
+from diptych.errors import ModelError, ShapeError, UsageError
+from diptych.formats import FORMATS
 from diptych.images import files
 from diptych.inference import ImageLike, Images, Recipe, load_model, picture, recipe_of
 from diptych.model.entry import entry_axes
@@ -18,10 +20,16 @@ from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["MOST_PICTURES", "Given", "Recipes", "sides_of"]
+__all__ = ["MOST_PICTURES", "Given", "Recipes", "Source", "sides_of", "sources"]
 
 Given: TypeAlias = "Images | tuple[Any, Any] | None"
 Recipes: TypeAlias = "Recipe | tuple[Recipe | None, Recipe | None] | None"
+
+_READING = {
+    "architecture": "architecture",
+    "written_by": "flux_version",
+    "key": "key",
+}  # as formats call them
 
 MOST_PICTURES = 16
 """Pictures a comparison runs on; a fault shows on the first, and every try runs on all of them."""
@@ -30,19 +38,54 @@ _PHOTOGRAPHS = ("coffee", "chelsea", "astronaut")
 _SEED = 0
 
 
+@dataclass(frozen=True)
+class Source:
+    """A model, its file or its name, with what reading the file takes, as `load_model` does."""
+
+    model: Model | str | Path
+    options: dict[str, Any]
+
+
+def sources(a: Model | str | Path, b: Model | str | Path, **options: Any) -> tuple[Source, Source]:
+    """A and B with their options: a pair has one for each, anything else is for every file that takes it.
+
+    Raises `UsageError` where an option is not None and neither file takes it.
+    """
+    each: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for name, value in options.items():
+        if isinstance(value, tuple):
+            if len(value) != 2:
+                raise UsageError(f"{name} is one for both models or a pair, one for each, got {len(value)}")
+            takers = [i for i in (0, 1) if value[i] is not None]
+        else:
+            takers = [i for i, model in enumerate((a, b)) if value is not None and _takes(model, name)]
+            if value is not None and not takers:
+                raise UsageError(f"{name} is for a file that can hold weights alone or come from Flux: neither "
+                                 "model is one")  # fmt: skip
+        for i in takers:
+            each[i][name] = value[i] if isinstance(value, tuple) else value
+    return Source(a, each[0]), Source(b, each[1])
+
+
+def _takes(model: Model | str | Path, option: str) -> bool:
+    suffix = "" if isinstance(model, Model) else Path(model).suffix.lower()
+    return any(suffix in f.suffixes and _READING[option] in f.reading for f in FORMATS)
+
+
 def sides_of(
-    a: Model | str | Path,
-    b: Model | str | Path,
+    a: Source,
+    b: Source,
     images: Given,
     recipes: Recipes,
     engines: tuple[str, str],
 ) -> tuple[Side, Side, str, tuple[str, ...]]:
     """Both sides ready to run, what they are given in words, and remarks.
 
-    Raises `UsageError` where pictures are given and no recipe is known for a side.
+    Raises `UsageError` where pictures are given and no recipe is known for a side, `ShapeError` where a model
+    cannot take what it is given.
     """
-    models = load_model(a), load_model(b)
-    names = _name(a, models[0], "A"), _name(b, models[1], "B")
+    models = load_model(a.model, **a.options), load_model(b.model, **b.options)
+    names = _name(a.model, models[0], "A"), _name(b.model, models[1], "B")
     remarks: list[str] = []
     if _is_pair(images):
         assert isinstance(images, tuple)
@@ -55,7 +98,22 @@ def sides_of(
     else:
         contents, given = _contents(images, models, recipes, remarks)
     sides = [Side(names[i], models[i], engines[i], **contents[i]) for i in (0, 1)]
+    for letter, side in zip("AB", sides, strict=True):
+        _check(letter, side)
     return sides[0], sides[1], given, tuple(dict.fromkeys(remarks))
+
+
+def _check(letter: str, side: Side) -> None:
+    """Raises what is wrong with a model or its input, saying which of the two it is."""
+    try:
+        side.model.check()
+        layer_shapes(side.model, side.batch.shape)
+    except ShapeError as error:
+        raise ShapeError(
+            f"model {letter} ({side.name}) cannot take its input of shape {_by(side.batch.shape)}: {error}"
+        ) from error
+    except ModelError as error:
+        raise ModelError(f"model {letter} ({side.name}): {error}") from error
 
 
 def _contents(

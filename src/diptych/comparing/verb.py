@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TypeAlias
 
 from diptych.comparing.alignment import Row, evaluate, same_kinds
 from diptych.comparing.comparison import Comparison, LayerPair
 from diptych.comparing.diagnosis import Search
 from diptych.comparing.editing import with_activations_apart
-from diptych.comparing.given import Given, Recipes, sides_of
+from diptych.comparing.given import Given, Recipes, sides_of, sources
 from diptych.comparing.sides import Side, Step
 from diptych.comparing.wording import agreement, diagnosis
 from diptych.errors import UsageError
@@ -19,6 +20,8 @@ from diptych.model.model import Model
 
 __all__ = ["compare"]
 
+Architecture: TypeAlias = "Model | str | Path | None"
+
 
 def compare(
     a: Model | str | Path,
@@ -27,6 +30,9 @@ def compare(
     *,
     engine_a: str = "auto",
     engine_b: str = "auto",
+    architecture: Architecture | tuple[Architecture, Architecture] = None,
+    written_by: str | tuple[str | None, str | None] | None = None,
+    key: str | tuple[str | None, str | None] | None = None,
     preprocessing: Recipes = None,
     tolerance: float = 1e-4,
 ) -> Comparison:
@@ -37,13 +43,15 @@ def compare(
     `preprocessing`, one for both or a pair; a pair with a float batch in it, one input for each. Without
     any, photographs that come with the package where a recipe is known, else one seeded random batch.
 
+    `architecture`, `written_by` and `key` are `load_model`'s, for the file that takes them; a pair is A's and B's.
     Layers agree where the largest |a - b| is at most `tolerance` times the layer's largest magnitude.
     Layers are paired as `comparing.alignment` says, the cause is found as `comparing.diagnosis` says: by
     trying. Raises `UsageError` for what does not exist, `ShapeError` where an input does not fit a model.
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(f"the tolerance is a small number above 0, such as 1e-4, got {tolerance}")
-    side_a, side_b, given, remarks = sides_of(a, b, images, preprocessing, (engine_a, engine_b))
+    read = sources(a, b, architecture=architecture, written_by=written_by, key=key)
+    side_a, side_b, given, remarks = sides_of(*read, images, preprocessing, (engine_a, engine_b))
     if not same_kinds(side_a, side_b):
         side_a, side_b = _apart(side_a), _apart(side_b)
     evaluation = evaluate(side_a, side_b, tolerance)

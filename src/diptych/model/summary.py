@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from diptych.model.entry import assumed_shape
 from diptych.model.labels import label
 from diptych.model.layers import (
     Array,
@@ -63,6 +64,7 @@ class Summary:
     warnings: tuple[str, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)  # what else lay in the file: epoch, losses, ...
+    assumed: bool = False  # whether `input_shape` is neither recorded nor asked for, but what the layers take
     flux: str = ""  # the architecture as Flux prints it, for models that came from there
 
     @property
@@ -87,6 +89,7 @@ class Summary:
         return {
             "name": self.name,
             "input_shape": _listed(self.input_shape),
+            "input_shape_assumed": self.assumed,
             "layers": [
                 {
                     "path": row.path,
@@ -120,7 +123,8 @@ class Summary:
 
     def _table(self) -> list[str]:
         heads = ("path", "layer", "output shape", "parameters", "multiply-adds", "receptive field")
-        lines: list[tuple[str, ...]] = [("", "input", _by(self.input_shape), "", "", "")]
+        entry = _by(self.input_shape) + (" (assumed)" if self.assumed else "")
+        lines: list[tuple[str, ...]] = [("", "input", entry, "", "", "")]
         lines += [_cells(row) for row in self.rows]
         lines.append(("", "total", "", f"{self.parameters:,}", _counted(self.multiply_adds), ""))
         widths = [max(len(line[i]) for line in (heads, *lines)) for i in range(len(heads))]
@@ -151,10 +155,13 @@ class Summary:
 def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
     """The architecture table of `model` for a batch of `shape`, (N, C, H, W) or as the model takes.
 
-    Without one, for one sample of the model's own `input_shape`; where that is not recorded or has free
-    sizes, shapes and multiply-adds are unknown. Raises `ShapeError` for a shape the model cannot take.
+    Without one, for one sample of the model's own `input_shape`; where that is not recorded or has free sizes,
+    for what is assumed: the size of its recipe, or the first usual one that its layers take, if not every size
+    does. Otherwise shapes and multiply-adds are unknown. Raises `ShapeError` for a shape the model cannot take.
     """
-    entry = tuple(shape) if shape is not None else _own_shape(model)
+    own = tuple(shape) if shape is not None else _own_shape(model)
+    assumed = None if own is not None else assumed_shape(model)
+    entry = own if assumed is None else (1, *assumed)
     shapes = {} if entry is None else layer_shapes(model, entry)
     fields = receptive_fields(model.layers, _spatial_rank(model, entry), shapes, entry)
     shown: dict[int, str] = {}  # id of a weight -> the path of the row that counted it
@@ -183,6 +190,7 @@ def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
         tuple(model.source.warnings),
         model.notes,
         {key: value for key, value in model.source.extras.items() if key not in _INTERNAL},
+        assumed is not None,
     )
 
 
