@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +193,8 @@ def test_l0_flattens_and_keeps_steps():
     ("text", "sentence"),
     [
         ("gausian", "did you mean 'gaussian'"),
-        ("zzz", "known are identity"),
+        ("gausian", "`diptych filter list`"),
+        ("zzz", "no filter is called 'zzz', and `diptych filter list` names all that there are"),
         ("gaussian:sgma=2", "did you mean 'sigma'"),
         ("gaussian:sigma=big", "must be a number from 0.3 to 5, not 'big'"),
         ("gaussian:sigma=nan", "must be a number from 0.3 to 5"),
@@ -203,7 +205,7 @@ def test_l0_flattens_and_keeps_steps():
         ("sobel:edge=round", "one of zero, reflect, replicate, wrap"),
         ("no_such_module_anywhere:f", "no module 'no_such_module_anywhere'"),
         ("math:no_such", "has no function 'no_such'"),
-        ("math:floot", "did you mean 'floor'"),
+        ("math:floot", "has no function 'floot'; did you mean 'floor'?"),
         ("math:pi", "is float, not a function"),
         ("my/filters.py:blur", "filters:blur"),
     ],
@@ -234,6 +236,16 @@ def test_a_module_in_the_current_folder(tmp_path, monkeypatch):
         resolve("my_needy_filters:f")
 
 
+def test_what_a_function_prints_is_not_the_answer_of_the_program(capsys):
+    def chatty(image):
+        print("at work")
+        return 255 - image
+
+    assert resolve(chatty)(picture()).shape == picture().shape
+    shown = capsys.readouterr()
+    assert (shown.out, "at work" in shown.err) == ("", True)
+
+
 def _mutates(image):
     image[:] = 0
     return image
@@ -249,6 +261,8 @@ def _mutates(image):
         (lambda x: x[::2, ::2], "returned shape (31, 42, 3)"),
         (lambda x: x.transpose(2, 0, 1), "returned shape (3, 61, 83)"),
         (lambda x: np.dstack([x, x[..., :1]]), "returned shape (61, 83, 4)"),
+        (lambda x: sys.exit(3), "raised SystemExit on a uint8 picture of shape (61, 83, 3): 3"),
+        (lambda x: np.zeros(x.shape) / 0.0, "NaN or infinite"),
         (lambda x: None, "no array but NoneType"),
         (lambda x: np.full(x.shape, np.nan), "NaN or infinite"),
         (lambda x: x.astype(float), "floats from 0 to 255; floats must be from 0 to 1 (divide by 255)"),

@@ -88,6 +88,8 @@ EXACT = [
     ("sobel_y:ksize=5,edge=wrap", linear, 14),
     ("random:seed=3", linear, 27),
     ("random:size=15", linear, 675),
+    (lambda image: np.full_like(image, 77), linear, 6),
+    (lambda image: np.zeros(image.shape[:2]), linear, 3),
     ("invert", curves, 12),
     ("gamma", curves, 600),
     ("threshold", curves, 9),

@@ -71,7 +71,7 @@ def fit(problem: Problem) -> Candidate | None:
 def _asked(problem: Problem) -> Candidate | None:
     """From noise pictures, which tell all taps equally well; None where the target is not linear."""
     radius, sees = problem.reach, problem.dependence
-    columns = int(sees.sum(axis=1).max()) * (2 * radius + 1) ** 2
+    columns = max(1, int(sees.sum(axis=1).max()) * (2 * radius + 1) ** 2)
     if columns > MOST_COLUMNS:
         return None
     pairs = asking.noise(problem.target, problem.seed)
@@ -106,6 +106,9 @@ def fitted(windows: Array, wanted: Array, sees: Array, alike: bool = False) -> F
     for output in range(1 if alike else outputs):
         free = np.flatnonzero((wanted[:, output] > CLIPPED) & (wanted[:, output] < 1 - CLIPPED))
         chosen = np.flatnonzero(sees[output])
+        if not len(chosen):  # a constant, which may well be black or white
+            bias[output] = wanted[0, output]
+            continue
         x = windows[free][:, chosen].reshape(len(free), len(chosen) * size**2).astype(np.float64)
         if len(x) < 1.2 * x.shape[1] + 20:
             return None

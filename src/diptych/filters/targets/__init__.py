@@ -60,9 +60,8 @@ def _by_name(text: str) -> Target:
     written, _, rest = text.partition(":")
     name = _tidy(written)
     if name not in FILTERS:
-        raise UsageError(
-            f"no filter is called {written.strip()[:60]!r}: {nearest(name, FILTERS)}known are {', '.join(FILTERS)}"
-        )
+        said = f"no filter is called {written.strip()[:60]!r}, and `diptych filter list` names all that there are"
+        raise UsageError("; ".join(filter(None, (said, nearest(name, FILTERS, 3)))))
     return FILTERS[name].target(name, _parameters(name, rest))
 
 

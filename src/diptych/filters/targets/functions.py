@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,9 @@ class Checked:
         """uint8 levels, or float64 levels where the function gives floats."""
         given = np.array(image, order="C")
         try:
-            answer = np.asarray(self.function(given))
-        except Exception as error:
+            with _discreet():
+                answer = np.asarray(self.function(given))
+        except (Exception, SystemExit) as error:
             reason = " ".join(str(error).split())[:200]
             raise Raised(
                 f"{self.name} raised {type(error).__name__} on a uint8 picture of shape {image.shape}: "
@@ -125,7 +128,9 @@ def imported(text: str) -> Target:
     for part in attribute.split("."):
         if not hasattr(found, part):
             hint = nearest(part, [name for name in dir(found) if not name.startswith("_")])
-            raise UsageError(f"the module {module_name} has no function {attribute!r}; {hint}check the name")
+            raise UsageError(
+                f"the module {module_name} has no function {attribute!r}; {hint or 'check the name'}"
+            )
         found = getattr(found, part)
     if not callable(found):
         raise UsageError(f"{text} is {type(found).__name__}, not a function; name one that takes a picture")
@@ -139,19 +144,31 @@ def _module(name: str, text: str) -> Any:
         sys.path.insert(0, here)
     try:
         importlib.invalidate_caches()  # the file may be younger than the search that missed it
-        return importlib.import_module(name)
+        with _discreet():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(
                 f"there is no module {error.name!r} for the filter {text!r}, neither installed nor in {here}"
             ) from error
         raise UsageError(f"the module {name} needs {error.name!r}, which is not installed") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"the module {name} cannot be imported: {type(error).__name__}: {reason}") from error
     finally:
         if added:
             sys.path.remove(here)
+
+
+@contextlib.contextmanager
+def _discreet() -> Iterator[None]:
+    """Others' code: what it prints goes to stderr, for stdout is a program's answer; its warnings nowhere.
+
+    What they warn of, such as an invalid value, is looked for in the answer, and said once and in full.
+    """
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _described(answer: Array) -> str:

@@ -148,15 +148,14 @@ def widened(function: Function, radius: int, edge: PadMode) -> Function:
     return of_the_extended_picture
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt word: "did you mean 'sobel'; " or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}; " if near else ""
+def nearest(word: str, known: Iterable[str], most: int = 1) -> str:
+    """A hint for a misspelt word, of the likeliest words: "did you mean 'sobel'?", or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _no_such_parameter(name: str, key: str, known: Mapping[str, Parameter]) -> str:
     if not known:
         return f"the filter {name!r} takes no parameters, and {key[:40]!r} was given"
-    return (
-        f"the filter {name!r} has no parameter {key[:40]!r}: {nearest(key, known)}it takes {', '.join(known)}"
-    )
+    said = f"the filter {name!r}, which takes {', '.join(known)}, has no parameter {key[:40]!r}"
+    return "; ".join(filter(None, (said, nearest(key, known))))
