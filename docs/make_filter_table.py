@@ -1,8 +1,9 @@
 """Learns and measures every named filter, and writes docs/filters-table.md.
 
-`python docs/make_filter_table.py [NAME ...] [--budget SECONDS]`: the names given, or all that have no figures
-yet. Figures are kept in docs/filters-table.json after each filter, so a run may be interrupted; the page is
-written from them. Speeds are medians of alternating runs on one picture of 12 megapixels, two threads.
+`python docs/make_filter_table.py [NAME ...] [--budget SECONDS] [--models FOLDER]`: the names given, or all that
+have no figures yet; a NAME.safetensors in FOLDER is taken as it was learned, with the report it carries. Figures
+are kept in docs/filters-table.json after each filter, so a run may be interrupted; the page is written from them.
+Speeds are medians of alternating runs on one picture of 12 megapixels, two threads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from diptych import formats
 from diptych.datasets.photographs import photograph
 from diptych.errors import DiptychError
 from diptych.filters import apply, learn
@@ -82,25 +84,26 @@ _OPENCV: dict[str, Callable[[Array], Array]] = {
 _SLOW = ("bilateral", "nlm", "edge_preserving", "detail_enhance", "stylise", "pencil")  # once is enough
 
 
-def measure(name: str, budget: float | None, picture: Array) -> dict[str, Any]:
+def measure(name: str, budget: float | None, picture: Array, models: Path | None) -> dict[str, Any]:
     """One filter's figures, or why it cannot be learned."""
+    kept = models / f"{name}.safetensors" if models else None
     try:
-        learned = learn(name, budget=budget)
+        model = formats.read(kept) if kept and kept.exists() else learn(name, budget=budget).model
     except DiptychError as error:
         return {"refused": str(error)}
-    report, baselines = learned.report, learned.report.scores["baselines"]
-    whole = report.scores["whole"]
+    report = model.notes["filter"]
+    whole, baselines = report["scores"]["whole"], report["scores"]["baselines"]
     return {
-        "kind": report.rung,
-        "weights": report.weights,
+        "kind": report["rung"],
+        "weights": report["weights"],
         "psnr": whole["psnr"],
         "worst": whole["worst_psnr"],
         "ssim": whole["ssim"],
         "largest": whole["largest"],
         "identical": whole["identical"],
         "without": max(score["psnr"] for score in baselines.values()),
-        "seconds": report.seconds,
-        **_speeds(name, lambda x: apply(learned, x), picture),
+        "seconds": report["seconds"],
+        **_speeds(name, lambda x: apply(model, x), picture),
     }
 
 
@@ -153,7 +156,7 @@ def _row(name: str, found: dict[str, Any]) -> str:
         f"`{name}`", found["kind"], str(found["weights"]), _db(found["psnr"]), _db(found["worst"]),
         _db(found["without"]), f"{found['ssim']:.4f}", str(found["largest"]),
         "all" if found["identical"] == 1 else f"{min(100 * found['identical'], 99.99):.2f} %",
-        f"{found['seconds']:.1f}", f"{found['speed']:.0f}", f"{found['opencv']:.0f}" if "opencv" in found else "–",
+        f"{found['seconds']:.1f}", f"{found['speed']:.3g}", f"{found['opencv']:.3g}" if "opencv" in found else "–",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -167,12 +170,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--budget", type=float, default=600.0)
+    parser.add_argument("--models", type=Path)
     given = parser.parse_args()
     cv2.setNumThreads(2)
     figures: dict[str, dict[str, Any]] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     picture = cv2.resize(photograph("retina"), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     for name in given.names or [name for name in FILTERS if name not in figures]:
-        figures[name] = measure(name, given.budget, picture)
+        figures[name] = measure(name, given.budget, picture, given.models)
         print(name, figures[name], flush=True)
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
         PAGE.write_text(page(figures))
