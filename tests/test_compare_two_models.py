@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import diptych
 from browser import TIMEOUT, chromium
 from diptych.axes import flip_kernel, swap_spatial
-from diptych.comparing import sides
+from diptych.comparing import diagnosis, sides
 from diptych.comparing.alignment import measure
 from diptych.comparing.diagnosis import CAUSES
 from diptych.errors import ShapeError, UsageError
@@ -33,6 +33,7 @@ from diptych.model.layers import (
     Layer,
     MaxPool,
     MeanPool,
+    Normalise,
     Pad,
     Parallel,
     SkipConnection,
@@ -163,7 +164,7 @@ PLANTED: dict[str, tuple[Model, str, str]] = {
     "scale for shift": (
         changed(A, 2, scale=A.layers.layers[2].shift, shift=A.layers.layers[2].scale), "scale and shift swapped", "2"),
     "epsilon": (changed(A, 2, epsilon=1e-3), "another epsilon in the normalisation", "2"),
-    "LayerNorm's formula": (changed(A, 8, formula="std + eps"), "another LayerNorm formula", "8"),
+    "LayerNorm's formula": (changed(A, 8, formula="std + eps"), "another formula of LayerNorm or normalise", "8"),
     "float16": (everywhere(A, Layer, _halves), "float16 rounding", "0"),
     "bfloat16": (everywhere(A, Layer, _shorts), "bfloat16 rounding", "0"),
     "BatchNorm lost": (without(A, 2), "normalisation missing", "2"),
@@ -176,6 +177,10 @@ PLANTED: dict[str, tuple[Model, str, str]] = {
     "another activation layer": (changed(A, 3, name="softplus"), "activation missing or different", "3"),
     "padding on the other side": (
         changed(A, 0, padding=((0, 2), (2, 0))), "another padding", "0"),
+    "statistics lost": (
+        changed(A, 2, mean=np.zeros(4, np.float32), variance=np.ones(4, np.float32)),
+        "statistics of the normalisation lost", "2"),
+    "bias negated": (changed(A, 1, bias=-A.layers.layers[1].bias), "bias negated", "1"),
     "mean for max": (
         A.with_(layers=Chain((*A.layers.layers[:4], MeanPool((2, 2)), *A.layers.layers[5:]))),
         "another pool", "4"),
@@ -195,7 +200,8 @@ def test_a_planted_cause_is_named(planted: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "planted", ["softmax lost", "activation layer lost", "bias lost", "training mode", "epsilon", "standard deviation"]
+    "planted", ["softmax lost", "activation layer lost", "bias lost", "training mode", "epsilon", "standard deviation",
+                "statistics lost"]
 )
 def test_the_sides_may_be_exchanged(planted: str) -> None:
     b, cause, _ = PLANTED[planted]
@@ -215,6 +221,17 @@ def _padded(mode: Any) -> Model:
     return model(Pad(((1, 1), (1, 1)), mode), Conv(numbers(2, 3, 3, 3)), input_shape=(3, 6, 9))
 
 
+def _apart(pads: Any = None, mode: Any = "zero") -> Model:
+    """Two convolutions: the second pads by itself, or a layer before it does."""
+    second = Conv(numbers(2, 2, 3, 3), numbers(2), padding=((0, 0),) * 2 if pads else ((1, 1),) * 2, activation=RELU)
+    first = Conv(numbers(2, 3, 3, 3), activation=RELU)
+    return model(*((first, Pad(pads, mode), second) if pads else (first, second)), input_shape=(3, 6, 9))
+
+
+def _normalised(formula: Any = "sqrt(var + eps)") -> Model:
+    return model(Conv(numbers(2, 3, 3, 3)), Normalise(1, 0.1, formula), input_shape=(3, 6, 9))
+
+
 def _activated(name: str, *parameters: float) -> Model:
     return model(Conv(numbers(2, 3, 3, 3), activation=Activation(name, parameters)), input_shape=(3, 6, 9))
 
@@ -225,6 +242,11 @@ def _activated(name: str, *parameters: float) -> Model:
         (_upsampled(mode="linear"), _upsampled(mode="linear", align_corners=True), "corners aligned"),
         (_upsampled(mode="linear"), _upsampled(mode="nearest"), "another way of enlarging"),
         (_padded("reflect"), _padded("replicate"), "another way of enlarging or of padding"),
+        (_apart(((0, 2), (0, 2))), _apart(), "another padding beside a layer that pads"),
+        (_apart(), _apart(((0, 2), (0, 2))), "another padding beside a layer that pads"),
+        (_apart(((1, 1), (1, 1)), "reflect"), _apart(), "another padding beside a layer that pads"),
+        (_apart(), _apart(((1, 1), (1, 1)), "reflect"), "another padding beside a layer that pads"),
+        (_normalised(), _normalised("std + eps"), "another formula of LayerNorm or normalise"),
         (_joined("add"), _joined("subtract"), "branches joined differently"),
         (_activated("gelu_tanh"), _activated("gelu_erf"), "gelu by another formula"),
         (_activated("leakyrelu", 0.01), _activated("leakyrelu", 0.2), "another slope of leakyrelu"),
@@ -517,6 +539,46 @@ def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> Non
         assert ran.pop() == len(A.layers.layers)
         assert [step.path for step in found] == [step.path for step in fresh]
         assert all(np.array_equal(x.value, y.value) for x, y in zip(found, fresh, strict=True))
+
+
+def test_small_models_are_tried_on_the_numpy_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    whole = sides.compiled_for
+
+    def noted(model: Model, engine: str) -> Any:
+        ran.append(engine)
+        return whole(model, engine)
+
+    monkeypatch.setattr(sides, "compiled_for", noted)
+    found = diptych.compare(A, PLANTED["one kernel unflipped"][0])
+    assert names(found) == ["kernels not flipped"]
+    assert found.engine_a == "onnxruntime"
+    assert ran[:2] == ["auto", "auto"]
+    assert set(ran[2:]) == {"numpy"}
+
+
+def test_an_engine_that_differs_from_numpy_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sides.compiled_for
+    a, b = seeing(), seeing()
+
+    class Wrong:
+        def trace(self, batch: Array) -> Any:
+            return {path: value + 1 for path, value in whole(b, "numpy").trace(batch).items()}
+
+    monkeypatch.setattr(
+        sides, "compiled_for", lambda m, engine: Wrong() if m is b and engine == "auto" else whole(m, "numpy")
+    )
+    found = diptych.compare(a, b)
+    assert not found.agrees
+
+
+def test_pairs_of_causes_are_tried_for_a_while_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = changed(A, 1, weight=flip_kernel(weight(A, 1)), bias=None)
+    assert len(compare(A, b).causes) == 2
+    monkeypatch.setattr(diagnosis, "SECONDS", -1.0)
+    found = compare(A, b)
+    assert found.causes == ()
+    assert "not all pairs" in found.diagnosis
 
 
 def test_what_nothing_explains_is_not_tried_for_ever() -> None:

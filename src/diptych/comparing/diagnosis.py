@@ -3,13 +3,14 @@
 A try counts where the difference at the first row that parts falls to a hundredth, or to what rounding
 leaves. All are tried on the models cut after that row; those that count there are run in full, and the first
 that makes everything agree is taken, else the one after which the models part latest. Where none counts
-alone, the most helpful are tried together with every other. What is found is kept, and the search goes on
-from there, so that several faults in different layers are found one after the other.
+alone, the most helpful are tried together with every other, for `SECONDS`. What is found is kept, and the
+search goes on from there, so that several faults in different layers are found one after the other.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from diptych.comparing.trying import Cause, Situation, Try
 from diptych.comparing.weight_causes import WEIGHT_CAUSES
 from diptych.errors import DiptychError
 
-__all__ = ["CAUSES", "Search"]
+__all__ = ["CAUSES", "SECONDS", "Search"]
 
 CAUSES: tuple[Cause, ...] = (*WEIGHT_CAUSES, *LAYER_CAUSES, *INPUT_CAUSES)
 
@@ -30,6 +31,7 @@ _FALL = 100.0
 _ROUNDING = 2e-6  # what float32 leaves between two engines, relative
 _MOST = 4  # faults that are found one after the other
 _HELPFUL = 0.9  # of the difference: what a try must leave at most to be combined with others
+SECONDS = 20.0  # what may go by until no more causes are tried together
 _TOGETHER = 5  # tries that are combined with every other
 
 
@@ -50,6 +52,8 @@ class Search:
         self.a, self.b, self.evaluation, self.tolerance = a, b, evaluation, tolerance
         self.found: list[FoundCause] = []
         self.tries = 0
+        self.cut_short = False
+        self._end = time.monotonic() + SECONDS
         # Where both are given the same, a try may change what a model sees without that being a difference.
         self.inputs = not evaluation.rows[0].agrees
 
@@ -97,10 +101,15 @@ class Search:
             if not first.after < _HELPFUL * before:
                 continue
             changed = Situation(first.attempt.a, first.attempt.b, s.evaluation, s.row)
-            best = self._best(self._results(changed, first.causes, first.tried))
+            best = self._best(self._in_time(self._results(changed, first.causes, first.tried)))
             if best is not None:
                 return best
         return None
+
+    def _in_time(self, results: Iterator[_Result]) -> Iterator[_Result]:
+        while not self.cut_short and (result := next(results, None)) is not None:
+            yield result
+            self.cut_short = time.monotonic() > self._end
 
     def _results(self, s: Situation, causes: tuple[Cause, ...], tried: tuple[str, ...]) -> Iterator[_Result]:
         for cause in CAUSES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,8 @@ from diptych.model.layers import (
     AdaptiveMaxPool,
     AdaptiveMeanPool,
     BatchNorm,
+    Chain,
+    Conv,
     GlobalMaxPool,
     GlobalMeanPool,
     GroupNorm,
@@ -26,13 +28,15 @@ from diptych.model.layers import (
     LayerNorm,
     MaxPool,
     MeanPool,
+    Normalise,
+    Pad,
     Softmax,
 )
 
 __all__ = ["LAYER_CAUSES"]
 
 _POOLS = (MaxPool, MeanPool, GlobalMaxPool, GlobalMeanPool, AdaptiveMaxPool, AdaptiveMeanPool)
-_NORMS = (BatchNorm, GroupNorm, InstanceNorm, LayerNorm)
+_NORMS = (BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise)
 
 
 def _setting(*names: str, of: tuple[type[Layer], ...] = (Layer,)) -> Callable[[Situation], Iterator[Try]]:
@@ -115,9 +119,49 @@ def _formula(s: Situation) -> Iterator[Try]:
             changes: dict[str, Layer] = {
                 path: replace(layer, formula=formula)
                 for path, layer in s.side(which).layers.items()
-                if isinstance(layer, LayerNorm) and layer.formula != formula
+                if isinstance(layer, LayerNorm | Normalise) and layer.formula != formula
             }
             yield from with_layers(s, which, changes, f"the divisor {formula} in {{layers}}")
+
+
+def _padded_apart(s: Situation) -> Iterator[Try]:
+    """Pads B as A does, where one of them has a layer for it and the other's convolution pads by itself."""
+    pads_of_a, pads_of_b = _pads(s.a.layers), _pads(s.b.layers)
+    changes: dict[str, Layer] = {}
+    values: dict[str, None] = {}
+    for row, of_a, of_b in pairs(s):
+        if not isinstance(of_a, Conv) or not isinstance(of_b, Conv):
+            continue
+        pads = [s.a.layers[path] for path in pads_of_a[row.a.path]]
+        others = {path: s.b.layers[path] for path in pads_of_b[row.b.path]}
+        if bool(pads) == bool(others) or _zeros(pads, of_a) == _zeros([*others.values()], of_b):
+            continue
+        bare = replace(of_b, padding=of_a.padding)
+        changes |= dict.fromkeys(others, IDENTITY) | {row.b.path: Chain((*pads, bare)) if pads else bare}
+        values[", ".join(label(layer) for layer in (*pads, of_a))] = None
+    yield from with_layers(s, "b", changes, f"the padding of A's {'; '.join([*values][:3])}, in {{layers}}")
+
+
+def _pads(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
+    """Path of a convolution -> the paths of the layers right in front of it that pad."""
+    found: dict[str, list[str]] = {}
+    before: list[str] = []
+    for path, layer in layers.items():
+        if isinstance(layer, Conv):
+            found[path] = before
+        if not isinstance(layer, Chain):  # which comes before what it holds
+            before = [*before, path] if isinstance(layer, Pad) else []
+    return found
+
+
+def _zeros(pads: Sequence[Layer], conv: Conv) -> list[tuple[int, int]] | None:
+    """All the zeros around a convolution's input, (low, high) an axis; None where something else is there."""
+    total = list(conv.padding)
+    for pad in pads:
+        if not isinstance(pad, Pad) or pad.mode != "zero" or len(pad.padding) != len(total):
+            return None
+        total = [(a + c, b + d) for (a, b), (c, d) in zip(total, pad.padding, strict=True)]
+    return total
 
 
 def _softmax_axis(s: Situation) -> Iterator[Try]:
@@ -171,7 +215,7 @@ LAYER_CAUSES: tuple[Cause, ...] = (
     ),
     Cause("activation missing or different", "the layers apply different functions", _activation),
     Cause(
-        "another LayerNorm formula",
+        "another formula of LayerNorm or normalise",
         "Flux up to 0.14 divides by std + eps, up to 0.16.10 by sqrt(var + eps^2), PyTorch by sqrt(var + eps)",
         _formula,
     ),
@@ -179,6 +223,11 @@ LAYER_CAUSES: tuple[Cause, ...] = (
         "another padding",
         "the same padding in all may be more on the other side, as the odd pixel of Flux's SamePad is",
         _setting("padding", "output_padding"),
+    ),
+    Cause(
+        "another padding beside a layer that pads",
+        "one side pads in a layer of its own, the other in the convolution: on other sides, or with other values",
+        _padded_apart,
     ),
     Cause("another stride or dilation", "the windows move differently", _setting("stride", "dilation")),
     Cause(

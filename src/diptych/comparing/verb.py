@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TypeAlias
 
-from diptych.comparing.alignment import Row, evaluate, same_kinds
+from diptych.comparing.alignment import Evaluation, Row, evaluate, same_kinds
 from diptych.comparing.comparison import Comparison, LayerPair
 from diptych.comparing.diagnosis import Search
 from diptych.comparing.editing import with_activations_apart
@@ -17,8 +17,11 @@ from diptych.errors import UsageError
 from diptych.inference import compiled_for
 from diptych.model.labels import label
 from diptych.model.model import Model
+from diptych.model.summary import summarise
 
 __all__ = ["compare"]
+
+_SMALL = 10**8  # multiply-adds of the whole batch
 
 Architecture: TypeAlias = "Model | str | Path | None"
 
@@ -55,7 +58,7 @@ def compare(
     if not same_kinds(side_a, side_b):
         side_a, side_b = _apart(side_a), _apart(side_b)
     evaluation = evaluate(side_a, side_b, tolerance)
-    search = Search(side_a, side_b, evaluation, tolerance)
+    search = _search(side_a, side_b, evaluation, tolerance)
     search.run()
     row = evaluation.parting
     text = agreement(evaluation, tolerance) if row is None else diagnosis(side_a, side_b, evaluation, search)
@@ -76,6 +79,24 @@ def compare(
         parting=evaluation.first,
         sides=(shown.a.value, shown.b.value),
     )
+
+
+def _search(a: Side, b: Side, evaluation: Evaluation, tolerance: float) -> Search:
+    """The search, on the numpy engine where a model is small and the user named no engine.
+
+    It takes other engines longer to make a changed model ready than it takes numpy to run a small one.
+    """
+    quick_a, quick_b = _quick(a), _quick(b)
+    if evaluation.agrees or (quick_a is a and quick_b is b):
+        return Search(a, b, evaluation, tolerance)
+    found = evaluate(quick_a, quick_b, tolerance)
+    # Where numpy makes no difference, the engine does.
+    return Search(a, b, evaluation, tolerance) if found.agrees else Search(quick_a, quick_b, found, tolerance)
+
+
+def _quick(side: Side) -> Side:
+    small = (summarise(side.model, side.batch.shape).multiply_adds or 0) <= _SMALL
+    return side.with_(engine="numpy") if side.engine == "auto" and small else side
 
 
 def _apart(side: Side) -> Side:

@@ -25,6 +25,7 @@ from diptych.model.layers import (
     InstanceNorm,
     Layer,
     LayerNorm,
+    Normalise,
 )
 
 __all__ = ["WEIGHT_CAUSES"]
@@ -154,9 +155,32 @@ def _bias_missing(s: Situation) -> Iterator[Try]:
             yield from with_layers(s, which, changes, "the bias of {layers} left out")
 
 
+def _negated(layer: Layer) -> Layer | None:
+    return replace(layer, bias=-layer.bias) if _has(layer, "bias") else None  # type: ignore[call-arg, attr-defined]
+
+
 def _has(layer: Layer, name: str) -> bool:
     value = getattr(layer, name, None)
     return isinstance(value, np.ndarray) and bool(value.any())
+
+
+def _statistics_lost(s: Situation) -> Iterator[Try]:
+    """Mean 0 and variance 1, as a new layer has them, beside other numbers: both get these."""
+    for which in _BOTH:
+        changes: dict[str, Layer] = {}
+        for row, of_a, of_b in pairs(s):
+            path, mine, other = (row.a.path, of_a, of_b) if which == "a" else (row.b.path, of_b, of_a)
+            if _initial(mine) and not _initial(other):
+                mean, variance = getattr(other, "mean", None), getattr(other, "variance", None)
+                if mean is not None and variance is not None and type(mine) is type(other):
+                    changes[path] = replace(mine, mean=mean, variance=variance)  # type: ignore[call-arg]
+        what = "the other side's mean and variance, instead of 0 and 1, in {layers}"
+        yield from with_layers(s, which, changes, what)
+
+
+def _initial(layer: Layer) -> bool:
+    mean, variance = getattr(layer, "mean", None), getattr(layer, "variance", None)
+    return mean is not None and variance is not None and not mean.any() and bool((variance == 1).all())
 
 
 def _batch_statistics(layer: Layer) -> Layer | None:
@@ -191,7 +215,7 @@ def _scale_and_shift(layer: Layer) -> Layer | None:
 
 
 def _epsilon(s: Situation) -> Iterator[Try]:
-    norms = BatchNorm | GroupNorm | InstanceNorm | LayerNorm
+    norms = BatchNorm | GroupNorm | InstanceNorm | LayerNorm | Normalise
     own = {layer.epsilon for layer in s.a.layers.values() if isinstance(layer, norms)}
     for epsilon in (*sorted(own), 1e-5, 1e-3, 1e-4, 1e-6, 1e-7, 1e-8, 1e-2):
         for which in _BOTH:
@@ -260,9 +284,19 @@ WEIGHT_CAUSES: tuple[Cause, ...] = (
     ),
     Cause("bias missing", "one side adds a bias that the other does not have", _bias_missing),
     Cause(
+        "bias negated",
+        "one side subtracts what the other adds",
+        _of_b(_negated, "the bias of {layers} negated"),
+    ),
+    Cause(
         "BatchNorm in training mode",
         "one side normalises with the statistics of the batch, not with those of the training (test mode)",
         _of_either(_batch_statistics, "the statistics of the batch in {layers}"),
+    ),
+    Cause(
+        "statistics of the normalisation lost",
+        "one side has the mean 0 and variance 1 of a new layer: the running statistics were not carried over",
+        _statistics_lost,
     ),
     Cause(
         "variance taken for standard deviation",

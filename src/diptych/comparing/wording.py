@@ -8,7 +8,7 @@ import numpy as np
 
 from diptych.comparing.alignment import Evaluation, Row, measure, same_kinds
 from diptych.comparing.comparison import FoundCause, short
-from diptych.comparing.diagnosis import Search
+from diptych.comparing.diagnosis import SECONDS, Search
 from diptych.comparing.sides import Side
 from diptych.model.labels import label
 
@@ -36,7 +36,7 @@ def diagnosis(a: Side, b: Side, evaluation: Evaluation, search: Search) -> str:
     if last.agrees:
         parts.append("The results agree nevertheless.")
     if not search.found:
-        parts.append(f"No known cause explains it; {search.tries} changes were tried.")
+        parts.append(f"No known cause explains it; {search.tries} changes were tried{_until(search)}.")
         parts.append(_unexplained(a, b, row))
         return " ".join(parts)
     parts.append(_causes(search.found))
@@ -46,7 +46,13 @@ def diagnosis(a: Side, b: Side, evaluation: Evaluation, search: Search) -> str:
         left = search.evaluation.parting
         assert left is not None
         parts.append(f"That is not all: {_where(left, 'then ')}")
+        if search.cut_short:
+            parts.append(f"{search.tries} changes were tried{_until(search)}.")
     return " ".join(parts)
+
+
+def _until(search: Search) -> str:
+    return f", and not all pairs of them: {SECONDS:g} s went by" if search.cut_short else ""
 
 
 def _causes(found: list[FoundCause]) -> str:
