@@ -248,6 +248,7 @@ def test_the_folder_holds_what_its_files_speak_of(scenes: Path) -> None:
         for name in re.findall(r' w\("([^"]+)"\)', text):
             assert (scenes / "weights" / f"{name}.npy").is_file()
     page = (scenes / "README.md").read_text()
+    assert "fetches Flux 0.12 to 0.16, whichever your Julia takes" in page
     for name in re.findall(r"`(\w+(?:\.jl|/))`", page):
         assert (scenes / name).exists(), name
     model = diptych.read(diptych.inference.TRAINED["scenes"])

@@ -447,6 +447,46 @@ def test_a_damaged_pt_file_is_refused_or_read(tmp_path: Path):
             formats.read(path)
 
 
+def test_every_flipped_byte_of_a_part_is_found_by_its_checksum(tmp_path: Path):
+    path = tmp_path / "model.pt"
+    formats.write(case("classifier")[0], path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    for name, content in parts.items():
+        if len(content) < 40:  # short ones may stand elsewhere too
+            continue
+        path.write_bytes(whole.replace(content, content[:-20] + bytes([content[-20] ^ 1]) + content[-19:], 1))
+        with pytest.raises(FormatError, match=f"checksum of '{name}'"):
+            formats.read(path)
+
+
+def test_a_file_that_pytorch_wrote_without_checksums_is_read(tmp_path: Path):
+    model = case("classifier")[0]
+    torch.serialization.set_crc32_options(False)
+    try:
+        formats.write(model, tmp_path / "model.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert formats.read(tmp_path / "model.pt").weights().keys() == model.weights().keys()
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(3, 2)
+
+    def forward(self, x):
+        y = self.dense(x)
+        return y if y.sum() > 0 else -y
+
+
+def test_a_refused_module_prints_nothing(capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(ModelError, match=r"neither torch.fx nor torch.export can follow Branching"):
+        from_torch(Branching(), np.ones((2, 3), np.float32))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_float_types_go_through(kind: torch.dtype):
     module = nn.Sequential(nn.Conv2d(3, 4, (2, 3)), nn.ReLU()).to(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,13 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         formats.read(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [*BOTH, ""])
+def test_a_pipe_is_refused_without_waiting_for_it(suffix: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    with pytest.raises(FormatError, match="is a pipe or a device"):
+        formats.read(tmp_path / f"pipe{suffix}")
+
+
 @pytest.mark.parametrize("suffix", [suffix for suffix in BOTH if suffix != ".pth"])
 @pytest.mark.parametrize("other", [".bson", ".jld2", ".pt", ".safetensors", ".onnx"])
 def test_a_file_under_the_wrong_name_is_told_by_its_content(suffix: str, other: str, tmp_path: Path) -> None:
@@ -232,6 +240,13 @@ def test_an_unknown_suffix_names_the_known_ones(name: str, tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"\.safetensors, \.onnx"):
         formats.write(small(), tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_to_write_points_at_the_julia_project() -> None:
+    with pytest.raises(
+        UsageError, match=r"proj has no suffix.*Julia project, a folder, use diptych\.convert"
+    ):
+        formats.write(small(), "proj/")
 
 
 def test_an_unknown_option_is_refused(tmp_path: Path) -> None:

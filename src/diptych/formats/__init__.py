@@ -136,7 +136,8 @@ def written_as(path: str | Path) -> Format:
     target = _by_suffix(path)
     if target is None or not target.can_write:
         what = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise UsageError(f"{path.name} has {what}; models are written as {_names('can_write')}")
+        folder = "" if path.suffix else "; for a Julia project, a folder, use diptych.convert"
+        raise UsageError(f"{path.name} has {what}; models are written as {_names('can_write')}{folder}")
     return target
 
 
@@ -162,6 +163,10 @@ def _names(ability: str) -> str:
 def _head(path: Path) -> tuple[bytes, int]:
     if path.is_dir():
         raise FormatError(f"{path} is a folder, not a model file; name the file inside it")
+    if path.exists() and not path.is_file():  # opening a pipe would wait for whoever writes into it
+        raise FormatError(
+            f"{path} is a pipe or a device, not a file; save what comes from it as a file first"
+        )
     try:
         with path.open("rb") as stream:
             head, size = stream.read(_HEAD), path.stat().st_size

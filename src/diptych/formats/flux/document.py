@@ -16,7 +16,7 @@ from diptych.formats.flux.reading import Reader, contents, is_layer, unwrapped
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES
 from diptych.formats.flux.states import filled, find_weights
-from diptych.formats.flux.versions import signs_of
+from diptych.formats.flux.versions import Signs, signs_of
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Unreadable
 from diptych.model import architectures
 from diptych.model.layers import Chain
@@ -24,13 +24,15 @@ from diptych.model.model import Model, Source
 from diptych.model.validity import check_input_shape, check_layers, output_features
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["CLASSES", "NOTES", "PREPROCESSING", "find_model", "model_of", "version_asked"]
+__all__ = ["CLASSES", "FLUX_VERSION", "NOTES", "PREPROCESSING", "find_model", "model_of", "version_asked"]
 
-# The keys under which our own files carry what Flux has no place for: JSON texts, and a list of strings.
+# The keys under which our own files carry what Flux has no place for: JSON texts, a list of strings, and the
+# version that was written for, because versions compute some structs differently that look the same.
 PREPROCESSING = "diptych_preprocessing"
 CLASSES = "classes"
 NOTES = "diptych_notes"
-_OWN = (PREPROCESSING, NOTES)
+FLUX_VERSION = "diptych_flux_version"
+_OWN = (PREPROCESSING, NOTES, FLUX_VERSION)
 _DEEPEST = 4  # dictionaries around a model
 
 
@@ -130,15 +132,17 @@ def model_of(
     """The model among the values under the top keys of the file `name`.
 
     `chosen` is the one to read where there are several, such as "generator", or a place inside, such as
-    "gan.generator" or "model.2", counted from 1. `version` is Flux's where the user said it, `julia` Julia's
-    where the container does. A file that holds weights alone is filled into the `architecture`.
+    "gan.generator" or "model.2", counted from 1. `version` is Flux's where the user said it, else the one that
+    a file of ours was written for; `julia` is Julia's where the container says it. A file that holds weights
+    alone is filled into the `architecture`.
 
     Raises `FormatError` where there is none, or a layer that has no equal here, with its path.
     """
+    version = version or _version_of(values, name)
     values = _unwrapped(values) if chosen is None else _chosen(values, chosen, name)
     key = find_model(values)
     if key is None:
-        return _from_weights(values, name, format_name, architecture)
+        return _from_weights(values, name, format_name, architecture, Signs(exact=version))
     signs = signs_of(values[key], version, julia)
     reader = Reader(RULES, signs, function_layer, name)
     value = unwrapped(values[key])
@@ -170,7 +174,7 @@ def model_of(
 
 
 def _from_weights(
-    values: Mapping[str, Any], name: str, format_name: str, architecture: Model | str | None
+    values: Mapping[str, Any], name: str, format_name: str, architecture: Model | str | None, signs: Signs
 ) -> Model:
     customs = any(isinstance(v, JuliaStruct) and _holds_layer(v) for v in values.values())
     weights = None if customs or any(map(is_layer, values.values())) else find_weights(values)
@@ -198,7 +202,9 @@ def _from_weights(
     )
     _check_shape(made, name)
     classes = _classes_of(made, values, extras, warnings) or frame.classes
-    return made.with_(classes=classes, source=Source(format_name, "Flux", "", tuple(warnings), extras))
+    return made.with_(
+        classes=classes, source=Source(format_name, "Flux", signs.text, tuple(warnings), extras)
+    )
 
 
 def _check_shape(model: Model, name: str) -> None:
@@ -283,6 +289,17 @@ def _json(values: Mapping[str, Any], key: str, name: str) -> Any:
         return json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{name}: {key} is not JSON; it is damaged or was edited") from error
+
+
+def _version_of(values: Mapping[str, Any], name: str) -> Version | None:
+    """The version of Flux that our writer wrote the file for."""
+    text = values.get(FLUX_VERSION)
+    if text is None:
+        return None
+    try:
+        return version_asked(str(text))
+    except UsageError as error:
+        raise FormatError(f"{name}: {FLUX_VERSION} is damaged or was edited: {error}") from error
 
 
 def _classes(values: Mapping[str, Any]) -> tuple[str, ...] | None:

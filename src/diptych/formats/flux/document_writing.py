@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diptych.errors import ShapeError
-from diptych.formats.flux.document import CLASSES, NOTES, PREPROCESSING
+from diptych.formats.flux.document import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
 from diptych.formats.flux.states import state_of
 from diptych.formats.flux.writing import Writer, hints_of, ranks_of, version_written
 from diptych.formats.flux.writing_layers import RULES
@@ -28,13 +28,13 @@ def values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dic
     hints = _hints(model)
     key = hints.get("key")
     made = struct_of_model(model, flux_version, remarks=remarks)
-    return {key if isinstance(key, str) and key else "model": made, **beside_the_model(model)}
+    return {key if isinstance(key, str) and key else "model": made, **beside_the_model(model, flux_version)}
 
 
 def state_values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dict[str, Any]:
     """{"model_state": `Flux.state` of the model, ...}: names and order of every field as in the version."""
     made = struct_of_model(model, flux_version, state=True, remarks=remarks)
-    return {"model_state": state_of(made), **beside_the_model(model)}
+    return {"model_state": state_of(made), **beside_the_model(model, flux_version)}
 
 
 def struct_of_model(
@@ -54,9 +54,9 @@ def struct_of_model(
     return made
 
 
-def beside_the_model(model: Model) -> dict[str, Any]:
-    """Preprocessing and notes as JSON texts, classes as a list of texts; only what there is."""
-    values: dict[str, Any] = {}
+def beside_the_model(model: Model, flux_version: str | None) -> dict[str, Any]:
+    """The version, preprocessing and notes as JSON texts, classes as a list of texts; only what there is."""
+    values: dict[str, Any] = {FLUX_VERSION: ".".join(map(str, version_written(flux_version)))}
     if model.classes is not None:
         values[CLASSES] = list(model.classes)
     if model.preprocessing is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, Reader
+from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, NamedTuple
 from diptych.formats.julia.lowered import interpret
 from diptych.formats.julia.lowered_layers import as_connection, as_layers
@@ -74,11 +75,7 @@ def _named(r: Reader, name: tuple[str, ...], value: JuliaStruct, path: str) -> L
     if name == ("Flux", "normalise"):
         formula, sure = r.signs.formula()
         if not sure:
-            r.warn(
-                f"normalise is taken to divide by {formula}; the file does not say its version of Flux, and "
-                "others divide a little differently, by about 1e-5: name the one that wrote it with --written-by "
-                "(flux_version=...)"
-            )
+            r.warn(formula_unsure("normalise", formula))
         return Normalise(0, float(np.float32(1e-5)), formula)
     if name[0] == "NNlib":
         # NNlib's activations take whole arrays as well; Base's tanh of a matrix is another function.

@@ -15,6 +15,7 @@ from diptych.axes import flip_kernel, reverse_axes
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, LayerRule, Reader
 from diptych.formats.flux.reading_functions import connection_of
+from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
@@ -255,11 +256,7 @@ def _epsilon(r: Reader, f: Fields) -> float:
 def _layer_norm(r: Reader, f: Fields) -> Layer:
     formula, sure = r.signs.formula()
     if not sure:
-        r.warn(
-            f"LayerNorm is taken to divide by {formula}; the file does not say its version of Flux, and "
-            "others divide a little differently, by about 1e-5: name the one that wrote it with --written-by "
-            "(flux_version=...)"
-        )
+        r.warn(formula_unsure("LayerNorm", formula))
     diagonal = f.get("diag")
     inner = r.fields(diagonal, f.path) if _is(diagonal, "Diagonal", "Scale") else None
     scale = inner.array("scale", "reversed", reverse_axes, None) if inner else None

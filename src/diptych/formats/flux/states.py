@@ -61,6 +61,8 @@ def _weights(value: Any, key: str) -> Weights | None:
             key = str(next(iter(value)))
             value = value[next(iter(value))]
     state = isinstance(value, NamedTuple) and (key == "model_state" or tuple(value.names) in _STATES)
+    if key == "model_state" and isinstance(value, tuple) and not value:  # of an Upsample alone, say
+        return Weights(f"an empty state under {key}", tree=value)
     if state or (isinstance(value, NamedTuple) and _holds_array(value)):
         return Weights(f"a state under {key}", tree=value)
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f" and key in _KEYS:
@@ -127,9 +129,7 @@ def filled(architecture: Model, weights: Weights, name: str) -> tuple[Chain, lis
 def _filled(architecture: Model, weights: Weights, name: str, version: Version) -> tuple[Chain, list[str]]:
     filling = _Filling(architecture, weights, name, NEWEST[version])
     layers, tree = architecture.layers, weights.tree
-    bare = (
-        isinstance(tree, NamedTuple) and len(layers.layers) == 1 and not _is_of_chain(tree, layers.layers[0])
-    )
+    bare = isinstance(tree, tuple) and len(layers.layers) == 1 and not _is_of_chain(tree, layers.layers[0])
     made = (
         replace(layers, layers=(filling.layer(layers.layers[0], tree, "0"),))
         if bare
@@ -139,9 +139,9 @@ def _filled(architecture: Model, weights: Weights, name: str, version: Version) 
     return made, filling.warnings
 
 
-def _is_of_chain(tree: NamedTuple, only: Layer) -> bool:
+def _is_of_chain(tree: tuple[Any, ...], only: Layer) -> bool:
     """Whether a state belongs to a Chain of one layer, or to that one layer alone."""
-    if tree.names != ("layers",):
+    if not isinstance(tree, NamedTuple) or tree.names != ("layers",):
         return False
     inside = tree[0]
     branches = isinstance(only, Parallel) and isinstance(inside, tuple) and len(inside) == len(only.branches)

@@ -297,7 +297,10 @@ def _adaptive(s: Site, layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool) -> JuliaSt
 def _upsample(s: Site, layer: L.Upsample) -> JuliaStruct:
     sizes = layer.size or layer.scale
     if layer.mode == "linear" and not layer.align_corners:
-        raise s.refuse("it aligns the corners")
+        raise s.refuse(
+            "Flux's Upsample aligns the corners when it interpolates, and this layer does not (align_corners=False); a "
+            "Julia project expresses it: convert to a folder"
+        )
     mode = "nearest" if layer.mode == "nearest" else ("linear", "bilinear", "trilinear")[len(sizes) - 1]
     if s.version < (0, 13) and mode in ("linear", "trilinear"):
         raise s.refuse(f"its Upsample has no {mode} mode; write for 0.13 or later")

@@ -88,7 +88,10 @@ def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | No
         _text(place / "preprocess.jl", preprocess)
         for name in ("predict.jl", "read_image.jl"):
             _text(place / name, template(name))
-        words = {"title": _title(model), "what": _what(model), "folder": Path(folder).name, "flux": flux}
+        words = {"title": _title(model), "what": _what(model), "folder": Path(folder).name}
+        words["flux"] = (
+            flux_version or f"{FLUX_VERSIONS[0]} to {FLUX_VERSIONS[-1]}, whichever your Julia takes"
+        )
         _text(place / "README.md", template("README.md").format(version=version, **words))
         (place / "expected").mkdir()
         for name, array in [("input", trace.input), *trace.items()]:

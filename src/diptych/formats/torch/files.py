@@ -98,17 +98,25 @@ def _loaded(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """An archive as PyTorch writes it is not compressed: nothing in it can be larger than the file."""
+    """An archive as PyTorch writes it is not compressed: nothing in it can be larger than the file.
+
+    Its checksums must hold; PyTorch itself looks at none, and can be told to write none, all zeros then.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            if compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+                raise FormatError(
+                    f"{path} is a compressed archive, which torch.save does not write; save it again"
+                )
+            damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise FormatError(f"{path} is damaged or cut off: it is no whole zip archive") from error
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-    compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    if compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise FormatError(f"{path} is a compressed archive, which torch.save does not write; save it again")
+    if damaged is not None:
+        raise FormatError(f"{path} is damaged: the checksum of {damaged!r} in it is wrong; copy it again")
 
 
 def _own(path: Path, content: dict[Any, Any]) -> Model:

@@ -7,9 +7,11 @@ agree.
 from __future__ import annotations
 
 import copy
+import io
+import logging
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from typing import Any
 
 import numpy as np
@@ -169,13 +171,26 @@ def _traced(module: nn.Module, batch: Tensor | None) -> fx.GraphModule:
         return _exported(module, batch)
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """torch.export prints the whole graph before it raises; the error says what there is to say."""
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    disabled, log.disabled = log.disabled, True
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        log.disabled = disabled
+
+
 def _exported(module: nn.Module, batch: Tensor) -> fx.GraphModule:
     """By running the module once: its branches are taken as the example takes them."""
     given = torch.cat([batch, batch]) if len(batch) == 1 else batch  # export makes a rule of a size of 1
     own = next((p for p in module.parameters() if p.is_floating_point()), None)
     given = given if own is None else given.to(own.dtype)
     try:
-        program = torch.export.export(module, (given,))
+        with _silent():
+            program = torch.export.export(module, (given,))
         graph = program.module()
     except Exception as error:
         raise ModelError(
