@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,5 +86,11 @@ def write_grid(path: Path, made: StableDiffusionPipeline, rows: int = 3) -> None
 
 
 def save(made: StableDiffusionPipeline, folder: Path) -> None:
-    """Write the pipeline's folder in half precision."""
+    """Write the pipeline's folder in half precision, to be read in single precision unless told otherwise."""
     made.to(dtype=torch.float16).save_pretrained(folder)
+    # transformers reads weights as precise as they were written, diffusers in single precision: the two must
+    # agree for a caller who names no dtype.
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(
+        json.dumps({**json.loads(config.read_text("utf-8")), "dtype": "float32"}, indent=2), "utf-8"
+    )
