@@ -297,7 +297,7 @@ def _version_of(values: Mapping[str, Any], name: str) -> Version | None:
     if text is None:
         return None
     try:
-        return version_asked(str(text))
+        return version_asked(str(text)[:40])
     except UsageError as error:
         raise FormatError(f"{name}: {FLUX_VERSION} is damaged or was edited: {error}") from error
 
