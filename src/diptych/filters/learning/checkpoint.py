@@ -13,7 +13,7 @@ import torch
 from diptych.errors import FormatError
 from diptych.files import replacing
 
-__all__ = ["fingerprint", "load", "save"]
+__all__ = ["fingerprint", "load", "look", "save"]
 
 
 def fingerprint(facts: Any, *arrays: Any) -> str:
@@ -34,9 +34,20 @@ def load(path: Path, identity: str) -> dict[str, Any] | None:
     """The state, None where there is none yet; raises `FormatError` for one of another training."""
     if not path.exists():
         return None
+    state = look(path)
+    if state.pop("identity") != identity:
+        raise FormatError(
+            f"{path} belongs to a training of another filter, size, seed or set of pictures; "
+            "delete it or name another"
+        )
+    return state
+
+
+def look(path: Path) -> dict[str, Any]:
+    """The state with its identity, whatever training it is of; raises `FormatError` for another file."""
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-        found = state.pop("identity")
+        return dict(state, identity=state["identity"])
     except (
         OSError,
         RuntimeError,
@@ -49,9 +60,3 @@ def load(path: Path, identity: str) -> dict[str, Any] | None:
         raise FormatError(
             f"{path} is not the checkpoint of a training, or damaged; delete it or name another"
         ) from e
-    if found != identity:
-        raise FormatError(
-            f"{path} belongs to a training of another filter, size, seed or set of pictures; "
-            "delete it or name another"
-        )
-    return dict(state)

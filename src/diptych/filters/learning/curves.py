@@ -84,6 +84,8 @@ def fit(problem: Problem) -> Candidate | None:
     )
     for close in (CLOSE, 0.3 / 255, 1 / 255, 2 / 255, 4 / 255, 8 / 255):
         found = None
+        if problem.time_left <= 0:
+            return None
         if inputs == outputs:
             found = _of_channels(pairs, checked, close)
         if found is None and inputs == 3:

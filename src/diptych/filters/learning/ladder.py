@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from math import inf, isfinite
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from diptych.errors import UnsupportedLayer, UsageError
 from diptych.filters import data as pictures
 from diptych.filters import metrics
-from diptych.filters.evaluating import HIGHEST_PSNR, Compared, judge
+from diptych.filters.evaluating import HIGHEST_PSNR, Compared, Evaluation, judge
 from diptych.filters.learned import Learned, LearningReport, Rung
 from diptych.filters.learning import asking
 from diptych.filters.learning.problem import Candidate, Pair, Problem
@@ -24,7 +24,7 @@ from diptych.filters.target import Target
 from diptych.filters.targets import resolve
 from diptych.filters.targets.pairs import Pairs
 from diptych.filters.targets.probing import probe
-from diptych.model.layers import Array, Chain, Conv
+from diptych.model.layers import Array, Chain, Conv, Pad, PadMode
 from diptych.model.model import Model
 from diptych.preprocessing import Colour, Grey, Preprocessing, Scale
 from diptych.progress import Progress, silent
@@ -36,8 +36,19 @@ CLOSED = ("linear", "curves", "ranks", "pieces")
 TRAINED = ("relu", "dilated")
 RUNGS = (*CLOSED, *TRAINED)
 
+_WITHOUT = {  # learning
+    "constant": "mean grey or colour",
+    "identity": "picture as it is",
+    "best linear": "linear filter of 7 x 7 pixels that was fitted to them",
+}
 GOAL = 70.0  # dB: the error is then a quarter of what rounding to 8 bits makes
-CEILING = 58.9  # dB: 10 log10(12 255^2), where a target in whole levels differs by its own rounding
+CEILING = 58.8  # dB: 10 log10(12 255^2) = 58.92 is where a target in whole levels differs by its rounding
+SMALL = 3_000_000  # values, of pictures that are judged in a moment
+TOO_SHORT = 2.0  # seconds, in which no training is worth its beginning
+JUDGING = 0.15  # of the budget of time, kept for judging what was found
+EARNED, MUCH_LARGER = 0.5, 4  # dB that a network of so many times the weights must gain
+WORSE = 0.5  # dB below what needs no learning, from which on a remark says so
+MODES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")
 IDENTICAL, LARGEST = 0.999, 1  # what counts as exact: share of equal pixels, largest error in levels
 NUDGES = (1 / 4096, -1 / 4096)  # levels: decide ties, and change nothing else
 
@@ -67,13 +78,14 @@ def learn(
     """
     started = time.monotonic()
     _check(weights, budget, goal, seed)
+    _check_checkpoint(checkpoint)
     found = probe(resolve(target), seed=seed)
     problem = Problem(
         target=found.target,
         data=_gathered(found.target, images, seed),
         weights=weights,
         goal=_goal(found.target, weights, goal),
-        deadline=inf if budget is None else started + budget,
+        deadline=inf if budget is None else started + (1 - JUDGING) * budget,
         seed=seed,
         progress=progress,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -96,6 +108,18 @@ def _check(weights: int | None, budget: float | None, goal: float | None, seed: 
             raise UsageError(f"{name} must be a number of {unit} above 0, not {value!r}")
     if not (_is_whole(seed) and seed >= 0):
         raise UsageError(f"seed must be a whole number of at least 0, not {seed!r}")
+
+
+def _check_checkpoint(path: str | Path | None) -> None:
+    """Before time is spent: training comes last, and would only then find that it cannot go on."""
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise UsageError(f"the checkpoint {path} is a folder; name a file in it")
+    if Path(path).exists():
+        from diptych.filters.learning import checkpoint
+
+        checkpoint.look(Path(path))
 
 
 def _is_whole(value: object) -> bool:
@@ -134,6 +158,7 @@ class _Tried:
     compared: tuple[Compared, ...]  # what it gives for each, beside what is wanted
     psnr: float
     exact: bool
+    edge: PadMode
 
 
 @dataclass
@@ -148,7 +173,7 @@ class _Climbed:
 def _climb(problem: Problem, asked: float | None) -> _Climbed:
     climbed = _Climbed()
     for number, name in enumerate(RUNGS):
-        if climbed.best is not None and problem.time_left <= 0:
+        if climbed.best is not None and problem.time_left <= (TOO_SHORT if name in TRAINED else 0):
             climbed.stopped = "the budget of time was spent"
             break
         enough = problem.goal if name in TRAINED or asked is not None else inf
@@ -167,13 +192,26 @@ def _climb(problem: Problem, asked: float | None) -> _Climbed:
         )
         if not problem.allows(tried.model.parameters):
             continue
-        if climbed.best is None or (tried.exact, tried.psnr) > (climbed.best.exact, climbed.best.psnr):
+        if climbed.best is None or _better(tried, climbed.best, problem):
             climbed.best = tried
         if tried.exact:
             climbed.stopped = "exact: within one level everywhere, and the same in 99.9 % of pixels or more"
             break
     problem.progress(len(RUNGS), len(RUNGS), _so_far(climbed.best))
     return climbed
+
+
+def _better(tried: _Tried, best: _Tried, problem: Problem) -> bool:
+    """Whether a candidate is to take the place of the best so far.
+
+    Without a budget of weights, a network of four times the weights or more must gain 0.5 dB, or meet the
+    goal, or be exact where the smaller one is not.
+    """
+    larger = tried.model.parameters >= MUCH_LARGER * best.model.parameters
+    meets = tried.psnr >= problem.goal > best.psnr
+    must_earn = problem.weights is None and larger and not meets
+    earned = tried.psnr > best.psnr + (EARNED if must_earn else 0.0)
+    return tried.exact if tried.exact != best.exact else earned
 
 
 def _fit(name: str) -> Callable[[Problem], Candidate | None]:
@@ -188,14 +226,32 @@ def _so_far(best: _Tried | None) -> str:
 def _try(problem: Problem, candidate: Candidate) -> _Tried:
     """The candidate on whole held-out pictures; a linear one also with its ties decided the other way."""
     tried = _judged(problem, candidate)
+    if isinstance(problem.target, Pairs):
+        tried = _at_the_border(problem, tried)
     if tried.exact or candidate.rung != "linear" or tried.psnr < CEILING:
         return tried
+    candidate = tried.candidate
     for nudge in NUDGES:
         other = _judged(
             problem, Candidate(_nudged(candidate.layers, nudge), candidate.rung, candidate.remark)
         )
         if other.exact:
             return other
+    return tried
+
+
+def _at_the_border(problem: Problem, tried: _Tried) -> _Tried:
+    """The candidate with whichever edge suits best: pairs cannot be asked what lies beyond their border."""
+    layers = tried.candidate.layers.layers
+    if not any(isinstance(layer, Pad) for layer in layers):
+        return tried
+    small = sum(pair.inputs.size for pair in problem.held_out) < SMALL
+    for edge in MODES:
+        if edge != problem.edge and not tried.exact and (small or problem.time_left > 0):
+            changed = Chain(tuple(replace(one, mode=edge) if isinstance(one, Pad) else one for one in layers))
+            other = _judged(problem, replace(tried.candidate, layers=changed))
+            if (other.exact, other.psnr) > (tried.exact, tried.psnr):
+                tried = replace(other, edge=edge)
     return tried
 
 
@@ -224,7 +280,7 @@ def _judged(problem: Problem, candidate: Candidate) -> _Tried:
         exact = _is_exact(
             (metrics.levels(answers(pair.picture)[1], _as_picture(pair.wanted)), pair) for pair in hard
         )
-    return _Tried(candidate, model, compared, psnr, exact)
+    return _Tried(candidate, model, compared, psnr, exact, problem.edge)
 
 
 def _answers(model: Model) -> Answers:
@@ -265,6 +321,17 @@ def _model(target: Target, candidate: Candidate) -> Model:
     )
 
 
+def _beside(scores: Evaluation) -> list[str]:
+    """A remark where what needs no learning does better."""
+    name, best = max(scores.baselines.items(), key=lambda item: item[1].psnr)
+    if scores.whole.psnr >= best.psnr - WORSE:
+        return []
+    return [
+        f"the {_WITHOUT[name]} does better on the held-out pictures, {best.psnr:.1f} dB, than this network, "
+        f"{scores.whole.psnr:.1f} dB: allow more time or weights, or learn from more pictures"
+    ]
+
+
 def _reported(
     problem: Problem, best: _Tried, climbed: _Climbed, seconds: float, remarks: Sequence[str]
 ) -> Learned:
@@ -278,7 +345,7 @@ def _reported(
         samples,
         target=target.name,
         reference=target.reference,
-        edge=target.edge,
+        edge=best.edge,
         compared=best.compared,
     )
     report = LearningReport(
@@ -293,7 +360,7 @@ def _reported(
         rungs=tuple(climbed.rungs),
         scores=scores.to_document(),
         curve=candidate.curve,
-        remarks=tuple(remark for remark in (candidate.remark, *remarks) if remark),
+        remarks=tuple(remark for remark in (candidate.remark, *_beside(scores), *remarks) if remark),
     )
-    described = {"edge": target.edge, "per_channel": target.per_channel, **report.to_document()}
+    described = {"edge": best.edge, "per_channel": target.per_channel, **report.to_document()}
     return Learned(best.model.with_(notes={"filter": described}), report)

@@ -7,13 +7,16 @@ did not clip is fitted, and the network clips too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from diptych.filters.learning import asking, kernels, rounded
 from diptych.filters.learning.problem import Candidate, Problem
-from diptych.model.layers import Array
+from diptych.inference import predict
+from diptych.model.layers import Array, Chain, Conv, Pad
+from diptych.model.model import Model
 
 __all__ = ["Form", "fit"]
 
@@ -24,6 +27,8 @@ RADII = (0, 1, 2, 3, 5, 7)  # tried one after the other where the reach cannot b
 MOST_COLUMNS = 2900  # what least squares solves in about a second
 FEW = 20_000  # windows by which it is seen whether the taps of a form of whole levels are certain
 LIKELY = 0.75  # levels: the mean error of what may well be a linear form
+WORSE, FLOOR = 10**0.01, 1e-12  # 0.1 dB, and 120 dB: what may be lost where taps are factorised
+LOOSEST = 0.1  # of the largest tap: beyond that nothing is known of its factors
 CLIPPED = 1e-6  # nearer than this to 0 or 1, a value may have been clipped
 
 
@@ -81,19 +86,53 @@ def _asked(problem: Problem) -> Candidate | None:
     if form is None:
         return None
     form = form.tidied()
+    checks = [asking.noise(problem.target, problem.seed + 1), problem.held_out]
     if whole:
+        if problem.time_left <= 0:
+            return None
         errors = form.errors(*problem.windows(radius, FEW, 6, pairs))
         # Rounding alone leaves 0.3 levels, and never more than a half; what is not linear leaves more.
         if np.abs(errors).max() > 0.5 and np.square(errors).mean() < LIKELY**2:
             form = Form(*rounded.refined(problem, form.taps, form.bias))
-    checks = [asking.noise(problem.target, problem.seed + 1), problem.held_out]
-    if not all(holds(form, *problem.windows(radius, 1500, 2, check), whole) for check in checks):
+    checked = [problem.windows(radius, 1500, 2, check) for check in checks]
+    if not all(holds(form, *check, whole) for check in checked):
         return None
-    return _candidate(problem, form, "the filter itself, by least squares on noise pictures")
+    remark = "the filter itself, by least squares on noise pictures"
+    return _cheapest(problem, (form,), *checked[-1], remark)
 
 
-def _candidate(problem: Problem, form: Form, remark: str) -> Candidate:
-    return Candidate(kernels.layers(form.taps, form.bias, problem.edge, form.tolerance), RUNG, remark)
+def _cheapest(
+    problem: Problem, forms: Sequence[Form], windows: Array, wanted: Array, remark: str
+) -> Candidate:
+    """The first form whose cheapest layers are at most 0.1 dB worse on the windows than the last form itself.
+
+    Noisy samples leave taps uncertain, and what differs from them by no more may still be worse. Where no
+    good one is within the budget of weights, the best that is.
+    """
+    most = WORSE * _error(forms[-1](windows), wanted) + FLOOR
+    tried = []
+    for each in (*forms, replace(forms[-1], tolerance=0.0)):
+        chain = kernels.layers(each.taps, each.bias, problem.edge, each.tolerance)
+        candidate = Candidate(chain, RUNG, remark)
+        error = _error(_computed(chain, windows), wanted)
+        if error <= most and problem.allows(candidate.weights):
+            return candidate
+        tried.append((not problem.allows(candidate.weights), error, candidate))
+    return min(tried, key=lambda one: one[:2])[2]
+
+
+def _error(values: Array, wanted: Array) -> float:
+    return float(np.mean((np.clip(values, 0, 1) - wanted) ** 2))
+
+
+def _computed(chain: Chain, windows: Array) -> Array:
+    """(n, C') that layers give at the centres of windows (n, C, k, k), which need no padding."""
+    valid = Chain(tuple(layer for layer in chain.layers if not isinstance(layer, Pad)))
+    own = 1 + sum(layer.weight.shape[2] - 1 for layer in valid.layers if isinstance(layer, Conv))
+    extra = (windows.shape[-1] - own) // 2
+    middle = windows[..., extra : extra + own, extra : extra + own]
+    model = Model(valid, input_shape=middle.shape[1:])
+    return predict(model, np.ascontiguousarray(middle, np.float32), engine="numpy")[:, :, 0, 0]
 
 
 def fitted(windows: Array, wanted: Array, sees: Array, alike: bool = False) -> Form | None:
@@ -114,7 +153,8 @@ def fitted(windows: Array, wanted: Array, sees: Array, alike: bool = False) -> F
             return None
         solution, bias[output], error = least_squares(x, wanted[free, output].astype(np.float64))
         taps[output, chosen] = solution.reshape(len(chosen), size, size)
-        tolerance = max(tolerance, 6 * error)
+        # Never so much that the taps themselves are lost in it, as they are in the noise of a few pictures.
+        tolerance = max(tolerance, min(6 * error, LOOSEST * float(np.abs(solution).max(initial=0))))
     if alike:
         for output in range(1, outputs):
             taps[output, output], bias[output] = taps[0, 0], bias[0]
@@ -146,16 +186,31 @@ def _from_photographs(problem: Problem) -> Candidate | None:
     """The best there is without asking: ever larger windows, while the held-out error still falls."""
     best: Candidate | None = None
     lowest = np.inf
-    sees = problem.dependence if problem.answers else np.ones(problem.channels[::-1], bool)
     for radius in RADII:
+        if best is not None and problem.time_left <= 0:
+            break
         columns = problem.channels[0] * (2 * radius + 1) ** 2
-        form = fitted(*problem.windows(radius, 20 * columns + 4000, 3), sees, problem.target.per_channel)
+        samples = problem.windows(radius, 20 * columns + 4000, 3)
+        windows, wanted = problem.windows(radius, 4000, 4, problem.held_out)
+        form = None
+        for sees in [problem.dependence] if problem.answers else _guesses(problem.channels):
+            other = fitted(*samples, sees, problem.target.per_channel)
+            if other is not None and (
+                form is None or _error(form(windows), wanted) > WORSE * _error(other(windows), wanted)
+            ):
+                form = other
         if form is None:
             break
-        windows, wanted = problem.windows(radius, 4000, 4, problem.held_out)
-        error = float(np.mean((np.clip(form(windows), 0, 1) - wanted) ** 2))
-        candidate = _candidate(problem, form, "the nearest linear filter")
+        error = _error(form(windows), wanted)
+        forms = (form.tidied(), form)
+        candidate = _cheapest(problem, forms, windows, wanted, "the nearest linear filter")
         if error > 0.97 * lowest or not problem.allows(candidate.weights):
             break
         best, lowest = candidate, error
     return best
+
+
+def _guesses(channels: tuple[int, int]) -> list[Array]:
+    """Which input channels each output may depend on, where it cannot be asked: its own, then all."""
+    every = np.ones(channels[::-1], bool)
+    return [np.eye(channels[0], dtype=bool), every] if channels == (3, 3) else [every]

@@ -78,7 +78,10 @@ class Problem:
 
     @cached_property
     def reach(self) -> int:
-        """How far an output depends on the input, in pixels: what the target says, or what asking finds."""
+        """How far an output depends on the input, in pixels: what the target says, or what asking finds.
+
+        Only where the target `answers`, as for `dependence`.
+        """
         return asking.reach(self.target, self.seed) if self.target.radius is None else self.target.radius
 
     @cached_property

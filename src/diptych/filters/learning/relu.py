@@ -31,6 +31,8 @@ _BANKS = (2, 4, 5, 7, 9, 17)  # units in a plane: each doubling of an odd star g
 _PAIRS = (4, 8, 16, 32)
 _MANY = 700  # weights: beyond that a second-order step takes longer than what it saves
 _FURTHEST = 7  # pixels that a shallow network looks around
+_GUESSES = (1, 2)  # pixels looked around where the reach cannot be known
+_WIDER = 0.5  # dB that a wider window must gain
 _EXACT = 100.0  # dB: nothing is left to gain
 _ROUNDED = 58.8  # dB: what unrounded values can reach against rounded ones is 10 log10(12 * 255^2) = 58.92
 _FEW = 8  # steps for the two sides of one map, which starts where it belongs or never gets there
@@ -70,11 +72,12 @@ class _Study:
         return float(-10 * np.log10(max(error, 1e-20)))
 
     def fitted(self, network: Shallow, steps: int = 60) -> Shallow:
+        end = min(self.deadline + _SECONDS, self.problem.deadline)
+        if time.monotonic() > end:
+            return network
         few = slice(0, max(3000, 40 * network.weights))
         parts = (self.samples.windows[few], self.samples.wanted[few], self.samples.shares[few])
-        return fit_by_levenberg_marquardt(
-            network, *parts, steps=steps, floor=1e-11, deadline=self.deadline + _SECONDS
-        )[0]
+        return fit_by_levenberg_marquardt(network, *parts, steps=steps, floor=1e-11, deadline=end)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +93,22 @@ def fit(problem: Problem) -> Candidate | None:
     None where the filter looks further than 7 pixels, where it is a curve, or nothing of this kind fits the
     budget.
     """
-    radius = problem.reach
     colours = problem.channels == (3, 3) and not problem.target.per_channel
-    if not (0 if colours else 1) <= radius <= _FURTHEST:
-        return None
-    study = _Study(problem, radius, time.monotonic() + min(problem.time_left, _SECONDS))
-    best = _best(study)
+    best: _Found | None = None
+    deadline = time.monotonic() + min(problem.time_left, _SECONDS)
+    # Pairs cannot be asked how far they look: the smallest window that does.
+    for radius in (problem.reach,) if problem.answers else _GUESSES:
+        if not (0 if colours else 1) <= radius <= _FURTHEST or time.monotonic() > deadline:
+            continue
+        found = _best(_Study(problem, radius, deadline))
+        if found is not None and (best is None or found.psnr > best.psnr + _WIDER):
+            best = found
     if best is None:
         return None
-    if problem.weights is None and isinstance(best.network, Shallow) and best.network.front is None:
+    radius, study = best.study.radius, best.study
+    wide = isinstance(best.network, Shallow) and best.network.front is None
+    if wide and problem.weights is None and problem.time_left > 0:
+        assert isinstance(best.network, Shallow)
         best = _shrunk(best, best.network)
     network = best.network
     chain = network.layers(radius, problem.edge, study.copies)
