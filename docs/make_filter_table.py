@@ -1,9 +1,9 @@
 """Learns and measures every named filter, and writes docs/filters-table.md.
 
-`python docs/make_filter_table.py [NAME ...] [--budget SECONDS] [--models FOLDER]`: the names given, or all that
-have no figures yet; a NAME.safetensors in FOLDER is taken as it was learned, with the report it carries. Figures
-are kept in docs/filters-table.json after each filter, so a run may be interrupted; the page is written from them.
-Speeds are medians of alternating runs on one picture of 12 megapixels, two threads.
+`python docs/make_filter_table.py [NAME ...] [--budget SECONDS] [--models FOLDER] [--no-speed]`: the names given,
+or all that have no figures yet; a NAME.safetensors in FOLDER is taken as it was learned, with the report it
+carries. Figures are kept in docs/filters-table.json after each filter, so a run may be interrupted; the page is
+written from them. Speeds are medians of alternating runs on one picture of 12 megapixels, two threads.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _OPENCV: dict[str, Callable[[Array], Array]] = {
 _SLOW = ("bilateral", "nlm", "edge_preserving", "detail_enhance", "stylise", "pencil")  # once is enough
 
 
-def measure(name: str, budget: float | None, picture: Array, models: Path | None) -> dict[str, Any]:
+def measure(name: str, budget: float | None, picture: Array | None, models: Path | None) -> dict[str, Any]:
     """One filter's figures, or why it cannot be learned."""
     kept = models / f"{name}.safetensors" if models else None
     try:
@@ -103,7 +103,7 @@ def measure(name: str, budget: float | None, picture: Array, models: Path | None
         "identical": whole["identical"],
         "without": max(score["psnr"] for score in baselines.values()),
         "seconds": report["seconds"],
-        **_speeds(name, lambda x: apply(model, x), picture),
+        **({} if picture is None else _speeds(name, lambda x: apply(model, x), picture)),
     }
 
 
@@ -134,7 +134,8 @@ def page(figures: dict[str, dict[str, Any]]) -> str:
         "the six whole held-out photographs; *without learning* is the best of the constant, the picture itself and "
         "the best linear 7 × 7 kernel, fitted to those very photographs. Speeds are megapixels a second on a "
         f"{HEIGHT} × {WIDTH} colour picture in memory, two threads, ours and OpenCV's by turns; OpenCV's where it has "
-        "the filter, 8 bits in and out.",
+        "the filter, 8 bits in and out. Networks called *dilated* are trained: their figures are those of the seconds "
+        "that stand beside them, on a machine with much else to do, not the best that can be had.",
         "",
         "| filter | network | weights | PSNR, dB | worst | without learning | SSIM | largest error | identical "
         "| seconds to learn | MP/s | OpenCV MP/s |",
@@ -156,9 +157,13 @@ def _row(name: str, found: dict[str, Any]) -> str:
         f"`{name}`", found["kind"], str(found["weights"]), _db(found["psnr"]), _db(found["worst"]),
         _db(found["without"]), f"{found['ssim']:.4f}", str(found["largest"]),
         "all" if found["identical"] == 1 else f"{min(100 * found['identical'], 99.99):.2f} %",
-        f"{found['seconds']:.1f}", f"{found['speed']:.3g}", f"{found['opencv']:.3g}" if "opencv" in found else "–",
+        f"{found['seconds']:.1f}", _rate(found.get("speed")), _rate(found.get("opencv")),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
 
 
 def _db(value: float) -> str:
@@ -171,12 +176,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--budget", type=float, default=600.0)
     parser.add_argument("--models", type=Path)
+    parser.add_argument("--no-speed", action="store_true")
     given = parser.parse_args()
     cv2.setNumThreads(2)
     figures: dict[str, dict[str, Any]] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     picture = cv2.resize(photograph("retina"), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     for name in given.names or [name for name in FILTERS if name not in figures]:
-        figures[name] = measure(name, given.budget, picture, given.models)
+        figures[name] = measure(name, given.budget, None if given.no_speed else picture, given.models)
         print(name, figures[name], flush=True)
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
         PAGE.write_text(page(figures))
