@@ -20,7 +20,7 @@ from diptych.images.picture import Picture
 
 pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
 
-import tiny_diffusion
+import little_pipelines
 from diptych.images import diffusion, pretrained
 
 PROMPT = "a red sun over the sea"
@@ -30,7 +30,7 @@ PROMPT = "a red sun over the sea"
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("diffusion")
     with pretrained.quietly():
-        tiny_diffusion.save_pipeline(folder / "model", folder / "scratch")
+        little_pipelines.save_pipeline(folder / "model", folder / "scratch")
     return folder / "model"
 
 
