@@ -200,8 +200,16 @@ def test_a_planted_cause_is_named(planted: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "planted", ["softmax lost", "activation layer lost", "bias lost", "training mode", "epsilon", "standard deviation",
-                "statistics lost"]
+    "planted",
+    [
+        "softmax lost",
+        "activation layer lost",
+        "bias lost",
+        "training mode",
+        "epsilon",
+        "standard deviation",
+        "statistics lost",
+    ],
 )
 def test_the_sides_may_be_exchanged(planted: str) -> None:
     b, cause, _ = PLANTED[planted]
@@ -223,7 +231,9 @@ def _padded(mode: Any) -> Model:
 
 def _apart(pads: Any = None, mode: Any = "zero") -> Model:
     """Two convolutions: the second pads by itself, or a layer before it does."""
-    second = Conv(numbers(2, 2, 3, 3), numbers(2), padding=((0, 0),) * 2 if pads else ((1, 1),) * 2, activation=RELU)
+    second = Conv(
+        numbers(2, 2, 3, 3), numbers(2), padding=((0, 0),) * 2 if pads else ((1, 1),) * 2, activation=RELU
+    )
     first = Conv(numbers(2, 3, 3, 3), activation=RELU)
     return model(*((first, Pad(pads, mode), second) if pads else (first, second)), input_shape=(3, 6, 9))
 
@@ -464,7 +474,7 @@ def test_the_command_gives_one_json_document(
 def test_the_command_writes_a_page(
     files: tuple[Path, Path], diptych_command: Any, photographs: Path, tmp_path: Path
 ) -> None:
-    page = tmp_path / "pages" / "comparison.html"
+    page = tmp_path / "comparison.html"
     outcome = diptych_command("compare", *files, "--images", photographs, "--report", page)
     assert outcome.status == 1
     text = page.read_text("utf-8")
@@ -530,7 +540,12 @@ def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sides, "compiled_for", noted)
     side = sides.Side("a", A, "numpy", given=np.random.default_rng(0).random((2, 3, 12, 16), np.float32))
     side.steps()
-    changes: dict[int, dict[str, Any]] = {0: {"bias": None}, 2: {"epsilon": 1.0}, 6: {"bias": None}, 10: {"log": True}}
+    changes: dict[int, dict[str, Any]] = {
+        0: {"bias": None},
+        2: {"epsilon": 1.0},
+        6: {"bias": None},
+        10: {"log": True},
+    }
     for index, fields in changes.items():
         new = changed(A, index, **fields)
         found = side.with_(model=new).steps()

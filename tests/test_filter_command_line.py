@@ -182,6 +182,8 @@ def test_learn_then_apply_then_evaluate(tmp_path, pictures, diptych_command):
 
 def test_pairs_are_learned_and_judged(tmp_path, diptych_command):
     before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
     for name in ("chelsea", "coffee"):
         picture = photograph(name)[:200, :300]
         files.write_png(before / f"{name}.png", picture)

@@ -344,6 +344,7 @@ def test_any_layer_can_be_drawn(tmp_path: Path) -> None:
     assert files["1.0.0"].name == "conv_layer_2_feature_maps.png"
     assert len(set(files.values())) == len(TRACE)
     assert all(file.is_file() for file in files.values())
+    (tmp_path / "one").mkdir()
     chosen = feature_plots(TRACE, MODEL, into(tmp_path / "one"), chosen_layers(MODEL, "4, 1.0"))
     assert [figure.layer for figure in chosen] == ["4", "1.0"]
 

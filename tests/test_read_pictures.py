@@ -561,6 +561,7 @@ def test_nothing_to_find(tmp_path: Path) -> None:
 
 
 def test_write_and_read_again(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
     for number, array in enumerate((COLOUR, GREY, COLOUR[::-1, ::-1])):
         path = tmp_path / "deep" / f"{number}.png"
         files.write_png(path, array)

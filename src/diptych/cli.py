@@ -303,8 +303,11 @@ def compare(
 ) -> None:
     """Two models layer by layer on the same input: where they part, and the likely cause."""
     import diptych
+    from diptych.files import check_place
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    if report is not None:
+        check_place(report)
     found = diptych.compare(a, b, images, engine_a=engine_a, engine_b=engine_b,
                             architecture=_each("architecture", architecture),
                             written_by=_each("written-by", written_by), key=_each("key", key),

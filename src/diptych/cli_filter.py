@@ -60,10 +60,13 @@ def learn(
 ) -> None:
     """Finds a small network that does what a filter does, and says how well it does it."""
     from diptych import formats
+    from diptych.files import check_place
     from diptych.filters.learning import learn as learned_from
 
     wanted = _given(target, pairs)
     formats.written_as(out)  # before time is spent
+    for place in filter(None, (out, report, checkpoint)):
+        check_place(place)
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         learned = learned_from(wanted, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,

@@ -11,20 +11,20 @@ from pathlib import Path
 
 from diptych.errors import OutputError
 
-__all__ = ["keep", "replacing", "sha256"]
+__all__ = ["check_place", "keep", "made_folder", "replacing", "sha256"]
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends, and vanishes if it fails.
 
-    The suffix is kept, because libraries choose the format by it. Raises `OutputError` where the folder
-    cannot be made or written, or the disk is full.
+    The suffix is kept, because libraries choose the format by it. Raises `OutputError` where there is no such
+    folder, it cannot be written, or the disk is full.
     """
     target = Path(path)
     temporary: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        check_place(target)
         handle, name = tempfile.mkstemp(prefix=".writing-", suffix=target.suffix, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
@@ -37,6 +37,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | Path) -> None:
+    """Raises `OutputError` where the folder that the file `path` belongs in is not there.
+
+    Only what a user names as a folder is made (`made_folder`): a missing one in front of a file's name is
+    most often a slip of the pen. Whatever takes long asks before it begins.
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        what = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
+        raise OutputError(f"cannot write {path}: {what}; make it first, or choose another place")
+
+
+def made_folder(path: str | Path) -> Path:
+    """The folder `path` for results, made with those above it where it is missing; raises `OutputError`."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error.strerror}; choose another place") from error
+    return Path(path)
 
 
 def _umask() -> int:

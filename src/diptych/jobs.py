@@ -14,7 +14,7 @@ import numpy as np
 
 from diptych import formats
 from diptych.errors import ImageError, ModelError, OutputError, UsageError
-from diptych.files import keep, replacing
+from diptych.files import check_place, keep, made_folder, replacing
 from diptych.formats import julia_project
 from diptych.images import files, generation
 from diptych.images.picture import Picture
@@ -77,6 +77,7 @@ def generate_files(
     for picture in pictures:
         path = Path(out) / f"{picture.name}.png"
         keep([like] if like is not None else [], [path])
+        made_folder(out)
         files.write_png(path, picture.pixels, picture.record)
         written.append(path)
         remarks += remarks_on(picture)
@@ -96,6 +97,7 @@ def preprocess_files(
     names = unique([path.stem for path in found])
     keep(found, [folder / f"{name}{suffix}" for name in names for suffix in (".npy", ".png")])
     written, failures, remarks = [], [], []
+    made_folder(folder)
     for index, (path, item, error, notes) in enumerate(prepared(found, recipe)):
         progress(index + 1, len(found), "preprocessing")
         if item is None:
@@ -171,6 +173,9 @@ def convert(
     would replace `source`.
     """
     keep([source] if isinstance(source, str | Path) else [], [target])
+    is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix
+    if not is_folder:
+        check_place(target)
     loaded = load_model(source, architecture, written_by, key)
     if classes is not None:
         loaded = loaded.with_(classes=_class_names(loaded, classes))
@@ -180,7 +185,6 @@ def convert(
         loaded = loaded.with_(input_shape=asked_shape(loaded, input_shape)[1:])
     loaded.check()
     remarks = loaded.source.warnings
-    is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix
     if is_folder and preprocessing_inside:
         raise UsageError("preprocessing inside is for .onnx; a Julia project has the recipe in plain Julia")
     if is_folder:

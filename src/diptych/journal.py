@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import OutputError
-from diptych.files import replacing, sha256
+from diptych.files import made_folder, replacing, sha256
 
 __all__ = ["NAME", "Journal", "versions"]
 
@@ -52,6 +52,7 @@ class Journal:
         self._ours = ours
         self._saved = 0.0
         self._document = self._begin(json.loads(json.dumps(settings)), overwrite)
+        made_folder(out)
         self.save()
 
     def _begin(self, settings: dict[str, Any], overwrite: bool) -> dict[str, Any]:

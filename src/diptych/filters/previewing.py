@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.files import replacing
+from diptych.files import made_folder, replacing
 from diptych.filters.evaluating import Compared, Evaluation, PictureScore, decibels, judge, percent
 from diptych.filters.learned import Learned
 from diptych.filters.metrics import to_levels
@@ -80,7 +80,7 @@ def preview(
     evaluation = judge(
         loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, compared=compared
     )
-    folder = Path(out)
+    folder = made_folder(out)
     stems = _stems([sample.name for sample in samples])
     drawn = [
         _draw(folder, stem, sample, each.given, each.rounded)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import UsageError
-from diptych.files import keep
+from diptych.files import keep, made_folder
 from diptych.inference import ImageLike, Recipe, compiled_for, load_model, picture, recipe_of
 from diptych.model.labels import label
 from diptych.model.layers import Conv, ConvTranspose
@@ -55,6 +55,8 @@ def features(
     _check_scale(scale)
     compiled = compiled_for(loaded, engine, device)
     trace = compiled.trace(recipe.apply(picture(image).pixels)[np.newaxis])
+
+    made_folder(out)
 
     def make(name: str, write: Callable[[Path], object]) -> Path:
         keep([image] if isinstance(image, str | Path) else [], [Path(out) / name])

@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych.engines.regional import Regional, edged, prepare
 from diptych.errors import ImageError, ModelError, UsageError
-from diptych.files import keep
+from diptych.files import check_place, keep, made_folder
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.tiles import Adapted, filtered
 from diptych.filters.learned import Learned
@@ -122,6 +122,7 @@ def _folder(work: _Work, folder: Path, target: str | Path | None) -> list[Applie
     if twice is not None:
         raise UsageError(f"two pictures of {folder} would both become {twice}; rename one")
     keep([path for path, _ in pairs], written)
+    made_folder(target)
     return [work.file(path, place) for path, place in pairs]
 
 
@@ -156,6 +157,7 @@ class _Work:
 
     def file(self, path: Path, target: Path) -> Applied:
         keep([path], [target])
+        check_place(target)
         start = perf_counter()
         source = streams.open(path)
         try:
