@@ -324,14 +324,14 @@ def test_ctrl_c_is_one_line(kept, tmp_path):
     slow.write_text("import time\ndef slow(image):\n    print('begun', flush=True)\n    time.sleep(60)\n")
     arguments = ["filter", "learn", "slow:slow", "-o", "x.onnx", *(["--checkpoint", "kept"] if kept else [])]
     process = subprocess.Popen(
-        [sys.executable, "-m", "diptych", *arguments],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+        [sys.executable, "-m", "diptych", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "begun\n"  # what a filter prints goes to standard error
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
     assert process.returncode == 130
     assert said.count("\n") == 1
     assert ("goes on where this one stopped" in said) == kept
