@@ -22,9 +22,8 @@ from diptych.images.tiny import Tiny, unknown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from tiny_diffusion.paintings import Paintings
-
 from tiny_diffusion import autoencoder, denoiser, export, latents, tokens, training, world
+from tiny_diffusion.paintings import Paintings
 
 SEEDS = st.integers(0, 2**40)
 SMALL_AUTOENCODER = {"channels": (8, 8, 8)}
