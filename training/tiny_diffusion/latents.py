@@ -1,7 +1,4 @@
-"""Paintings as the denoiser learns from them: latents and the tokens of captions, cached beside the paintings.
-
-python -m tiny_diffusion.latents DATA AUTOENCODER --count 40000
-"""
+"""Paintings as the denoiser learns from them: latents and the tokens of captions, cached beside the paintings."""
 
 from __future__ import annotations
 

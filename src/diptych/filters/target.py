@@ -22,8 +22,7 @@ class Target:
     `channels`: how many go in and come out, 3 or 1 each; colour is RGB. `edge`: what the reference takes the
     pixels beyond the border to be. `radius`: how far, in pixels, an output depends on the input, None where
     that is not known. `per_channel`: the channels are treated alike and apart. `rounded`: the reference
-    gives whole levels, so that no imitation can be told from it by less than half a level. `deterministic`
-    and `local` are what the reference claims; `probing` checks them.
+    gives whole levels, so that no imitation can be told from it by less than half a level.
     """
 
     name: str

@@ -3,7 +3,7 @@
 y = output relu(bank front (mix window) + offset): `mix` makes one channel of several, `front` a few linear
 maps of a window, `bank` the units, `output` their sum. Each may be missing, and is then the identity. Such
 networks have tens to hundreds of weights, where second-order steps reach in a hundred what Adam does not in
-a hundred thousand (reference/filters.md, section 4). All in float64; no framework is needed.
+a hundred thousand. All in float64; no framework is needed.
 """
 
 from __future__ import annotations
