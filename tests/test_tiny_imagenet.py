@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import diptych
 from diptych.datasets.downloading import download
 from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from diptych.errors import ImageError, OutputError, UsageError
@@ -134,9 +135,9 @@ SUM = hashlib.sha256(BODY).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves BODY; `ranges`: whether it can resume; `breaks`: how many answers break off half way."""
+    """Serves `body`; `ranges`: whether it can resume; `breaks`: how many answers break off half way."""
 
-    ranges, breaks, version, log = True, 0, '"one"', []
+    ranges, breaks, version, log, body = True, 0, '"one"', [], BODY
 
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
@@ -147,20 +148,20 @@ class Server(http.server.BaseHTTPRequestHandler):
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if not (self.ranges and asked and self.headers.get("If-Range") == self.version):
             start = 0
-        if start >= len(BODY):
+        if start >= len(self.body):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
-        self.send_header("Content-Length", str(len(BODY) - start))
+            self.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
+        self.send_header("Content-Length", str(len(self.body) - start))
         self.send_header("ETag", self.version)
         self.end_headers()
-        end = len(BODY)
+        end = len(self.body)
         if type(self).breaks > 0:
             type(self).breaks -= 1
-            end = start + (len(BODY) - start) // 2
-        self.wfile.write(BODY[start:end])
+            end = start + (len(self.body) - start) // 2
+        self.wfile.write(self.body[start:end])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -208,6 +209,25 @@ def test_a_broken_download_goes_on_where_it_stopped(tmp_path, ranges):
         second = 225_000 if ranges else 150_000
         assert handler.log == [None, "bytes=150000-", f"bytes={second}-"]
     assert files_in(tmp_path) == ["x.zip"]
+
+
+def test_a_filter_is_learned_from_an_address(tmp_path, monkeypatch, diptych_command):
+    monkeypatch.chdir(tmp_path)
+    body = pack(tmp_path / "made.zip", content()).read_bytes()
+    with serving(body=body) as (address, handler):
+        place = f"{address}/tiny-imagenet-200.zip#sha256="
+        learn = ["filter", "learn", "invert", "-o", "invert.safetensors", "--images"]
+        wrong = diptych_command(*learn, place + "0" * 64)
+        assert wrong.status != 0
+        assert "has the SHA-256" in wrong.err
+        assert files_in(tmp_path) == ["made.zip"]
+        for _ in range(2):
+            done = diptych_command(*learn, place + hashlib.sha256(body).hexdigest())
+            assert done.status == 0
+        assert len(handler.log) == 2
+    assert files_in(tmp_path) == ["invert.safetensors", "made.zip", "tiny-imagenet-200.zip"]
+    judged_by = diptych.read(tmp_path / "invert.safetensors").notes["filter"]["scores"]["pictures"]
+    assert all(picture["name"].startswith("n0") for picture in judged_by)
 
 
 def test_another_version_is_not_glued_to_the_old_one(tmp_path):

@@ -44,7 +44,7 @@ def learn(
     ] = None,
     pairs: Pairs = None,
     images: Annotated[
-        Path | None, typer.Option(help="A folder to learn from; default: photographs in the box.")
+        str | None, typer.Option(help="A folder to learn from; default: photographs in the box.")
     ] = None,
     weights: Annotated[int | None, typer.Option(help="The most weights the network may have.")] = None,
     budget: Annotated[float | None, typer.Option(help="Seconds, after which the best is kept.")] = None,

@@ -14,11 +14,23 @@ from diptych.errors import OutputError, UsageError
 from diptych.files import sha256 as sha256_of
 from diptych.progress import Progress, silent
 
-__all__ = ["download"]
+__all__ = ["download", "local"]
 
 _BLOCK = 2**18
+_SCHEMES = ("http", "https")
 _PATIENCE = 30.0  # seconds without a byte
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+
+
+def local(place: str | os.PathLike[str], progress: Progress = silent) -> Path:
+    """A path as it is; an address http(s)://server/file is downloaded into the current folder first.
+
+    The address may end in #sha256= and 64 hexadecimal digits, the file's checksum. Raises what `download` does.
+    """
+    address, mark, sha256 = str(place).partition("#sha256=")
+    if not isinstance(place, str) or urllib.parse.urlsplit(address).scheme not in _SCHEMES:
+        return Path(place)
+    return download(address, Path(), sha256 if mark else None, progress)
 
 
 def download(
@@ -36,7 +48,7 @@ def download(
     """
     parts = urllib.parse.urlsplit(url)
     name = Path(urllib.parse.unquote(parts.path)).name
-    if parts.scheme not in ("http", "https") or not name or name in (".", ".."):
+    if parts.scheme not in _SCHEMES or not name or name in (".", ".."):
         raise UsageError(f"a download needs an address http(s)://server/file, not {url[:100]!r}")
     target = Path(folder) / name
     if target.is_file() and (sha256 is None or sha256_of(target) == sha256.lower()):

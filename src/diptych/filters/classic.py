@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from diptych.datasets.downloading import local
 from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from diptych.errors import ModelError, ShapeError, UsageError
 from diptych.files import replacing
@@ -120,10 +121,10 @@ def load_filtered_dataset(
     """Pictures of `size` x `size` with their filtered versions: one data set to train on, one to validate by.
 
     `filter`: a name with parameters ("gaussian:sigma=2", "random:seed=3") or whatever `targets.resolve`
-    takes. `path`: Tiny ImageNet's folder or archive, or any folder of pictures; by default the photographs
-    that come with scikit-image. `count` random squares (by default 2048), drawn by `seed`, are for training
-    and an eighth as many for validation; the two never share a photograph. Raises `UsageError` where there
-    are no pictures of that size.
+    takes. `path`: Tiny ImageNet's folder, archive or address, or any folder of pictures; by default the
+    photographs that come with scikit-image. `count` random squares (by default 2048), drawn by `seed`, are for
+    training and an eighth as many for validation; the two never share a photograph. Raises `UsageError` where
+    there are no pictures of that size.
     """
     target = targets.resolve(filter)
     wanted = COUNT if count is None else count
@@ -137,9 +138,10 @@ def load_filtered_dataset(
 
 
 def _gathered(path: str | Path | None, channels: int, count: int, seed: int) -> data.Data:
+    path = path if path is None else local(path)
     if path is None or not is_tiny_imagenet(path):
         return data.gather(path, channels=channels, seed=seed)
-    pictures = TinyImageNet(Path(path))
+    pictures = TinyImageNet(path)
     train = pictures.examples("train", count)
     held_out = pictures.examples("val", math.ceil(count / 8))
     return data.Data(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diptych.datasets import folders, photographs
+from diptych.datasets.downloading import local
 from diptych.errors import ImageError, UsageError
 from diptych.images import files
 from diptych.model.layers import Array
 from diptych.preprocessing.grey import grey_pillow
+from diptych.progress import Progress, silent
 
 __all__ = ["HELD_OUT", "Data", "gather"]
 
@@ -43,18 +44,19 @@ class Data:
         return self._train() if callable(self._train) else self._train
 
 
-def gather(images: Any = None, *, channels: int, seed: int = 0) -> Data:
+def gather(images: Any = None, *, channels: int, seed: int = 0, progress: Progress = silent) -> Data:
     """The pictures for learning a filter of `channels` (1 or 3) input channels.
 
     `images` None: the photographs that come with scikit-image, `HELD_OUT` apart, and made pictures. Otherwise
-    Tiny ImageNet's folder or archive (2000 of its training pictures), any folder (those inside it too), a file,
-    several paths or uint8 arrays, or a mapping of names to arrays (`Pairs.before`), of which a fifth, at least
-    one, drawn by `seed`, is held out; of two, the smaller. Raises `UsageError` for fewer than two, `ImageError`
-    for what cannot be read.
+    Tiny ImageNet's folder or archive (2000 of its training pictures), its address (`downloading.local`, which
+    tells `progress`), any folder (those inside it too), a file, several paths or uint8 arrays, or a mapping of
+    names to arrays (`Pairs.before`), of which a fifth, at least one, drawn by `seed`, is held out; of two, the
+    smaller. Raises `UsageError` for fewer than two, `ImageError` for what cannot be read, `OutputError` for a
+    download that fails.
     """
     if images is None:
         return _bundled(channels, seed)
-    pictures = [(name, with_channels(picture, channels)) for name, picture in _given(images)]
+    pictures = [(name, with_channels(picture, channels)) for name, picture in _given(images, progress)]
     if len(pictures) < 2:
         raise UsageError(
             f"learning needs at least two pictures, one of them to judge by, and got {len(pictures)}; name more"
@@ -87,14 +89,15 @@ def with_channels(picture: Array, channels: int) -> Array:
     return grey_pillow(picture)
 
 
-def _given(images: Any) -> list[tuple[str, Array]]:
+def _given(images: Any, progress: Progress) -> list[tuple[str, Array]]:
     from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 
     if isinstance(images, str | os.PathLike):
+        images = local(images, progress)
         if is_tiny_imagenet(images):
-            examples = TinyImageNet(Path(images)).examples("train", _MOST_EXAMPLES)
+            examples = TinyImageNet(images).examples("train", _MOST_EXAMPLES)
             return [(example.name, example.pixels) for example in examples]
-        paths = folders.nested(images, files.SUFFIXES) if Path(images).is_dir() else files.find(images)
+        paths = folders.nested(images, files.SUFFIXES) if images.is_dir() else files.find(images)
         return [(path.stem, files.read(path).pixels) for path in paths]
     if isinstance(images, Mapping):
         return [(str(name), _checked(picture, str(name))) for name, picture in images.items()]

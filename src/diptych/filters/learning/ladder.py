@@ -82,7 +82,7 @@ def learn(
     found = probe(resolve(target), seed=seed)
     problem = Problem(
         target=found.target,
-        data=_gathered(found.target, images, seed),
+        data=_gathered(found.target, images, seed, progress),
         weights=weights,
         goal=_goal(found.target, weights, goal),
         deadline=inf if budget is None else started + (1 - JUDGING) * budget,
@@ -138,9 +138,9 @@ def _goal(target: Target, weights: int | None, goal: float | None) -> float:
     return CEILING if target.rounded else GOAL
 
 
-def _gathered(target: Target, images: Any, seed: int) -> pictures.Data:
+def _gathered(target: Target, images: Any, seed: int, progress: Progress) -> pictures.Data:
     if not isinstance(target, Pairs):
-        return pictures.gather(images, channels=target.channels[0], seed=seed)
+        return pictures.gather(images, channels=target.channels[0], seed=seed, progress=progress)
     if images is not None:
         raise UsageError("pairs bring their own pictures; leave images out, or learn from a function instead")
     return pictures.gather(list(target.before.values()), channels=target.channels[0], seed=seed)
