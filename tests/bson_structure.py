@@ -1,10 +1,18 @@
-"""Comparing two parsed BSON.jl documents in structure: key order and unreferenced backrefs aside."""
+"""BSON.jl documents: made by hand, and compared in structure, key order and unreferenced backrefs aside."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+
+
+def datatype(*path: str) -> dict[str, Any]:
+    return {"tag": "datatype", "name": list(path), "params": []}
+
+
+def array_document(kind: dict[str, Any], size: list[int], data: Any) -> dict[str, Any]:
+    return {"tag": "array", "type": kind, "size": size, "data": data}
 
 
 def difference(first: dict[str, Any], second: dict[str, Any]) -> str:

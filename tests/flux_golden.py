@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from diptych.formats import bson
+
 GOLDEN = Path(__file__).parent / "golden"
+BSON_FILES = sorted(GOLDEN.glob("flux-*/*.bson"))
 VERSIONS = ("0.11.6", "0.12.1", "0.13.4", "0.16.9")
 
 # What is refused, and by which words: recurrence, several inputs or outputs, code that has no layer.
@@ -26,6 +29,15 @@ REFUSED = {
 }
 # Of these the input has several parts, which the file does not tell.
 SEVERAL_INPUTS = {"parallel_multi"}
+
+
+def file_name(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def golden(name: str) -> dict[str, Any]:
+    """The values of a BSON file, as in "flux-0.16.9/containers"."""
+    return bson.load(GOLDEN / f"{name}.bson")
 
 
 @dataclass(frozen=True)

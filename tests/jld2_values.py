@@ -1,4 +1,4 @@
-"""What the tests of JLD2 files share: where the golden files are, and how values are compared and measured."""
+"""What the tests of JLD2 files share: where the golden files are, and how values are found and measured."""
 
 from __future__ import annotations
 
@@ -6,40 +6,18 @@ import struct
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diptych.formats import hdf5
 from diptych.formats.julia import JuliaStruct, NamedTuple
-from diptych.formats.julia.elements import element_type
+from flux_golden import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
 FLUX = sorted(GOLDEN.glob("flux-*/*.jld2"))
 NEW = GOLDEN / "flux-0.16.9"
 OLD = GOLDEN / "flux-0.12.1"
 MADE = GOLDEN / "hdf5"
-
-
-def file_name(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal in type, shape and bits, at every depth; NaN equals itself."""
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, np.ndarray):
-        equal = a.shape == b.shape and a.dtype == b.dtype
-        return equal and a.tobytes() == b.tobytes() and str(element_type(a)) == str(element_type(b))
-    if isinstance(a, NamedTuple) and a.names != b.names:
-        return False
-    if isinstance(a, (tuple, list)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    return bool(a == b) or (a != a and b != b)
 
 
 def arrays(value: Any, path: str = "") -> dict[str, Any]:

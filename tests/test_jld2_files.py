@@ -31,7 +31,9 @@ from diptych.formats.julia import (
     Symbol,
 )
 from diptych.formats.julia.elements import element_type
-from jld2_values import FLUX, MADE, NEW, OLD, arrays, file_name, measured, resealed, same
+from flux_golden import file_name
+from jld2_values import FLUX, MADE, NEW, OLD, arrays, measured, resealed
+from julia_values import same
 
 
 class Matching(int):

@@ -18,7 +18,9 @@ from diptych.formats.julia import (
     NamedTuple,
     Symbol,
 )
-from jld2_values import NEW, OLD, file_name, same
+from flux_golden import file_name
+from jld2_values import NEW, OLD
+from julia_values import same
 
 # Everything in these was written by functions that `write` has too.
 REWRITTEN = [*NEW.glob("*_state.jld2"), OLD / "small_meta.jld2", OLD / "img2img48_params.jld2"]
