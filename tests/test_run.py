@@ -106,6 +106,15 @@ def test_the_command_in_the_record_makes_the_same_files(finished, tmp_path, dipt
     assert {name: again["files"][name] for name in same} == {name: record["files"][name] for name in same}
 
 
+def test_the_command_in_the_record_says_how_the_model_file_is_read(photographs, tmp_path):
+    diptych.convert("scenes", tmp_path / "gan.bson")
+    how = {"written_by": "0.16", "key": "model"}
+    diptych.run(images=photographs, model=tmp_path / "gan.bson", out=tmp_path / "out", **how)
+    command = json.loads((tmp_path / "out" / "run.json").read_text())["command"]
+    assert "--key model" in command
+    assert "--written-by 0.16" in command
+
+
 def test_photographs_go_the_same_way(photographs, tmp_path):
     result = diptych.run(images=photographs, out=tmp_path / "out", model="three-conv-224")
     assert names_in(tmp_path / "out") == expected_files("loaded_image", 3, 3)

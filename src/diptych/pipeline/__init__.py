@@ -110,11 +110,13 @@ def run(
     how = {
         "architecture": architecture,
         "written_by": written_by,
+        "key": key,
         "maps": maps,
         "scale": scale,
         "on_error": on_error,
+        "engine": engine,
+        "device": device,
     }
-    how |= {"engine": engine, "device": device}
     journal.note(command=command_line(prompt, images, out, model, preprocessing, making, how))
     try:
         return _run(request, journal, progress)
