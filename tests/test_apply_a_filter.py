@@ -335,6 +335,8 @@ def test_grey_and_colour_find_each_other(tmp_path):
     assert smooth.shape == (12, 9)  # channels apart: grey stays grey
     assert np.array_equal(smooth, filters.apply(blur(), three, engine="numpy")[..., 0])
     assert np.array_equal(filters.apply(luma(), grey, engine="numpy"), grey)
+    foreign = blur().with_(notes={"filter": "what somebody else wrote"})
+    assert filters.apply(foreign, grey, engine="numpy").shape == (12, 9, 3)
     Image.fromarray(colour).save(tmp_path / "in.png")
     one = blur(channels=1)
     applied = filters.apply(one, tmp_path / "in.png", tmp_path / "out.png", engine="numpy")

@@ -9,7 +9,7 @@ from typing import Any
 
 from diptych.model.model import Model
 
-__all__ = ["Learned", "LearningReport", "Rung"]
+__all__ = ["Learned", "LearningReport", "Rung", "notes_of"]
 
 
 @dataclass(frozen=True)
@@ -73,3 +73,12 @@ class Learned:
         from diptych import formats
 
         formats.write(self.model, path)
+
+
+def notes_of(model: Model) -> Mapping[str, Any]:
+    """What a filter model says of itself: `LearningReport.to_document()`, "edge" and "per_channel".
+
+    Nothing where it was not learned here; what somebody else wrote there may be of any kind.
+    """
+    notes = model.notes.get("filter")
+    return notes if isinstance(notes, Mapping) else {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.files import made_folder, replacing
 from diptych.filters.evaluating import Compared, Evaluation, PictureScore, decibels, judge, percent
-from diptych.filters.learned import Learned
+from diptych.filters.learned import Learned, notes_of
 from diptych.filters.metrics import to_levels
 from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
 from diptych.images import files
@@ -152,14 +152,9 @@ def _factor(error: Array) -> int:
 # ---- How it was learned -------------------------------------------------------------------------------
 
 
-def _notes(model: Model) -> Mapping[str, Any]:
-    notes = model.notes.get("filter")
-    return notes if isinstance(notes, Mapping) else {}
-
-
 def _curve(model: Model) -> list[tuple[float, float, float]]:
     """The learning curve in a model's notes; what somebody else wrote there is left out."""
-    points = _notes(model).get("curve")
+    points = notes_of(model).get("curve")
     if not isinstance(points, Sequence):
         return []
     return [(p[0], p[1], p[2]) for p in points if isinstance(p, Sequence) and _are_numbers(p, 3)]
@@ -170,7 +165,7 @@ def _are_numbers(values: Sequence[Any], count: int) -> bool:
 
 
 def _rungs(model: Model) -> tuple[tuple[str, ...], ...]:
-    rungs = _notes(model).get("rungs")
+    rungs = notes_of(model).get("rungs")
     rows = []
     for rung in rungs if isinstance(rungs, Sequence) else ():
         if isinstance(rung, Mapping) and _are_numbers(
@@ -208,7 +203,7 @@ def _write_report(
         "The baselines are fitted to these very pictures. The border, where the model sees beyond the picture, "
         f"is {_border(evaluation)}."
     ]
-    stopped = _notes(model).get("stopped")
+    stopped = notes_of(model).get("stopped")
     remarks += [f"Learning stopped: {stopped}."] if isinstance(stopped, str) and stopped else []
     content = filtering.FilterContent(
         heading=f"{evaluation.target}, imitated" if evaluation.target else evaluation.model,
@@ -240,7 +235,7 @@ def _weights(evaluation: Evaluation) -> str:
 
 
 def _facts(model: Model, evaluation: Evaluation) -> list[tuple[str, str]]:
-    seconds = _notes(model).get("seconds")
+    seconds = notes_of(model).get("seconds")
     facts = [("Model", evaluation.model)] if evaluation.model != evaluation.target else []
     facts += [("Target", evaluation.target), ("Reference", evaluation.reference)]
     facts += [("Learned in", f"{seconds:.2f} s")] if isinstance(seconds, int | float) else []

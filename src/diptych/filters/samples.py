@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from diptych.engines import regional
 from diptych.engines.regional.running import General, from_values
 from diptych.errors import ModelError, UsageError
 from diptych.filters import data, targets
-from diptych.filters.learned import Learned
+from diptych.filters.learned import Learned, notes_of
 from diptych.filters.target import Target
 from diptych.filters.targets.pairs import Pairs
 from diptych.images import files
@@ -60,8 +60,7 @@ def target_of(model: Model, target: Any = None) -> Target:
     """The `Target` that was given, or else the one that the model was taught, where that has a name."""
     if target is not None:
         return targets.resolve(target)
-    notes = model.notes.get("filter")
-    name = notes.get("target") if isinstance(notes, Mapping) else None
+    name = notes_of(model).get("target")
     # Only what is in the table: a model file must not choose which Python module is imported and run.
     if isinstance(name, str) and name.partition(":")[0] in targets.NAMES:
         return targets.resolve(name)

@@ -15,7 +15,7 @@ from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import check_place, keep, made_folder
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.tiles import Adapted, filtered
-from diptych.filters.learned import Learned
+from diptych.filters.learned import Learned, notes_of
 from diptych.images import files, streams
 from diptych.images.streams import PEAKS, Source, Whole
 from diptych.inference import load_model
@@ -201,8 +201,7 @@ class _Work:
                 f"{self.model.name or 'the filter'} takes {takes} channels, and pictures are read with 1 or 3"
             )
         gives = given or takes
-        apart = bool(self.model.notes.get("filter", {}).get("per_channel"))
-        if source.channels < takes and gives == takes and apart:
+        if source.channels < takes and gives == takes and notes_of(self.model).get("per_channel"):
             gives = 1
         shape = (source.height, source.width, gives)
         if target is not None:
