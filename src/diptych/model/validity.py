@@ -81,10 +81,11 @@ def check_input_shape(model: Model) -> None:
 def check_classes(model: Model) -> None:
     """Raises `ModelError` where the number of classes is not the number of outputs, when that is known."""
     outputs = output_features(model)
-    names = model.classes or ()
-    wrong = [name for name in names if not isinstance(name, str)] or [n for n in names if names.count(n) > 1]
-    if wrong:
-        raise ModelError(f"class names are texts, each once, but {wrong[0]!r} is among those given")
+    names: set[object] = set()
+    for name in model.classes or ():
+        if not isinstance(name, str) or name in names:
+            raise ModelError(f"class names are texts, each once, but {name!r} is among those given")
+        names.add(name)
     if model.classes is not None and outputs is not None and len(model.classes) != outputs:
         raise ModelError(
             f"{model.name or 'the model'} gives {outputs} outputs but the class list has "
