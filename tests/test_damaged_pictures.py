@@ -1,0 +1,220 @@
+"""Files that claim too much, are damaged or are no pictures: read, or refused in one sentence."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tempfile
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from diptych.errors import ImageError
+from diptych.images import files
+from diptych.images.picture import Picture
+from little_pictures import ALPHA, COLOUR, GREY, SIXTEEN, png
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    frame = struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\0"
+    return (
+        b"\xff\xd8\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0"
+    )
+
+
+def tiff_header(width: int, height: int) -> bytes:
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 200)]
+    tags += [(277, 3, 1), (278, 4, height), (279, 4, 4)]
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + body + bytes(100)
+
+
+HUGE = {
+    "png": png(400_000, 250_000, 8, 2, b"\0"),
+    "bmp": b"BM"
+    + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 400_000, 250_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "jpeg": jpeg_header(65535, 65535),
+    "tiff": tiff_header(400_000, 250_000),
+    "gif": b"GIF89a"
+    + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
+    + b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;",
+    "webp": b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\xff" * 2 + bytes(8),
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_header_that_claims_too_much_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "huge").write_bytes(HUGE[kind])
+    with pytest.raises(ImageError, match=r"claims \d+ x \d+ pixels, more than the limit of 200,000,000"):
+        files.read(tmp_path / "huge")
+
+
+def test_the_limit_can_be_chosen(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "a.png")
+    assert files.read(tmp_path / "a.png", max_pixels=35).width == 7
+    with pytest.raises(ImageError, match="claims 7 x 5 pixels, more than the limit of 34"):
+        files.read(tmp_path / "a.png", max_pixels=34)
+
+
+def test_a_text_entry_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
+    bomb = b"diptych\0\0" + zlib.compress(bytes(20_000_000), 9)
+    (tmp_path / "a.png").write_bytes(png(1, 1, 8, 0, b"\0\0", (b"zTXt", bomb)))
+    with pytest.raises(ImageError, match="Decompressed data too large"):
+        files.read(tmp_path / "a.png")
+
+
+NOT_PICTURES = [
+    (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photograph; save it as PNG or JPEG first"),
+    (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF picture"),
+    (b"\0\0\0\x20ftypisom\0\0\2\0", "a video"),
+    (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    (b"<svg width='3'></svg>", "an SVG drawing"),
+    (b"<?xml version='1.0'?><note/>", "an XML document"),
+    (b"\n<!DOCTYPE html><html><body>404</body></html>", "a web page; the download went wrong"),
+    (b"<html><svg></svg></html>", "a web page"),
+    (b"%PDF-1.7\n", "a PDF document"),
+    (b"PK\3\4\x14\0\0\0", "a ZIP archive"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer; run: git lfs pull"),
+    (b'{"error": "not found"}', "JSON text"),
+    (b"hello, this is not a picture", "plain text"),
+    (b"\x93NUMPY\1\0", "a NumPy array"),
+    (b"8BPS\0\1", "a Photoshop file"),
+    (b"P6\n2 2\n255\n" + bytes(12), "a netpbm picture"),
+    (bytes(128) + b"DICM", "a DICOM file"),
+    (b"BM, initials", "plain text"),
+    (b"\x01\x02\x03", "it seems to be of a kind that is not known; it must be a PNG, JPEG"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), NOT_PICTURES, ids=[says[:24] for _, says in NOT_PICTURES])
+def test_what_is_not_a_picture_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "photo.jpg").write_bytes(content)
+    with pytest.raises(ImageError) as caught:
+        files.read(tmp_path / "photo.jpg")
+    assert says in str(caught.value)
+    assert str(tmp_path / "photo.jpg") in str(caught.value)
+
+
+def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match="there is no picture"):
+        files.read(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="is a folder, not a picture"):
+        files.read(tmp_path)
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError, match=r"is empty \(0 bytes\)"):
+        files.read(tmp_path / "empty.png")
+    with pytest.raises(ImageError, match="cannot be opened"):
+        files.read("a\0b.png")
+    with pytest.raises(ImageError, match="is not an ordinary file"):
+        files.read("/dev/null")
+    (tmp_path / "secret.png").write_bytes(b"x")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ImageError, match=r"cannot be opened \(Permission denied\)"):
+        files.read(tmp_path / "secret.png")
+
+
+def test_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "a.png")
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(files.pixels, "to_plain", exhausted)
+    with pytest.raises(ImageError, match="needs more memory than there is"):
+        files.read(tmp_path / "a.png")
+
+
+def samples() -> dict[str, bytes]:
+    """One small valid file of every format, with the extras that have code of their own."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    palette = Image.fromarray(GREY % 3, "P")
+    palette.putpalette([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    alpha = Image.fromarray(np.dstack([COLOUR, ALPHA]))
+    saved: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
+        "png": (alpha, "PNG", {"exif": exif, "icc_profile": profile}),
+        "png palette": (palette, "PNG", {"transparency": b"\0\x80\xff"}),
+        "png 16": (Image.fromarray(SIXTEEN), "PNG", {"transparency": 77}),
+        "jpeg": (Image.fromarray(COLOUR), "JPEG", {"exif": exif, "icc_profile": profile}),
+        "jpeg cmyk": (Image.fromarray(COLOUR).convert("CMYK"), "JPEG", {}),
+        "webp": (alpha, "WEBP", {"exif": exif}),
+        "tiff": (alpha, "TIFF", {"exif": exif}),
+        "tiff lzw": (Image.fromarray(COLOUR), "TIFF", {"compression": "tiff_lzw"}),
+        "tiff float": (Image.fromarray(GREY / np.float32(255)), "TIFF", {}),
+        "bmp": (Image.fromarray(COLOUR), "BMP", {}),
+        "gif": (
+            palette,
+            "GIF",
+            {"save_all": True, "append_images": [palette.rotate(180)], "transparency": 1},
+        ),
+    }
+    contents = {}
+    for name, (image, kind, options) in saved.items():
+        stream = io.BytesIO()
+        image.save(stream, format=kind, **options)
+        contents[name] = stream.getvalue()
+    return contents
+
+
+SAMPLES = samples()
+LIMIT = 1_000_000  # pixels
+
+
+def read_anything(content: bytes) -> Picture | None:
+    """A picture or one `ImageError`; anything else, warnings too, fails the test."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        path = Path(folder) / "a.png"
+        path.write_bytes(content)
+        try:
+            picture = files.read(path, max_pixels=LIMIT)
+        except ImageError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - one sentence
+            picture = None
+    assert [str(warning.message) for warning in seen] == []
+    return picture
+
+
+def is_refused_or_plain(picture: Picture | None) -> bool:
+    """What every other step may rely on: uint8, grey or three colours, at least one pixel and few enough."""
+    if picture is None:
+        return True
+    pixels = picture.pixels
+    grey_or_colour = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    return pixels.dtype == np.uint8 and grey_or_colour and 0 < pixels.size <= 3 * LIMIT
+
+
+@given(st.binary(max_size=200), st.sampled_from(["", *SAMPLES]))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes(content: bytes, start: str) -> None:
+    assert is_refused_or_plain(read_anything(SAMPLES.get(start, b"")[:12] + content))
+
+
+@given(st.sampled_from(list(SAMPLES)), st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_picture_with_bytes_changed_or_cut_off(name: str, data: st.DataObject) -> None:
+    content = bytearray(SAMPLES[name])
+    places = st.integers(0, len(content) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=6)):
+        content[place] = value
+    if data.draw(st.booleans()):
+        del content[data.draw(places) :]
+    assert is_refused_or_plain(read_anything(bytes(content)))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_truncated_picture_says_so(name: str) -> None:
+    assert read_anything(SAMPLES[name]) is not None
+    for kept in (30, len(SAMPLES[name]) // 3):
+        assert read_anything(SAMPLES[name][:kept]) is None
