@@ -338,11 +338,11 @@ def _reshaped(layer: L.Flatten | L.Reshape, x: Array) -> Array:
     return x.reshape(layer_shape(layer, x.shape))
 
 
-_PAD_MODES: dict[str, Any] = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "wrap": "wrap"}
-
-
 def _pad(layer: L.Pad, x: Array) -> Array:
-    result: Array = np.pad(x, [(0, 0), (0, 0), *layer.padding], mode=_PAD_MODES[layer.mode])
+    sizes = zip(x.shape[2:], layer.padding, strict=True)
+    kept = x[:, :, *(slice(max(0, -low), n + min(0, high)) for n, (low, high) in sizes)]
+    added = [(max(0, low), max(0, high)) for low, high in layer.padding]
+    result: Array = np.pad(kept, [(0, 0), (0, 0), *added], mode=L.NUMPY_PAD[layer.mode])
     return result
 
 

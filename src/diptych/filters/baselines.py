@@ -6,11 +6,12 @@ whatever a model gains on them, it has learned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
+from diptych.filters.planes import coloured, extended, picture_of, planes_of
 from diptych.filters.samples import Sample
 from diptych.model.layers import Array, PadMode
 from diptych.preprocessing.grey import grey_float
@@ -21,12 +22,6 @@ Baseline: TypeAlias = Callable[[Sample], Array]
 
 _SIDE = 7
 _PIXELS = 20_000  # to fit the kernels to: 147 unknowns for each output channel
-_NUMPY_PAD: Mapping[PadMode, str] = {
-    "zero": "constant",
-    "reflect": "reflect",
-    "replicate": "edge",
-    "wrap": "wrap",
-}
 
 
 def baselines(samples: Sequence[Sample], edge: PadMode) -> dict[str, Baseline]:
@@ -46,7 +41,7 @@ def _identity(sample: Sample) -> Array:
     picture = sample.picture.astype(np.float32) / np.float32(255)
     if sample.wanted.ndim == picture.ndim:
         return picture
-    return grey_float(picture) if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+    return grey_float(picture) if picture.ndim == 3 else coloured(picture)
 
 
 def _linear(samples: Sequence[Sample], edge: PadMode) -> Baseline:
@@ -63,7 +58,7 @@ def _linear(samples: Sequence[Sample], edge: PadMode) -> Baseline:
 
 def _windows(sample: Sample, edge: PadMode, count: int, random: np.random.Generator) -> tuple[Array, Array]:
     """Random pixels' surroundings (count, C 7 7 + 1), the last 1 for the offset, and what is wanted there."""
-    planes = _extended(sample, edge)
+    planes = extended(planes_of(sample.picture), _SIDE // 2, edge)
     windows = np.lib.stride_tricks.sliding_window_view(planes, (_SIDE, _SIDE), (1, 2))
     height, width = sample.picture.shape[:2]
     rows, columns = random.integers(0, height, count), random.integers(0, width, count)
@@ -73,23 +68,15 @@ def _windows(sample: Sample, edge: PadMode, count: int, random: np.random.Genera
     return seen, sample.wanted[rows, columns].reshape(count, -1).astype(np.float64)
 
 
-def _extended(sample: Sample, edge: PadMode) -> Array:
-    """The picture as uint8 (C, H + 6, W + 6)."""
-    planes = np.atleast_3d(sample.picture).transpose(2, 0, 1)
-    r = _SIDE // 2
-    extended: Array = np.pad(planes, ((0, 0), (r, r), (r, r)), mode=_NUMPY_PAD[edge])  # type: ignore[call-overload]
-    return extended
-
-
 def _applied(sample: Sample, edge: PadMode, solution: Array) -> Array:
     import cv2
 
-    planes, r = _extended(sample, edge).astype(np.float32) / np.float32(255), _SIDE // 2
+    r = _SIDE // 2
+    planes = extended(planes_of(sample.picture), r, edge) / np.float32(255)
     kernels = solution[:-1].T.reshape(-1, len(planes), _SIDE, _SIDE).astype(np.float32)
     result = np.empty((len(kernels), *sample.picture.shape[:2]), np.float32)
     for channel, own in enumerate(kernels):
         result[channel] = solution[-1, channel]
         for plane, kernel in zip(planes, own, strict=True):
             result[channel] += np.asarray(cv2.filter2D(plane, cv2.CV_32F, kernel))[r:-r, r:-r]
-    values = result[0] if sample.wanted.ndim == 2 else result.transpose(1, 2, 0)
-    return np.clip(values, 0, 1)
+    return np.clip(picture_of(result), 0, 1)

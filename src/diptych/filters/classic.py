@@ -23,6 +23,7 @@ from diptych.errors import ModelError, ShapeError, UsageError
 from diptych.files import replacing
 from diptych.filters import data, metrics, targets
 from diptych.filters.evaluating import HIGHEST_PSNR
+from diptych.filters.planes import picture_of, planes_of
 from diptych.filters.target import Target
 from diptych.images import files
 from diptych.model.layers import Array
@@ -96,19 +97,14 @@ class FilteredPictures(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, pictures: Sequence[Array], target: Target) -> None:
         """`pictures`: uint8 of one size, (H, W, 3) or (H, W)."""
-        self._inputs = torch.from_numpy(np.stack([_planes(picture) for picture in pictures]))
-        self._wanted = torch.from_numpy(np.stack([_planes(target(picture)) for picture in pictures]))
+        self._inputs = torch.from_numpy(np.stack([planes_of(picture) for picture in pictures]))
+        self._wanted = torch.from_numpy(np.stack([planes_of(target(picture)) for picture in pictures]))
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self._inputs[index].float() / 255, self._wanted[index]
-
-
-def _planes(picture: Array) -> Array:
-    planes = picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes)
 
 
 def load_filtered_dataset(
@@ -309,12 +305,8 @@ def apply_filter(path: str | Path, model: nn.Module) -> Array:
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     channels = 1 if convolution is not None and convolution.in_channels == 1 else 3
     picture = data.with_channels(files.read(path).pixels, channels)
-    given = _answers(model, torch.from_numpy(_planes(picture))[None].float() / 255)[0]
-    return metrics.to_levels(_as_picture(given))
-
-
-def _as_picture(planes: Array) -> Array:
-    return planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0)
+    given = _answers(model, torch.from_numpy(planes_of(picture))[None].float() / 255)[0]
+    return metrics.to_levels(picture_of(given))
 
 
 def compute_metrics(model: nn.Module, dataset: Dataset[Any], batch_size: int = 128) -> Metrics:
@@ -332,7 +324,7 @@ def compute_metrics(model: nn.Module, dataset: Dataset[Any], batch_size: int = 1
 def _pairs(model: nn.Module, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[Array, Array]]:
     for inputs, wanted in _batches(dataset, batch_size, "dataset", shuffle=False):
         for given, each in zip(_answers(model, inputs), wanted.numpy(), strict=True):
-            yield _as_picture(given), _as_picture(each)
+            yield picture_of(given), picture_of(each)
 
 
 def preview_predictions(
@@ -347,8 +339,8 @@ def preview_predictions(
     rows, notes = [], []
     for index in range(min(count, len(dataset))):  # type: ignore[arg-type]
         inputs, wanted = dataset[index]
-        given = _as_picture(_answers(model, inputs[None])[0])
-        pictures = (_as_picture(inputs.numpy()), given, _as_picture(wanted.numpy()))
+        given = picture_of(_answers(model, inputs[None])[0])
+        pictures = (picture_of(inputs.numpy()), given, picture_of(wanted.numpy()))
         rows.append([metrics.to_levels(picture) for picture in pictures])
         notes.append(f"PSNR {metrics.psnr(given, pictures[2]):.2f} dB")
     if not rows:

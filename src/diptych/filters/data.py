@@ -12,6 +12,7 @@ import numpy as np
 from diptych.datasets import folders, photographs
 from diptych.datasets.downloading import local
 from diptych.errors import ImageError, UsageError
+from diptych.filters.planes import coloured
 from diptych.images import files
 from diptych.model.layers import Array
 from diptych.preprocessing.grey import grey_pillow
@@ -84,9 +85,7 @@ def _bundled(channels: int, seed: int) -> Data:
 
 def with_channels(picture: Array, channels: int) -> Array:
     """Grey as three equal channels, colour as its luma rounded to whole levels, or the picture as it is."""
-    if channels == 3:
-        return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-    return grey_pillow(picture)
+    return coloured(picture) if channels == 3 else grey_pillow(picture)
 
 
 def _given(images: Any, progress: Progress) -> list[tuple[str, Array]]:

@@ -10,7 +10,7 @@ Weights are float32 unless a file held another float type; engines compute in fl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -408,11 +408,21 @@ class Reshape(Layer):
 
 
 PadMode = Literal["zero", "reflect", "replicate", "wrap"]
+NUMPY_PAD: Mapping[PadMode, Any] = {
+    "zero": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "wrap": "wrap",
+}
+"""What `numpy.pad` calls each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pad(Layer):
-    """Extends the spatial axes by (low, high) each; "reflect" does not repeat the edge pixel."""
+    """Extends the spatial axes by (low, high) each; "reflect" does not repeat the edge pixel.
+
+    With mode "zero" a negative number takes away so many.
+    """
 
     padding: Pads
     mode: PadMode = "zero"

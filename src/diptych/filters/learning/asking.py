@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.filters.learning.pairs import Pair
+from diptych.filters.planes import coloured
 from diptych.filters.target import Target
 from diptych.model.layers import Array
 
@@ -56,8 +57,8 @@ def extremes(target: Target, seed: int) -> tuple[Pair, ...]:
         columns * 255 // (size - 1),
         (rows * 97 + columns * 31) % 256,
     ]
-    coloured = [random.integers(0, 256, (size, size, 3)), random.integers(0, 2, (size, size, 3)) * 255]
-    shaped = [np.repeat(plane[..., None], 3, axis=2) for plane in planes] + coloured
+    colours = [random.integers(0, 256, (size, size, 3)), random.integers(0, 2, (size, size, 3)) * 255]
+    shaped = [*map(coloured, planes), *colours]
     if target.channels[0] == 1:
         shaped = [picture[..., 0] for picture in shaped]
     return tuple(Pair.of(target, np.ascontiguousarray(picture, dtype=np.uint8)) for picture in shaped)

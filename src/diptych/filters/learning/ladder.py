@@ -19,12 +19,13 @@ from diptych.filters.evaluating import HIGHEST_PSNR, Compared, Evaluation, judge
 from diptych.filters.learned import Learned, LearningReport, Rung
 from diptych.filters.learning import asking
 from diptych.filters.learning.problem import Candidate, Pair, Problem
+from diptych.filters.planes import picture_of
 from diptych.filters.samples import Answers, Sample, answering
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
 from diptych.filters.targets.pairs import Pairs
 from diptych.filters.targets.probing import probe
-from diptych.model.layers import Array, Chain, Conv, Pad, PadMode
+from diptych.model.layers import Chain, Conv, Pad, PadMode
 from diptych.model.model import Model
 from diptych.preprocessing import Colour, Grey, Preprocessing, Scale
 from diptych.progress import Progress, silent
@@ -270,7 +271,7 @@ def _judged(problem: Problem, candidate: Candidate) -> _Tried:
     model = _model(problem.target, candidate)
     answers = _answers(model)
     compared = tuple(
-        Compared(name, *answers(picture), _as_picture(pair.wanted))
+        Compared(name, *answers(picture), picture_of(pair.wanted))
         for (name, picture), pair in zip(problem.data.held_out.items(), problem.held_out, strict=True)
     )
     psnr = float(np.mean([min(metrics.psnr_of(each.error()), HIGHEST_PSNR) for each in compared]))
@@ -278,7 +279,7 @@ def _judged(problem: Problem, candidate: Candidate) -> _Tried:
     if exact and problem.answers:
         hard = asking.extremes(problem.target, problem.seed)
         exact = _is_exact(
-            (metrics.levels(answers(pair.picture)[1], _as_picture(pair.wanted)), pair) for pair in hard
+            (metrics.levels(answers(pair.picture)[1], picture_of(pair.wanted)), pair) for pair in hard
         )
     return _Tried(candidate, model, compared, psnr, exact, problem.edge)
 
@@ -299,10 +300,6 @@ def _is_exact(found: Iterator[tuple[metrics.Levels, Pair]]) -> bool:
         pixels = pair.wanted[0].size
         same, total = same + levels.identical * pixels, total + pixels
     return same >= IDENTICAL * total
-
-
-def _as_picture(planes: Array) -> Array:
-    return planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0)
 
 
 # ---- What is handed over ------------------------------------------------------------------------------
@@ -337,7 +334,7 @@ def _reported(
 ) -> Learned:
     target, candidate = problem.target, best.candidate
     samples = [
-        Sample(name, picture, _as_picture(pair.wanted))
+        Sample(name, picture, picture_of(pair.wanted))
         for (name, picture), pair in zip(problem.data.held_out.items(), problem.held_out, strict=True)
     ]
     scores = judge(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.filters.planes import coloured, planes_of
 from diptych.filters.targets.linear import luma
 from diptych.model.layers import Array
 
@@ -111,8 +112,7 @@ def l0(image: Array, strength: float, kappa: float) -> Array:
     """
     from scipy import fft
 
-    planes = np.atleast_3d(image).transpose(2, 0, 1)
-    original = np.ascontiguousarray(planes, np.float32) / 255
+    original = planes_of(image).astype(np.float32) / 255
     height, width = image.shape[:2]
     power = 2 - 2 * np.cos(2 * np.pi * np.fft.fftfreq(height))[:, None]
     power = (power + 2 - 2 * np.cos(2 * np.pi * np.fft.rfftfreq(width))).astype(np.float32)
@@ -130,8 +130,7 @@ def l0(image: Array, strength: float, kappa: float) -> Array:
 
 
 def _bgr(image: Array) -> Array:
-    colour = image[..., ::-1] if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    return np.ascontiguousarray(colour)
+    return np.ascontiguousarray(coloured(image)[..., ::-1])
 
 
 def _photographic(function: Any, image: Array, *parameters: float) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from diptych.filters.planes import coloured
 from diptych.model.layers import Array
 
 __all__ = [
@@ -52,8 +53,7 @@ def grey(image: Array) -> Array:
 
 def sepia(image: Array) -> Array:
     """The usual 3 x 3 colour matrix of sepia, clipped."""
-    colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    return np.asarray(colour.astype(np.float64) @ SEPIA.T)
+    return np.asarray(coloured(image).astype(np.float64) @ SEPIA.T)
 
 
 def box(image: Array, size: int) -> Array:
@@ -137,8 +137,7 @@ def random(image: Array, seed: int, size: int) -> Array:
     """A seeded linear kernel of all three channels, (H, W)."""
     from scipy import ndimage
 
-    colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    kernel = random_kernel(seed, size)
+    colour, kernel = coloured(image), random_kernel(seed, size)
     planes = [
         ndimage.correlate(colour[..., c].astype(float), kernel[..., c], mode="nearest") for c in range(3)
     ]

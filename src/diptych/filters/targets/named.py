@@ -13,17 +13,11 @@ import numpy as np
 
 from diptych.errors import UsageError
 from diptych.filters.target import Function, Target
-from diptych.model.layers import Array, PadMode
+from diptych.model.layers import NUMPY_PAD, Array, PadMode
 
 __all__ = ["Named", "Parameter", "choice", "nearest", "odd", "real", "whole", "widened"]
 
 Value: TypeAlias = "int | float | str"
-NUMPY_MODES: Mapping[PadMode, Any] = {
-    "zero": "constant",
-    "reflect": "reflect",
-    "replicate": "edge",
-    "wrap": "wrap",
-}
 
 
 @dataclass(frozen=True)
@@ -142,7 +136,7 @@ def widened(function: Function, radius: int, edge: PadMode) -> Function:
 
     def of_the_extended_picture(image: Array) -> Array:
         sides = ((radius, radius), (radius, radius), (0, 0))[: image.ndim]
-        result: Array = function(np.pad(image, sides, mode=NUMPY_MODES[edge]))
+        result: Array = function(np.pad(image, sides, mode=NUMPY_PAD[edge]))
         return result[radius : radius + image.shape[0], radius : radius + image.shape[1]]
 
     return of_the_extended_picture

@@ -14,6 +14,7 @@ import numpy as np
 
 from diptych.datasets import folders
 from diptych.errors import ImageError, UsageError
+from diptych.filters.planes import coloured
 from diptych.filters.target import Target
 from diptych.images import files
 from diptych.model.layers import Array
@@ -170,7 +171,7 @@ def _cut(one: dict[str, Array]) -> dict[str, Array]:
 def _alike(pictures: dict[str, Array]) -> dict[str, Array]:
     if len({picture.ndim for picture in pictures.values()}) == 1:
         return pictures
-    return {name: np.repeat(p[..., None], 3, axis=2) if p.ndim == 2 else p for name, p in pictures.items()}
+    return {name: coloured(picture) for name, picture in pictures.items()}
 
 
 def _key(picture: Array) -> tuple[tuple[int, ...], bytes]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diptych.errors import UsageError
+from diptych.filters.planes import coloured
 from diptych.filters.target import Target
 from diptych.filters.targets import pair_probing
 from diptych.filters.targets.functions import Checked
@@ -123,13 +124,7 @@ def _levels(target: Target, picture: Array) -> Array:
 def _square(picture: Array, grey: bool) -> Array:
     """The middle of a picture, or all of it and its mirror images, 256 x 256."""
     picture = np.asarray(picture, np.uint8)
-    picture = (
-        grey_pillow(picture)
-        if grey
-        else picture
-        if picture.ndim == 3
-        else np.repeat(picture[..., None], 3, 2)
-    )
+    picture = grey_pillow(picture) if grey else coloured(picture)
     for axis in (0, 1):
         side = picture.shape[axis]
         if side < _SIDE:
