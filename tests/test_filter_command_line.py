@@ -193,6 +193,7 @@ def test_pairs_are_learned_and_judged(tmp_path, diptych_command):
         "filter", "learn", "--pairs", before, after, "-o", learned, "--report", tmp_path / "r.html"
     )
     assert done.status == 0, done.err
+    assert "<h3>chelsea</h3>" in (tmp_path / "r.html").read_text("utf-8")
     found = diptych_command("filter", "evaluate", learned, "--pairs", before, after, "--json")
     assert json.loads(found.out)["whole"]["largest"] <= 1
     unnamed = diptych_command("filter", "evaluate", learned)

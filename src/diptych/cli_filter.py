@@ -62,11 +62,13 @@ def learn(
     from diptych import formats
     from diptych.files import check_place
     from diptych.filters.learning import learn as learned_from
+    from diptych.filters.targets import resolve
 
-    wanted = _given(target, pairs)
+    given = _given(target, pairs)
     formats.written_as(out)  # before time is spent
     for place in filter(None, (out, report, checkpoint)):
         check_place(place)
+    wanted = resolve(given)
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         learned = learned_from(wanted, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,

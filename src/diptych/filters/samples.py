@@ -21,8 +21,19 @@ from diptych.images import files
 from diptych.images.picture import Picture
 from diptych.model.layers import Array
 from diptych.model.model import Model
+from diptych.progress import Progress, silent
 
-__all__ = ["Answers", "Sample", "answering", "channels_of", "filter_of", "gather", "held_out", "target_of"]
+__all__ = [
+    "Answers",
+    "Sample",
+    "answering",
+    "channels_of",
+    "filter_of",
+    "gather",
+    "held_out",
+    "target_of",
+    "taught_from",
+]
 
 Answers: TypeAlias = Callable[[Array], tuple[Array, Array]]
 """A uint8 picture -> the model's output as float32 in 0..1, unrounded, and as the uint8 it is written as."""
@@ -96,12 +107,23 @@ def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ..
     return samples
 
 
-def held_out(target: Any, images: Any = None, seed: int = 0) -> list[Picture]:
+def taught_from(target: Target, images: Any = None, seed: int = 0, progress: Progress = silent) -> data.Data:
+    """What `learn` with these arguments learns from and judges by: pairs bring their own pictures.
+
+    Raises `UsageError` where pairs are given others, and what `data.gather` raises.
+    """
+    if isinstance(target, Pairs):
+        if images is not None:
+            raise UsageError(
+                "pairs bring their own pictures; leave images out, or learn from a function instead"
+            )
+        images = target.before
+    return data.gather(images, channels=target.channels[0], seed=seed, progress=progress)
+
+
+def held_out(target: Target, images: Any = None, seed: int = 0) -> list[Picture]:
     """The pictures that `learn` with these arguments judges by, and never learns from."""
-    wanted = targets.resolve(target)
-    source = list(wanted.before.values()) if isinstance(wanted, Pairs) else images
-    gathered = data.gather(source, channels=wanted.channels[0], seed=seed)
-    return [Picture(pixels, name) for name, pixels in gathered.held_out.items()]
+    return [Picture(pixels, name) for name, pixels in taught_from(target, images, seed).held_out.items()]
 
 
 def _given(images: Any) -> Iterator[tuple[str, Array]]:

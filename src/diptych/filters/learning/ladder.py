@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UnsupportedLayer, UsageError
-from diptych.filters import data as pictures
 from diptych.filters import metrics
 from diptych.filters.evaluating import HIGHEST_PSNR, Compared, Evaluation, judge
 from diptych.filters.learned import Learned, LearningReport, Rung
 from diptych.filters.learning import asking
 from diptych.filters.learning.problem import Candidate, Pair, Problem
 from diptych.filters.planes import picture_of
-from diptych.filters.samples import Answers, Sample, answering
+from diptych.filters.samples import Answers, Sample, answering, taught_from
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
 from diptych.filters.targets.pairs import Pairs
-from diptych.filters.targets.probing import probe
+from diptych.filters.targets.probing import EDGES, probe
 from diptych.model.layers import Chain, Conv, Pad, PadMode
 from diptych.model.model import Model
 from diptych.preprocessing import Colour, Grey, Preprocessing, Scale
@@ -49,7 +48,6 @@ TOO_SHORT = 2.0  # seconds, in which no training is worth its beginning
 JUDGING = 0.15  # of the budget of time, kept for judging what was found
 EARNED, MUCH_LARGER = 0.5, 4  # dB that a network of so many times the weights must gain
 WORSE = 0.5  # dB below what needs no learning, from which on a remark says so
-MODES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")
 IDENTICAL, LARGEST = 0.999, 1  # what counts as exact: share of equal pixels, largest error in levels
 NUDGES = (1 / 4096, -1 / 4096)  # levels: decide ties, and change nothing else
 
@@ -83,7 +81,7 @@ def learn(
     found = probe(resolve(target), seed=seed)
     problem = Problem(
         target=found.target,
-        data=_gathered(found.target, images, seed, progress),
+        data=taught_from(found.target, images, seed, progress),
         weights=weights,
         goal=_goal(found.target, weights, goal),
         deadline=inf if budget is None else started + (1 - JUDGING) * budget,
@@ -137,14 +135,6 @@ def _goal(target: Target, weights: int | None, goal: float | None) -> float:
     if weights is not None:
         return inf
     return CEILING if target.rounded else GOAL
-
-
-def _gathered(target: Target, images: Any, seed: int, progress: Progress) -> pictures.Data:
-    if not isinstance(target, Pairs):
-        return pictures.gather(images, channels=target.channels[0], seed=seed, progress=progress)
-    if images is not None:
-        raise UsageError("pairs bring their own pictures; leave images out, or learn from a function instead")
-    return pictures.gather(list(target.before.values()), channels=target.channels[0], seed=seed)
 
 
 # ---- Climbing -----------------------------------------------------------------------------------------
@@ -225,13 +215,14 @@ def _so_far(best: _Tried | None) -> str:
 
 
 def _try(problem: Problem, candidate: Candidate) -> _Tried:
-    """The candidate on whole held-out pictures; a linear one also with its ties decided the other way."""
+    """The candidate on whole held-out pictures; one that errs at ties only also with these decided otherwise."""
     tried = _judged(problem, candidate)
     if isinstance(problem.target, Pairs):
         tried = _at_the_border(problem, tried)
-    if tried.exact or candidate.rung != "linear" or tried.psnr < CEILING:
-        return tried
     candidate = tried.candidate
+    added_up = any(isinstance(layer, Conv) for layer in candidate.layers.layers)
+    if tried.exact or not added_up or any(each.levels().largest > LARGEST for each in tried.compared):
+        return tried
     for nudge in NUDGES:
         other = _judged(
             problem, Candidate(_nudged(candidate.layers, nudge), candidate.rung, candidate.remark)
@@ -247,7 +238,7 @@ def _at_the_border(problem: Problem, tried: _Tried) -> _Tried:
     if not any(isinstance(layer, Pad) for layer in layers):
         return tried
     small = sum(pair.inputs.size for pair in problem.held_out) < SMALL
-    for edge in MODES:
+    for edge in EDGES:
         if edge != problem.edge and not tried.exact and (small or problem.time_left > 0):
             changed = Chain(tuple(replace(one, mode=edge) if isinstance(one, Pad) else one for one in layers))
             other = _judged(problem, replace(tried.candidate, layers=changed))
@@ -263,7 +254,7 @@ def _nudged(layers: Chain, levels: float) -> Chain:
     conv = changed[at]
     assert isinstance(conv, Conv)
     bias = np.zeros(len(conv.weight)) if conv.bias is None else conv.bias
-    changed[at] = Conv(conv.weight, (bias + levels / 255).astype(np.float32), groups=conv.groups)
+    changed[at] = replace(conv, bias=(bias + levels / 255).astype(np.float32))
     return Chain(tuple(changed))
 
 

@@ -23,7 +23,7 @@ from diptych.filters.targets.pairs import Pairs
 from diptych.model.layers import Array, PadMode
 from diptych.preprocessing.grey import grey_pillow
 
-__all__ = ["Findings", "detect_edge", "probe"]
+__all__ = ["EDGES", "Findings", "detect_edge", "probe"]
 
 FAR = 64  # pixels: what reaches farther is not looked for by `radius`
 _GLOBAL = 4.0  # levels: pixels beyond FAR must matter less than this on average
@@ -31,7 +31,7 @@ _FELT = 0.25  # levels: a mean influence beyond FAR that is worth a remark
 _SEEN = 1e-3  # levels: a change
 _STEADY = 1.5  # levels: what may change over a flat or periodic picture, by rounding
 _SIDE = 256
-_MODES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")
+EDGES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")  # the likeliest first
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ def _filled_in(target: Target, picture: Array, radius: int | None) -> tuple[Targ
         edge, error = detect_edge(target, picture[:96, :96], radius or FAR // 2)
     if error > 1 and radius is not None:
         remarks.append(
-            f"what happens at the border is none of {', '.join(_MODES)}: the nearest, {edge}, is off by "
+            f"what happens at the border is none of {', '.join(EDGES)}: the nearest, {edge}, is off by "
             f"{error:.1f} levels there on average"
         )
     per_channel = _is_per_channel(target, picture[:61, :83])
@@ -109,10 +109,10 @@ def detect_edge(target: Target, picture: Array, reach: int) -> tuple[PadMode, fl
     width = max(min(reach, *(side // 2 - 1 for side in picture.shape[:2])), 1)
     band[width:-width, width:-width] = False
     errors: dict[PadMode, float] = {}
-    for mode in _MODES:
+    for mode in EDGES:
         extended = widened(target, reach, mode)(picture) * 255
         errors[mode] = float(np.abs(extended - asked)[band].mean())
-    best = min(_MODES, key=lambda mode: errors[mode])
+    best = min(EDGES, key=lambda mode: errors[mode])
     return best, errors[best]
 
 
