@@ -50,7 +50,7 @@ def fit(problem: Problem) -> Candidate | None:
     """The network of the first rank filter that gives what is wanted; None where there is none."""
     if problem.channels[0] != problem.channels[1]:
         return None
-    crops = [_crop(pair, problem.channels[0]) for pair in problem.held_out[:2]]
+    crops = [_crop(pair) for pair in problem.held_out[:2]]
     for name, layers in _candidates(problem):
         if all(_gives(layers, crop) for crop in crops):
             return Candidate(layers, RUNG, name)
@@ -60,22 +60,20 @@ def fit(problem: Problem) -> Candidate | None:
 def _candidates(problem: Problem) -> Iterator[tuple[str, Chain]]:
     """Every rank filter with the reach that was found, or, where that cannot be asked, with any."""
     farthest = problem.reach if problem.answers else 0
-    if farthest in (0, 1) and not (problem.answers and farthest == 0):
+    if farthest == 1 or not problem.answers:
         yield "the median of 3 x 3", median(problem.channels[0], problem.edge)
     for name, network, radii in _MADE_OF:
         reaches = [farthest / radii] if problem.answers else range(1, 4)
         for radius in (int(reach) for reach in reaches if reach in range(1, LARGEST + 1)):
             for shape, once in product(("box", "cross"), (True, False)):
-                footprint = ((radius, radius),) if shape == "box" else ((radius, 0), (0, radius))
-                if once and shape == "cross" and radii == 1:
+                if radii == 1 and once != (shape == "box"):
                     continue  # one stage meets the border once anyhow
-                if not once and shape == "box" and radii == 1:
-                    continue
+                footprint = ((radius, radius),) if shape == "box" else ((radius, 0), (0, radius))
                 maker = _Maker(footprint, problem.channels[0], problem.edge, once)
                 yield f"{name} by a {shape} of {2 * radius + 1}", network(maker)
 
 
-def _crop(pair: Pair, channels: int) -> tuple[Array, Array]:
+def _crop(pair: Pair) -> tuple[Array, Array]:
     """The top left corner of a picture, borders and all, and what is wanted there without the cut's sides."""
     return pair.inputs[:, :112, :120], pair.wanted[:, :84, :92]
 

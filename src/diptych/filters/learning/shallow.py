@@ -122,11 +122,10 @@ class Shallow:
         if self.mix is not None:
             layers.append(Conv(_kernel(self.mix[None, :, None, None])))
         layers.append(Pad(((radius, radius),) * 2, edge))
-        channels = 1 if self.mix is not None or copies > 1 else len(self._window_channels(side))
         relu = Activation("relu")
         offset = None if self.offset is None else _kernel(np.tile(self.offset, copies))
         first = self.bank if self.front is None else self.front
-        spatial = _grouped(first.reshape(len(first), channels, side, side), copies)
+        spatial = _grouped(first.reshape(len(first), -1, side, side), copies)
         if self.front is None:
             layers.append(Conv(spatial, offset, groups=copies, activation=relu))
         else:
@@ -137,10 +136,6 @@ class Shallow:
         constant = None if self.constant is None else _kernel(np.tile(self.constant, copies))
         layers.append(Conv(_grouped(self.output[:, :, None, None], copies), constant, groups=copies))
         return Chain((*layers, *([Activation("clamp")] if self.clamped else [])))
-
-    def _window_channels(self, side: int) -> range:
-        seen = (self.bank if self.front is None else self.front).shape[1]
-        return range(seen // side**2)
 
 
 def _kernel(values: Array) -> Array:

@@ -81,9 +81,8 @@ def _form(windows: Array, squared: Array, most: int) -> Array:
     whitening = axes[:, kept] / np.sqrt(values[kept])
     white = windows @ whitening
     size = white.shape[1]
-    if (
-        size * (size + 1) // 2 > _PRODUCTS
-    ):  # principal Hessian directions (Li 1992): exact for Gaussian windows
+    if size * (size + 1) // 2 > _PRODUCTS:
+        # Principal Hessian directions (Li 1992), exact for Gaussian windows.
         form = (white * (squared - squared.mean())[:, None]).T @ white / len(white) / 2
     else:
         form = _regressed_form(white, squared)
