@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import diptych
@@ -20,7 +21,8 @@ from diptych.filters.classic import (
     train_model,
 )
 from diptych.filters.metrics import to_levels
-from diptych.report.curves import loss_figure, pictures_figure, save_figure
+from diptych.report.curves import loss_figure, pictures_figure
+from diptych.report.figure import save
 
 IMAGES = Path(__file__).parent / "images"
 SHOWN = (0, 12, 40)  # of the validation pictures, those with most to see first
@@ -63,10 +65,10 @@ def compare(name: str, stem: str) -> None:
     _save(pictures_figure(rows, ("Input", name, "Classic", "filters.learn"), notes), f"{stem}-result")
 
 
-def _save(figure: object, stem: str) -> None:
+def _save(figure: Figure, stem: str) -> None:
     """As few colours as a plot needs, so that the file is small."""
     path = IMAGES / f"{stem}.png"
-    save_figure(figure, path)
+    save(figure, path)
     with Image.open(path) as picture:
         small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
     small.save(path, optimize=True)

@@ -334,7 +334,8 @@ def preview_predictions(
 
     A notebook shows it; with `path` it is also written there as a PNG.
     """
-    from diptych.report.curves import pictures_figure, save_figure
+    from diptych.report.curves import pictures_figure
+    from diptych.report.figure import save
 
     rows, notes = [], []
     for index in range(min(count, len(dataset))):  # type: ignore[arg-type]
@@ -347,7 +348,7 @@ def preview_predictions(
         raise UsageError("there is nothing to preview: the data set is empty, or count is 0")
     figure = pictures_figure(rows, ("Input", "Output", "Target"), notes)
     if path is not None:
-        save_figure(figure, path)
+        save(figure, path)
     return figure
 
 
@@ -358,9 +359,10 @@ def plot_losses(
 
     A notebook shows it; with `path` it is also written there as a PNG.
     """
-    from diptych.report.curves import loss_figure, save_figure
+    from diptych.report.curves import loss_figure
+    from diptych.report.figure import save
 
     figure = loss_figure(train_losses, val_losses)
     if path is not None:
-        save_figure(figure, path)
+        save(figure, path)
     return figure

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from diptych.comparing import Comparison, LayerPair
 from diptych.comparing.comparison import short
-from diptych.files import replacing
 from diptych.report.mosaic import Range, arrange, finite_range, tile
-from diptych.report.templates import render_template
+from diptych.report.templates import render_template, write_page
 
 __all__ = ["render_comparison", "write_comparison"]
 
@@ -49,9 +48,7 @@ class _Plate:
 
 def write_comparison(path: str | Path, comparison: Comparison) -> None:
     """Writes the page, complete in itself. Raises `OutputError` where it cannot be written."""
-    document = render_comparison(comparison)
-    with replacing(path) as temporary:
-        temporary.write_text(document, encoding="utf-8", newline="\n")
+    write_page(path, render_comparison(comparison))
 
 
 def render_comparison(comparison: Comparison) -> str:

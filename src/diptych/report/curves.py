@@ -15,7 +15,7 @@ from diptych.report.figure import headline, new_figure, save
 from diptych.report.grid import number
 from diptych.report.paper import INK, MUTED
 
-__all__ = ["learning_curve", "loss_figure", "pictures_figure", "save_figure"]
+__all__ = ["learning_curve", "loss_figure", "pictures_figure"]
 
 FIRST, SECOND = "#0b6863", "#98330d"
 _GRID = "#dcd8cf"
@@ -100,11 +100,6 @@ def pictures_figure(rows: Sequence[Sequence[Array]], names: Sequence[str], notes
             bottom = 1 - (0.42 + (index + 1) * (side + 0.24) - 0.12) / height
             figure.text(0.45 / width, bottom, note, color=MUTED, va="center")
         return figure
-
-
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Writes a figure of this module as a PNG file."""
-    save(figure, path)
 
 
 def _line(

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.errors import OutputError
-from diptych.files import replacing
 from diptych.report.embedding import Embedded, Quality, embed_figure, embed_picture
-from diptych.report.html import LARGEST_BYTES, QUALITIES
-from diptych.report.templates import render_template
+from diptych.report.html import within_limit
+from diptych.report.templates import render_template, write_page
 
 __all__ = ["FilterBar", "FilterContent", "FilterPicture", "render_filter", "write_filter_page"]
 
@@ -61,21 +59,12 @@ class FilterContent:
 
 def write_filter_page(path: str | Path, content: FilterContent) -> None:
     """Writes the page, complete in itself. Raises `OutputError` where it cannot be written."""
-    document = render_filter(content)
-    with replacing(path) as temporary:
-        temporary.write_text(document, encoding="utf-8", newline="\n")
+    write_page(path, render_filter(content))
 
 
 def render_filter(content: FilterContent) -> str:
     """The page as text; everything from outside is escaped, pictures are made smaller until it is 8 MB."""
-    for quality in QUALITIES:
-        document = _render(content, quality)
-        if len(document.encode()) <= LARGEST_BYTES:
-            return document
-    raise OutputError(
-        f"the page would be larger than {LARGEST_BYTES // 1_000_000} MB even with small pictures; "
-        "make it from fewer pictures"
-    )
+    return within_limit(lambda quality: _render(content, quality))
 
 
 def _render(content: FilterContent, quality: Quality) -> str:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from diptych.errors import OutputError
-from diptych.files import replacing
 from diptych.report.content import ImageResult, LayerFigure, ReportContent
 from diptych.report.embedding import Embedded, Quality, embed_figure, embed_picture
-from diptych.report.templates import render_template
+from diptych.report.templates import render_template, write_page
 
-__all__ = ["LARGEST_BYTES", "MOST_IMAGES", "QUALITIES", "render", "thousands", "write_report"]
+__all__ = ["LARGEST_BYTES", "MOST_IMAGES", "render", "thousands", "within_limit", "write_report"]
 
 LARGEST_BYTES = 8_000_000
 MOST_IMAGES = 24
 """Images shown in full; the others are in a table by name and prediction."""
 
-QUALITIES = (Quality(1200, 1024, 85), Quality(1000, 640, 70), Quality(700, 400, 60), Quality(420, 240, 45))
+_QUALITIES = (Quality(1200, 1024, 85), Quality(1000, 640, 70), Quality(700, 400, 60), Quality(420, 240, 45))
 """From good to coarse: the first with which a page is under the limit is taken."""
 
 
@@ -38,9 +37,7 @@ def write_report(path: str | Path, content: ReportContent) -> None:
 
     Raises `OutputError` where it cannot be written, or where a picture it shows is gone.
     """
-    document = render(content)
-    with replacing(path) as temporary:
-        temporary.write_text(document, encoding="utf-8", newline="\n")
+    write_page(path, render(content))
 
 
 def render(content: ReportContent) -> str:
@@ -48,13 +45,18 @@ def render(content: ReportContent) -> str:
 
     Pictures are made smaller until the page is within `LARGEST_BYTES`.
     """
-    for quality in QUALITIES:
-        document = _render(content, _embed_all(content, quality))
+    return within_limit(lambda quality: _render(content, _embed_all(content, quality)))
+
+
+def within_limit(rendered: Callable[[Quality], str]) -> str:
+    """The page with its pictures as good as `LARGEST_BYTES` allow; raises `OutputError` where none does."""
+    for quality in _QUALITIES:
+        document = rendered(quality)
         if len(document.encode()) <= LARGEST_BYTES:
             return document
     raise OutputError(
-        f"the report would be larger than {LARGEST_BYTES // 1_000_000} MB even with small pictures; "
-        "make it from fewer images"
+        f"the page would be larger than {LARGEST_BYTES // 1_000_000} MB even with small pictures; "
+        "make it from fewer pictures"
     )
 
 

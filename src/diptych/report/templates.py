@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-__all__ = ["render_template"]
+from diptych.files import replacing
+
+__all__ = ["render_template", "write_page"]
 
 
 def render_template(name: str, filters: dict[str, Callable[..., str]], **content: Any) -> str:
@@ -22,3 +25,9 @@ def render_template(name: str, filters: dict[str, Callable[..., str]], **content
     )
     environment.filters.update(filters)
     return str(environment.get_template(name).render(**content))
+
+
+def write_page(path: str | Path, document: str) -> None:
+    """Writes a page, the same bytes on every platform. Raises `OutputError` where it cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_text(document, encoding="utf-8", newline="\n")
