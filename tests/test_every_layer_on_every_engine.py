@@ -41,22 +41,18 @@ from diptych.model.layers import (
 )
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
+from distances import RELATIVE, apart
 from layer_cases import TABLE, case
 from real_julia import needs_flux
 
 # What an engine is known not to express: (engine, case). A case that starts to work must leave this table.
 UNSUPPORTED: set[tuple[str, str]] = set()
 
-RELATIVE = 1e-5  # of the largest value of the array, and never below 1: float32 has 6e-8
-
 
 def assert_close(actual: Array, expected: Array, what: str = "output") -> None:
     assert actual.dtype == np.float32
     assert actual.flags.c_contiguous
-    assert actual.shape == expected.shape, what
-    furthest = np.abs(actual.astype(np.float64) - expected).max()
-    allowed = RELATIVE * max(1.0, float(np.abs(expected).max()))
-    assert furthest <= allowed, f"{what}: {furthest:.2e} apart, {allowed:.2e} allowed"
+    assert apart(actual, expected) <= RELATIVE, what
 
 
 def model_of(*layers: Layer) -> Model:

@@ -22,26 +22,15 @@ from diptych.formats.torch import from_torch, to_torch
 from diptych.model.document import to_document
 from diptych.model.layers import Activation, Chain, ConvTranspose, Dense, InstanceNorm
 from diptych.model.model import Model
+from distances import apart
 from layer_cases import TABLE, Weights, case
 from torch_zoo import ZOO, network, pictures
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks are slower on several threads than on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def outputs(model: Model, batch: np.ndarray) -> np.ndarray:
     return engine.compile(model, "cpu")(batch)
-
-
-def close(given: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    assert given.shape == expected.shape
-    assert np.abs(given - expected).max(initial=0) <= tolerance * max(1.0, np.abs(expected).max(initial=0))
 
 
 # ---- Model -> module ----------------------------------------------------------------------------------
@@ -55,7 +44,7 @@ def test_the_module_gives_what_the_engine_gives(name: str):
         module = to_torch(known)
         assert not module.training
         with torch.no_grad():
-            close(module(torch.tensor(batch)).numpy(), expected, 1e-6)
+            assert apart(module(torch.tensor(batch)).numpy(), expected) <= 1e-6
 
 
 def test_children_are_named_as_layers_are_in_a_trace():
@@ -121,7 +110,7 @@ def test_the_module_trains_with_dropout_and_batch_statistics():
 def test_what_was_made_a_module_is_read_back(name: str):
     model, batch = case(name)
     back = from_torch(to_torch(model), example=batch)
-    close(outputs(back, batch), outputs(model, batch), 1e-6)
+    assert apart(outputs(back, batch), outputs(model, batch)) <= 1e-6
     assert back.name == model.name
 
 
@@ -135,7 +124,7 @@ def test_networks_as_people_write_them_go_through(name: str):
             if name == "branching" and batch is not example:
                 continue  # its code takes another way
             with torch.no_grad():
-                close(outputs(model, batch.numpy()), module(batch).numpy(), 1e-5)
+                assert apart(outputs(model, batch.numpy()), module(batch).numpy()) <= 1e-5
     assert model.input_shape == second.shape[1:]
 
 
@@ -218,9 +207,9 @@ def test_every_layer_of_pytorch_over_a_grid_of_arguments(index: int):
         batch = torch.randn((2, 6, 9, 14), generator=generator)
         expected = module(batch).numpy()
     model = from_torch(module, example=batch)
-    close(outputs(model, batch.numpy()), expected, 1e-5)
+    assert apart(outputs(model, batch.numpy()), expected) <= 1e-5
     with torch.no_grad():
-        close(to_torch(model)(batch).numpy(), expected, 1e-5)
+        assert apart(to_torch(model)(batch).numpy(), expected) <= 1e-5
 
 
 class Code(nn.Module):
@@ -284,7 +273,7 @@ def test_arithmetic_with_constants_becomes_a_scale():
     module = Code(lambda x: (1 - (x * 2 - 1) / 3 - mean) * (1 / mean))
     batch = torch.rand(2, 3, 5, 4)
     model = from_torch(module, example=batch)
-    close(outputs(model, batch.numpy()), module(batch).numpy(), 1e-6)
+    assert apart(outputs(model, batch.numpy()), module(batch).numpy()) <= 1e-6
     assert len(model.layers.layers) <= 3
 
 
@@ -294,7 +283,7 @@ def test_without_an_example_what_needs_no_size_goes_through():
     assert model.input_shape is None
     batch = pictures("vgg11-bn")[0]
     with torch.no_grad():
-        close(outputs(model, batch.numpy()), module(batch).numpy(), 1e-5)
+        assert apart(outputs(model, batch.numpy()), module(batch).numpy()) <= 1e-5
     with pytest.raises(ModelError, match="example=batch"):
         from_torch(network("unet-bilinear"))
     with pytest.raises(ModelError, match="example=batch"):
@@ -320,7 +309,7 @@ def test_the_module_is_read_in_evaluation_mode_and_left_as_it_was():
     assert module.training
     assert not module.stem.training
     with torch.no_grad():
-        close(outputs(model, batch.numpy()), module.eval()(batch).numpy(), 1e-5)
+        assert apart(outputs(model, batch.numpy()), module.eval()(batch).numpy()) <= 1e-5
 
 
 def test_a_module_that_does_not_do_what_its_code_says_is_caught():
@@ -384,7 +373,7 @@ def test_a_state_dict_fills_an_architecture(tmp_path: Path):
     torch.save({"epoch": 3, "model_state_dict": trained.state_dict()}, path)
     expected = trained(torch.tensor(batch)).detach().numpy()
     for architecture in (model, to_torch(model)):
-        close(outputs(formats.read(path, architecture=architecture), batch), expected, 1e-6)
+        assert apart(outputs(formats.read(path, architecture=architecture), batch), expected) <= 1e-6
     with pytest.raises(FormatError, match="holds 11 weights but no architecture"):
         formats.read(path)
     with pytest.raises(FormatError, match=r"does not fit .*0\.weight has the shape .*'0\.weight' of shape"):
@@ -493,7 +482,7 @@ def test_weights_of_other_float_types_go_through(kind: torch.dtype):
     batch = torch.randn(2, 3, 6, 5)
     model = from_torch(module, example=batch)
     with torch.no_grad():
-        close(outputs(model, batch.numpy()), module.float()(batch).numpy(), 1e-6)
+        assert apart(outputs(model, batch.numpy()), module.float()(batch).numpy()) <= 1e-6
     kept = np.float32 if kind == torch.bfloat16 else kind
     assert str(model.layers.layers[0].weight.dtype) == str(kept).removeprefix("torch.") or kept is np.float32
 
@@ -507,7 +496,7 @@ def test_a_norm_that_takes_its_mean_twice_is_known_again():
     model = from_torch(Code(norm), example=batch)
     (layer,) = model.layers.layers
     assert isinstance(layer, InstanceNorm)
-    close(outputs(model, batch.numpy()), norm(batch).numpy(), 1e-5)
+    assert apart(outputs(model, batch.numpy()), norm(batch).numpy()) <= 1e-5
 
 
 def test_operations_written_twice_stay_apart_where_they_can():
@@ -515,7 +504,7 @@ def test_operations_written_twice_stay_apart_where_they_can():
         return torch.tanh(torch.relu(x)) + (x + torch.sin(torch.relu(x)))
 
     batch = torch.randn(2, 4, 7, 10)
-    close(outputs(from_torch(Code(twice), example=batch), batch.numpy()), twice(batch).numpy(), 1e-6)
+    assert apart(outputs(from_torch(Code(twice), example=batch), batch.numpy()), twice(batch).numpy()) <= 1e-6
 
 
 def test_a_transposed_convolution_with_all_its_options_and_an_activation():
@@ -526,5 +515,5 @@ def test_a_transposed_convolution_with_all_its_options_and_an_activation():
         model, batch = Model(Chain((layer,))), w(2, 4, 5, 7)
         module = to_torch(model)
         with torch.no_grad():
-            close(module(torch.tensor(batch)).numpy(), outputs(model, batch), 1e-6)
-        close(outputs(from_torch(module, example=batch), batch), outputs(model, batch), 1e-6)
+            assert apart(module(torch.tensor(batch)).numpy(), outputs(model, batch)) <= 1e-6
+        assert apart(outputs(from_torch(module, example=batch), batch), outputs(model, batch)) <= 1e-6

@@ -35,9 +35,9 @@ from diptych.model.layers import (
     SkipConnection,
 )
 from diptych.model.model import Model
+from distances import RELATIVE, apart
 from layer_cases import PARAMETERS, TABLE, case
 
-RELATIVE = 1e-5  # of the largest value, and never below 1: float32 has 6e-8
 RELU = Activation("relu")
 
 # What looks at a picture pixel by pixel, or through a window, and does not shrink it by a stride.
@@ -58,11 +58,6 @@ LOCAL = {
 }
 
 
-def agrees(actual: Array, expected: Array) -> bool:
-    allowed = RELATIVE * max(1.0, float(np.abs(expected).max()))
-    return actual.shape == expected.shape and float(np.abs(actual - expected).max()) <= allowed
-
-
 # ---- Layers --------------------------------------------------------------------------------------------
 
 
@@ -72,7 +67,7 @@ def test_agrees_with_the_reference(name: str) -> None:
     output = engines.compile(model, "halide")(batch)
     assert output.dtype == np.float32
     assert output.flags.c_contiguous
-    assert agrees(output, engines.compile(model, "numpy")(batch))
+    assert apart(output, engines.compile(model, "numpy")(batch)) <= RELATIVE
 
 
 @pytest.mark.parametrize("name", sorted(n for n in set(TABLE) - LOCAL if not n.startswith("activation")))
@@ -98,7 +93,7 @@ def test_every_activation_agrees_with_the_reference() -> None:
     output, expected = engines.compile(model, "halide")(batch), engines.compile(model, "numpy")(batch)
     for channel, activation in enumerate([*each, root]):
         # exp(12) and log(cosh) apart, every value here is below 200
-        assert agrees(output[:, channel], expected[:, channel]), activation
+        assert apart(output[:, channel], expected[:, channel]) <= RELATIVE, activation
 
 
 @pytest.mark.parametrize("name", ["nested", "skip-subtract"])
@@ -106,7 +101,7 @@ def test_a_trace_holds_every_layer(name: str) -> None:
     model, batch = case(name)
     trace, expected = (engines.compile(model, engine).trace(batch) for engine in ("halide", "numpy"))
     assert list(trace) == list(expected)
-    assert all(agrees(trace[path], expected[path]) for path in expected)
+    assert all(apart(trace[path], expected[path]) <= RELATIVE for path in expected)
 
 
 def test_a_batch_that_is_no_picture_is_refused() -> None:

@@ -13,17 +13,12 @@ from diptych import engines
 from diptych.errors import MissingExtra, UnsupportedLayer
 from diptych.model.layers import Activation, Chain
 from diptych.model.model import Model
+from distances import RELATIVE, apart
 from layer_cases import TABLE, case
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
 UNSUPPORTED = {"pad-wrap"}
-RELATIVE = 1e-5  # of the largest value, and never below 1
-
-
-def agrees(actual: np.ndarray, expected: np.ndarray) -> bool:
-    allowed = RELATIVE * max(1.0, float(np.abs(expected).max()))
-    return actual.shape == expected.shape and float(np.abs(actual - expected).max()) <= allowed
 
 
 @pytest.mark.parametrize("name", [name for name in TABLE if not name.startswith("activation")])
@@ -36,7 +31,7 @@ def test_agrees_with_the_reference(name: str) -> None:
     output = engines.compile(model, "openvino")(batch)
     assert output.dtype == np.float32
     assert output.flags.c_contiguous
-    assert agrees(output, engines.compile(model, "numpy")(batch))
+    assert apart(output, engines.compile(model, "numpy")(batch)) <= RELATIVE
 
 
 @pytest.mark.parametrize("name", ["classifier", "nested", "skip-subtract"])
@@ -44,7 +39,7 @@ def test_a_trace_holds_every_layer(name: str) -> None:
     model, batch = case(name)
     trace, expected = (engines.compile(model, engine).trace(batch) for engine in ("openvino", "numpy"))
     assert list(trace) == list(expected)
-    assert all(agrees(trace[path], expected[path]) for path in expected)
+    assert all(apart(trace[path], expected[path]) <= RELATIVE for path in expected)
 
 
 def test_answers_do_not_change_when_the_next_one_is_computed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,11 @@ from diptych.errors import DiptychError, FormatError, UnsupportedLayer
 from diptych.formats.onnx import to_onnx
 from diptych.model.layers import Activation, BatchNorm, Conv, GroupNorm, Layer, Upsample
 from diptych.model.model import Model
+from distances import apart
 from layer_cases import TABLE, case
 from torch_zoo import ZOO, network, pictures
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def close(given: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    assert given.shape == expected.shape
-    assert np.abs(given - expected).max(initial=0) <= tolerance * max(1.0, np.abs(expected).max(initial=0))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def read(proto: onnx.ModelProto, folder: Path) -> Model:
@@ -62,7 +52,7 @@ def expressible() -> list[str]:
 def test_our_graph_alone_gives_the_same_model(name: str, tmp_path: Path):
     model, batch = case(name)
     back = read(to_onnx(model), tmp_path)
-    close(engine.compile(back, "cpu")(batch), engine.compile(model, "cpu")(batch), 1e-5)
+    assert apart(engine.compile(back, "cpu")(batch), engine.compile(model, "cpu")(batch)) <= 1e-5
     names = [type(layer) for _, layer in back.walk()]
     for kind in (BatchNorm, GroupNorm, Upsample):
         if any(type(layer) is kind for _, layer in model.walk()) and "tracked" not in name:
@@ -100,7 +90,7 @@ def test_what_pytorch_exports_is_read(name: str, opset: int, dynamic: bool, tmp_
         with torch.no_grad():
             expected = module(batch).numpy()
         model = read(exported(module, batch, opset, dynamic), tmp_path)
-        close(engine.compile(model, "cpu")(batch.numpy()), expected, 2e-5)
+        assert apart(engine.compile(model, "cpu")(batch.numpy()), expected) <= 2e-5
         assert model.input_shape == batch.shape[1:]
         assert (model.source.format, model.source.framework) == ("ONNX", "pytorch")
 
@@ -125,7 +115,7 @@ def test_functions_spelled_out_are_put_together_again(tmp_path: Path):
     for opset in (11, 14, 17):
         model = read(exported(module, batch, opset, dynamic=True), tmp_path)
         with torch.no_grad():
-            close(engine.compile(model, "cpu")(batch.numpy()), module(batch).numpy(), 1e-5)
+            assert apart(engine.compile(model, "cpu")(batch.numpy()), module(batch).numpy()) <= 1e-5
         names = {layer.name for _, layer in model.walk() if isinstance(layer, Activation)}
         assert {"gelu_erf", "swish", "mish", "hardswish"} <= names
         assert any(isinstance(layer, GroupNorm) for _, layer in model.walk())
@@ -155,7 +145,7 @@ def same_as_runtime(proto: onnx.ModelProto, folder: Path, shape: tuple[int, ...]
     model = read(proto, folder)
     batch = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    close(reference.compile(model, "cpu")(batch), session.run(None, {"x": batch})[0], 1e-5)
+    assert apart(reference.compile(model, "cpu")(batch), session.run(None, {"x": batch})[0]) <= 1e-5
     return model
 
 
