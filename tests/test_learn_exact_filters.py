@@ -67,6 +67,30 @@ def gradients(image: Any) -> tuple[Any, Any]:
     )
 
 
+def in_levels(image: Any) -> tuple[Any, Any]:
+    """What programs compute of a grey picture: Sobel's derivatives as whole numbers."""
+    if image.ndim == 3:
+        raise ValueError("grey only")
+    return cv2.Sobel(image, cv2.CV_16S, 1, 0), cv2.Sobel(image, cv2.CV_16S, 0, 1)
+
+
+def weighted(image: Any) -> Any:
+    """OpenCV's way to draw edges: both absolute derivatives limited to 255, and their mean rounded."""
+    across, down = map(cv2.convertScaleAbs, in_levels(image))
+    return cv2.addWeighted(across, 0.5, down, 0.5, 0)
+
+
+def truncated(image: Any) -> Any:
+    across, down = in_levels(image)
+    return np.clip((np.abs(across) + np.abs(down)) / 8, 0, 255).astype(np.uint8)
+
+
+def shrunk(image: Any) -> Any:
+    """Differences from the neighbours below six levels are noise, and above count less."""
+    across = cv2.filter2D(image.astype(np.float32), -1, np.array([[-1.0, 1.0, 0.0]]))
+    return np.clip(np.rint(image - (across - np.clip(across, -6, 6))), 0, 255).astype(np.uint8)
+
+
 TABLE = np.random.default_rng(4).integers(0, 256, 256).astype(np.uint8)
 
 # target, the rung that finds it, and the most weights it may take
@@ -102,6 +126,12 @@ EXACT = [
     (lambda image: np.abs(gradients(image)[0]), pieces, 10),
     (lambda image: np.maximum(*map(np.abs, gradients(image))), pieces, 60),
     (lambda image: image.max(axis=2), pieces, 9),
+    (weighted, pieces, 43),
+    (truncated, pieces, 21),
+    (lambda image: np.clip(np.abs(in_levels(image)[0]), 0, 255).astype(np.uint8), pieces, 7),
+    (lambda image: np.maximum(*map(cv2.convertScaleAbs, in_levels(image))), pieces, 20),
+    (lambda image: cv2.convertScaleAbs(cv2.Laplacian(image, cv2.CV_16S)), pieces, 3 * 10),
+    (shrunk, pieces, 3 * 33),
     *[
         (f"{name}:size={size},shape={shape}", ranks, 0)
         for name, size, shape in product(("erosion", "dilation"), (3, 5, 7), ("box", "cross"))

@@ -20,7 +20,7 @@ from diptych.filters.learning.pairs import Pair
 from diptych.filters.learning.problem import Problem
 from diptych.model.layers import Array
 
-__all__ = ["refined"]
+__all__ = ["middle_of", "polished", "refined"]
 
 SIDE, BLOCK = 1024, 64  # pixels, of the noise, and of its parts of one brightness
 STEPS = 4  # the last changes nothing any more
@@ -228,6 +228,31 @@ def _bias(low: float, high: float) -> float:
     """The one that is farthest from going wrong; none at all where that is as good."""
     middle = (low + high) / 2
     return 0.0 if abs(middle) < 0.1 * (high - low) or abs(middle) < 1e-7 else middle
+
+
+def polished(x: Array, wanted: Array, solution: Array) -> Array:
+    """x w nearer than half a level to what is wanted, in 0..1, hardly anywhere not: Newton's method for w."""
+    best, fewest = solution, len(x) + 1
+    for _ in range(POLISHES):
+        left = 255 * (wanted - x @ solution)
+        beyond = np.flatnonzero(np.abs(left) > 0.5)
+        if len(beyond) < fewest:
+            best, fewest = solution, len(beyond)
+        if not len(beyond):
+            break
+        over = left[beyond] - 0.5 * np.sign(left[beyond])
+        square = x[beyond].T @ x[beyond]
+        square[np.diag_indices_from(square)] *= 1.01
+        solution = solution + BOLD / 255 * np.linalg.pinv(square, rcond=1e-9, hermitian=True) @ (
+            x[beyond].T @ over
+        )
+    return best
+
+
+def middle_of(computed: Array, levels: Array) -> float:
+    """The bias with which most are rounded to what is wanted: all, where there is such a one."""
+    span = _span(computed, levels)
+    return float((levels - computed).mean()) if span is None else _bias(*span)
 
 
 def _around(by_shift: Array, size: int) -> Array:
