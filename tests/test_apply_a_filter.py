@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from diptych import filters, formats
 from diptych.engines import regional
 from diptych.engines.numpy import ACTIVATION_FUNCTIONS, LAYER_FUNCTIONS
 from diptych.engines.regional import running as general
+from diptych.engines.regional.fitting import Held, fitted
 from diptych.engines.running import run
 from diptych.errors import DiptychError, ImageError, ModelError, OutputError, UsageError
 from diptych.filters.applying import choosing, tiles
@@ -288,6 +290,50 @@ def test_every_function_that_computes_in_levels_gives_what_it_gives_in_fractions
         fractions = filters.apply(model, np.float32(image / 255), engine="numpy")
         levels = filters.apply(model, image, engine="numpy")
         assert np.abs(levels - np.clip(fractions * 255, 0, 255)).max() < 0.501, name
+
+
+# ---- Cells --------------------------------------------------------------------------------------------
+
+
+def distant():
+    """Padded before each stage, joined with what was before it: what a heavy operator's network does."""
+    rng = np.random.default_rng(0)
+    far = L.SkipConnection(L.Chain(conv(rng, 3, 2, "reflect")), L.Connection("concatenate"))
+    return Model(L.Chain((far, *conv(rng, 5, 3, "reflect"))), input_shape=(3, None, None), name="distant")
+
+
+@pytest.mark.parametrize("side", ["top", "left", "bottom", "right", None])
+def test_a_part_is_padded_only_where_it_ends_at_the_border(side):
+    prepared = regional.prepare(distant(), 255)
+    part = {
+        "top": regional.Region(0, 50, 20, 60),
+        "left": regional.Region(50, 0, 60, 20),
+        "bottom": regional.Region(80, 50, 100, 60),
+        "right": regional.Region(50, 80, 60, 100),
+        None: regional.Region(50, 50, 60, 60),
+    }[side]
+    held = Held.of(part.grown(prepared.reach).clipped((100, 100)), (100, 100))
+    layers, result = fitted(prepared.layers, held, wraps=False)
+    pads = [layer for layer in general._leaves(layers) if isinstance(layer, L.Pad)]
+    ends = {"top": (0, 0), "bottom": (0, 1), "left": (1, 0), "right": (1, 1)}
+    padded = {name for name, (axis, end) in ends.items() if any(pad.padding[axis][end] > 0 for pad in pads)}
+    assert padded == ({side} if side else set())
+    assert any(n < 0 for pad in pads for pair in pad.padding for n in pair)  # what joins the others is cut
+    assert result.region.common(part) == part
+
+
+def test_cells_of_onnxruntime_are_computed_side_by_side_each_on_one_thread(monkeypatch):
+    monkeypatch.setattr(general, "_processors", lambda: 2)
+    ready = regional.compile(distant(), "onnxruntime", peak=255)
+    meeting = Barrier(2, timeout=30)
+    cell = ready._cell
+    monkeypatch.setattr(ready, "_cell", lambda *given: (meeting.wait(), cell(*given))[1])
+    image = picture(13, 16, 8, 3, np.uint8)
+    result = ready(image, (0, 0), (16, 8), regional.Region(0, 0, 16, 8))
+    assert np.abs(result.astype(int) - filters.apply(distant(), image, engine="numpy")).max() <= 1
+    for compiled in ready._compiled.values():
+        for _, session, _ in compiled._sessions:
+            assert session.get_session_options().intra_op_num_threads == 1
 
 
 # ---- Files --------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 from diptych.errors import UnsupportedLayer, UsageError
 from diptych.model.layers import Array
@@ -36,17 +36,20 @@ class Compiled(Protocol):
         """The output of every layer for `batch`."""
 
 
-def compile(model: Model, engine: str = "auto", device: str = "auto") -> Compiled:  # noqa: A001 - the field's verb
+def compile(  # noqa: A001 - the field's verb
+    model: Model, engine: str = "auto", device: str = "auto", **options: Any
+) -> Compiled:
     """Makes `model` ready to run.
 
     `engine`: one of `ENGINES`, or "auto" for the first that can express every layer. `device`: "auto",
-    "cpu", "cuda" or "mps"; a GPU means torch. Raises `UsageError` for names that do not exist and
-    `UnsupportedLayer` where no engine, or not the one asked for, can express a layer.
+    "cpu", "cuda" or "mps"; a GPU means torch. `options`: what the engine named takes beside. Raises
+    `UsageError` for names that do not exist and `UnsupportedLayer` where no engine, or not the one asked for,
+    can express a layer.
     """
     if engine != "auto":
         if engine not in ENGINES:
             raise UsageError(f"no engine is called {engine!r}; the engines are auto, {', '.join(ENGINES)}")
-        return _compile(model, engine, device)
+        return _compile(model, engine, device, **options)
     candidates = _AUTOMATIC if device in ("auto", "cpu") else ("torch",)
     for candidate in candidates[:-1]:
         try:
@@ -56,12 +59,12 @@ def compile(model: Model, engine: str = "auto", device: str = "auto") -> Compile
     return _compile(model, candidates[-1], device)
 
 
-def _compile(model: Model, engine: str, device: str) -> Compiled:
+def _compile(model: Model, engine: str, device: str, **options: Any) -> Compiled:
     module = import_module(f"diptych.engines.{engine}")
     if device not in ("auto", *module.DEVICES):
         raise UsageError(
             f"the engine {engine} does not run on {device!r}, only on {', '.join(module.DEVICES)}; "
             "use --engine torch for a GPU"
         )
-    compiled: Compiled = module.compile(model, device)
+    compiled: Compiled = module.compile(model, device, **options)
     return compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,16 @@ _FAILURES = tuple(
 )
 
 
-def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the engines' common verb
-    """Makes `model` ready. Raises `UnsupportedLayer` where ONNX or the runtime cannot express a layer."""
-    return Compiled(model)
+def compile(  # noqa: A001 - the engines' common verb
+    model: Model, device: str = "auto", *, threads: int | None = None
+) -> Compiled:
+    """Makes `model` ready.
+
+    `threads`: how many one call takes, None for as many as there are processors. With 1, calls may run side
+    by side, and the memory they work in is shared by all models made so. Raises `UnsupportedLayer` where
+    ONNX or the runtime cannot express a layer.
+    """
+    return Compiled(model, threads)
 
 
 class Compiled:
@@ -44,8 +52,9 @@ class Compiled:
     engine = NAME
     device = "cpu"
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, threads: int | None = None) -> None:
         self._model = model
+        self._threads = _threads() if threads is None else threads
         self._sessions: list[tuple[bool, Any, dict[str, Any]]] = []  # kind, session, its weights
         try:
             self._add(model, every_layer=False)
@@ -89,7 +98,7 @@ class Compiled:
     def _add(self, model: Model, every_layer: bool) -> Any:
         graph, weights = to_skeleton(model, every_layer)
         held = {name: ort.OrtValue.ortvalue_from_numpy(_plain(array)) for name, array in weights.items()}
-        session = _open(graph, held)
+        session = _open(graph, held, self._threads)
         self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], (every_layer, session, held)]
         return session
 
@@ -98,11 +107,15 @@ def _plain(array: Array) -> Array:
     return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 
-def _open(graph: bytes, weights: dict[str, Any]) -> Any:
+def _open(graph: bytes, weights: dict[str, Any], threads: int) -> Any:
     """A session that reads the weights where they lie: they must stay alive as long as it does."""
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads
+    if threads == 1:
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.enable_mem_pattern = False  # it would keep memory for every size of input
     # Repacked weights are a second copy and a slower start, and were not faster (benchmarks/forward_pass.py).
     options.add_session_config_entry("session.disable_prepacking", "1")
     try:
@@ -110,6 +123,13 @@ def _open(graph: bytes, weights: dict[str, Any]) -> Any:
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except _FAILURES as error:
         raise UnsupportedLayer("in this model", "onnxruntime", _first_line(error)) from error
+
+
+@cache
+def _share_memory() -> None:
+    """One pool of memory for many sessions: each would keep what it once needed."""
+    cpu = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(cpu, None)
 
 
 def _threads() -> int:
