@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diptych.errors import ImageError
 
-__all__ = ["nested"]
+__all__ = ["natural", "nested"]
 
 
 def nested(folder: str | os.PathLike[str], suffixes: Collection[str]) -> list[Path]:
@@ -24,10 +24,10 @@ def nested(folder: str | os.PathLike[str], suffixes: Collection[str]) -> list[Pa
         raise ImageError(f"there is no folder {root}; check the name")
     found: list[Path] = []
     for place, folders, names in os.walk(root):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=_natural)
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
         seen = (name for name in names if not name.startswith("."))
         fitting = (name for name in seen if Path(name).suffix.lower() in suffixes)
-        found += [Path(place, name) for name in sorted(fitting, key=_natural)]
+        found += [Path(place, name) for name in sorted(fitting, key=natural)]
     if not found:
         raise ImageError(
             f"the folder {root} holds no pictures ({', '.join(suffixes)}), nor do those inside it"
@@ -35,6 +35,7 @@ def nested(folder: str | os.PathLike[str], suffixes: Collection[str]) -> list[Pa
     return found
 
 
-def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """What names are sorted by, as people count: picture2 before picture10."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts], name

@@ -7,7 +7,6 @@ to the decoder comes out as one `ImageError`.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 import threading
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
+from diptych.datasets.folders import natural
 from diptych.errors import ImageError
 from diptych.files import replacing
 from diptych.images import kinds, metadata, pixels
@@ -203,12 +203,7 @@ def _inside(folder: Path) -> list[Path]:
             f"the folder {folder} holds no pictures ({', '.join(SUFFIXES)}); "
             "folders inside it are not searched: name one that holds some"
         )
-    return sorted(files, key=_natural)
-
-
-def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    parts = re.split(r"(\d+)", path.name.casefold())
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts], path.name
+    return sorted(files, key=lambda path: natural(path.name))
 
 
 def write_png(path: str | os.PathLike[str], array: NDArray[np.uint8], record: Record | None = None) -> None:
