@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from diptych.cli_filter import Device, Json, Quiet
 from diptych.cli_filter import app as filter_app
 from diptych.terminal import Terminal
 
@@ -25,10 +26,7 @@ OnError = Literal["report", "test-pattern"]
 Prompt = Annotated[str | None, typer.Argument(help="What to draw, in words.", show_default=False)]
 Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
 ModelName = Annotated[str, typer.Argument(help="A model file, or a model by name.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Engine = Annotated[str, typer.Option(help="auto, onnxruntime, torch, numpy or flux.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Engine = Annotated[str, typer.Option(help="auto, onnxruntime, openvino, torch, numpy or flux.")]
 Architecture = Annotated[
     str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
 ]
