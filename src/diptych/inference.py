@@ -72,13 +72,13 @@ def load_model(
     frame = None if architecture is None else load_model(architecture)
     asked: dict[str, Any] = {"architecture": frame, "flux_version": written_by, "key": key}
     options = {name: value for name, value in asked.items() if value is not None}
-    if options and isinstance(model, Model):
-        name = "written_by" if "flux_version" in options else next(iter(options))
-        raise UsageError(f"{name} is for a file, but the source is a model already")
-    if options and not isinstance(model, Model):
-        return formats.read(model, **options)
     if isinstance(model, Model):
+        if options:
+            name = "written_by" if "flux_version" in options else next(iter(options))
+            raise UsageError(f"{name} is for a file, but the source is a model already")
         return model
+    if options:
+        return formats.read(model, **options)
     if not isinstance(model, str | Path):
         raise UsageError(f"a model is a file, a name or a diptych.Model, not {type(model).__name__}")
     name = str(model)
@@ -173,9 +173,9 @@ def preprocess(images: Images, preprocessing: Recipe, *, workers: int | None = N
     """Pictures -> float32 (N, C, H, W), by one recipe.
 
     `images`: a path, a folder, a uint8 array (H, W, 3) or (H, W), a `Picture`, or a list of these.
-    `preprocessing`: a recipe, as `recipe_of` takes it. Files are decoded by
-    `workers` threads, by default one a core; the result does not depend on them. Raises `ImageError` for a
-    picture that cannot be read, `ShapeError` where the recipe gives pictures of different sizes.
+    `preprocessing`: a recipe, as `recipe_of` takes it. Files are decoded by `workers` threads, by default one
+    a core; the result does not depend on them. Raises `ImageError` for a picture that cannot be read,
+    `ShapeError` where the recipe gives pictures of different sizes.
     """
     recipe = recipe_of(preprocessing)
     return _stack(list(_prepared(_each(images), recipe, workers)))
@@ -226,8 +226,8 @@ def inspect(model: Model | str | Path, shape: Sequence[int] | None = None) -> Su
     """The architecture of a model or a model file, layer by layer.
 
     `shape` replaces its own input's: one sample's, (C, H, W), or with the batch axis first, (N, C, H, W).
-    Raises `ShapeError` where the model takes neither.
-    For a model from Flux, `.flux` is the architecture as Flux prints it.
+    For a model from Flux, `.flux` is the architecture as Flux prints it. Raises `ShapeError` where the model
+    takes neither shape.
     """
     loaded = load_model(model)
     summary = summarise(loaded, asked_shape(loaded, shape) if shape is not None else None)

@@ -86,10 +86,9 @@ def run(
     or read from `images`; with both, the images stand for pictures of that prompt. `model` is a file, a name
     or a `Model` (`architecture`: what to fill where the file holds weights alone; `written_by`: which Flux
     wrote it, where the file does not tell; `key`: which of several models in it); its own recipe is used
-    unless `preprocessing` names another.
-    `maps` are the layers to draw:
-    "conv", "all" or paths such as "0,3.1". A picture that cannot be read becomes a sentence in `failures`,
-    and with `on_error="test-pattern"` a marked test pattern takes its place.
+    unless `preprocessing` names another. `maps` are the layers to draw: "conv", "all" or paths such as
+    "0,3.1". A picture that cannot be read becomes a sentence in `failures`, and with
+    `on_error="test-pattern"` a marked test pattern takes its place.
 
     A run that was interrupted continues where it stopped when it is called again with the same arguments.
     Raises `OutputError` where `out` holds another run (unless `overwrite`), `ImageError` where no picture

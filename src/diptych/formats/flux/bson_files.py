@@ -22,8 +22,8 @@ def read(
 
     `flux_version` decides where versions compute differently and the file does not tell. Weights alone
     are filled into the `architecture`, a model or the name of one. `key` chooses one of several models, as
-    in `document.model_of`. Raises `FormatError` where there is no
-    model, or a layer that has no equal here, with its path.
+    in `document.model_of`. Raises `FormatError` where there is no model, or a layer that has no equal here,
+    with its path.
     """
     version = version_asked(flux_version)
     return model_of(bson.load(path), str(path), "BSON", version, architecture=architecture, chosen=key)
