@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,20 @@ def test_the_recipe_is_ours_to_a_millionth(name: str, grey: bool, tmp_path: Path
     assert np.abs(result.T - expected).max() <= 1e-6 * max(1, np.abs(expected).max())
 
 
-def test_every_recipe_by_name_becomes_julia(tmp_path: Path) -> None:
-    for name in NAMES:
-        export(with_recipe(named(name)), tmp_path / name)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_by_name_becomes_julia(name: str, tmp_path: Path) -> None:
+    folder = export(with_recipe(named(name)), tmp_path / "p")
+    assert (folder / "preprocess.jl").read_text() == preprocess_text(named(name))
+    assert callable(program(folder / "preprocess.jl").get("preprocess"))
+    # The same steps to a smaller picture, for the interpreter's sake.
+    steps = named(name).steps
+    small = Preprocessing(
+        tuple(replace(step, height=6, width=5) if isinstance(step, Resize) else step for step in steps)
+    )
+    result = defined(preprocess_text(small)).get("preprocess")(picture(False)).T
+    expected = small.apply(picture(False))
+    assert result.shape == expected.shape
+    assert np.abs(result - expected).max() <= 1e-6 * max(1, np.abs(expected).max())
 
 
 @given(st.tuples(*[st.integers(4, 9)] * 4), st.sampled_from(["linear", "area", "cubic"]), st.integers(0, 99))

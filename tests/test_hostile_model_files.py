@@ -26,6 +26,7 @@ from diptych.model.layers import (
     Conv,
     Dense,
     Flatten,
+    Layer,
     LayerNorm,
     MaxPool,
     Parallel,
@@ -63,7 +64,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {suffix: (folder / f"m{suffix}").read_bytes() for suffix in BOTH}
 
 
-def outcome(path: Path, content: bytes) -> Model | FormatError:
+def outcome(path: Path, content: bytes) -> Model | FormatError | UnsupportedLayer:
     """What reading gives: a model or a refusal of one line; anything else fails the test."""
     path.write_bytes(content)
     try:
@@ -116,7 +117,10 @@ def test_changed_bytes_give_a_sentence_or_a_model(
             content[place:place] = new
         else:
             del content[place : place + count]
-    outcome(tmp_path_factory.getbasetemp() / f"mutant{suffix}", bytes(content))
+    end = outcome(tmp_path_factory.getbasetemp() / f"mutant{suffix}", bytes(content))
+    assert isinstance(end, FormatError | UnsupportedLayer) or all(
+        isinstance(layer, Layer) for _, layer in end.walk()
+    )
 
 
 def safetensors_of(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
