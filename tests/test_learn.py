@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import diptych
 from diptych.errors import UsageError
-from diptych.filters import learn
+from diptych.filters import apply, evaluate, learn
 from diptych.filters.learning import ladder
 from diptych.filters.learning.problem import Candidate, Problem
 from diptych.model.layers import Array, Chain, Conv
@@ -64,6 +66,28 @@ def test_a_function_of_the_user_is_learned_by_what_it_does() -> None:
     assert learned.report.rung == "curve"
     assert learned.report.scores["whole"]["identical"] == 1
     assert learned.model.notes["filter"]["per_channel"] is True
+
+
+@pytest.mark.parametrize("maker", ["opencv", "pillow"])
+def test_a_function_that_makes_colour_grey_first_is_learned_on_grey(maker: str, tmp_path: Path) -> None:
+    """The grey is rounded, which no small network does: so it is made as the function makes it."""
+
+    def edges(image: Array) -> Array:
+        if image.ndim == 3 and maker == "opencv":
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        elif image.ndim == 3:
+            image = np.asarray(Image.fromarray(image).convert("L"))
+        return np.asarray(cv2.convertScaleAbs(cv2.Sobel(image, cv2.CV_16S, 1, 0)))
+
+    learned = learn(edges, pictures())
+    assert learned.report.rung == "pieces"
+    assert any("makes colour grey first" in remark for remark in learned.report.remarks)
+    assert learned.model.input_shape == (1, None, None)
+    colours = np.random.default_rng(6).integers(0, 256, (150, 170, 3), np.uint8)  # the makers differ in a few
+    np.testing.assert_array_equal(apply(learned, colours), edges(colours))
+    assert evaluate(learned, edges, [colours]).whole.identical == 1
+    learned.save(tmp_path / "edges.safetensors")
+    np.testing.assert_array_equal(apply(tmp_path / "edges.safetensors", colours), edges(colours))
 
 
 def test_pairs_alone_are_enough_for_a_linear_filter() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.model.model import Model
+from diptych.preprocessing import Grey
 
 __all__ = ["Learned", "LearningReport", "Rung", "notes_of"]
 
@@ -73,6 +74,12 @@ class Learned:
         from diptych import formats
 
         formats.write(self.model, path)
+
+
+def grey_weights(model: Model) -> str:
+    """How a filter of grey pictures has colour made grey: the weights of `preprocessing.Grey`."""
+    steps = model.preprocessing.steps if model.preprocessing is not None else ()
+    return next((step.weights for step in steps if isinstance(step, Grey)), "float")
 
 
 def notes_of(model: Model) -> Mapping[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.model.layers import NUMPY_PAD, Array, PadMode
+from diptych.preprocessing.grey import WEIGHTS
 
-__all__ = ["coloured", "extended", "picture_of", "planes_of"]
+__all__ = ["coloured", "extended", "greyed", "picture_of", "planes_of"]
 
 
 def planes_of(picture: Array) -> Array:
@@ -25,6 +26,20 @@ def picture_of(planes: Array) -> Array:
 def coloured(picture: Array) -> Array:
     """Grey as three equal channels, (H, W) -> (H, W, 3); colour as it is."""
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
+def greyed(picture: Array, weights: str) -> Array:
+    """Colour as grey, (H, W, 3) -> (H, W) in the same dtype; grey as it is.
+
+    `weights` as in `preprocessing.Grey`: who rounds 8-bit pictures. With "float", and for all others, integers
+    are rounded half to even.
+    """
+    if picture.ndim == 2:
+        return picture
+    if picture.dtype == np.uint8 and weights != "float":
+        return WEIGHTS[weights](picture)
+    grey: Array = 0.299 * picture[..., 0] + 0.587 * picture[..., 1] + 0.114 * picture[..., 2]
+    return (grey if picture.dtype.kind == "f" else np.rint(grey)).astype(picture.dtype)
 
 
 def extended(planes: Array, radius: int, mode: PadMode) -> Array:

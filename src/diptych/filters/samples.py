@@ -14,7 +14,8 @@ from diptych.engines import regional
 from diptych.engines.regional.running import General, from_values
 from diptych.errors import ModelError, UsageError
 from diptych.filters import data, targets
-from diptych.filters.learned import Learned, notes_of
+from diptych.filters.learned import Learned, grey_weights, notes_of
+from diptych.filters.planes import greyed
 from diptych.filters.target import Target
 from diptych.filters.targets.pairs import Pairs
 from diptych.images import files
@@ -84,24 +85,29 @@ def target_of(model: Model, target: Any = None) -> Target:
 def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ...]:
     """Pictures in the model's own number of channels, with what is wanted of each.
 
+    A filter of grey pictures may be judged by one of colours, which sees them before they are made grey.
     `images`: by default all pairs where the target is known by pairs, else the held-out photographs. Raises
     `UsageError` where the target has other channels, or there are no pictures.
     """
     channels, made = channels_of(model)
     name = model.name or "the model"
     for own, other, verb in ((channels, target.channels[0], "takes"), (made, target.channels[1], "gives")):
-        if own != other:
+        if own != other and (own, verb) != (1, "takes"):
             raise UsageError(
                 f"{name} {verb} {own} channels and {target.name} {other}; choose a target of the same kind"
             )
     if images is None and isinstance(target, Pairs):
         pictures: Iterable[tuple[str, Array]] = target.before.items()
     elif images is None:
-        pictures = data.gather(None, channels=channels).held_out.items()
+        pictures = data.gather(None, channels=target.channels[0]).held_out.items()
     else:
         pictures = _given(images)
-    fitting = ((name, data.with_channels(picture, channels)) for name, picture in pictures)
-    samples = tuple(Sample(name, picture, target(picture)) for name, picture in fitting)
+    fitting = ((name, data.with_channels(picture, target.channels[0])) for name, picture in pictures)
+    weights = grey_weights(model)
+    samples = tuple(
+        Sample(name, picture if channels == 3 else greyed(picture, weights), target(picture))
+        for name, picture in fitting
+    )
     if not samples:
         raise UsageError("there are no pictures to judge by; give --images a folder that holds some")
     return samples

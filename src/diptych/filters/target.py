@@ -22,7 +22,8 @@ class Target:
     `channels`: how many go in and come out, 3 or 1 each; colour is RGB. `edge`: what the reference takes the
     pixels beyond the border to be. `radius`: how far, in pixels, an output depends on the input, None where
     that is not known. `per_channel`: the channels are treated alike and apart. `rounded`: the reference
-    gives whole levels, so that no imitation can be told from it by less than half a level.
+    gives whole levels, so that no imitation can be told from it by less than half a level. `grey`: it works on
+    grey pictures, and makes colour grey first, in whole levels, by these weights of `preprocessing.Grey`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Target:
     radius: int | None = None
     per_channel: bool = False
     rounded: bool = False
+    grey: str = ""
 
     def __call__(self, image: Array) -> Array:
         """The filtered picture, float32 in 0..1, unrounded where the reference is.

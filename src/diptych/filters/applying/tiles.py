@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from diptych.engines.regional import Region, Regional
+from diptych.filters.planes import greyed
 from diptych.images.streams import Source
 from diptych.model.layers import Array
 from diptych.progress import Progress
@@ -30,10 +31,13 @@ class Rows(Protocol):
 
 
 class Adapted:
-    """A source with as many channels as a filter takes: grey three times over, or colour as Rec.601 grey."""
+    """A source with as many channels as a filter takes: grey three times over, or colour as Rec.601 grey.
 
-    def __init__(self, source: Source, channels: int) -> None:
-        self._source = source
+    `weights` as in `preprocessing.Grey`: who rounds the grey of 8-bit pictures.
+    """
+
+    def __init__(self, source: Source, channels: int, weights: str = "float") -> None:
+        self._source, self._weights = source, weights
         self.height, self.width, self.dtype = source.height, source.width, source.dtype
         self.channels = channels
 
@@ -44,10 +48,7 @@ class Adapted:
             return rows
         if self.channels == 3:
             return np.repeat(rows, 3, axis=2)
-        weights = np.array([0.299, 0.587, 0.114])
-        grey = sum(rows[..., i : i + 1] * weight for i, weight in enumerate(weights))
-        exact: Array = grey if self.dtype.kind == "f" else np.rint(grey)
-        return exact.astype(self.dtype)
+        return greyed(rows, self._weights)[..., None]
 
 
 class Window:

@@ -15,7 +15,7 @@ from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import check_place, keep, made_folder
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.tiles import Adapted, filtered
-from diptych.filters.learned import Learned, notes_of
+from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.images import files, streams
 from diptych.images.streams import PEAKS, Source, Whole
 from diptych.inference import load_model
@@ -206,7 +206,7 @@ class _Work:
         shape = (source.height, source.width, gives)
         if target is not None:
             streams.check(target, shape, source.dtype)
-        adapted = Adapted(source, takes)
+        adapted = Adapted(source, takes, grey_weights(self.model))
         regional = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
         rows = filtered(regional, adapted, self.tile, self.progress, what)
         remarks = {

@@ -299,7 +299,7 @@ def _is_exact(found: Iterator[tuple[metrics.Levels, Pair]]) -> bool:
 def _model(target: Target, candidate: Candidate) -> Model:
     inputs = target.channels[0]
     colour = Preprocessing((Colour(), Scale()), name="colour-any")
-    grey = Preprocessing((Grey("float"), Scale()), name="grey-any")
+    grey = Preprocessing((Grey(target.grey or "float"), Scale()), name="grey-any")
     return Model(
         candidate.layers,
         preprocessing=colour if inputs == 3 else grey,
