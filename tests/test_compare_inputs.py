@@ -16,16 +16,8 @@ from diptych.model.layers import (
     Flatten,
     MaxPool,
 )
-from diptych.preprocessing import (
-    KERNELS,
-    Colour,
-    Grey,
-    Normalise,
-    Preprocessing,
-    Resize,
-    Scale,
-    SpatialOrder,
-)
+from diptych.preprocessing import KERNELS, Preprocessing
+from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 from little_models import GREY, RECIPE, changed, compare, model, names, numbers, pictures, seeing, weight
 
 

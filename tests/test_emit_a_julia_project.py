@@ -26,18 +26,8 @@ from diptych.jobs import predict_files
 from diptych.model.layers import Chain, Conv, Dense, Flatten, GlobalMeanPool
 from diptych.model.model import Model
 from diptych.predictions import Predictions
-from diptych.preprocessing import (
-    KERNELS,
-    NAMES,
-    Colour,
-    Grey,
-    Normalise,
-    Preprocessing,
-    Resize,
-    Scale,
-    SpatialOrder,
-    named,
-)
+from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
+from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 from diptych.terminal import predictions_text
 from layer_cases import TABLE, case
 from real_julia import command, needs_flux, needs_julia

@@ -22,18 +22,8 @@ from diptych.model import architectures
 from diptych.model.document import to_document
 from diptych.model.layers import Activation, Array, Chain, Conv, Dense, Flatten, Layer
 from diptych.model.model import Model
-from diptych.preprocessing import (
-    KERNELS,
-    NAMES,
-    Colour,
-    Grey,
-    Normalise,
-    Preprocessing,
-    Resize,
-    Scale,
-    SpatialOrder,
-    named,
-)
+from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
+from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 
 SAME = Activation("affine", (1.0, 0.0))
 # Single pixels and lines, odd and even, smaller and larger than any size asked for, wide and tall; 51 and 52

@@ -9,20 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from diptych.preprocessing import (
-    KERNELS,
-    NAMES,
-    Colour,
-    Grey,
-    Normalise,
-    Preprocessing,
-    Resize,
-    Scale,
-    SpatialOrder,
-    named,
-)
+from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
 from diptych.preprocessing.grey import grey_float, grey_julia, grey_opencv, grey_pillow
 from diptych.preprocessing.resize import imresize, nearest
+from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 
 GOLDEN = Path(__file__).parent / "golden" / "imresize"
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

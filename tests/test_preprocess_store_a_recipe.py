@@ -10,18 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diptych.errors import ModelError, ShapeError, UsageError
-from diptych.preprocessing import (
-    KERNELS,
-    NAMES,
-    Colour,
-    Grey,
-    Normalise,
-    Preprocessing,
-    Resize,
-    Scale,
-    SpatialOrder,
-    named,
-)
+from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
+from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 
 numbers = st.floats(-10, 10, width=32)
 positive = st.floats(0.0078125, 10, width=32)
