@@ -48,11 +48,6 @@ def load(folder: Path) -> AutoencoderKL:
     return network.eval()
 
 
-def pixels(pictures: npt.NDArray[np.uint8], device: str = "cpu") -> torch.Tensor:
-    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1."""
-    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
-
-
 def loss(decoded: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Absolute and squared error weighed by local contrast, the error of slopes, and that of block colours."""
     contrast = (wanted - F.avg_pool2d(wanted, 5, 1, 2, count_include_pad=False)).abs().amax(1, keepdim=True)
@@ -68,7 +63,7 @@ def quality(network: nn.Module, pictures: npt.NDArray[np.uint8], device: str) ->
     """Peak signal-to-noise ratio in dB, over all pixels of all pictures together."""
     total = 0.0
     for first in range(0, len(pictures), 64):
-        x = pixels(pictures[first : first + 64], device)
+        x = training.pixels(pictures[first : first + 64], device)
         y = network.decode(network.encode(x).latent_dist.mode()).sample.clamp(-1, 1)  # type: ignore[operator, union-attr]
         total += float(((y - x) / 2).square().sum())
     return float(-10 * np.log10(total / pictures.size))
@@ -83,7 +78,7 @@ def fit(plan: training.Plan, pictures: npt.NDArray[np.uint8], settings: dict[str
 
     def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(count, (plan.batch,), generator=dice).sort().values.numpy()
-        x = pixels(pictures[chosen], plan.device)
+        x = training.pixels(pictures[chosen], plan.device)
         if torch.rand((), generator=dice) < 0.5:
             x = x.flip(-1)
         seen = network.encode(x).latent_dist
@@ -98,6 +93,6 @@ def fit(plan: training.Plan, pictures: npt.NDArray[np.uint8], settings: dict[str
 
     average = training.train(plan, network, loss_of, settings, on_save)
     with torch.no_grad():
-        spread = average.encode(pixels(held_out, plan.device)).latent_dist.mode().std()  # type: ignore[operator, union-attr]
+        spread = average.encode(training.pixels(held_out, plan.device)).latent_dist.mode().std()  # type: ignore[operator, union-attr]
     average.register_to_config(scaling_factor=round(1 / float(spread), 4))  # type: ignore[operator]
     average.cpu().save_pretrained(plan.folder / FINAL)  # type: ignore[operator]

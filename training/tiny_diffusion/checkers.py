@@ -85,7 +85,7 @@ class Checkers(nn.Sequential):
         found: list[dict[str, str]] = []
         with torch.no_grad():
             for first in range(0, len(pictures), 256):
-                x = _pixels(pictures[first : first + 256])
+                x = training.pixels(pictures[first : first + 256])
                 best = [part.argmax(1).tolist() for part in self(x).split(_SIZES, 1)]
                 found += [
                     {group: GROUPS[group][k] for group, k in zip(GROUPS, row, strict=True)}
@@ -96,10 +96,6 @@ class Checkers(nn.Sequential):
 
 def _block(inside: int, outside: int, stride: int) -> list[nn.Module]:
     return [nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU()]
-
-
-def _pixels(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 def load(path: Path = WEIGHTS) -> Checkers:
@@ -144,7 +140,7 @@ def fit(plan: training.Plan, sources: Sequence[Paintings]) -> Checkers:
     def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
         pictures, wanted = taught[step % len(taught)]
         chosen = torch.randint(len(pictures), (plan.batch,), generator=dice).sort().values.numpy()
-        logits = network(_smudged(_pixels(pictures[chosen]), dice))
+        logits = network(_smudged(training.pixels(pictures[chosen]), dice))
         losses = [
             F.cross_entropy(part, column, ignore_index=-1, reduction="sum")
             for part, column in zip(

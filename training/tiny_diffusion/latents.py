@@ -12,7 +12,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from diptych.images.scenes.dice import Dice
-from tiny_diffusion import autoencoder, tokens, world
+from tiny_diffusion import autoencoder, tokens, training, world
 from tiny_diffusion.paintings import Paintings
 
 CAPTIONS = 4  # a painting
@@ -56,7 +56,7 @@ def encode(network: torch.nn.Module, paintings: Paintings, path: Path, count: in
     with path.open("ab") as file, torch.no_grad():
         file.truncate(done * 2 * int(np.prod(SHAPE)))
         for first in range(done, len(pictures), 64):
-            x = autoencoder.pixels(np.array(pictures[first : first + 64]), device)
+            x = training.pixels(np.array(pictures[first : first + 64]), device)
             latents = network.encode(x).latent_dist.mode() * scale  # type: ignore[operator]
             file.write(latents.cpu().contiguous().to(torch.float16).numpy().tobytes())
 

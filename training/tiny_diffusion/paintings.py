@@ -1,7 +1,4 @@
-"""Paints the training pictures into a cache on disk: one uint8 array, a pure function of the seeds.
-
-python -m tiny_diffusion.paintings FOLDER --count 40000      # from training/; goes on where it was killed
-"""
+"""Paints the training pictures into a cache on disk: one uint8 array, a pure function of the seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop that both networks share: steps, learning rate, average weights, checkpoints, a log.
+"""What all networks share: pictures as they take them; steps, learning rate, average weights, checkpoints, a log.
 
 Every random choice of a step is drawn from (seed, step) alone, so a run that is killed at any moment and
 started again goes on exactly as if nothing had happened.
@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["Plan", "device_named", "dice", "resume", "train"]
+__all__ = ["Plan", "device_named", "dice", "pixels", "resume", "train"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ def device_named(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def pixels(pictures: npt.NDArray[np.uint8], device: str = "cpu") -> torch.Tensor:
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in -1..1."""
+    given = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    return given.permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
+
+
 def dice(seed: int, step: int) -> torch.Generator:
     """The random numbers of one step, drawn on the CPU: the same on every device."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
@@ -69,8 +77,8 @@ def train(
     """Train `network` in place from its latest checkpoint to the last step; returns the average weights.
 
     `loss_of(step, generator)` gives the loss of a batch, `on_save(step, average)` figures for the log each
-    time a checkpoint is written. `settings` describe the network and are kept in the
-    checkpoint. Writes `checkpoint.pt` and `log.jsonl` in the plan's folder.
+    time a checkpoint is written. `settings` describe the network and are kept in the checkpoint. Writes
+    `checkpoint.pt` and `log.jsonl` in the plan's folder.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     average = _copy(network)
