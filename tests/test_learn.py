@@ -7,13 +7,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import diptych
 from diptych.errors import UsageError
 from diptych.filters import apply, evaluate, learn
 from diptych.filters.learning import ladder
 from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.targets import resolve
+from diptych.filters.targets.probing import probe
 from diptych.model.layers import Array, Chain, Conv
 
 
@@ -88,6 +90,29 @@ def test_a_function_that_makes_colour_grey_first_is_learned_on_grey(maker: str, 
     assert evaluate(learned, edges, [colours]).whole.identical == 1
     learned.save(tmp_path / "edges.safetensors")
     np.testing.assert_array_equal(apply(tmp_path / "edges.safetensors", colours), edges(colours))
+
+
+@pytest.mark.parametrize("kernel", [ImageFilter.SHARPEN, ImageFilter.Kernel((5, 5), [*range(25)], 300)])
+def test_a_border_that_is_left_alone_stays_as_it_is(kernel: ImageFilter.Kernel) -> None:
+    """Pillow filters no pixel whose window leaves the picture."""
+
+    def filtered(image: Array) -> Array:
+        return np.asarray(Image.fromarray(image).filter(kernel))
+
+    learned = learn(filtered, pictures())
+    assert learned.report.rung == "linear"
+    assert learned.report.scores["whole"]["identical"] > 0.999
+    picture = np.random.default_rng(2).integers(0, 256, (40, 33, 3), np.uint8)
+    for engine in ("numpy", "onnxruntime", "torch", "halide"):
+        np.testing.assert_allclose(apply(learned, picture, engine=engine), filtered(picture), atol=1)
+    np.testing.assert_array_equal(apply(learned, picture[:2, :1]), picture[:2, :1])
+
+
+def test_a_filter_that_changes_few_pixels_is_not_said_to_leave_the_border_alone() -> None:
+    def spotless(image: Array) -> Array:
+        return np.where(image == 0, np.roll(image, 1, 1), image)
+
+    assert probe(resolve(spotless)).target.left_alone == 0
 
 
 def test_pairs_alone_are_enough_for_a_linear_filter() -> None:

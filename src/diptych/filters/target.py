@@ -24,6 +24,7 @@ class Target:
     that is not known. `per_channel`: the channels are treated alike and apart. `rounded`: the reference
     gives whole levels, so that no imitation can be told from it by less than half a level. `grey`: it works on
     grey pictures, and makes colour grey first, in whole levels, by these weights of `preprocessing.Grey`.
+    `left_alone`: so many pixels along the border stay as they are.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Target:
     per_channel: bool = False
     rounded: bool = False
     grey: str = ""
+    left_alone: int = 0
 
     def __call__(self, image: Array) -> Array:
         """The filtered picture, float32 in 0..1, unrounded where the reference is.

@@ -16,7 +16,7 @@ from diptych.errors import UnsupportedLayer, UsageError
 from diptych.filters import metrics
 from diptych.filters.evaluating import HIGHEST_PSNR, Compared, Evaluation, judge
 from diptych.filters.learned import Learned, LearningReport, Rung
-from diptych.filters.learning import asking
+from diptych.filters.learning import asking, borders
 from diptych.filters.learning.problem import Candidate, Pair, Problem
 from diptych.filters.planes import picture_of
 from diptych.filters.samples import Answers, Sample, answering, taught_from
@@ -300,8 +300,11 @@ def _model(target: Target, candidate: Candidate) -> Model:
     inputs = target.channels[0]
     colour = Preprocessing((Colour(), Scale()), name="colour-any")
     grey = Preprocessing((Grey(target.grey or "float"), Scale()), name="grey-any")
+    layers = candidate.layers
+    if target.left_alone:
+        layers = borders.left_alone(layers, target.left_alone, inputs)
     return Model(
-        candidate.layers,
+        layers,
         preprocessing=colour if inputs == 3 else grey,
         input_shape=(inputs, None, None),
         trained=True,

@@ -31,6 +31,7 @@ _FELT = 0.25  # levels: a mean influence beyond FAR that is worth a remark
 _SEEN = 1e-3  # levels: a change
 _STEADY = 1.5  # levels: what may change over a flat or periodic picture, by rounding
 _SIDE = 256
+_OFTEN = 0.1  # of the pixels: fewer are changed by a filter that changes hardly anything
 _ROUNDED_BY = {"opencv": "OpenCV", "pillow": "Pillow", "julia": "Julia"}
 EDGES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")  # the likeliest first
 
@@ -87,26 +88,45 @@ def _filled_in(target: Target, picture: Array, radius: int | None) -> tuple[Targ
     remarks = []
     if target.channels[0] == 1:
         remarks.append(f"{target.name} takes grey pictures only, and is learned for those")
+    grey = "" if radius == 0 else _grey_first(target)
+    if grey:
+        remarks.append(f"{target.name} makes colour grey first, in whole levels, as {_ROUNDED_BY[grey]} does")
+        target = _of_grey(target, grey)
+        picture = WEIGHTS[grey](picture)
+    left_alone = 0 if radius == 0 else _left_alone(target, picture[:61, :83])
     edge, error = target.edge, 0.0
-    if radius != 0:
+    if radius != 0 and not left_alone:
         edge, error = detect_edge(target, picture[:96, :96], radius or FAR // 2)
     if error > 1 and radius is not None:
         remarks.append(
             f"what happens at the border is none of {', '.join(EDGES)}: the nearest, {edge}, is off by "
             f"{error:.1f} levels there on average"
         )
-    grey = "" if radius == 0 else _grey_first(target)
-    if grey:
-        remarks.append(f"{target.name} makes colour grey first, in whole levels, as {_ROUNDED_BY[grey]} does")
-        function = target.function
-        target = replace(
-            target,
-            grey=grey,
-            channels=(1, target.channels[1]),
-            function=lambda image: function(coloured(image)),
-        )
     per_channel = _is_per_channel(target, picture[:61, :83])
-    return replace(target, edge=edge, radius=radius, per_channel=per_channel), remarks
+    return replace(target, edge=edge, radius=radius, per_channel=per_channel, left_alone=left_alone), remarks
+
+
+def _of_grey(target: Target, weights: str) -> Target:
+    """The same filter for grey pictures; colour is made grey before."""
+    channels = (1, target.channels[1])
+    return replace(
+        target, grey=weights, channels=channels, function=lambda image: target.function(coloured(image))
+    )
+
+
+def _left_alone(target: Target, picture: Array) -> int:
+    """How many pixels along the border stay as they are, where all others do not."""
+    answer = _levels(target, picture)
+    if answer.shape != picture.shape:
+        return 0
+    changed = np.abs(answer - picture) > _SEEN
+    changed = changed if changed.ndim == 2 else changed.any(axis=2)
+    for width in range(min(changed.shape) // 2):
+        last = -1 - width
+        sides = (changed[width], changed[last], changed[:, width], changed[:, last])
+        if any(side.any() for side in sides):
+            return width if sides[0].mean() > _OFTEN else 0
+    return 0
 
 
 def _grey_first(target: Target) -> str:
