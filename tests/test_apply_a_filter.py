@@ -462,13 +462,26 @@ def test_memory_does_not_grow_with_the_picture(tmp_path, monkeypatch):
 
 def test_auto_takes_the_fastest_once_and_remembers_it(monkeypatch):
     monkeypatch.setattr(choosing, "SMALL", 0)
-    monkeypatch.setattr(choosing, "_candidates", lambda: ("torch", "numpy", "no such engine"))
+    monkeypatch.setattr(choosing, "_candidates", lambda _: ("torch", "numpy", "no such engine"))
     timed = []
     monkeypatch.setattr(choosing, "_seconds", lambda one, _: timed.append(one.engine) or len(one.engine) % 5)
     model, image = luma(), streams.Whole(picture(10, 30, 30, 3, np.uint8))
     assert choosing.ready(model, "auto", "auto", 255, None, image).engine == "torch"
     assert choosing.ready(model, "auto", "auto", 255, None, image).engine == "torch"
     assert timed == ["torch", "numpy"]
+
+
+def test_heavy_networks_are_not_compiled_by_halide_unless_asked():
+    def chosen(width):
+        weight = np.full((width, width, 3, 3), 0.01, np.float32)
+        first, last = (np.ones((b, a, 1, 1), np.float32) for a, b in ((3, width), (width, 3)))
+        layers = (L.Pad(((1, 1), (1, 1))), L.Conv(first), L.Conv(weight), L.Conv(last))
+        model = Model(L.Chain(layers), input_shape=(3, None, None))
+        timed = choosing._candidates(model)
+        return regional.compile(model, peak=255).engine, "halide" in timed, "onnxruntime" in timed
+
+    assert chosen(4) == ("halide", True, True)
+    assert chosen(24) == ("onnxruntime", False, True)
 
 
 def test_engines_are_timed_on_the_picture_itself():

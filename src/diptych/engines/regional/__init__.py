@@ -5,17 +5,35 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Protocol
 
+import numpy as np
+
 from diptych.engines.regional.preparing import EDGES, Prepared, edged, prepare, reach
 from diptych.engines.regional.regions import Reach, Region
 from diptych.errors import MissingExtra, UnsupportedLayer
-from diptych.model.layers import Array
+from diptych.model.layers import Array, Conv
 from diptych.model.model import Model
 
-__all__ = ["EDGES", "OWN", "Prepared", "Reach", "Region", "Regional", "compile", "edged", "prepare", "reach"]
+__all__ = [
+    "EDGES",
+    "OWN",
+    "Prepared",
+    "Reach",
+    "Region",
+    "Regional",
+    "automatic",
+    "compile",
+    "edged",
+    "prepare",
+    "reach",
+]
 
 # Engines with a `regional(model, peak)` of their own, which run nothing but filters.
 OWN = ("halide",)
 _AUTOMATIC = ("halide", "onnxruntime", "torch", "numpy")
+
+# Multiply-adds a pixel from which on the convolutions of ONNX Runtime are faster than what Halide makes of
+# them, and it compiles for as long as a picture of ten megapixels takes.
+HEAVY = 4000
 
 
 class Regional(Protocol):
@@ -47,19 +65,26 @@ def compile(  # noqa: A001 - the engines' common verb
     """Makes a filter ready; `edge` replaces what every `Pad` takes the pixels beyond the border to be.
 
     `peak`: 255 for uint8 pictures, 65535 for uint16, None for float32 in 0..1 (nothing clipped or rounded).
-    `engine` "auto" is the first that can express every layer. Raises `ModelError` for what is not a filter,
+    `engine` "auto" is the first of `automatic` that can express every layer. Raises `ModelError` for what is not a filter,
     and whatever `engines.compile` raises.
     """
     model.check()
     explicit = edged(model, edge)
     if engine != "auto":
         return _compile(explicit, engine, device, peak)
-    for candidate in _AUTOMATIC if device in ("auto", "cpu") else ("torch",):
+    for candidate in automatic(model) if device in ("auto", "cpu") else ("torch",):
         try:
             return _compile(explicit, candidate, device, peak)
         except (MissingExtra, UnsupportedLayer) as error:
             refused = error
     raise refused
+
+
+def automatic(model: Model) -> tuple[str, ...]:
+    """The engines that are worth trying on a CPU, the likeliest to be fastest first."""
+    weights = [layer.weight for _, layer in model.walk() if isinstance(layer, Conv)]
+    heavy = sum(np.count_nonzero(weight) for weight in weights) >= HEAVY
+    return _AUTOMATIC[1:] if heavy else _AUTOMATIC
 
 
 def _compile(model: Model, engine: str, device: str, peak: int | None) -> Regional:

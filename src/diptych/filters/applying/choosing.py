@@ -29,6 +29,7 @@ def ready(
 
     Pictures of less than a megapixel are not worth it: ONNX Runtime takes them, NumPy where it cannot.
     PyTorch is timed only where the program has loaded it: it needs more memory than the rest together.
+    Halide is not compiled for networks that are too heavy for it.
     """
     made = _ready.setdefault(model, {})
     small = engine == "auto" and source.height * source.width < SMALL
@@ -44,7 +45,7 @@ def _chosen(
     """The engine asked for, else the fastest on `source`, or without one the first that can."""
     if engine != "auto" or device not in ("auto", "cpu"):
         return regionals.compile(model, engine, device, peak=peak, edge=edge)
-    found = _all(model, peak, edge, _candidates() if source is not None else ("onnxruntime",))
+    found = _all(model, peak, edge, _candidates(model) if source is not None else ("onnxruntime",))
     if not found:
         return regionals.compile(model, "numpy", "cpu", peak=peak, edge=edge)
     if source is None or len(found) == 1:
@@ -52,8 +53,9 @@ def _chosen(
     return min(found, key=lambda one: _seconds(one, source))
 
 
-def _candidates() -> tuple[str, ...]:
-    return ("halide", "onnxruntime", *(("torch",) if "torch" in sys.modules else ()))
+def _candidates(model: Model) -> list[str]:
+    there = {"halide", "onnxruntime", *({"torch"} & sys.modules.keys())}
+    return [name for name in regionals.automatic(model) if name in there]
 
 
 def _all(model: Model, peak: int | None, edge: str | None, names: tuple[str, ...]) -> list[Regional]:
