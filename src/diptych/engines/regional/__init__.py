@@ -65,8 +65,8 @@ def compile(  # noqa: A001 - the engines' common verb
     """Makes a filter ready; `edge` replaces what every `Pad` takes the pixels beyond the border to be.
 
     `peak`: 255 for uint8 pictures, 65535 for uint16, None for float32 in 0..1 (nothing clipped or rounded).
-    `engine` "auto" is the first of `automatic` that can express every layer. Raises `ModelError` for what is not a filter,
-    and whatever `engines.compile` raises.
+    `engine` "auto" is the first of `automatic` that can express every layer. Raises `ModelError` for what is
+    not a filter, and whatever `engines.compile` raises.
     """
     model.check()
     explicit = edged(model, edge)

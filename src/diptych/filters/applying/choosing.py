@@ -53,9 +53,9 @@ def _chosen(
     return min(found, key=lambda one: _seconds(one, source))
 
 
-def _candidates(model: Model) -> list[str]:
+def _candidates(model: Model) -> tuple[str, ...]:
     there = {"halide", "onnxruntime", *({"torch"} & sys.modules.keys())}
-    return [name for name in regionals.automatic(model) if name in there]
+    return tuple(name for name in regionals.automatic(model) if name in there)
 
 
 def _all(model: Model, peak: int | None, edge: str | None, names: tuple[str, ...]) -> list[Regional]:
