@@ -9,7 +9,7 @@ import numpy as np
 from diptych.filters.targets.linear import MIDDLE, luma
 from diptych.model.layers import Array
 
-__all__ = ["prewitt", "roberts", "scharr", "sobel", "sobel_l1", "sobel_x", "sobel_y"]
+__all__ = ["by_skimage", "sobel", "sobel_l1", "sobel_x", "sobel_y"]
 
 
 def sobel(image: Array, ksize: int) -> Array:
@@ -34,22 +34,8 @@ def sobel_y(image: Array, ksize: int) -> Array:
     return MIDDLE + _gradients(image, ksize)[1] / 2
 
 
-def scharr(image: Array) -> Array:
-    """scikit-image's Scharr magnitude."""
-    return _by_skimage("scharr", image)
-
-
-def prewitt(image: Array) -> Array:
-    """scikit-image's Prewitt magnitude."""
-    return _by_skimage("prewitt", image)
-
-
-def roberts(image: Array) -> Array:
-    """scikit-image's Roberts cross magnitude."""
-    return _by_skimage("roberts", image)
-
-
-def _by_skimage(name: str, image: Array) -> Array:
+def by_skimage(name: str, image: Array) -> Array:
+    """scikit-image's magnitude: its "scharr", "prewitt" or "roberts"."""
     from skimage import filters
 
     return np.asarray(getattr(filters, name)(luma(image)))

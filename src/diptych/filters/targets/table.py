@@ -7,12 +7,12 @@ levels. "+ 127.5" makes negative values visible.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 from diptych.filters.targets import curves, edges, heavy, linear, neighbours, unlearnable
 from diptych.filters.targets.linear import gaussian_radius
 from diptych.filters.targets.named import Named, choice, odd, real, whole
-from diptych.model.layers import Array
 
 __all__ = ["FILTERS"]
 
@@ -27,15 +27,21 @@ def _half(size: int, **_: object) -> int:
     return size // 2
 
 
-def _morphology(function: Callable[..., Array], summary: str, operation: str, stages: int = 1) -> Named:
+def _morphology(operation: str, summary: str, stages: int = 1) -> Named:
     return Named(
-        function,
+        partial(neighbours.morphology, operation),
         summary,
         f"cv2.morphologyEx(x, cv2.MORPH_{operation}, {{shape}} of {{size}} x {{size}})",
         parameters={"size": odd(3, 15), "shape": choice("box", "cross")},
         radius=lambda size, **_: stages * (size // 2),
         per_channel=True,
         staged=stages > 1,
+    )
+
+
+def _by_skimage(name: str, summary: str) -> Named:
+    return Named(
+        partial(edges.by_skimage, name), summary, f"skimage.filters.{name}(luma(x))", (3, 1), radius=1
     )
 
 
@@ -222,36 +228,16 @@ FILTERS: Mapping[str, Named] = {
         _KSIZE,
         radius=lambda ksize: ksize // 2,
     ),
-    "scharr": Named(
-        edges.scharr,
-        "the strength of edges, truer in angle",
-        "skimage.filters.scharr(luma(x))",
-        (3, 1),
-        radius=1,
-    ),
-    "prewitt": Named(
-        edges.prewitt,
-        "the strength of edges, smoothed evenly",
-        "skimage.filters.prewitt(luma(x))",
-        (3, 1),
-        radius=1,
-    ),
-    "roberts": Named(
-        edges.roberts,
-        "the strength of edges, of 2 x 2 pixels",
-        "skimage.filters.roberts(luma(x))",
-        (3, 1),
-        radius=1,
-    ),
+    "scharr": _by_skimage("scharr", "the strength of edges, truer in angle"),
+    "prewitt": _by_skimage("prewitt", "the strength of edges, smoothed evenly"),
+    "roberts": _by_skimage("roberts", "the strength of edges, of 2 x 2 pixels"),
     # Neighbours: the level of one of the pixels around.
-    "erosion": _morphology(neighbours.erosion, "the darkest level around", "ERODE"),
-    "dilation": _morphology(neighbours.dilation, "the lightest level around", "DILATE"),
-    "opening": _morphology(neighbours.opening, "light spots removed", "OPEN", stages=2),
-    "closing": _morphology(neighbours.closing, "dark spots removed", "CLOSE", stages=2),
-    "gradient": _morphology(
-        neighbours.gradient, "the morphological gradient: lightest minus darkest", "GRADIENT"
-    ),
-    "top_hat": _morphology(neighbours.top_hat, "the light spots that opening removes", "TOPHAT", stages=2),
+    "erosion": _morphology("ERODE", "the darkest level around"),
+    "dilation": _morphology("DILATE", "the lightest level around"),
+    "opening": _morphology("OPEN", "light spots removed", stages=2),
+    "closing": _morphology("CLOSE", "dark spots removed", stages=2),
+    "gradient": _morphology("GRADIENT", "the morphological gradient: lightest minus darkest"),
+    "top_hat": _morphology("TOPHAT", "the light spots that opening removes", stages=2),
     "median": Named(
         neighbours.median,
         "the middle level around",
