@@ -17,7 +17,7 @@ from diptych.filters import metrics
 from diptych.filters.evaluating import HIGHEST_PSNR, Compared, Evaluation, judge
 from diptych.filters.learned import Learned, LearningReport, Rung
 from diptych.filters.learning import asking, borders
-from diptych.filters.learning.problem import Candidate, Pair, Problem
+from diptych.filters.learning.problem import CEILING, Candidate, Pair, Problem
 from diptych.filters.planes import picture_of
 from diptych.filters.samples import Answers, Sample, answering, taught_from
 from diptych.filters.target import Target
@@ -42,7 +42,6 @@ _WITHOUT = {  # learning
     "best linear": "linear filter of 7 x 7 pixels that was fitted to them",
 }
 GOAL = 70.0  # dB: the error is then a quarter of what rounding to 8 bits makes
-CEILING = 58.8  # dB: 10 log10(12 255^2) = 58.92 is where a target in whole levels differs by its rounding
 SMALL = 3_000_000  # values, of pictures that are judged in a moment
 TOO_SHORT = 2.0  # seconds, in which no training is worth its beginning
 JUDGING = 0.15  # of the budget of time, kept for judging what was found

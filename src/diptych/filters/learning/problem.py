@@ -25,7 +25,10 @@ from diptych.progress import Progress, silent
 if TYPE_CHECKING:
     from diptych.filters.data import Data
 
-__all__ = ["Candidate", "Pair", "Problem", "extended"]
+__all__ = ["CEILING", "Candidate", "Pair", "Problem", "extended"]
+
+CEILING = 58.8
+"""dB: 10 log10(12 255^2) = 58.92 is all that unrounded values can reach against a target in whole levels."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,10 @@
 
 Many filters are a function of a few linear maps of the window: a gradient's length of two, an absolute
 response of one. `starts` finds the maps. A length is folded (`folding`), which needs no training. Else the
-units start in the plane of the maps as an odd star, directions
-2 pi j / k, whose even terms cancel all but the length, or as those that a greedy search picks; elsewhere as
-paired windows of zero mean. Then Levenberg and Marquardt move every weight. Without a budget of weights the
-units grow until the goal is met, and what a wide network does not need is taken away again.
+units start in the plane of the maps: as an odd star, directions 2 pi j / k, whose even terms cancel all but
+the length, or as those that a greedy search picks. Elsewhere they start as paired windows of zero mean. Then
+Levenberg and Marquardt's method moves every weight. Without a budget of weights the units grow until the goal
+is met, and what a wide network does not need is taken away again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from diptych.filters.learning.folding import Folded, folded
-from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.learning.problem import CEILING, Candidate, Problem
 from diptych.filters.learning.pruning import merged, pruned
 from diptych.filters.learning.shallow import Shallow, fit_by_levenberg_marquardt
 from diptych.filters.learning.starts import Samples, in_maps, maps, paired, saturates
@@ -34,7 +34,6 @@ _FURTHEST = 7  # pixels that a shallow network looks around
 _GUESSES = (1, 2)  # pixels looked around where the reach cannot be known
 _WIDER = 0.5  # dB that a wider window must gain
 _EXACT = 100.0  # dB: nothing is left to gain
-_ROUNDED = 58.8  # dB: what unrounded values can reach against rounded ones is 10 log10(12 * 255^2) = 58.92
 _FEW = 8  # steps for the two sides of one map, which starts where it belongs or never gets there
 _SECONDS = 20.0  # after which no larger network is begun
 
@@ -122,7 +121,7 @@ def _best(study: _Study) -> _Found | None:
     """The best of all starts; without a budget of weights, a larger network must gain 0.1 dB."""
     problem, best = study.problem, None
     margin = 0.1 if problem.weights is None else 0.0
-    goal = min(problem.goal, _ROUNDED if problem.target.rounded else _EXACT)
+    goal = min(problem.goal, CEILING if problem.target.rounded else _EXACT)
     for size, start in _starts(study):
         if not problem.allows(size * study.copies):
             continue
