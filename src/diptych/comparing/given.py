@@ -25,11 +25,8 @@ __all__ = ["MOST_PICTURES", "Given", "Recipes", "Source", "sides_of", "sources"]
 Given: TypeAlias = "Images | tuple[Any, Any] | None"
 Recipes: TypeAlias = "Recipe | tuple[Recipe | None, Recipe | None] | None"
 
-_READING = {
-    "architecture": "architecture",
-    "written_by": "flux_version",
-    "key": "key",
-}  # as formats call them
+# Our options for reading a file, as formats call them.
+_READING = {"architecture": "architecture", "written_by": "flux_version", "key": "key"}
 
 MOST_PICTURES = 16
 """Pictures a comparison runs on; a fault shows on the first, and every try runs on all of them."""

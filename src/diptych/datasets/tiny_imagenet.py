@@ -111,9 +111,8 @@ def _opened(path: Path) -> Iterator[_Files]:
             with tarfile.open(place) as archive_tar:
                 members = {m.name: m for m in archive_tar if m.isfile()}
                 stream: Any = archive_tar.fileobj
-                if (
-                    stream.tell() <= archive_tar.offset
-                ):  # tarfile takes the end of the file for that of the archive
+                # tarfile takes the end of the file for that of the archive.
+                if stream.tell() <= archive_tar.offset:
                     raise tarfile.ReadError("its end mark is missing")
                 yield _in_archive(place, members, archive_tar.extractfile)
     except _DAMAGED as error:

@@ -84,9 +84,8 @@ class Compiled:
             kept = list(self._graphs.items())[-_MOST_SHAPES + 1 :]
             self._graphs = dict(kept) | {key: self._made(x.shape, every_layer)}
         results = self._graphs[key]([x])
-        return [
-            np.array(value, np.float32, order="C") for value in results.values()
-        ]  # a copy: it reuses its own
+        # Copies: it reuses its own arrays.
+        return [np.array(value, np.float32, order="C") for value in results.values()]
 
     def _made(self, shape: tuple[int, ...], every_layer: bool) -> Any:
         graph = _read(to_onnx(self._model.with_(input_shape=shape[1:]), every_layer))

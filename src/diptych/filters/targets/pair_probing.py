@@ -131,9 +131,8 @@ def noise(before: Array, rest: Array) -> float | None:
     results = rest[rows, columns]
     distances, partners = spatial.cKDTree(features).query(features, k=9)
     near = np.mean(np.minimum(distances[:, 1:], 50) ** 2, axis=0)
-    gamma = (
-        np.median((results[partners[:, 1:]] - results[:, None]) ** 2, axis=0) / 2 / 0.455
-    )  # of chi squared, 1 df
+    squares = (results[partners[:, 1:]] - results[:, None]) ** 2
+    gamma = np.median(squares, axis=0) / 2 / 0.455  # the median of chi squared with one degree of freedom
     slope, start = np.polyfit(near, gamma, 1) if np.ptp(near) > 1e-9 else (0.0, float(gamma[0]))
     return float(np.sqrt(max(start if slope > 0 else gamma[0], 0)))
 

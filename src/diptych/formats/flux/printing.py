@@ -87,9 +87,8 @@ def _arrays(value: Any) -> tuple[list[Any], list[Any]]:
         elif isinstance(item, (tuple, list)) or (
             isinstance(item, JuliaStruct) and as_array(item) is not None
         ):
-            for part in (
-                item.fields if isinstance(item, JuliaStruct) else item
-            ):  # a Transpose shares its array
+            # A Transpose shares its array.
+            for part in item.fields if isinstance(item, JuliaStruct) else item:
                 collect(part, into)
 
     collect(value, trained)

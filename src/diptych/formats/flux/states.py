@@ -307,9 +307,8 @@ def _arrays_for(layer: Layer, read: Layer) -> dict[str, Array] | None:
     same = next((found for _, found in (("", read), *walk(read)) if type(found) is type(layer)), None)
     if same is not None:
         return {name: getattr(same, name) for name in layer.arrays}
-    if (
-        isinstance(layer, GroupNorm) and isinstance(read, BatchNorm) and read.mean is not None
-    ):  # which is how statistics are written
+    # A GroupNorm with statistics is written as a BatchNorm with those of each channel's group.
+    if isinstance(layer, GroupNorm) and isinstance(read, BatchNorm) and read.mean is not None:
         each = len(read.mean) // layer.groups
         return {
             name: getattr(read, name)[::each] if name in ("mean", "variance") else getattr(read, name)

@@ -22,11 +22,8 @@ Shape = tuple[int, int, int]
 
 _TIFF, _PNG = (".tif", ".tiff"), (".png",)
 _WHOLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
-_MOST_ACROSS = {
-    "JPEG": 65_500,
-    "WEBP": 16_383,
-    "BMP": 32_767,
-}  # pixels: what each format or its encoder takes
+# Pixels a side that each format or its encoder takes.
+_MOST_ACROSS = {"JPEG": 65_500, "WEBP": 16_383, "BMP": 32_767}
 _OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "BMP": {}}
 WRITABLE = (*_TIFF, *_PNG, *_WHOLE)
 _STRIP_BYTES = 1 << 18
@@ -63,9 +60,9 @@ def write(
 ) -> None:
     """A picture of `shape` (H, W, 1 or 3) from arrays (n, W, channels) of its rows in order; atomic.
 
-    TIFF (BigTIFF from 4 GB on; tiles and Deflate, in tiles, where `kept` has them) and PNG stream. JPEG (quality 95),
-    WebP (lossless) and BMP are encoded whole. Raises as `check` does, `OutputError` where the file cannot
-    be written, and whatever `rows` raises; nothing is left then.
+    TIFF (BigTIFF from 4 GB on; tiles and Deflate, in tiles, where `kept` has them) and PNG stream. JPEG
+    (quality 95), WebP (lossless) and BMP are encoded whole. Raises as `check` does, `OutputError` where the
+    file cannot be written, and whatever `rows` raises; nothing is left then.
     """
     check(path, shape, dtype)
     kept = kept or Kept()
