@@ -61,3 +61,9 @@ class GenerationError(DiptychError):
 
 class OutputError(DiptychError):
     """A file or folder that cannot be written, or that belongs to something else."""
+
+
+def reason(error: object, most: int = 160) -> str:
+    """What somebody else's error says, on one line of at most `most` characters; its kind where that is nothing."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split())[:most] or type(error).__name__

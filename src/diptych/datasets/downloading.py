@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import OutputError, UsageError
+from diptych.errors import OutputError, UsageError, reason
 from diptych.files import sha256 as sha256_of
 from diptych.progress import Progress, silent
 
@@ -61,9 +61,9 @@ def download(
         os.replace(partial, target)  # noqa: PTH105 - atomic on every platform
         mark.unlink(missing_ok=True)
     except _BROKEN as error:
-        reason = " ".join(str(getattr(error, "reason", error)).split())[:120] or type(error).__name__
+        why = reason(getattr(error, "reason", error))
         raise OutputError(
-            f"{url} could not be downloaded whole ({reason}); what came is kept: try again to go on from there"
+            f"{url} could not be downloaded whole ({why}); what came is kept: try again to go on from there"
         ) from error
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}; choose another place") from error

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import ImageError, UsageError
+from diptych.errors import ImageError, UsageError, reason
 
 __all__ = ["Example", "TinyImageNet", "is_tiny_imagenet"]
 
@@ -116,9 +116,9 @@ def _opened(path: Path) -> Iterator[_Files]:
                     raise tarfile.ReadError("its end mark is missing")
                 yield _in_archive(place, members, archive_tar.extractfile)
     except _DAMAGED as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise ImageError(
-            f"{place} is not a whole Tiny ImageNet archive: it is truncated or damaged ({reason}); download it again"
+            f"{place} is not a whole Tiny ImageNet archive: it is truncated or damaged ({reason(error)}); "
+            "download it again"
         ) from error
 
 
@@ -212,8 +212,7 @@ def _decoded(content: bytes, where: str) -> NDArray[np.uint8]:
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise anything
-        reason = " ".join(str(error).split())[:120]
-        raise ImageError(f"{where} is a damaged picture ({reason}); download it again") from error
+        raise ImageError(f"{where} is a damaged picture ({reason(error)}); download it again") from error
 
 
 def _wrong_layout(place: Path) -> ImageError:

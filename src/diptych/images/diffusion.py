@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import GenerationError, UsageError
+from diptych.errors import GenerationError, UsageError, reason
 from diptych.images import pretrained
 from diptych.images.picture import JSON, Picture, Record
 from diptych.progress import Progress
@@ -238,9 +238,7 @@ def _failed(name: str, error: Exception) -> GenerationError:
             f"there is not enough memory to run {name}; ask for a smaller width and height, close other "
             "programs, or choose device cpu"
         )
-    return GenerationError(
-        f"{name} failed while making a picture ({pretrained.reason(error)}); try other settings"
-    )
+    return GenerationError(f"{name} failed while making a picture ({reason(error)}); try other settings")
 
 
 def _notes(output: Any, pixels: NDArray[np.uint8]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from diptych.datasets.folders import natural
-from diptych.errors import ImageError
+from diptych.errors import ImageError, reason
 from diptych.files import replacing
 from diptych.images import kinds, metadata, pixels
 from diptych.images.picture import Picture, Record
@@ -93,7 +93,7 @@ def opened(path: Path) -> IO[bytes]:
     except FileNotFoundError as error:
         raise ImageError(f"there is no picture {path}; check the name and the folder") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ImageError(f"{path} cannot be opened ({_reason(error)}); check its permissions") from error
+        raise ImageError(f"{path} cannot be opened ({reason(error)}); check its permissions") from error
 
 
 def _decode(
@@ -113,7 +113,7 @@ def _decode(
         raise
     except Image.DecompressionBombError as error:  # Pillow has a limit of its own
         raise ImageError(
-            f"{path} is larger than Pillow's own limit ({_reason(error)}); make it smaller, "
+            f"{path} is larger than Pillow's own limit ({reason(error)}); make it smaller, "
             "or set PIL.Image.MAX_IMAGE_PIXELS if the file is trusted"
         ) from error
     except pixels.OutOfRange as error:
@@ -122,7 +122,7 @@ def _decode(
         raise ImageError(f"{path} needs more memory than there is; make it smaller first") from error
     except Exception as error:  # Pillow's decoders raise anything: SyntaxError, struct.error, KeyError, ...
         raise ImageError(
-            f"{path} begins as a {kind.name} picture but is truncated or damaged ({_reason(error)}); "
+            f"{path} begins as a {kind.name} picture but is truncated or damaged ({reason(error)}); "
             "copy or download it again"
         ) from error
     return plain, (*notes, *decided), record
@@ -166,11 +166,6 @@ def _record(info: dict[str | tuple[int, int], Any], notes: list[str]) -> Record 
         return None
 
 
-def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:160] or type(error).__name__
-
-
 def find(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The picture files that `paths` name, each once, in the order given.
 
@@ -195,7 +190,7 @@ def _inside(folder: Path) -> list[Path]:
         names = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise ImageError(
-            f"the folder {folder} cannot be read ({_reason(error)}); check its permissions"
+            f"the folder {folder} cannot be read ({reason(error)}); check its permissions"
         ) from error
     files = [entry for entry in names if entry.suffix.lower() in SUFFIXES and entry.is_file()]
     if not files:

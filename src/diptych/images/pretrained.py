@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import GenerationError, MissingExtra
+from diptych.errors import GenerationError, MissingExtra, reason
 
-__all__ = ["load", "quietly", "reason", "require"]
+__all__ = ["load", "quietly", "require"]
 
 INDEX = "model_index.json"
 _TWO_WAYS = "download it on a machine that has a connection and name its folder"
@@ -173,11 +173,6 @@ def _explained(model: str, error: Exception, allow_pickle: bool) -> GenerationEr
     return GenerationError(
         f"the model {model} cannot be loaded ({reason(error)}); fetch it again or name another"
     )
-
-
-def reason(error: BaseException) -> str:
-    """An exception's message on one line, shortened."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextmanager

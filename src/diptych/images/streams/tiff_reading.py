@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import ImageError
+from diptych.errors import ImageError, reason
 from diptych.images.streams.source import PEAKS, Array, Kept, over_white
 
 __all__ = ["TiffSource", "Unstreamable"]
@@ -241,9 +241,8 @@ class TiffSource:
         self._tiff.close()
 
     def _damaged(self, why: object) -> ImageError:
-        reason = " ".join(str(why).split())[:160] or type(why).__name__
         return ImageError(
-            f"{self._path} begins as a TIFF picture but is truncated or damaged ({reason}); "
+            f"{self._path} begins as a TIFF picture but is truncated or damaged ({reason(why)}); "
             "copy or download it again"
         )
 
