@@ -215,7 +215,10 @@ def trace(
     engine: str = "auto",
     device: str = "auto",
 ) -> Trace:
-    """Every layer's output for a batch or for pictures, which are taken as `predict` takes them."""
+    """Every layer's output for a batch or for pictures, which are taken as `predict` takes them.
+
+    Raises what `predict` raises.
+    """
     loaded = load_model(model)
     recipe = preprocessing if preprocessing is not None else loaded
     batch = _checked(x) if _is_batch(x) else preprocess(x, recipe)

@@ -67,7 +67,8 @@ class TinyImageNet:
     def examples(self, split: Split = "train", most: int | None = None) -> Iterator[Example]:
         """The pictures of a split, by name or as the archive has them, at most `most`; grey ones become colour.
 
-        With `most`, they are spread evenly over the whole split, and so over the classes.
+        With `most`, they are spread evenly over the whole split, and so over the classes. Raises `UsageError`
+        for another split.
         """
         if split not in ("train", "val"):
             raise UsageError(f"Tiny ImageNet has the splits train and val, not {str(split)[:40]!r}")

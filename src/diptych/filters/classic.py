@@ -312,7 +312,8 @@ def apply_filter(path: str | Path, model: nn.Module) -> Array:
 def compute_metrics(model: nn.Module, dataset: Dataset[Any], batch_size: int = 128) -> Metrics:
     """PSNR in dB and SSIM of the model's output against what the data set wants, means over its pictures.
 
-    The output is clipped to 0..1 and not rounded. A picture without any error counts as 150 dB.
+    The output is clipped to 0..1 and not rounded. A picture without any error counts as 150 dB. Raises
+    `UsageError` for an empty data set.
     """
     psnrs, ssims = [], []
     for given, wanted in _pairs(model, dataset, batch_size):
@@ -332,7 +333,8 @@ def preview_predictions(
 ) -> Any:
     """A matplotlib figure of the first `count` pictures: input, output, target, and the PSNR of each.
 
-    A notebook shows it; with `path` it is also written there as a PNG.
+    A notebook shows it; with `path` it is also written there as a PNG. Raises `UsageError` where there is no
+    picture to show, `OutputError` where the file cannot be written.
     """
     from diptych.report.curves import pictures_figure
     from diptych.report.figure import save
@@ -357,7 +359,8 @@ def plot_losses(
 ) -> Any:
     """A matplotlib figure of the losses that `train_model` gave, over the epochs.
 
-    A notebook shows it; with `path` it is also written there as a PNG.
+    A notebook shows it; with `path` it is also written there as a PNG. Raises `ShapeError` for losses that
+    are none or not equally many, `OutputError` where the file cannot be written.
     """
     from diptych.report.curves import loss_figure
     from diptych.report.figure import save

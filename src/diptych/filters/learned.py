@@ -70,7 +70,10 @@ class Learned:
     report: LearningReport
 
     def save(self, path: str | Path) -> None:
-        """Writes the model, in the format that the suffix names; the report travels in its notes."""
+        """Writes the model, in the format that the suffix names; the report travels in its notes.
+
+        Raises what `diptych.write` raises.
+        """
         from diptych import formats
 
         formats.write(self.model, path)

@@ -55,7 +55,10 @@ def loss_figure(
     title: str = "Loss while training",
     beside: tuple[str, float] | None = None,
 ) -> Figure:
-    """Training and validation loss over epochs, the best epoch marked; `beside`: a loss to compare, by name."""
+    """Training and validation loss over epochs, the best epoch marked; `beside`: a loss to compare, by name.
+
+    Raises `ShapeError` where there is none, or not one of each for every epoch.
+    """
     if len(training) == 0 or len(training) != len(validation):
         raise ShapeError(
             "a plot of losses needs one training and one validation loss for each epoch, "
