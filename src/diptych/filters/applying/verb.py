@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def _folder(work: _Work, folder: Path, target: str | Path | None) -> list[Applie
         raise UsageError(f"{folder} is a folder; name a folder for its filtered pictures")
     pairs = [(path, Path(target, _named(path))) for path in files.find(folder)]
     written = [place for _, place in pairs]
-    twice = next((place for place in written if written.count(place) > 1), None)
+    twice = next((place for place, count in Counter(written).items() if count > 1), None)
     if twice is not None:
         raise UsageError(f"two pictures of {folder} would both become {twice}; rename one")
     keep([path for path, _ in pairs], written)
