@@ -103,7 +103,10 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """The whole way: a prompt or pictures -> inputs -> predictions -> feature maps -> report.html."""
+    """The whole way, from a prompt or pictures to a page about them.
+
+    On the way: what the model sees of them, its predictions, and its feature maps.
+    """
     from diptych import pipeline
     from diptych.terminal import predictions_text
 
@@ -155,7 +158,10 @@ def generate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Text to image: PNG files that carry their prompt, seed, generator and version."""
+    """Text to image: PNG files that say how they were made.
+
+    They carry their prompt, seed, generator and version.
+    """
     from diptych import jobs
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
@@ -188,7 +194,10 @@ def preprocess(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pictures -> arrays a model takes, by a recorded recipe: NAME.npy, NAME.png and recipe.json."""
+    """Pictures -> arrays a model takes, by a recorded recipe.
+
+    Writes NAME.npy and NAME.png for each, and recipe.json.
+    """
     from diptych import jobs
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
@@ -299,7 +308,10 @@ def compare(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Two models layer by layer on the same input: where they part, and the likely cause."""
+    """Where two models part on the same input, and why.
+
+    They are compared layer by layer; the likely cause is found by trying.
+    """
     import diptych
     from diptych.files import check_place
 
@@ -346,7 +358,10 @@ def convert(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """A model from one format into another, or into a Julia project that runs by itself."""
+    """A model into another format, or into a Julia project.
+
+    The project runs by itself.
+    """
     import diptych
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
@@ -369,7 +384,10 @@ def inspect(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What a model is: layers, shapes, parameters, multiply-adds, receptive field, recipe, classes, source."""
+    """What a model is: layers, shapes, parameters, origin.
+
+    Also multiply-adds, receptive fields, its recipe and its classes.
+    """
     import diptych
     from diptych.inference import load_model
 

@@ -12,7 +12,7 @@ from diptych.terminal import Terminal
 
 app = typer.Typer(
     name="filter",
-    help="Teach a tiny network an image filter, and apply it to pictures of any size.",
+    help="Teach a tiny network an image filter, and apply it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -58,7 +58,10 @@ def learn(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Finds a small network that does what a filter does, and says how well it does it."""
+    """Finds a small network that does what a filter does.
+
+    It says how well the network does it, on pictures that it was not learned from.
+    """
     from diptych import formats
     from diptych.files import check_place
     from diptych.filters.learning import learn as learned_from
@@ -105,7 +108,10 @@ def apply(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """A learned filter on pictures of any size; the result does not depend on the tiles."""
+    """Runs a learned filter on pictures of any size.
+
+    The result does not depend on the tiles.
+    """
     from diptych.filters.applying import apply as applied
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
@@ -132,7 +138,10 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """How close a model is to its filter, beside what can be had without learning."""
+    """Tells how close a model is to its filter.
+
+    Beside it stands what can be had without learning.
+    """
     from diptych.filters.evaluating import evaluate as evaluated
 
     found = evaluated(_file(model), _judge(target, pairs), images, engine=engine)
@@ -152,7 +161,10 @@ def preview(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Input, target, output and amplified error as pictures, and a page of them with the figures."""
+    """Shows what a model makes of pictures, on a page.
+
+    Input, target, output and amplified error as PNG files, and a page of them with the figures.
+    """
     from diptych.filters.previewing import preview as previewed
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
@@ -163,7 +175,10 @@ def preview(
 
 @app.command("list")
 def list_(as_json: Json = False, quiet: Quiet = False) -> None:
-    """Every filter that goes by name: its parameters, and the library each is taken from."""
+    """Lists every filter that goes by name.
+
+    With its parameters, and the library it is taken from.
+    """
     from diptych.filters.targets import FILTERS
 
     filters = [
