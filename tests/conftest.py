@@ -66,3 +66,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def small_figures() -> Iterator[None]:
+    """Figures of a fifth of the pixels a side, where what is drawn is not the point: a run takes 2/3 the time."""
+    from diptych.report import figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figure, "_DPI", 30)
+        yield

@@ -22,6 +22,7 @@ from diptych.inference import TRAINED
 from diptych.model.architectures import named
 from diptych.model.layers import Chain
 
+pytestmark = pytest.mark.usefixtures("small_figures")
 SCENES = str(TRAINED["scenes"])
 
 
@@ -212,6 +213,9 @@ def test_any_bytes_are_a_picture_a_model_or_a_sentence(tmp_path_factory, content
         assert "\n" not in str(refusal.value)
 
 
+MODEL = diptych.read(TRAINED["scenes"])
+
+
 @given(
     values=st.one_of(
         st.tuples(st.just("shape"), st.lists(st.integers(0, 5), max_size=5)),
@@ -228,7 +232,7 @@ def test_any_wrong_batch_is_refused_in_a_sentence(values):
     else:
         batch = np.full((1, 3, 32, 32), value, np.float32)
     with pytest.raises(DiptychError) as refusal:
-        diptych.predict("scenes", batch)
+        diptych.predict(MODEL, batch)
     assert "\n" not in str(refusal.value)
 
 

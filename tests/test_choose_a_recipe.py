@@ -20,6 +20,7 @@ from diptych.model.model import Model
 from diptych.preprocessing import NAMES, Preprocessing, named
 from little_models import numbers
 
+pytestmark = pytest.mark.usefixtures("small_figures")
 COLOURS = {1: "grey", 3: "colour"}
 
 

@@ -25,6 +25,7 @@ from diptych.model.layers import (
 from diptych.model.model import Model
 from diptych.preprocessing import named
 
+pytestmark = pytest.mark.usefixtures("small_figures")
 SUFFIXES = [f.suffixes[0] for f in FORMATS if f.can_read and f.can_write]
 BATCH = np.random.default_rng(3).random((2, 3, 9, 8), np.float32)
 

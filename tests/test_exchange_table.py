@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -86,6 +87,7 @@ def test_an_old_file_written_anew_gives_what_the_old_flux_gave(golden: Case, tmp
 # ---- The page ------------------------------------------------------------------------------------------------
 
 
+@cache
 def generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_exchange_table", DOCS / "make_exchange_table.py")
     assert spec is not None

@@ -16,6 +16,7 @@ from diptych.files import sha256
 from diptych.images import scenes
 from diptych.inference import TRAINED
 
+pytestmark = pytest.mark.usefixtures("small_figures")
 SUNSET = "a serene sunset over a futuristic city"
 TEMPLE = "An ancient temple on solid ground, surrounded by golden clouds and waterfalls"
 

@@ -12,6 +12,8 @@ from diptych.errors import OutputError
 from diptych.files import replacing
 from little_models import seeing
 
+pytestmark = pytest.mark.usefixtures("small_figures")
+
 
 @pytest.fixture
 def model_file(tmp_path: Path) -> Path:
