@@ -185,6 +185,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(seed: int) -> None:
         values = value_or_refusal(bson.load, content)
         if isinstance(values, FormatError):
             continue
+        assert isinstance(values, dict)
         for item in found(values, JuliaStruct):
             with suppress(FormatError):
                 as_array(item)
