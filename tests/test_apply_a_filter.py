@@ -267,6 +267,38 @@ def test_what_is_not_a_filter_is_said_by_its_layer(said, layers):
     assert str(error.value).startswith("net")
 
 
+def test_fractions_in_a_file_are_taken_on_the_scale_they_fill(tmp_path):
+    pad, mean = L.Pad(((1, 1), (1, 1)), "zero"), np.full((1, 1, 3, 3), 1 / 9, np.float32)
+    model = Model(
+        L.Chain((pad, L.Conv(mean, np.ones(1, np.float32)))), input_shape=(1, None, None), name="box"
+    )
+    image = picture(3, 150, 20, 1, np.float32)
+    tifffile.imwrite(tmp_path / "ones.tif", image)
+    tifffile.imwrite(tmp_path / "levels.tif", 255 * image)
+    ones = filters.apply(model, tmp_path / "ones.tif", tmp_path / "a.tif")
+    levels = filters.apply(model, tmp_path / "levels.tif", tmp_path / "b.tif")
+    assert ones.remarks == ()
+    assert "taken as 0-255" in levels.remarks[0]
+    wanted = 255 * filters.apply(model, image)
+    for filtered in (
+        255 * tifffile.imread(tmp_path / "a.tif"),
+        tifffile.imread(tmp_path / "b.tif"),
+        filters.apply(model, tmp_path / "levels.tif"),
+    ):
+        np.testing.assert_allclose(filtered, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "not numbers"), (9000, "only 0-1 and 0-255")])
+def test_fractions_on_no_scale_are_refused(value, said, tmp_path):
+    image = picture(3, 150, 20, 1, np.float32)
+    image[140, 3] = value
+    tifffile.imwrite(tmp_path / "in.tif", image)
+    model = Model(L.Chain((L.Activation("relu"),)), name="relu")
+    with pytest.raises(ImageError, match=said):
+        filters.apply(model, tmp_path / "in.tif", tmp_path / "out.tif")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
 def test_statistics_in_the_file_are_folded_and_functions_without_levels_take_fractions():
     values = np.float32([0.2, 0.4, 0.6])
     norm = L.BatchNorm(values + 1, values, values / 2, values + 0.5, activation=L.Activation("sigmoid"))

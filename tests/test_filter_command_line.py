@@ -16,8 +16,8 @@ from PIL import Image
 
 from diptych import formats
 from diptych.datasets.photographs import photograph
-from diptych.errors import ModelError, UsageError
-from diptych.filters import metrics
+from diptych.errors import ImageError, ModelError, UsageError
+from diptych.filters import apply, metrics
 from diptych.filters.evaluating import HIGHEST_PSNR, evaluate, judge
 from diptych.filters.previewing import preview
 from diptych.filters.samples import Sample
@@ -278,6 +278,50 @@ def test_list_names_every_filter_with_its_reference(diptych_command):
     assert all(f"{name}: " in shown.out for name in NAMES)
 
 
+def test_list_says_what_lies_beyond_the_border(diptych_command):
+    document = json.loads(diptych_command("filter", "list", "--json").out)
+    edges = {each["name"]: each["edge"] for each in document["filters"]}
+    assert (edges["sobel"], edges["invert"]) == ("replicate", None)
+    entries = re.split(r"\n(?=\w)", diptych_command("filter", "list").out)
+    shown = {entry.partition(":")[0] for entry in entries if "\n    edge=" in entry}
+    assert shown == {name for name, edge in edges.items() if edge}
+
+
+def test_a_damaged_picture_of_a_folder_does_not_stop_the_others(model, pictures, tmp_path, diptych_command):
+    for name in ("a.png", "c.png"):
+        (tmp_path / name).write_bytes((pictures / "cat.png").read_bytes())
+    (tmp_path / "b.png").write_bytes((pictures / "cat.png").read_bytes()[:900])
+    done = diptych_command("filter", "apply", str(model), str(tmp_path), str(tmp_path / "out"), "--json")
+    assert done.status == 1
+    assert done.err.count("\n") == 1
+    assert "b.png begins as a PNG picture but is truncated" in done.err
+    document = json.loads(done.out)
+    assert [Path(each["path"]).name for each in document["files"]] == ["a.png", "c.png"]
+    assert len(document["failures"]) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    with pytest.raises(ImageError, match=r"b\.png begins as"):
+        apply(model, tmp_path, tmp_path / "again")
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["a.png", "c.png"]
+
+
+def test_weights_alone_are_filled_into_an_architecture(model, pictures, tmp_path, diptych_command):
+    weights, plain = tmp_path / "box.jld2", tmp_path / "plain.safetensors"
+    formats.write(box(), plain)
+    formats.write(formats.read(model), weights)
+    source, given = str(pictures / "cat.png"), ("--architecture", str(plain))
+    assert diptych_command("filter", "apply", str(weights), source, str(tmp_path / "a.png")).status == 1
+    assert (
+        diptych_command("filter", "apply", str(weights), source, str(tmp_path / "a.png"), *given).status == 0
+    )
+    np.testing.assert_array_equal(
+        files.read(tmp_path / "a.png").pixels, apply(model, files.read(source).pixels)
+    )
+    judged = diptych_command(
+        "filter", "evaluate", str(weights), "--target", "box", "--images", source, *given
+    )
+    assert judged.status == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -288,6 +332,7 @@ def test_list_names_every_filter_with_its_reference(diptych_command):
         (["apply", "sobel:ksize=5", "in.png", "out.png"], 2, "diptych filter learn sobel:ksize=5 -o sobel.safetensors"),
         (["evaluate", "scenes"], 1, "scenes is not a filter"),
         (["evaluate", "nowhere.onnx"], 1, "nowhere.onnx"),
+        (["preview", "scenes", "-o", "in.png"], 2, "in.png is a file's name; name a folder"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_sentence(arguments, status, said, tmp_path, monkeypatch, diptych_command):

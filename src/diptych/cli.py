@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from diptych.cli_filter import Device, Json, Quiet
+from diptych.cli_filter import Architecture, Device, Json, Key, Quiet, WrittenBy
 from diptych.cli_filter import app as filter_app
 from diptych.terminal import Terminal
 
@@ -27,18 +27,6 @@ Prompt = Annotated[str | None, typer.Argument(help="What to draw, in words.", sh
 Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
 ModelName = Annotated[str, typer.Argument(help="A model file, or a model by name.", show_default=False)]
 Engine = Annotated[str, typer.Option(help="auto, onnxruntime, openvino, torch, numpy or flux.")]
-Architecture = Annotated[
-    str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
-]
-WrittenBy = Annotated[
-    str | None,
-    typer.Option(
-        "--written-by", help="The Flux that wrote the file, such as 0.13.4, where it does not tell."
-    ),
-]
-Key = Annotated[
-    str | None, typer.Option(help="Which of several models in a Flux file: generator, or model.2.")
-]
 _TWICE = '; twice for A and for B, "" for none.'
 _RECIPE = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[str | None, typer.Option("--preprocessing", help=f"{_RECIPE}; default: the model's own.")]

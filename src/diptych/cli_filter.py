@@ -18,6 +18,18 @@ app = typer.Typer(
 )
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A filter's model file.", show_default=False)]
+Architecture = Annotated[
+    str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
+]
+WrittenBy = Annotated[
+    str | None,
+    typer.Option(
+        "--written-by", help="The Flux that wrote the file, such as 0.13.4, where it does not tell."
+    ),
+]
+Key = Annotated[
+    str | None, typer.Option(help="Which of several models in a Flux file: generator, or model.2.")
+]
 Judged = Annotated[
     str | None, typer.Option("--target", help="What to judge by; default: what the model was taught.")
 ]
@@ -105,6 +117,9 @@ def apply(
     ] = None,
     engine: Engine = "auto",
     device: Device = "auto",
+    architecture: Architecture = None,
+    written_by: WrittenBy = None,
+    key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -115,17 +130,22 @@ def apply(
     from diptych.filters.applying import apply as applied
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    failures: list[str] = []
     with terminal.progress() as progress:
-        done: Any = applied(_file(model), source, target, tile=tile, engine=engine, device=device, edge=edge,
-                            progress=progress)  # fmt: skip
+        done: Any = applied(_loaded(model, architecture, written_by, key), source, target, tile=tile,
+                            engine=engine, device=device, edge=edge, progress=progress,
+                            failures=failures)  # fmt: skip
     written = done if isinstance(done, list) else [done]
     for each in written:
         terminal.remarks(each.remarks)
+    terminal.remarks((), failures)
     lines = (
         f"{each.path}: {each.size[0]} x {each.size[1]}, {each.seconds:.2f} s with {each.engine}"
         for each in written
     )
-    terminal.result({"files": [each.to_document() for each in written]}, "\n".join(lines))
+    document = {"files": [each.to_document() for each in written], "failures": failures}
+    terminal.result(document, "\n".join(lines))
+    raise typer.Exit(1 if failures else 0)
 
 
 @app.command()
@@ -135,6 +155,9 @@ def evaluate(
     pairs: Pairs = None,
     images: Pictures = None,
     engine: Engine = "auto",
+    architecture: Architecture = None,
+    written_by: WrittenBy = None,
+    key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -144,7 +167,9 @@ def evaluate(
     """
     from diptych.filters.evaluating import evaluate as evaluated
 
-    found = evaluated(_file(model), _judge(target, pairs), images, engine=engine)
+    found = evaluated(
+        _loaded(model, architecture, written_by, key), _judge(target, pairs), images, engine=engine
+    )
     Terminal(as_json=as_json, quiet=quiet).result(found.to_document(), found.text())
 
 
@@ -158,6 +183,9 @@ def preview(
     pairs: Pairs = None,
     images: Pictures = None,
     engine: Engine = "auto",
+    architecture: Architecture = None,
+    written_by: WrittenBy = None,
+    key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -169,7 +197,8 @@ def preview(
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        made = previewed(_file(model), images, _judge(target, pairs), out, engine=engine, progress=progress)
+        made = previewed(_loaded(model, architecture, written_by, key), images, _judge(target, pairs), out,
+                         engine=engine, progress=progress)  # fmt: skip
     terminal.result(made.to_document(), made.text())
 
 
@@ -187,9 +216,11 @@ def list_(as_json: Json = False, quiet: Quiet = False) -> None:
             "summary": named.summary,
             "parameters": {key: _range(rule) for key, rule in named.parameters.items()},
             "channels": list(named.channels),
-            "reference": named.target(name, {}).reference,
+            "edge": None if plain.radius == 0 else plain.edge,
+            "reference": plain.reference,
         }
         for name, named in FILTERS.items()
+        for plain in [named.target(name, {})]
     ]
     Terminal(as_json=as_json, quiet=quiet).result({"filters": filters}, "\n".join(map(_entry, filters)))
 
@@ -207,6 +238,7 @@ def _entry(described: Mapping[str, Any]) -> str:
         for name, rule in described["parameters"].items()
     )
     lines = [f"{described['name']}: {described['summary']}", *([f"    {parameters}"] if parameters else [])]
+    lines += [f"    edge={described['edge']}"] if described["edge"] else []
     return "\n".join([*lines, f"    {described['reference']}"])
 
 
@@ -226,10 +258,11 @@ def _judge(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
     return None if target is None and pairs is None else _given(target, pairs)
 
 
-def _file(model: str) -> str:
-    """The model file; raises `UsageError` where a filter's name was given in its place."""
+def _loaded(model: str, architecture: str | None, written_by: str | None, key: str | None) -> Any:
+    """The model of a file; raises `UsageError` where a filter's name was given in its place."""
     from diptych.errors import UsageError
     from diptych.filters.targets import NAMES
+    from diptych.inference import load_model
 
     name = model.partition(":")[0]
     if name in NAMES and not Path(model).exists():
@@ -237,4 +270,4 @@ def _file(model: str) -> str:
             f"{model!r} is a filter's name, not a model file; learn it first: "
             f"diptych filter learn {model} -o {name}.safetensors"
         )
-    return model
+    return load_model(model, architecture, written_by, key)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.errors import UsageError
 from diptych.files import made_folder, replacing
 from diptych.filters.evaluating import Compared, Evaluation, PictureScore, decibels, judge, percent
 from diptych.filters.learned import Learned, notes_of
@@ -23,6 +24,7 @@ from diptych.progress import Progress, silent
 
 __all__ = ["Preview", "preview", "write_page"]
 
+_NOT_FOLDERS = (*files.SUFFIXES, ".html")
 _STRONGEST = 256  # an error of one level is then white: what is darker cannot be seen in an 8-bit picture
 _RUNG_COLUMNS = ("kind of network", "weights", "PSNR", "seconds", "remark")
 
@@ -67,8 +69,13 @@ def preview(
 
     The error is the largest of a pixel's channels times a factor, a power of two up to 256, chosen for each
     picture so that all but a thousandth of its pixels stay below white. `images` and `target` are taken as
-    `evaluate` takes them, and the same errors are raised; `OutputError` where `out` cannot be written.
+    `evaluate` takes them, and the same errors are raised; `UsageError` where `out` is named as a file is, and
+    `OutputError` where it cannot be written.
     """
+    if Path(out).suffix.lower() in _NOT_FOLDERS or Path(out).is_file():
+        raise UsageError(
+            f"a preview is a folder of pictures and a page, and {out} is a file's name; name a folder"
+        )
     loaded = filter_of(model)
     wanted = target_of(loaded, target)
     samples = gather(loaded, wanted, images)

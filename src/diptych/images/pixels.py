@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-__all__ = ["OutOfRange", "to_plain"]
+__all__ = ["OutOfRange", "full_scale", "to_plain"]
 
 
 class OutOfRange(ValueError):
@@ -69,19 +69,21 @@ def _from_fractions(values: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str,
         notes.append(f"{int((~finite).sum())} values that are not numbers shown as black")
         values = np.where(finite, values, 0)
     lowest, highest = float(values.min()), float(values.max())
-    # Resampling overshoots a little; between the two scales nobody can tell which is meant.
-    scales = ((1, 0.0), (255, 32.0))
-    fits = (full for full, least in scales if lowest >= -0.1 * full and least <= highest <= 1.1 * full)
-    full = next(fits, None)
-    if full is None:
-        raise OutOfRange(
-            f"its values go from {lowest:.4g} to {highest:.4g}, and only 0-1 and 0-255 are known"
-        )
+    full = full_scale(lowest, highest)
     if full == 255:
         notes[0] = f"fractions from {lowest:.4g} to {highest:.4g}, taken as 0-255"
     if lowest < 0 or highest > full:
         notes.append(f"values from {lowest:.4g} to {highest:.4g} clipped to 0-{full}")
     return np.rint(np.clip(values, 0, full) * (255 / full)).astype(np.uint8), tuple(notes)
+
+
+def full_scale(lowest: float, highest: float) -> int:
+    """What stands for white where fractions go from `lowest` to `highest`: 1 or 255; else raises `OutOfRange`."""
+    # Resampling overshoots a little; between the two scales nobody can tell which is meant.
+    for full, least in ((1, 0.0), (255, 32.0)):
+        if lowest >= -0.1 * full and least <= highest <= 1.1 * full:
+            return full
+    raise OutOfRange(f"its values go from {lowest:.4g} to {highest:.4g}, and only 0-1 and 0-255 are known")
 
 
 def _plain(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -33,17 +33,19 @@ class Rows(Protocol):
 class Adapted:
     """A source with as many channels as a filter takes: grey three times over, or colour as Rec.601 grey.
 
-    `weights` as in `preprocessing.Grey`: who rounds the grey of 8-bit pictures.
+    `weights` as in `preprocessing.Grey`: who rounds the grey of 8-bit pictures. Fractions are divided by `full`.
     """
 
-    def __init__(self, source: Source, channels: int, weights: str = "float") -> None:
-        self._source, self._weights = source, weights
+    def __init__(self, source: Source, channels: int, weights: str = "float", full: int = 1) -> None:
+        self._source, self._weights, self._full = source, weights, full
         self.height, self.width, self.dtype = source.height, source.width, source.dtype
         self.channels = channels
 
     def rows(self, top: int, bottom: int) -> Array:
         """See `Rows`."""
         rows = self._source.rows(top, bottom)
+        if self._full != 1:
+            rows = rows / np.float32(self._full)
         if rows.shape[2] == self.channels:
             return rows
         if self.channels == 3:

@@ -15,6 +15,7 @@ from diptych.engines.regional import Regional, edged, prepare
 from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import check_place, keep, made_folder
 from diptych.filters.applying.choosing import ready
+from diptych.filters.applying.fractions import scale_of
 from diptych.filters.applying.tiles import Adapted, filtered
 from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.images import files, streams
@@ -64,6 +65,7 @@ def apply(
     device: str = "auto",
     edge: str | None = None,
     progress: Progress = silent,
+    failures: list[str] | None = None,
 ) -> Applied | list[Applied] | Array:
     """Filters a picture of any size from 1 pixel on.
 
@@ -78,6 +80,10 @@ def apply(
     the engine is named it is the same in every run; "auto" takes the fastest by measurement, and engines
     differ in the last bit. `edge` replaces what the filter takes pixels beyond the border to be: zero,
     reflect, replicate or wrap.
+
+    Files of fractions on the scale 0-255 are taken as such, with a remark; NaN and other scales are refused.
+    Of a folder all pictures are tried: `failures` takes a sentence for each that could not be filtered, and
+    without it `ImageError` is raised after the others are done.
 
     A grey picture is three equal channels to a filter of colours, and comes out grey where the filter
     treats channels apart. Raises `ImageError`, `OutputError`, `UsageError`, and `ModelError` for a model that
@@ -94,11 +100,11 @@ def apply(
         raise UsageError(f"a picture is a file, a folder or an array, not {type(source).__name__}")
     path = Path(source)
     if path.is_dir():
-        return _folder(work, path, target)
+        return _folder(work, path, target, failures)
     if target is None:
         opened = streams.open(path)
         try:
-            return work.array(opened, path.name)
+            return work.array(opened, path.name, file=True)
         finally:
             opened.close()
     place = Path(target)
@@ -114,7 +120,9 @@ def _named(path: Path) -> str:
     return path.name if path.suffix.lower() in streams.WRITABLE else f"{path.stem}.png"
 
 
-def _folder(work: _Work, folder: Path, target: str | Path | None) -> list[Applied]:
+def _folder(
+    work: _Work, folder: Path, target: str | Path | None, failures: list[str] | None
+) -> list[Applied]:
     if target is None:
         raise UsageError(f"{folder} is a folder; name a folder for its filtered pictures")
     pairs = [(path, Path(target, _named(path))) for path in files.find(folder)]
@@ -124,7 +132,18 @@ def _folder(work: _Work, folder: Path, target: str | Path | None) -> list[Applie
         raise UsageError(f"two pictures of {folder} would both become {twice}; rename one")
     keep([path for path, _ in pairs], written)
     made_folder(target)
-    return [work.file(path, place) for path, place in pairs]
+    done, failed = [], []
+    for path, place in pairs:
+        try:
+            done.append(work.file(path, place))
+        except ImageError as error:
+            failed.append(str(error))
+    if failures is not None:
+        failures += failed
+    elif failed:
+        rest = f" (and {len(failed) - 1} more of {len(pairs)} pictures failed)" if len(failed) > 1 else ""
+        raise ImageError(f"{failed[0]}{rest}")
+    return done
 
 
 def _in_memory(array: Array) -> Whole:
@@ -148,8 +167,9 @@ class _Work:
     edge: str | None
     progress: Progress
 
-    def array(self, source: Source, what: str) -> Array:
-        _, shape, rows, _ = self._begin(source, what)
+    def array(self, source: Source, what: str, file: bool = False) -> Array:
+        full = self._scale(source, what)[0] if file else 1
+        _, shape, rows, _ = self._begin(source, what, full=full)
         result, done = np.empty(shape, source.dtype), 0
         for part in rows:
             result[done : done + len(part)] = part
@@ -162,7 +182,8 @@ class _Work:
         start = perf_counter()
         source = streams.open(path)
         try:
-            regional, shape, rows, remarks = self._begin(source, path.name, target)
+            full, scaled = self._scale(source, str(path))
+            regional, shape, rows, remarks = self._begin(source, path.name, target, full)
             kept = source.kept
             if shape[2] != source.channels:  # a profile is for grey or for colour
                 kept = replace(kept, icc_profile=None)
@@ -180,11 +201,14 @@ class _Work:
             size=shape[:2],
             seconds=perf_counter() - start,
             streamed=source.streams,
-            remarks=(*source.remarks, *remarks),
+            remarks=(*source.remarks, *scaled, *remarks),
         )
 
+    def _scale(self, source: Source, name: str) -> tuple[int, tuple[str, ...]]:
+        return scale_of(source, name) if source.dtype.kind == "f" else (1, ())
+
     def _begin(
-        self, source: Source, what: str, target: Path | None = None
+        self, source: Source, what: str, target: Path | None = None, full: int = 1
     ) -> tuple[Regional, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
         """The filter, the shape of its result, the rows to come, and what had to be decided."""
         peak = PEAKS[source.dtype]
@@ -207,11 +231,12 @@ class _Work:
         shape = (source.height, source.width, gives)
         if target is not None:
             streams.check(target, shape, source.dtype)
-        adapted = Adapted(source, takes, grey_weights(self.model))
+        adapted = Adapted(source, takes, grey_weights(self.model), full)
         regional = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
         rows = filtered(regional, adapted, self.tile, self.progress, what)
         remarks = {
             (1, 3): ("grey taken as three equal channels",),
             (3, 1): ("colour taken as grey (Rec.601)",),
         }.get((source.channels, takes), ())
-        return regional, shape, (part[..., :gives] for part in rows), remarks
+        parts = (part[..., :gives] if full == 1 else full * part[..., :gives] for part in rows)
+        return regional, shape, parts, remarks

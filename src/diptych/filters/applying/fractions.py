@@ -1,0 +1,35 @@
+"""On which scale a picture of fractions lies: 0-1, as filters take it, or 0-255."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diptych.errors import ImageError
+from diptych.images.pixels import OutOfRange, full_scale
+from diptych.images.streams import Source
+
+__all__ = ["scale_of"]
+
+_ROWS = 64  # read at a time
+
+
+def scale_of(source: Source, name: str) -> tuple[int, tuple[str, ...]]:
+    """What stands for white, 1 or 255, and a remark where it is 255.
+
+    The picture is read once for it. Raises `ImageError` for values that are not numbers, and for others than
+    these two scales have.
+    """
+    lowest, highest = np.inf, -np.inf
+    for top in range(0, source.height, _ROWS):
+        rows = source.rows(top, min(top + _ROWS, source.height))
+        if not np.isfinite(rows).all():
+            raise ImageError(
+                f"{name} has values that are not numbers (NaN or infinite), the first in rows {top} to "
+                f"{top + len(rows) - 1}, and a filter would spread them; replace them first"
+            )
+        lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
+    try:
+        full = full_scale(lowest, highest)
+    except OutOfRange as error:
+        raise ImageError(f"{name} cannot be filtered: {error}; bring it to 0-1") from error
+    return full, (() if full == 1 else (f"fractions from {lowest:.4g} to {highest:.4g}, taken as 0-255",))
