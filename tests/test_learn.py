@@ -1,6 +1,8 @@
 """`diptych.filters.learn`: what comes back, when it stops, and what it refuses."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,16 @@ def test_what_is_learned_is_a_model_with_its_report(tmp_path: Path) -> None:
     assert read.preprocessing is not None
     assert read.preprocessing.name == "colour-any"
     json.dumps(report.to_document())
+
+
+def test_a_linear_filter_is_learned_without_loading_what_it_does_not_need() -> None:
+    """Importing SciPy's filters takes longer than finding a kernel."""
+    code = (
+        "import sys; from diptych import filters; filters.learn('gaussian'); filters.learn('sobel_x'); "
+        "print({name.partition('.')[0] for name in sys.modules} & {'torch', 'scipy', 'skimage', 'matplotlib'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_same_arguments_give_the_same_weights() -> None:

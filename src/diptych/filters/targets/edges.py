@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.filters.targets.linear import MIDDLE, luma
+from diptych.filters.targets.linear import MIDDLE, along_both, luma
 from diptych.model.layers import Array
 
 __all__ = ["by_skimage", "sobel", "sobel_l1", "sobel_x", "sobel_y"]
@@ -44,15 +44,9 @@ def by_skimage(name: str, image: Array) -> Array:
 def _gradients(image: Array, ksize: int) -> tuple[Array, Array]:
     """Derivatives across and down in levels a pixel: OpenCV's kernels, the weights of either sign summing to 1."""
     import cv2
-    from scipy import ndimage
 
     kernels: Any = cv2.getDerivKernels(1, 0, ksize, ktype=cv2.CV_64F)
     slope, smooth = (np.asarray(kernel, np.float64).ravel() for kernel in kernels)
     slope, smooth = slope / slope[slope > 0].sum(), smooth / smooth.sum()
     values = luma(image)
-
-    def along(axis: int) -> Array:
-        derived = ndimage.correlate1d(values, slope, axis=axis, mode="nearest")
-        return np.asarray(ndimage.correlate1d(derived, smooth, axis=1 - axis, mode="nearest"))
-
-    return along(1), along(0)
+    return along_both(values, smooth, slope), along_both(values, slope, smooth)

@@ -8,6 +8,7 @@ from diptych.filters.planes import coloured
 from diptych.model.layers import Array
 
 __all__ = [
+    "along_both",
     "box",
     "difference_of_gaussians",
     "emboss",
@@ -30,6 +31,7 @@ __all__ = [
 REC601 = np.array([0.299, 0.587, 0.114])
 SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
 SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], float)
+LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], float)
 EMBOSS = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], float)
 MIDDLE = 127.5  # what a filter with negative values adds, so that they are seen
 TRUNCATE = 3.0  # a Gaussian ends at three sigma
@@ -58,9 +60,7 @@ def sepia(image: Array) -> Array:
 
 def box(image: Array, size: int) -> Array:
     """The mean of a square."""
-    from scipy import ndimage
-
-    return np.asarray(ndimage.uniform_filter(image.astype(float), size, mode="nearest", axes=(0, 1)))
+    return along_both(image, *(np.full(size, 1 / size),) * 2)
 
 
 def gaussian_radius(sigma: float) -> int:
@@ -70,10 +70,9 @@ def gaussian_radius(sigma: float) -> int:
 
 def gaussian(image: Array, sigma: float) -> Array:
     """A Gaussian cut at three sigma."""
-    from scipy import ndimage
-
-    values = image.astype(float)
-    return np.asarray(ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=TRUNCATE, axes=(0, 1)))
+    radius = gaussian_radius(sigma)
+    bell = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return along_both(image, *(bell / bell.sum(),) * 2)
 
 
 def sharpen(image: Array) -> Array:
@@ -104,9 +103,7 @@ def difference_of_gaussians(image: Array, sigma: float, ratio: float) -> Array:
 
 def laplacian(image: Array) -> Array:
     """Half the 4-neighbour Laplacian of the luma, about the middle grey."""
-    from scipy import ndimage
-
-    return np.asarray(MIDDLE + ndimage.laplace(luma(image), mode="nearest") / 2)
+    return MIDDLE + _correlate(luma(image), LAPLACIAN) / 2
 
 
 def laplacian_of_gaussian(image: Array, sigma: float) -> Array:
@@ -135,17 +132,20 @@ def random_kernel(seed: int, size: int) -> Array:
 
 def random(image: Array, seed: int, size: int) -> Array:
     """A seeded linear kernel of all three channels, (H, W)."""
-    from scipy import ndimage
-
     colour, kernel = coloured(image), random_kernel(seed, size)
-    planes = [
-        ndimage.correlate(colour[..., c].astype(float), kernel[..., c], mode="nearest") for c in range(3)
-    ]
-    return np.asarray(sum(planes))
+    return np.asarray(sum(_correlate(colour[..., c], kernel[..., c]) for c in range(3)))
 
 
 def _correlate(image: Array, kernel: Array) -> Array:
-    from scipy import ndimage
+    import cv2
 
-    shaped = kernel if image.ndim == 2 else kernel[..., None]
-    return np.asarray(ndimage.correlate(image.astype(float), shaped, mode="nearest"))
+    values = image.astype(np.float64)
+    return np.asarray(cv2.filter2D(values, cv2.CV_64F, kernel, borderType=cv2.BORDER_REPLICATE))
+
+
+def along_both(image: Array, down: Array, across: Array) -> Array:
+    """Every channel correlated with `down` along columns and with `across` along rows."""
+    import cv2  # as SciPy's correlate1d, and imported in a tenth of the time
+
+    values = image.astype(np.float64)
+    return np.asarray(cv2.sepFilter2D(values, cv2.CV_64F, across, down, borderType=cv2.BORDER_REPLICATE))
