@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from diptych.datasets import folders, photographs
-from diptych.datasets.downloading import local
 from diptych.errors import ImageError, UsageError
 from diptych.filters.planes import coloured
 from diptych.images import files
@@ -89,6 +88,7 @@ def with_channels(picture: Array, channels: int) -> Array:
 
 
 def _given(images: Any, progress: Progress) -> list[tuple[str, Array]]:
+    from diptych.datasets.downloading import local
     from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 
     if isinstance(images, str | os.PathLike):

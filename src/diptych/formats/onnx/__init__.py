@@ -22,7 +22,6 @@ from diptych.files import replacing
 from diptych.formats.onnx.graph import Graph, Site, refer, store
 from diptych.formats.onnx.layers import LAYER_RULES, activate, join
 from diptych.formats.onnx.preprocessing import put_in_front
-from diptych.formats.onnx.reading import read_graph
 from diptych.model.document import from_document, to_document
 from diptych.model.entry import sample_shape
 from diptych.model.layers import (
@@ -219,6 +218,8 @@ def read(path: str | Path) -> Model:
 
 
 def _foreign(path: Path, proto: onnx.ModelProto) -> Model:
+    from diptych.formats.onnx.reading import read_graph  # the engine, which only writes, does without
+
     try:
         return read_graph(proto)
     except UnsupportedLayer:
