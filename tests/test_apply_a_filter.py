@@ -368,6 +368,14 @@ def test_cells_of_onnxruntime_are_computed_side_by_side_each_on_one_thread(monke
             assert session.get_session_options().intra_op_num_threads == 1
 
 
+def test_a_function_after_a_convolution_is_computed_with_it():
+    weight = np.ones((1, 1, 1, 1), np.float32)
+    layers = L.Chain((L.Conv(weight), RELU, L.Activation("abs"), L.Conv(weight, activation=RELU), RELU))
+    made = regional.prepare(Model(layers, input_shape=(1, None, None)), 255).layers.layers
+    names = [(type(layer).__name__, getattr(layer, "activation", layer).name) for layer in made]
+    assert names == [("Conv", "relu"), ("Activation", "abs"), ("Conv", "relu"), ("Activation", "relu")]
+
+
 # ---- Files --------------------------------------------------------------------------------------------
 
 

@@ -149,7 +149,14 @@ class _Explicit:
     edge: str | None
 
     def chain(self, layer: Layer, path: str) -> Chain:
-        return Chain(tuple(self.layers(layer, path)))
+        made: list[Layer] = []
+        for one in self.layers(layer, path):
+            last = made[-1] if made else None
+            if isinstance(one, L.Activation) and isinstance(last, L.Conv | L.Scale) and not last.activation:
+                made[-1] = replace(last, activation=one)
+            else:
+                made.append(one)
+        return Chain(tuple(made))
 
     def layers(self, layer: Layer, path: str) -> list[Layer]:
         """What takes the place of `layer`; every `Pad` is a new object."""
