@@ -163,7 +163,7 @@ def _row(name: str, found: dict[str, Any]) -> str:
 
 
 def _rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0f}"
+    return "–" if value is None else f"{value:.{0 if value >= 10 else 1}f}"
 
 
 def _db(value: float) -> str:
