@@ -575,3 +575,12 @@ def test_nothing_is_replaced_or_left_half_written(tmp_path):
         with pytest.raises(ImageError, match="truncated or damaged"):
             filters.apply(luma(), tmp_path / "in.tif", tmp_path / name, engine="numpy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["floats.tif", "in.tif"]
+
+
+@pytest.mark.parametrize("wrong", [255.0, 2.55, -0.1, np.nan, np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_in_an_array_are_within_0_to_1(wrong, dtype):
+    array = np.full((9, 9), 0.5, dtype)
+    array[3, 4] = wrong
+    with pytest.raises(ImageError, match="divide by 255"):
+        filters.apply(network(1, "zero"), array, engine="numpy")

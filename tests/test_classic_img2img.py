@@ -255,6 +255,12 @@ def test_a_picture_of_any_size_is_filtered_as_apply_does_it(model, tmp_path):
         filters.apply_filter(tmp_path / "nothing.png", model)
 
 
+def test_a_grey_picture_is_filtered_by_a_grey_model_without_a_warning(tmp_path):
+    files.write_png(tmp_path / "grey.png", photograph("chelsea")[:37, :53, 0])
+    given = filters.apply_filter(tmp_path / "grey.png", torch.nn.Conv2d(1, 1, 3, padding=1))
+    assert given.shape == (37, 53)
+
+
 def test_the_figures_can_be_kept(sobel, model, tmp_path):
     filters.preview_predictions(sobel[1], model, count=2, path=tmp_path / "grid.png")
     filters.plot_losses([0.3, 0.02, 0.01], [0.4, 0.03, 0.02], tmp_path / "losses.png")

@@ -201,6 +201,12 @@ def test_pairs_are_learned_and_judged(tmp_path, diptych_command):
     assert "--target NAME or --pairs BEFORE AFTER" in unnamed.err
 
 
+def test_apply_prints_width_by_height(model, tmp_path, diptych_command):
+    Image.new("RGB", (31, 17)).save(tmp_path / "a.png")
+    done = diptych_command("filter", "apply", model, tmp_path / "a.png", tmp_path / "b.png")
+    assert "b.png: 31 x 17, " in done.out
+
+
 def test_evaluate_prints_one_document(model, pictures, diptych_command):
     found = diptych_command("filter", "evaluate", model, "--images", pictures, "--json")
     document = json.loads(found.out)

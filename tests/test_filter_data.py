@@ -10,8 +10,11 @@ from PIL import Image
 
 from diptych.datasets import folders, synthetic
 from diptych.errors import ImageError, UsageError
+from diptych.filters import evaluate
 from diptych.filters.data import HELD_OUT, Data, gather
 from diptych.filters.targets import resolve
+from diptych.model import layers as L
+from diptych.model.model import Model
 from tiny_imagenet_files import content, pack
 
 
@@ -120,3 +123,11 @@ def test_made_pictures_are_what_they_say():
     extremes = synthetic.extremes(128, generator)
     assert np.mean((extremes == 0) | (extremes == 255)) > 0.5
     assert len(np.unique(synthetic.white_noise(128, generator))) == 256
+
+
+def test_a_model_is_judged_by_the_whole_of_a_lone_pair():
+    image = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    model = Model(L.Chain((L.Conv(-np.eye(3, dtype=np.float32)[..., None, None], np.ones(3, np.float32)),)))
+    evaluation = evaluate(model, (image, 255 - image), engine="numpy")
+    assert [picture.name for picture in evaluation.pictures] == ["picture 0"]
+    assert evaluation.whole.largest == 0

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage
+import tifffile
 from PIL import Image, ImageCms
 
 from diptych.errors import ImageError
@@ -314,3 +315,30 @@ def test_corrupt_exif_is_no_reason_to_refuse_a_picture(tmp_path: Path) -> None:
         pictures = list(pool.map(files.read, [tmp_path / "a.jpg"] * 40))
     assert {picture.pixels.shape for picture in pictures} == {(8, 8, 3)}
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize("stored", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("full", [1, 255])
+def test_fractions_in_colour_which_pillow_refuses(tmp_path: Path, stored: type, full: int) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", (COLOUR / (255 / full)).astype(stored), photometric="rgb")
+    read = files.read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read.pixels, COLOUR)
+    assert any("fractions from" in note for note in read.notes)
+
+
+@pytest.mark.parametrize("pixels", [COLOUR, GREY])
+def test_a_big_endian_bigtiff(tmp_path: Path, pixels: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels, bigtiff=True, byteorder=">")
+    np.testing.assert_array_equal(files.read(tmp_path / "a.tif").pixels, pixels)
+
+
+def test_a_tiff_of_other_numbers_is_not_called_damaged(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", COLOUR.astype(np.int32), photometric="rgb")
+    with pytest.raises(ImageError, match="kind of pixels is not read; save it with 8 or 16 bits"):
+        files.read(tmp_path / "a.tif")
+
+
+def test_the_limit_holds_for_a_tiff_that_pillow_refuses(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.float32(COLOUR / 255), photometric="rgb")
+    with pytest.raises(ImageError, match="more than the limit of 10"):
+        files.read(tmp_path / "a.tif", max_pixels=10)

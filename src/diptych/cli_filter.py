@@ -140,7 +140,7 @@ def apply(
         terminal.remarks(each.remarks)
     terminal.remarks((), failures)
     lines = (
-        f"{each.path}: {each.size[0]} x {each.size[1]}, {each.seconds:.2f} s with {each.engine}"
+        f"{each.path}: {each.size[1]} x {each.size[0]}, {each.seconds:.2f} s with {each.engine}"
         for each in written
     )
     document = {"files": [each.to_document() for each in written], "failures": failures}

@@ -305,7 +305,8 @@ def apply_filter(path: str | Path, model: nn.Module) -> Array:
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     channels = 1 if convolution is not None and convolution.in_channels == 1 else 3
     picture = data.with_channels(files.read(path).pixels, channels)
-    given = _answers(model, torch.from_numpy(planes_of(picture))[None].float() / 255)[0]
+    planes = torch.from_numpy(planes_of(picture).astype(np.float32))  # a copy: what was read may be read-only
+    given = _answers(model, planes[None] / 255)[0]
     return metrics.to_levels(picture_of(given))
 
 

@@ -97,7 +97,7 @@ def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ..
                 f"{name} {verb} {own} channels and {target.name} {other}; choose a target of the same kind"
             )
     if images is None and isinstance(target, Pairs):
-        pictures: Iterable[tuple[str, Array]] = target.before.items()
+        pictures: Iterable[tuple[str, Array]] = target.whole.items()
     elif images is None:
         pictures = data.gather(None, channels=target.channels[0]).held_out.items()
     else:

@@ -102,7 +102,13 @@ def _decode(
     assert kind.opener is not None
     try:
         check_size(path, kinds.claimed_size(head), max_pixels)
-        with kind.opener()(stream) as image:
+        try:
+            image = kind.opener()(stream)
+        except Exception as error:
+            if kind.name != "TIFF":
+                raise
+            return *_by_rows(path, max_pixels, error), None
+        with image:
             check_size(path, image.size, max_pixels)
             rawmode = _rawmode(image)
             notes = ["the first of several frames"] if getattr(image, "is_animated", False) else []
@@ -126,6 +132,26 @@ def _decode(
             "copy or download it again"
         ) from error
     return plain, (*notes, *decided), record
+
+
+def _by_rows(path: Path, max_pixels: int, refused: Exception) -> tuple[_Plain, tuple[str, ...]]:
+    """A TIFF of a kind that Pillow refuses, such as fractions in colour, as what reads TIFFs by rows gives it."""
+    from diptych.images.streams.reading import tiff
+
+    source = tiff(path, max_pixels)
+    if source is None:
+        if "unknown pixel mode" not in str(refused):
+            raise refused
+        raise ImageError(
+            f"{path} is a TIFF picture whose kind of pixels is not read; save it with 8 or 16 bits a channel"
+        ) from refused
+    try:
+        check_size(path, (source.width, source.height), max_pixels)
+        rows = source.rows(0, source.height)
+        plain, notes = pixels.of_rows(rows, source.kept.icc_profile)
+    finally:
+        source.close()
+    return plain, (*source.remarks, *notes)
 
 
 def check_size(path: Path, size: tuple[int, int] | None, max_pixels: int) -> None:

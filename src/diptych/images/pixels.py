@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-__all__ = ["OutOfRange", "full_scale", "to_plain"]
+__all__ = ["OutOfRange", "full_scale", "of_rows", "to_plain"]
 
 
 class OutOfRange(ValueError):
@@ -36,6 +36,22 @@ def to_plain(image: Image.Image, rawmode: str) -> tuple[Image.Image | NDArray[np
     if image.mode in ("LA", "RGBA"):
         return _over_white(np.asarray(image), notes), tuple(notes)
     return image, tuple(notes)
+
+
+def of_rows(
+    rows: NDArray[Any], profile: bytes | None
+) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
+    """The same of uint8, uint16 or float32 (H, W, 1 or 3) with the colour profile embedded beside them."""
+    values, notes = rows if rows.shape[2] == 3 else rows[..., 0], tuple[str, ...]()
+    if values.dtype.kind == "f":
+        values, notes = _from_fractions(values)
+    elif values.dtype == np.uint16:
+        values, notes = (values >> 8).astype(np.uint8), ("16 bits to 8: the high byte",)
+    image = Image.fromarray(np.ascontiguousarray(values))
+    if profile:
+        image.info["icc_profile"] = profile
+    plain, more = to_plain(image, "")
+    return plain, (*notes, *more)
 
 
 def _from_numbers(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:

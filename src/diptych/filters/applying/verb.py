@@ -27,6 +27,8 @@ from diptych.progress import Progress, silent
 
 __all__ = ["Applied", "apply"]
 
+_BEYOND = 1e-6  # what rounding may leave outside of 0..1
+
 Filter: TypeAlias = "Learned | Model | str | Path"
 
 
@@ -153,6 +155,13 @@ def _in_memory(array: Array) -> Whole:
         raise ImageError(f"a picture is uint8, uint16 or floats in 0..1, got {array.dtype}; convert it first")
     if native.ndim not in (2, 3) or 0 in native.shape or native.shape[2:] not in ((), (1,), (3,)):
         raise ImageError(f"a picture is (H, W) or (H, W, 3) with at least one pixel, got {array.shape}")
+    if native.dtype.kind == "f":
+        lowest, highest = float(native.min()), float(native.max())
+        if not -_BEYOND <= lowest <= highest <= 1 + _BEYOND:  # NaN too
+            raise ImageError(
+                f"a picture of floats holds 0..1, and this array goes from {lowest:.4g} to {highest:.4g}; "
+                "divide by 255 what goes up to 255, and replace NaN"
+            )
     return Whole(native)
 
 

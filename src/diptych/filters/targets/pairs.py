@@ -29,12 +29,14 @@ class Pairs(Target):
     """Pictures before and after: called with a whole picture of `before`, it gives the one after.
 
     `before` and `after`: by name, uint8 (H, W, 3), or (H, W) where all are grey; `after` may be float levels.
+    `whole`: the pictures before the filter as they came, where learning has a lone pair cut in two.
     `compressed`: the names whose file after the filter is a lossy one. The border, radius and whether channels
     are alike are unknown.
     """
 
     before: Mapping[str, Array] = field(default_factory=dict)
     after: Mapping[str, Array] = field(default_factory=dict)
+    whole: Mapping[str, Array] = field(default_factory=dict)
     compressed: tuple[str, ...] = ()
 
 
@@ -56,10 +58,11 @@ def paired(before: Any, after: Any) -> Pairs:
         second = second.renamed(list(first.pictures))
     _check_partners(first, second)
     firsts, seconds = dict(first.pictures), {name: second.pictures[name] for name in first.pictures}
+    firsts, seconds = _alike(firsts), _alike(seconds)
+    whole, known = firsts, _answers(firsts, seconds)
     if len(firsts) == 1:
         firsts, seconds = _cut(firsts), _cut(seconds)
-    firsts, seconds = _alike(firsts), _alike(seconds)
-    known = {_key(picture): seconds[name] for name, picture in firsts.items()}
+        known |= _answers(firsts, seconds)
     channels = tuple(3 if next(iter(side.values())).ndim == 3 else 1 for side in (firsts, seconds))
     return Pairs(
         name=f"{len(first.pictures)} pair{'s' * (len(first.pictures) > 1)} of pictures",
@@ -69,6 +72,7 @@ def paired(before: Any, after: Any) -> Pairs:
         rounded=all(picture.dtype == np.uint8 for picture in seconds.values()),
         before=firsts,
         after=seconds,
+        whole=whole,
         compressed=tuple(name for name, path in second.paths.items() if path.suffix.lower() in LOSSY),
     )
 
@@ -172,6 +176,10 @@ def _alike(pictures: dict[str, Array]) -> dict[str, Array]:
     if len({picture.ndim for picture in pictures.values()}) == 1:
         return pictures
     return {name: coloured(picture) for name, picture in pictures.items()}
+
+
+def _answers(firsts: Mapping[str, Array], seconds: Mapping[str, Array]) -> dict[Any, Array]:
+    return {_key(picture): seconds[name] for name, picture in firsts.items()}
 
 
 def _key(picture: Array) -> tuple[tuple[int, ...], bytes]:

@@ -13,7 +13,7 @@ from diptych.images import files, kinds
 from diptych.images.streams.source import Array, Kept, Source, Whole, over_white
 from diptych.images.streams.tiff_reading import TiffSource, Unstreamable
 
-__all__ = ["open"]
+__all__ = ["open", "tiff"]
 
 # What the eight EXIF orientations need to stand upright.
 _UPRIGHT: dict[int, Any] = {
@@ -39,22 +39,31 @@ def open(path: str | os.PathLike[str]) -> Source:  # noqa: A001 - the field's ve
         head = stream.read(kinds.HEAD)
     kind = kinds.of(head).name
     if kind == "TIFF":
-        try:
-            source = TiffSource(path)
-        except Unstreamable:
-            pass
-        else:
-            return source if source.orientation not in _UPRIGHT else _turned(source, path)
+        source = tiff(path)
+        if source is not None:
+            return source
     if kind == "PNG" and head[24:25] == b"\x10":  # IHDR's bit depth
         return _deep_png(path)
     pixels, notes = files.decode(path)
     return Whole(np.asarray(pixels), notes, _kept(path))
 
 
-def _turned(source: TiffSource, path: Path) -> Whole:
+def tiff(path: Path, max_pixels: int = files.MAX_PIXELS) -> Source | None:
+    """A TIFF to be read by rows; None where only Pillow reads its kind.
+
+    Of one that lies on its side, which is read whole, at most `max_pixels` are taken.
+    """
+    try:
+        source = TiffSource(path)
+    except Unstreamable:
+        return None
+    return source if source.orientation not in _UPRIGHT else _turned(source, path, max_pixels)
+
+
+def _turned(source: TiffSource, path: Path, max_pixels: int) -> Whole:
     """All of a TIFF that lies on its side: its first row may need its last pixels."""
     try:
-        files.check_size(path, (source.width, source.height), files.MAX_PIXELS)
+        files.check_size(path, (source.width, source.height), max_pixels)
         pixels = _UPRIGHT[source.orientation](source.rows(0, source.height))
     finally:
         source.close()
