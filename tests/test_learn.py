@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from PIL import Image, ImageFilter
 import diptych
 from diptych.errors import UsageError
 from diptych.filters import apply, evaluate, learn
-from diptych.filters.learning import ladder
+from diptych.filters.data import Data
+from diptych.filters.learning import ladder, linear, relu
 from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.samples import taught_from
 from diptych.filters.targets import resolve
 from diptych.filters.targets.probing import probe
 from diptych.model.layers import Array, Chain, Conv
@@ -145,6 +148,37 @@ def test_a_goal_stops_the_ladder_early() -> None:
 def test_a_budget_of_time_keeps_the_best_so_far() -> None:
     learned = learn("sobel", pictures(), budget=1e-3)
     assert learned.report.stopped == "the budget of time was spent"
+
+
+def test_no_time_is_spent_after_the_deadline_on_more_pictures_of_a_slow_target(tmp_path: Path) -> None:
+    target = resolve("gaussian")
+    data = taught_from(target, pictures(count=10))
+    ended = time.monotonic() - 1
+    assert len(Problem(target, data, deadline=ended).training) == 1
+    assert len(Problem(target, data, deadline=ended, checkpoint=tmp_path / "state").training) == 8
+    assert len(Problem(target, data).training) == 8
+
+
+def test_a_linear_filter_is_fitted_well_even_where_the_time_is_up() -> None:
+    target = resolve("median:size=7")
+    problem = Problem(target, taught_from(target, pictures(count=4)), deadline=time.monotonic() - 1)
+    found = linear.fit(problem)
+    assert found is not None
+    assert found.weights > 3 * 3 + 3  # more than single pixels have
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_pictures_without_any_detail_teach_nothing(level: int) -> None:
+    with pytest.raises(UsageError, match="of one colour each, and teach nothing; name others"):
+        learn("sobel", [np.full((50, 50), level, np.uint8)] * 3)
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_a_shallow_network_is_fitted_to_what_is_black(level: int) -> None:
+    target = resolve("sobel")
+    before = [np.full((50, 50, 3), level, np.uint8), pictures()[0]]
+    problem = Problem(target, Data((before[0],), {"other": before[1]}), deadline=time.monotonic() + 0.2)
+    assert relu.fit(problem) is not None
 
 
 def test_every_rung_is_reported_and_the_best_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

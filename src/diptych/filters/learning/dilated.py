@@ -53,6 +53,7 @@ _JUDGED = 256  # side of the squares of held-out pictures that are judged while 
 _SOLVED = 40  # batches for the closed form at the start, of which
 _THINNED = 7  # every so many pixels are taken; the size of a crop must not be a multiple
 _RIDGE = 1e-5
+_MEASURING = 0.1  # of the time, at most spent on measuring how long a step takes
 RATE = 2e-3
 
 
@@ -259,9 +260,10 @@ class Training:
         return net
 
     def keep_best(self, net: DilatedNet, start: dict[str, Any]) -> None:
-        """Leaves in `net` the best of how it is, how it started, and its last layer solved for once more."""
+        """Leaves in `net` the best of how it is, how it started, and, if there is time, solved for anew."""
         trained = copy.deepcopy(net.state_dict())
-        net.solve(self.batch(-1 - index) for index in range(_SOLVED))
+        if self.problem.time_left > 0:
+            net.solve(self.batch(-1 - index) for index in range(_SOLVED))
 
         def score(state: Mapping[str, Any]) -> float:
             net.load_state_dict(state)
@@ -303,6 +305,8 @@ class Training:
             (net(inputs) - wanted).square().mean().backward()
             optimiser.step()
             times.append(time.perf_counter() - began)
+            if step >= 2 and sum(times) > _MEASURING * seconds:
+                break
         return max(20, int(seconds / float(np.median(times[2:]))))
 
     def run(self, net: DilatedNet, steps: int, state_file: Path | None, ending: Ending) -> Trained:

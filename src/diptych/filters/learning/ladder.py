@@ -24,7 +24,7 @@ from diptych.filters.target import Target
 from diptych.filters.targets import resolve
 from diptych.filters.targets.pairs import Pairs
 from diptych.filters.targets.probing import EDGES, probe
-from diptych.model.layers import Chain, Conv, Pad, PadMode
+from diptych.model.layers import Array, Chain, Conv, Pad, PadMode
 from diptych.model.model import Model
 from diptych.preprocessing import Colour, Grey, Preprocessing, Scale
 from diptych.progress import Progress, silent
@@ -71,8 +71,8 @@ def learn(
     that is enough; by default 70, or as much as the weights allow. `checkpoint`: a file to which training
     writes its state, and from which it goes on.
 
-    The same arguments give the same network. Raises `UsageError` for arguments out of range and for filters
-    that no local network can do, and whatever reading the pictures raises.
+    The same arguments give the same network. Raises `UsageError` for arguments out of range, for pictures
+    without any detail, and for filters that no local network can do, and whatever reading the pictures raises.
     """
     started = time.monotonic()
     _check(weights, budget, goal, seed)
@@ -88,6 +88,8 @@ def learn(
         progress=progress,
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
+    if images is not None:
+        _check_detail(problem.data.train)
     climbed = _climb(problem, goal)
     best = climbed.best
     if best is None:
@@ -106,6 +108,13 @@ def _check(weights: int | None, budget: float | None, goal: float | None, seed: 
             raise UsageError(f"{name} must be a number of {unit} above 0, not {value!r}")
     if not (_is_whole(seed) and seed >= 0):
         raise UsageError(f"seed must be a whole number of at least 0, not {seed!r}")
+
+
+def _check_detail(pictures: Sequence[Array]) -> None:
+    if all((picture == picture[0, 0]).all() for picture in pictures):
+        raise UsageError(
+            "the pictures to learn from are of one colour each, and teach nothing; name others with more detail"
+        )
 
 
 def _check_checkpoint(path: str | Path | None) -> None:

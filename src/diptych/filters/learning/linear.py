@@ -24,6 +24,7 @@ RUNG = "linear"
 EXACT = 4e-6  # of 0..1: a thousandth of a level, where the target is unrounded
 WITHIN = 0.55 * asking.LEVEL  # half a level, and what rounding leaves uncertain, where it gives whole levels
 RADII = (0, 1, 2, 3, 5, 7)  # tried one after the other where the reach cannot be asked
+ALWAYS = 3  # the radius up to which fitting takes no time: also tried where the time is up
 MOST_COLUMNS = 2900  # what least squares solves in about a second
 FEW = 20_000  # windows by which it is seen whether the taps of a form of whole levels are certain
 LIKELY = 0.75  # levels: the mean error of what may well be a linear form
@@ -187,7 +188,7 @@ def _from_photographs(problem: Problem) -> Candidate | None:
     best: Candidate | None = None
     lowest = np.inf
     for radius in RADII:
-        if best is not None and problem.time_left <= 0:
+        if best is not None and problem.time_left <= 0 and radius > ALWAYS:
             break
         columns = problem.channels[0] * (2 * radius + 1) ** 2
         samples = problem.windows(radius, 20 * columns + 4000, 3)

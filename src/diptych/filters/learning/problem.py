@@ -66,8 +66,18 @@ class Problem:
 
     @cached_property
     def training(self) -> tuple[Pair, ...]:
-        """The pictures to learn from, each with what the target makes of it."""
-        return tuple(Pair.of(self.target, picture) for picture in self.data.train)
+        """The pictures to learn from, each with what the target makes of it.
+
+        Only the first of them, at least one, where a slow target would take more than half of the time left.
+        A checkpoint needs them all: it is of one set of pictures.
+        """
+        enough = inf if self.checkpoint else time.monotonic() + self.time_left / 2
+        pairs: list[Pair] = []
+        for picture in self.data.train:
+            if pairs and time.monotonic() > enough:
+                break
+            pairs.append(Pair.of(self.target, picture))
+        return tuple(pairs)
 
     @cached_property
     def held_out(self) -> tuple[Pair, ...]:

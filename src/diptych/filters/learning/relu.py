@@ -144,7 +144,7 @@ def _starts(study: _Study) -> Iterator[tuple[int, _Start]]:
     side = (2 * study.radius + 1) ** 2
     mixed = inputs if inputs > 1 and outputs == 1 else 0
     seen = side if mixed or inputs == 1 else inputs * side
-    if outputs == 1:
+    if outputs == 1 and len(study.maps[1]):
         absolute = (mixed + seen + 2 * 2, _bound(_in_maps, study, 2, "star", 1))
         lengths = [
             (mixed + 2 * seen + 4 * turns + 2, _bound(_length, study, turns))

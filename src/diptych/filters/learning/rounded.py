@@ -117,7 +117,7 @@ class _Noise:
             count = int(np.count_nonzero(beyond))
             if count < fewest:
                 best, fewest = (taps, bias), count
-            if count < len(taps):
+            if count < len(taps) or self.problem.time_left <= 0:
                 break
             taps, bias = taps.copy(), bias.copy()
             for outputs in [range(len(taps))] if self.alike else [[output] for output in range(len(taps))]:

@@ -68,7 +68,7 @@ def maps(samples: Samples, most: int = 2) -> tuple[Array | None, Array]:
     found = _form(mix @ samples.windows, squared, most)
     if channels == 1:
         return None, found
-    for _ in range(3):
+    for _ in range(3 if len(found) else 0):
         mix = _mix(samples.windows, found, squared)
         found = _form(mix @ samples.windows, squared, most)
     return mix, found
@@ -77,6 +77,8 @@ def maps(samples: Samples, most: int = 2) -> tuple[Array | None, Array]:
 def _form(windows: Array, squared: Array, most: int) -> Array:
     """Rows f with squared ~ sum of (f window)^2."""
     values, axes = np.linalg.eigh(windows.T @ windows / len(windows))
+    if values[-1] <= 0 or not squared.any():  # black all over, before or after
+        return np.zeros((0, windows.shape[1]))
     kept = values > 1e-10 * values[-1]
     whitening = axes[:, kept] / np.sqrt(values[kept])
     white = windows @ whitening
