@@ -15,7 +15,7 @@ from diptych.progress import Progress
 
 __all__ = ["Adapted", "Rows", "Window", "filtered", "run"]
 
-STRIP_BYTES = 1 << 23  # of pixels read at a time where no tile is given
+STRIP_BYTES = 1 << 22  # of pixels read at a time where no tile is given
 
 
 class Rows(Protocol):
