@@ -167,6 +167,15 @@ def test_a_linear_filter_is_fitted_well_even_where_the_time_is_up() -> None:
     assert found.weights > 3 * 3 + 3  # more than single pixels have
 
 
+def test_a_rounded_linear_filter_is_kept_as_far_as_it_is_known_where_the_time_is_up() -> None:
+    def smoothed(image: Array) -> Array:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), 2.3))
+
+    report = learn(smoothed, pictures(), budget=1e-3).report
+    assert report.rung == "linear"
+    assert report.psnr > 50
+
+
 @pytest.mark.parametrize("level", [0, 9])
 def test_pictures_without_any_detail_teach_nothing(level: int) -> None:
     with pytest.raises(UsageError, match="of one colour each, and teach nothing; name others"):

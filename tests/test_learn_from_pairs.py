@@ -12,10 +12,13 @@ from PIL import Image
 from diptych.datasets.photographs import photograph
 from diptych.errors import FormatError, UsageError
 from diptych.filters import learn
+from diptych.filters.evaluating import Compared, judge
 from diptych.filters.learning import ladder, linear, relu
 from diptych.filters.learning.problem import Candidate
+from diptych.filters.samples import Sample
 from diptych.filters.targets import pairs
 from diptych.model.layers import Array, Chain, Conv
+from diptych.model.model import Model
 
 
 def blurred(picture: Array) -> Array:
@@ -103,6 +106,18 @@ def test_a_network_that_is_worse_than_no_learning_says_so(monkeypatch: pytest.Mo
     monkeypatch.setattr(ladder, "_fit", lambda name: lambda problem: black)
     report = learn("grey", pictures()).report
     assert any("does better on the held-out pictures" in remark for remark in report.remarks)
+
+
+def test_pictures_that_a_filter_leaves_as_they_are_do_not_make_a_network_worse() -> None:
+    before = [np.full((40, 40, 3), 90, np.uint8), pictures(40)[0]]
+    wanted = [picture / np.float32(255) for picture in before]
+    wanted[1] = wanted[1] ** 2
+    samples = [Sample(str(index), *both) for index, both in enumerate(zip(before, wanted, strict=True))]
+    # A third of a level off everywhere, where the picture as it is counts as 150 dB in one of two.
+    given = [Compared("", each + np.float32(0.0013), before[0], each) for each in wanted]
+    scores = judge(Model(Chain(()), input_shape=(3, None, None)), samples, compared=given)
+    assert scores.baselines["identity"].psnr > scores.whole.psnr
+    assert ladder._beside(scores) == []
 
 
 def test_a_much_larger_network_must_earn_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 _WRONG_USAGE = 2
@@ -66,14 +67,28 @@ def _called(arguments: list[str]) -> int:
 
 def _interrupted(arguments: list[str]) -> int:
     learning = arguments[:2] == ["filter", "learn"]
-    if arguments[:1] == ["run"] or (learning and any(a.startswith("--checkpoint") for a in arguments)):
+    checkpoint = _checkpoint(arguments) if learning else None
+    if arguments[:1] == ["run"] or (checkpoint and Path(checkpoint).is_file()):
         told = "the same command goes on where this one stopped"
+    elif checkpoint:
+        told = (
+            "nothing was kept yet, as training had not begun or was not judged; the same command begins anew"
+        )
     elif learning:
         told = "nothing was kept; with --checkpoint FILE the same command goes on where it stopped"
     else:
         told = "what is finished is there; the same command begins anew"
     print(f"diptych: interrupted; {told}", file=sys.stderr)
     return _INTERRUPTED
+
+
+def _checkpoint(arguments: list[str]) -> str | None:
+    """The file that was given as --checkpoint FILE or --checkpoint=FILE."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, equals, value = argument.partition("=")
+        if option == "--checkpoint":
+            return value if equals else following
+    return None
 
 
 def _fail(error: Exception, status: int, arguments: list[str]) -> int:

@@ -321,13 +321,17 @@ def _model(target: Target, candidate: Candidate) -> Model:
 
 
 def _beside(scores: Evaluation) -> list[str]:
-    """A remark where what needs no learning does better."""
-    name, best = max(scores.baselines.items(), key=lambda item: item[1].psnr)
-    if scores.whole.psnr >= best.psnr - WORSE:
+    """A remark where what needs no learning does better over all pictures together.
+
+    Pooled: a picture that the filter leaves as it is would be worth any number of dB in a mean.
+    """
+    name, best = max(scores.baselines.items(), key=lambda item: item[1].pooled_psnr)
+    if scores.whole.pooled_psnr >= best.pooled_psnr - WORSE:
         return []
     return [
-        f"the {_WITHOUT[name]} does better on the held-out pictures, {best.psnr:.1f} dB, than this network, "
-        f"{scores.whole.psnr:.1f} dB: allow more time or weights, or learn from more pictures"
+        f"the {_WITHOUT[name]} does better on the held-out pictures, {best.pooled_psnr:.1f} dB over all of "
+        f"them together, than this network, {scores.whole.pooled_psnr:.1f} dB: "
+        "allow more time or weights, or learn from more pictures"
     ]
 
 
@@ -347,6 +351,7 @@ def _reported(
         edge=best.edge,
         compared=best.compared,
     )
+    beside = [] if best.exact else _beside(scores)
     report = LearningReport(
         target=target.name,
         reference=target.reference,
@@ -359,7 +364,7 @@ def _reported(
         rungs=tuple(climbed.rungs),
         scores=scores.to_document(),
         curve=candidate.curve,
-        remarks=tuple(remark for remark in (candidate.remark, *_beside(scores), *remarks) if remark),
+        remarks=tuple(remark for remark in (candidate.remark, *beside, *remarks) if remark),
     )
     described = {"edge": best.edge, "per_channel": target.per_channel, **report.to_document()}
     return Learned(best.model.with_(notes={"filter": described}), report)
