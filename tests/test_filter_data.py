@@ -131,3 +131,16 @@ def test_a_model_is_judged_by_the_whole_of_a_lone_pair():
     evaluation = evaluate(model, (image, 255 - image), engine="numpy")
     assert [picture.name for picture in evaluation.pictures] == ["picture 0"]
     assert evaluation.whole.largest == 0
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 3), (6, 8)])
+def test_one_array_is_one_picture(shape):
+    with pytest.raises(UsageError, match=r"at least two pictures, .* got 1"):
+        gather(np.zeros(shape, np.uint8), channels=3)
+
+
+def test_a_truncated_zip_is_not_taken_for_a_picture(tmp_path):
+    whole = pack(tmp_path / "made.zip", content()).read_bytes()
+    (tmp_path / "broken.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"broken\.zip cannot be opened as an archive: it is truncated"):
+        gather(tmp_path / "broken.zip", channels=3)

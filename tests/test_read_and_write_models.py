@@ -301,3 +301,10 @@ def test_layers_nested_too_deep_are_not_written(tmp_path: Path) -> None:
     assert_same(nested(63), again(nested(63), tmp_path / "m.safetensors"))
     with pytest.raises(ModelError, match="deeper than 64"):
         formats.write(nested(64), tmp_path / "deeper.safetensors")
+
+
+def test_weights_alone_are_remarked_and_what_refuses_them_speaks_to_both(tmp_path: Path) -> None:
+    (remark,) = formats.write(Model(Chain((Dense(np.eye(2, dtype=np.float32)),))), tmp_path / "a.jld2")
+    assert "takes weights alone" in remark
+    with pytest.raises(FormatError, match=r"--architecture \(in Python architecture= of diptych.read\)"):
+        formats.read(tmp_path / "a.jld2")

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import diptych
-from diptych.datasets.downloading import download
+from diptych.datasets.downloading import download, local
 from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from diptych.errors import ImageError, OutputError, UsageError
 from tiny_imagenet_files import CLASSES, content, jpeg, pack
@@ -248,14 +248,18 @@ def test_downloads_that_fail_are_one_sentence(tmp_path):
     with serving() as (address, _):
         with pytest.raises(OutputError, match="has the SHA-256"):
             download(f"{address}/x.zip", tmp_path, "0" * 64)
-        with pytest.raises(OutputError, match="Not Found"):
+        with pytest.raises(OutputError, match="the server answered 404 Not Found; check the address"):
             download(f"{address}/nothing.zip", tmp_path)
+        with pytest.raises(UsageError, match="64 hexadecimal digits, not 'abc'"):
+            local(f"{address}/x.zip#sha256=abc")
         (tmp_path / "file").write_text("x")
         with pytest.raises(OutputError, match="cannot write"):
             download(f"{address}/x.zip", tmp_path / "file")
     assert files_in(tmp_path) == ["file"]
     with pytest.raises(OutputError, match="could not be downloaded"):
         download(f"{address}/x.zip", tmp_path)
+    with pytest.raises(UsageError, match=r"http\(s\)"):
+        local("ftp://server/x.zip")
     for url in ("file:///etc/passwd", "http://server/", "x.zip"):
         with pytest.raises(UsageError, match="http"):
             download(url, tmp_path)

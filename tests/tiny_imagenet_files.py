@@ -28,7 +28,9 @@ def content() -> dict[str, bytes]:
 
 def jpeg(level: int, mode: str) -> bytes:
     stream = io.BytesIO()
-    Image.new("RGB", (64, 64), (level, level, level)).convert(mode).save(stream, "jpeg")
+    picture = Image.new("RGB", (64, 64), (level, level, level))
+    picture.paste((255 - level, level, 128), (32, 32, 64, 64))  # flat pictures teach nothing
+    picture.convert(mode).save(stream, "jpeg")
     return stream.getvalue()
 
 

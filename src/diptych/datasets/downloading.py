@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -28,7 +29,7 @@ def local(place: str | os.PathLike[str], progress: Progress = silent) -> Path:
     The address may end in #sha256= and 64 hexadecimal digits, the file's checksum. Raises what `download` does.
     """
     address, mark, sha256 = str(place).partition("#sha256=")
-    if not isinstance(place, str) or urllib.parse.urlsplit(address).scheme not in _SCHEMES:
+    if not isinstance(place, str) or "://" not in address:
         return Path(place)
     return download(address, Path(), sha256 if mark else None, progress)
 
@@ -43,13 +44,15 @@ def download(
     broken transfer is taken up there the next time, if the server can (HTTP Range) and its file is the same.
     `progress` gets bytes done, bytes in all (0 if the server does not say), and the name.
 
-    Raises `UsageError` for an address that is not http(s), `OutputError` for a transfer that fails (what came
-    stays, to be resumed) or whose checksum is wrong (it is deleted).
+    Raises `UsageError` for an address that is not http(s) or a sum that is none, `OutputError` for a transfer
+    that fails (what came stays, to be resumed) or whose checksum is wrong (it is deleted).
     """
     parts = urllib.parse.urlsplit(url)
     name = Path(urllib.parse.unquote(parts.path)).name
     if parts.scheme not in _SCHEMES or not name or name in (".", ".."):
         raise UsageError(f"a download needs an address http(s)://server/file, not {url[:100]!r}")
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UsageError(f"a SHA-256 is 64 hexadecimal digits, not {sha256[:100]!r}; copy it again")
     target = Path(folder) / name
     if target.is_file() and (sha256 is None or sha256_of(target) == sha256.lower()):
         return target
@@ -61,6 +64,10 @@ def download(
         os.replace(partial, target)  # noqa: PTH105 - atomic on every platform
         mark.unlink(missing_ok=True)
     except _BROKEN as error:
+        if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500:
+            raise OutputError(
+                f"{url} could not be downloaded: the server answered {error.code} {error.reason}; check the address"
+            ) from error
         why = reason(getattr(error, "reason", error))
         raise OutputError(
             f"{url} could not be downloaded whole ({why}); what came is kept: try again to go on from there"

@@ -23,6 +23,7 @@ __all__ = ["HELD_OUT", "Data", "gather"]
 HELD_OUT = ("camera", "chelsea", "coffee", "coins", "motorcycle", "page")
 SHARE_HELD_OUT = 0.2
 _SYNTHETIC, _SIDE = 8, 256
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _MOST_EXAMPLES = 2000  # of Tiny ImageNet: 8 million pixels, as many as the photographs have
 
 
@@ -96,10 +97,17 @@ def _given(images: Any, progress: Progress) -> list[tuple[str, Array]]:
         if is_tiny_imagenet(images):
             examples = TinyImageNet(images).examples("train", _MOST_EXAMPLES)
             return [(example.name, example.pixels) for example in examples]
+        if images.is_file() and images.name.lower().endswith(_ARCHIVES):
+            raise ImageError(
+                f"{images} cannot be opened as an archive: it is truncated, or of another kind than its name says; "
+                "download it again"
+            )
         paths = folders.nested(images, files.SUFFIXES) if images.is_dir() else files.find(images)
         return [(path.stem, files.read(path).pixels) for path in paths]
     if isinstance(images, Mapping):
         return [(str(name), _checked(picture, str(name))) for name, picture in images.items()]
+    if isinstance(images, np.ndarray) and (images.ndim == 2 or images.shape[2:] == (3,)):
+        images = [images]  # one picture, not its rows
     if not isinstance(images, Iterable):
         raise UsageError(f"pictures are a folder, paths or arrays, not {type(images).__name__}")
     return [_one(index, image) for index, image in enumerate(images)]

@@ -183,7 +183,7 @@ def _from_weights(
     if architecture is None:
         raise FormatError(
             f"{name} holds no model, but weights alone, {weights.text}: name the model they belong to with "
-            "--architecture"
+            "--architecture (in Python architecture= of diptych.read)"
         )
     frame = architecture_of(architecture)
     layers, warnings = filled(frame, weights, name)

@@ -33,6 +33,12 @@ def read(
     return model_of(values, str(path), "JLD2", version, julia, architecture, key)
 
 
+_WEIGHTS_ALONE = (
+    "a .jld2 file takes weights alone: to read it here the model is needed beside it (--architecture, or "
+    "architecture= of diptych.read); .bson and .safetensors hold both"
+)
+
+
 def write(model: Model, path: str | Path, flux_version: str | None = None) -> list[str]:
     """A .jld2 file with `model_state`, which `Flux.loadmodel!(model, JLD2.load(path, "model_state"))` takes.
 
@@ -41,7 +47,7 @@ def write(model: Model, path: str | Path, flux_version: str | None = None) -> li
     """
     remarks: list[str] = []
     jld2.write(path, state_values_of(model, flux_version, remarks))
-    return remarks
+    return [*remarks, _WEIGHTS_ALONE]
 
 
 def _julia(writer: str) -> Version | None:
