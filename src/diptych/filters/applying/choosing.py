@@ -6,16 +6,20 @@ import sys
 from time import perf_counter
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from diptych.engines import regional as regionals
 from diptych.engines.regional import Region, Regional
 from diptych.errors import DiptychError, ModelError
 from diptych.filters.applying.tiles import Rows, Window, run
+from diptych.images.streams import Whole
 from diptych.model.model import Model
 
 __all__ = ["ready"]
 
 SMALL = 1_000_000  # pixels: filtering fewer takes less time than finding out what is fastest
 _PART = (256, 2048)  # pixels that are timed, at most
+_BAND = 32  # rows
 
 _Key = tuple[str, str, int | None, str | None, bool]
 # A model is immutable, so what an engine made of it is kept for as long as the model lives.
@@ -50,7 +54,8 @@ def _chosen(
         return regionals.compile(model, "numpy", "cpu", peak=peak, edge=edge)
     if source is None or len(found) == 1:
         return found[0]
-    return min(found, key=lambda one: _seconds(one, source))
+    part = _part(source)
+    return min(found, key=lambda one: _seconds(one, part))
 
 
 def _candidates(model: Model) -> tuple[str, ...]:
@@ -70,16 +75,22 @@ def _all(model: Model, peak: int | None, edge: str | None, names: tuple[str, ...
     return found
 
 
-def _seconds(regional: Regional, source: Rows) -> float:
-    """For a part from the middle, the better of two runs after a first."""
+def _part(source: Rows) -> Rows:
+    """At most `_PART` pixels from the middle, read a few rows at a time: those of a wide picture are large."""
     height, width = (min(a, b) for a, b in zip(_PART, (source.height, source.width), strict=True))
-    top = (source.height - height) // 2 // regional.cell * regional.cell
-    region, window = Region(top, 0, min(top + height, source.height), width), Window(source)
-    times = []
+    top = (source.height - height) // 2
+    bands = range(top, top + height, _BAND)
+    rows = [source.rows(row, min(row + _BAND, top + height))[:, :width].copy() for row in bands]
+    return Whole(np.concatenate(rows))
+
+
+def _seconds(regional: Regional, part: Rows) -> float:
+    """For `part`, the better of two runs after a first."""
+    region, times = Region(0, 0, part.height, part.width), []
     try:
         for _ in range(3):
             start = perf_counter()
-            run(regional, source, window, region)
+            run(regional, part, Window(part), region)
             times.append(perf_counter() - start)
     except ModelError:  # an engine that cannot after all
         return float("inf")
