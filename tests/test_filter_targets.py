@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,25 @@ def _vignette(image):
     return (image * (1 - 0.3 * np.hypot(rows[:, None], columns))[..., None]).astype(np.uint8)
 
 
+@pytest.mark.parametrize("mode", ["reflect", "mirror"])
+def test_scipys_reflect_is_told_from_the_edge_of_that_name(mode):
+    from scipy import ndimage
+
+    kernel = np.random.default_rng(0).random((7, 7))
+    found = probe(
+        resolve(lambda image: _by_channel(ndimage.correlate, image / 255, kernel / kernel.sum(), mode))
+    )
+    said = (
+        "none of replicate, reflect (without repeating the border pixel), zero, wrap: the nearest, replicate"
+    )
+    assert any(said in remark for remark in found.remarks) == (mode == "reflect")
+    assert found.target.edge == ("replicate" if mode == "reflect" else "reflect")
+
+
+def _by_channel(function, image, kernel, mode):
+    return np.dstack([function(image[..., channel], kernel, mode=mode) for channel in range(image.shape[2])])
+
+
 def _overlay(image):
     return np.clip(image * 0.9 / 255 + np.linspace(0, 0.1, image.shape[1])[None, :, None], 0, 1)
 
@@ -442,12 +462,42 @@ def test_misaligned_pairs_are_refused_with_the_shift(down, across):
     moved = np.roll(blurred, (down, across), (0, 1))
     target = resolve(([image], [moved]))
     if max(abs(down), abs(across)) < 2:
-        probe(target)
+        assert not any("1 pixels" in remark for remark in probe(target).remarks)
         return
     with pytest.raises(UsageError, match="misaligned") as refused:
         probe(target)
     for pixels, name in ((down, "down" if down > 0 else "up"), (across, "right" if across > 0 else "left")):
-        assert not pixels or re.search(rf"{abs(pixels)} pixels (to the )?{name}", str(refused.value))
+        many = "pixel" if abs(pixels) == 1 else "pixels"
+        assert not pixels or re.search(rf"{abs(pixels)} {many} (to the )?{name}", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gaussian:sigma=2,sigma=3", "is given sigma twice, in 'sigma=2,sigma=3'; give it once"),
+        (
+            "gaussian:",
+            "parameters of the filter 'gaussian' are written gaussian:name=value,name=value, not ''",
+        ),
+        ("random:seed=-1", "from 0 to 2147483647, not '-1'"),
+    ],
+)
+def test_parameters_are_given_once_or_not_at_all(name, message):
+    with pytest.raises(UsageError, match=message):
+        resolve(name)
+
+
+class Inverting:
+    def __call__(self, image):
+        return 255 - image
+
+    def by(self, level, image):
+        return level - image
+
+
+def test_what_can_be_called_is_called_by_its_name():
+    assert resolve(Inverting()).name == "the object of class Inverting"
+    assert resolve(partial(Inverting().by, 255)).name == "the function Inverting.by"
 
 
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:

@@ -34,6 +34,7 @@ _SIDE = 256
 _OFTEN = 0.1  # of the pixels: fewer are changed by a filter that changes hardly anything
 _ROUNDED_BY = {"opencv": "OpenCV", "pillow": "Pillow", "julia": "Julia"}
 EDGES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")  # the likeliest first
+_EDGES_TOLD = ", ".join(EDGES).replace("reflect", "reflect (without repeating the border pixel)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +100,8 @@ def _filled_in(target: Target, picture: Array, radius: int | None) -> tuple[Targ
         edge, error = detect_edge(target, picture[:96, :96], radius or FAR // 2)
     if error > 1 and radius is not None:
         remarks.append(
-            f"what happens at the border is none of {', '.join(EDGES)}: the nearest, {edge}, is off by "
-            f"{error:.1f} levels there on average"
+            f"what happens at the border is none of {_EDGES_TOLD}: the nearest, {edge}, is off by {error:.1f} levels "
+            "there on average"
         )
     per_channel = _is_per_channel(target, picture[:61, :83])
     return replace(target, edge=edge, radius=radius, per_channel=per_channel, left_alone=left_alone), remarks
