@@ -253,6 +253,13 @@ class _Outside(HTMLParser):
         self.asked += [tag] if tag in ("script", "iframe", "object") else []
 
 
+def test_one_point_is_no_learning_curve(pictures, tmp_path):
+    notes = {"filter": {"target": "box", "curve": CURVE[:1]}}
+    preview(box(notes=notes), pictures, "box", tmp_path, engine="onnxruntime")
+    assert not (tmp_path / "learning_curve.png").exists()
+    assert "Learning curve" not in (tmp_path / "report.html").read_text()
+
+
 def test_the_page_is_complete_and_escapes_what_others_wrote(pictures, tmp_path):
     evil = "<script>alert(1)</script>"
     notes = {"filter": {"curve": "none", "rungs": [{"name": evil}, RUNG | {"name": evil}], "stopped": evil}}
@@ -282,6 +289,7 @@ def test_list_names_every_filter_with_its_reference(diptych_command):
     assert len(NAMES) >= 30
     assert all(each["reference"] and "{" not in each["reference"] for each in document["filters"])
     assert all(f"{name}: " in shown.out for name in NAMES)
+    assert "seed=0 (0 to 2147483647)" in shown.out
 
 
 def test_list_says_what_lies_beyond_the_border(diptych_command):
@@ -334,6 +342,7 @@ def test_weights_alone_are_filled_into_an_architecture(model, pictures, tmp_path
         (["learn", "-o", "x.onnx"], 2, "name one filter"),
         (["learn", "sobel", "--pairs", "a", "b", "-o", "x.onnx"], 2, "name one filter"),
         (["learn", "sobel", "-o", "x.txt"], 2, "the suffix '.txt'"),
+        (["learn", "sobel", "-o", "."], 2, "diptych: . has no suffix"),
         (["learn", "sobbel", "-o", "x.onnx"], 2, "sobel"),
         (["apply", "sobel:ksize=5", "in.png", "out.png"], 2, "diptych filter learn sobel:ksize=5 -o sobel.safetensors"),
         (["evaluate", "scenes"], 1, "scenes is not a filter"),

@@ -407,7 +407,8 @@ def test_a_training_tells_how_it_went_and_ends_in_time() -> None:
     candidate = dilated.fit(problem)
     assert candidate is not None
     assert candidate.rung == "dilated"
-    assert "steps on" in candidate.remark
+    steps = int(candidate.curve[-1][0])
+    assert candidate.remark.startswith(f"{steps} step{'s' * (steps > 1)} on ")
     assert "steps" in candidate.stopped
     assert weights(candidate) <= 3000
     assert seen[-1].endswith(" dB")

@@ -234,7 +234,7 @@ def _entry(described: Mapping[str, Any]) -> str:
     parameters = ", ".join(
         f"{name}={rule['default']} ({' or '.join(map(str, rule['choices']))})"
         if "choices" in rule
-        else f"{name}={rule['default']} ({rule['least']:g} to {rule['most']:g})"
+        else f"{name}={rule['default']} ({rule['least']:g} to {rule['most']:.10g})"
         for name, rule in described["parameters"].items()
     )
     lines = [f"{described['name']}: {described['summary']}", *([f"    {parameters}"] if parameters else [])]

@@ -185,7 +185,7 @@ def _rungs(model: Model) -> tuple[tuple[str, ...], ...]:
 
 def _draw_curve(path: Path, model: Model, evaluation: Evaluation) -> Path | None:
     curve = _curve(model)
-    if not curve:
+    if len(curve) < 2:  # one point is no curve
         return None
     from diptych.report.curves import learning_curve
 

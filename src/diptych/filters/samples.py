@@ -94,7 +94,8 @@ def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ..
     for own, other, verb in ((channels, target.channels[0], "takes"), (made, target.channels[1], "gives")):
         if own != other and (own, verb) != (1, "takes"):
             raise UsageError(
-                f"{name} {verb} {own} channels and {target.name} {other}; choose a target of the same kind"
+                f"{name} {verb} {own} channel{'s' * (own != 1)} and {target.name} {other}; choose a target of the "
+                "same kind"
             )
     if images is None and isinstance(target, Pairs):
         pictures: Iterable[tuple[str, Array]] = target.whole.items()

@@ -137,7 +137,9 @@ def written_as(path: str | Path) -> Format:
     if target is None or not target.can_write:
         what = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         folder = "" if path.suffix else "; for a Julia project, a folder, use diptych.convert"
-        raise UsageError(f"{path.name} has {what}; models are written as {_names('can_write')}{folder}")
+        raise UsageError(
+            f"{path.name or path} has {what}; models are written as {_names('can_write')}{folder}"
+        )
     return target
 
 

@@ -216,11 +216,19 @@ def fit(problem: Problem) -> Candidate | None:
         ending = Ending(goal, gain=_GAIN, deadline=problem.deadline)
         trained = training.run(net, steps, problem.checkpoint, ending)
         training.keep_best(net, start)
-        remarks = [f"{trained.history[-1][0]} steps on {torch.get_num_threads()} threads"]
+        remarks = [
+            _counted(int(trained.history[-1][0]), "step")
+            + " on "
+            + _counted(torch.get_num_threads(), "thread")
+        ]
         if problem.weights is None:
             remarks += training.probed(width, steps // 16)
     curve = tuple((float(step), loss, score) for step, loss, score in trained.history)
     return Candidate(net.layers(problem.edge), "dilated", "; ".join(remarks), curve, trained.stopped)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 @dataclass(frozen=True)

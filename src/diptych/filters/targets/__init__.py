@@ -57,18 +57,20 @@ def _tidy(name: str) -> str:
 
 
 def _by_name(text: str) -> Target:
-    written, _, rest = text.partition(":")
+    written, colon, rest = text.partition(":")
     name = _tidy(written)
     if name not in FILTERS:
         said = f"no filter is called {written.strip()[:60]!r}, and `diptych filter list` names all that there are"
         raise UsageError("; ".join(filter(None, (said, nearest(name, FILTERS, 3)))))
-    return FILTERS[name].target(name, _parameters(name, rest))
+    return FILTERS[name].target(name, _parameters(name, colon, rest))
 
 
-def _parameters(name: str, text: str) -> dict[str, str]:
+def _parameters(name: str, colon: str, text: str) -> dict[str, str]:
     given: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in text.split(",") if colon else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key in given:
+            raise UsageError(f"the filter {name!r} is given {key} twice, in {text[:60]!r}; give it once")
         if not (key and equals and value):
             raise UsageError(
                 f"parameters of the filter {name!r} are written {name}:name=value,name=value, not {text[:60]!r}"

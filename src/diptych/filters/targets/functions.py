@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import sys
 import warnings
@@ -96,7 +97,7 @@ def described(function: Callable[[Any], Any], name: str = "") -> Target:
     What a trial cannot tell (edge, radius, channels alike) is left open; `probing.probe` finds it. Raises
     `UsageError` where the function keeps to no contract.
     """
-    called = name or f"the function {getattr(function, '__qualname__', type(function).__name__)}"
+    called = name or _called(function)
     checked = Checked(function, called)
     picture = np.random.default_rng(0).integers(0, 256, (*_TRIAL, 3), dtype=np.uint8)
     try:
@@ -113,6 +114,13 @@ def described(function: Callable[[Any], Any], name: str = "") -> Target:
         channels=(channels, 1 if answer.ndim == 2 else 3),
         rounded=answer.dtype == np.uint8,
     )
+
+
+def _called(function: Callable[[Any], Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    return f"the function {name}" if name else f"the object of class {type(function).__qualname__}"
 
 
 def imported(text: str) -> Target:

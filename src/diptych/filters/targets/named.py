@@ -50,7 +50,7 @@ class Parameter:
         if not self.least <= value <= self.most or (self.step and (value - self.least) % self.step):
             kind = {0: "a number", 1: "a whole number", 2: "an odd number"}[self.step]
             raise UsageError(
-                f"{name} of the filter {filter_name!r} must be {kind} from {self.least:g} to {self.most:g}, "
+                f"{name} of the filter {filter_name!r} must be {kind} from {self.least:g} to {self.most:.10g}, "
                 f"not {text[:40]!r}"
             )
         return value

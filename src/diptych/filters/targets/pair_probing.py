@@ -150,8 +150,9 @@ def _alignment(name: str, place: tuple[int, int], peak: float, still: float) -> 
 
 
 def _where(down: int, across: int) -> str:
-    parts = [f"{abs(down)} pixels {'down' if down > 0 else 'up'}"] * (down != 0)
-    parts += [f"{abs(across)} pixels to the {'right' if across > 0 else 'left'}"] * (across != 0)
+    pixels = {number: f"{abs(number)} pixel{'s' * (abs(number) != 1)}" for number in (down, across)}
+    parts = [f"{pixels[down]} {'down' if down > 0 else 'up'}"] * (down != 0)
+    parts += [f"{pixels[across]} to the {'right' if across > 0 else 'left'}"] * (across != 0)
     return " and ".join(parts)
 
 
