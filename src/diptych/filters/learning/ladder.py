@@ -321,12 +321,12 @@ def _model(target: Target, candidate: Candidate) -> Model:
 
 
 def _beside(scores: Evaluation) -> list[str]:
-    """A remark where what needs no learning does better over all pictures together.
+    """A remark where what needs no learning does better over all pictures together, and that can be seen.
 
     Pooled: a picture that the filter leaves as it is would be worth any number of dB in a mean.
     """
     name, best = max(scores.baselines.items(), key=lambda item: item[1].pooled_psnr)
-    if scores.whole.pooled_psnr >= best.pooled_psnr - WORSE:
+    if scores.whole.pooled_psnr >= min(best.pooled_psnr - WORSE, GOAL):
         return []
     return [
         f"the {_WITHOUT[name]} does better on the held-out pictures, {best.pooled_psnr:.1f} dB over all of "
