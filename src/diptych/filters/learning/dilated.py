@@ -261,10 +261,14 @@ class Training:
 
     def network(self, width: int) -> DilatedNet:
         """A fresh network, the same for the same seed and width, its last layer solved for."""
+        net = self._unsolved(width)
+        net.solve(self.batch(-1 - index) for index in range(_SOLVED))
+        return net
+
+    def _unsolved(self, width: int) -> DilatedNet:
         net = DilatedNet(self.problem.channels, width)
         net.start(torch.Generator().manual_seed(self.problem.seed))
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        net.solve(self.batch(-1 - index) for index in range(_SOLVED))
         return net
 
     def keep_best(self, net: DilatedNet, start: dict[str, Any]) -> None:
@@ -304,7 +308,7 @@ class Training:
 
     def steps_in(self, seconds: float, width: int) -> int:
         """How many steps fit into the time, by the middle of a few."""
-        net, times = self.network(width), []
+        net, times = self._unsolved(width), []
         optimiser = torch.optim.Adam(net.parameters(), 0.0)
         for step in range(12):
             began = time.perf_counter()
