@@ -14,6 +14,7 @@ from PIL import Image
 from diptych import filters, formats
 from diptych.engines import regional
 from diptych.engines.numpy import ACTIVATION_FUNCTIONS, LAYER_FUNCTIONS
+from diptych.engines.regional import preparing
 from diptych.engines.regional import running as general
 from diptych.engines.regional.fitting import Held, fitted
 from diptych.engines.running import run
@@ -346,7 +347,7 @@ def test_a_part_is_padded_only_where_it_ends_at_the_border(side):
     }[side]
     held = Held.of(part.grown(prepared.reach).clipped((100, 100)), (100, 100))
     layers, result = fitted(prepared.layers, held, wraps=False)
-    pads = [layer for layer in general._leaves(layers) if isinstance(layer, L.Pad)]
+    pads = [layer for layer in preparing.leaves(layers) if isinstance(layer, L.Pad)]
     ends = {"top": (0, 0), "bottom": (0, 1), "left": (1, 0), "right": (1, 1)}
     padded = {name for name, (axis, end) in ends.items() if any(pad.padding[axis][end] > 0 for pad in pads)}
     assert padded == ({side} if side else set())

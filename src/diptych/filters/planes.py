@@ -10,7 +10,9 @@ import numpy as np
 from diptych.model.layers import NUMPY_PAD, Array, PadMode
 from diptych.preprocessing.grey import WEIGHTS
 
-__all__ = ["coloured", "extended", "greyed", "picture_of", "planes_of"]
+__all__ = ["REC601", "coloured", "extended", "greyed", "picture_of", "planes_of"]
+
+REC601 = (0.299, 0.587, 0.114)  # what red, green and blue weigh in grey
 
 
 def planes_of(picture: Array) -> Array:
@@ -38,7 +40,8 @@ def greyed(picture: Array, weights: str) -> Array:
         return picture
     if picture.dtype == np.uint8 and weights != "float":
         return WEIGHTS[weights](picture)
-    grey: Array = 0.299 * picture[..., 0] + 0.587 * picture[..., 1] + 0.114 * picture[..., 2]
+    red, green, blue = REC601
+    grey: Array = red * picture[..., 0] + green * picture[..., 1] + blue * picture[..., 2]
     return (grey if picture.dtype.kind == "f" else np.rint(grey)).astype(picture.dtype)
 
 

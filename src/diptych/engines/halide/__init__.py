@@ -16,10 +16,10 @@ from diptych.engines.halide.program import Program, Tracing
 from diptych.engines.halide.scheduling import NARROWEST
 from diptych.engines.halide.values import Picture, Value
 from diptych.engines.regional import Prepared, Reach, Region, edged, prepare
-from diptych.engines.regional.preparing import taps
+from diptych.engines.regional.preparing import leaves, taps
 from diptych.engines.running import CONTAINERS, admit, run
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
-from diptych.model.layers import Array, Chain, Layer, Pad, PadMode
+from diptych.model.layers import NUMPY_PAD, Array, Chain, Layer, Pad, PadMode
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.trace import Trace
@@ -74,22 +74,9 @@ def _value(layer: Layer, picture: Picture, record: Any = None) -> Value:
     return run(layer, raw, leaf, concatenated, largest, record)
 
 
-_NUMPY_MODES: dict[PadMode | None, str] = {
-    None: "edge",
-    "zero": "constant",
-    "reflect": "reflect",
-    "replicate": "edge",
-    "wrap": "wrap",
-}
-
-
-def _leaves(layer: Layer) -> list[Layer]:
-    return [leaf for child in layer.children for leaf in _leaves(child)] if layer.children else [layer]
-
-
 def _picture_mode(layers: Chain) -> PadMode | None:
     """What the picture itself continues with beyond its border; None where nothing sees that."""
-    wraps = any(isinstance(layer, Pad) and layer.mode == "wrap" for layer in _leaves(layers))
+    wraps = any(isinstance(layer, Pad) and layer.mode == "wrap" for layer in leaves(layers))
     return "wrap" if wraps else _first_mode(layers)
 
 
@@ -170,7 +157,7 @@ def _cut(layers: Chain) -> list[Chain]:
     pieces: list[list[Layer]] = [[]]
     grown = [0, 0]
     for layer in layers.layers:
-        pads = [leaf for leaf in _leaves(layer) if isinstance(leaf, Pad)]
+        pads = [leaf for leaf in leaves(layer) if isinstance(leaf, Pad)]
         if pads and pieces[-1] and not any(grown):
             pieces.append([])
         pieces[-1].append(layer)
@@ -183,7 +170,7 @@ def _cut(layers: Chain) -> list[Chain]:
 
 def _around(layers: Chain) -> Reach:
     """What the padding of a piece adds up to: its reach, or more."""
-    pads = [leaf.padding for leaf in _leaves(layers) if isinstance(leaf, Pad)]
+    pads = [leaf.padding for leaf in leaves(layers) if isinstance(leaf, Pad)]
     rows, columns = (sum(max(padding[axis]) for padding in pads) for axis in (0, 1))
     return Reach(rows, columns, rows, columns)
 
@@ -284,10 +271,10 @@ class Compiled:
 
     def _block(self, planes: Array) -> tuple[Array, tuple[int, int]]:
         """A sample (C, H, W) as pixels (h, w, C) with all that is seen beyond its border, and where it begins."""
-        pads = [layer.padding for layer in _leaves(self._layers) if isinstance(layer, Pad)]
+        pads = [layer.padding for layer in leaves(self._layers) if isinstance(layer, Pad)]
         rows, columns = (
             [sum(padding[axis][end] for padding in pads) + NARROWEST for end in (0, 1)] for axis in (0, 1)
         )
-        mode: Any = _NUMPY_MODES[self._mode]
+        mode: Any = NUMPY_PAD[self._mode or "replicate"]
         pixels = np.pad(planes.transpose(1, 2, 0), (rows, columns, (0, 0)), mode)
         return np.ascontiguousarray(pixels), (-rows[0], -columns[0])

@@ -71,7 +71,7 @@ def prepare(model: Model, peak: int | None) -> Prepared:
     the layer where the model is not a filter: local, of the same size out as in, without global statistics.
     """
     plain = edged(model, None).layers
-    pads = [layer for layer in _leaves(plain) if isinstance(layer, L.Pad)]
+    pads = [layer for layer in leaves(plain) if isinstance(layer, L.Pad)]
     wraps = bool(pads) and all(pad.mode == "wrap" for pad in pads)
     sizes = _Sizes(model.name or "the model")
     first = model.input_shape[0] if model.input_shape and len(model.input_shape) == 3 else None
@@ -106,8 +106,9 @@ def taps(layer: Layer) -> tuple[int, int]:
     return 0, 0
 
 
-def _leaves(layer: Layer) -> list[Layer]:
-    return [leaf for child in layer.children for leaf in _leaves(child)] if layer.children else [layer]
+def leaves(layer: Layer) -> list[Layer]:
+    """The layers that hold no others, in order."""
+    return [leaf for child in layer.children for leaf in leaves(child)] if layer.children else [layer]
 
 
 # ---- Padding made explicit ----------------------------------------------------------------------------

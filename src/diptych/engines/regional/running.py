@@ -18,11 +18,11 @@ import numpy as np
 
 from diptych import engines
 from diptych.engines.regional.fitting import Held, fitted
-from diptych.engines.regional.preparing import Prepared
+from diptych.engines.regional.preparing import Prepared, leaves
 from diptych.engines.regional.regions import Region
 from diptych.errors import ShapeError
 from diptych.model import layers as L
-from diptych.model.layers import Array, Layer
+from diptych.model.layers import Array
 from diptych.model.model import Model
 
 __all__ = ["CELL", "General", "border_indices", "from_values", "to_values"]
@@ -118,7 +118,7 @@ class General:
     def _ready(self, needed: Region, size: tuple[int, int], channels: int) -> tuple[engines.Compiled, Region]:
         """The layers for a part of a picture of `size`, and which part of the filtered picture they give."""
         layers, held = fitted(self.prepared.layers, Held.of(needed, size), self.prepared.wraps)
-        pads = (layer for layer in _leaves(layers) if isinstance(layer, L.Pad))
+        pads = (layer for layer in leaves(layers) if isinstance(layer, L.Pad))
         key = channels, *((pad.padding, pad.mode) for pad in pads)
         with self._lock:
             if key not in self._compiled:
@@ -131,10 +131,6 @@ class General:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _leaves(layer: Layer) -> list[Layer]:
-    return [leaf for child in layer.children for leaf in _leaves(child)] if layer.children else [layer]
 
 
 def _cells(region: Region, size: tuple[int, int], cell: int) -> list[Region]:

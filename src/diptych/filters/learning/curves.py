@@ -17,6 +17,7 @@ import numpy as np
 from diptych.filters.learning import asking
 from diptych.filters.learning.pairs import Pair
 from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.planes import REC601
 from diptych.model.layers import Activation, Array, Chain, Conv
 
 __all__ = ["Curve", "fit", "straightened"]
@@ -24,7 +25,7 @@ __all__ = ["Curve", "fit", "straightened"]
 RUNG = "curve"
 CLOSE = 0.02 / 255  # how far a straight piece may leave the curve; rounded levels never change
 # Weighted sums of R, G and B that a curve may be of: Rec.601, Rec.709 (scikit-image's), the mean, one channel.
-LUMAS = ((0.299, 0.587, 0.114), (0.2125, 0.7154, 0.0721), (0.2126, 0.7152, 0.0722), (1 / 3,) * 3)
+LUMAS = (REC601, (0.2125, 0.7154, 0.0721), (0.2126, 0.7152, 0.0722), (1 / 3,) * 3)
 SINGLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from diptych.filters.learning import checkpoint, surroundings
 from diptych.filters.learning.loop import Ending, Trained, threads, train
-from diptych.filters.learning.problem import Candidate, Pair, Problem, extended
+from diptych.filters.learning.problem import CEILING, Candidate, Pair, Problem, extended
 from diptych.filters.learning.schedule import Cosine
 from diptych.model.layers import (
     Activation,
@@ -45,7 +45,6 @@ GAPS = (1, 2, 4)
 WIDEST = 64
 MOST = 10_000  # weights, where nothing else is asked for
 SECONDS = 240.0  # of training, where no time is set
-CEILING = 58.8  # dB: against whole levels no unrounded values can do better than 10 log10(12 * 255^2) = 58.92
 _GAIN = 0.05  # dB for twice the work, below which more work is wasted
 _SLOPE = 0.1
 _CROPS, _SIDE = 2, 96
@@ -210,7 +209,7 @@ def fit(problem: Problem) -> Candidate | None:
         training = Training(problem)
         net = training.network(width)
         start = copy.deepcopy(net.state_dict())
-        seconds = min(problem.time_left, SECONDS) if math.isinf(problem.time_left) else problem.time_left
+        seconds = SECONDS if math.isinf(problem.time_left) else problem.time_left
         steps = training.steps_in(0.8 * seconds, width)
         goal = min(problem.goal, CEILING if problem.target.rounded else math.inf)
         ending = Ending(goal, gain=_GAIN, deadline=problem.deadline)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.filters.learning.pairs import extended
+from diptych.filters.planes import REC601
 from diptych.model.layers import (
     Activation,
     Array,
@@ -34,12 +35,11 @@ COUNT = 5 * LEVELS  # channels: products with the far and the near means, those 
 _NEAR, _FAR = (1, 2, 4), (8, 16)
 _SPLINE = np.array([1, 2, 1], np.float32) / 4
 _KERNEL = np.repeat(np.outer(_SPLINE, _SPLINE)[None, None], LEVELS, axis=0)
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def light(channels: int) -> Array:
     """float32 (channels,): Rec. 601's luma of three channels, or the mean."""
-    return np.array(_LUMA if channels == 3 else [1 / channels] * channels, np.float32)
+    return np.array(REC601 if channels == 3 else [1 / channels] * channels, np.float32)
 
 
 def means(planes: Array, edge: PadMode) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych.filters.planes import coloured
+from diptych.filters.planes import REC601, coloured
 from diptych.model.layers import Array
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "unsharp",
 ]
 
-REC601 = np.array([0.299, 0.587, 0.114])
 SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
 SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], float)
 LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], float)
@@ -40,7 +39,7 @@ TRUNCATE = 3.0  # a Gaussian ends at three sigma
 def luma(image: Array) -> Array:
     """Rec.601 luma in levels, float64 (H, W); a grey picture keeps its values."""
     values = image.astype(np.float64)
-    return values if image.ndim == 2 else np.asarray(values @ REC601)
+    return values if image.ndim == 2 else np.asarray(values @ np.array(REC601))
 
 
 def identity(image: Array) -> Array:

@@ -17,6 +17,7 @@ from diptych.formats.onnx.activations import ACTIVATION_RULES
 from diptych.formats.onnx.graph import Site
 from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm, normalise
 from diptych.model.layers import (
+    NUMPY_PAD,
     Activation,
     AdaptiveMaxPool,
     AdaptiveMeanPool,
@@ -212,8 +213,7 @@ def _reduced(s: Site, value: str, axis: int, span: tuple[int, int], operation: s
 
 
 def _pad(s: Site, layer: Pad) -> str:
-    mode = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "wrap": "wrap"}[layer.mode]
-    return _padded(s, layer.padding, "", mode)
+    return _padded(s, layer.padding, "", NUMPY_PAD[layer.mode])  # ONNX took NumPy's names
 
 
 def _upsample(s: Site, layer: Upsample) -> str:

@@ -430,7 +430,7 @@ def _gather(n: Node) -> Value:
     return n.give(Gather(axis, indices), shape=shape)
 
 
-_MODES: dict[str, L.PadMode] = {"constant": "zero", "reflect": "reflect", "edge": "replicate", "wrap": "wrap"}
+_MODES: dict[str, L.PadMode] = {name: mode for mode, name in L.NUMPY_PAD.items()}
 
 
 def _pad(n: Node) -> Value:
