@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,9 @@ from PIL import Image
 
 from diptych.errors import UsageError
 from diptych.images import scenes
+from diptych.images.scenes import Thing
+from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.painter import render
 
 CITY = "a serene sunset over a futuristic city"
 TEMPLE = "An ancient temple on solid ground, surrounded by golden clouds and waterfalls"
@@ -183,6 +187,21 @@ class TestThePictureObeysThePrompt:
                 redness = sky[..., 0] - sky[..., 2]
                 column = int(redness.sum(axis=0).argmax())
                 assert lower <= column < lower + 48
+
+    def test_a_balloon_keeps_its_side_when_the_sun_is_there_too(self) -> None:
+        for seed in range(6):
+            for side, other in (("left", slice(48, None)), ("right", slice(None, 48))):
+                balloon = Thing("balloon", "red", side)
+                scene = scenes.Scene(
+                    "sea", "noon", "clear", luminary="sun", luminary_side=side, clouds="none"
+                )
+                bare, flown = (
+                    render(replace(scene, objects=there), Dice("balloon", seed), 96, 96)
+                    for there in ((), (balloon,))
+                )
+                changed = bare != flown
+                assert changed.any()
+                assert not changed[:, other].any(), (side, seed)
 
     def test_golden_clouds_are_golden_and_the_rest_is_not(self) -> None:
         def golden(prompt: str) -> float:

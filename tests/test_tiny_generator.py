@@ -22,7 +22,7 @@ from diptych.images.tiny import Tiny, unknown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from tiny_diffusion import autoencoder, denoiser, export, latents, tokens, training, world
+from tiny_diffusion import autoencoder, denoiser, export, latents, muon, tokens, training, world
 from tiny_diffusion.paintings import Paintings
 
 SEEDS = st.integers(0, 2**40)
@@ -61,6 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
         vae = autoencoder.load(folder / "autoencoder")
         latents.encode(vae, paintings, folder / "latents.f16", COUNT, "cpu")
         latents.tokenise(tokenizer, folder / "tokens.u16", COUNT, 1)
+        latents.find_objects(paintings, folder / "objects.u8", COUNT, 1)
         denoiser.fit(plan(folder / "denoiser"), latents.read(folder), tokenizer, SMALL_DENOISER)
     export.save(export.pipeline(vae, denoiser.load(folder / "denoiser"), tokenizer), folder / "pipeline")
     return folder
@@ -127,30 +128,74 @@ def test_paintings_go_on_after_half_a_picture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole.read(), broken.read())
 
 
-def test_training_goes_on_to_the_bit(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["autoencoder", "denoiser"])
+def test_training_goes_on_to_the_bit(
+    folder: Path, tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
     monkeypatch.setattr(autoencoder, "HELD_OUT", 8)
-    pictures = Paintings(folder / "paintings.u8").read()
-    counted, loss = iter(range(100)), autoencoder.loss
+    monkeypatch.setattr(denoiser, "HELD_OUT", 24)
+    module, name = {"autoencoder": (autoencoder, "loss"), "denoiser": (denoiser, "error")}[part]
+    counted, original = iter(range(100)), getattr(module, name)
 
-    def killed_once(*of: torch.Tensor) -> torch.Tensor:
+    def killed_once(*of: Any) -> torch.Tensor:
+        if not torch.is_grad_enabled():  # the test on held-out lessons
+            return original(*of)
         if next(counted) == 3:
             raise Killed
-        return loss(*of)
+        return original(*of)
 
-    monkeypatch.setattr(autoencoder, "loss", killed_once)
+    def fit() -> None:
+        if part == "autoencoder":
+            autoencoder.fit(plan(tmp_path), Paintings(folder / "paintings.u8").read(), SMALL_AUTOENCODER)
+        else:
+            denoiser.fit(plan(tmp_path), latents.read(folder), tokenizer, SMALL_DENOISER)
+
+    monkeypatch.setattr(module, name, killed_once)
     with pytest.raises(Killed):
-        autoencoder.fit(plan(tmp_path), pictures, SMALL_AUTOENCODER)
+        fit()
     (tmp_path / "checkpoint.pt.part").write_bytes(b"half a checkpoint")
-    autoencoder.fit(plan(tmp_path), pictures, SMALL_AUTOENCODER)
+    fit()
     straight, resumed = (
-        torch.load(place / "checkpoint.pt", weights_only=True) for place in (folder / "autoencoder", tmp_path)
+        torch.load(place / "checkpoint.pt", weights_only=True) for place in (folder / part, tmp_path)
     )
     assert straight["step"] == resumed["step"] == 4
-    for part in ("network", "average"):
-        for name, weights in straight[part].items():
-            assert torch.equal(weights, resumed[part][name]), name
+    for kind in ("network", "average"):
+        for key, weights in straight[kind].items():
+            assert torch.equal(weights, resumed[kind][key]), key
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps == [2, 4]
+
+
+def test_objects_are_where_the_painting_changes_without_them(folder: Path) -> None:
+    lessons = latents.read(folder)
+    assert lessons.objects.shape == (COUNT, 16, 16)
+    for seed in range(COUNT):
+        columns = np.flatnonzero(lessons.objects[seed].any(0))
+        sides = {thing.side for thing in world.draw(seed).objects or ()}
+        assert (len(columns) > 0) == bool(sides)
+        if sides == {"left"}:
+            assert columns[0] < 8
+        if sides == {"right"}:
+            assert columns[-1] >= 8
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 30), (2, 30, 6)])
+def test_muon_moves_along_the_nearest_orthogonal_matrix(shape: tuple[int, int, int]) -> None:
+    given = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, s, v = torch.linalg.svd(given, full_matrices=False)
+    found = torch.linalg.svdvals(muon.orthogonal(given))
+    assert float(found[s > 0.01 * s.max()].min()) > 0.6
+    assert float(found.max()) < 1.3
+    assert float((muon.orthogonal(given) * (u @ v)).sum((1, 2)).min()) > 0.8 * min(shape[1:])
+
+
+def test_muon_takes_the_matrices_and_leaves_the_rest_to_adamw() -> None:
+    network = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Conv1d(4, 4, 3), torch.nn.Linear(4, 1))
+    shapes = [
+        sorted(tuple(p.shape) for p in optimiser.param_groups[0]["params"])
+        for optimiser in muon.both(network, 0.1, 0.0, apart=("2.",))
+    ]
+    assert shapes == [[(4, 4, 3)], [(1,), (1, 4), (4,), (5, 4)]]
 
 
 def test_a_finished_run_learns_no_more(folder: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

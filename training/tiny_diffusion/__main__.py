@@ -36,6 +36,7 @@ def prepare(options: argparse.Namespace) -> None:
     """Latents and captions for the denoiser."""
     tokenizer, count = tokens.build(tokens.words()), options.paintings
     latents.tokenise(tokenizer, options.folder / "tokens.u16", count, options.workers)
+    latents.find_objects(_paintings(options), options.folder / "objects.u8", count, options.workers)
     network = autoencoder.load(options.folder / "autoencoder").to(options.device)
     latents.encode(network, _paintings(options), options.folder / "latents.f16", count, options.device)
 
@@ -44,7 +45,7 @@ def train_denoiser(options: argparse.Namespace) -> None:
     """Noise to latents, as told; a sheet of pictures now and then."""
     tokenizer = tokens.build(tokens.words())
     vae = autoencoder.load(options.folder / "autoencoder")
-    plan = _plan(options, "denoiser", options.denoiser_steps, 1e-3, options.denoiser_batch)
+    plan = _plan(options, "denoiser", options.denoiser_steps, 7e-4, options.denoiser_batch, cooling=0.4)
 
     def show(step: int, average: denoiser.Denoiser) -> None:
         if step % options.show_every == 0:

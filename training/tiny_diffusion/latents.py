@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,18 @@ from tiny_diffusion.paintings import Paintings
 CAPTIONS = 4  # a painting
 SHAPE = (autoencoder.LATENTS, world.SIZE // autoencoder.SHRINK, world.SIZE // autoencoder.SHRINK)
 BLOCK = 500
+_VISIBLE = 24  # of 255
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """Latents float16 (N, 8, 16, 16) of spread one, and tokens uint16 (N, captions, length), both on disk."""
+    """Latents float16 (N, 8, 16, 16) of spread one, tokens uint16 (N, captions, length), and where objects are,
+    uint8 (N, 16, 16) of 0 and 1; all on disk.
+    """
 
     latents: npt.NDArray[np.float16]
     tokens: npt.NDArray[np.uint16]
+    objects: npt.NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -33,11 +37,16 @@ class Lessons:
 
 def read(folder: Path, count: int | None = None) -> Lessons:
     """What has been prepared so far, or its first `count`."""
-    whole = min(_rows(folder / "latents.f16", SHAPE, 2), _rows(folder / "tokens.u16", _TOKENS, 2))
+    whole = min(
+        _rows(folder / "latents.f16", SHAPE, 2),
+        _rows(folder / "tokens.u16", _TOKENS, 2),
+        _rows(folder / "objects.u8", SHAPE[1:], 1),
+    )
     rows = min(whole, count or whole)
     return Lessons(
         np.memmap(folder / "latents.f16", np.float16, "r", shape=(rows, *SHAPE)),
         np.memmap(folder / "tokens.u16", np.uint16, "r", shape=(rows, *_TOKENS)),
+        np.memmap(folder / "objects.u8", np.uint8, "r", shape=(rows, *SHAPE[1:])),
     )
 
 
@@ -69,6 +78,36 @@ def tokenise(tokenizer: CLIPTokenizer, path: Path, count: int, workers: int) -> 
         file.truncate(done * 2 * int(np.prod(_TOKENS)))
         for captions in pool.map(_captions, [(start, min(BLOCK, count - start)) for start in starts]):
             file.write(ids(tokenizer, captions).astype(np.uint16).tobytes())
+
+
+def find_objects(paintings: Paintings, path: Path, count: int, workers: int) -> None:
+    """Write where each painting has objects, from where the file ends up to `count`: wherever it changes when
+    it is painted without them.
+    """
+    done = _rows(path, SHAPE[1:], 1)
+    pictures = paintings.read(count)
+    starts = range(done, count, BLOCK)
+    with path.open("ab") as file, ProcessPoolExecutor(workers) as pool:
+        file.truncate(done * int(np.prod(SHAPE[1:])))
+        for start, bare in zip(
+            starts, pool.map(_without_objects, [(i, min(BLOCK, count - i)) for i in starts]), strict=True
+        ):
+            changed = np.abs(pictures[start : start + len(bare)].astype(np.int16) - bare).max(-1) > _VISIBLE
+            cells = changed.reshape(-1, SHAPE[1], autoencoder.SHRINK, SHAPE[2], autoencoder.SHRINK).any(
+                (2, 4)
+            )
+            file.write(cells.astype(np.uint8).tobytes())
+
+
+def _without_objects(task: tuple[int, int]) -> npt.NDArray[np.int16]:
+    start, count = task
+    scenes = [world.draw(seed) for seed in range(start, start + count)]
+    return np.stack(
+        [
+            world.paint(seed, replace(scene, objects=())).astype(np.int16)
+            for seed, scene in enumerate(scenes, start)
+        ]
+    )
 
 
 def ids(tokenizer: CLIPTokenizer, captions: list[str]) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,28 +73,30 @@ def train(
     loss_of: Callable[[int, torch.Generator], torch.Tensor],
     settings: dict[str, Any],
     on_save: Callable[[int, nn.Module], dict[str, float]] = lambda step, average: {},
+    optimisers: Sequence[torch.optim.Optimizer] = (),
 ) -> nn.Module:
     """Train `network` in place from its latest checkpoint to the last step; returns the average weights.
 
     `loss_of(step, generator)` gives the loss of a batch, `on_save(step, average)` figures for the log each
-    time a checkpoint is written. `settings` describe the network and are kept in the checkpoint. Writes
-    `checkpoint.pt` and `log.jsonl` in the plan's folder.
+    time a checkpoint is written. `settings` describe the network and are kept in the checkpoint. The optimiser
+    is AdamW unless others are given. Writes `checkpoint.pt` and `log.jsonl` in the plan's folder.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     average = _copy(network)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=plan.decay)
-    first = resume(plan.folder, network, average, optimiser)
+    optimisers = optimisers or [torch.optim.AdamW(network.parameters(), plan.rate, weight_decay=plan.decay)]
+    first = resume(plan.folder, network, average, optimisers)
     network.train()
     began, seen, total = time.perf_counter(), 0, 0.0
     for step in range(first, plan.steps):
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = plan.rate_at(step)
         with torch.autocast("cuda", torch.bfloat16, enabled=plan.device == "cuda"):
             loss = loss_of(step, dice(plan.seed, step))
-        optimiser.zero_grad()
+        network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         _blend(average, network, min(plan.average, (step + 1) / (step + 10)))
         seen, total = seen + 1, total + float(loss.detach())
         if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
@@ -107,7 +109,7 @@ def train(
                 "images/s": seen * plan.batch / seconds,
             }
             line |= on_save(step + 1, average)
-            _save(plan.folder, step + 1, network, average, optimiser, settings)
+            _save(plan.folder, step + 1, network, average, optimisers, settings)
             _log(plan.folder / "log.jsonl", line)
             began, seen, total = time.perf_counter(), 0, 0.0
     return average
@@ -117,7 +119,7 @@ def resume(
     folder: Path,
     network: nn.Module,
     average: nn.Module | None = None,
-    optimiser: torch.optim.Optimizer | None = None,
+    optimisers: Sequence[torch.optim.Optimizer] = (),
 ) -> int:
     """Fill in what the folder's checkpoint holds, if there is one; returns the steps done."""
     path = folder / "checkpoint.pt"
@@ -127,8 +129,8 @@ def resume(
     network.load_state_dict(state["network"])
     if average is not None:
         average.load_state_dict(state["average"])
-    if optimiser is not None:
-        optimiser.load_state_dict(state["optimiser"])
+    for optimiser, kept in zip(optimisers, state["optimisers"], strict=False):
+        optimiser.load_state_dict(kept)
     return int(state["step"])
 
 
@@ -137,14 +139,14 @@ def _save(
     step: int,
     network: nn.Module,
     average: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     settings: dict[str, Any],
 ) -> None:
     state = {
         "step": step,
         "network": network.state_dict(),
         "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "settings": settings,
     }
     unfinished = folder / "checkpoint.pt.part"

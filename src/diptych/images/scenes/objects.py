@@ -36,14 +36,29 @@ def _spot(p: Painting, thing: Thing, dice: Dice, number: int) -> float:
     side = thing.side or dice.pick(("left", "right"))
     if thing.side is None and number % 2:
         side = "left" if p.taken and p.taken[-1] > p.w / 2 else "right"
-    slots = _SLOTS[side]
-    for slot in (*slots, *_SLOTS["left"], *_SLOTS["right"]):
+    slots: tuple[float, ...] = _SLOTS[side]
+    if thing.side is None or number:  # what was asked for on a side stays there, however crowded
+        slots = (*slots, *_SLOTS["left"], *_SLOTS["right"])
+    tried = []
+    for slot in slots:
         x = (slot + dice.between(-0.025, 0.025)) * p.w
-        blocked = p.luminary is not None and thing.name in IN_THE_AIR and abs(x - p.luminary.x) < 0.16
-        if not blocked and all(abs(x - other) > 0.13 for other in p.taken):
+        room = _room(p, thing, x)
+        tried.append((room, x))
+        if room > 0:
             break
+    else:
+        x = max(tried)[1]
     p.taken.append(x)
     return x
+
+
+def _room(p: Painting, thing: Thing, x: float) -> float:
+    """How much farther than need be x is from the nearest thing, and for what flies from the sun; negative if
+    it is too near."""
+    near = [abs(x - other) - 0.13 for other in p.taken]
+    if p.luminary is not None and thing.name in IN_THE_AIR:
+        near.append(abs(x - p.luminary.x) - 0.16)
+    return min(near, default=1.0)
 
 
 def _foot(p: Painting, thing: Thing, dice: Dice, number: int) -> float:
