@@ -86,6 +86,18 @@ def test_weights_survive_the_file_in_half_precision(tmp_path: Path) -> None:
         assert sum(ours[group] != theirs[group] for group in ours) <= 2
 
 
+def test_the_checkers_in_the_box_pass_what_the_painter_paints(asked: list[prompts.Prompt]) -> None:
+    some = asked[:210]
+    drawn = benchmark.painter([prompt.text for prompt in some], range(len(some)))
+    answers = checkers.load().answers(drawn)
+    asks = [
+        answer[group] == wanted for p, answer in zip(some, answers, strict=True) for group, wanted in p.asks
+    ]
+    assert np.mean(asks) >= 0.99
+    table = benchmark.scored(some, answers)
+    assert table["seen"]["mean"]["shuffled"] < 0.3
+
+
 # ---- the arithmetic
 
 

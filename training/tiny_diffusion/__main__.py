@@ -74,8 +74,8 @@ def train_checkers(options: argparse.Namespace) -> None:
     network = checkers.fit(plan, [_paintings(options), free])
     checkers.save(network, options.folder / checkers.WEIGHTS.name)
     found = checkers.sure(network, checkers.JUDGED_SEEDS, options.judged)
-    for group, share in sorted(found.items(), key=lambda item: item[1]):
-        print(f"{group:24s} {share:.4f}")
+    for group, (share, worst) in sorted(found.items(), key=lambda item: item[1]):
+        print(f"{group:24s} {share:.4f}, worst class {worst:.4f}")
 
 
 _DO = dict(zip(STAGES, (paint, train_autoencoder, prepare, train_denoiser, write), strict=True))

@@ -16,7 +16,7 @@ from torch import nn
 
 from diptych.images.scenes import CLASSES, Scene
 from diptych.images.scenes.vocabulary import TIMES
-from tiny_diffusion import training, world
+from tiny_diffusion import muon, training, world
 from tiny_diffusion.paintings import Paintings
 
 JUDGED_SEEDS = 2_000_000_000  # far from those of training
@@ -111,8 +111,8 @@ def save(network: nn.Module, path: Path) -> None:
     save_file({name: value.contiguous() for name, value in state.items()}, path)
 
 
-def sure(network: Checkers, first: int, count: int) -> dict[str, float]:
-    """The share of right answers for each group on freshly painted scenes: the worst class's."""
+def sure(network: Checkers, first: int, count: int) -> dict[str, tuple[float, float]]:
+    """The share of right answers for each group on freshly painted scenes: of all, and of the worst class."""
     scenes = [world.draw(seed, free=True) for seed in range(first, first + count)]
     pictures = np.stack([world.paint(first + i, scene) for i, scene in enumerate(scenes)])
     said = network.answers(pictures)
@@ -120,7 +120,14 @@ def sure(network: Checkers, first: int, count: int) -> dict[str, float]:
     for scene, answer in zip(scenes, said, strict=True):
         for group, value in truth(scene).items():
             right[group].setdefault(value, []).append(answer[group] == value)
-    return {g: min(float(np.mean(hits)) for hits in of.values()) for g, of in right.items() if of}
+    return {
+        group: (
+            float(np.mean(np.concatenate(list(of.values())))),
+            min(float(np.mean(hits)) for hits in of.values()),
+        )
+        for group, of in right.items()
+        if of
+    }
 
 
 def _smudged(x: torch.Tensor, dice: torch.Generator) -> torch.Tensor:
@@ -149,7 +156,8 @@ def fit(plan: training.Plan, sources: Sequence[Paintings]) -> Checkers:
         ]
         return torch.stack(losses).sum() / plan.batch
 
-    training.train(plan, network, loss_of, {})
+    optimisers = muon.both(network, plan.rate, plan.decay, apart=("0.weight", "16.weight"))
+    training.train(plan, network, loss_of, {}, optimisers=optimisers)
     return network
 
 

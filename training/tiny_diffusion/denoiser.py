@@ -157,5 +157,5 @@ def fit(
         return test(average, plan.device)
 
     # The first and the last convolution stay with AdamW, as Muon's authors advise.
-    optimisers = muon.both(network, plan.rate, plan.decay, apart=("conv_in", "conv_out"))
+    optimisers = muon.both(network, plan.rate, plan.decay, apart=("unet.conv_in", "unet.conv_out"))
     training.train(plan, network, loss_of, settings, on_save, optimisers)

@@ -78,6 +78,6 @@ def both(
     plain = {id(p) for part in network.modules() if isinstance(part, nn.Embedding) for p in part.parameters()}
     matrices, others = [], []
     for name, parameter in network.named_parameters():
-        other = parameter.ndim < 2 or id(parameter) in plain or any(part in name for part in apart)
+        other = parameter.ndim < 2 or id(parameter) in plain or name.startswith(tuple(apart))
         (others if other else matrices).append(parameter)
     return [Muon(matrices, lr, weight_decay), torch.optim.AdamW(others, lr, weight_decay=weight_decay)]
