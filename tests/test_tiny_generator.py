@@ -16,13 +16,26 @@ from hypothesis import strategies as st
 
 import diptych
 from diptych.errors import GenerationError, UsageError
+from diptych.images.generation import like
 from diptych.images.scenes import understand
 from diptych.images.scenes.dice import Dice
-from diptych.images.tiny import Tiny, unknown
+from diptych.images.tiny import FOLDER, Tiny, unknown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from tiny_diffusion import autoencoder, denoiser, export, latents, muon, tokens, training, world
+from tiny_diffusion import (
+    autoencoder,
+    benchmark,
+    checkers,
+    denoiser,
+    export,
+    latents,
+    muon,
+    prompts,
+    tokens,
+    training,
+    world,
+)
 from tiny_diffusion.paintings import Paintings
 
 SEEDS = st.integers(0, 2**40)
@@ -293,3 +306,53 @@ def test_the_network_for_real_is_at_most_ten_megabytes(tokenizer: Any) -> None:
         denoiser.Denoiser(len(tokenizer), **denoiser.SETTINGS),
     )
     assert 2 * sum(p.numel() for part in parts for p in part.parameters()) < 10_000_000
+
+
+# ---- the model in the box
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
+class TestTheModelInTheBox:
+    def test_stock_diffusers_loads_it_and_says_what_it_is(self) -> None:
+        from diffusers import AutoPipelineForText2Image
+
+        made = AutoPipelineForText2Image.from_pretrained(FOLDER, local_files_only=True)
+        parts = {
+            name: type(getattr(made, name)).__name__ for name in ("vae", "unet", "text_encoder", "tokenizer")
+        }
+        assert parts == {
+            "vae": "AutoencoderKL",
+            "unet": "UNet2DConditionModel",
+            "text_encoder": "CLIPTextModel",
+            "tokenizer": "CLIPTokenizer",
+        }
+
+    def test_it_is_small_and_holds_nothing_that_could_run(self) -> None:
+        files = [path for path in FOLDER.rglob("*") if path.is_file()]
+        assert sum(path.stat().st_size for path in files) <= 10_000_000
+        assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md"}
+
+    def test_its_card_says_what_one_must_know(self) -> None:
+        card = (FOLDER / "README.md").read_text("utf-8")
+        for section in ("## Data", "## Training", "## Scores", "## Limits", "## Licence"):
+            assert section in card
+        for category in prompts.CATEGORIES:
+            assert f"| {category} |" in card
+
+    def test_it_draws_most_of_what_it_is_asked(self) -> None:
+        some = prompts.prompts(70)
+        drawn = benchmark.pipeline(FOLDER, 8, 3.0)([p.text for p in some], range(len(some)))
+        table = benchmark.scored(some, checkers.load().answers(drawn))
+        assert table["seen"]["mean"]["score"] > 0.7
+        assert table["seen"]["mean"]["shuffled"] < 0.4
+
+    def test_generate_is_the_same_for_any_count_and_names_unknown_words(self, tmp_path: Path) -> None:
+        prompt = "a red sun on the left over the sea with a dinosaur"
+        two = diptych.generate(prompt, 2, 5, generator="tiny", out=tmp_path)
+        one = diptych.generate(prompt, 1, 5, generator="tiny")
+        np.testing.assert_array_equal(two[0], one[0])
+        assert two[0].shape == (256, 256, 3)
+        again = like(tmp_path / "generated_image_2.png")
+        np.testing.assert_array_equal(again.pixels, two[1])
+        assert again.record is not None
+        assert again.record.ignored == ("dinosaur",)

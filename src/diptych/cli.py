@@ -36,7 +36,7 @@ Shape = Annotated[
 ]
 Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same pictures.")]
-Generator = Annotated[str, typer.Option(help="scenes, or a diffusers model by id or folder.")]
+Generator = Annotated[str, typer.Option(help="scenes, tiny, or a diffusers model by id or folder.")]
 Width = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
 Height = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
 Steps = Annotated[int | None, typer.Option(help="Diffusion: denoising steps.", show_default=False)]

@@ -14,8 +14,9 @@ import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
+from diptych.images import scenes
 from diptych.images.files import write_png
-from tiny_diffusion import denoiser
+from tiny_diffusion import denoiser, world
 
 STEPS, GUIDANCE, SHIFT = 8, 3.0, 2.0
 SHOWN = (
@@ -77,11 +78,15 @@ def pictures(
 
 
 def write_grid(path: Path, made: StableDiffusionPipeline, rows: int = 3) -> None:
-    """A sheet of `SHOWN`: a prompt a column, a seed a row, at twice the size."""
+    """A sheet of `SHOWN`, a prompt a column, at twice the size: the painter's picture above, the pipeline's below,
+    a seed a row.
+    """
+    side = world.SIZE
+    painted = [scenes.paint(prompt, 0, 0, side, side).pixels for prompt in SHOWN]
     prompts = list(SHOWN) * rows
-    drawn = np.stack(pictures(made, prompts, [i // len(SHOWN) for i in range(len(prompts))]))
-    sheet = drawn.reshape(rows, len(SHOWN), 64, 64, 3).transpose(0, 2, 1, 3, 4)
-    sheet = sheet.reshape(rows * 64, len(SHOWN) * 64, 3)
+    drawn = pictures(made, prompts, [i // len(SHOWN) for i in range(len(prompts))])
+    sheet = np.stack([*painted, *drawn]).reshape(rows + 1, len(SHOWN), side, side, 3).transpose(0, 2, 1, 3, 4)
+    sheet = sheet.reshape((rows + 1) * side, len(SHOWN) * side, 3)
     write_png(path, sheet.repeat(2, 0).repeat(2, 1))
 
 

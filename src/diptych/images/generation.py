@@ -33,6 +33,14 @@ def _scenes(generator: str) -> Source | None:
     return scenes.SOURCE
 
 
+def _tiny(generator: str) -> Source | None:
+    if generator != "tiny":
+        return None
+    from diptych.images.tiny import FOLDER, Tiny
+
+    return Tiny(FOLDER)
+
+
 def _diffusion(generator: str) -> Source | None:
     # A model id is owner/name; anything else that names a place is a folder.
     if not (re.fullmatch(r"[\w.-]+/[\w.-]+", generator) or os.sep in generator or Path(generator).exists()):
@@ -44,6 +52,7 @@ def _diffusion(generator: str) -> Source | None:
 
 SOURCES: tuple[tuple[str, str, Callable[[str], Source | None]], ...] = (
     ("scenes", "landscapes painted from a caption, offline and at once", _scenes),
+    ("tiny", "the diffusion model in the box, which knows the painter's landscapes", _tiny),
     ("OWNER/NAME or a folder", "any text-to-image model of the diffusers library", _diffusion),
 )
 """What `generator=` may be, what that is, and who answers for it; the first that answers is taken."""
@@ -72,9 +81,10 @@ def generate(
 ) -> list[NDArray[np.uint8]]:
     """Text to image: `count` pictures as uint8 arrays (H, W, 3), the same for the same arguments.
 
-    `generator` is "scenes", the painter that needs nothing, or a diffusers model by id or folder, which
-    takes `options` such as steps, guidance, negative_prompt and device. With `out` the pictures are also
-    written there as generated_image_1.png, ..., each carrying how it was made. Raises what `paint` raises.
+    `generator` is "scenes", the painter that needs nothing, "tiny", the diffusion model in the box, or a
+    diffusers model by id or folder; these take `options` such as steps, guidance, negative_prompt and device.
+    With `out` the pictures are also written there as generated_image_1.png, ..., each carrying how it was made.
+    Raises what `paint` raises.
     """
     made = []
     for picture in paint(prompt, count, seed, generator, width, height, 0, progress, **options):

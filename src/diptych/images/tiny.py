@@ -18,7 +18,10 @@ from diptych.images.picture import Picture
 from diptych.preprocessing.resize import pillow_bicubic
 from diptych.progress import Progress
 
-__all__ = ["Tiny", "unknown"]
+__all__ = ["FOLDER", "Tiny", "unknown"]
+
+FOLDER = Path(__file__).parents[1] / "trained" / "tiny"
+"""The model in the box: a folder that diffusers loads."""
 
 _USUAL = {"steps": 8, "guidance": 3.0}
 _SIDE = 256
