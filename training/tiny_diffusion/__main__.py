@@ -1,6 +1,6 @@
 """Trains the tiny generator, stage by stage; each goes on where it was killed, and skips what is done.
 
-cd training && python -m tiny_diffusion FOLDER                    # all stages: about a day on two cores
+cd training && python -m tiny_diffusion FOLDER                    # all stages: three to four hours on two cores
 python -m tiny_diffusion FOLDER --stages denoiser export --denoiser-steps 60000
 """
 
@@ -101,9 +101,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where everything is kept; outside the repository")
     parser.add_argument("--stages", nargs="+", choices=tuple(_DO), default=STAGES)
     parser.add_argument("--paintings", type=int, default=60_000)
-    parser.add_argument("--autoencoder-steps", type=int, default=8_000)
+    parser.add_argument("--autoencoder-steps", type=int, default=6_000)
     parser.add_argument("--autoencoder-batch", type=int, default=8)
-    parser.add_argument("--denoiser-steps", type=int, default=40_000)
+    parser.add_argument("--denoiser-steps", type=int, default=12_000)
     parser.add_argument("--denoiser-batch", type=int, default=32)
     parser.add_argument("--checkers-steps", type=int, default=12_000)
     parser.add_argument("--free", type=int, default=16_000, help="paintings for the checkers alone")
