@@ -279,8 +279,32 @@ def test_tiny_enlarges_and_names_the_words_it_does_not_know(folder: Path) -> Non
     np.testing.assert_array_equal(again.pixels, made[1].pixels)
 
 
+def test_words_that_tiny_does_not_know_change_nothing(folder: Path) -> None:
+    tiny = Tiny(folder / "pipeline")
+    (bare,) = tiny.generate("the sea, a red sun", count=1, seed=3, steps=2)
+    (noisy,) = tiny.generate("zebra the sea, 😀 a red quxyzzy sun", count=1, seed=3, steps=2)
+    np.testing.assert_array_equal(bare.pixels, noisy.pixels)
+    assert noisy.record is not None
+    assert noisy.record.prompt == "zebra the sea, 😀 a red quxyzzy sun"
+    assert noisy.record.ignored == ("zebra", "quxyzzy")
+    (refused,) = tiny.generate("the sea", count=1, seed=3, steps=2, negative_prompt="a zebra")
+    assert refused.record is not None
+    assert refused.record.ignored == ("zebra",)
+
+
+def test_words_beyond_what_tiny_reads_are_named(folder: Path) -> None:
+    prompt = "the sea with " + "clouds and " * 18 + "a red balloon"
+    (picture,) = Tiny(folder / "pipeline").generate(prompt, count=1, seed=3, steps=2)
+    assert picture.record is not None
+    assert picture.record.ignored == ("and", "a", "red", "balloon")
+
+
+def test_the_record_tells_one_set_of_weights_from_another(folder: Path) -> None:
+    assert Tiny(folder / "pipeline").version != Tiny(FOLDER).version
+
+
 def test_tiny_takes_eight_steps_by_itself(folder: Path) -> None:
-    (picture,) = Tiny(folder / "pipeline").generate("the sea", count=1, seed=0)
+    (picture,) = Tiny(folder / "pipeline").generate("the sea", count=1, seed=0, steps=None, guidance=None)
     assert picture.record is not None
     assert (picture.record.settings["steps"], picture.record.settings["guidance"]) == (8, 3.0)
     assert picture.pixels.shape == (256, 256, 3)

@@ -99,3 +99,8 @@ def save(made: StableDiffusionPipeline, folder: Path) -> None:
     config.write_text(
         json.dumps({**json.loads(config.read_text("utf-8")), "dtype": "float32"}, indent=2), "utf-8"
     )
+    # transformers before 5 reads these two instead of tokenizer.json.
+    model = json.loads((folder / "tokenizer" / "tokenizer.json").read_text("utf-8"))["model"]
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]), "utf-8")
+    merges = "".join(f"{' '.join(pair)}\n" for pair in model["merges"])
+    (folder / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}", "utf-8")

@@ -5,6 +5,7 @@ How it was trained and what it can draw: docs/tiny-generator.md.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ FOLDER = Path(__file__).parents[1] / "trained" / "tiny"
 
 _USUAL = {"steps": 8, "guidance": 3.0}
 _SIDE = 256
+_MOST = 38  # tokens besides start and end
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_PART = re.compile(_WORD.pattern + "|,")
 
 
 class Tiny:
@@ -41,8 +44,12 @@ class Tiny:
 
     @property
     def version(self) -> str:
-        """The versions of the libraries that decide what the picture looks like."""
-        return self._model.version
+        """The weights' fingerprint, and the versions of the libraries that decide what the picture looks like."""
+        try:
+            weights = (self.folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+        except OSError as error:
+            raise GenerationError(f"{self.folder} holds no weights; install diptych again") from error
+        return f"weights {hashlib.sha256(weights).hexdigest()[:12]}, {self._model.version}"
 
     def generate(
         self,
@@ -63,23 +70,38 @@ class Tiny:
         side = width or height or _SIDE
         if (height or side) != side:
             raise UsageError(f"tiny draws squares, not {width} x {height}; ask for one number twice")
-        ignored = unknown(prompt, self.folder)
+        given = {name: value for name, value in options.items() if value is not None}
+        said, ignored = self._understood(prompt)
+        if isinstance(given.get("negative_prompt"), str):
+            given["negative_prompt"], more = self._understood(given["negative_prompt"])
+            ignored = tuple(dict.fromkeys(ignored + more))
         drawn = self._model.generate(
-            prompt,
+            said,
             count=count,
             seed=seed,
             width=None,
             height=None,
             start=start,
             on_progress=on_progress,
-            **{**_USUAL, **options},
+            **{**_USUAL, **given},
         )
-        return (self._enlarged(picture, side, ignored) for picture in drawn)
+        changed = {"prompt": prompt, "generator": self.name, "version": self.version, "ignored": ignored}
+        return (_enlarged(picture, side, changed) for picture in drawn)
 
-    def _enlarged(self, picture: Picture, side: int, ignored: tuple[str, ...]) -> Picture:
-        assert picture.record is not None
-        record = replace(picture.record, generator=self.name, width=side, height=side, ignored=ignored)
-        return replace(picture, pixels=pillow_bicubic(picture.pixels, side, side), record=record)
+    def _understood(self, prompt: str) -> tuple[str, tuple[str, ...]]:
+        """What of the prompt reaches the model, and the words that do not: those it has never met, and those
+        beyond the forty tokens it reads. A word it does not know would fall into letters and crowd out others.
+        """
+        strange = unknown(prompt, self.folder)
+        parts = [part for part in _PART.findall(prompt.lower()) if part not in strange]
+        beyond = [part for part in parts[_MOST:] if _WORD.fullmatch(part)]
+        return " ".join(parts[:_MOST]).replace(" ,", ","), tuple(dict.fromkeys((*strange, *beyond)))
+
+
+def _enlarged(picture: Picture, side: int, changed: dict[str, Any]) -> Picture:
+    assert picture.record is not None
+    record = replace(picture.record, width=side, height=side, **changed)
+    return replace(picture, pixels=pillow_bicubic(picture.pixels, side, side), record=record)
 
 
 def unknown(prompt: str, folder: Path) -> tuple[str, ...]:
