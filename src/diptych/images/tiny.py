@@ -5,7 +5,6 @@ How it was trained and what it can draw: docs/tiny-generator.md.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from diptych import files
 from diptych.errors import GenerationError, UsageError
 from diptych.images.diffusion import Diffusion
 from diptych.images.picture import Picture
@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parents[1] / "trained" / "tiny"
 
 _USUAL = {"steps": 8, "guidance": 3.0}
 _SIDE = 256
-_MOST = 38  # tokens besides start and end
+_MOST = 38  # tokens it reads, besides start and end: `tokens.LENGTH` of the training
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _PART = re.compile(_WORD.pattern + "|,")
 
@@ -46,10 +46,10 @@ class Tiny:
     def version(self) -> str:
         """The weights' fingerprint, and the versions of the libraries that decide what the picture looks like."""
         try:
-            weights = (self.folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+            weights = files.sha256(self.folder / "unet" / "diffusion_pytorch_model.safetensors")
         except OSError as error:
             raise GenerationError(f"{self.folder} holds no weights; install diptych again") from error
-        return f"weights {hashlib.sha256(weights).hexdigest()[:12]}, {self._model.version}"
+        return f"weights {weights[:12]}, {self._model.version}"
 
     def generate(
         self,
