@@ -26,8 +26,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from diptych import engines  # noqa: E402
-from diptych.engines import regional  # noqa: E402
-from diptych.engines.regional import Region  # noqa: E402
+from diptych.engines import tiled  # noqa: E402
+from diptych.engines.tiled import Region  # noqa: E402
 from diptych.model.layers import Activation, Array, Chain, Conv, Pad  # noqa: E402
 from diptych.model.model import Model  # noqa: E402
 
@@ -104,7 +104,7 @@ def table(model: Model, image: Array, others: dict[str, Run], turns: int) -> boo
     height, width, _ = image.shape
     pixels = height * width
     start = time.perf_counter()
-    fused = regional.compile(model, "halide", peak=255)
+    fused = tiled.compile(model, "halide", peak=255)
     fused(image[:64, :64], (0, 0), (64, 64), Region(0, 0, 64, 64))
     compiling = time.perf_counter() - start
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import diptych
 from diptych.filters import learn
-from diptych.filters.classic import (
+from diptych.filters.img2img import (
     compute_metrics,
     create_img2img_model,
     load_filtered_dataset,

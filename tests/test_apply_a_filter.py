@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diptych import filters, formats
-from diptych.engines import regional
+from diptych.engines import tiled
 from diptych.engines.numpy import ACTIVATION_FUNCTIONS, LAYER_FUNCTIONS
-from diptych.engines.regional import preparing
-from diptych.engines.regional import running as general
-from diptych.engines.regional.fitting import Held, fitted
 from diptych.engines.running import run
+from diptych.engines.tiled import preparing
+from diptych.engines.tiled import running as general
+from diptych.engines.tiled.fitting import Held, fitted
 from diptych.errors import DiptychError, ImageError, ModelError, OutputError, UsageError
 from diptych.filters.applying import choosing, tiles
 from diptych.images import streams
@@ -156,10 +156,10 @@ def test_whole_numbers_are_exact_in_levels(seed, mode, height, width, dtype):
 def test_any_part_by_itself_is_the_same_part_of_the_whole(seed, mode, height, width, dtype):
     model = network(seed, mode)
     image = np.atleast_3d(picture(seed, height, width, model.input_shape[0], dtype))
-    ready = regional.compile(model, "numpy", peak=streams.PEAKS[image.dtype])
+    ready = tiled.compile(model, "numpy", peak=streams.PEAKS[image.dtype])
     rng, reach = np.random.default_rng(seed), ready.prepared.reach
     (top, bottom), (left, right) = (np.sort(rng.choice(n + 1, 2, replace=False)) for n in (height, width))
-    part, everything = regional.Region(top, left, bottom, right), regional.Region(0, 0, height, width)
+    part, everything = tiled.Region(top, left, bottom, right), tiled.Region(0, 0, height, width)
 
     def of(region):
         rows = np.arange(region.top - reach.top, region.bottom + reach.bottom)
@@ -206,10 +206,10 @@ def test_what_is_taken_away_first_may_be_given_back_afterwards(mode, pads):
     image = picture(6, 20, 17, 1, np.float32)
     result = filters.apply(model, image, engine="numpy")
     np.testing.assert_allclose(result, whole(model, image), rtol=0, atol=1e-5)
-    ready = regional.compile(model, "numpy", peak=None)
+    ready = tiled.compile(model, "numpy", peak=None)
     reach = ready.prepared.reach
     for top in range(20):
-        region = regional.Region(top, 3, top + 1, 5)
+        region = tiled.Region(top, 3, top + 1, 5)
         seen = region.grown(reach).clipped((20, 17))
         block = image[seen.top : seen.bottom, seen.left : seen.right, None]
         part = ready(block, (seen.top, seen.left), (20, 17), region)
@@ -229,15 +229,15 @@ def test_the_edge_can_be_chosen_anew(mode):
 
 def test_the_reach_is_counted_from_the_pixel():
     def reach_of(*layers):
-        return regional.reach(Model(L.Chain(layers)))
+        return tiled.reach(Model(L.Chain(layers)))
 
     weight = np.ones((1, 1, 2, 5), np.float32)
-    assert reach_of(L.Conv(weight, padding=((1, 0), (2, 2)))) == regional.Reach(1, 2, 0, 2)
-    assert reach_of(L.Conv(weight, padding=((0, 2), (4, 4)), dilation=(2, 2))) == regional.Reach(0, 4, 2, 4)
+    assert reach_of(L.Conv(weight, padding=((1, 0), (2, 2)))) == tiled.Reach(1, 2, 0, 2)
+    assert reach_of(L.Conv(weight, padding=((0, 2), (4, 4)), dilation=(2, 2))) == tiled.Reach(0, 4, 2, 4)
     skip = L.SkipConnection(L.Conv(weight, padding=((0, 1), (4, 0))))
-    assert reach_of(skip, skip) == regional.Reach(0, 8, 2, 0)
+    assert reach_of(skip, skip) == tiled.Reach(0, 8, 2, 0)
     # The last column but three mirrors the one four to the right of it.
-    assert reach_of(L.Pad(((1, 0), (4, 0)), "reflect"), L.Conv(weight)) == regional.Reach(1, 4, 1, 4)
+    assert reach_of(L.Pad(((1, 0), (4, 0)), "reflect"), L.Conv(weight)) == tiled.Reach(1, 4, 1, 4)
 
 
 NO_FILTERS = {
@@ -309,7 +309,7 @@ def test_statistics_in_the_file_are_folded_and_functions_without_levels_take_fra
         1 + np.exp(-((image / 255 - values / 2) / np.sqrt(values + 0.50001) * (values + 1) + values))
     )
     assert np.abs(filters.apply(model, image, engine="numpy") - exact).max() < 0.501
-    assert regional.prepare(model, 255).divisor == 255
+    assert tiled.prepare(model, 255).divisor == 255
 
 
 def test_every_function_that_computes_in_levels_gives_what_it_gives_in_fractions():
@@ -319,7 +319,7 @@ def test_every_function_that_computes_in_levels_gives_what_it_gives_in_fractions
         activation = L.Activation(name, parameters.get(name, ()))
         shift = L.Conv(np.float32([[[[1.5]]]]), np.float32([-0.4]), activation=activation)
         model = Model(L.Chain((shift,)), input_shape=(1, None, None))
-        assert regional.prepare(model, 255).divisor == 1, name
+        assert tiled.prepare(model, 255).divisor == 1, name
         fractions = filters.apply(model, np.float32(image / 255), engine="numpy")
         levels = filters.apply(model, image, engine="numpy")
         assert np.abs(levels - np.clip(fractions * 255, 0, 255)).max() < 0.501, name
@@ -337,13 +337,13 @@ def distant():
 
 @pytest.mark.parametrize("side", ["top", "left", "bottom", "right", None])
 def test_a_part_is_padded_only_where_it_ends_at_the_border(side):
-    prepared = regional.prepare(distant(), 255)
+    prepared = tiled.prepare(distant(), 255)
     part = {
-        "top": regional.Region(0, 50, 20, 60),
-        "left": regional.Region(50, 0, 60, 20),
-        "bottom": regional.Region(80, 50, 100, 60),
-        "right": regional.Region(50, 80, 60, 100),
-        None: regional.Region(50, 50, 60, 60),
+        "top": tiled.Region(0, 50, 20, 60),
+        "left": tiled.Region(50, 0, 60, 20),
+        "bottom": tiled.Region(80, 50, 100, 60),
+        "right": tiled.Region(50, 80, 60, 100),
+        None: tiled.Region(50, 50, 60, 60),
     }[side]
     held = Held.of(part.grown(prepared.reach).clipped((100, 100)), (100, 100))
     layers, result = fitted(prepared.layers, held, wraps=False)
@@ -357,12 +357,12 @@ def test_a_part_is_padded_only_where_it_ends_at_the_border(side):
 
 def test_cells_of_onnxruntime_are_computed_side_by_side_each_on_one_thread(monkeypatch):
     monkeypatch.setattr(general, "_processors", lambda: 2)
-    ready = regional.compile(distant(), "onnxruntime", peak=255)
+    ready = tiled.compile(distant(), "onnxruntime", peak=255)
     meeting = Barrier(2, timeout=30)
     cell = ready._cell
     monkeypatch.setattr(ready, "_cell", lambda *given: (meeting.wait(), cell(*given))[1])
     image = picture(13, 16, 8, 3, np.uint8)
-    result = ready(image, (0, 0), (16, 8), regional.Region(0, 0, 16, 8))
+    result = ready(image, (0, 0), (16, 8), tiled.Region(0, 0, 16, 8))
     assert np.abs(result.astype(int) - filters.apply(distant(), image, engine="numpy")).max() <= 1
     for compiled in ready._compiled.values():
         for _, session, _ in compiled._sessions:
@@ -372,7 +372,7 @@ def test_cells_of_onnxruntime_are_computed_side_by_side_each_on_one_thread(monke
 def test_a_function_after_a_convolution_is_computed_with_it():
     weight = np.ones((1, 1, 1, 1), np.float32)
     layers = L.Chain((L.Conv(weight), RELU, L.Activation("abs"), L.Conv(weight, activation=RELU), RELU))
-    made = regional.prepare(Model(layers, input_shape=(1, None, None)), 255).layers.layers
+    made = tiled.prepare(Model(layers, input_shape=(1, None, None)), 255).layers.layers
     names = [(type(layer).__name__, getattr(layer, "activation", layer).name) for layer in made]
     assert names == [("Conv", "relu"), ("Activation", "abs"), ("Conv", "relu"), ("Activation", "relu")]
 
@@ -473,7 +473,7 @@ def test_rows_are_read_once(mode):
 
     seen = []
     source = Counting(picture(9, 70, 13, 3, np.uint8))
-    ready = regional.compile(blur(mode, size=5), "numpy", peak=255)
+    ready = tiled.compile(blur(mode, size=5), "numpy", peak=255)
     result = np.concatenate(list(tiles.filtered(ready, source, None, lambda *_: None, "")))
     beyond = [68, 69, 0, 1] if mode == "wrap" else []
     assert sorted(seen) == sorted([*range(70), *beyond])
@@ -519,14 +519,14 @@ def test_heavy_networks_are_not_compiled_by_halide_unless_asked():
         layers = (L.Pad(((1, 1), (1, 1))), L.Conv(first), L.Conv(weight), L.Conv(last))
         model = Model(L.Chain(layers), input_shape=(3, None, None))
         timed = choosing._candidates(model)
-        return regional.compile(model, peak=255).engine, "halide" in timed, "onnxruntime" in timed
+        return tiled.compile(model, peak=255).engine, "halide" in timed, "onnxruntime" in timed
 
     assert chosen(4) == ("halide", True, True)
     assert chosen(24) == ("onnxruntime", False, True)
 
 
 def test_engines_are_timed_on_the_picture_itself():
-    ready = regional.compile(blur(), "numpy", peak=255)
+    ready = tiled.compile(blur(), "numpy", peak=255)
     assert 0 < choosing._seconds(ready, streams.Whole(picture(11, 3, 40, 3, np.uint8))) < float("inf")
 
 

@@ -14,7 +14,7 @@ import diptych
 from diptych import filters
 from diptych.datasets.photographs import photograph
 from diptych.errors import ImageError, ModelError, ShapeError, UsageError
-from diptych.filters import classic, metrics
+from diptych.filters import img2img, metrics
 from diptych.images import files
 
 # The usage example of the project's README as it stands there, but for the quote mark after its last line.
@@ -50,7 +50,7 @@ def model():
 
 def test_the_example_runs_with_its_import_lines_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(classic, "COUNT", 8)
+    monkeypatch.setattr(img2img, "COUNT", 8)
     torch.manual_seed(0)
     changed = re.sub(r"^from (model|utils) import .*\n", "", EXAMPLE, flags=re.M).replace(
         "import torch\n", f"import torch\n{OURS}\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import diptych
 from diptych.axes import flip_kernel
-from diptych.comparing import diagnosis, sides
+from diptych.comparing import diagnosis, runs
 from diptych.comparing.alignment import measure
 from diptych.comparing.diagnosis import CAUSES
 from diptych.errors import ShapeError, UsageError
@@ -218,14 +218,14 @@ def test_measures(values: list[float], factor: float) -> None:
 
 def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
-    whole = sides.compiled_for
+    whole = runs.compiled_for
 
     def noted(model: Model, engine: str) -> Any:
         ran.append(len(model.layers.layers))
         return whole(model, engine)
 
-    monkeypatch.setattr(sides, "compiled_for", noted)
-    side = sides.Side("a", A, "numpy", given=np.random.default_rng(0).random((2, 3, 12, 16), np.float32))
+    monkeypatch.setattr(runs, "compiled_for", noted)
+    side = runs.Side("a", A, "numpy", given=np.random.default_rng(0).random((2, 3, 12, 16), np.float32))
     side.steps()
     changes: dict[int, dict[str, Any]] = {
         0: {"bias": None},
@@ -237,7 +237,7 @@ def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> Non
         new = changed(A, index, **fields)
         found = side.with_(model=new).steps()
         assert ran.pop() == len(A.layers.layers) - index
-        fresh = sides.Side("a", new, "numpy", given=side.given).steps()
+        fresh = runs.Side("a", new, "numpy", given=side.given).steps()
         assert ran.pop() == len(A.layers.layers)
         assert [step.path for step in found] == [step.path for step in fresh]
         assert all(np.array_equal(x.value, y.value) for x, y in zip(found, fresh, strict=True))
@@ -245,13 +245,13 @@ def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_small_models_are_tried_on_the_numpy_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    whole = sides.compiled_for
+    whole = runs.compiled_for
 
     def noted(model: Model, engine: str) -> Any:
         ran.append(engine)
         return whole(model, engine)
 
-    monkeypatch.setattr(sides, "compiled_for", noted)
+    monkeypatch.setattr(runs, "compiled_for", noted)
     found = diptych.compare(A, UNFLIPPED)
     assert names(found) == ["kernels not flipped"]
     assert found.engine_a == "onnxruntime"
@@ -260,7 +260,7 @@ def test_small_models_are_tried_on_the_numpy_engine(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_engine_that_differs_from_numpy_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = sides.compiled_for
+    whole = runs.compiled_for
     a, b = seeing(), seeing()
 
     class Wrong:
@@ -268,7 +268,7 @@ def test_an_engine_that_differs_from_numpy_is_not_hidden(monkeypatch: pytest.Mon
             return {path: value + 1 for path, value in whole(b, "numpy").trace(batch).items()}
 
     monkeypatch.setattr(
-        sides, "compiled_for", lambda m, engine: Wrong() if m is b and engine == "auto" else whole(m, "numpy")
+        runs, "compiled_for", lambda m, engine: Wrong() if m is b and engine == "auto" else whole(m, "numpy")
     )
     found = diptych.compare(a, b)
     assert not found.agrees

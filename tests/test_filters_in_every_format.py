@@ -10,7 +10,7 @@ import torch
 
 import diptych
 from diptych import engines
-from diptych.filters.learning import borders, curves, dilated, linear, pieces, ranks
+from diptych.filters.learning import borders, curves, dilated, linear, piecewise_linear, ranks
 from diptych.filters.learning.folding import Folded
 from diptych.filters.learning.shallow import Shallow
 from diptych.formats import julia_project
@@ -54,9 +54,9 @@ NETWORKS: dict[str, Callable[[], tuple[Chain, int]]] = {
     "curve": lambda: found(curves, "threshold"),
     "rank, of boxes": lambda: found(ranks, "closing:shape=cross"),
     "rank, median": lambda: found(ranks, "median"),
-    "pieces, kinks": lambda: found(pieces, truncated),
-    "pieces, kinks along few directions": lambda: found(pieces, weighted),
-    "pieces, the largest": lambda: found(pieces, lambda image: image.max(axis=2)),
+    "pieces, kinks": lambda: found(piecewise_linear, truncated),
+    "pieces, kinks along few directions": lambda: found(piecewise_linear, weighted),
+    "pieces, the largest": lambda: found(piecewise_linear, lambda image: image.max(axis=2)),
     "border left alone": left_alone,
     "relu": lambda: shallow(mix=MIX, offset=RANDOM.normal(size=6), constant=np.array([0.2]), clamped=True),
     "relu, folded": lambda: (

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from diptych import engines
 from diptych.datasets.photographs import photograph
-from diptych.engines import regional
+from diptych.engines import tiled
 from diptych.engines.halide import Filter, extending
-from diptych.engines.regional import Region
+from diptych.engines.tiled import Region
 from diptych.errors import ShapeError, UnsupportedLayer
 from diptych.filters.learning import kernels, ranks
 from diptych.model.layers import (
@@ -188,7 +188,7 @@ DTYPES: dict[int | None, Any] = {255: np.uint8, 65535: np.uint16, None: np.float
 
 @cache
 def ready(name: str, mode: str, peak: int | None) -> Filter:
-    made = regional.compile(Model(FILTERS[name](mode), input_shape=(3, None, None)), "halide", peak=peak)
+    made = tiled.compile(Model(FILTERS[name](mode), input_shape=(3, None, None)), "halide", peak=peak)
     assert isinstance(made, Filter)
     return made
 
@@ -235,7 +235,7 @@ def test_levels_are_those_of_the_reference(name: str, mode: str, peak: int | Non
     """The same but where a value lies between two levels as closely as float32 can tell."""
     filtered = ready(name, mode, peak)
     model = Model(FILTERS[name](mode), input_shape=(3, None, None))
-    reference = regional.compile(model, "numpy", peak=peak)
+    reference = tiled.compile(model, "numpy", peak=peak)
     differing, total = 0, 0
     for size in ((120, 90), (2, 3), (1, 1), (5, 64)):
         image = picture(*size, peak)
@@ -280,7 +280,7 @@ def test_what_sees_a_value_that_is_not_finite_is_nan(value: float) -> None:
     assert actual[~seen].tobytes() == whole[~seen].tobytes()
     part = of(holes, filtered, Region(10, 31, 50, 70))
     assert part.tobytes() == np.ascontiguousarray(actual[10:, 31:]).tobytes()
-    reference = regional.compile(Model(star("zero"), input_shape=(3, None, None)), "numpy", peak=None)
+    reference = tiled.compile(Model(star("zero"), input_shape=(3, None, None)), "numpy", peak=None)
     holes[np.isinf(holes)] = np.nan
     assert np.array_equal(np.isnan(of(holes, reference, Region(0, 0, 50, 70))), seen)
 
@@ -336,7 +336,7 @@ def test_what_is_exact_is_so_here_too(name: str) -> None:
     """To the last level, values between two levels included; grey photographs have the most of them."""
     channels = 1 if name in ("threshold", "posterise", "median") else 3
     model = Model(EXACT[name](), input_shape=(channels, None, None))
-    filtered, reference = (regional.compile(model, engine, peak=255) for engine in ("halide", "numpy"))
+    filtered, reference = (tiled.compile(model, engine, peak=255) for engine in ("halide", "numpy"))
     grey, colour = np.repeat(photograph("camera")[..., None], 3, axis=2), photograph("chelsea")
     for image in (grey[..., :channels], colour[..., :channels]):
         region = Region(0, 0, *image.shape[:2])

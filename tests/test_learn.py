@@ -16,8 +16,8 @@ import diptych
 from diptych.errors import UsageError
 from diptych.filters import apply, evaluate, learn
 from diptych.filters.data import Data
-from diptych.filters.learning import ladder, linear, relu
-from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.learning import linear, methods, relu
+from diptych.filters.learning.task import Candidate, Problem
 from diptych.filters.samples import taught_from
 from diptych.filters.targets import resolve
 from diptych.filters.targets.probing import probe
@@ -37,7 +37,7 @@ def pictures(channels: int = 3, count: int = 3) -> list[Array]:
 
 @pytest.fixture
 def only_closed_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "RUNGS", ladder.CLOSED)
+    monkeypatch.setattr(methods, "RUNGS", methods.CLOSED)
 
 
 def test_what_is_learned_is_a_model_with_its_report(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_function_that_makes_colour_grey_first_is_learned_on_grey(maker: str, 
         return np.asarray(cv2.convertScaleAbs(cv2.Sobel(image, cv2.CV_16S, 1, 0)))
 
     learned = learn(edges, pictures())
-    assert learned.report.rung == "pieces"
+    assert learned.report.rung == "piecewise_linear"
     assert any("makes colour grey first" in remark for remark in learned.report.remarks)
     assert learned.model.input_shape == (1, None, None)
     colours = np.random.default_rng(6).integers(0, 256, (150, 170, 3), np.uint8)  # the makers differ in a few
@@ -200,10 +200,10 @@ def test_every_rung_is_reported_and_the_best_is_kept(monkeypatch: pytest.MonkeyP
         "linear": constant(0.9),
         "curves": constant(0.1),
         "ranks": None,
-        "pieces": constant(0.7),
+        "piecewise_linear": constant(0.7),
     }
-    monkeypatch.setattr(ladder, "RUNGS", tuple(made))
-    monkeypatch.setattr(ladder, "_fit", lambda name: lambda problem: made[name])
+    monkeypatch.setattr(methods, "RUNGS", tuple(made))
+    monkeypatch.setattr(methods, "_fit", lambda name: lambda problem: made[name])
     seen: list[str] = []
     learned = learn(
         "sobel", pictures(), progress=lambda done, total, what: seen.append(f"{done}/{total} {what}")
@@ -254,7 +254,7 @@ def test_pairs_with_other_pictures_are_refused() -> None:
 
 
 def test_what_no_local_network_can_do_is_said_before_time_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "_climb", lambda *_: pytest.fail("time was spent"))
+    monkeypatch.setattr(methods, "_climb", lambda *_: pytest.fail("time was spent"))
     for name in ("auto_levels", "equalise", "noise"):
         with pytest.raises(UsageError):
             learn(name, pictures())

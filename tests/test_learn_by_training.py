@@ -21,14 +21,14 @@ from torch import Tensor, nn
 import diptych
 from diptych.errors import FormatError
 from diptych.filters.data import Data
-from diptych.filters.learning import dilated, relu, surroundings
+from diptych.filters.learning import dilated, local_histograms, relu
 from diptych.filters.learning.folding import folded
+from diptych.filters.learning.initialisation import Samples, maps
 from diptych.filters.learning.loop import Ending, charbonnier, threads, train
-from diptych.filters.learning.problem import Candidate, Problem
 from diptych.filters.learning.pruning import merged, pruned, refitted
 from diptych.filters.learning.schedule import Cosine, gain_per_doubling
 from diptych.filters.learning.shallow import Shallow, fit_by_levenberg_marquardt
-from diptych.filters.learning.starts import Samples, maps
+from diptych.filters.learning.task import Candidate, Problem
 from diptych.filters.target import Target
 from diptych.model.layers import Chain, PadMode
 from diptych.model.model import Model
@@ -342,7 +342,7 @@ def test_a_dilated_network_is_the_same_as_layers(edge: PadMode, channels: tuple[
         for part in (net.change, net.gain):
             part.weight.normal_(0, 0.2)
     planes = np.random.default_rng(0).random((channels[0], 60, 64), dtype=np.float32)
-    seen = surroundings.completed(planes, surroundings.means(planes, edge))
+    seen = local_histograms.completed(planes, local_histograms.means(planes, edge))
     inside = net(torch.from_numpy(seen[None])).clamp(0, 1).detach().numpy()
     model = Model(net.layers(edge), input_shape=(channels[0], None, None))
     found = diptych.predict(model, planes[None], engine="numpy")
@@ -353,13 +353,13 @@ def test_a_dilated_network_is_the_same_as_layers(edge: PadMode, channels: tuple[
 
 def test_surroundings_are_the_same_as_their_layers() -> None:
     planes = np.random.default_rng(0).random((3, 40, 37), dtype=np.float32)
-    model = Model(surroundings.layers(3, "replicate"), input_shape=(3, None, None))
+    model = Model(local_histograms.layers(3, "replicate"), input_shape=(3, None, None))
     found = diptych.predict(model, planes[None], engine="numpy")[0]
-    wanted = surroundings.completed(planes, surroundings.means(planes, "replicate"))
+    wanted = local_histograms.completed(planes, local_histograms.means(planes, "replicate"))
     np.testing.assert_allclose(found, wanted, atol=1e-3)
     np.testing.assert_array_equal(found[-3:], planes)
-    assert len(found) == surroundings.COUNT + 3
-    assert weights(Candidate(Chain((model.layers,)), "")) == surroundings.weights(3)
+    assert len(found) == local_histograms.COUNT + 3
+    assert weights(Candidate(Chain((model.layers,)), "")) == local_histograms.weights(3)
 
 
 def test_a_training_that_does_harm_is_undone() -> None:

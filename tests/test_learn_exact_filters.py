@@ -10,8 +10,16 @@ from scipy import ndimage
 
 from diptych.filters import metrics
 from diptych.filters.data import Data
-from diptych.filters.learning import asking, curves, kernels, linear, pieces, ranks, rounded
-from diptych.filters.learning.problem import Problem
+from diptych.filters.learning import (
+    curves,
+    kernels,
+    linear,
+    piecewise_linear,
+    probing_queries,
+    ranks,
+    rounded,
+)
+from diptych.filters.learning.task import Problem
 from diptych.filters.samples import answering
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
@@ -44,7 +52,7 @@ def assert_exact(problem: Problem, layers: Any, engine: str = "onnxruntime") -> 
     model = Model(layers, input_shape=(problem.channels[0], None, None))
     answers = answering(model, engine)
     same = total = 0.0
-    for pair in (*problem.held_out, *asking.extremes(problem.target, 9)):
+    for pair in (*problem.held_out, *probing_queries.extremes(problem.target, 9)):
         wanted = pair.wanted[0] if len(pair.wanted) == 1 else pair.wanted.transpose(1, 2, 0)
         found = metrics.levels(answers(pair.picture)[1], wanted)
         assert found.largest <= 1
@@ -119,17 +127,17 @@ EXACT = [
     ("solarise", curves, 18),
     (lambda image: TABLE[image], curves, 2289),
     (lambda image: np.where(image @ LUMA > 127, np.uint8(255), np.uint8(0)), curves, 9),
-    ("sobel_l1", pieces, 23),
-    (luma_l1, pieces, 23),
-    (lambda image: np.abs(gradients(image)[0]), pieces, 10),
-    (lambda image: np.maximum(*map(np.abs, gradients(image))), pieces, 60),
-    (lambda image: image.max(axis=2), pieces, 9),
-    (weighted, pieces, 43),
-    (truncated, pieces, 21),
-    (lambda image: np.clip(np.abs(in_levels(image)[0]), 0, 255).astype(np.uint8), pieces, 7),
-    (lambda image: np.maximum(*map(cv2.convertScaleAbs, in_levels(image))), pieces, 20),
-    (lambda image: cv2.convertScaleAbs(cv2.Laplacian(image, cv2.CV_16S)), pieces, 3 * 10),
-    (shrunk, pieces, 3 * 33),
+    ("sobel_l1", piecewise_linear, 23),
+    (luma_l1, piecewise_linear, 23),
+    (lambda image: np.abs(gradients(image)[0]), piecewise_linear, 10),
+    (lambda image: np.maximum(*map(np.abs, gradients(image))), piecewise_linear, 60),
+    (lambda image: image.max(axis=2), piecewise_linear, 9),
+    (weighted, piecewise_linear, 43),
+    (truncated, piecewise_linear, 21),
+    (lambda image: np.clip(np.abs(in_levels(image)[0]), 0, 255).astype(np.uint8), piecewise_linear, 7),
+    (lambda image: np.maximum(*map(cv2.convertScaleAbs, in_levels(image))), piecewise_linear, 20),
+    (lambda image: cv2.convertScaleAbs(cv2.Laplacian(image, cv2.CV_16S)), piecewise_linear, 3 * 10),
+    (shrunk, piecewise_linear, 3 * 33),
     *[
         (f"{name}:size={size},shape={shape}", ranks, 0)
         for name, size, shape in product(("erosion", "dilation"), (3, 5, 7), ("box", "cross"))
@@ -151,7 +159,7 @@ def test_an_exact_filter_is_found_within_one_level_everywhere(target: Any, rung:
     assert Model(candidate.layers).parameters <= weights
 
 
-@pytest.mark.parametrize("rung", [curves, ranks, pieces])
+@pytest.mark.parametrize("rung", [curves, ranks, piecewise_linear])
 def test_a_method_that_does_not_apply_says_so(rung: Any) -> None:
     assert rung.fit(problem_of("sobel")) is None
 
@@ -251,5 +259,5 @@ def test_the_reach_and_the_channels_are_found_by_asking() -> None:
         return ndimage.uniform_filter(image, (1, 7, 0))[..., ::-1]
 
     target = Target("swapped", swapped, "", (3, 3))
-    assert asking.reach(target) == 3
-    np.testing.assert_array_equal(asking.dependence(target), np.eye(3)[::-1])
+    assert probing_queries.reach(target) == 3
+    np.testing.assert_array_equal(probing_queries.dependence(target), np.eye(3)[::-1])

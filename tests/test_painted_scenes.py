@@ -17,8 +17,8 @@ from PIL import Image
 from diptych.errors import UsageError
 from diptych.images import scenes
 from diptych.images.scenes import Thing
-from diptych.images.scenes.dice import Dice
 from diptych.images.scenes.painter import render
+from diptych.images.scenes.rng import Dice
 
 CITY = "a serene sunset over a futuristic city"
 TEMPLE = "An ancient temple on solid ground, surrounded by golden clouds and waterfalls"

@@ -18,7 +18,7 @@ import diptych
 from diptych.errors import GenerationError, UsageError
 from diptych.images.generation import like
 from diptych.images.scenes import understand
-from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.rng import Dice
 from diptych.images.tiny import FOLDER, Tiny, unknown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.images import scenes
-from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.rng import Dice
 from tiny_diffusion import checkers, prompts, world
 
 Pictures = npt.NDArray[np.uint8]

@@ -20,7 +20,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.rng import Dice
 from tiny_diffusion import latents, muon, tokens, training, world
 
 WIDTH = 128  # of the text encoder

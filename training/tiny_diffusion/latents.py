@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from transformers import CLIPTokenizer
 
-from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.rng import Dice
 from tiny_diffusion import autoencoder, tokens, training, world
 from tiny_diffusion.paintings import Paintings
 

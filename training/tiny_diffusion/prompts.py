@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from diptych.images.scenes import Scene
-from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.rng import Dice
 from tiny_diffusion import world
 
 CATEGORIES = ("subject", "time", "colour", "position", "presence", "two objects", "binding")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.rng import Dice
 from tiny_diffusion import world
 
 LENGTH = 40  # tokens a prompt, with start and end

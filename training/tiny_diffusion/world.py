@@ -7,8 +7,8 @@ understands, so that the painter can be judged by the same benchmark.
 from __future__ import annotations
 
 from diptych.images.scenes import CLASSES, Scene, Thing
-from diptych.images.scenes.dice import Dice
 from diptych.images.scenes.painter import complete, render
+from diptych.images.scenes.rng import Dice
 from diptych.images.scenes.vocabulary import TIMES
 
 __all__ = ["COLOURS", "OBJECTS", "SIDES", "caption", "draw", "held_out", "paint"]

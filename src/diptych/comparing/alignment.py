@@ -17,7 +17,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from diptych.comparing.sides import Side, Step
+from diptych.comparing.runs import Side, Step
 from diptych.model.layers import Array
 
 __all__ = ["Difference", "Evaluation", "Row", "evaluate", "measure", "same_kinds"]

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from diptych.comparing.alignment import Evaluation, Row, evaluate
 from diptych.comparing.comparison import FoundCause
+from diptych.comparing.hypotheses import Cause, Situation, Try
 from diptych.comparing.input_causes import INPUT_CAUSES
 from diptych.comparing.layer_causes import LAYER_CAUSES
-from diptych.comparing.sides import Side
-from diptych.comparing.trying import Cause, Situation, Try
+from diptych.comparing.runs import Side
 from diptych.comparing.weight_causes import WEIGHT_CAUSES
 from diptych.errors import DiptychError
 

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.axes import swap_spatial
-from diptych.comparing.sides import Change
-from diptych.comparing.trying import Cause, Situation, Try, Which
+from diptych.comparing.hypotheses import Cause, Situation, Try, Which
+from diptych.comparing.runs import Change
 from diptych.errors import ModelError
 from diptych.model.layers import Array
 from diptych.preprocessing import KERNELS, Grey, Normalise, Preprocessing, Resize, SpatialOrder, Step

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.comparing.trying import Cause, Situation, Try, alone, both_layers, pairs, with_layers
+from diptych.comparing.hypotheses import Cause, Situation, Try, alone, both_layers, pairs, with_layers
 from diptych.model.labels import label
 from diptych.model.layers import (
     ACTIVATIONS,

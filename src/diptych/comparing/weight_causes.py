@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.axes import flip_kernel, swap_spatial
-from diptych.comparing.trying import Cause, Situation, Try, Which, pairs, with_layers
+from diptych.comparing.hypotheses import Cause, Situation, Try, Which, pairs, with_layers
 from diptych.model.layers import (
     Activation,
     Array,

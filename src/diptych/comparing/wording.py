@@ -9,7 +9,7 @@ import numpy as np
 from diptych.comparing.alignment import Evaluation, Row, measure, same_kinds
 from diptych.comparing.comparison import FoundCause, short
 from diptych.comparing.diagnosis import SECONDS, Search
-from diptych.comparing.sides import Side
+from diptych.comparing.runs import Side
 from diptych.model.labels import label
 
 __all__ = ["agreement", "diagnosis"]

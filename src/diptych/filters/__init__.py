@@ -16,13 +16,13 @@ _HOMES = {
     "preview": "diptych.filters.previewing",
     "resolve": "diptych.filters.targets",
     # The training interface of the Img2Img project.
-    "apply_filter": "diptych.filters.classic",
-    "compute_metrics": "diptych.filters.classic",
-    "create_img2img_model": "diptych.filters.classic",
-    "load_filtered_dataset": "diptych.filters.classic",
-    "plot_losses": "diptych.filters.classic",
-    "preview_predictions": "diptych.filters.classic",
-    "train_model": "diptych.filters.classic",
+    "apply_filter": "diptych.filters.img2img",
+    "compute_metrics": "diptych.filters.img2img",
+    "create_img2img_model": "diptych.filters.img2img",
+    "load_filtered_dataset": "diptych.filters.img2img",
+    "plot_losses": "diptych.filters.img2img",
+    "preview_predictions": "diptych.filters.img2img",
+    "train_model": "diptych.filters.img2img",
 }
 
 __all__ = list(_HOMES)

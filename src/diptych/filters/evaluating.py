@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.engines.regional import reach
+from diptych.engines.tiled import reach
 from diptych.filters import metrics
 from diptych.filters.baselines import baselines
 from diptych.filters.learned import Learned

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych import inference
-from diptych.engines import regional
-from diptych.engines.regional.running import General, from_values
+from diptych.engines import tiled
+from diptych.engines.tiled.running import General, from_values
 from diptych.errors import ModelError, UsageError
 from diptych.filters import data, targets
 from diptych.filters.learned import Learned, grey_weights, notes_of
@@ -58,7 +58,7 @@ def filter_of(model: Learned | Model | str | Path) -> Model:
 
 def channels_of(model: Model) -> tuple[int, int]:
     """How many channels a filter model takes and gives, 3 or 1 each; as many as it takes where it gives any."""
-    given, made = regional.prepare(model, None).channels
+    given, made = tiled.prepare(model, None).channels
     for count, verb in ((given, "takes"), (made, "gives")):
         if count not in (1, 3, None):
             raise ModelError(
@@ -149,7 +149,7 @@ def _iterable(images: Any) -> Iterable[Any]:
 
 def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answers:
     """A filter model made ready to answer for whole pictures, as `filters.apply` computes them."""
-    levels = regional.compile(model, engine, device, peak=255)
+    levels = tiled.compile(model, engine, device, peak=255)
     if isinstance(levels, General):  # what it computes before it rounds serves for both
         rounded = replace(levels.prepared, divisor=1)
         levels.prepared = replace(levels.prepared, peak=None)
@@ -159,7 +159,7 @@ def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answe
             return np.clip(values / np.float32(255), 0, 1), from_values(rounded, values, np.uint8)
 
         return both
-    fractions = regional.compile(model, engine, device, peak=None)
+    fractions = tiled.compile(model, engine, device, peak=None)
 
     def answers(picture: Array) -> tuple[Array, Array]:
         values = _whole(fractions, picture.astype(np.float32) / np.float32(255))
@@ -168,12 +168,12 @@ def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answe
     return answers
 
 
-def _whole(filtering: regional.Regional, picture: Array) -> Array:
+def _whole(filtering: tiled.Regional, picture: Array) -> Array:
     """What a filter makes of a whole picture, (H, W) where it has one channel."""
     height, width = picture.shape[:2]
     block, at = picture.reshape(height, width, -1), (0, 0)
     if filtering.prepared.wraps:
         top, left, bottom, right = astuple(filtering.prepared.reach)
         block, at = np.pad(block, ((top, bottom), (left, right), (0, 0)), mode="wrap"), (-top, -left)
-    result = filtering(block, at, (height, width), regional.Region(0, 0, height, width))
+    result = filtering(block, at, (height, width), tiled.Region(0, 0, height, width))
     return result[..., 0] if result.shape[2] == 1 else result

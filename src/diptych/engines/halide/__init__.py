@@ -15,9 +15,9 @@ from diptych.engines.halide.lowering import concatenated, largest, layer_value, 
 from diptych.engines.halide.program import Program, Tracing
 from diptych.engines.halide.scheduling import NARROWEST
 from diptych.engines.halide.values import Picture, Value
-from diptych.engines.regional import Prepared, Reach, Region, edged, prepare
-from diptych.engines.regional.preparing import leaves, taps
 from diptych.engines.running import CONTAINERS, admit, run
+from diptych.engines.tiled import Prepared, Reach, Region, edged, prepare
+from diptych.engines.tiled.preparing import leaves, taps
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
 from diptych.model.layers import NUMPY_PAD, Array, Chain, Layer, Pad, PadMode
 from diptych.model.model import Model
@@ -48,7 +48,7 @@ def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the
 
 
 def regional(model: Model, peak: int | None) -> Filter:
-    """Makes a filter ready for parts of pictures: see `diptych.engines.regional.compile`."""
+    """Makes a filter ready for parts of pictures: see `diptych.engines.tiled.compile`."""
     return Filter(prepare(model, peak))
 
 

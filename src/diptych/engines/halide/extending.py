@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diptych.engines.regional.regions import Reach, Region
-from diptych.engines.regional.running import border_indices
+from diptych.engines.tiled.regions import Reach, Region
+from diptych.engines.tiled.running import border_indices
 from diptych.model.layers import Array, PadMode
 
 __all__ = ["extended", "parts", "seeing"]

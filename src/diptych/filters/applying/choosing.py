@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from diptych.engines import regional as regionals
-from diptych.engines.regional import Region, Regional
+from diptych.engines import tiled as regionals
+from diptych.engines.tiled import Region, Regional
 from diptych.errors import DiptychError, ModelError
 from diptych.filters.applying.tiles import Rows, Window, run
 from diptych.images.streams import Whole

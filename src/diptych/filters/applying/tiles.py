@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diptych.engines.regional import Region, Regional
+from diptych.engines.tiled import Region, Regional
 from diptych.filters.planes import greyed
 from diptych.images.streams import Source
 from diptych.model.layers import Array

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diptych.filters.learning import asking
+from diptych.filters.learning import probing_queries
 from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Problem
 from diptych.filters.planes import REC601
 from diptych.model.layers import Activation, Array, Chain, Conv
 
@@ -77,9 +77,9 @@ def fit(problem: Problem) -> Candidate | None:
     if problem.answers and problem.reach > 0:
         return None
     inputs, outputs = problem.channels
-    pairs = asking.colours(problem.target, problem.seed) if problem.answers else problem.training
+    pairs = probing_queries.colours(problem.target, problem.seed) if problem.answers else problem.training
     checked = (
-        (*asking.noise(problem.target, problem.seed + 1), *problem.held_out)
+        (*probing_queries.noise(problem.target, problem.seed + 1), *problem.held_out)
         if problem.answers
         else problem.held_out
     )

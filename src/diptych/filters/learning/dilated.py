@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diptych.filters.learning import checkpoint, surroundings
+from diptych.filters.learning import checkpoint, local_histograms
 from diptych.filters.learning.loop import Ending, Trained, threads, train
-from diptych.filters.learning.problem import CEILING, Candidate, Pair, Problem, extended
 from diptych.filters.learning.schedule import Cosine
+from diptych.filters.learning.task import CEILING, Candidate, Pair, Problem, extended
 from diptych.model.layers import (
     Activation,
     Array,
@@ -73,8 +73,8 @@ class DilatedNet(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, dilation=g) for a, b, g in zip(sizes, sizes[1:], self.gaps, strict=False)
         )
-        self.around = nn.Conv2d(surroundings.COUNT + inputs, width, 1, bias=False)
-        size = width + inputs + surroundings.COUNT
+        self.around = nn.Conv2d(local_histograms.COUNT + inputs, width, 1, bias=False)
+        size = width + inputs + local_histograms.COUNT
         self.change = nn.Conv2d(size, outputs, 1)
         self.gain = nn.Conv2d(size, outputs, 1, bias=False)
         self.factor = nn.Conv2d(size, outputs, 1, bias=False)
@@ -91,10 +91,12 @@ class DilatedNet(nn.Module):
                 conv.bias.zero_()
                 if index:
                     conv.weight[:, :, 1, 1] += torch.eye(conv.in_channels)
-            self.around.weight.normal_(0, math.sqrt(1 / surroundings.COUNT), generator=generator)
+            self.around.weight.normal_(0, math.sqrt(1 / local_histograms.COUNT), generator=generator)
             for parameter in (*self.change.parameters(), self.gain.weight, self.factor.weight):
                 parameter.zero_()
-            same = torch.eye(inputs) if inputs == outputs else torch.from_numpy(surroundings.light(inputs))
+            same = (
+                torch.eye(inputs) if inputs == outputs else torch.from_numpy(local_histograms.light(inputs))
+            )
             self.factor.weight[:, -inputs:, 0, 0] = same
 
     def features(self, x: Tensor) -> Tensor:
@@ -144,7 +146,7 @@ class DilatedNet(nn.Module):
             for conv, gap in zip(self.convs, self.gaps, strict=True)
         ]
         inputs = self.channels[0]
-        picture = np.eye(inputs, surroundings.COUNT + inputs, surroundings.COUNT, dtype=np.float32)
+        picture = np.eye(inputs, local_histograms.COUNT + inputs, local_histograms.COUNT, dtype=np.float32)
         seen = Chain((Conv(picture[..., None, None]), *convs[0].layers))
         trunk: list[Layer] = [Parallel(Connection("add"), (seen, Conv(*_arrays(self.around)))), leaky]
         for conv in convs[1:]:
@@ -153,7 +155,7 @@ class DilatedNet(nn.Module):
         product = Parallel(Connection("multiply"), (gain, factor))
         return Chain(
             (
-                surroundings.layers(inputs, edge),
+                local_histograms.layers(inputs, edge),
                 SkipConnection(Chain(tuple(trunk)), Connection("concatenate")),
                 Parallel(Connection("add"), (change, product)),
                 Activation("clamp"),
@@ -186,8 +188,8 @@ def _array(values: Tensor) -> Array:
 def width_within(weights: int, channels: tuple[int, int]) -> int:
     """The widest network of at most so many weights, up to `WIDEST` channels; 0 where two are too many."""
     inputs, outputs = channels
-    seen = surroundings.COUNT + inputs
-    fixed = surroundings.weights(inputs) + inputs * seen
+    seen = local_histograms.COUNT + inputs
+    fixed = local_histograms.weights(inputs) + inputs * seen
 
     def size(width: int) -> int:
         trunk = (9 * inputs + 1 + seen) * width + len(GAPS) * (9 * width + 1) * width
@@ -240,7 +242,7 @@ class _Crop:
         """What a network sees of a square with its halo, and what is wanted of the square."""
         whole = slice(top, top + side + 2 * reach), slice(left, left + side + 2 * reach)
         inner = slice(top + reach, top + reach + side), slice(left + reach, left + reach + side)
-        seen = surroundings.completed(self.inputs[:, *whole], self.around[:, *whole])
+        seen = local_histograms.completed(self.inputs[:, *whole], self.around[:, *whole])
         return seen, self.wanted[:, *inner]
 
 
@@ -363,7 +365,7 @@ class Training:
 
 def _with_halo(pair: Pair, side: int, reach: int, edge: PadMode) -> _Crop:
     """A picture from which squares of `side` can be cut with their halo: a small one gets it from its edges."""
-    planes = pair.inputs, surroundings.means(pair.inputs, edge), pair.wanted
+    planes = pair.inputs, local_histograms.means(pair.inputs, edge), pair.wanted
     if min(pair.size) >= side + 2 * reach:
         return _Crop(*planes)
     return _Crop(*(extended(each, reach, edge) for each in planes))
@@ -371,11 +373,11 @@ def _with_halo(pair: Pair, side: int, reach: int, edge: PadMode) -> _Crop:
 
 def _middle(pair: Pair, reach: int, edge: PadMode) -> tuple[Tensor, Tensor]:
     """At most `_JUDGED` pixels square from the middle of a picture, as a network sees it, and what is wanted."""
-    planes = pair.inputs, surroundings.means(pair.inputs, edge)
+    planes = pair.inputs, local_histograms.means(pair.inputs, edge)
     top, left = (max(0, (size - _JUDGED) // 2) for size in pair.size)
     whole = tuple(slice(start, start + _JUDGED + 2 * reach) for start in (top, left))
     inputs, around = (extended(each, reach, edge)[:, *whole] for each in planes)
-    seen = surroundings.completed(inputs, around)
+    seen = local_histograms.completed(inputs, around)
     wanted = pair.wanted[:, top : top + _JUDGED, left : left + _JUDGED]
     batch = torch.from_numpy(seen[None]).contiguous(memory_format=torch.channels_last)
     return batch, torch.from_numpy(np.ascontiguousarray(wanted))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diptych.filters.learning.starts import Samples
+from diptych.filters.learning.initialisation import Samples
 from diptych.model.layers import Activation, Array, Chain, Conv, Layer, Pad, PadMode
 
 __all__ = ["Folded", "folded"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diptych.filters.learning import asking, kernels, rounded
-from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.learning import kernels, probing_queries, rounded
+from diptych.filters.learning.task import Candidate, Problem
 from diptych.inference import predict
 from diptych.model.layers import Array, Chain, Conv, Pad
 from diptych.model.model import Model
@@ -22,7 +22,9 @@ __all__ = ["Form", "fit"]
 
 RUNG = "linear"
 EXACT = 4e-6  # of 0..1: a thousandth of a level, where the target is unrounded
-WITHIN = 0.55 * asking.LEVEL  # half a level, and what rounding leaves uncertain, where it gives whole levels
+WITHIN = (
+    0.55 * probing_queries.LEVEL
+)  # half a level, and what rounding leaves uncertain, where it gives whole levels
 RADII = (0, 1, 2, 3, 5, 7)  # tried one after the other where the reach cannot be asked
 ALWAYS = 3  # the radius up to which fitting takes no time: also tried where the time is up
 MOST_COLUMNS = 2900  # what least squares solves in about a second
@@ -80,14 +82,14 @@ def _asked(problem: Problem) -> Candidate | None:
     columns = max(1, int(sees.sum(axis=1).max()) * (2 * radius + 1) ** 2)
     if columns > MOST_COLUMNS:
         return None
-    pairs = asking.noise(problem.target, problem.seed)
-    whole = asking.in_whole_levels(pairs)
+    pairs = probing_queries.noise(problem.target, problem.seed)
+    whole = probing_queries.in_whole_levels(pairs)
     count = max(3 * columns, min(60_000, 10**9 // columns**2)) if whole else 3 * columns
     form = fitted(*problem.windows(radius, count + 1500, 1, pairs), sees, problem.target.per_channel)
     if form is None:
         return None
     form = form.tidied()
-    checks = [asking.noise(problem.target, problem.seed + 1), problem.held_out]
+    checks = [probing_queries.noise(problem.target, problem.seed + 1), problem.held_out]
     likely = False
     if whole:
         errors = form.errors(*problem.windows(radius, FEW, 6, pairs))

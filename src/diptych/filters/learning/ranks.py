@@ -20,7 +20,7 @@ import numpy as np
 
 from diptych.filters.learning.kernels import padded
 from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Problem
 from diptych.model.layers import (
     Activation,
     Array,

@@ -18,10 +18,10 @@ from functools import cached_property
 import numpy as np
 
 from diptych.filters.learning.folding import Folded, folded
-from diptych.filters.learning.problem import CEILING, Candidate, Problem
+from diptych.filters.learning.initialisation import Samples, in_maps, maps, paired, saturates
 from diptych.filters.learning.pruning import merged, pruned
 from diptych.filters.learning.shallow import Shallow, fit_by_levenberg_marquardt
-from diptych.filters.learning.starts import Samples, in_maps, maps, paired, saturates
+from diptych.filters.learning.task import CEILING, Candidate, Problem
 from diptych.model.layers import Array
 
 __all__ = ["fit"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from diptych.filters.learning import kernels
 from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.problem import Problem
+from diptych.filters.learning.task import Problem
 from diptych.model.layers import Array
 
 __all__ = ["middle_of", "polished", "refined"]

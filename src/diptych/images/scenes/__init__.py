@@ -12,8 +12,8 @@ from typing import Any
 
 from diptych.errors import UsageError
 from diptych.images.picture import Picture, Record
-from diptych.images.scenes.dice import Dice
 from diptych.images.scenes.painter import complete, render
+from diptych.images.scenes.rng import Dice
 from diptych.images.scenes.sampling import Sample, sample
 from diptych.images.scenes.understanding import Scene, Thing, normalise, understand
 from diptych.images.scenes.vocabulary import CLASSES, VOCABULARY

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from diptych.images.scenes.canvas import Colour, Point, mix
-from diptych.images.scenes.dice import Dice
 from diptych.images.scenes.painting import Painting
 from diptych.images.scenes.palette import NAMED
+from diptych.images.scenes.rng import Dice
 
 _WALLS: tuple[Colour, ...] = (
     (248, 234, 208),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from diptych.images.scenes.dice import cosine, sine
+from diptych.images.scenes.rng import cosine, sine
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from diptych.images.scenes.canvas import Colour, Point, mix
-from diptych.images.scenes.dice import Dice, cosine, sine, smooth
 from diptych.images.scenes.painting import Painting
+from diptych.images.scenes.rng import Dice, cosine, sine, smooth
 
 NEON: tuple[Colour, ...] = ((84, 244, 255), (255, 92, 206), (255, 214, 110), (150, 120, 255))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from diptych.images.scenes.canvas import Colour, Point, mix
-from diptych.images.scenes.dice import Dice, Noise, smooth
 from diptych.images.scenes.painting import Painting
+from diptych.images.scenes.rng import Dice, Noise, smooth
 
 
 def hill_line(

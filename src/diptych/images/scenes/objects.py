@@ -7,9 +7,9 @@ from collections.abc import Callable
 from diptych.images.scenes import buildings, trees
 from diptych.images.scenes.canvas import mix
 from diptych.images.scenes.city import sky_traffic
-from diptych.images.scenes.dice import Dice, cosine, sine
 from diptych.images.scenes.painting import Painting
 from diptych.images.scenes.palette import NAMED
+from diptych.images.scenes.rng import Dice, cosine, sine
 from diptych.images.scenes.understanding import Thing
 
 _SLOTS = {"left": (0.16, 0.30, 0.06), "right": (0.84, 0.70, 0.94), "centre": (0.50, 0.42, 0.58)}

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from diptych.images.scenes import sky, weather
 from diptych.images.scenes.canvas import Bytes, Canvas, mix
-from diptych.images.scenes.dice import Dice
 from diptych.images.scenes.ground import HORIZON
+from diptych.images.scenes.natural import nebula
 from diptych.images.scenes.objects import ON_WATER, paint_objects
 from diptych.images.scenes.painting import Luminary, Painting
 from diptych.images.scenes.palette import NAMED, palette_for
+from diptych.images.scenes.rng import Dice
 from diptych.images.scenes.subjects import SUBJECTS
 from diptych.images.scenes.understanding import Scene, Thing
-from diptych.images.scenes.wild import nebula
 
 _USUAL_TIMES = ("dawn", "morning", "noon", "sunset", "sunset", "dusk", "night")
 _USUAL_OBJECTS = {"sea": "boat", "desert": "cactus", "space": "rocket", "field": "tree", "mountains": "pine"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from diptych.images.scenes.canvas import Canvas, Colour
-from diptych.images.scenes.dice import Dice
 from diptych.images.scenes.palette import NAMED, Palette
+from diptych.images.scenes.rng import Dice
 from diptych.images.scenes.understanding import Scene, Thing
 
 

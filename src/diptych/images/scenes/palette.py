@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from diptych.images.scenes.canvas import Colour, mix
-from diptych.images.scenes.dice import Dice
+from diptych.images.scenes.rng import Dice
 
 # What things are painted with in plain daylight.
 MATERIALS: dict[str, Colour] = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from diptych.images.scenes.canvas import Bytes
-from diptych.images.scenes.dice import Dice
 from diptych.images.scenes.painter import complete, render
+from diptych.images.scenes.rng import Dice
 from diptych.images.scenes.understanding import Scene, Thing
 from diptych.images.scenes.vocabulary import CLASSES, TIMES
 

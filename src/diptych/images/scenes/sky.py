@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.images.scenes.canvas import Colour, mix, ramp
-from diptych.images.scenes.dice import Dice, Floats, cosine, sine, sines
 from diptych.images.scenes.painting import Luminary, Painting
+from diptych.images.scenes.rng import Dice, Floats, cosine, sine, sines
 
 _BAND = 256  # rows of sky at a time: a large picture must not need gigabytes
 _CIRCLE = tuple((cosine(i / 28), sine(i / 28)) for i in range(28))

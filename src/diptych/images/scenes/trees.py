@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from diptych.images.scenes.canvas import Canvas, Colour, Point, mix
-from diptych.images.scenes.dice import Dice, cosine, sine
 from diptych.images.scenes.painting import Painting
+from diptych.images.scenes.rng import Dice, cosine, sine
 
 
 def pine(canvas: Canvas, x: float, y: float, h: float, colour: Colour, light: Colour, side: float) -> None:

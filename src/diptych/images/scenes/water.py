@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.images.scenes.canvas import Colour, mix, ramp
-from diptych.images.scenes.dice import Floats, Noise, sines
 from diptych.images.scenes.painting import Painting
+from diptych.images.scenes.rng import Floats, Noise, sines
 
 Floats32 = npt.NDArray[np.float32]
 

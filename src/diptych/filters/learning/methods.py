@@ -16,8 +16,8 @@ from diptych.errors import UnsupportedLayer, UsageError
 from diptych.filters import metrics
 from diptych.filters.evaluating import HIGHEST_PSNR, Compared, Evaluation, judge
 from diptych.filters.learned import Learned, LearningReport, Rung
-from diptych.filters.learning import asking, borders
-from diptych.filters.learning.problem import CEILING, Candidate, Pair, Problem
+from diptych.filters.learning import borders, probing_queries
+from diptych.filters.learning.task import CEILING, Candidate, Pair, Problem
 from diptych.filters.planes import picture_of
 from diptych.filters.samples import Answers, Sample, answering, taught_from
 from diptych.filters.target import Target
@@ -32,7 +32,7 @@ from diptych.progress import Progress, silent
 __all__ = ["GOAL", "RUNGS", "learn"]
 
 # A module of this package each, with `fit(problem) -> Candidate | None`; closed forms first.
-CLOSED = ("linear", "curves", "ranks", "pieces")
+CLOSED = ("linear", "curves", "ranks", "piecewise_linear")
 TRAINED = ("relu", "dilated")
 RUNGS = (*CLOSED, *TRAINED)
 
@@ -276,7 +276,7 @@ def _judged(problem: Problem, candidate: Candidate) -> _Tried:
     psnr = float(np.mean([min(metrics.psnr_of(each.error()), HIGHEST_PSNR) for each in compared]))
     exact = _is_exact((each.levels(), pair) for each, pair in zip(compared, problem.held_out, strict=True))
     if exact and problem.answers:
-        hard = asking.extremes(problem.target, problem.seed)
+        hard = probing_queries.extremes(problem.target, problem.seed)
         exact = _is_exact(
             (metrics.levels(answers(pair.picture)[1], picture_of(pair.wanted)), pair) for pair in hard
         )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diptych.engines.regional.preparing import taps
-from diptych.engines.regional.regions import Region
+from diptych.engines.tiled.preparing import taps
+from diptych.engines.tiled.regions import Region
 from diptych.model import layers as L
 from diptych.model.layers import Chain, Layer, PadMode, Parallel, SkipConnection
 

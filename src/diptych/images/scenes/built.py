@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from diptych.images.scenes import buildings, city, land, trees, water
 from diptych.images.scenes.canvas import mix
-from diptych.images.scenes.dice import cosine, sine
 from diptych.images.scenes.ground import HORIZON, backdrop, calm, frame, meadow, ways
 from diptych.images.scenes.painting import Painting
+from diptych.images.scenes.rng import cosine, sine
 from diptych.images.scenes.sky import cloud_bank
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.comparing.sides import Side
+from diptych.comparing.runs import Side
 from diptych.errors import ModelError, ShapeError, UsageError
 from diptych.formats import FORMATS
 from diptych.images import files

@@ -10,8 +10,8 @@ from diptych.comparing.alignment import Evaluation, Row, evaluate, same_kinds
 from diptych.comparing.comparison import Comparison, LayerPair
 from diptych.comparing.diagnosis import Search
 from diptych.comparing.editing import with_activations_apart
-from diptych.comparing.given import Given, Recipes, sides_of, sources
-from diptych.comparing.sides import Side, Step
+from diptych.comparing.inputs import Given, Recipes, sides_of, sources
+from diptych.comparing.runs import Side, Step
 from diptych.comparing.wording import agreement, diagnosis
 from diptych.errors import UsageError
 from diptych.inference import compiled_for

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from diptych.comparing.alignment import Evaluation, Row
 from diptych.comparing.editing import replaced
-from diptych.comparing.sides import Side
+from diptych.comparing.runs import Side
 from diptych.model.layers import Layer
 
 __all__ = ["Cause", "Situation", "Try", "Which", "alone", "both_layers", "pairs", "with_layers"]

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from diptych.engines.regional.preparing import EDGES, Prepared, edged, prepare, reach
-from diptych.engines.regional.regions import Reach, Region
+from diptych.engines.tiled.preparing import EDGES, Prepared, edged, prepare, reach
+from diptych.engines.tiled.regions import Reach, Region
 from diptych.errors import MissingExtra, UnsupportedLayer
 from diptych.model.layers import Array, Conv
 from diptych.model.model import Model
@@ -91,6 +91,6 @@ def _compile(model: Model, engine: str, device: str, peak: int | None) -> Region
     if engine in OWN:
         own: Regional = import_module(f"diptych.engines.{engine}").regional(model, peak)
         return own
-    from diptych.engines.regional.running import General
+    from diptych.engines.tiled.running import General
 
     return General(prepare(model, peak), engine, device)

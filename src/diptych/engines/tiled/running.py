@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from diptych import engines
-from diptych.engines.regional.fitting import Held, fitted
-from diptych.engines.regional.preparing import Prepared, leaves
-from diptych.engines.regional.regions import Region
+from diptych.engines.tiled.fitting import Held, fitted
+from diptych.engines.tiled.preparing import Prepared, leaves
+from diptych.engines.tiled.regions import Region
 from diptych.errors import ShapeError
 from diptych.model import layers as L
 from diptych.model.layers import Array

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych.filters.learning import kernels, kinks
-from diptych.filters.learning.asked import FARTHEST, Asked, Piece, solved
-from diptych.filters.learning.problem import Candidate, Problem
+from diptych.filters.learning import breakpoints, kernels
+from diptych.filters.learning.oracle import FARTHEST, Asked, Piece, solved
 from diptych.filters.learning.rounded import middle_of
+from diptych.filters.learning.task import Candidate, Problem
 from diptych.model.layers import Activation, Array, Chain, Connection, Layer, Parallel
 
 __all__ = ["fit"]
 
-RUNG = "pieces"
+RUNG = "piecewise_linear"
 
 
 def fit(problem: Problem) -> Candidate | None:
@@ -31,7 +31,7 @@ def fit(problem: Problem) -> Candidate | None:
     if len(pieces) < 2:
         return None
     for made, name in (
-        (kinks.summed, "a sum of kinks"),
+        (breakpoints.summed, "a sum of kinks"),
         (_extreme, "the largest or smallest of linear forms"),
     ):
         layers = made(asked, pieces)

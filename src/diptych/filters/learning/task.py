@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.filters.learning import asking
+from diptych.filters.learning import probing_queries
 from diptych.filters.learning.pairs import Pair, extended
 from diptych.filters.target import Target
 from diptych.filters.targets.pairs import Pairs
@@ -95,12 +95,16 @@ class Problem:
 
         Only where the target `answers`, as for `dependence`.
         """
-        return asking.reach(self.target, self.seed) if self.target.radius is None else self.target.radius
+        return (
+            probing_queries.reach(self.target, self.seed)
+            if self.target.radius is None
+            else self.target.radius
+        )
 
     @cached_property
     def dependence(self) -> Array:
         """bool (C', C): which input channels an output channel depends on."""
-        return asking.dependence(self.target, self.seed)
+        return probing_queries.dependence(self.target, self.seed)
 
     def allows(self, weights: int) -> bool:
         """Whether a network with so many weights is within what was asked for."""

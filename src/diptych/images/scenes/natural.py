@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from diptych.images.scenes import land, trees, water
 from diptych.images.scenes.canvas import Colour, mix
-from diptych.images.scenes.dice import Dice, cosine, sine
 from diptych.images.scenes.ground import HORIZON, backdrop, calm, falls, frame, meadow, ways
 from diptych.images.scenes.objects import ringed_planet
 from diptych.images.scenes.painting import Painting
 from diptych.images.scenes.palette import NAMED
+from diptych.images.scenes.rng import Dice, cosine, sine
 
 
 def paint_mountains(p: Painting) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diptych.filters.learning import asking, kernels, linear
+from diptych.filters.learning import kernels, linear, probing_queries
 from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.problem import Problem
+from diptych.filters.learning.task import Problem
 from diptych.model.layers import Array, Chain, Conv
 
 __all__ = ["FARTHEST", "Asked", "Piece", "solved"]
@@ -40,13 +40,13 @@ class Asked:
 
     def __init__(self, problem: Problem, channels: int) -> None:
         self.problem, self.channels, self.radius = problem, channels, problem.reach
-        noise = asking.noise(problem.target, problem.seed)
-        self.whole = asking.in_whole_levels(noise)
+        noise = probing_queries.noise(problem.target, problem.seed)
+        self.whole = probing_queries.in_whole_levels(noise)
         values = channels * (2 * self.radius + 1) ** 2
         self.seen = self._windows(noise, min(24_000, 3_000_000 // values) if self.whole else 4000, 6)
         self.checks = [
             self._windows(pairs, 2000, 7)
-            for pairs in (asking.noise(problem.target, problem.seed + 1), problem.held_out)
+            for pairs in (probing_queries.noise(problem.target, problem.seed + 1), problem.held_out)
         ]
 
     @property

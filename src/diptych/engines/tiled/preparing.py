@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeAlias, get_args
 
 import numpy as np
 
-from diptych.engines.regional.regions import Reach
+from diptych.engines.tiled.regions import Reach
 from diptych.errors import ModelError, UsageError
 from diptych.model import layers as L
 from diptych.model.layers import Array, Chain, Layer, PadMode, Parallel, SkipConnection

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from diptych.filters.learning import kernels
-from diptych.filters.learning.asked import Asked, Piece, solved
+from diptych.filters.learning.oracle import Asked, Piece, solved
 from diptych.filters.learning.rounded import middle_of, polished
 from diptych.model.layers import Activation, Array, Chain, Conv
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.engines.regional import Regional, edged, prepare
+from diptych.engines.tiled import Regional, edged, prepare
 from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import check_place, keep, made_folder
 from diptych.filters.applying.choosing import ready

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diptych.filters.learning.problem import Pair, Problem
 from diptych.filters.learning.shallow import Shallow
+from diptych.filters.learning.task import Pair, Problem
 from diptych.model.layers import Array
 
 __all__ = ["Samples", "in_maps", "maps", "paired", "saturates"]
