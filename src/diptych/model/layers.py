@@ -541,9 +541,14 @@ LAYERS: dict[str, type[Layer]] = {
 }
 
 
+def child_path(path: str, index: int) -> str:
+    """The path of a child: ("", 3) -> "3", ("3", 1) -> "3.1"."""
+    return f"{path}.{index}" if path else str(index)
+
+
 def walk(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
     """Every layer inside `layer` with its path ("0", "3.1"), each before its own children."""
     for index, child in enumerate(layer.children):
-        child_path = f"{path}.{index}" if path else str(index)
-        yield child_path, child
-        yield from walk(child, child_path)
+        inner = child_path(path, index)
+        yield inner, child
+        yield from walk(child, inner)
