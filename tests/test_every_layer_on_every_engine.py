@@ -454,17 +454,6 @@ class TestBatches:
         assert np.array_equal(compiled(batch), compiled(batch))
 
 
-class Foreign(Layer):
-    """A layer that nothing knows."""
-
-
-@pytest.mark.parametrize("engine", ["numpy", "torch"])
-def test_an_unknown_layer_is_refused_with_its_path(engine: str) -> None:
-    model = model_of(Dropout(), Chain((Foreign(),)))
-    with pytest.raises(UnsupportedLayer, match=rf"engine {engine} cannot express the layer 1.0 \(Foreign\)"):
-        engines.compile(model, engine)
-
-
 @pytest.mark.parametrize(
     "layer",
     [Conv(numbers(1, 1, 1, 1, 1, 1)), MaxPool((1, 1, 1, 1)), Pad(((0, 1),) * 4)],

@@ -11,12 +11,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
-from diptych.model.layers import Activation, Array, Chain, Connection, Flatten, Layer, Reshape, Scale
-from diptych.model.shapes import joined_shape, layer_shape
+from diptych.model.layers import (
+    Activation,
+    Array,
+    Chain,
+    Connection,
+    Flatten,
+    Layer,
+    Reshape,
+    Scale,
+    Shape,
+    follow_shapes,
+)
 
 __all__ = [
     "BATCH",
@@ -26,6 +37,7 @@ __all__ = [
     "Graph",
     "Join",
     "Lookup",
+    "Operation",
     "Piece",
     "Reduce",
     "Round",
@@ -41,8 +53,6 @@ __all__ = [
     "with_constant",
 ]
 
-Shape = tuple[int, ...]
-
 # The batch size while shapes are worked out: a prime that no layer has for a size, so that it is recognised.
 BATCH = 7919
 _DEEPEST = 28  # joins inside joins: each is two containers, of which a model document holds 64
@@ -53,8 +63,13 @@ _MOST = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Piece(Layer):
+class Piece:
     """A part of a layer, as other formats spell it; `patterns` puts them together."""
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The arrays it holds, by field name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +137,10 @@ class Erf(Piece):
     """The error function."""
 
 
+# What a node with one input does.
+Operation: TypeAlias = Layer | Piece
+
+
 @dataclass(frozen=True, eq=False)
 class Join:
     """How values are joined: a `Connection`'s operations, and "divide"."""
@@ -139,7 +158,7 @@ class Value:
 
     name: str
     shape: Shape | None
-    made_by: Layer | Join | None = None
+    made_by: Operation | Join | None = None
     inputs: tuple[Value, ...] = ()
     dominator: Value | None = None
     depth: int = 0
@@ -149,7 +168,7 @@ class Value:
 class Step:
     """One link of a chain: a layer, or a join with its branches."""
 
-    layer: Layer | Join
+    layer: Operation | Join
     name: str
     before: Shape | None
     after: Shape | None
@@ -169,11 +188,11 @@ class Graph:
         self._joins: dict[tuple[object, ...], Value] = {}
         self._count = 0
 
-    def apply(self, layer: Layer, value: Value, name: str, shape: Shape | None = None) -> Value:
+    def apply(self, layer: Operation, value: Value, name: str, shape: Shape | None = None) -> Value:
         """The output of `layer`; a piece's shape must be given. Raises `ShapeError` where it cannot take it."""
         self._grow(name)
         if shape is None and value.shape is not None and not isinstance(layer, Piece):
-            shape = layer_shape(layer, value.shape, name)
+            shape = follow_shapes(layer, value.shape, path=name)
         if isinstance(layer, Erf | Shift | Round) and shape is None:
             shape = value.shape
         result = Value(name, shape, layer, (value,), value, value.depth + 1)
@@ -210,9 +229,11 @@ class Graph:
         shapes = [v.shape for v in values if v.shape is not None]
         if len(shapes) < len(values):
             return None
-        if operation == "concatenate":
-            return joined_shape(Connection("concatenate", axis), shapes, name)
-        return joined_shape(Connection("add"), shapes, name)
+        connection = Connection("concatenate", axis) if operation == "concatenate" else Connection()
+        try:
+            return connection.joined_shape(shapes)
+        except ShapeError as error:
+            raise ShapeError(f"{name} ({operation}) {error}") from error
 
     def _grow(self, name: str) -> None:
         self._count += 1
@@ -279,7 +300,7 @@ def _region(source: Value, sink: Value, placed: set[int], depth: int) -> list[St
     return steps[::-1]
 
 
-def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Layer]:
+def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Operation]:
     """A reshape of `shape` to `sizes`, both with the batch axis and one of the sizes -1 at most."""
     known = math.prod(n for n in sizes if n != -1)
     total = math.prod(shape)
@@ -294,7 +315,7 @@ def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Layer]
     return [Reshape(tuple(int(n) for n in (sizes[1:] if sizes[0] == BATCH else resolved[1:])))]
 
 
-def with_constant(operation: str, constant: Array, flipped: bool) -> list[Layer] | None:
+def with_constant(operation: str, constant: Array, flipped: bool) -> list[Operation] | None:
     """x and a constant joined elementwise; `flipped` where x comes second. None where there is no layer."""
     if operation not in ("add", "subtract", "multiply", "divide") or (operation == "divide" and flipped):
         return None

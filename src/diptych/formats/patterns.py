@@ -56,8 +56,8 @@ from diptych.model.layers import (
     Scale,
     SkipConnection,
     Upsample,
+    pool_windows,
 )
-from diptych.model.shapes import pool_windows
 
 __all__ = ["as_chain"]
 
