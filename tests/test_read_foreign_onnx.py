@@ -253,17 +253,6 @@ REFUSED: dict[str, tuple[list[Any], dict[str, np.ndarray], str]] = {
         {},
         "n_y .Transpose.: no layer changes the order",
     ),
-    "entangled": (
-        [
-            node("Relu", "x", to="a"),
-            node("Tanh", "a", to="b"),
-            node("Sin", "b", to="c"),
-            node("Mul", "a", "b", to="d"),
-            node("Add", "d", "c"),
-        ],
-        {},
-        r"n_b .* used by several branches",
-    ),
     "weights-from-the-picture": ([node("Conv", "x", "x")], {}, "input 1 must be a constant"),
     "batch": ([node("Concat", "x", "x", axis=0)], {}, "along the batch axis"),
     "ceil": ([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], {}, "ceil_mode"),

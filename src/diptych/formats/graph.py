@@ -1,9 +1,7 @@
-"""A graph of values -> a tree of layers: how models that are graphs elsewhere become Chain, SkipConnection, Parallel.
+"""Graphs of values: how models that are graphs elsewhere are read.
 
-A reader builds a `Graph`: each value is one layer's output, or several values joined. The tree follows from
-dominators (Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm", 2001): the branches of a join
-begin at the nearest value that every path to it passes. Branches that share a value beyond that one are no
-tree, and are refused by name.
+A reader builds a `Graph`: each value is one layer's output, or several values joined. `nesting` makes steps of
+it, one after the other and nested, and `patterns` makes layers of these.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
+from diptych.model import layers as L
 from diptych.model.layers import (
     Activation,
     Array,
@@ -27,6 +26,7 @@ from diptych.model.layers import (
     Scale,
     Shape,
     follow_shapes,
+    walk,
 )
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Shift",
     "Slice",
     "Step",
+    "Tangle",
     "Transpose",
     "Value",
     "first_or_merged",
@@ -55,7 +56,6 @@ __all__ = [
 
 # The batch size while shapes are worked out: a prime that no layer has for a size, so that it is recognised.
 BATCH = 7919
-_DEEPEST = 28  # joins inside joins: each is two containers, of which a model document holds 64
 _MOST = 20_000
 
 
@@ -161,14 +161,27 @@ class Value:
     made_by: Operation | Join | None = None
     inputs: tuple[Value, ...] = ()
     dominator: Value | None = None
-    depth: int = 0
+    depth: int = 0  # how many dominators it has
+    index: int = 0  # in order of computation
+
+
+@dataclass(frozen=True, eq=False)
+class Tangle:
+    """Branches that meet in no nested way: named values, each a join (or None) and then a row of steps.
+
+    The rows are the `branches` of the step.
+    """
+
+    names: tuple[str, ...]
+    inputs: tuple[tuple[str, ...], ...]
+    joins: tuple[Join | None, ...]
 
 
 @dataclass(eq=False)
 class Step:
     """One link of a chain: a layer, or a join with its branches."""
 
-    layer: Operation | Join
+    layer: Operation | Join | Tangle
     name: str
     before: Shape | None
     after: Shape | None
@@ -195,7 +208,7 @@ class Graph:
             shape = follow_shapes(layer, value.shape, path=name)
         if isinstance(layer, Erf | Shift | Round) and shape is None:
             shape = value.shape
-        result = Value(name, shape, layer, (value,), value, value.depth + 1)
+        result = Value(name, shape, layer, (value,), value, value.depth + 1, self._count)
         key = (id(layer) if layer.arrays else repr(layer), id(value))
         return self._applied.setdefault(key, result) if self._merging else result
 
@@ -221,7 +234,9 @@ class Graph:
         nearest = values[0]
         for value in values[1:]:
             nearest = _meeting(nearest, value)
-        result = Value(name, shape, Join(operation, axis), tuple(values), nearest, nearest.depth + 1)
+        result = Value(
+            name, shape, Join(operation, axis), tuple(values), nearest, nearest.depth + 1, self._count
+        )
         self._joins[key] = result
         return result
 
@@ -240,10 +255,6 @@ class Graph:
         if self._count > _MOST:
             raise refusal(name, f"the graph has more than {_MOST} nodes")
 
-    def steps(self, output: Value) -> list[Step]:
-        """What leads from the input to `output`. Raises `UnsupportedLayer` where branches are entangled."""
-        return _region(self.input, output, set(), 0)
-
 
 def first_or_merged(read: Callable[[bool], Chain]) -> Chain:
     """`read(merging)` as the code stands; where that is no tree, with repeated operations merged.
@@ -251,12 +262,23 @@ def first_or_merged(read: Callable[[bool], Chain]) -> Chain:
     Not merged at once, because merging may entangle what was written apart.
     """
     try:
-        return read(False)
+        first = read(False)
     except UnsupportedLayer as refused:
         try:
             return read(True)
         except ModelError:
             raise refused from None
+    if not _holds_graph(first):
+        return first
+    try:
+        merged = read(True)
+    except ModelError:
+        return first
+    return first if _holds_graph(merged) else merged
+
+
+def _holds_graph(layers: Layer) -> bool:
+    return any(isinstance(layer, L.Graph) for _, layer in walk(layers))
 
 
 def refusal(name: str, reason: str) -> UnsupportedLayer:
@@ -276,28 +298,6 @@ def _meeting(a: Value, b: Value) -> Value:
             assert b.dominator is not None
             b = b.dominator
     return a
-
-
-def _region(source: Value, sink: Value, placed: set[int], depth: int) -> list[Step]:
-    if depth > _DEEPEST:
-        raise refusal(sink.name, f"it lies inside more than {_DEEPEST} branches")
-    steps: list[Step] = []
-    value = sink
-    while value is not source:
-        if id(value) in placed or value.made_by is None or value.dominator is None:
-            raise refusal(
-                value.name,
-                "its output is used by several branches that meet later and not all at once, which no nesting "
-                "of SkipConnection and Parallel says",
-            )
-        placed.add(id(value))
-        above = value.dominator
-        step = Step(value.made_by, value.name, above.shape, value.shape)
-        if isinstance(value.made_by, Join):
-            step.branches = [_region(above, branch, placed, depth + 1) for branch in value.inputs]
-        steps.append(step)
-        value = above
-    return steps[::-1]
 
 
 def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Operation]:

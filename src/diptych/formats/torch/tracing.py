@@ -30,6 +30,7 @@ from diptych.formats.graph import (
     refusal,
     with_constant,
 )
+from diptych.formats.nesting import nested_steps
 from diptych.formats.patterns import as_chain
 from diptych.formats.torch import modules as M
 from diptych.formats.torch.building import to_torch
@@ -152,7 +153,7 @@ def _line(error: BaseException) -> str:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if type(m).__module__ == M.__name__:
-            return not isinstance(m, M.Network | M.SkipConnection | M.Parallel | M.Graph)
+            return not isinstance(m, M.Network | M.SkipConnection | M.Parallel | M.Graph | M.Join)
         return super().is_leaf_module(m, module_qualified_name)
 
 
@@ -243,7 +244,7 @@ class _Reader:
     def chain(self) -> L.Chain:
         for node in self._traced.graph.nodes:
             if node.op == "output":
-                return as_chain(self._graph.steps(self._output(node)))
+                return as_chain(nested_steps(self._graph, self._output(node)))
             self._values[node] = self._read(node)
         raise ModelError("the module returns nothing")
 
