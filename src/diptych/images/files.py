@@ -7,12 +7,7 @@ to the decoder comes out as one `ImageError`.
 from __future__ import annotations
 
 import os
-import stat
-import sys
-import threading
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -23,22 +18,12 @@ from PIL import Image, ImageFile, ImageOps
 from diptych.datasets.folders import natural
 from diptych.errors import ImageError, reason
 from diptych.files import replacing
-from diptych.images import kinds, metadata, pixels
+from diptych.images import kinds, metadata, pixels, tiff
+from diptych.images.opening import MAX_PIXELS, check_size, opened, quiet
 from diptych.images.picture import Picture, Record
 
-__all__ = [
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "check_size",
-    "decode",
-    "find",
-    "opened",
-    "quiet",
-    "read",
-    "write_png",
-]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "find", "read", "write_png"]
 
-MAX_PIXELS = 200_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 
@@ -77,23 +62,6 @@ def _read(path: Path, max_pixels: int) -> tuple[_Plain, tuple[str, ...], Record 
         stream.seek(0)
         with quiet():
             return _decode(path, stream, head, kind, max_pixels)
-
-
-def opened(path: Path) -> IO[bytes]:
-    """The file, open for reading. Raises `ImageError` where it is none, empty or not to be had."""
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{path} is a folder, not a picture; name a file inside it")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path} is not an ordinary file; save the picture in a file first")
-        if status.st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes); copy or download it again")
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise ImageError(f"there is no picture {path}; check the name and the folder") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ImageError(f"{path} cannot be opened ({reason(error)}); check its permissions") from error
 
 
 def _decode(
@@ -136,9 +104,7 @@ def _decode(
 
 def _by_rows(path: Path, max_pixels: int, refused: Exception) -> tuple[_Plain, tuple[str, ...]]:
     """A TIFF of a kind that Pillow refuses, such as fractions in colour, as what reads TIFFs by rows gives it."""
-    from diptych.images.streams.reading import tiff
-
-    source = tiff(path, max_pixels)
+    source = tiff.opened(path, max_pixels)
     if source is None:
         if "unknown pixel mode" not in str(refused):
             raise refused
@@ -152,15 +118,6 @@ def _by_rows(path: Path, max_pixels: int, refused: Exception) -> tuple[_Plain, t
     finally:
         source.close()
     return plain, (*source.remarks, *notes)
-
-
-def check_size(path: Path, size: tuple[int, int] | None, max_pixels: int) -> None:
-    """Raises `ImageError` where a header claims more than `max_pixels`; `size` is (width, height)."""
-    if size is not None and size[0] * size[1] > max_pixels:
-        raise ImageError(
-            f"{path} claims {size[0]} x {size[1]} pixels, more than the limit of {max_pixels:,}; "
-            "make it smaller, or raise max_pixels if the file is trusted"
-        )
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
@@ -237,36 +194,3 @@ def write_png(path: str | os.PathLike[str], array: NDArray[np.uint8], record: Re
     info = metadata.entries(record) if record is not None else None
     with replacing(Path(path)) as temporary:
         Image.fromarray(picture.pixels).save(temporary, format="PNG", pnginfo=info)
-
-
-_quiet_lock = threading.Lock()
-_quiet_readers = 0
-_quiet_filters = warnings.catch_warnings()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Pillow's warnings (a corrupt EXIF block, a tag too many) are not the reader's business.
-
-    `catch_warnings` alone is not safe in threads: one thread restores what another silenced. So the first
-    reader in silences, and the last one out restores.
-    """
-    global _quiet_readers, _quiet_filters  # noqa: PLW0603 - the count is the point
-    if getattr(sys.flags, "context_aware_warnings", False):  # Python 3.14 and later can do it per thread
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-            yield
-        return
-    with _quiet_lock:
-        _quiet_readers += 1
-        if _quiet_readers == 1:
-            _quiet_filters = warnings.catch_warnings()
-            _quiet_filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_readers -= 1
-            if _quiet_readers == 0:
-                _quiet_filters.__exit__(None, None, None)
