@@ -20,7 +20,8 @@ import numpy as np
 
 from diptych.formats.hdf5 import Hdf5File, Object
 from diptych.formats.hdf5.chunks import elements
-from diptych.formats.hdf5.messages import NOWHERE, Attribute, Datatype, Member
+from diptych.formats.hdf5.mapped import NOWHERE
+from diptych.formats.hdf5.messages import Attribute, Datatype, Member
 from diptych.formats.jld2.structs import (
     from_bytes,
     from_fields,

@@ -15,8 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.formats.hdf5 import lookup3
-from diptych.formats.hdf5.messages import NOWHERE
+from diptych.formats.hdf5.mapped import NOWHERE, lookup3
 from diptych.formats.jld2.types import (
     REFERENCE,
     TEXT,
