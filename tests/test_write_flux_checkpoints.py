@@ -397,7 +397,7 @@ def test_a_state_comes_back_by_its_architecture(tmp_path: Path) -> None:
 
 
 def test_layers_here_are_all_known_to_the_table() -> None:
-    from diptych.formats.flux.writing_layers import RULES
+    from diptych.formats.flux.structs_of_layers import RULES
     from diptych.model.layers import LAYERS
 
     assert set(RULES) == set(LAYERS.values())

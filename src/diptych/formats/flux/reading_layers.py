@@ -46,6 +46,7 @@ from diptych.model.layers import (
     SkipConnection,
     Softmax,
     Upsample,
+    child_path,
 )
 
 __all__ = ["RULES", "weight_of_norm"]
@@ -340,7 +341,7 @@ def _inside(r: Reader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...], tu
     values, names, container = f.children("layers")
     if container == "vector" or (container == "named" and f.struct != "Chain"):
         r.hint(f.path, container=container, **({"names": list(names)} if names else {}))
-    return tuple(r.layer(v, _join(f.path, i)) for i, v in enumerate(values, first)), names
+    return tuple(r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)), names
 
 
 def _chain(r: Reader, f: Fields) -> Layer:
@@ -394,7 +395,7 @@ def _branches_that_permute(
         moves.append(_permutation(parts[1]))
     if len(set(moves)) != 1 or moves[0] is None or not _undoes(back, moves[0]):
         return None
-    made = tuple(r.layer(branch, _join(f.path, i)) for i, branch in enumerate(branches))
+    made = tuple(r.layer(branch, child_path(f.path, i)) for i, branch in enumerate(branches))
     return Parallel(Connection("concatenate", -moves[0][0]), made)
 
 
@@ -432,7 +433,7 @@ def _permutation(value: Any) -> tuple[int, ...] | None:
 
 
 def _skip(r: Reader, f: Fields) -> Layer:
-    inner = r.layer(f.get("layers"), _join(f.path, 0))
+    inner = r.layer(f.get("layers"), child_path(f.path, 0))
     return SkipConnection(inner, connection_of(r, f, 2))
 
 
@@ -449,10 +450,6 @@ def _maxout(r: Reader, f: Fields) -> Layer:
         raise f.refuse("has no branches")
     r.hint(f.path, struct="Maxout")
     return Parallel(Connection("maximum"), branches)
-
-
-def _join(path: str, index: int) -> str:
-    return f"{path}.{index}" if path else str(index)
 
 
 RULES: dict[str, LayerRule] = {

@@ -15,7 +15,7 @@ from diptych.axes import flip_kernel, reverse_axes
 from diptych.errors import UnsupportedLayer
 from diptych.model import layers as L
 from diptych.model.labels import label
-from diptych.model.layers import ACTIVATIONS, Array, Layer
+from diptych.model.layers import ACTIVATIONS, Array, Layer, child_path
 
 __all__ = ["Arrays", "chain"]
 
@@ -48,9 +48,9 @@ def _container(name: str, first: Sequence[str], layer: Layer, path: str, arrays:
     lines = [f"{name}("]
     lines += [f"{INDENT * (depth + 1)}{argument}," for argument in first]
     for index, child in enumerate(layer.children):
-        child_path = f"{path}.{index}" if path else str(index)
-        comment = f"  # {child_path}: {label(child)}"
-        text = _expression(child, child_path, arrays, depth + 1)
+        inside = child_path(path, index)
+        comment = f"  # {inside}: {label(child)}"
+        text = _expression(child, inside, arrays, depth + 1)
         if "\n" in text:
             lines += [f"{INDENT * (depth + 1)}#{comment[3:]}", f"{INDENT * (depth + 1)}{text},"]
         else:
