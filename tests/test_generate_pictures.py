@@ -211,6 +211,7 @@ def test_a_hostile_record_is_a_note_where_nobody_asked_and_an_error_where_somebo
         generation.like(tmp_path / "a.png")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60) | VALUES.map(json.dumps))
 @settings(max_examples=100, deadline=None)
 def test_any_text_for_a_record(text: str) -> None:

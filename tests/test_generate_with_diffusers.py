@@ -53,6 +53,7 @@ def pair(model: Path) -> list[Picture]:
     return paint(model, count=2, seed=3)
 
 
+@pytest.mark.slow
 def test_every_picture_has_its_own_seed_and_stands_alone(model: Path, pair: list[Picture]) -> None:
     assert [picture.name for picture in pair] == ["generated_image_1", "generated_image_2"]
     assert pair[0].pixels.shape == (64, 64, 3)

@@ -249,10 +249,12 @@ class TestSamples:
         assert one.image.shape == (32, 32, 3)
         assert scenes.CLASSES[one.label] == one.attributes["subject"]
 
+    @pytest.mark.slow
     def test_the_classes_and_times_come_evenly(self) -> None:
         labels = np.bincount([scenes.sample(seed, 16).label for seed in range(300)], minlength=10)
         assert labels.min() > 12
 
+    @pytest.mark.slow
     def test_captions_say_what_is_there_in_words_that_are_understood(self) -> None:
         for seed in range(150):
             drawn = scenes.sample(seed, 16)

@@ -82,6 +82,7 @@ def exported(module: torch.nn.Module, batch: torch.Tensor, opset: int, dynamic: 
     return onnx.load_from_string(stream.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("opset", "dynamic"), [(11, True), (13, False), (17, True)])
 @pytest.mark.parametrize("name", [name for name in ZOO if name != "inception"])
 def test_what_pytorch_exports_is_read(name: str, opset: int, dynamic: bool, tmp_path: Path):
@@ -374,6 +375,7 @@ HOSTILE: dict[str, Callable[[], onnx.ModelProto]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_graphs_end_in_a_sentence(name: str, tmp_path: Path):
     with pytest.raises((FormatError, UnsupportedLayer)) as caught:

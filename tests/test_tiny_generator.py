@@ -141,6 +141,7 @@ def test_paintings_go_on_after_half_a_picture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole.read(), broken.read())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["autoencoder", "denoiser"])
 def test_training_goes_on_to_the_bit(
     folder: Path, tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, part: str
@@ -363,6 +364,7 @@ class TestTheModelInTheBox:
         for category in prompts.CATEGORIES:
             assert f"| {category} |" in card
 
+    @pytest.mark.slow
     def test_it_draws_most_of_what_it_is_asked(self) -> None:
         some = prompts.prompts(70)
         drawn = benchmark.pipeline(FOLDER, 8, 3.0)([p.text for p in some], range(len(some)))
@@ -370,6 +372,7 @@ class TestTheModelInTheBox:
         assert table["seen"]["mean"]["score"] > 0.7
         assert table["seen"]["mean"]["shuffled"] < 0.4
 
+    @pytest.mark.slow
     def test_generate_is_the_same_for_any_count_and_names_unknown_words(self, tmp_path: Path) -> None:
         prompt = "a red sun on the left over the sea with a dinosaur"
         two = diptych.generate(prompt, 2, 5, generator="tiny", out=tmp_path)

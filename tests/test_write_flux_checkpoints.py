@@ -61,6 +61,7 @@ def test_a_golden_file_written_again_is_the_same_document(golden: Case, tmp_path
     assert difference(parse(original, "original"), again) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("golden", OWN, ids=str)
 def test_reading_writing_reading_gives_the_same_model(golden: Case, tmp_path: Path) -> None:
     first = formats.read(golden.bson, flux_version=golden.version)
