@@ -18,7 +18,7 @@ from diptych.errors import UsageError
 from diptych.images import scenes
 from diptych.images.scenes import Thing
 from diptych.images.scenes.painter import render
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 
 CITY = "a serene sunset over a futuristic city"
 TEMPLE = "An ancient temple on solid ground, surrounded by golden clouds and waterfalls"
@@ -196,7 +196,7 @@ class TestThePictureObeysThePrompt:
                     "sea", "noon", "clear", luminary="sun", luminary_side=side, clouds="none"
                 )
                 bare, flown = (
-                    render(replace(scene, objects=there), Dice("balloon", seed), 96, 96)
+                    render(replace(scene, objects=there), RandomStream("balloon", seed), 96, 96)
                     for there in ((), (balloon,))
                 )
                 changed = bare != flown

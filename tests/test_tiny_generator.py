@@ -18,7 +18,7 @@ import diptych
 from diptych.errors import GenerationError, UsageError
 from diptych.images.generation import like
 from diptych.images.scenes import understand
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from diptych.images.tiny import FOLDER, Tiny, unknown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -101,7 +101,7 @@ def test_what_is_held_out_is_painted_without_that_rule() -> None:
 @given(SEEDS, st.integers(0, 99))
 def test_captions_say_what_the_scene_shows(seed: int, number: int) -> None:
     scene = world.draw(seed, free=True)
-    read = understand(world.caption(scene, Dice("caption", number), said=1.0))
+    read = understand(world.caption(scene, RandomStream("caption", number), said=1.0))
     assert read.ignored == ()
     assert read.subject == scene.subject
     if scene.subject != "space":
@@ -123,7 +123,9 @@ def test_known_words_are_one_token_and_unknown_ones_are_not(tokenizer: Any) -> N
 
 
 def test_no_caption_is_cut_short(tokenizer: Any) -> None:
-    captions = [world.caption(world.draw(seed), Dice("length", seed), said=1.0) for seed in range(300)]
+    captions = [
+        world.caption(world.draw(seed), RandomStream("length", seed), said=1.0) for seed in range(300)
+    ]
     assert latents.ids(tokenizer, captions)[:, -1].tolist() == [tokenizer.pad_token_id] * 300
 
 
@@ -228,8 +230,8 @@ def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     network = torch.nn.Linear(4, 1)
     target = torch.arange(4.0)
 
-    def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
-        x = torch.randn(32, 4, generator=dice)
+    def loss_of(step: int, rng: torch.Generator) -> torch.Tensor:
+        x = torch.randn(32, 4, generator=rng)
         return (network(x)[:, 0] - x @ target).square().mean()
 
     training.train(plan(tmp_path, steps=200, rate=0.1, save_every=100), network, loss_of, {})
