@@ -96,7 +96,7 @@ def test_the_record_holds_everything_and_makes_the_picture_again(
     files.write_png(tmp_path / "a.png", pair[1].pixels, record)
     again = generation.like(tmp_path / "a.png")
     assert np.array_equal(again.pixels, pair[1].pixels)
-    assert (again.record, again.name, again.notes) == (record, "generated_image_2", ())
+    assert (again.record, again.name, again.remarks) == (record, "generated_image_2", ())
 
 
 def test_settings_reach_the_model(model: Path, pair: list[Picture]) -> None:

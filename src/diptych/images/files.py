@@ -30,18 +30,18 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Picture:
     """The picture in a PNG, JPEG, WebP, TIFF, BMP or GIF file: upright, 8-bit, sRGB or grey, without alpha.
 
-    Animations give their first frame. `Picture.notes` says what had to be decided. Safe to call from several
+    Animations give their first frame. `Picture.remarks` says what had to be decided. Safe to call from several
     threads at once. Raises `ImageError` when there is no such picture, when it is damaged, or when its header
     claims more than `max_pixels` (checked before anything is decoded).
     """
-    plain, notes, record = _read(Path(path), max_pixels)
-    return Picture(np.asarray(plain), Path(path).stem, notes, record, str(path))
+    plain, remarks, record = _read(Path(path), max_pixels)
+    return Picture(np.asarray(plain), Path(path).stem, remarks, record, str(path))
 
 
 def decode(
     path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
-    """The pixels of `read` as they come, a Pillow image (RGB or L) or an array, and the notes.
+    """The pixels of `read` as they come, a Pillow image (RGB or L) or an array, and the remarks.
 
     A recipe takes either; Pillow's own kernels are spared two copies of a large photograph.
     """
@@ -65,7 +65,7 @@ def _read(path: Path, max_pixels: int) -> tuple[_Plain, tuple[str, ...], Record 
 
 
 def _decode(
-    path: Path, stream: IO[bytes], head: bytes, kind: kinds.Kind, max_pixels: int
+    path: Path, stream: IO[bytes], head: bytes, kind: kinds.FileKind, max_pixels: int
 ) -> tuple[_Plain, tuple[str, ...], Record | None]:
     assert kind.opener is not None
     try:
@@ -79,10 +79,10 @@ def _decode(
         with image:
             check_size(path, image.size, max_pixels)
             rawmode = _rawmode(image)
-            notes = ["the first of several frames"] if getattr(image, "is_animated", False) else []
-            turned = _upright(image, notes)
+            remarks = ["the first of several frames"] if getattr(image, "is_animated", False) else []
+            turned = _upright(image, remarks)
             plain, decided = pixels.to_plain(turned, rawmode)
-            record = _record(image.info, notes) if kind.name == "PNG" else None
+            record = _record(image.info, remarks) if kind.name == "PNG" else None
     except ImageError:
         raise
     except Image.DecompressionBombError as error:  # Pillow has a limit of its own
@@ -99,7 +99,7 @@ def _decode(
             f"{path} begins as a {kind.name} picture but is truncated or damaged ({reason(error)}); "
             "copy or download it again"
         ) from error
-    return plain, (*notes, *decided), record
+    return plain, (*remarks, *decided), record
 
 
 def _by_rows(path: Path, max_pixels: int, refused: Exception) -> tuple[_Plain, tuple[str, ...]]:
@@ -114,10 +114,10 @@ def _by_rows(path: Path, max_pixels: int, refused: Exception) -> tuple[_Plain, t
     try:
         check_size(path, (source.width, source.height), max_pixels)
         rows = source.rows(0, source.height)
-        plain, notes = pixels.of_rows(rows, source.kept.icc_profile)
+        plain, remarks = pixels.of_rows(rows, source.kept.icc_profile)
     finally:
         source.close()
-    return plain, (*source.remarks, *notes)
+    return plain, (*source.remarks, *remarks)
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
@@ -127,25 +127,25 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
     return first if isinstance(first, str) else ""
 
 
-def _upright(image: ImageFile.ImageFile, notes: list[str]) -> Image.Image:
+def _upright(image: ImageFile.ImageFile, remarks: list[str]) -> Image.Image:
     try:
         stated = image.getexif().get(0x0112, 1)
     except Exception:  # as many kinds as in decoding; the pixels may still be good
-        notes.append("EXIF data that cannot be read ignored")
+        remarks.append("EXIF data that cannot be read ignored")
         stated = 1
     image.load()
     if stated not in range(2, 9):
         return image
-    notes.append(f"turned upright (EXIF orientation {stated})")
+    remarks.append(f"turned upright (EXIF orientation {stated})")
     turned: Image.Image = ImageOps.exif_transpose(image)  # a plain copy of a TIFF, turned on loading
     return turned
 
 
-def _record(info: dict[str | tuple[int, int], Any], notes: list[str]) -> Record | None:
+def _record(info: dict[str | tuple[int, int], Any], remarks: list[str]) -> Record | None:
     try:
         return metadata.record_in(info)
     except ImageError as error:
-        notes.append(str(error))
+        remarks.append(str(error))
         return None
 
 

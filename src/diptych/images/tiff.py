@@ -21,7 +21,7 @@ import numpy as np
 
 from diptych.errors import ImageError, reason
 from diptych.images.opening import MAX_PIXELS, check_size
-from diptych.images.rows import PEAKS, Array, Kept, Source, Whole, over_white
+from diptych.images.rows import PEAKS, Array, Kept, StreamSource, Whole, over_white
 
 __all__ = ["opened"]
 
@@ -52,7 +52,7 @@ _UPRIGHT: dict[int, Any] = {
 }
 
 
-def opened(path: Path, max_pixels: int = MAX_PIXELS) -> Source | None:
+def opened(path: Path, max_pixels: int = MAX_PIXELS) -> StreamSource | None:
     """A TIFF to be read by rows; None where only Pillow reads its kind.
 
     Of one that lies on its side, which is read whole, at most `max_pixels` are taken.
@@ -76,7 +76,7 @@ def _turned(source: TiffSource, path: Path, max_pixels: int) -> Whole:
 
 
 class TiffSource:
-    """The first picture of a TIFF file. See `Source`.
+    """The first picture of a TIFF file. See `StreamSource`.
 
     Raises `Unstreamable` for a kind that only Pillow reads, `ImageError` for a truncated or damaged file.
     """
@@ -196,7 +196,7 @@ class TiffSource:
         return all(side % 16 == 0 and side <= MOST_TILE for side in (self._tall, self._wide))
 
     def rows(self, top: int, bottom: int) -> Array:
-        """See `Source`."""
+        """See `StreamSource`."""
         out = np.empty((bottom - top, self.width, self._samples), self._stored)
         for band in range(top // self._tall, -(-bottom // self._tall)):
             begin = band * self._tall

@@ -11,7 +11,7 @@ import numpy as np
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
 from diptych.formats.flux.layouts import Version, fields_of, parse_version
-from diptych.formats.flux.reading import Reader, contents, is_layer, unwrapped
+from diptych.formats.flux.reading import FluxReader, contents, is_layer, unwrapped
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES
 from diptych.formats.flux.states import filled, find_weights
@@ -136,7 +136,7 @@ def model_of(
     if key is None:
         return _from_weights(values, name, format_name, architecture, Signs(exact=version))
     signs = signs_of(values[key], version, julia)
-    reader = Reader(RULES, signs, function_layer, name)
+    reader = FluxReader(RULES, signs, function_layer, name)
     value = unwrapped(values[key])
     for kind in _spatial_ranks(value):
         reader.rank = reader.rank or kind

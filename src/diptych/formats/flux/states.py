@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.errors import FormatError, UnsupportedLayer
 from diptych.formats.flux.layouts import LAYOUTS, Version
-from diptych.formats.flux.reading import Reader
+from diptych.formats.flux.reading import FluxReader
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES as READING
 from diptych.formats.flux.reading_layers import weight_of_norm
@@ -226,7 +226,7 @@ class _Filling:
     def leaf(self, layer: Layer, state: Any, path: str) -> Layer:
         struct, where = self.builder.layer(layer, path), f"layer {path} ({type(layer).__name__})"
         self.fill(struct, self.plain(state, where), where)
-        reader = Reader(READING, Signs(), function_layer, self.name)
+        reader = FluxReader(READING, Signs(), function_layer, self.name)
         arrays = _arrays_for(layer, reader.layer(struct, path))
         if arrays is None:
             raise self.refuse(where, "Flux has no such layer")

@@ -10,12 +10,12 @@ from PIL import Image
 
 from diptych.images import files, kinds, tiff
 from diptych.images.opening import opened, quiet
-from diptych.images.rows import Array, Kept, Source, Whole, over_white
+from diptych.images.rows import Array, Kept, StreamSource, Whole, over_white
 
 __all__ = ["open"]
 
 
-def open(path: str | os.PathLike[str]) -> Source:  # noqa: A001 - the field's verb
+def open(path: str | os.PathLike[str]) -> StreamSource:  # noqa: A001 - the field's verb
     """A picture to be read by rows, upright, RGB or grey, without alpha.
 
     TIFF files of 8 or 16 bits or floats stream: they are read as far as rows are asked for, whatever their
@@ -32,21 +32,21 @@ def open(path: str | os.PathLike[str]) -> Source:  # noqa: A001 - the field's ve
             return source
     if kind == "PNG" and head[24:25] == b"\x10":  # IHDR's bit depth
         return _deep_png(path)
-    pixels, notes = files.decode(path)
-    return Whole(np.asarray(pixels), notes, _kept(path))
+    pixels, remarks = files.decode(path)
+    return Whole(np.asarray(pixels), remarks, _kept(path))
 
 
 def _deep_png(path: Path) -> Whole:
     """A PNG with 16 bits a channel, which Pillow would cut to 8 where there is colour."""
-    pixels, notes = files.decode(path)  # finds every damage, and says it in one sentence
+    pixels, remarks = files.decode(path)  # finds every damage, and says it in one sentence
     with opened(path) as stream:
         data = np.frombuffer(stream.read(), np.uint8)
     import cv2
 
     deep: Array | None = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if deep is None or deep.dtype != np.uint16 or deep.shape[:2] != np.asarray(pixels).shape[:2]:
-        return Whole(np.asarray(pixels), notes, _kept(path))
-    others = tuple(note for note in notes if not note.startswith("16 bits to 8"))
+        return Whole(np.asarray(pixels), remarks, _kept(path))
+    others = tuple(remark for remark in remarks if not remark.startswith("16 bits to 8"))
     if deep.ndim == 2:
         return Whole(deep, others, _kept(path))
     colour = deep[..., 2::-1] if deep.shape[2] >= 3 else deep[..., :1]
