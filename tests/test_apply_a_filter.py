@@ -107,6 +107,7 @@ pictures = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(tile=st.integers(1, 45), **pictures)
 def test_tiles_change_no_bit_and_the_values_are_the_reference_engines(seed, mode, height, width, dtype, tile):
@@ -124,6 +125,7 @@ def test_tiles_change_no_bit_and_the_values_are_the_reference_engines(seed, mode
         assert np.abs(result - exact).max() < (0.51 if peak == 255 else 0.6)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     engine=st.sampled_from(["onnxruntime", "torch"]),
@@ -481,6 +483,7 @@ def test_rows_are_read_once(mode):
     assert np.array_equal(result, filters.apply(blur(mode, size=5), source.pixels, engine="numpy"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(general.General, "cell", 64)
     monkeypatch.setattr(writing, "_STRIP_BYTES", 4000)

@@ -537,6 +537,7 @@ def windowed_models(draw: st.DrawFn) -> tuple[Model, tuple[int, ...]]:
     return model_of(layer), (draw(st.integers(1, 3)), channels, *sizes)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(windowed_models())
 def test_random_windows_agree_and_have_the_promised_shape(drawn: tuple[Model, tuple[int, ...]]) -> None:

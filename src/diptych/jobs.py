@@ -251,7 +251,7 @@ def write_array(path: Path, array: Array) -> None:
 
 def remarks_on(picture: Picture) -> list[str]:
     """What the user should know about how a picture came to be: words not understood, choices of reading."""
-    said = [f"{picture.name}: {note}" for note in picture.notes]
+    said = [f"{picture.name}: {note}" for note in picture.remarks]
     if picture.record is not None and picture.record.ignored:
         said.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
     return said

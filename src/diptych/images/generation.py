@@ -142,7 +142,7 @@ def like(path: str | os.PathLike[str], on_progress: Progress | None = None, **op
     original = files.read(path)
     record = original.record
     if record is None:
-        damage = [note for note in original.notes if "record" in note]
+        damage = [note for note in original.remarks if "record" in note]
         raise ImageError(
             f"{path} cannot be made again: "
             + (damage[0] if damage else "it holds no record of how it was made; only PNG files by Diptych do")
@@ -164,7 +164,7 @@ def like(path: str | os.PathLike[str], on_progress: Progress | None = None, **op
     if record.version == maker.version:
         return made
     note = f"made by {record.generator} ({record.version}) and again by ({maker.version}): it may differ"
-    return replace(made, notes=(*made.notes, note))
+    return replace(made, remarks=(*made.remarks, note))
 
 
 def _check_prompt(prompt: object) -> None:
