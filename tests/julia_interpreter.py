@@ -338,6 +338,8 @@ def _field(node: Node) -> Code:
 def _assign(node: Node) -> Code:
     left, right = _parts(node)[0], _parts(node)[-1]
     if left.type == "call_expression":
+        if _parts(left)[0].type == "parenthesized_expression":
+            return _callable(left, _compile(right))
         return _function(left, _compile(right))
     return _assignment(left, _compile(right))
 
@@ -418,6 +420,32 @@ def _function(call: Node, body: Code) -> Code:
         made = Function(scope, parameters, keywords, body)
         scope.names[name] = made
         return made
+
+    return define
+
+
+def _struct(node: Node) -> Code:
+    """A type with a field for each name; it can be called once `(x::Name)(...) = ...` says how."""
+    head, *fields = map(_text, _parts(node))
+
+    def filled(self: Any, *values: Any) -> None:
+        self.__dict__ |= dict(zip(fields, values, strict=True))
+
+    def define(scope: Scope) -> Any:
+        scope.names[head] = type(head, (), {"__init__": filled})
+
+    return define
+
+
+def _callable(call: Node, body: Code) -> Code:
+    """`(name::Type)(x) = ...`."""
+    typed = _parts(_parts(call)[0])[0]
+    name, kind = map(_text, _parts(typed))
+    parameters, keywords = _parameters(_parts(call)[1])
+
+    def define(scope: Scope) -> Any:
+        function = Function(scope, [(name, "one", None), *parameters], keywords, body)
+        scope.get(kind).__call__ = lambda self, *x: function(self, *x)  # noqa: PLW0108 - a method, which an object is not
 
     return define
 
@@ -575,6 +603,7 @@ _MAKERS: dict[str, Callable[[Node], Code]] = {
     "assignment": _assign,
     "compound_assignment_expression": _compound,
     "function_definition": _definition,
+    "struct_definition": _struct,
     "arrow_function_expression": _arrow,
     "return_statement": _return,
     "if_statement": _if,

@@ -339,7 +339,7 @@ CONTAINERS: dict[str, tuple[Build, Shape]] = {
     "nested": (_nested, IMAGE),
     "classifier": (_classifier, IMAGE),
     "graph": (_graph, IMAGE),
-    "graph-nested": (lambda w: Chain((RELU, Chain((_graph(w),)), Flatten())), IMAGE),
+    "graph-nested": (lambda w: Chain((_graph(w), Chain((RELU, Flatten())))), IMAGE),
 }
 
 # Other parameters than the default ones.

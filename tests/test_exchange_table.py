@@ -35,6 +35,7 @@ STATE_NOT_IN = {
     **dict.fromkeys(("upsample-linear", "upsample-linear-size", "upsample-linear-smaller"), VERSIONS),
     "upsample-linear-1d": VERSIONS,
     "upsample-linear-3d": VERSIONS[:1],
+    **dict.fromkeys(("graph", "graph-nested"), VERSIONS),
 }
 
 

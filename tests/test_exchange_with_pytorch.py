@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import diptych.engines.torch as engine
-from diptych import formats
+from diptych import engines, formats
 from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
 from diptych.formats.torch import from_torch, to_torch
 from diptych.model.document import to_document
@@ -510,3 +511,30 @@ def test_a_transposed_convolution_with_all_its_options_and_an_activation():
         with torch.no_grad():
             assert apart(module(torch.tensor(batch)).numpy(), outputs(model, batch)) <= 1e-6
         assert apart(outputs(from_torch(module, example=batch), batch), outputs(model, batch)) <= 1e-6
+
+
+class QuickGelu(nn.Module):
+    """CLIP's activation, as transformers' `QuickGELUActivation` computes it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors", ".pt"])
+def test_quick_gelu_is_one_activation_everywhere(suffix: str, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), QuickGelu(), nn.Flatten()).eval()
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32) * 3
+    model = from_torch(module, example=x)
+    assert [layer.name for _, layer in model.walk() if isinstance(layer, Activation)] == ["quickgelu"]
+    formats.write(model, tmp_path / f"m{suffix}")
+    back = formats.read(tmp_path / f"m{suffix}")
+    expected = module(torch.tensor(x)).detach().numpy()
+    for engine in ("numpy", "torch", "onnxruntime"):
+        np.testing.assert_allclose(engines.compile(back, engine)(x), expected, atol=1e-5)
+    if suffix == ".onnx":  # and from the operations alone
+        proto = onnx.load(tmp_path / "m.onnx")
+        del proto.metadata_props[:]
+        onnx.save(proto, tmp_path / "foreign.onnx")
+        foreign = formats.read(tmp_path / "foreign.onnx")
+        names = [layer.name for _, layer in foreign.walk() if isinstance(layer, Activation)]
+        assert names == ["quickgelu"]

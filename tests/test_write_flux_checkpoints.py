@@ -159,6 +159,9 @@ NOT_IN = {
     "upsample-linear-1d": VERSIONS,
     "upsample-linear-3d": VERSIONS[:1],
     "parallel-subtract": VERSIONS[1:],
+    "graph": VERSIONS,
+    "graph-nested": VERSIONS,
+    "activation-quickgelu": VERSIONS,
 }
 
 

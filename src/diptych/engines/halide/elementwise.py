@@ -103,6 +103,7 @@ ACTIVATIONS: dict[str, Callable[..., Expr]] = {
     "softplus": _softplus,
     "softsign": lambda x: x / (number(1) + hl.abs(x)),
     "swish": lambda x: x * _sigmoid(x),
+    "quickgelu": lambda x: x * _sigmoid(number(1.702) * x),
     "hardswish": _hardswish,
     "mish": lambda x: x * _tanh(_softplus(x)),
     "lisht": lambda x: x * _tanh(x),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diptych.errors import ShapeError
@@ -11,9 +11,8 @@ from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSIN
 from diptych.formats.flux.structs import StructBuilder, hints_of, ranks_of, version_written
 from diptych.formats.flux.structs_of_layers import RULES
 from diptych.formats.julia import JuliaStruct, NamedTuple
-from diptych.model.layers import Chain, Layer, child_path
+from diptych.model.layers import Connection, Layer, Shape, fold
 from diptych.model.model import Model
-from diptych.model.shapes import layer_shapes
 from diptych.model.validity import check_classes, check_input_shape, check_layers
 
 __all__ = ["beside_the_model", "state_of", "state_values_of", "struct_of_model", "values_of"]
@@ -102,25 +101,19 @@ def _entries(model: Model) -> dict[str, tuple[int, ...]]:
     if shape is None or None in shape:
         return {}
     entry = (1, *(n for n in shape if n is not None))
+    found: dict[str, tuple[int, ...]] = {"": entry}
+
+    def leaf(layer: Layer, shape: Shape, path: str) -> Shape:
+        return layer.output_shape(shape)
+
+    def join(connection: Connection, shapes: Sequence[Shape], path: str) -> Shape:
+        return connection.joined_shape(shapes)
+
+    def enter(path: str, layer: Layer, shape: Shape) -> None:
+        found[path] = shape
+
     try:
-        shapes = layer_shapes(model, entry)
+        fold(model.layers, entry, leaf, join, enter=enter)
     except ShapeError:
         return {}
-    found: dict[str, tuple[int, ...]] = {}
-    _follow(model.layers, "", entry, shapes, found)
     return found
-
-
-def _follow(
-    layer: Layer,
-    path: str,
-    entry: tuple[int, ...],
-    shapes: Mapping[str, tuple[int, ...]],
-    found: dict[str, tuple[int, ...]],
-) -> None:
-    found[path] = entry
-    for index, child in enumerate(layer.children):
-        inside = child_path(path, index)
-        _follow(child, inside, entry, shapes, found)
-        if isinstance(layer, Chain):
-            entry = shapes[inside]

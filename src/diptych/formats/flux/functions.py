@@ -15,9 +15,12 @@ __all__ = ["FIRST_VERSIONS", "default_path", "function", "named_activation", "pa
 
 Path = tuple[str, ...]
 
+# What NNlib has no function for.
+NOT_IN_NNLIB = ("affine", "clamp", "quickgelu")
+
 # NNlib's names where they differ from ours.
 _OURS: dict[str, str] = {
-    **{name: name for name in ACTIVATIONS if name not in ("affine", "clamp")},
+    **{name: name for name in ACTIVATIONS if name not in NOT_IN_NNLIB},
     "σ": "sigmoid",
     "sigmoid_fast": "sigmoid",
     "hardσ": "hardsigmoid",
@@ -65,7 +68,7 @@ def named_activation(value: Any, old_nnlib: bool) -> Activation | None:
 
 def default_path(name: str, version: Version) -> Path | None:
     """The path of the function that one of our activations is, by its name alone; None where there is none."""
-    if name in ("affine", "clamp"):
+    if name in NOT_IN_NNLIB:
         return None
     if name in _BASE:
         return ("Base", name)

@@ -29,6 +29,7 @@ from diptych.model.layers import (
     Array,
     BatchNorm,
     Chain,
+    Container,
     GroupNorm,
     Layer,
     Parallel,
@@ -210,14 +211,12 @@ class _Filling:
         if known is not None:
             return known[1]
         made: Layer
-        if isinstance(layer, Chain):
-            made = self.chain(layer, state, path)
-        elif isinstance(layer, SkipConnection):
+        if isinstance(layer, SkipConnection):
             inner = self.part(state, "layers", path) if state is not None else None
             made = replace(layer, inner=self.layer(layer.inner, inner, child_path(path, 0)))
-        elif isinstance(layer, Parallel):
+        elif isinstance(layer, Container):
             inner = self.part(state, "layers", path) if state is not None else None
-            made = replace(layer, branches=self.several(layer.branches, inner, path))
+            made = layer.with_children(self.several(layer.children, inner, path))
         else:
             made = self.leaf(layer, state, path) if layer.arrays else layer
         self.done[id(layer)] = (layer, made)

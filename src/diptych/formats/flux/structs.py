@@ -6,7 +6,7 @@ where that gives the same numbers, and refused otherwise: nothing anonymous is e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from diptych.model.layers import (
     Activation,
     Array,
     Chain,
+    Connection,
     Conv,
     ConvTranspose,
     Dense,
@@ -32,11 +33,10 @@ from diptych.model.layers import (
     MeanPool,
     Normalise,
     Pad,
-    Parallel,
     Reshape,
-    SkipConnection,
     Softmax,
     child_path,
+    fold,
 )
 from diptych.model.model import Model
 
@@ -275,9 +275,19 @@ def hints_of(model: Model) -> dict[str, Mapping[str, Any]]:
 
 def ranks_of(model: Model) -> dict[str, int | None]:
     """Layer path -> the number of axes of what reaches it, the batch included, where that is known."""
-    found: dict[str, int | None] = {}
-    entry = None if model.input_shape is None else len(model.input_shape) + 1
-    _follow(model.layers, "", entry if entry is not None else _entry(model.layers), found)
+    entry = _entry(model.layers) if model.input_shape is None else len(model.input_shape) + 1
+    found: dict[str, int | None] = {"": entry}
+
+    def leaf(layer: Layer, rank: int | None, path: str) -> int | None:
+        return _rank_behind(layer, rank)
+
+    def join(connection: Connection, ranks: Sequence[int | None], path: str) -> int | None:
+        return next((rank for rank in ranks if rank is not None), None)
+
+    def enter(path: str, layer: Layer, rank: int | None) -> None:
+        found[path] = rank
+
+    fold(model.layers, entry, leaf, join, enter=enter)
     return found
 
 
@@ -298,16 +308,7 @@ def _entry(layer: Layer) -> int | None:
     return None
 
 
-def _follow(layer: Layer, path: str, rank: int | None, found: dict[str, int | None]) -> int | None:
-    found[path] = rank
-    children = [(child_path(path, i), child) for i, child in enumerate(layer.children)]
-    if isinstance(layer, Chain):
-        for inside, child in children:
-            rank = _follow(child, inside, rank, found)
-        return rank
-    after = [_follow(child, inside, rank, found) for inside, child in children]
-    if isinstance(layer, SkipConnection | Parallel):
-        return next((r for r in after if r is not None), rank)
+def _rank_behind(layer: Layer, rank: int | None) -> int | None:
     if isinstance(layer, Conv | ConvTranspose):
         return layer.weight.ndim
     if isinstance(layer, Flatten):

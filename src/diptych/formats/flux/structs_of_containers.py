@@ -12,7 +12,7 @@ from typing import Any
 from diptych.formats.flux.functions import function
 from diptych.formats.flux.structs import FluxSite, LayerRule, fix, kind_of
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
-from diptych.model.layers import Chain, Connection, Layer, Parallel, SkipConnection
+from diptych.model.layers import Chain, Connection, Graph, Layer, Parallel, SkipConnection
 
 __all__ = ["CONTAINERS", "moved", "permutation", "there_and_back"]
 
@@ -122,4 +122,20 @@ def _named(s: FluxSite, parts: tuple[JuliaStruct, ...]) -> tuple[JuliaStruct, ..
     return parts
 
 
-CONTAINERS: dict[type[Layer], LayerRule] = {Chain: _chain, SkipConnection: _skip, Parallel: _parallel}
+def _graph(s: FluxSite, layer: Graph) -> JuliaStruct:
+    raise s.refuse(
+        "its containers are trees, and this is none; a Julia project can hold it: diptych convert MODEL FOLDER/"
+    )
+
+
+def _one_value(s: FluxSite, layer: Connection) -> JuliaStruct:
+    return function("Base", "identity")  # outside of a graph it has one value to join
+
+
+CONTAINERS: dict[type[Layer], LayerRule] = {
+    Chain: _chain,
+    SkipConnection: _skip,
+    Parallel: _parallel,
+    Graph: _graph,
+    Connection: _one_value,
+}

@@ -50,7 +50,7 @@ LayerOf = Callable[[JuliaStruct], Layer]
 
 # NNlib's names where they differ from ours; every other name in ACTIVATIONS is its own.
 ACTIVATION_NAMES: dict[str, str] = {
-    **{name: name for name in ACTIVATIONS if name not in ("affine", "clamp", "identity")},
+    **{name: name for name in ACTIVATIONS if name not in ("affine", "clamp", "identity", "quickgelu")},
     "σ": "sigmoid",
     "sigmoid_fast": "sigmoid",
     "hardσ": "hardsigmoid",

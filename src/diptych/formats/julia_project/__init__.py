@@ -19,11 +19,10 @@ import numpy as np
 
 from diptych.errors import OutputError, UsageError
 from diptych.files import permitted
-from diptych.formats.julia_project.expressions import Arrays, chain
+from diptych.formats.julia_project.expressions import Arrays, chain, string_literal
 from diptych.formats.julia_project.recipe import preprocess_text
 from diptych.formats.julia_project.templates import template
 from diptych.model.entry import sample_shape
-from diptych.model.labels import label
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.trace import Trace
@@ -130,12 +129,14 @@ def example_batch(model: Model, seed: int = 0) -> Array:
 def _about(model: Model) -> str:
     untrained = " (UNTRAINED weights: the values say nothing about the picture)"
     shape = "nothing" if model.input_shape is None else _vector(model.input_shape)
-    layers = "".join(f"    {_string(path)} => {_string(label(layer))},\n" for path, layer in model.walk())
+    layers = "".join(
+        f"    {string_literal(path)} => {string_literal(layer.label)},\n" for path, layer in model.walk()
+    )
     return (
-        f"const MODEL_NAME = {_string(model.name or 'unnamed')}\n"
-        f"const STANDING = {_string(untrained if model.trained is False else '')}\n"
-        f"const CLASSES = String[{', '.join(map(_string, model.classes or ()))}]\n"
-        f"const RECIPE = {_string('; '.join(_steps(model)))}\n\n"
+        f"const MODEL_NAME = {string_literal(model.name or 'unnamed')}\n"
+        f"const STANDING = {string_literal(untrained if model.trained is False else '')}\n"
+        f"const CLASSES = String[{', '.join(map(string_literal, model.classes or ()))}]\n"
+        f"const RECIPE = {string_literal('; '.join(_steps(model)))}\n\n"
         f"# One sample as NumPy has it, (C, H, W); `nothing` is a free size.\n"
         f"const INPUT_SHAPE = {shape}\n\n"
         f"# Every layer's path, counted from 0, and what it is.\n"
@@ -150,12 +151,6 @@ def _steps(model: Model) -> list[str]:
 def _vector(sizes: Sequence[int | None]) -> str:
     values = ", ".join("nothing" if n is None else str(n) for n in sizes)
     return f"Union{{Int,Nothing}}[{values}]"
-
-
-def _string(text: str) -> str:
-    r"""A Julia string literal: backslash, quote and dollar escaped, unprintable characters as \u."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
 
 
 def _title(model: Model) -> str:

@@ -14,10 +14,9 @@ import numpy as np
 from diptych.axes import flip_kernel, reverse_axes
 from diptych.errors import UnsupportedLayer
 from diptych.model import layers as L
-from diptych.model.labels import label
 from diptych.model.layers import ACTIVATIONS, Array, Layer, child_path
 
-__all__ = ["Arrays", "chain"]
+__all__ = ["Arrays", "chain", "string_literal"]
 
 INDENT = "    "
 
@@ -44,13 +43,22 @@ def chain(layers: L.Chain, arrays: Arrays) -> str:
     return _container("Chain", [], layers, "", arrays, 1)
 
 
+def string_literal(text: str) -> str:
+    r"""A Julia string literal: backslash, quote and dollar escaped, unprintable characters as \U."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+
+
 def _container(name: str, first: Sequence[str], layer: Layer, path: str, arrays: Arrays, depth: int) -> str:
     lines = [f"{name}("]
     lines += [f"{INDENT * (depth + 1)}{argument}," for argument in first]
     for index, child in enumerate(layer.children):
         inside = child_path(path, index)
-        comment = f"  # {inside}: {label(child)}"
+        comment = f"  # {inside}: {child.label}"
         text = _expression(child, inside, arrays, depth + 1)
+        if isinstance(layer, L.Graph):
+            taken = ", ".join(map(string_literal, layer.inputs[index]))
+            text = f"({string_literal(layer.names[index])}, [{taken}], {text})"
         if "\n" in text:
             lines += [f"{INDENT * (depth + 1)}#{comment[3:]}", f"{INDENT * (depth + 1)}{text},"]
         else:
@@ -68,6 +76,8 @@ def _expression(layer: Layer, path: str, arrays: Arrays, depth: int) -> str:
         step = f"\n{INDENT * (depth + 1)}"
         joined = f"{step}{inner},{step}{_connection(layer.connection)},\n{INDENT * depth}"
         return f"SkipConnection({joined})"
+    if isinstance(layer, L.Graph):
+        return _container("graph", [string_literal(layer.outputs[0])], layer, path, arrays, depth)
     if type(layer) not in _EXPRESSIONS:
         raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "a Julia project", "it has no expression")
     return _EXPRESSIONS[type(layer)](layer, JuliaSite(path, arrays))
@@ -103,7 +113,7 @@ _FUNCTIONS: dict[str, tuple[str, bool]] = {
     "selu": ("selu", False),
     "gelu_tanh": ("gelu_by_tanh", False),
     "gelu_erf": ("gelu_by_erf", False),
-    "gelu_sigmoid": ("gelu_by_sigmoid", False),
+    "quickgelu": ("gelu_by_sigmoid", False),
     "sigmoid": ("sigmoid", False),
     "hardsigmoid": ("hard_sigmoid", True),
     "logsigmoid": ("logsigmoid", False),
@@ -336,6 +346,7 @@ def _connection(connection: L.Connection) -> str:
 
 
 _EXPRESSIONS: dict[type[Layer], Callable[[Any, JuliaSite], str]] = {
+    L.Connection: lambda layer, site: _connection(layer),
     L.Activation: _activation,
     L.Softmax: _softmax,
     L.Dropout: lambda layer, site: f"Dropout({layer.probability!r})",

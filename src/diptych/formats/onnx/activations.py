@@ -80,6 +80,7 @@ ACTIVATION_RULES: dict[str, Rule] = {
     "softplus": _operation("Softplus"),
     "softsign": _operation("Softsign"),
     "swish": lambda s, x: s.node("Mul", x, s.node("Sigmoid", x)),
+    "quickgelu": lambda s, x: s.node("Mul", x, s.node("Sigmoid", s.node("Mul", x, s.constant(1.702)))),
     "hardswish": _operation("HardSwish"),
     "mish": lambda s, x: s.node("Mul", x, s.node("Tanh", s.node("Softplus", x))),
     "lisht": lambda s, x: s.node("Mul", x, s.node("Tanh", x)),

@@ -298,7 +298,7 @@ def _logcosh(x: Tensor) -> Tensor:
 ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "hardtanh": torch.clamp,
     "hardsigmoid": lambda x, slope: torch.clamp(slope * x + 0.5, 0, 1),
-    "gelu_sigmoid": lambda x: x * torch.sigmoid(1.702 * x),
+    "quickgelu": lambda x: x * torch.sigmoid(1.702 * x),
     "hardswish": lambda x: x * F.hardsigmoid(x),
     "lisht": lambda x: x * torch.tanh(x),
     "logcosh": _logcosh,

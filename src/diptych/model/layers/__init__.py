@@ -21,6 +21,7 @@ from diptych.model.layers.elementwise import (
     Activation,
     Dropout,
     Softmax,
+    erf,
 )
 from diptych.model.layers.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise, NormFormula
 from diptych.model.layers.pools import (
@@ -94,6 +95,7 @@ __all__ = [
     "Upsample",
     "WindowRule",
     "child_path",
+    "erf",
     "fold",
     "follow_fields",
     "follow_shapes",

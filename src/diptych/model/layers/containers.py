@@ -338,7 +338,13 @@ def walk(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
 
 
 def fold(
-    layer: Layer, value: T, leaf: Leaf[T], join: Join[T], visit: Visit[T] | None = None, path: str = ""
+    layer: Layer,
+    value: T,
+    leaf: Leaf[T],
+    join: Join[T],
+    visit: Visit[T] | None = None,
+    enter: Visit[T] | None = None,
+    path: str = "",
 ) -> T:
     """Follows a value through a layer and all layers inside it, in order of computation.
 
@@ -350,6 +356,7 @@ def fold(
             of the `Connection` in a `Graph`.
         visit: Told the path, the layer and the result of every layer below `layer`, containers after what
             they hold; also of `layer` where it has a path.
+        enter: Told the path, the layer and the (first) value in front of every layer below `layer`, before it.
         path: That of `layer`, "" for the whole model.
 
     Returns:
@@ -358,8 +365,10 @@ def fold(
 
     def child(index: int, *values: T) -> T:
         inner, at = layer.children[index], child_path(path, index)
+        if enter is not None:
+            enter(at, inner, values[0])
         if not isinstance(inner, Connection):
-            return fold(inner, values[0], leaf, join, visit, at)
+            return fold(inner, values[0], leaf, join, visit, enter, at)
         joined = join(inner, values, at)
         if visit is not None:
             visit(at, inner, joined)
@@ -392,7 +401,7 @@ def follow_shapes(layer: Layer, shape: Shape, visit: Visit[Shape] | None = None,
         with _located(path, connection.operation):
             return connection.joined_shape(shapes)
 
-    return fold(layer, shape, leaf, join, visit, path)
+    return fold(layer, shape, leaf, join, visit, path=path)
 
 
 def follow_fields(
@@ -421,7 +430,7 @@ def follow_fields(
         if visit is not None:
             visit(path, layer, value[0])
 
-    return fold(layer, (field, entry), leaf, join, told, path)[0]
+    return fold(layer, (field, entry), leaf, join, told, path=path)[0]
 
 
 @contextmanager

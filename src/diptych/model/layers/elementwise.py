@@ -41,7 +41,7 @@ class Function(NamedTuple):
     numpy: Callable[..., Array]
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def _softplus(x: Array) -> Array:
@@ -62,13 +62,13 @@ def _gelu_tanh(x: Array) -> Array:
 
 
 def _gelu_erf(x: Array) -> Array:
-    result: Array = x / 2 * (1 + _erf(x / np.sqrt(2)))
+    result: Array = x / 2 * (1 + erf(x / np.sqrt(2)))
     return result
 
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
-# The names are NNlib's, in ASCII; σ is "sigmoid".
+# The names are NNlib's, in ASCII; σ is "sigmoid". NNlib has no affine, clamp and quickgelu (CLIP's GELU).
 ACTIVATIONS: dict[str, Function] = {
     "identity": Function("x", (), lambda x: x),
     "relu": Function("max(x, 0)", (), lambda x: np.maximum(x, 0)),
@@ -98,6 +98,7 @@ ACTIVATIONS: dict[str, Function] = {
     "softplus": Function("log(1 + exp(x))", (), _softplus),
     "softsign": Function("x / (1 + |x|)", (), lambda x: x / (1 + np.abs(x))),
     "swish": Function("x sigmoid(x)", (), lambda x: x * _sigmoid(x)),
+    "quickgelu": Function("x sigmoid(1.702 x)", (), lambda x: x * _sigmoid(1.702 * x)),
     "hardswish": Function("x clip((x + 3) / 6, 0, 1)", (), lambda x: x * np.clip((x + 3) / 6, 0, 1)),
     "mish": Function("x tanh(softplus(x))", (), lambda x: x * np.tanh(_softplus(x))),
     "lisht": Function("x tanh(x)", (), lambda x: x * np.tanh(x)),

@@ -232,6 +232,18 @@ largest(branches...) = reduce((a, b) -> max.(a, b), branches)
 """Joins along one axis; `axis` counts from the last, which is 0: channels are 1."""
 concatenate(axis) = (branches...) -> cat(branches...; dims = ndims(branches[1]) - axis)
 
+# ---- Graphs ------------------------------------------------------------------------------------------
+
+"""Layers that are no tree. Each node is (name, names of the values that it takes, layer); "input" is x."""
+struct Graph
+    output
+    nodes
+end
+
+graph(output, nodes...) = Graph(output, nodes)
+
+(graph::Graph)(x) = walk((path, y) -> nothing, graph, x)
+
 # ---- Layer by layer ----------------------------------------------------------------------------------
 
 """The output of `layer`; `record(path, y)` is told that of every layer inside, counted from 0: "3.1"."""
@@ -247,6 +259,18 @@ function walk(record, layer, x, path = "")
     elseif layer isa Parallel
         branches = [walk(record, inner, x, inside(index)) for (index, inner) in enumerate(layer.layers)]
         y = layer.connection(branches...)
+    elseif layer isa Graph
+        values = Dict{String,Any}("input" => x)
+        for (index, node) in enumerate(layer.nodes)
+            taken = [values[name] for name in node[2]]
+            if length(taken) == 1
+                values[node[1]] = walk(record, node[3], taken[1], inside(index))
+            else
+                values[node[1]] = node[3](taken...)
+                record(inside(index), values[node[1]])
+            end
+        end
+        y = values[layer.output]
     else
         y = layer(x)
     end
