@@ -18,7 +18,7 @@ from PIL import Image
 
 import diptych
 from diptych.errors import DiptychError, ModelError
-from diptych.inference import TRAINED
+from diptych.loading import TRAINED
 from diptych.model.architectures import named
 from diptych.model.layers import Chain
 

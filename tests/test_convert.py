@@ -170,7 +170,7 @@ def test_a_model_is_never_written_over_its_own_file(tmp_path, diptych_command):
 
 
 def test_a_shape_that_the_file_does_not_record_can_be_given(tmp_path, diptych_command):
-    model = diptych.inference.load_model("small-cnn-32").with_(input_shape=None, preprocessing=None)
+    model = diptych.load_model("small-cnn-32").with_(input_shape=None, preprocessing=None)
     diptych.write(model, tmp_path / "m.safetensors")
     given = diptych_command("convert", tmp_path / "m.safetensors", tmp_path / "m.pt", "--shape", "3,32,32")
     assert given.status == 0

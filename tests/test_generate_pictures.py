@@ -56,7 +56,7 @@ def test_progress_is_told_picture_by_picture() -> None:
 def test_a_picture_is_made_again_bit_for_bit_from_its_file(tmp_path: Path) -> None:
     original = paint(count=2, seed=LARGEST_SEED)[1]
     files.write_png(tmp_path / "a.png", original.pixels, original.record)
-    again = generation.like(tmp_path / "a.png")
+    again = generation.made_again(tmp_path / "a.png")
     assert np.array_equal(again.pixels, original.pixels)
     assert (again.record, again.name) == (original.record, "generated_image_2")
     assert files.read(tmp_path / "a.png").record == original.record
@@ -65,15 +65,15 @@ def test_a_picture_is_made_again_bit_for_bit_from_its_file(tmp_path: Path) -> No
 def test_another_version_of_the_painter_is_said(tmp_path: Path) -> None:
     files.write_png(tmp_path / "a.png", PIXELS, Record(PROMPT, 3, 1, "scenes", "0.0 of old", 64, 48))
     note = f"made by scenes (0.0 of old) and again by ({scenes.VERSION}): it may differ"
-    assert note in generation.like(tmp_path / "a.png").notes
+    assert note in generation.made_again(tmp_path / "a.png").notes
 
 
 def test_a_picture_without_a_record_cannot_be_made_again(tmp_path: Path) -> None:
     files.write_png(tmp_path / "a.png", PIXELS)
     with pytest.raises(ImageError, match="cannot be made again: it holds no record"):
-        generation.like(tmp_path / "a.png")
+        generation.made_again(tmp_path / "a.png")
     with pytest.raises(ImageError, match="there is no picture"):
-        generation.like(tmp_path / "gone.png")
+        generation.made_again(tmp_path / "gone.png")
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -208,7 +208,7 @@ def test_a_hostile_record_is_a_note_where_nobody_asked_and_an_error_where_somebo
     assert "record" in note
     assert len(note) < 300
     with pytest.raises(ImageError, match=r"cannot be made again: (a|the) picture's record"):
-        generation.like(tmp_path / "a.png")
+        generation.made_again(tmp_path / "a.png")
 
 
 @given(st.text(max_size=60) | VALUES.map(json.dumps))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import diptych
 from diptych.errors import GenerationError, UsageError
-from diptych.images.generation import like
+from diptych.images.generation import made_again
 from diptych.images.scenes import understand
 from diptych.images.scenes.rng import Dice
 from diptych.images.tiny import FOLDER, Tiny, unknown
@@ -376,7 +376,7 @@ class TestTheModelInTheBox:
         one = diptych.generate(prompt, 1, 5, generator="tiny")
         np.testing.assert_array_equal(two[0], one[0])
         assert two[0].shape == (256, 256, 3)
-        again = like(tmp_path / "generated_image_2.png")
+        again = made_again(tmp_path / "generated_image_2.png")
         np.testing.assert_array_equal(again.pixels, two[1])
         assert again.record is not None
         assert again.record.ignored == ("dinosaur",)

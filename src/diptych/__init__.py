@@ -12,15 +12,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from diptych.comparing import Comparison, compare
+    from diptych.converting import convert
     from diptych.errors import DiptychError
     from diptych.formats import read, write
     from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
-    from diptych.inference import inspect, predict, preprocess, trace
-    from diptych.jobs import convert
+    from diptych.inspecting import inspect
+    from diptych.loading import load_model
     from diptych.model.model import Model
     from diptych.model.trace import Trace
     from diptych.pipeline import run
+    from diptych.predicting import predict, trace
+    from diptych.preparing import preprocess
     from diptych.preprocessing import Preprocessing
     from diptych.report.features import features
 
@@ -36,6 +39,7 @@ __all__ = [
     "from_torch",
     "generate",
     "inspect",
+    "load_model",
     "predict",
     "preprocess",
     "read",
@@ -52,17 +56,18 @@ _HOMES = {
     "Preprocessing": "diptych.preprocessing",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
-    "convert": "diptych.jobs",
+    "convert": "diptych.converting",
     "features": "diptych.report.features",
     "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",
-    "inspect": "diptych.inference",
-    "predict": "diptych.inference",
-    "preprocess": "diptych.inference",
+    "inspect": "diptych.inspecting",
+    "load_model": "diptych.loading",
+    "predict": "diptych.predicting",
+    "preprocess": "diptych.preparing",
     "read": "diptych.formats",
     "run": "diptych.pipeline",
     "to_torch": "diptych.formats.torch",
-    "trace": "diptych.inference",
+    "trace": "diptych.predicting",
     "write": "diptych.formats",
 }
 
@@ -75,7 +80,7 @@ _ROOMS = (
     "filters",
     "formats",
     "images",
-    "inference",
+    "loading",
     "model",
     "preprocessing",
 )

@@ -150,11 +150,11 @@ def generate(
 
     They carry their prompt, seed, generator and version.
     """
-    from diptych import jobs
+    from diptych.images.generation import generate_files
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        made = jobs.generate_files(
+        made = generate_files(
             prompt,
             out=out,
             like=like,
@@ -186,11 +186,11 @@ def preprocess(
 
     Writes NAME.npy and NAME.png for each, and recipe.json.
     """
-    from diptych import jobs
+    from diptych.preparing import preprocess_files
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        done = jobs.preprocess_files(images, preprocessing, out=out, progress=progress)
+        done = preprocess_files(images, preprocessing, out=out, progress=progress)
     terminal.remarks(done.remarks, done.failures)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
     raise typer.Exit(0 if not done.failures else 1)
@@ -211,13 +211,13 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """What a model says about pictures, one line each."""
-    from diptych import jobs
-    from diptych.inference import load_model
+    from diptych.loading import load_model
+    from diptych.predicting import predict_files
     from diptych.terminal import predictions_text
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        done = jobs.predict_files(
+        done = predict_files(
             load_model(model, architecture, written_by, key),
             images,
             preprocessing=preprocessing,
@@ -250,7 +250,7 @@ def features(
 ) -> None:
     """What every layer makes of a picture, as plots."""
     import diptych
-    from diptych.inference import load_model
+    from diptych.loading import load_model
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
@@ -377,7 +377,7 @@ def inspect(
     Also multiply-adds, receptive fields, its recipe and its classes.
     """
     import diptych
-    from diptych.inference import load_model
+    from diptych.loading import load_model
 
     summary = diptych.inspect(load_model(model, architecture, written_by, key), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())

@@ -262,7 +262,7 @@ def _loaded(model: str, architecture: str | None, written_by: str | None, key: s
     """The model of a file; raises `UsageError` where a filter's name was given in its place."""
     from diptych.errors import UsageError
     from diptych.filters.targets import NAMES
-    from diptych.inference import load_model
+    from diptych.loading import load_model
 
     name = model.partition(":")[0]
     if name in NAMES and not Path(model).exists():

@@ -10,14 +10,14 @@ from diptych.comparing.alignment import Evaluation, Row, evaluate, same_kinds
 from diptych.comparing.comparison import Comparison, LayerPair
 from diptych.comparing.diagnosis import Search
 from diptych.comparing.editing import with_activations_apart
-from diptych.comparing.inputs import Given, Recipes, sides_of, sources
+from diptych.comparing.inputs import Given, Recipes, compared, sides_of
 from diptych.comparing.runs import Side, Step
 from diptych.comparing.wording import agreement, diagnosis
 from diptych.errors import UsageError
-from diptych.inference import compiled_for
 from diptych.model.labels import label
 from diptych.model.model import Model
 from diptych.model.summary import summarise
+from diptych.predicting import compiled_for
 
 __all__ = ["compare"]
 
@@ -53,8 +53,8 @@ def compare(
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(f"the tolerance is a small number above 0, such as 1e-4, got {tolerance}")
-    read = sources(a, b, architecture=architecture, written_by=written_by, key=key)
-    side_a, side_b, given, remarks = sides_of(*read, images, preprocessing, (engine_a, engine_b))
+    models = compared(a, b, architecture=architecture, written_by=written_by, key=key)
+    side_a, side_b, given, remarks = sides_of(*models, images, preprocessing, (engine_a, engine_b))
     if not same_kinds(side_a, side_b):
         side_a, side_b = _apart(side_a), _apart(side_b)
     evaluation = evaluate(side_a, side_b, tolerance)

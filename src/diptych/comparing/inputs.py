@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,22 +11,19 @@ import numpy as np
 
 from diptych.comparing.runs import Side
 from diptych.errors import ModelError, ShapeError, UsageError
-from diptych.formats import FORMATS
-from diptych.images import files
-from diptych.inference import ImageLike, Images, Recipe, load_model, picture, recipe_of
+from diptych.images.arguments import Images, as_batch, as_picture, each_image, is_batch
+from diptych.loading import ModelLike, Recipe, load, recipe_of, takes
 from diptych.model.entry import entry_axes
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
+from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["MOST_PICTURES", "Given", "Recipes", "Source", "sides_of", "sources"]
+__all__ = ["MOST_PICTURES", "Compared", "Given", "Recipes", "compared", "sides_of"]
 
 Given: TypeAlias = "Images | tuple[Any, Any] | None"
 Recipes: TypeAlias = "Recipe | tuple[Recipe | None, Recipe | None] | None"
-
-# Our options for reading a file, as formats call them.
-_READING = {"architecture": "architecture", "written_by": "flux_version", "key": "key"}
 
 MOST_PICTURES = 16
 """Pictures a comparison runs on; a fault shows on the first, and every try runs on all of them."""
@@ -36,42 +33,37 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class Source:
-    """A model, its file or its name, with what reading the file takes, as `load_model` does."""
+class Compared:
+    """One of the two models as the user names it, and the options for reading it."""
 
-    model: Model | str | Path
-    options: dict[str, Any]
+    model: ModelLike
+    reading: ReadOptions
 
 
-def sources(a: Model | str | Path, b: Model | str | Path, **options: Any) -> tuple[Source, Source]:
-    """A and B with their options: a pair has one for each, anything else is for every file that takes it.
+def compared(a: ModelLike, b: ModelLike, **options: Any) -> tuple[Compared, Compared]:
+    """A and B with their options for reading: a pair has one value for each, anything else is for both.
 
-    Raises `UsageError` where an option is not None and neither file takes it.
+    A single value goes to every file that takes it. Raises `UsageError` where neither does.
     """
     each: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, value in options.items():
         if isinstance(value, tuple):
             if len(value) != 2:
                 raise UsageError(f"{name} is one for both models or a pair, one for each, got {len(value)}")
-            takers = [i for i in (0, 1) if value[i] is not None]
-        else:
-            takers = [i for i, model in enumerate((a, b)) if value is not None and _takes(model, name)]
-            if value is not None and not takers:
+            each[0][name], each[1][name] = value
+        elif value is not None:
+            takers = [i for i, model in enumerate((a, b)) if takes(model, name)]
+            if not takers:
                 raise UsageError(f"{name} is for a file that can hold weights alone or come from Flux: neither "
                                  "model is one")  # fmt: skip
-        for i in takers:
-            each[i][name] = value[i] if isinstance(value, tuple) else value
-    return Source(a, each[0]), Source(b, each[1])
-
-
-def _takes(model: Model | str | Path, option: str) -> bool:
-    suffix = "" if isinstance(model, Model) else Path(model).suffix.lower()
-    return any(suffix in f.suffixes and _READING[option] in f.reading for f in FORMATS)
+            for i in takers:
+                each[i][name] = value
+    return Compared(a, ReadOptions(**each[0])), Compared(b, ReadOptions(**each[1]))
 
 
 def sides_of(
-    a: Source,
-    b: Source,
+    a: Compared,
+    b: Compared,
     images: Given,
     recipes: Recipes,
     engines: tuple[str, str],
@@ -81,15 +73,15 @@ def sides_of(
     Raises `UsageError` where pictures are given and no recipe is known for a side, `ShapeError` where a model
     cannot take what it is given.
     """
-    models = load_model(a.model, **a.options), load_model(b.model, **b.options)
+    models = load(a.model, a.reading), load(b.model, b.reading)
     names = _name(a.model, models[0], "A"), _name(b.model, models[1], "B")
     remarks: list[str] = []
     if _is_pair(images):
         assert isinstance(images, tuple)
         contents = [_content(images[i], models[i], _own(recipes, i), remarks) for i in (0, 1)]
         given = "each model its own input"
-    elif _is_batch(images):
-        batch = _batch(images)
+    elif is_batch(images):
+        batch = as_batch(images)
         contents = [{"given": batch}] * 2
         given = f"one batch for both, {_by(batch.shape)}"
     else:
@@ -129,8 +121,8 @@ def _contents(
 
 
 def _content(images: Any, model: Model, recipe: Recipe | None, remarks: list[str]) -> dict[str, Any]:
-    if _is_batch(images):
-        return {"given": _batch(images)}
+    if is_batch(images):
+        return {"given": as_batch(images)}
     return {"pictures": _pictures(images, remarks), "recipe": recipe_of(recipe or model)}
 
 
@@ -154,39 +146,15 @@ def _recipe(
 # ---- Pictures and batches -----------------------------------------------------------------------------
 
 
-def _is_batch(images: object) -> bool:
-    return isinstance(images, np.ndarray) and images.dtype.kind == "f"
-
-
 def _is_pair(images: object) -> bool:
-    return isinstance(images, tuple) and len(images) == 2 and any(map(_is_batch, images))
+    return isinstance(images, tuple) and len(images) == 2 and any(map(is_batch, images))
 
 
-def _batch(images: Any) -> Array:
-    batch = np.ascontiguousarray(images, dtype=np.float32)
-    if batch.ndim < 2 or batch.size == 0:
-        raise ShapeError(f"a batch is (N, C, H, W) or (N, features) and not empty, got shape {batch.shape}")
-    return batch
-
-
-def _pictures(images: Any, remarks: list[str]) -> tuple[Array, ...]:
-    found = [picture(image).pixels for image in _each(images, remarks)]
-    if not found:
-        raise UsageError("there are no pictures to compare the models on")
-    return tuple(found)
-
-
-def _each(images: Any, remarks: list[str]) -> Iterator[ImageLike]:
-    if isinstance(images, str | Path):
-        images = files.find([images])
-    elif isinstance(images, np.ndarray) or not isinstance(images, Iterable):
-        images = [images]
-    every: list[ImageLike] = []
-    for image in images:
-        every += files.find([image]) if isinstance(image, str | Path) else [image]
+def _pictures(images: Images, remarks: list[str]) -> tuple[Array, ...]:
+    every = list(each_image(images))
     if len(every) > MOST_PICTURES:
         remarks.append(f"the first {MOST_PICTURES} of {len(every)} pictures are compared")
-    yield from every[:MOST_PICTURES]
+    return tuple(as_picture(image).pixels for image in every[:MOST_PICTURES])
 
 
 def _photographs() -> tuple[Array, ...]:

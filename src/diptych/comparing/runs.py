@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.comparing.editing import cut
-from diptych.inference import compiled_for
 from diptych.model.layers import Array, Chain, Flatten, Layer
 from diptych.model.model import Model
+from diptych.predicting import compiled_for
 from diptych.preprocessing import Preprocessing
 
 __all__ = ["Change", "Side", "Step"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import ImageError, UsageError
+from diptych.errors import ImageError, OutputError, UsageError
+from diptych.files import keep, made_folder
 from diptych.images import files
 from diptych.images.picture import LARGEST_SEED, Picture
 from diptych.images.source import Source
-from diptych.progress import Progress
+from diptych.outcome import Outcome
+from diptych.progress import Progress, silent
 
-__all__ = ["SOURCES", "generate", "like", "paint", "source"]
+__all__ = ["SOURCES", "generate", "generate_files", "made_again", "paint", "remarks_on", "source"]
 
 _LARGEST_COUNT = 1000
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 8192
@@ -94,6 +96,44 @@ def generate(
     return made
 
 
+def generate_files(
+    prompt: str | None,
+    *,
+    out: str | Path,
+    like: str | Path | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Outcome:
+    """Text to image, into PNG files named generated_image_1.png, ... that carry how they were made.
+
+    With `like` the picture of that file is made again instead. `options` are `paint`'s.
+    """
+    if (prompt is None) == (like is None):
+        raise UsageError("give either a prompt or --like PICTURE")
+    if like is not None:
+        pictures: Iterable[Picture] = [made_again(like)]
+    else:
+        pictures = paint(prompt or "", on_progress=progress, **options)
+        _check_free(Path(out), prompt or "", options)
+    written, remarks = [], []
+    for picture in pictures:
+        path = Path(out) / f"{picture.name}.png"
+        keep([like] if like is not None else [], [path])
+        made_folder(out)
+        files.write_png(path, picture.pixels, picture.record)
+        written.append(path)
+        remarks += remarks_on(picture)
+    return Outcome(paths=tuple(written), remarks=tuple(dict.fromkeys(remarks)))
+
+
+def remarks_on(picture: Picture) -> list[str]:
+    """What the user should know about how a picture came to be: words not understood, choices of reading."""
+    said = [f"{picture.name}: {note}" for note in picture.notes]
+    if picture.record is not None and picture.record.ignored:
+        said.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
+    return said
+
+
 def paint(
     prompt: str,
     count: int = 3,
@@ -132,7 +172,7 @@ def paint(
     )
 
 
-def like(path: str | os.PathLike[str], on_progress: Progress | None = None, **options: Any) -> Picture:
+def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None, **options: Any) -> Picture:
     """The picture in a PNG file that Diptych wrote, made again from the record in it.
 
     Bit for bit the same for `scenes` of the same version; for diffusion on the same machine with the same
@@ -165,6 +205,23 @@ def like(path: str | os.PathLike[str], on_progress: Progress | None = None, **op
         return made
     note = f"made by {record.generator} ({record.version}) and again by ({maker.version}): it may differ"
     return replace(made, notes=(*made.notes, note))
+
+
+def _check_free(out: Path, prompt: str, options: Mapping[str, Any]) -> None:
+    """Raises `OutputError` where a picture of another prompt or seed has the name that one would get."""
+    asked = (prompt, options.get("seed", 0), options.get("generator", "scenes"))
+    for number in range(1, options.get("count", 3) + 1):
+        path = out / f"generated_image_{number}.png"
+        if not path.exists():
+            continue
+        try:
+            record = files.read(path).record
+        except ImageError:
+            record = None
+        if record is None or (record.prompt, record.seed, record.generator) != asked:
+            raise OutputError(
+                f"{path} is there already, and another picture; choose another --out, or move it"
+            )
 
 
 def _check_prompt(prompt: object) -> None:

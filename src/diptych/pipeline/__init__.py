@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from diptych.inference import Images, Recipe, load_model
-from diptych.jobs import remarks_on
+from diptych.images.arguments import Images
+from diptych.images.generation import remarks_on
 from diptych.journal import Journal
+from diptych.loading import Recipe, load_model
 from diptych.model.model import Model
 from diptych.pipeline import page, steps
 from diptych.pipeline.request import NAMES, OnError, Request, command_line, keep_originals, request_of

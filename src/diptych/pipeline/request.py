@@ -16,12 +16,14 @@ import numpy as np
 import diptych
 from diptych.errors import UsageError
 from diptych.files import keep, sha256
-from diptych.images import files, generation
+from diptych.images import generation
+from diptych.images.arguments import Images, each_image
 from diptych.images.picture import Picture
-from diptych.inference import Images, Recipe, compiled_for, picture, recipe_of
+from diptych.loading import Recipe, recipe_of
 from diptych.model.document import to_document
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
+from diptych.predicting import compiled_for
 from diptych.preprocessing import Preprocessing
 from diptych.report.features import chosen_layers
 
@@ -98,7 +100,7 @@ def request_of(
         generation.paint(prompt or "", **making)  # checks its arguments at once; nothing is painted yet
     return Request(
         prompt,
-        None if images is None else _found(images),
+        None if images is None else tuple(each_image(images)),
         model,
         recipe,
         making,
@@ -129,19 +131,6 @@ def _check_unused(making: Mapping[str, Any]) -> None:
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UsageError(f"{name} is {' or '.join(known)}, not {value!r}")
-
-
-def _found(images: Images) -> tuple[Path | Picture, ...]:
-    if isinstance(images, str | Path):
-        return tuple(files.find([images]))
-    if isinstance(images, Picture | np.ndarray):
-        return (picture(images),)
-    named: list[Path | Picture] = []
-    for index, image in enumerate(images, 1):
-        named += files.find([image]) if isinstance(image, str | Path) else [picture(image, f"image_{index}")]
-    if not named:
-        raise UsageError("there are no pictures; name files or folders")
-    return tuple(named)
 
 
 def _identity(image: Path | Picture) -> dict[str, str]:

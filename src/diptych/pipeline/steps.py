@@ -14,15 +14,16 @@ import numpy as np
 from diptych.errors import ImageError, UsageError
 from diptych.files import replacing
 from diptych.images import files, generation
+from diptych.images.arguments import as_picture, unique_names
 from diptych.images.pattern import colour_bars, preview
 from diptych.images.picture import Picture
-from diptych.inference import CHUNK, compiled_for, in_order, picture
-from diptych.jobs import none_readable, unique, write_array
 from diptych.journal import Journal
 from diptych.model.layers import Array
 from diptych.model.summary import summarise
 from diptych.pipeline.request import Request
+from diptych.predicting import CHUNK, compiled_for
 from diptych.predictions import Predictions
+from diptych.preparing import in_order, none_readable, write_array
 from diptych.progress import Progress
 from diptych.report.content import Figure, LayerFigure, Skipped
 from diptych.report.features import feature_plots
@@ -59,7 +60,7 @@ def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Pr
         seen.append(Seen(replace(made, name=name), size, original, shown, item))
     if not seen:
         raise none_readable([one.reason for one in skipped])
-    names = unique([one.picture.name for one in seen])
+    names = unique_names([one.picture.name for one in seen])
     return [
         replace(one, picture=replace(one.picture, name=name)) for one, name in zip(seen, names, strict=True)
     ]
@@ -81,7 +82,7 @@ def _pictures(
 
     def read(image: Path | Picture) -> tuple[Path | Picture, Ready | None, ImageError | None]:
         try:
-            whole = picture(image)
+            whole = as_picture(image)
         except ImageError as error:
             return image, None, error
         # The pixels of many photographs would fill the memory; what follows needs a preview at most.

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from diptych.errors import UsageError
 from diptych.files import keep, made_folder
-from diptych.inference import ImageLike, Recipe, compiled_for, load_model, picture, recipe_of
+from diptych.images.arguments import ImageLike, as_picture
+from diptych.loading import Recipe, load_model, recipe_of
 from diptych.model.labels import label
 from diptych.model.layers import Conv, ConvTranspose
 from diptych.model.model import Model
+from diptych.predicting import compiled_for
 from diptych.progress import Progress, silent
 from diptych.report.content import LayerFigure
 from diptych.report.mosaic import dead_channels, finite_range
@@ -54,7 +56,7 @@ def features(
     paths = chosen_layers(loaded, layers)
     _check_scale(scale)
     compiled = compiled_for(loaded, engine, device)
-    trace = compiled.trace(recipe.apply(picture(image).pixels)[np.newaxis])
+    trace = compiled.trace(recipe.apply(as_picture(image).pixels)[np.newaxis])
 
     made_folder(out)
 
