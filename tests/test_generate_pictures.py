@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,22 @@ from PIL.PngImagePlugin import PngInfo
 from diptych.errors import ImageError, UsageError
 from diptych.images import files, generation, metadata, scenes
 from diptych.images.picture import LARGEST_SEED, Picture, Record
+from diptych.options import GenerationOptions
 
 PROMPT = "a serene sunset over a futuristic city"
 RECORD = Record(PROMPT, 3, 1, "scenes", "scenes 1", 64, 48, {"steps": 2}, ("futuristic",))
 PIXELS = np.full((48, 64, 3), 200, np.uint8)
 
 
+def begin(prompt: str = PROMPT, on_progress: Any = None, **options: Any) -> Iterator[Picture]:
+    names = {"count", "seed", "generator", "width", "height"} & options.keys()
+    settings = {name: value for name, value in options.items() if name not in names}
+    asked = GenerationOptions(**{name: options[name] for name in names}, settings=settings)
+    return generation.paint(prompt, asked, on_progress=on_progress)
+
+
 def paint(**arguments: Any) -> list[Picture]:
-    return list(generation.paint(**{"prompt": PROMPT, "width": 64, "height": 48, **arguments}))
+    return list(begin(**{"width": 64, "height": 48, **arguments}))
 
 
 def test_pictures_are_painted_offline_with_names_and_records() -> None:
@@ -38,7 +47,7 @@ def test_pictures_are_painted_offline_with_names_and_records() -> None:
 
 
 def test_three_pictures_by_default() -> None:
-    names = [picture.name for picture in generation.paint(PROMPT, width=16, height=16)]
+    names = [picture.name for picture in begin(width=16, height=16)]
     assert names == ["generated_image_1", "generated_image_2", "generated_image_3"]
 
 
@@ -98,7 +107,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("arguments", "says"), WRONG, ids=[says[:30] for _, says in WRONG])
 def test_arguments_that_cannot_be_are_refused_before_painting(arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        generation.paint(**{"prompt": PROMPT, **arguments})  # not iterated: the answer comes at once
+        begin(**arguments)  # not iterated: the answer comes at once
     assert says in str(caught.value)
 
 

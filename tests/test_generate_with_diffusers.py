@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from diptych.errors import DiptychError, GenerationError, MissingExtra, UsageError
 from diptych.images import files, generation
 from diptych.images.picture import Picture
+from diptych.options import GenerationOptions
 
 pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
 
@@ -44,8 +46,16 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def paint(model: Path, **arguments: Any) -> list[Picture]:
-    asked = {"prompt": PROMPT, "generator": str(model), "count": 1, "steps": 2, "device": "cpu", **arguments}
-    return list(generation.paint(**asked))
+    asked = {"count": 1, "steps": 2, "device": "cpu", **arguments}
+    return list(begin(model, **asked))
+
+
+def begin(model: Path, on_progress: Any = None, **options: Any) -> Iterator[Picture]:
+    names = {"count", "seed", "width", "height"} & options.keys()
+    settings = {name: value for name, value in options.items() if name not in names}
+    given = {name: options[name] for name in names}
+    asked = GenerationOptions(generator=str(model), **given, settings=settings)
+    return generation.paint(PROMPT, asked, on_progress=on_progress)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +149,7 @@ def test_options_that_cannot_be_are_refused_before_the_model_is_loaded(model: Pa
         ({"stepz": 3}, "takes no option 'stepz'; it takes steps, guidance, negative_prompt"),
     ):
         with pytest.raises(UsageError) as caught:
-            generation.paint(PROMPT, generator=str(model), **wrong)
+            begin(model, **wrong)
         assert says in str(caught.value)
 
 
@@ -308,5 +318,5 @@ def test_weights_saved_in_half_precision_only(model: Path, tmp_path: Path) -> No
 def test_without_the_extra_the_install_line_is_given(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'diptych\[diffusion\]'"):
-        generation.paint(PROMPT, generator=str(model))
+        begin(model)
     assert issubclass(MissingExtra, DiptychError)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from diptych.cli_filter import Architecture, Device, Json, Key, Quiet, WrittenBy
 from diptych.cli_filter import app as filter_app
+from diptych.options import GenerationOptions, OnError, RunOptions, ScaleRule
 from diptych.terminal import Terminal
 
 app = typer.Typer(
@@ -21,8 +22,6 @@ app = typer.Typer(
 )
 app.add_typer(filter_app)
 
-Scale = Literal["per-map", "shared"]
-OnError = Literal["report", "test-pattern"]
 Prompt = Annotated[str | None, typer.Argument(help="What to draw, in words.", show_default=False)]
 Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
 ModelName = Annotated[str, typer.Argument(help="A model file, or a model by name.", show_default=False)]
@@ -61,14 +60,14 @@ def run(
     images: Annotated[
         list[Path] | None, typer.Option(help="Existing pictures or folders; repeatable.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = "scenes",
+    model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = str(RunOptions.model),
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
     preprocessing: Recipe = None,
-    count: Count = 3,
-    seed: Seed = 0,
-    generator: Generator = "scenes",
+    count: Count = GenerationOptions.count,
+    seed: Seed = GenerationOptions.seed,
+    generator: Generator = GenerationOptions.generator,
     width: Width = None,
     height: Height = None,
     steps: Steps = None,
@@ -76,13 +75,13 @@ def run(
     negative_prompt: Negative = None,
     maps: Annotated[
         str, typer.Option(help="Which layers to draw: conv, all, or paths such as 0,3.")
-    ] = "conv",
+    ] = RunOptions.maps,
     scale: Annotated[
-        Scale, typer.Option(help="One colour scale for each map, or one for a layer.")
-    ] = "per-map",
+        ScaleRule, typer.Option(help="One colour scale for each map, or one for a layer.")
+    ] = RunOptions.scale,
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern there.")
-    ] = "report",
+    ] = RunOptions.on_error,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -134,8 +133,8 @@ def generate(
     prompt: Prompt = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the pictures.")] = Path("images"),
     count: Count = 1,
-    seed: Seed = 0,
-    generator: Generator = "scenes",
+    seed: Seed = GenerationOptions.seed,
+    generator: Generator = GenerationOptions.generator,
     width: Width = None,
     height: Height = None,
     steps: Steps = None,
@@ -152,21 +151,16 @@ def generate(
     """
     from diptych.images.generation import generate_files
 
+    chosen_device = None if device == "auto" else device
+    settings = _given(steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=chosen_device)
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         made = generate_files(
             prompt,
+            GenerationOptions(count, seed, generator, width, height, settings),
             out=out,
             like=like,
-            count=count,
-            seed=seed,
-            generator=generator,
-            width=width,
-            height=height,
             progress=progress,
-            **_given(
-                steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=_explicit(device)
-            ),
         )
     terminal.remarks(made.remarks)
     terminal.result(made.to_document(), "\n".join(map(str, made.paths)))
@@ -237,7 +231,7 @@ def features(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the plots.")] = Path("maps"),
     layers: Annotated[str, typer.Option(help="conv, all, or layer paths such as 0,3.1.")] = "all",
     scale: Annotated[
-        Scale, typer.Option(help="One colour scale for each map, or one for a layer.")
+        ScaleRule, typer.Option(help="One colour scale for each map, or one for a layer.")
     ] = "per-map",
     engine: Engine = "auto",
     device: Device = "auto",
@@ -386,10 +380,6 @@ def inspect(
 def _given(**options: object) -> dict[str, object]:
     """The options that the user did set; what was not asked for is the generator's own choice."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _explicit(device: str) -> str | None:
-    return None if device == "auto" else device
 
 
 def _each(option: str, values: list[str] | None) -> str | tuple[str | None, str | None] | None:

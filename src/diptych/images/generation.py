@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from diptych.files import keep, made_folder
 from diptych.images import files
 from diptych.images.picture import LARGEST_SEED, Picture
 from diptych.images.source import Source
+from diptych.options import GenerationOptions
 from diptych.outcome import Outcome
 from diptych.progress import Progress, silent
 
@@ -25,6 +26,7 @@ __all__ = ["SOURCES", "generate", "generate_files", "made_again", "paint", "rema
 _LARGEST_COUNT = 1000
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 8192
 _LONGEST_PROMPT = 10_000
+_DEFAULTS = GenerationOptions()
 
 
 def _scenes(generator: str) -> Source | None:
@@ -71,25 +73,42 @@ def source(generator: str) -> Source:
 
 def generate(
     prompt: str,
-    count: int = 3,
-    seed: int = 0,
+    count: int = GenerationOptions.count,
+    seed: int = GenerationOptions.seed,
     *,
-    generator: str = "scenes",
+    generator: str = GenerationOptions.generator,
     width: int | None = None,
     height: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> list[NDArray[np.uint8]]:
-    """Text to image: `count` pictures as uint8 arrays (H, W, 3), the same for the same arguments.
+    """Makes pictures from a prompt, the same for the same arguments.
 
-    `generator` is "scenes", the painter that needs nothing, "tiny", the diffusion model in the box, or a
-    diffusers model by id or folder; these take `options` such as steps, guidance, negative_prompt and device.
-    With `out` the pictures are also written there as generated_image_1.png, ..., each carrying how it was made.
-    Raises what `paint` raises.
+    Args:
+        prompt: what to draw, in words.
+        count: how many pictures, 1 to 1000.
+        seed: 0 to 2**63 - 1.
+        generator: "scenes", the painter that needs nothing else; "tiny", the diffusion model in the box;
+            or a diffusers model by id or folder.
+        width: pixels, 16 to 8192; by default what suits the generator.
+        height: as `width`.
+        out: a folder to write the pictures to as well, as generated_image_1.png, ..., each with the record
+            of how it was made.
+        progress: told after each picture, or each denoising step.
+        **options: the generator's own, such as steps, guidance, negative_prompt and device.
+
+    Returns:
+        The pictures, uint8 (H, W, 3).
+
+    Raises:
+        UsageError: an argument is out of range, or the generator does not take an option.
+        GenerationError: the generator cannot run here.
+        OutputError: a picture cannot be written.
     """
+    asked = GenerationOptions(count, seed, generator, width, height, options)
     made = []
-    for picture in paint(prompt, count, seed, generator, width, height, 0, progress, **options):
+    for picture in paint(prompt, asked, on_progress=progress):
         if out is not None:
             files.write_png(Path(out) / f"{picture.name}.png", picture.pixels, picture.record)
         made.append(picture.pixels)
@@ -98,22 +117,32 @@ def generate(
 
 def generate_files(
     prompt: str | None,
+    options: GenerationOptions = _DEFAULTS,
     *,
     out: str | Path,
     like: str | Path | None = None,
     progress: Progress = silent,
-    **options: Any,
 ) -> Outcome:
-    """Text to image, into PNG files named generated_image_1.png, ... that carry how they were made.
+    """Makes pictures from a prompt, or one picture again, as PNG files that carry how they were made.
 
-    With `like` the picture of that file is made again instead. `options` are `paint`'s.
+    Args:
+        prompt: what to draw, or None with `like`.
+        options: what decides the pictures.
+        out: the folder for generated_image_1.png, ..., made where it is missing.
+        like: a picture file to make again instead, from the record in it.
+        progress: told after each picture, or each denoising step.
+
+    Raises:
+        UsageError: neither or both of `prompt` and `like` are given, or an option is out of range.
+        OutputError: `out` holds another picture of the same name.
+        GenerationError: the generator cannot run here.
     """
     if (prompt is None) == (like is None):
         raise UsageError("give either a prompt or --like PICTURE")
     if like is not None:
         pictures: Iterable[Picture] = [made_again(like)]
     else:
-        pictures = paint(prompt or "", on_progress=progress, **options)
+        pictures = paint(prompt or "", options, on_progress=progress)
         _check_free(Path(out), prompt or "", options)
     written, remarks = [], []
     for picture in pictures:
@@ -136,39 +165,43 @@ def remarks_on(picture: Picture) -> list[str]:
 
 def paint(
     prompt: str,
-    count: int = 3,
-    seed: int = 0,
-    generator: str = "scenes",
-    width: int | None = None,
-    height: int | None = None,
+    options: GenerationOptions = _DEFAULTS,
+    *,
     start: int = 0,
     on_progress: Progress | None = None,
-    **options: Any,
 ) -> Iterator[Picture]:
-    """Pictures made from `prompt`: generated_image_1, generated_image_2, ... each with its record.
+    """Makes pictures from a prompt one after the other: generated_image_1, generated_image_2, ...
 
-    `start` leaves out that many at the beginning, as when an interrupted run goes on.
+    Picture number 2 is the same whether two or ten are asked for.
 
-    `count` is 1 to 1000, `seed` 0 to 2**63 - 1, `width` and `height` 16 to 8192 pixels (None: what suits the
-    generator); `options` are the generator's own. The same arguments give the same pictures, and picture
-    number 2 is the same whether two or ten are asked for. Raises `UsageError` at once for arguments that
-    cannot be, `GenerationError` while painting.
+    Args:
+        prompt: what to draw, in words.
+        options: what decides the pictures.
+        start: how many to leave out at the beginning, as when an interrupted run continues.
+        on_progress: told after each picture, or each denoising step.
+
+    Yields:
+        The pictures, each with its record.
+
+    Raises:
+        UsageError: an argument is out of range; at once, not when the first picture is asked for.
+        GenerationError: the generator fails while it works.
     """
     _check_prompt(prompt)
-    _check_whole("count", count, 1, _LARGEST_COUNT)
-    _check_whole("seed", seed, 0, LARGEST_SEED)
-    for name, side in (("width", width), ("height", height)):
+    _check_whole("count", options.count, 1, _LARGEST_COUNT)
+    _check_whole("seed", options.seed, 0, LARGEST_SEED)
+    for name, side in (("width", options.width), ("height", options.height)):
         if side is not None:
             _check_whole(name, side, _SMALLEST_SIDE, _LARGEST_SIDE)
-    return source(generator).generate(
+    return source(options.generator).generate(
         prompt,
-        count=count,
-        seed=seed,
-        width=width,
-        height=height,
+        count=options.count,
+        seed=options.seed,
+        width=options.width,
+        height=options.height,
         start=start,
         on_progress=on_progress,
-        **options,
+        **options.settings,
     )
 
 
@@ -207,10 +240,10 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
     return replace(made, notes=(*made.notes, note))
 
 
-def _check_free(out: Path, prompt: str, options: Mapping[str, Any]) -> None:
+def _check_free(out: Path, prompt: str, options: GenerationOptions) -> None:
     """Raises `OutputError` where a picture of another prompt or seed has the name that one would get."""
-    asked = (prompt, options.get("seed", 0), options.get("generator", "scenes"))
-    for number in range(1, options.get("count", 3) + 1):
+    asked = (prompt, options.seed, options.generator)
+    for number in range(1, options.count + 1):
         path = out / f"generated_image_{number}.png"
         if not path.exists():
             continue

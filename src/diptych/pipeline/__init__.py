@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from diptych.images.arguments import Images
 from diptych.images.generation import remarks_on
 from diptych.journal import Journal
-from diptych.loading import Recipe, load_model
-from diptych.model.model import Model
+from diptych.loading import ModelLike, Recipe
+from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 from diptych.pipeline import page, steps
-from diptych.pipeline.request import NAMES, OnError, Request, command_line, keep_originals, request_of
+from diptych.pipeline.request import NAMES, Request, command_line, keep_originals, request_of
 from diptych.predictions import Predictions
 from diptych.progress import Progress, silent
 from diptych.report.content import Skipped
@@ -24,7 +24,17 @@ __all__ = ["RunResult", "run"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left in its folder. `failures` holds a sentence for every picture that could not be read."""
+    """What a run left in its folder.
+
+    Attributes:
+        out: the folder.
+        images: the pictures in it, in order.
+        predictions: None where the model is not a classifier.
+        files: file name -> SHA-256, of everything that the run wrote.
+        failures: one sentence for each picture that could not be read.
+        remarks: sentences to show beside the result.
+        timings: seconds for each step.
+    """
 
     out: Path
     images: tuple[Path, ...]
@@ -45,7 +55,7 @@ class RunResult:
         return not self.failures
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON."""
+        """The result as a JSON object."""
         return {
             "out": str(self.out),
             "report": str(self.report),
@@ -62,62 +72,73 @@ def run(
     *,
     images: Images | None = None,
     out: str | Path = "out",
-    model: Model | str | Path = "scenes",
-    architecture: str | Path | None = None,
+    model: ModelLike = RunOptions.model,
+    architecture: ModelLike | None = None,
     written_by: str | None = None,
     key: str | None = None,
     preprocessing: Recipe | None = None,
-    count: int = 3,
-    seed: int = 0,
-    generator: str = "scenes",
+    count: int = GenerationOptions.count,
+    seed: int = GenerationOptions.seed,
+    generator: str = GenerationOptions.generator,
     width: int | None = None,
     height: int | None = None,
-    maps: str = "conv",
-    scale: Literal["shared", "per-map"] = "per-map",
-    on_error: OnError = "report",
+    maps: str = RunOptions.maps,
+    scale: ScaleRule = RunOptions.scale,
+    on_error: OnError = RunOptions.on_error,
     overwrite: bool = False,
-    engine: str = "auto",
-    device: str = "auto",
+    engine: str = RunOptions.engine,
+    device: str = RunOptions.device,
     progress: Progress = silent,
     **options: Any,
 ) -> RunResult:
-    """Takes a prompt, or existing `images`, all the way to `out/report.html`.
-
-    Pictures are made by `generator` from `prompt` (`count`, `seed`, `width`, `height`, its own `options`),
-    or read from `images`; with both, the images stand for pictures of that prompt. `model` is a file, a name
-    or a `Model` (`architecture`: what to fill where the file holds weights alone; `written_by`: which Flux
-    wrote it, where the file does not tell; `key`: which of several models in it); its own recipe is used
-    unless `preprocessing` names another. `maps` are the layers to draw: "conv", "all" or paths such as
-    "0,3.1". A picture that cannot be read becomes a sentence in `failures`, and with
-    `on_error="test-pattern"` a marked test pattern takes its place.
+    """Takes a prompt, or existing pictures, all the way to a page about them.
 
     A run that was interrupted continues where it stopped when it is called again with the same arguments.
-    Raises `OutputError` where `out` holds another run (unless `overwrite`), `ImageError` where no picture
-    can be read, and whatever the model, the recipe and the generator raise, before anything is written.
+
+    Args:
+        prompt: what to draw. With `images` too, they stand for pictures of this prompt.
+        images: existing pictures: paths, folders, uint8 arrays (H, W, 3) or (H, W), or `Picture`s.
+        out: the folder for everything, made where it is missing.
+        model: a model, its file or its name.
+        architecture: what to fill where the model's file holds weights alone.
+        written_by: the version of Flux that wrote the file, where the file does not record it.
+        key: which of several models in the file.
+        preprocessing: the recipe; the model's own by default.
+        count: how many pictures to make, 1 to 1000.
+        seed: the same seed gives the same pictures, 0 to 2**63 - 1.
+        generator: "scenes", "tiny", or a diffusers model by id or folder.
+        width: pixels, 16 to 8192; by default what suits the generator.
+        height: as `width`.
+        maps: the layers to draw: "conv", "all", or paths such as "0,3.1".
+        scale: "per-map" for one colour scale for each feature map, "shared" for one for each layer.
+        on_error: what becomes of a picture that cannot be read: "report" makes it a sentence in
+            `failures`; "test-pattern" also puts a marked test pattern in its place.
+        overwrite: whether to delete the other run that `out` holds.
+        engine: one of `engines.ENGINES`, or "auto".
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: told after each part of a step.
+        **options: the generator's own, such as steps, guidance and negative_prompt.
+
+    Raises:
+        OutputError: `out` holds another run, or pictures to read that the run would replace.
+        ImageError: none of the pictures can be read.
+        DiptychError: whatever the model, the recipe and the generator raise, before anything is written.
     """
-    making = {
-        "count": count,
-        "seed": seed,
-        "generator": generator,
-        "width": width,
-        "height": height,
-        **options,
-    }
-    loaded = load_model(model, architecture, written_by, key)
-    request = request_of(prompt, images, loaded, preprocessing, making, maps, scale, on_error, engine, device)
+    run_options = RunOptions(
+        GenerationOptions(count, seed, generator, width, height, options),
+        model,
+        ReadOptions(architecture, written_by, key),
+        preprocessing,
+        maps,
+        scale,
+        on_error,
+        engine,
+        device,
+    )
+    request = request_of(prompt, images, run_options)
     keep_originals(request, Path(out))
     journal = Journal(Path(out), request.settings(), NAMES, overwrite=overwrite)
-    how = {
-        "architecture": architecture,
-        "written_by": written_by,
-        "key": key,
-        "maps": maps,
-        "scale": scale,
-        "on_error": on_error,
-        "engine": engine,
-        "device": device,
-    }
-    journal.note(command=command_line(prompt, images, out, model, preprocessing, making, how))
+    journal.note(command=command_line(prompt, images, out, run_options))
     try:
         return _run(request, journal, progress)
     finally:

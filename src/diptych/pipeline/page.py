@@ -102,8 +102,6 @@ def _facts(request: Request, count: int) -> Facts:
         facts.append(("Held-out accuracy", f"{accuracy:.2f} % of its own held-out pictures"))
     facts.append(("Recipe", request.recipe.name or f"{len(request.recipe.steps)} steps"))
     if request.images is None:
-        facts += [
-            ("Generator", str(request.generation["generator"])),
-            ("Seed", str(request.generation["seed"])),
-        ]
+        generation = request.options.generation
+        facts += [("Generator", generation.generator), ("Seed", str(generation.seed))]
     return tuple(facts)

@@ -96,22 +96,20 @@ def _pictures(
             continue
         name = image.name if isinstance(image, Picture) else image.stem
         skipped.append(Skipped(name, str(error)))
-        if request.on_error == "test-pattern":
+        if request.options.on_error == "test-pattern":
             bars = colour_bars(f"{name} (test pattern)", str(error))
             yield bars, apply(bars.pixels), (bars.width, bars.height)
 
 
 def _painted(request: Request, journal: Journal, progress: Progress) -> Iterator[Picture]:
     """The pictures of the prompt; those that an interrupted run finished are read back."""
-    making = dict(request.generation)
-    count, finished = making.pop("count"), 0
-    while finished < count and journal.finished(f"generated_image_{finished + 1}.png"):
+    asked, finished = request.options.generation, 0
+    while finished < asked.count and journal.finished(f"generated_image_{finished + 1}.png"):
         finished += 1
         yield files.read(journal.out / f"generated_image_{finished}.png")
-    if finished < count:
-        yield from generation.paint(
-            request.prompt or "", count=count - finished, start=finished, on_progress=progress, **making
-        )
+    if finished < asked.count:
+        left = replace(asked, count=asked.count - finished)
+        yield from generation.paint(request.prompt or "", left, start=finished, on_progress=progress)
 
 
 def batch_of(seen: list[Seen]) -> Array:
@@ -129,7 +127,7 @@ def predict(
     request: Request, journal: Journal, batch: Array, names: list[str], progress: Progress
 ) -> Predictions | None:
     """Runs the model; a classifier's outputs become tables, any other output arrays."""
-    compiled = compiled_for(request.model, request.engine, request.device)
+    compiled = compiled_for(request.model, request.options.engine, request.options.device)
     outputs = []
     for start in range(0, len(batch), CHUNK):
         outputs.append(compiled(batch[start : start + CHUNK]))
@@ -161,11 +159,13 @@ class Plots:
 
 def plot(request: Request, journal: Journal, batch: Array, first: Seen, progress: Progress) -> Plots:
     """Draws the first picture's input and what each chosen layer makes of it, and writes the architecture."""
-    trace = compiled_for(request.model, request.engine, request.device).trace(batch[:1])
+    trace = compiled_for(request.model, request.options.engine, request.options.device).trace(batch[:1])
     summary = summarise(request.model, batch[:1].shape)
     journal.make("model_architecture.txt", partial(_write_text, text=summary.text()))
     inputs = _plot_input(request, journal, first, progress)
-    layers = feature_plots(trace, request.model, journal.make, request.maps, request.scale, progress)
+    layers = feature_plots(
+        trace, request.model, journal.make, request.layers, request.options.scale, progress
+    )
     return Plots(inputs, tuple(layers))
 
 

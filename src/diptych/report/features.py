@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from diptych.loading import Recipe, load_model, recipe_of
 from diptych.model.labels import label
 from diptych.model.layers import Conv, ConvTranspose
 from diptych.model.model import Model
+from diptych.options import ScaleRule
 from diptych.predicting import compiled_for
 from diptych.progress import Progress, silent
 from diptych.report.content import LayerFigure
@@ -30,7 +31,6 @@ __all__ = ["Make", "chosen_layers", "convolutions", "feature_plots", "features"]
 
 Make: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 """Makes the file of a name by calling what writes it: into a folder, or only where it is missing."""
-ScaleRule: TypeAlias = Literal["shared", "per-map"]
 
 
 def features(
@@ -118,5 +118,5 @@ def feature_plots(
 
 
 def _check_scale(scale: str) -> None:
-    if scale not in ("shared", "per-map"):
-        raise UsageError(f"scale is shared or per-map, not {scale!r}")
+    if scale not in get_args(ScaleRule):
+        raise UsageError(f"scale is {' or '.join(get_args(ScaleRule))}, not {scale!r}")

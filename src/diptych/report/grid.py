@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.options import ScaleRule
 from diptych.report.mosaic import (
     Grid,
     Range,
@@ -21,9 +22,8 @@ from diptych.report.mosaic import (
 )
 from diptych.report.paper import INK, MUTED, PAPER
 
-__all__ = ["ScaleRule", "colours", "draw_grid", "header", "number", "written"]
+__all__ = ["colours", "draw_grid", "header", "number", "written"]
 
-ScaleRule = Literal["shared", "per-map"]
 
 _WIDTH, _NARROWEST, _MARGIN, _HEADER, _LARGEST = 1200, 760, 40, 134, 420
 _SMALL = 96  # narrower tiles have smaller captions

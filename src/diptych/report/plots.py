@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from diptych.errors import ShapeError
+from diptych.options import ScaleRule
 from diptych.report.figure import headline, new_figure, save, save_picture
-from diptych.report.grid import ScaleRule, draw_grid, number, written
+from diptych.report.grid import draw_grid, number, written
 from diptych.report.mosaic import dead_channels, finite_range, fit
 from diptych.report.paper import INK, MUTED
 
