@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import diptych
 from diptych import engines
+from diptych.cli.terminal import predictions_text
 from diptych.datasets import photographs as pictures
 from diptych.errors import ModelError, OutputError, UsageError
 from diptych.formats import julia_project
@@ -28,7 +29,6 @@ from diptych.predicting import predict_files
 from diptych.predictions import Predictions
 from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
 from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
-from diptych.terminal import predictions_text
 from layer_cases import TABLE, case
 from real_julia import command, needs_flux, needs_julia
 

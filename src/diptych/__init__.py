@@ -49,7 +49,7 @@ __all__ = [
     "write",
 ]
 
-_HOMES = {
+_DEFINED_IN = {
     "Comparison": "diptych.comparing",
     "DiptychError": "diptych.errors",
     "Model": "diptych.model.model",
@@ -72,8 +72,8 @@ _HOMES = {
 }
 
 
-# The rooms that the documentation enters by name: `diptych.preprocessing.named(...)`.
-_ROOMS = (
+# Submodules that the documentation uses by name: `diptych.preprocessing.named(...)`.
+_SUBMODULES = (
     "datasets",
     "engines",
     "errors",
@@ -87,11 +87,11 @@ _ROOMS = (
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _SUBMODULES:
         return import_module(f"diptych.{name}")
-    if name not in _HOMES:
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module 'diptych' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_DEFINED_IN[name]), name)
     globals()[name] = value
     return value
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from diptych.images.picture import Picture
+from diptych.progress import Progress
 
-__all__ = ["Progress", "Source"]
-
-Progress: TypeAlias = Callable[[int, int, str], object]
-"""Called with what is done, of how much, and what it is: (7, 60, "generated_image_1")."""
+__all__ = ["Source"]
 
 
 class Source(Protocol):

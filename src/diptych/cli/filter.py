@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from diptych.terminal import Terminal
+from diptych.cli.parameters import (
+    Architecture,
+    Device,
+    FilterEngine,
+    Json,
+    Key,
+    Quiet,
+    Report,
+    WrittenBy,
+)
+from diptych.cli.terminal import Terminal
+from diptych.options import ReadOptions
 
 app = typer.Typer(
     name="filter",
@@ -18,18 +29,6 @@ app = typer.Typer(
 )
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A filter's model file.", show_default=False)]
-Architecture = Annotated[
-    str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
-]
-WrittenBy = Annotated[
-    str | None,
-    typer.Option(
-        "--written-by", help="The Flux that wrote the file, such as 0.13.4, where it does not tell."
-    ),
-]
-Key = Annotated[
-    str | None, typer.Option(help="Which of several models in a Flux file: generator, or model.2.")
-]
 Judged = Annotated[
     str | None, typer.Option("--target", help="What to judge by; default: what the model was taught.")
 ]
@@ -41,10 +40,6 @@ Pictures = Annotated[
     list[Path] | None,
     typer.Option("--images", help="Pictures or folders; repeatable. Default: photographs in the box."),
 ]
-Engine = Annotated[str, typer.Option(help="auto, halide, onnxruntime, openvino, torch or numpy.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
 @app.command()
@@ -66,7 +61,7 @@ def learn(
         Path | None,
         typer.Option(help="The file that keeps the state of training, to go on from.", show_default=False),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)] = None,
+    report: Report = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -115,7 +110,7 @@ def apply(
         str | None,
         typer.Option(help="Beyond the border: zero, reflect, replicate or wrap; default: the filter's own."),
     ] = None,
-    engine: Engine = "auto",
+    engine: FilterEngine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
@@ -132,7 +127,7 @@ def apply(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     failures: list[str] = []
     with terminal.progress() as progress:
-        done: Any = applied(_loaded(model, architecture, written_by, key), source, target, tile=tile,
+        done: Any = applied(_loaded(model, ReadOptions(architecture, written_by, key)), source, target, tile=tile,
                             engine=engine, device=device, edge=edge, progress=progress,
                             failures=failures)  # fmt: skip
     written = done if isinstance(done, list) else [done]
@@ -154,7 +149,7 @@ def evaluate(
     target: Judged = None,
     pairs: Pairs = None,
     images: Pictures = None,
-    engine: Engine = "auto",
+    engine: FilterEngine = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
@@ -168,7 +163,10 @@ def evaluate(
     from diptych.filters.evaluating import evaluate as evaluated
 
     found = evaluated(
-        _loaded(model, architecture, written_by, key), _judge(target, pairs), images, engine=engine
+        _loaded(model, ReadOptions(architecture, written_by, key)),
+        _judge(target, pairs),
+        images,
+        engine=engine,
     )
     Terminal(as_json=as_json, quiet=quiet).result(found.to_document(), found.text())
 
@@ -182,7 +180,7 @@ def preview(
     target: Judged = None,
     pairs: Pairs = None,
     images: Pictures = None,
-    engine: Engine = "auto",
+    engine: FilterEngine = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
@@ -197,7 +195,7 @@ def preview(
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        made = previewed(_loaded(model, architecture, written_by, key), images, _judge(target, pairs), out,
+        made = previewed(_loaded(model, ReadOptions(architecture, written_by, key)), images, _judge(target, pairs), out,
                          engine=engine, progress=progress)  # fmt: skip
     terminal.result(made.to_document(), made.text())
 
@@ -258,11 +256,11 @@ def _judge(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
     return None if target is None and pairs is None else _given(target, pairs)
 
 
-def _loaded(model: str, architecture: str | None, written_by: str | None, key: str | None) -> Any:
+def _loaded(model: str, reading: ReadOptions) -> Any:
     """The model of a file; raises `UsageError` where a filter's name was given in its place."""
     from diptych.errors import UsageError
     from diptych.filters.targets import NAMES
-    from diptych.loading import load_model
+    from diptych.loading import load
 
     name = model.partition(":")[0]
     if name in NAMES and not Path(model).exists():
@@ -270,4 +268,4 @@ def _loaded(model: str, architecture: str | None, written_by: str | None, key: s
             f"{model!r} is a filter's name, not a model file; learn it first: "
             f"diptych filter learn {model} -o {name}.safetensors"
         )
-    return load_model(model, architecture, written_by, key)
+    return load(model, reading)

@@ -7,10 +7,33 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli_filter import Architecture, Device, Json, Key, Quiet, WrittenBy
-from diptych.cli_filter import app as filter_app
-from diptych.options import GenerationOptions, OnError, RunOptions, ScaleRule
-from diptych.terminal import Terminal
+from diptych.cli import parameters
+from diptych.cli.filter import app as filter_app
+from diptych.cli.parameters import (
+    Architecture,
+    Count,
+    Device,
+    Engine,
+    Generator,
+    Guidance,
+    Height,
+    Json,
+    Key,
+    ModelName,
+    Negative,
+    Pictures,
+    Prompt,
+    Quiet,
+    Recipe,
+    Report,
+    Seed,
+    Shape,
+    Steps,
+    Width,
+    WrittenBy,
+)
+from diptych.cli.terminal import Terminal
+from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
     name="diptych",
@@ -22,25 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(filter_app)
 
-Prompt = Annotated[str | None, typer.Argument(help="What to draw, in words.", show_default=False)]
-Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
-ModelName = Annotated[str, typer.Argument(help="A model file, or a model by name.", show_default=False)]
-Engine = Annotated[str, typer.Option(help="auto, onnxruntime, openvino, torch, numpy or flux.")]
 _TWICE = '; twice for A and for B, "" for none.'
-_RECIPE = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
-Recipe = Annotated[str | None, typer.Option("--preprocessing", help=f"{_RECIPE}; default: the model's own.")]
-Shape = Annotated[
-    str | None,
-    typer.Option(help="The input's, one sample's such as 3,224,224 or a batch's; default: the model's own."),
-]
-Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same pictures.")]
-Generator = Annotated[str, typer.Option(help="scenes, tiny, or a diffusers model by id or folder.")]
-Width = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
-Height = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
-Steps = Annotated[int | None, typer.Option(help="Diffusion: denoising steps.", show_default=False)]
-Guidance = Annotated[float | None, typer.Option(help="Diffusion: guidance scale.", show_default=False)]
-Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Diffusion: what not to draw.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -60,7 +65,7 @@ def run(
     images: Annotated[
         list[Path] | None, typer.Option(help="Existing pictures or folders; repeatable.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = str(RunOptions.model),
+    model: Annotated[str, typer.Option(help=parameters.MODEL_HELP)] = str(RunOptions.model),
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
@@ -76,9 +81,7 @@ def run(
     maps: Annotated[
         str, typer.Option(help="Which layers to draw: conv, all, or paths such as 0,3.")
     ] = RunOptions.maps,
-    scale: Annotated[
-        ScaleRule, typer.Option(help="One colour scale for each map, or one for a layer.")
-    ] = RunOptions.scale,
+    scale: Annotated[ScaleRule, parameters.Scale] = RunOptions.scale,
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern there.")
     ] = RunOptions.on_error,
@@ -95,7 +98,7 @@ def run(
     On the way: what the model sees of them, its predictions, and its feature maps.
     """
     from diptych import pipeline
-    from diptych.terminal import predictions_text
+    from diptych.cli.terminal import predictions_text
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
@@ -169,7 +172,7 @@ def generate(
 @app.command()
 def preprocess(
     images: Pictures,
-    preprocessing: Annotated[str, typer.Option(help=f"{_RECIPE}.")] = "colour-32",
+    preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
         "inputs"
     ),
@@ -205,14 +208,14 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """What a model says about pictures, one line each."""
-    from diptych.loading import load_model
+    from diptych.cli.terminal import predictions_text
+    from diptych.loading import load
     from diptych.predicting import predict_files
-    from diptych.terminal import predictions_text
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         done = predict_files(
-            load_model(model, architecture, written_by, key),
+            load(model, ReadOptions(architecture, written_by, key)),
             images,
             preprocessing=preprocessing,
             engine=engine,
@@ -230,9 +233,7 @@ def features(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the plots.")] = Path("maps"),
     layers: Annotated[str, typer.Option(help="conv, all, or layer paths such as 0,3.1.")] = "all",
-    scale: Annotated[
-        ScaleRule, typer.Option(help="One colour scale for each map, or one for a layer.")
-    ] = "per-map",
+    scale: Annotated[ScaleRule, parameters.Scale] = "per-map",
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
@@ -244,12 +245,12 @@ def features(
 ) -> None:
     """What every layer makes of a picture, as plots."""
     import diptych
-    from diptych.loading import load_model
+    from diptych.loading import load
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         paths = diptych.features(
-            load_model(model, architecture, written_by, key),
+            load(model, ReadOptions(architecture, written_by, key)),
             image,
             out=out,
             layers=layers,
@@ -264,9 +265,7 @@ def features(
 
 @app.command()
 def compare(
-    a: Annotated[
-        str, typer.Argument(metavar="A", help="A model file, or a model by name.", show_default=False)
-    ],
+    a: Annotated[str, typer.Argument(metavar="A", help=parameters.MODEL_HELP, show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.", show_default=False)],
     images: Annotated[
         list[Path] | None, typer.Option(help="Pictures or folders; repeatable. Default: some in the box.")
@@ -286,7 +285,7 @@ def compare(
     ] = None,
     preprocessing: Recipe = None,
     tolerance: Annotated[float, typer.Option(help="Of a layer's largest value.")] = 1e-4,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)] = None,
+    report: Report = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -316,9 +315,7 @@ def compare(
 
 @app.command()
 def convert(
-    source: Annotated[
-        str, typer.Argument(metavar="IN", help="A model file, or a model by name.", show_default=False)
-    ],
+    source: Annotated[str, typer.Argument(metavar="IN", help=parameters.MODEL_HELP, show_default=False)],
     target: Annotated[
         str,
         typer.Argument(metavar="OUT", help="A model file; a folder is a Julia project.", show_default=False),
@@ -371,9 +368,9 @@ def inspect(
     Also multiply-adds, receptive fields, its recipe and its classes.
     """
     import diptych
-    from diptych.loading import load_model
+    from diptych.loading import load
 
-    summary = diptych.inspect(load_model(model, architecture, written_by, key), _shape(shape))
+    summary = diptych.inspect(load(model, ReadOptions(architecture, written_by, key)), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 
