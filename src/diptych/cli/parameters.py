@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from diptych.engine_names import ENGINES, FILTERS_ONLY
 
 # ---- What every command has -----------------------------------------------------------------------------
 
@@ -35,8 +38,15 @@ Shape = Annotated[
 
 # ---- Where it runs --------------------------------------------------------------------------------------
 
-Engine = Annotated[str, typer.Option(help="auto, onnxruntime, openvino, torch, numpy or flux.")]
-FilterEngine = Annotated[str, typer.Option(help="auto, halide, onnxruntime, openvino, torch or numpy.")]
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}."
+
+
+Engine = Annotated[
+    str, typer.Option(help=_one_of(["auto", *(name for name in ENGINES if name not in FILTERS_ONLY)]))
+]
+FilterEngine = Annotated[str, typer.Option(help=_one_of(["auto", *ENGINES]))]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 # ---- Pictures -------------------------------------------------------------------------------------------
