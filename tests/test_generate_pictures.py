@@ -232,7 +232,7 @@ def test_any_text_for_a_record(text: str) -> None:
 
 
 def test_a_record_from_elsewhere_can_name_no_option_that_runs_code() -> None:
-    maker = generation.source("owner/name")
+    maker = generation.generator_named("owner/name")
     assert "allow_pickle" in maker.unsafe_options
     assert set(maker.unsafe_options) <= set(maker.options)
 

@@ -127,7 +127,7 @@ class Journal:
         timings = self._document["timings"]
         timings[step] = max(seconds, timings.get(step, 0))
 
-    def note(self, **facts: Any) -> None:
+    def record(self, **facts: Any) -> None:
         """Adds facts (JSON-able) to the record."""
         self._document.update(facts)
 

@@ -81,7 +81,7 @@ class Diffusion:
         on_progress: Progress | None = None,
         **options: Any,
     ) -> Iterator[Picture]:
-        """See `Source.generate`. Picture number i is denoised from seed + i, alone, so that neither the
+        """See `Generator.generate`. Picture number i is denoised from seed + i, alone, so that neither the
         number of pictures nor their order changes it; the random numbers are drawn on the CPU.
         """
         for option in options:

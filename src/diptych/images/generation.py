@@ -1,4 +1,4 @@
-"""Pictures from a prompt: the sources there are, and making a picture again from its own record."""
+"""Pictures from a prompt: the generators there are, and making a picture again from its own record."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from diptych.errors import ImageError, OutputError, UsageError
 from diptych.files import keep, made_folder
 from diptych.images import files
+from diptych.images.generator import Generator
 from diptych.images.picture import LARGEST_SEED, Picture
-from diptych.images.source import Source
 from diptych.options import GenerationOptions
 from diptych.outcome import Outcome
 from diptych.progress import Progress, silent
 
-__all__ = ["SOURCES", "generate", "generate_files", "made_again", "paint", "remarks_on", "source"]
+__all__ = ["GENERATORS", "generate", "generate_files", "generator_named", "made_again", "paint", "remarks_on"]
 
 _LARGEST_COUNT = 1000
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 8192
@@ -29,46 +29,46 @@ _LONGEST_PROMPT = 10_000
 _DEFAULTS = GenerationOptions()
 
 
-def _scenes(generator: str) -> Source | None:
-    if generator != "scenes":
+def _scenes(name: str) -> Generator | None:
+    if name != "scenes":
         return None
     from diptych.images import scenes
 
     return scenes.SOURCE
 
 
-def _tiny(generator: str) -> Source | None:
-    if generator != "tiny":
+def _tiny(name: str) -> Generator | None:
+    if name != "tiny":
         return None
     from diptych.images.tiny import FOLDER, Tiny
 
     return Tiny(FOLDER)
 
 
-def _diffusion(generator: str) -> Source | None:
+def _diffusion(name: str) -> Generator | None:
     # A model id is owner/name; anything else that names a place is a folder.
-    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", generator) or os.sep in generator or Path(generator).exists()):
+    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", name) or os.sep in name or Path(name).exists()):
         return None
     from diptych.images.diffusion import Diffusion
 
-    return Diffusion(generator)
+    return Diffusion(name)
 
 
-SOURCES: tuple[tuple[str, str, Callable[[str], Source | None]], ...] = (
+GENERATORS: tuple[tuple[str, str, Callable[[str], Generator | None]], ...] = (
     ("scenes", "landscapes painted from a caption, offline and at once", _scenes),
     ("tiny", "the diffusion model in the box, which knows the painter's landscapes", _tiny),
     ("OWNER/NAME or a folder", "any text-to-image model of the diffusers library", _diffusion),
 )
-"""What `generator=` may be, what that is, and who answers for it; the first that answers is taken."""
+"""What `generator=` may be, what that is, and a function that gives the generator, or None for another name."""
 
 
-def source(generator: str) -> Source:
-    """The source that `generator` names; raises `UsageError` when there is none."""
-    for _, _, answer in SOURCES:
-        if (found := answer(generator)) is not None:
+def generator_named(name: str) -> Generator:
+    """The generator that `generator=` names; raises `UsageError` where there is none."""
+    for _, _, answer in GENERATORS:
+        if (found := answer(name)) is not None:
             return found
-    known = "; ".join(f"{name}: {what}" for name, what, _ in SOURCES)
-    raise UsageError(f"there is no generator {generator!r}; choose one of: {known}")
+    known = "; ".join(f"{called}: {what}" for called, what, _ in GENERATORS)
+    raise UsageError(f"there is no generator {name!r}; choose one of: {known}")
 
 
 def generate(
@@ -193,7 +193,7 @@ def paint(
     for name, side in (("width", options.width), ("height", options.height)):
         if side is not None:
             _check_whole(name, side, _SMALLEST_SIDE, _LARGEST_SIDE)
-    return source(options.generator).generate(
+    return generator_named(options.generator).generate(
         prompt,
         count=options.count,
         seed=options.seed,
@@ -220,11 +220,11 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
             f"{path} cannot be made again: "
             + (damage[0] if damage else "it holds no record of how it was made; only PNG files by Diptych do")
         )
-    maker = source(record.generator)
-    recorded = {key: record.settings[key] for key in maker.options if key in record.settings}
-    for key in maker.unsafe_options:
+    generator = generator_named(record.generator)
+    recorded = {key: record.settings[key] for key in generator.options if key in record.settings}
+    for key in generator.unsafe_options:
         recorded.pop(key, None)
-    (made,) = maker.generate(
+    (made,) = generator.generate(
         record.prompt,
         count=1,
         seed=record.seed,
@@ -234,9 +234,9 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
         on_progress=on_progress,
         **{**recorded, **options},
     )
-    if record.version == maker.version:
+    if record.version == generator.version:
         return made
-    note = f"made by {record.generator} ({record.version}) and again by ({maker.version}): it may differ"
+    note = f"made by {record.generator} ({record.version}) and again by ({generator.version}): it may differ"
     return replace(made, notes=(*made.notes, note))
 
 

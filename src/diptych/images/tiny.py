@@ -32,7 +32,7 @@ _PART = re.compile(_WORD.pattern + "|,")
 
 
 class Tiny:
-    """The pipeline in `folder` as a source of square pictures: see `diptych.images.source.Source`."""
+    """The pipeline in `folder` as a generator of square pictures: see `diptych.images.generator.Generator`."""
 
     name = "tiny"
     options = ("steps", "guidance", "negative_prompt", "device")
@@ -63,7 +63,7 @@ class Tiny:
         on_progress: Progress | None = None,
         **options: Any,
     ) -> Iterator[Picture]:
-        """See `Source.generate`: 256 x 256 pixels unless told otherwise, 8 steps, guidance 3."""
+        """See `Generator.generate`: 256 x 256 pixels unless told otherwise, 8 steps, guidance 3."""
         for option in options:
             if option not in self.options:
                 raise UsageError(f"tiny takes no option {option!r}; it takes {', '.join(self.options)}")

@@ -138,7 +138,7 @@ def run(
     request = request_of(prompt, images, run_options)
     keep_originals(request, Path(out))
     journal = Journal(Path(out), request.settings(), NAMES, overwrite=overwrite)
-    journal.note(command=command_line(prompt, images, out, run_options))
+    journal.record(command=command_line(prompt, images, out, run_options))
     try:
         return _run(request, journal, progress)
     finally:
@@ -158,7 +158,7 @@ def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
         journal.make("report.html", partial(page.write, request, journal, seen, predictions, plots, skipped))
     remarks = dict.fromkeys(remark for one in seen for remark in remarks_on(one.picture))
     failures = tuple(one.reason for one in skipped)
-    journal.note(status="done", failures=failures, remarks=list(remarks))
+    journal.record(status="done", failures=failures, remarks=list(remarks))
     return RunResult(
         journal.out,
         tuple(s.original for s in seen),
