@@ -1,4 +1,4 @@
-"""What the two models are given: one batch for both, or pictures with each model's own preprocessing."""
+"""What the two models are given: one batch for both, or pictures with each model's own recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.comparing.runs import Side
+from diptych.comparing.runs import Run
 from diptych.errors import ModelError, ShapeError, UsageError
 from diptych.images.arguments import Images, as_batch, as_picture, each_image, is_batch
 from diptych.loading import ModelLike, Recipe, load, recipe_of, takes
@@ -20,13 +20,15 @@ from diptych.model.shapes import layer_shapes
 from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["MOST_PICTURES", "Compared", "Given", "Recipes", "compared", "sides_of"]
+__all__ = ["MOST_PICTURES", "Compared", "ComparisonInput", "Recipes", "compared", "runs_of"]
 
-Given: TypeAlias = "Images | tuple[Any, Any] | None"
+ComparisonInput: TypeAlias = "Images | tuple[Any, Any] | None"
+"""Images or a float batch for both models; a pair with a float batch in it; None for pictures in the box."""
 Recipes: TypeAlias = "Recipe | tuple[Recipe | None, Recipe | None] | None"
+"""One recipe for both models, or a pair."""
 
 MOST_PICTURES = 16
-"""Pictures a comparison runs on; a fault shows on the first, and every try runs on all of them."""
+"""The most pictures that are compared: a fault shows on the first, and every trial runs on all of them."""
 
 _PHOTOGRAPHS = ("coffee", "chelsea", "astronaut")
 _SEED = 0
@@ -34,16 +36,17 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the two models as the user names it, and the options for reading it."""
+    """One of the two models as the user gives it, and the options for reading its file."""
 
     model: ModelLike
     reading: ReadOptions
 
 
 def compared(a: ModelLike, b: ModelLike, **options: Any) -> tuple[Compared, Compared]:
-    """A and B with their options for reading: a pair has one value for each, anything else is for both.
+    """A and B with their options for reading.
 
-    A single value goes to every file that takes it. Raises `UsageError` where neither does.
+    An option that is a pair has one value for each model; any other value is for every file that takes it.
+    Raises `UsageError` where neither file does.
     """
     each: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, value in options.items():
@@ -61,58 +64,63 @@ def compared(a: ModelLike, b: ModelLike, **options: Any) -> tuple[Compared, Comp
     return Compared(a, ReadOptions(**each[0])), Compared(b, ReadOptions(**each[1]))
 
 
-def sides_of(
+def runs_of(
     a: Compared,
     b: Compared,
-    images: Given,
+    images: ComparisonInput,
     recipes: Recipes,
     engines: tuple[str, str],
-) -> tuple[Side, Side, str, tuple[str, ...]]:
-    """Both sides ready to run, what they are given in words, and remarks.
+) -> tuple[Run, Run, str, tuple[str, ...]]:
+    """Loads both models and prepares what they are given.
 
-    Raises `UsageError` where pictures are given and no recipe is known for a side, `ShapeError` where a model
-    cannot take what it is given.
+    Returns:
+        The run of A, the run of B, what they are given in words, and remarks.
+
+    Raises:
+        UsageError: pictures are given, and no recipe is known for a model.
+        ShapeError: a model cannot take what it is given.
     """
     models = load(a.model, a.reading), load(b.model, b.reading)
     names = _name(a.model, models[0], "A"), _name(b.model, models[1], "B")
     remarks: list[str] = []
     if _is_pair(images):
         assert isinstance(images, tuple)
-        contents = [_content(images[i], models[i], _own(recipes, i), remarks) for i in (0, 1)]
+        fields = [_input_of_one(images[i], models[i], _own(recipes, i), remarks) for i in (0, 1)]
         given = "each model its own input"
     elif is_batch(images):
         batch = as_batch(images)
-        contents = [{"given": batch}] * 2
+        fields = [{"given_batch": batch}] * 2
         given = f"one batch for both, {_by(batch.shape)}"
     else:
-        contents, given = _contents(images, models, recipes, remarks)
-    sides = [Side(names[i], models[i], engines[i], **contents[i]) for i in (0, 1)]
-    for letter, side in zip("AB", sides, strict=True):
-        _check(letter, side)
-    return sides[0], sides[1], given, tuple(dict.fromkeys(remarks))
+        fields, given = _inputs_of_both(images, models, recipes, remarks)
+    runs = [Run(names[i], models[i], engines[i], **fields[i]) for i in (0, 1)]
+    for letter, run in zip("AB", runs, strict=True):
+        _check(letter, run)
+    return runs[0], runs[1], given, tuple(dict.fromkeys(remarks))
 
 
-def _check(letter: str, side: Side) -> None:
+def _check(letter: str, run: Run) -> None:
     """Raises what is wrong with a model or its input, saying which of the two it is."""
     try:
-        side.model.check()
-        layer_shapes(side.model, side.batch.shape)
+        run.model.check()
+        layer_shapes(run.model, run.batch.shape)
     except ShapeError as error:
         raise ShapeError(
-            f"model {letter} ({side.name}) cannot take its input of shape {_by(side.batch.shape)}: {error}"
+            f"model {letter} ({run.name}) cannot take its input of shape {_by(run.batch.shape)}: {error}"
         ) from error
     except ModelError as error:
-        raise ModelError(f"model {letter} ({side.name}): {error}") from error
+        raise ModelError(f"model {letter} ({run.name}): {error}") from error
 
 
-def _contents(
+def _inputs_of_both(
     images: Any, models: tuple[Model, Model], recipes: Recipes, remarks: list[str]
 ) -> tuple[list[dict[str, Any]], str]:
+    """The fields of both runs, and what they are given in words."""
     chosen = [_recipe(models[i], models[1 - i], _own(recipes, i), remarks, "AB"[i]) for i in (0, 1)]
     if images is None and None in chosen:
         batch = _random_batch(*models)
         given = f"one batch for both, {_by(batch.shape)}, of random values in 0-1 (seed {_SEED})"
-        return [{"given": batch}] * 2, given
+        return [{"given_batch": batch}] * 2, given
     pixels = _photographs() if images is None else _pictures(images, remarks)
     used = [recipe or recipe_of(model) for recipe, model in zip(chosen, models, strict=True)]
     plural = "" if len(pixels) == 1 else "s"
@@ -120,9 +128,10 @@ def _contents(
     return [{"pictures": pixels, "recipe": recipe} for recipe in used], given
 
 
-def _content(images: Any, model: Model, recipe: Recipe | None, remarks: list[str]) -> dict[str, Any]:
+def _input_of_one(images: Any, model: Model, recipe: Recipe | None, remarks: list[str]) -> dict[str, Any]:
+    """The fields of one run, where each model has an input of its own."""
     if is_batch(images):
-        return {"given": as_batch(images)}
+        return {"given_batch": as_batch(images)}
     return {"pictures": _pictures(images, remarks), "recipe": recipe_of(recipe or model)}
 
 
@@ -134,12 +143,12 @@ def _own(recipes: Recipes, index: int) -> Recipe | None:
 
 
 def _recipe(
-    model: Model, other: Model, asked: Recipe | None, remarks: list[str], side: str
+    model: Model, other: Model, asked: Recipe | None, remarks: list[str], letter: str
 ) -> Preprocessing | None:
     if asked is not None:
         return recipe_of(asked)
     if model.preprocessing is None and other.preprocessing is not None:
-        remarks.append(f"model {side} carries no preprocessing recipe: the other's is used for both")
+        remarks.append(f"model {letter} carries no preprocessing recipe: the other's is used for both")
     return model.preprocessing or other.preprocessing
 
 
@@ -151,6 +160,7 @@ def _is_pair(images: object) -> bool:
 
 
 def _pictures(images: Images, remarks: list[str]) -> tuple[Array, ...]:
+    """The pixels of the first `MOST_PICTURES` images."""
     every = list(each_image(images))
     if len(every) > MOST_PICTURES:
         remarks.append(f"the first {MOST_PICTURES} of {len(every)} pictures are compared")
@@ -164,7 +174,7 @@ def _photographs() -> tuple[Array, ...]:
 
 
 def _random_batch(a: Model, b: Model) -> Array:
-    """Seeded values in 0-1 of the first shape that both models take; not square where that is possible."""
+    """Seeded values from 0 to 1, of the first shape that both models take; not square where that is possible."""
     for shape in _shapes(a, b):
         try:
             layer_shapes(a, shape)
@@ -189,8 +199,8 @@ def _shapes(a: Model, b: Model) -> Iterator[tuple[int, ...]]:
         yield (2, channels, *size)
 
 
-def _name(given: object, model: Model, side: str) -> str:
-    return str(given) if isinstance(given, str | Path) else model.name or f"model {side}"
+def _name(given: object, model: Model, letter: str) -> str:
+    return str(given) if isinstance(given, str | Path) else model.name or f"model {letter}"
 
 
 def _by(shape: Sequence[int]) -> str:
