@@ -1,7 +1,7 @@
-"""The verb `features`: what every layer makes of a picture, one plot a layer.
+"""The verb `features`: the output of every layer for a picture, one plot for each.
 
-File names: the k-th convolution in the order of the model, counted from 1 and through containers, gives
-`conv_layer_<k>_feature_maps.png`; any other layer `layer_<path>_feature_maps.png`, its path with "-" for ".".
+The k-th convolution in the order of the model, counted from 1 and through containers, is drawn in
+`conv_layer_<k>_feature_maps.png`; any other layer in `layer_<path>_feature_maps.png`, its path with "-" for ".".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diptych.errors import UsageError
 from diptych.files import keep, made_folder
 from diptych.images.arguments import ImageLike, as_picture
-from diptych.loading import Recipe, load_model, recipe_of
+from diptych.loading import ModelLike, Recipe, load, recipe_of
 from diptych.model.labels import label
 from diptych.model.layers import Conv, ConvTranspose
 from diptych.model.model import Model
@@ -30,11 +30,11 @@ from diptych.report.mosaic import dead_channels, finite_range
 __all__ = ["Make", "chosen_layers", "convolutions", "feature_plots", "features"]
 
 Make: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
-"""Makes the file of a name by calling what writes it: into a folder, or only where it is missing."""
+"""Makes the file with a name by calling the function that writes it, and returns its path."""
 
 
 def features(
-    model: Model | str | Path,
+    model: ModelLike,
     image: ImageLike,
     *,
     out: str | Path = "maps",
@@ -45,13 +45,28 @@ def features(
     device: str = "auto",
     progress: Progress = silent,
 ) -> list[Path]:
-    """Draws what the layers of `model` make of one image, into the folder `out`; the files, in order.
+    """Draws the outputs of a model's layers for one image.
 
-    `layers`: "all", "conv" for the convolutions, or paths such as "0,3.1". `scale`: one colour scale for all
-    maps of a layer ("shared"), or one a map ("per-map"). Raises `UsageError` for a layer that is not there,
-    `ImageError` and `OutputError` for files.
+    Args:
+        model: a model, its file or its name.
+        image: a path, a uint8 array (H, W, 3) or (H, W), or a `Picture`.
+        out: the folder for the plots, made where it is missing.
+        layers: "all", "conv" for the convolutions, or paths such as "0,3.1".
+        scale: "per-map" for one colour scale for each map, "shared" for one for all maps of a layer.
+        preprocessing: the recipe; the model's own by default.
+        engine: one of `engines.ENGINES`, or "auto".
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: told after each layer.
+
+    Returns:
+        The PNG files, in the order of the layers.
+
+    Raises:
+        UsageError: there is no such layer, or no recipe.
+        ImageError: the image cannot be read.
+        OutputError: a plot cannot be written, or would replace the image.
     """
-    loaded = load_model(model)
+    loaded = load(model)
     recipe = recipe_of(preprocessing if preprocessing is not None else loaded)
     paths = chosen_layers(loaded, layers)
     _check_scale(scale)
@@ -69,12 +84,12 @@ def features(
 
 
 def convolutions(model: Model) -> list[str]:
-    """The paths of every Conv and ConvTranspose, in order, those inside containers too."""
+    """The paths of every Conv and ConvTranspose, inside containers too, in order."""
     return [path for path, layer in model.walk() if isinstance(layer, Conv | ConvTranspose)]
 
 
 def chosen_layers(model: Model, choice: str) -> tuple[str, ...]:
-    """Layer paths for "all", "conv" or a list such as "0,3.1"; raises `UsageError` for one that is not there."""
+    """The layer paths of "all", "conv" or a list such as "0,3.1"; raises `UsageError` for an unknown one."""
     known = [path for path, _ in model.walk()]
     if choice == "all":
         return tuple(known)
@@ -84,7 +99,7 @@ def chosen_layers(model: Model, choice: str) -> tuple[str, ...]:
     for path in chosen:
         if path not in known:
             shown = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")
-            raise UsageError(f"the model has no layer {path!r}; say all, conv, or paths out of {shown}")
+            raise UsageError(f"the model has no layer {path!r}; give all, conv, or some of the paths {shown}")
     return chosen
 
 
