@@ -73,7 +73,7 @@ def test_a_picture_is_made_again_bit_for_bit_from_its_file(tmp_path: Path) -> No
 
 def test_another_version_of_the_painter_is_said(tmp_path: Path) -> None:
     files.write_png(tmp_path / "a.png", PIXELS, Record(PROMPT, 3, 1, "scenes", "0.0 of old", 64, 48))
-    note = f"made by scenes (0.0 of old) and again by ({scenes.VERSION}): it may differ"
+    note = f"made by scenes (0.0 of old), now by ({scenes.VERSION}): it may differ"
     assert note in generation.made_again(tmp_path / "a.png").notes
 
 

@@ -199,11 +199,11 @@ def test_a_black_picture_is_explained(model: Path) -> None:
     class Output:
         nsfw_content_detected: list[bool] | None = None
 
-    assert "half precision overflows" in diffusion._notes(Output(), black)[0]
+    assert "half precision overflowed" in diffusion._remarks(Output(), black)[0]
     Output.nsfw_content_detected = [True]
-    assert "safety checker blacked it out" in diffusion._notes(Output(), black)[0]
+    assert "safety checker blacked it out" in diffusion._remarks(Output(), black)[0]
     Output.nsfw_content_detected = [False]
-    assert diffusion._notes(Output(), black + 1) == ()
+    assert diffusion._remarks(Output(), black + 1) == ()
 
 
 def refusal(model: object, **options: Any) -> str:
@@ -215,7 +215,7 @@ def refusal(model: object, **options: Any) -> str:
 
 def test_a_model_that_cannot_be_fetched() -> None:
     says = (
-        "is not on this machine and its hub cannot be reached; download it on a machine that has a connection"
+        "is not on this machine and the hub cannot be reached; download it on a machine that has a connection"
     )
     assert says in refusal("nobody/no-such-model")
 
@@ -234,8 +234,8 @@ def hub_error(name: str) -> Exception:
         ("GatedRepoError", "is gated; accept its licence on its page, then run: hf auth login"),
         ("RepositoryNotFoundError", "there is no public model owner/name; check the name"),
         ("RevisionNotFoundError", "has no such revision"),
-        ("RemoteEntryNotFoundError", "holds no model_index.json, so it is no diffusers model"),
-        ("LocalEntryNotFoundError", "could not be fetched completely; try again"),
+        ("RemoteEntryNotFoundError", "holds no model_index.json, so it is not a diffusers model"),
+        ("LocalEntryNotFoundError", "could not be downloaded completely; try again"),
     ],
 )
 def test_what_the_hub_refuses(monkeypatch: pytest.MonkeyPatch, error: str, says: str) -> None:
@@ -252,9 +252,9 @@ def test_what_the_hub_refuses(monkeypatch: pytest.MonkeyPatch, error: str, says:
 def test_folders_that_are_no_model(model: Path, tmp_path: Path) -> None:
     assert "there is no folder" in refusal(tmp_path / "gone" / "model")
     (tmp_path / "empty").mkdir()
-    assert "holds no model_index.json, so it is no diffusers model" in refusal(tmp_path / "empty")
+    assert "holds no model_index.json, so it is not a diffusers model" in refusal(tmp_path / "empty")
     (tmp_path / "model.safetensors").touch()
-    assert "is a file; a diffusers model is a folder" in refusal(tmp_path / "model.safetensors")
+    assert "is a file, but a diffusers model is a folder" in refusal(tmp_path / "model.safetensors")
     for content, says in (("{", "is damaged"), ("[]", "names no pipeline"), ("{}", "names no pipeline")):
         (tmp_path / "empty" / "model_index.json").write_text(content)
         assert says in refusal(tmp_path / "empty")
@@ -270,7 +270,7 @@ def test_folders_that_are_no_model(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pipeline", "says"),
     [
-        ("DDPMPipeline", "is a DDPMPipeline, which does not make pictures from a prompt alone; name another"),
+        ("DDPMPipeline", "is a DDPMPipeline, which cannot make pictures from a prompt alone; name another"),
         ("StableDiffusionInstructPix2PixPipeline", "`image` input cannot be undefined"),
     ],
 )
@@ -293,7 +293,7 @@ def test_pickle_weights_are_read_only_where_that_is_asked_for(
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
-    assert "pickle files can run code when read: pass allow_pickle=True" in refusal(folder)
+    assert "pickle files can run code when they are read: pass allow_pickle=True" in refusal(folder)
     (picture,) = paint(folder, seed=3, allow_pickle=True)
     assert np.array_equal(picture.pixels, pair[0].pixels)
     assert picture.record is not None

@@ -320,7 +320,7 @@ def test_tiny_refuses_what_it_cannot_do(folder: Path, arguments: dict[str, Any],
 
 
 def test_tiny_without_its_vocabulary_says_so(tmp_path: Path) -> None:
-    with pytest.raises(GenerationError, match=r"tokenizer\.json holds no tokenizer's vocabulary"):
+    with pytest.raises(GenerationError, match=r"tokenizer\.json does not hold the vocabulary of a tokenizer"):
         unknown("the sea", tmp_path)
 
 

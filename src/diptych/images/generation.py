@@ -156,7 +156,7 @@ def generate_files(
 
 
 def remarks_on(picture: Picture) -> list[str]:
-    """What the user should know about how a picture came to be: words not understood, choices of reading."""
+    """Remarks on how a picture was made or read: words not understood, decisions in reading it."""
     said = [f"{picture.name}: {note}" for note in picture.notes]
     if picture.record is not None and picture.record.ignored:
         said.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
@@ -206,11 +206,22 @@ def paint(
 
 
 def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None, **options: Any) -> Picture:
-    """The picture in a PNG file that Diptych wrote, made again from the record in it.
+    """Makes the picture in a PNG file again, from the record that Diptych wrote into it.
 
-    Bit for bit the same for `scenes` of the same version; for diffusion on the same machine with the same
-    libraries. `options` go before those in the record. A note says when the version is another one. Raises
-    `ImageError` when there is no record.
+    It is the same bit for bit for `scenes` of the same version, and for diffusion on the same machine with
+    the same libraries.
+
+    Args:
+        path: the PNG file.
+        on_progress: told after each denoising step.
+        **options: the generator's own options, instead of those in the record.
+
+    Returns:
+        The picture, with a remark if it is made by another version than the record names.
+
+    Raises:
+        ImageError: the file cannot be read, or holds no record.
+        GenerationError: the generator cannot run here.
     """
     original = files.read(path)
     record = original.record
@@ -218,7 +229,11 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
         damage = [note for note in original.notes if "record" in note]
         raise ImageError(
             f"{path} cannot be made again: "
-            + (damage[0] if damage else "it holds no record of how it was made; only PNG files by Diptych do")
+            + (
+                damage[0]
+                if damage
+                else "it holds no record of how it was made; only PNG files written by Diptych do"
+            )
         )
     generator = generator_named(record.generator)
     recorded = {key: record.settings[key] for key in generator.options if key in record.settings}
@@ -236,12 +251,12 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
     )
     if record.version == generator.version:
         return made
-    note = f"made by {record.generator} ({record.version}) and again by ({generator.version}): it may differ"
+    note = f"made by {record.generator} ({record.version}), now by ({generator.version}): it may differ"
     return replace(made, notes=(*made.notes, note))
 
 
 def _check_free(out: Path, prompt: str, options: GenerationOptions) -> None:
-    """Raises `OutputError` where a picture of another prompt or seed has the name that one would get."""
+    """Raises `OutputError` if a picture of another prompt or seed has a name that will be written."""
     asked = (prompt, options.seed, options.generator)
     for number in range(1, options.count + 1):
         path = out / f"generated_image_{number}.png"
@@ -253,7 +268,7 @@ def _check_free(out: Path, prompt: str, options: GenerationOptions) -> None:
             record = None
         if record is None or (record.prompt, record.seed, record.generator) != asked:
             raise OutputError(
-                f"{path} is there already, and another picture; choose another --out, or move it"
+                f"{path} already exists and is another picture; choose another --out, or move it"
             )
 
 
@@ -261,9 +276,11 @@ def _check_prompt(prompt: object) -> None:
     if not isinstance(prompt, str) or not prompt.strip():
         raise UsageError("the prompt is empty; say in a few words what the picture should show")
     if len(prompt) > _LONGEST_PROMPT:
-        raise UsageError(f"the prompt has {len(prompt):,} characters; {_LONGEST_PROMPT:,} are the most")
+        raise UsageError(
+            f"the prompt has {len(prompt):,} characters; at most {_LONGEST_PROMPT:,} are allowed"
+        )
     if "\0" in prompt or any("\ud800" <= sign <= "\udfff" for sign in prompt):
-        raise UsageError("the prompt holds characters that are not text; write it again by hand")
+        raise UsageError("the prompt holds characters that are not text; type it again by hand")
 
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:

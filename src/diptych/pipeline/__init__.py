@@ -1,4 +1,4 @@
-"""The whole way, one step a line: a prompt or pictures -> inputs -> predictions -> feature maps -> one report."""
+"""The verb `run`: a prompt or pictures -> inputs -> predictions -> feature maps -> one report."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def run(
     try:
         return _run(request, journal, progress)
     finally:
-        journal.save()  # an interruption too leaves a record of what is finished
+        journal.save()  # even an interrupted run leaves a record of what is finished
 
 
 def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:

@@ -1,4 +1,4 @@
-"""What the report of a run says: everything the run knows, put into the report's own records."""
+"""The report of a run: what the run knows, as the report's own records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ def write(
     skipped: list[Skipped],
     path: Path,
 ) -> None:
-    """Writes `report.html`."""
+    """Writes the report.
+
+    Args:
+        request: what was asked for.
+        journal: the record of the run.
+        seen: the pictures, in order.
+        predictions: None where the model is not a classifier.
+        plots: the plots of the first picture.
+        skipped: the pictures that could not be used.
+        path: the HTML file to write.
+    """
     recipe, model = request.recipe, request.model
     summary = summarise(model, (1, *seen[0].item.shape))
     write_report(
@@ -83,7 +93,7 @@ def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots 
 
 
 def _row(row: Row) -> LayerRow:
-    """A line of the architecture table in words."""
+    """A line of the architecture table."""
     shape = "?" if row.output_shape is None else _by(row.output_shape[1:])
     field = row.receptive_field
     seen = field if isinstance(field, str) else _by(field or ())

@@ -1,4 +1,4 @@
-"""What a run is asked to do: checked as a whole before anything is written, and comparable with another."""
+"""What a run is asked to do: checked before anything is written, and comparable with another run."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from diptych.report.features import chosen_layers
 
 __all__ = ["NAMES", "Request", "command_line", "keep_originals", "request_of"]
 
-# Every name that a run may write.
 NAMES = re.compile(
     r"(generated|loaded|preprocessed)_image_\d+\.(png|npy)|predictions\.(json|csv)|output_\d+\.npy|report\.html"
     r"|input_(heatmap|contour|surface|image_visualizations)\.png|loaded_image_verification\.png"
     r"|model_architecture\.txt|(conv_layer_\d+|layer_[\d-]+)_feature_maps\.png"
 )
+"""Every file name that a run may write."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Request:
 
 
 def request_of(prompt: str | None, images: Images | None, options: RunOptions) -> Request:
-    """The request of these arguments, which are those of `run`; raises whatever is wrong with them."""
+    """Checks the arguments of `run`, and raises an error for whatever is wrong with them."""
     model = load(options.model, options.reading)
     if prompt is None and images is None:
         raise UsageError("there is nothing to run: give a prompt, or pictures with --images")
@@ -97,18 +97,18 @@ def request_of(prompt: str | None, images: Images | None, options: RunOptions) -
 
 
 def keep_originals(request: Request, out: Path) -> None:
-    """Raises `OutputError` where a picture to read lies in `out` under a name that the run would write."""
+    """Raises `OutputError` if a picture to read is in `out`, under a name that the run would write."""
     originals = [image for image in request.images or () if isinstance(image, Path)]
     keep(originals, [out / image.name for image in originals if NAMES.fullmatch(image.name)])
 
 
 def _check_unused(options: GenerationOptions) -> None:
-    """Raises `UsageError` for options of making pictures where pictures are given: they would do nothing."""
+    """Raises `UsageError` for options that only matter for making pictures: existing ones are given."""
     defaults = GenerationOptions().to_document()
     for name, value in options.to_document().items():
         if value is not None and value != defaults.get(name):
             raise UsageError(
-                f"{name} is for making pictures, and existing ones are given; leave out one or the other"
+                f"{name} is for making pictures, but existing ones are given; leave out one or the other"
             )
 
 
@@ -118,17 +118,17 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _identity(image: Path | Picture) -> dict[str, str]:
-    """A picture by name and content: the same picture at another place is the same picture."""
+    """A picture by its name and content, wherever the file is."""
     if isinstance(image, Picture):
         return {"name": image.name, "sha256": hashlib.sha256(image.pixels.tobytes()).hexdigest()}
     try:
         return {"name": image.name, "sha256": sha256(image)}
     except OSError:
-        return {"name": image.name, "sha256": ""}  # reading it will say why
+        return {"name": image.name, "sha256": ""}  # reading it will raise the reason
 
 
 def _fingerprint(model: Model) -> str:
-    """The SHA-256 of a model's layers, weights, recipe and classes, whatever file it came from."""
+    """The SHA-256 of a model's layers, weights, recipe and classes, whatever file it comes from."""
     document, arrays = to_document(model)
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
     for name, array in arrays.items():
@@ -140,7 +140,7 @@ def _fingerprint(model: Model) -> str:
 def command_line(
     prompt: str | None, images: Images | None, out: str | Path, options: RunOptions
 ) -> str | None:
-    """The command line that does the same; None where objects were given that a shell cannot name."""
+    """The command line that does the same; None if objects were given that a shell cannot name."""
     paths = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
     objects = (options.model, options.reading.architecture, options.preprocessing)
     nameable = not any(isinstance(given, Preprocessing | Model) for given in objects)
@@ -163,5 +163,5 @@ def command_line(
     for name, value in choices.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    # Last, behind "--": a prompt may begin like an option.
+    # The prompt comes last, after "--": it may begin like an option.
     return shlex.join([*words, "--", prompt] if prompt is not None else words)

@@ -1,4 +1,4 @@
-"""The steps of a run, in order: see the pictures, predict, plot."""
+"""The steps of a run, in order: make or read the pictures, predict, plot."""
 
 from __future__ import annotations
 
@@ -33,7 +33,15 @@ __all__ = ["Plots", "Seen", "batch_of", "plot", "predict", "see"]
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture on its way: a preview, its full (width, height), its files, and the model's input."""
+    """One picture and what the model sees of it.
+
+    Attributes:
+        picture: the picture, or a preview of it where it was read from a file.
+        size: the (width, height) of the whole picture.
+        original: the picture's file in the folder of the run.
+        shown: the file that shows what the model sees.
+        item: the model's input, float32 (C, H, W).
+    """
 
     picture: Picture
     size: tuple[int, int]
@@ -43,7 +51,7 @@ class Seen:
 
 
 def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Progress) -> list[Seen]:
-    """Makes or reads the pictures, and writes each beside what the model sees of it."""
+    """Makes or reads the pictures, and writes each with what the model sees of it."""
     generated = request.prompt is not None
     seen: list[Seen] = []
     for made, item, size in _pictures(request, journal, skipped, progress):
@@ -66,8 +74,8 @@ def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Pr
     ]
 
 
-# A picture to keep (a preview, where it was read from a file), the model's input, and its full (width, height).
 Ready: TypeAlias = tuple[Picture, Array, tuple[int, int]]
+"""A picture (a preview, if it was read from a file), the model's input, and its full (width, height)."""
 
 
 def _pictures(
@@ -85,7 +93,7 @@ def _pictures(
             whole = as_picture(image)
         except ImageError as error:
             return image, None, error
-        # The pixels of many photographs would fill the memory; what follows needs a preview at most.
+        # The pixels of many photographs would fill the memory; the report only needs a preview.
         kept = replace(whole, pixels=preview(whole.pixels))
         return image, (kept, apply(whole.pixels), (whole.width, whole.height)), None
 
@@ -102,7 +110,7 @@ def _pictures(
 
 
 def _painted(request: Request, journal: Journal, progress: Progress) -> Iterator[Picture]:
-    """The pictures of the prompt; those that an interrupted run finished are read back."""
+    """Yields the pictures of the prompt; those that an interrupted run finished are read back."""
     asked, finished = request.options.generation, 0
     while finished < asked.count and journal.finished(f"generated_image_{finished + 1}.png"):
         finished += 1
@@ -113,12 +121,12 @@ def _painted(request: Request, journal: Journal, progress: Progress) -> Iterator
 
 
 def batch_of(seen: list[Seen]) -> Array:
-    """The inputs of all pictures as one batch; raises `UsageError` where the recipe leaves them different."""
+    """The inputs of all pictures as one batch; raises `UsageError` if their shapes differ."""
     shapes = {one.item.shape for one in seen}
     if len(shapes) > 1:
         raise UsageError(
             f"the recipe gives {len(shapes)} different shapes, {', '.join(map(str, sorted(shapes)[:3]))}; "
-            "choose one that resizes and settles the channels"
+            "choose one that resizes, and converts to grey or to colour"
         )
     return np.stack([one.item for one in seen])
 
@@ -126,7 +134,7 @@ def batch_of(seen: list[Seen]) -> Array:
 def predict(
     request: Request, journal: Journal, batch: Array, names: list[str], progress: Progress
 ) -> Predictions | None:
-    """Runs the model; a classifier's outputs become tables, any other output arrays."""
+    """Runs the model and writes its outputs: tables for a classifier, arrays for any other model."""
     compiled = compiled_for(request.model, request.options.engine, request.options.device)
     outputs = []
     for start in range(0, len(batch), CHUNK):
@@ -151,14 +159,14 @@ def _write_text(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Plots:
-    """What was drawn of the first picture: views of the input, and the maps of its layers."""
+    """The plots of the first picture: views of the input, and the outputs of the layers."""
 
     inputs: tuple[Figure, ...]
     layers: tuple[LayerFigure, ...]
 
 
 def plot(request: Request, journal: Journal, batch: Array, first: Seen, progress: Progress) -> Plots:
-    """Draws the first picture's input and what each chosen layer makes of it, and writes the architecture."""
+    """Draws the first picture's input and the output of each chosen layer, and writes the architecture."""
     trace = compiled_for(request.model, request.options.engine, request.options.device).trace(batch[:1])
     summary = summarise(request.model, batch[:1].shape)
     journal.make("model_architecture.txt", partial(_write_text, text=summary.text()))
