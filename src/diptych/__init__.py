@@ -1,6 +1,6 @@
 """Diptych: small vision models that give the same answer in PyTorch and in Julia's Flux.
 
-The public names. Each is loaded when it is first used, so that `import diptych` costs nothing.
+Every public name is imported when it is first used, so that `import diptych` is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line: each verb parses, calls the function of the same name, and shows what it gave."""
+"""The commands: each parses its options, calls the function of the same name, and shows the result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from diptych.cli.parameters import (
     Width,
     WrittenBy,
 )
-from diptych.cli.terminal import Terminal
+from diptych.cli.terminal import Terminal, predictions_text
 from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
@@ -61,7 +61,7 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 @app.command()
 def run(
     prompt: Prompt = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("out"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything.")] = Path("out"),
     images: Annotated[
         list[Path] | None, typer.Option(help="Existing pictures or folders; repeatable.")
     ] = None,
@@ -83,7 +83,7 @@ def run(
     ] = RunOptions.maps,
     scale: Annotated[ScaleRule, parameters.Scale] = RunOptions.scale,
     on_error: Annotated[
-        OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern there.")
+        OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern in its place.")
     ] = RunOptions.on_error,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
@@ -93,12 +93,11 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """The whole way, from a prompt or pictures to a page about them.
+    """Go all the way from a prompt or pictures to a page about them.
 
-    On the way: what the model sees of them, its predictions, and its feature maps.
+    The page shows what the model sees of them, its predictions, and its feature maps.
     """
     from diptych import pipeline
-    from diptych.cli.terminal import predictions_text
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
@@ -143,14 +142,14 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
-    like: Annotated[Path | None, typer.Option(help="Make this picture again, from what it carries.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Make this picture again, from the record in it.")] = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Text to image: PNG files that say how they were made.
+    """Make pictures from text, as PNG files that record how they were made.
 
-    They carry their prompt, seed, generator and version.
+    The record holds the prompt, seed, generator and version.
     """
     from diptych.images.generation import generate_files
 
@@ -179,9 +178,9 @@ def preprocess(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pictures -> arrays a model takes, by a recorded recipe.
+    """Turn pictures into the arrays that a model takes, by a recorded recipe.
 
-    Writes NAME.npy and NAME.png for each, and recipe.json.
+    Writes NAME.npy and NAME.png for each picture, and recipe.json.
     """
     from diptych.preparing import preprocess_files
 
@@ -207,8 +206,7 @@ def predict(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What a model says about pictures, one line each."""
-    from diptych.cli.terminal import predictions_text
+    """Show what a model predicts for pictures, one line each."""
     from diptych.loading import load
     from diptych.predicting import predict_files
 
@@ -243,7 +241,7 @@ def features(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What every layer makes of a picture, as plots."""
+    """Plot the output of every layer for a picture."""
     import diptych
     from diptych.loading import load
 
@@ -268,28 +266,35 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=parameters.MODEL_HELP, show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.", show_default=False)],
     images: Annotated[
-        list[Path] | None, typer.Option(help="Pictures or folders; repeatable. Default: some in the box.")
+        list[Path] | None,
+        typer.Option(help="Pictures or folders; repeatable. Default: photographs in the box."),
     ] = None,
     engine_a: Annotated[str, typer.Option("--engine-a", help="The engine A runs on.")] = "auto",
     engine_b: Annotated[str, typer.Option("--engine-b", help="The engine B runs on.")] = "auto",
     architecture: Annotated[
         list[str] | None,
-        typer.Option(help=f"What to fill, where a file holds weights alone: a name or a model file{_TWICE}"),
+        typer.Option(
+            help=f"The architecture to fill, if a file holds weights alone: a name or a model file{_TWICE}"
+        ),
     ] = None,
     written_by: Annotated[
         list[str] | None,
-        typer.Option("--written-by", help=f"The Flux that wrote a file, where it does not tell{_TWICE}"),
+        typer.Option(
+            "--written-by", help=f"The version of Flux that wrote a file, if the file does not say{_TWICE}"
+        ),
     ] = None,
     key: Annotated[
         list[str] | None, typer.Option(help=f"Which of several models in a Flux file{_TWICE}")
     ] = None,
     preprocessing: Recipe = None,
-    tolerance: Annotated[float, typer.Option(help="Of a layer's largest value.")] = 1e-4,
+    tolerance: Annotated[
+        float, typer.Option(help="The largest difference that counts as equal, of a layer's largest value.")
+    ] = 1e-4,
     report: Report = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Where two models part on the same input, and why.
+    """Find where two models differ on the same input, and why.
 
     They are compared layer by layer; the likely cause is found by trying.
     """
@@ -321,23 +326,24 @@ def convert(
         typer.Argument(metavar="OUT", help="A model file; a folder is a Julia project.", show_default=False),
     ],
     architecture: Annotated[
-        str | None, typer.Option(help="What to fill, where IN holds weights alone: a name or a model file.")
+        str | None,
+        typer.Option(help="The architecture to fill, if IN holds weights alone: a name or a model file."),
     ] = None,
     written_by: WrittenBy = None,
     key: Key = None,
     flux_version: Annotated[
-        str | None, typer.Option("--flux-version", help="The Flux to write for: 0.12 to 0.16.")
+        str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
     shape: Shape = None,
     preprocessing: Recipe = None,
     preprocessing_inside: Annotated[
-        bool, typer.Option("--preprocessing-inside", help="An .onnx file that takes uint8 pixels.")
+        bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """A model into another format, or into a Julia project.
+    """Convert a model to another format, or to a Julia project.
 
     The project runs by itself.
     """
@@ -363,7 +369,7 @@ def inspect(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What a model is: layers, shapes, parameters, origin.
+    """Describe a model: layers, shapes, parameters, origin.
 
     Also multiply-adds, receptive fields, its recipe and its classes.
     """
@@ -375,18 +381,18 @@ def inspect(
 
 
 def _given(**options: object) -> dict[str, object]:
-    """The options that the user did set; what was not asked for is the generator's own choice."""
+    """The options that the user set; the others are left to the generator."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def _each(option: str, values: list[str] | None) -> str | tuple[str | None, str | None] | None:
-    """An option given once is for both models, given twice for A and for B."""
+    """The value of an option that is given once for both models, or twice, for A and for B."""
     from diptych.errors import UsageError
 
     if not values:
         return None
     if len(values) > 2:
-        raise UsageError(f"--{option} is given once, or twice for A and for B, got {len(values)}")
+        raise UsageError(f"--{option} is given once, or twice for A and for B, not {len(values)} times")
     return values[0] if len(values) == 1 else (values[0] or None, values[1] or None)
 
 

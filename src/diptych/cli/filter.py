@@ -30,7 +30,8 @@ app = typer.Typer(
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A filter's model file.", show_default=False)]
 Judged = Annotated[
-    str | None, typer.Option("--target", help="What to judge by; default: what the model was taught.")
+    str | None,
+    typer.Option("--target", help="The filter to judge by; default: the one that the model learned."),
 ]
 Pairs = Annotated[
     tuple[Path, Path] | None,
@@ -54,20 +55,22 @@ def learn(
         str | None, typer.Option(help="A folder to learn from; default: photographs in the box.")
     ] = None,
     weights: Annotated[int | None, typer.Option(help="The most weights the network may have.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Seconds, after which the best is kept.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds, after which the best network is kept.")
+    ] = None,
     goal: Annotated[float | None, typer.Option(help="The held-out PSNR in dB that is enough.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same network.")] = 0,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="The file that keeps the state of training, to go on from.", show_default=False),
+        typer.Option(help="The file that keeps the state of training, to continue from.", show_default=False),
     ] = None,
     report: Report = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Finds a small network that does what a filter does.
+    """Learn a small network that does what a filter does.
 
-    It says how well the network does it, on pictures that it was not learned from.
+    Tells how well it does that, on pictures that it was not learned from.
     """
     from diptych import formats
     from diptych.files import check_place
@@ -104,7 +107,7 @@ def apply(
         Path, typer.Argument(metavar="OUT", help="The file or folder to write.", show_default=False)
     ],
     tile: Annotated[
-        int | None, typer.Option(help="Pixels a side worked on at once; default: strips.", show_default=False)
+        int | None, typer.Option(help="The side of a tile in pixels; default: strips.", show_default=False)
     ] = None,
     edge: Annotated[
         str | None,
@@ -118,7 +121,7 @@ def apply(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Runs a learned filter on pictures of any size.
+    """Apply a learned filter to pictures of any size.
 
     The result does not depend on the tiles.
     """
@@ -156,9 +159,9 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tells how close a model is to its filter.
+    """Measure how close a model is to its filter.
 
-    Beside it stands what can be had without learning.
+    Shows beside it what can be had without learning.
     """
     from diptych.filters.evaluating import evaluate as evaluated
 
@@ -187,9 +190,9 @@ def preview(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Shows what a model makes of pictures, on a page.
+    """Show what a model does to pictures, on a page.
 
-    Input, target, output and amplified error as PNG files, and a page of them with the figures.
+    Writes input, target, output and amplified error as PNG files, and a page of them with the numbers.
     """
     from diptych.filters.previewing import preview as previewed
 
@@ -202,9 +205,9 @@ def preview(
 
 @app.command("list")
 def list_(as_json: Json = False, quiet: Quiet = False) -> None:
-    """Lists every filter that goes by name.
+    """List every filter that has a name.
 
-    With its parameters, and the library it is taken from.
+    Shows its parameters, and the library it is taken from.
     """
     from diptych.filters.targets import FILTERS
 
@@ -241,7 +244,7 @@ def _entry(described: Mapping[str, Any]) -> str:
 
 
 def _given(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
-    """What to learn; raises `UsageError` where that is nothing, or two things."""
+    """The target or the pairs; raises `UsageError` if neither or both are given."""
     from diptych.errors import UsageError
 
     if (target is None) == (pairs is None):
@@ -257,7 +260,7 @@ def _judge(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
 
 
 def _loaded(model: str, reading: ReadOptions) -> Any:
-    """The model of a file; raises `UsageError` where a filter's name was given in its place."""
+    """Loads the model; raises `UsageError` if the name of a filter is given instead of a file."""
     from diptych.errors import UsageError
     from diptych.filters.targets import NAMES
     from diptych.loading import load

@@ -10,7 +10,7 @@ import typer
 
 from diptych.engine_names import ENGINES, FILTERS_ONLY
 
-# ---- What every command has -----------------------------------------------------------------------------
+# ---- Options of every command -----------------------------------------------------------------------------
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
@@ -20,20 +20,24 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 MODEL_HELP = "A model file, or a model by name."
 ModelName = Annotated[str, typer.Argument(help=MODEL_HELP, show_default=False)]
 Architecture = Annotated[
-    str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
+    str | None,
+    typer.Option(help="The architecture to fill, if MODEL holds weights alone: a name or a model file."),
 ]
 WrittenBy = Annotated[
     str | None,
     typer.Option(
-        "--written-by", help="The Flux that wrote the file, such as 0.13.4, where it does not tell."
+        "--written-by",
+        help="The version of Flux that wrote the file, such as 0.13.4, if the file does not say.",
     ),
 ]
 Key = Annotated[
-    str | None, typer.Option(help="Which of several models in a Flux file: generator, or model.2.")
+    str | None, typer.Option(help="Which of several models in a Flux file, such as generator or model.2.")
 ]
 Shape = Annotated[
     str | None,
-    typer.Option(help="The input's, one sample's such as 3,224,224 or a batch's; default: the model's own."),
+    typer.Option(
+        help="The input's shape, of one sample such as 3,224,224 or of a batch; default: the model's own."
+    ),
 ]
 
 # ---- Where it runs --------------------------------------------------------------------------------------
