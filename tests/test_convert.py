@@ -110,13 +110,13 @@ class TestOptions:
         assert diptych.read(target).preprocessing == named("imagenet-224")
 
     def test_as_many_classes_as_outputs_are_needed(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelError, match="gives 3 values, but 2 class names came"):
+        with pytest.raises(ModelError, match="has 3 outputs, but 2 class names were given"):
             diptych.convert(little_model(), tmp_path / "x.onnx", classes=["a", "b"])
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("classes", [["a", "a", "b"], ["a", "", "b"]])
     def test_class_names_differ_and_are_not_empty(self, tmp_path: Path, classes: list[str]) -> None:
-        with pytest.raises(UsageError, match="once each and not empty"):
+        with pytest.raises(UsageError, match="different and not empty"):
             diptych.convert(little_model(), tmp_path / "x.onnx", classes=classes)
 
     def test_a_flux_version_is_for_flux_alone(self, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ class TestOptions:
             diptych.convert(little_model(), tmp_path / "x.safetensors", flux_version="0.16")
 
     def test_an_architecture_is_for_files_of_weights(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="the source is a model already"):
+        with pytest.raises(UsageError, match="but a model was given"):
             diptych.convert(little_model(), tmp_path / "x.onnx", architecture="small-cnn-32")
 
 

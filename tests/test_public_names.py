@@ -46,6 +46,7 @@ def test_the_contract_of_the_design_is_kept():
     for name in (
         "read",
         "write",
+        "load_model",
         "predict",
         "trace",
         "generate",

@@ -42,8 +42,8 @@ def convert(
         source: a model, its file or its name.
         target: the file to write, or the folder of a Julia project: a path without a suffix, or one that
             ends in a slash.
-        architecture: what to fill where the source file holds weights alone.
-        written_by: the version of Flux that wrote the source file, where the file does not record it.
+        architecture: the architecture to fill if the source file holds weights alone.
+        written_by: the version of Flux that wrote the source file, if the file does not record it.
         key: which of several models in the source file.
         flux_version: the version of Flux to write a .bson or .jld2 file or a Julia project for.
         classes: class names to store instead of the model's own.
@@ -75,7 +75,9 @@ def convert(
         loaded = loaded.with_(input_shape=asked_shape(loaded, input_shape)[1:])
     loaded.check()
     if is_folder and preprocessing_inside:
-        raise UsageError("preprocessing inside is for .onnx; a Julia project has the recipe in plain Julia")
+        raise UsageError(
+            "preprocessing inside is only for .onnx files; a Julia project already has the recipe in plain Julia"
+        )
     remarks = loaded.source.warnings
     if is_folder:
         batch = julia_project.example_batch(loaded)
@@ -99,12 +101,12 @@ def _class_names(model: Model, classes: Sequence[str]) -> tuple[str, ...]:
     """The names, stripped; raises `ModelError` where there are not as many as the model has outputs."""
     names = tuple(name.strip() for name in classes)
     if len(set(names)) != len(names) or not all(names):
-        raise UsageError("class names are given once each and not empty, separated by commas")
+        raise UsageError("class names must be different and not empty; separate them by commas")
     if model.input_shape is not None and None not in model.input_shape:
         shapes = layer_shapes(model, (1, *(n for n in model.input_shape if n is not None)))
         outputs = prod(list(shapes.values())[-1][1:]) if shapes else 0
         if outputs != len(names):
             raise ModelError(
-                f"the model gives {outputs} values, but {len(names)} class names came; give one each"
+                f"the model has {outputs} outputs, but {len(names)} class names were given; give one for each"
             )
     return names

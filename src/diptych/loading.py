@@ -1,4 +1,4 @@
-"""Models and recipes, from what a user gives for them: the object itself, a file or a name."""
+"""Loading models and recipes, from the object itself, a file or a name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load_model(
         model: the path of a model file; the name of a trained model (`loading.TRAINED`) or of an
             architecture (`model.architectures.NAMES`), which gets seeded initial weights and says that it
             is not trained; or a `Model`, which is returned unchanged.
-        architecture: what to fill where the file holds weights alone: a model, a file or a name.
+        architecture: the architecture to fill if the file holds weights alone: a model, a file or a name.
         written_by: the version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
         key: which of several models in a Flux file, such as "generator".
@@ -69,7 +69,7 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
         given["architecture"] = load(given["architecture"])
     if isinstance(model, Model):
         if given:
-            raise UsageError(f"{next(iter(given))} is for a file, but the source is a model already")
+            raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
         return model
     if not isinstance(model, str | Path):
         raise UsageError(f"a model is a file, a name or a diptych.Model, not {type(model).__name__}")
@@ -88,7 +88,7 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
 
 
 def recipe_of(source: Recipe) -> Preprocessing:
-    """Finds a recipe from what a user gives for it.
+    """Loads a recipe.
 
     Args:
         source: a recipe, which is returned unchanged; its name, one of `preprocessing.NAMES` or one of
@@ -131,11 +131,11 @@ def _from_json(path: Path) -> Preprocessing:
 
 
 def _without_recipe(model: Model) -> str:
-    """What to say where pictures are given, naming what the layers take as far as they tell it."""
+    """The message where a model without a recipe is given pictures, with the input that its layers take."""
     who, shape = model.name or "the model", likely_input(model)
     advice = "name one with --preprocessing (preprocessing=...)"
     if shape is None or len(shape) != 3 or shape[0] not in (1, 3):
-        takes = "" if shape is None else f"; as far as its layers tell, it takes {_by(shape)}"
+        takes = "" if shape is None else f"; judging by its layers, it takes {_by(shape)}"
         return (
             f"{who} carries no preprocessing recipe{takes}: {advice}, one of {', '.join(preprocessing.NAMES)}"
         )
@@ -143,7 +143,7 @@ def _without_recipe(model: Model) -> str:
     height, width = shape[1:]
     size = "N" if None in shape else f"{height}" if height == width else f"{height}x{width}"
     return (
-        f"{who} carries no preprocessing recipe; as far as its layers tell, it takes {_by(shape)}: "
+        f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)}: "
         f"{advice}, such as {colour}-{size}, or julia-{colour}-{size} for pictures that Julia's imresize prepared"
     )
 

@@ -25,7 +25,7 @@ class ReadOptions:
     """What reading a model file needs to be told because the file itself does not say it.
 
     Attributes:
-        architecture: what to fill where the file holds weights alone: a model, a file or a name.
+        architecture: the architecture to fill if the file holds weights alone: a model, a file or a name.
         written_by: the version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
         key: which of several models in a Flux file, such as "generator".

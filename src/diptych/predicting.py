@@ -1,4 +1,4 @@
-"""Running a model on pictures or on a batch, on any engine."""
+"""The verbs `predict` and `trace`: running a model on pictures or on a batch, on any engine."""
 
 from __future__ import annotations
 
@@ -123,13 +123,13 @@ def predict_files(
     compiled = compiled_for(loaded, engine, device)
     found = files.find(images)
     names, outputs, failures, remarks = [], [], [], []
-    for index, (path, item, error, said) in enumerate(try_prepared(found, recipe)):
+    for index, (path, item, error, file_remarks) in enumerate(try_prepared(found, recipe)):
         progress(index + 1, len(found), "predicting")
         if item is None:
             failures.append(str(error))
             continue
         names.append(str(path))
-        remarks += [f"{path}: {remark}" for remark in said]
+        remarks += [f"{path}: {remark}" for remark in file_remarks]
         outputs.append(compiled(item[np.newaxis]))
     if not outputs:
         raise none_readable(failures)

@@ -1,4 +1,4 @@
-"""Pictures into the arrays that a model takes, by a recipe; several at a time, and always in order."""
+"""The verb `preprocess`: pictures into the arrays that a model takes, several at a time and in order."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def preprocess_files(
     keep(found, [folder / f"{name}{suffix}" for name in names for suffix in (".npy", ".png")])
     written, failures, remarks = [], [], []
     made_folder(folder)
-    for index, (path, item, error, said) in enumerate(try_prepared(found, recipe)):
+    for index, (path, item, error, file_remarks) in enumerate(try_prepared(found, recipe)):
         progress(index + 1, len(found), "preprocessing")
         if item is None:
             failures.append(str(error))
             continue
-        remarks += [f"{path}: {remark}" for remark in said]
+        remarks += [f"{path}: {remark}" for remark in file_remarks]
         written += [folder / f"{names[index]}.npy", folder / f"{names[index]}.png"]
         write_array(written[-2], item)
         files.write_png(written[-1], recipe.display(item))

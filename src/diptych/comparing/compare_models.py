@@ -52,9 +52,9 @@ def compare(
             seeded random batch.
         engine_a: the engine A runs on: one of `engines.ENGINES`, or "auto".
         engine_b: the engine B runs on.
-        architecture: what to fill where a file holds weights alone; this and the next three are one value
+        architecture: the architecture to fill if a file holds weights alone; this and the next three are one value
             for both models, or a pair.
-        written_by: the version of Flux that wrote a file, where the file does not record it.
+        written_by: the version of Flux that wrote a file, if the file does not record it.
         key: which of several models in a Flux file.
         preprocessing: the recipe, instead of the models' own.
         tolerance: layers agree where the largest |a - b| is at most this times the layer's largest

@@ -85,7 +85,7 @@ def _batch(
             view = (*case.b.view, change) if turns and not case.at_input else case.b.view
             yield case.changed("b", tried, case.b.with_(adjustments=(*case.b.adjustments, change), view=view))
             if turns and case.at_input:  # B may be made for turned pictures
-                both = f"{tried}, and all that B makes of them,"
+                both = f"{tried}, and all activations of B,"
                 yield case.changed("b", both, case.b.with_(view=(*case.b.view, change)))
 
     return trials

@@ -52,13 +52,14 @@ def compared(a: ModelLike, b: ModelLike, **options: Any) -> tuple[Compared, Comp
     for name, value in options.items():
         if isinstance(value, tuple):
             if len(value) != 2:
-                raise UsageError(f"{name} is one for both models or a pair, one for each, got {len(value)}")
+                raise UsageError(f"{name} is one value for both models or a pair, not {len(value)} values")
             each[0][name], each[1][name] = value
         elif value is not None:
             takers = [i for i, model in enumerate((a, b)) if takes(model, name)]
             if not takers:
-                raise UsageError(f"{name} is for a file that can hold weights alone or come from Flux: neither "
-                                 "model is one")  # fmt: skip
+                raise UsageError(
+                    f"{name} is for a file that holds weights alone or comes from Flux, but neither model is one"
+                )
             for i in takers:
                 each[i][name] = value
     return Compared(a, ReadOptions(**each[0])), Compared(b, ReadOptions(**each[1]))

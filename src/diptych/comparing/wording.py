@@ -57,15 +57,15 @@ def _until(search: Search) -> str:
 
 def _causes(found: list[FoundCause]) -> str:
     names = " and ".join(dict.fromkeys(cause.name for cause in found))
-    said = [f"Likely cause{'s' if len(found) > 1 else ''}: {names}."]
-    said += [f"{cause.reason[0].upper()}{cause.reason[1:]}." for cause in dict.fromkeys(found)]
+    sentences = [f"Likely cause{'s' if len(found) > 1 else ''}: {names}."]
+    sentences += [f"{cause.reason[0].upper()}{cause.reason[1:]}." for cause in dict.fromkeys(found)]
     places: dict[tuple[str, float, float], list[str]] = {}
     for cause in found:
         places.setdefault((cause.where, cause.before, cause.after), []).append(cause.tried)
     for (where, before, after), tried in places.items():
         fall = f"from {short(before)} to {short(after)}" if np.isfinite(before) else f"to {short(after)}"
-        said.append(f"With {', and '.join(tried)}, the relative difference at {where} falls {fall}.")
-    return " ".join(said)
+        sentences.append(f"With {', and '.join(tried)}, the relative difference at {where} falls {fall}.")
+    return " ".join(sentences)
 
 
 def _where(row: Row, differ: str = "differ first") -> str:

@@ -47,8 +47,8 @@ def as_picture(image: ImageLike, name: str = "image") -> Picture:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8:
             raise ImageError(
-                f"a picture in memory is uint8, got {image.dtype}; a float batch that is already preprocessed "
-                "goes to predict or trace as (N, C, H, W)"
+                f"a picture in memory must be uint8, not {image.dtype}; a float batch that is already "
+                "preprocessed goes to predict or trace, as (N, C, H, W)"
             )
         return Picture(image, name)
     raise UsageError(f"an image is a path, an array or a Picture, not {type(image).__name__}")

@@ -157,10 +157,10 @@ def generate_files(
 
 def remarks_on(picture: Picture) -> list[str]:
     """Remarks on how a picture was made or read: words not understood, decisions in reading it."""
-    said = [f"{picture.name}: {note}" for note in picture.notes]
+    remarks = [f"{picture.name}: {note}" for note in picture.notes]
     if picture.record is not None and picture.record.ignored:
-        said.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
-    return said
+        remarks.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
+    return remarks
 
 
 def paint(

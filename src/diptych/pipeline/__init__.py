@@ -100,8 +100,8 @@ def run(
         images: existing pictures: paths, folders, uint8 arrays (H, W, 3) or (H, W), or `Picture`s.
         out: the folder for everything, made where it is missing.
         model: a model, its file or its name.
-        architecture: what to fill where the model's file holds weights alone.
-        written_by: the version of Flux that wrote the file, where the file does not record it.
+        architecture: the architecture to fill if the model's file holds weights alone.
+        written_by: the version of Flux that wrote the file, if the file does not record it.
         key: which of several models in the file.
         preprocessing: the recipe; the model's own by default.
         count: how many pictures to make, 1 to 1000.
