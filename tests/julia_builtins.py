@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from diptych.engines.numpy import ACTIVATION_FUNCTIONS, LAYER_FUNCTIONS
 from diptych.model import layers as L
 from julia_interpreter import Scope, compile_text
 from julia_numbers import COLON, JuliaError, broadcast, plain
@@ -191,7 +190,7 @@ def _theirs(x: Any) -> Any:
 
 
 def _by_reference(layer: Any, x: Any) -> Any:
-    return _theirs(LAYER_FUNCTIONS[type(layer)](layer, _theirs(x).astype(np.float64)).astype(np.float32))
+    return _theirs(layer.compute(_theirs(x).astype(np.float64)).astype(np.float32))
 
 
 def _pairs(pad: Any, rank: int) -> Any:
@@ -275,9 +274,9 @@ def _softmax(log: bool) -> Callable[..., Any]:
 def _scalar(name: str) -> Callable[..., Any]:
     defaults = L.ACTIVATIONS[name][1]
     return _vector(
-        lambda x, *p: ACTIVATION_FUNCTIONS[name](np.asarray(x, np.float64), *(p or defaults)).astype(
-            np.float32
-        )[()]
+        lambda x, *p: (
+            L.ACTIVATIONS[name].numpy(np.asarray(x, np.float64), *(p or defaults)).astype(np.float32)[()]
+        )
     )
 
 

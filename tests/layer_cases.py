@@ -28,6 +28,7 @@ from diptych.model.layers import (
     Flatten,
     GlobalMaxPool,
     GlobalMeanPool,
+    Graph,
     GroupNorm,
     InstanceNorm,
     Layer,
@@ -274,6 +275,35 @@ def _nested(w: Weights) -> Layer:
     return Chain((Parallel(Connection("concatenate"), (inner, MaxPool((3, 3), (1, 1), ((1, 1), (1, 1))))),))
 
 
+def _graph(w: Weights) -> Graph:
+    """Two branches that meet twice, at different places, which is no tree; one layer stands at two nodes."""
+    tied = Conv(w(4, 4, 3, 3), w(4), padding=((1, 1), (1, 1)), activation=RELU)
+    return Graph(
+        layers=(
+            Conv(w(4, 4, 1, 1), w(4)),
+            tied,
+            Connection("add"),
+            Connection("concatenate"),
+            tied,
+            MaxPool((3, 3), (1, 1), ((1, 1), (1, 1))),
+            Connection("subtract"),
+            Connection("maximum"),
+        ),
+        names=("a", "b", "a+b", "all", "c", "pooled", "d", "last"),
+        inputs=(
+            ("input",),
+            ("a",),
+            ("a", "b"),
+            ("b", "a+b", "input"),
+            ("a+b",),
+            ("all",),
+            ("c", "a"),
+            ("d", "b", "input"),
+        ),
+        outputs=("last", "pooled"),
+    )
+
+
 def _classifier(w: Weights) -> Layer:
     return Chain(
         (
@@ -308,6 +338,8 @@ CONTAINERS: dict[str, tuple[Build, Shape]] = {
     "tied": (_tied, IMAGE),
     "nested": (_nested, IMAGE),
     "classifier": (_classifier, IMAGE),
+    "graph": (_graph, IMAGE),
+    "graph-nested": (lambda w: Chain((RELU, Chain((_graph(w),)), Flatten())), IMAGE),
 }
 
 # Other parameters than the default ones.

@@ -475,6 +475,7 @@ def followed(function: JuliaStruct, elementwise: bool) -> tuple[Layer, ...]:
     return as_layers(interpret(function), elementwise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_code_is_read_or_refused(seed: int) -> None:
     random_ = random.Random(seed)

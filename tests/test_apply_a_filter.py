@@ -13,8 +13,6 @@ from PIL import Image
 
 from diptych import filters, formats
 from diptych.engines import tiled
-from diptych.engines.numpy import ACTIVATION_FUNCTIONS, LAYER_FUNCTIONS
-from diptych.engines.running import run
 from diptych.engines.tiled import preparing
 from diptych.engines.tiled import running as general
 from diptych.engines.tiled.fitting import Held, fitted
@@ -23,6 +21,7 @@ from diptych.filters.applying import choosing, tiles
 from diptych.images import streams
 from diptych.images.streams import writing
 from diptych.model import layers as L
+from diptych.model.layers import Activated, fold
 from diptych.model.model import Model
 
 EDGES = ("zero", "reflect", "replicate", "wrap")
@@ -87,13 +86,15 @@ def picture(seed, height, width, channels, dtype):
 def whole(model, image, scale=1.0):
     """The reference engine's formulas on the whole picture at once; NumPy pads however small it is."""
 
-    def leaf(layer, x):
-        result = LAYER_FUNCTIONS[type(layer)](layer, x)
-        activation = getattr(layer, "activation", None)
-        return ACTIVATION_FUNCTIONS[activation.name](result) if activation else result
+    def leaf(layer, x, path):
+        result = layer.compute(x)
+        return layer.activation.compute(result) if isinstance(layer, Activated) else result
+
+    def join(connection, values, path):
+        return connection.join(values)
 
     x = np.atleast_3d(image).astype(np.float64).transpose(2, 0, 1)[None] * scale
-    result = run(model.layers, x, leaf, np.concatenate, np.maximum)[0].transpose(1, 2, 0)
+    result = fold(model.layers, x, leaf, join)[0].transpose(1, 2, 0)
     return result if result.shape[2] > 1 else result[..., 0]
 
 
@@ -106,6 +107,7 @@ pictures = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(tile=st.integers(1, 45), **pictures)
 def test_tiles_change_no_bit_and_the_values_are_the_reference_engines(seed, mode, height, width, dtype, tile):
@@ -123,6 +125,7 @@ def test_tiles_change_no_bit_and_the_values_are_the_reference_engines(seed, mode
         assert np.abs(result - exact).max() < (0.51 if peak == 255 else 0.6)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     engine=st.sampled_from(["onnxruntime", "torch"]),
@@ -480,6 +483,7 @@ def test_rows_are_read_once(mode):
     assert np.array_equal(result, filters.apply(blur(mode, size=5), source.pixels, engine="numpy"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(general.General, "cell", 64)
     monkeypatch.setattr(writing, "_STRIP_BYTES", 4000)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from diptych import engines
 from diptych.errors import ShapeError
 from diptych.model import architectures
-from diptych.model.labels import label
 from diptych.model.layers import (
     Activation,
     AdaptiveMeanPool,
@@ -175,7 +174,7 @@ LABELS = {
 
 @pytest.mark.parametrize("name", LABELS)
 def test_a_label_names_what_differs_from_the_default(name: str) -> None:
-    assert label(case(name)[0].layers.layers[0]) == LABELS[name]
+    assert case(name)[0].layers.layers[0].label == LABELS[name]
 
 
 # ---- Receptive fields, against what the network really does ----------------------------------------------

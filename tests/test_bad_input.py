@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -36,32 +37,40 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
 
 
-@pytest.fixture
-def bad(tmp_path: Path) -> Path:
-    """A folder of inputs that must all be refused."""
-    (tmp_path / "empty.png").touch()
-    (tmp_path / "text.jpg").write_text("this is a shopping list")
-    (tmp_path / "page.png").write_text("<!DOCTYPE html><html><body>404</body></html>")
-    (tmp_path / "huge.png").write_bytes(png_header(400_000, 250_000))
-    Image.new("RGB", (64, 48), "red").save(tmp_path / "good.png")
-    whole = (tmp_path / "good.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "empty.safetensors").touch()
-    (tmp_path / "cut.safetensors").write_bytes(Path(SCENES).read_bytes()[:5000])
-    (tmp_path / "json.safetensors").write_text('{"a": 1}')
-    (tmp_path / "picture.onnx").write_bytes(whole)
-    (tmp_path / "text.json").write_text("a shopping list")
-    (tmp_path / "other.json").write_text('{"milk": 2}')
-    (tmp_path / "model.xyz").write_bytes(b"?")
+@pytest.fixture(scope="module")
+def all_bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Inputs that must all be refused; models take a while to write, so they are written once."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("this is a shopping list")
+    (folder / "page.png").write_text("<!DOCTYPE html><html><body>404</body></html>")
+    (folder / "huge.png").write_bytes(png_header(400_000, 250_000))
+    Image.new("RGB", (64, 48), "red").save(folder / "good.png")
+    whole = (folder / "good.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "folder").mkdir()
+    (folder / "empty.safetensors").touch()
+    (folder / "cut.safetensors").write_bytes(Path(SCENES).read_bytes()[:5000])
+    (folder / "json.safetensors").write_text('{"a": 1}')
+    (folder / "picture.onnx").write_bytes(whole)
+    (folder / "text.json").write_text("a shopping list")
+    (folder / "other.json").write_text('{"milk": 2}')
+    (folder / "model.xyz").write_bytes(b"?")
     classifier = named("small-cnn-32")
     broken = classifier.layers.layers[0].weight.copy()
     broken[0, 0, 0, 0] = np.nan
     first = replace(classifier.layers.layers[0], weight=broken)
     diptych.write(
-        classifier.with_(layers=Chain((first, *classifier.layers.layers[1:]))), tmp_path / "nan.safetensors"
+        classifier.with_(layers=Chain((first, *classifier.layers.layers[1:]))), folder / "nan.safetensors"
     )
-    diptych.write(named("three-conv-224"), tmp_path / "grey.safetensors")
+    diptych.write(named("three-conv-224"), folder / "grey.safetensors")
+    return folder
+
+
+@pytest.fixture
+def bad(all_bad: Path, tmp_path: Path) -> Path:
+    """A folder of inputs that must all be refused."""
+    shutil.copytree(all_bad, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -48,6 +48,7 @@ def model():
     return filters.create_img2img_model(3, 1)
 
 
+@pytest.mark.slow
 def test_the_example_runs_with_its_import_lines_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(img2img, "COUNT", 8)
@@ -96,6 +97,7 @@ def test_data_are_what_the_filter_makes_of_each_picture(sobel):
     np.testing.assert_allclose(filters.resolve("sobel")(levels), wanted[0].numpy(), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_squares_and_no_photograph_is_in_both(sobel):
     again, _ = filters.load_filtered_dataset(count=48)
     other, _ = filters.load_filtered_dataset(count=48, seed=1)

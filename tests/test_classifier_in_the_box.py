@@ -32,6 +32,7 @@ def test_its_confusion_matrix_adds_up_to_its_accuracy(model):
     assert np.trace(confusion) / confusion.sum() == pytest.approx(model.notes["accuracy"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_it_recognises_scenes_that_nobody_has_seen(model):
     samples = [scenes.sample(seed, 64) for seed in range(FRESH_SEEDS, FRESH_SEEDS + 300)]
     said = diptych.predict(model, [sample.image for sample in samples]).argmax(axis=1)

@@ -106,6 +106,7 @@ def test_inspect_shows_the_table_and_the_recipe(diptych_command):
     assert document["layers"][0]["output_shape"] == [1, 16, 222, 222]
 
 
+@pytest.mark.slow
 def test_quiet_prints_nothing_and_json_prints_one_document(sea, tmp_path, diptych_command):
     picture = sea / "generated_image_1.png"
     calls = {
@@ -145,6 +146,7 @@ def test_the_version_is_printed(diptych_command):
     assert diptych_command("--version").out.strip() == diptych.__version__
 
 
+@pytest.mark.slow
 def test_in_a_pipe_there_is_no_progress_and_on_a_terminal_there_is(tmp_path):
     command = [
         sys.executable,

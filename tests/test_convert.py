@@ -80,6 +80,7 @@ def test_every_format_becomes_every_other(
     assert converted.preprocessing == named("colour-32")
 
 
+@pytest.mark.slow
 def test_the_classifier_in_the_box_becomes_a_flux_file_that_the_main_job_runs_from(
     tmp_path: Path, diptych_command
 ) -> None:

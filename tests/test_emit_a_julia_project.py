@@ -62,6 +62,7 @@ def content(folder: Path) -> dict[str, bytes]:
 # ---- The network ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_every_layer_computes_what_the_reference_does(name: str, tmp_path: Path) -> None:
     model, batch = case(name)
@@ -128,6 +129,7 @@ def with_recipe(recipe: Preprocessing | None) -> Model:
     return Model(Chain((GlobalMeanPool(),)), recipe, input_shape=(3, 4, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_recipe_is_ours_to_a_millionth(name: str, grey: bool, tmp_path: Path) -> None:
@@ -139,6 +141,7 @@ def test_the_recipe_is_ours_to_a_millionth(name: str, grey: bool, tmp_path: Path
     assert np.abs(result.T - expected).max() <= 1e-6 * max(1, np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_by_name_becomes_julia(name: str, tmp_path: Path) -> None:
     folder = export(with_recipe(named(name)), tmp_path / "p")

@@ -454,17 +454,6 @@ class TestBatches:
         assert np.array_equal(compiled(batch), compiled(batch))
 
 
-class Foreign(Layer):
-    """A layer that nothing knows."""
-
-
-@pytest.mark.parametrize("engine", ["numpy", "torch"])
-def test_an_unknown_layer_is_refused_with_its_path(engine: str) -> None:
-    model = model_of(Dropout(), Chain((Foreign(),)))
-    with pytest.raises(UnsupportedLayer, match=rf"engine {engine} cannot express the layer 1.0 \(Foreign\)"):
-        engines.compile(model, engine)
-
-
 @pytest.mark.parametrize(
     "layer",
     [Conv(numbers(1, 1, 1, 1, 1, 1)), MaxPool((1, 1, 1, 1)), Pad(((0, 1),) * 4)],
@@ -548,6 +537,7 @@ def windowed_models(draw: st.DrawFn) -> tuple[Model, tuple[int, ...]]:
     return model_of(layer), (draw(st.integers(1, 3)), channels, *sizes)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(windowed_models())
 def test_random_windows_agree_and_have_the_promised_shape(drawn: tuple[Model, tuple[int, ...]]) -> None:

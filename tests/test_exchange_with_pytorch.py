@@ -223,16 +223,9 @@ class Code(nn.Module):
         return self.function(x)
 
 
-def entangled(x: torch.Tensor) -> torch.Tensor:
-    a = torch.relu(x)
-    b = torch.tanh(a)
-    return torch.sin(a) * b + torch.sigmoid(b)
-
-
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (entangled, "tanh .* used by several branches"),
         (lambda x: torch.cumsum(x, 1), r"cumsum.*there is no layer for it"),
         (lambda x: x[:, 1:], "getitem.*part of an axis"),
         (lambda x: x.permute(0, 2, 3, 1), "permute.*order of the axes"),

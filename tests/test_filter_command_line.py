@@ -98,6 +98,7 @@ def _constant(level, size):
     return picture, np.full((size, size), (200 - level) / 255, np.float32)
 
 
+@pytest.mark.slow
 def test_the_baselines_are_the_best_of_their_kind(pictures):
     def baseline(name, model, target):
         return evaluate(model, target, pictures, engine="onnxruntime").baselines[name]
@@ -120,6 +121,7 @@ def _sobel(path):
     return targets.resolve("sobel")(files.read(path).pixels)
 
 
+@pytest.mark.slow
 def test_a_picture_smaller_than_the_border_counts_as_a_whole():
     tiny = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     found = evaluate(box(), "box", [tiny], engine="onnxruntime")
@@ -149,6 +151,7 @@ def test_a_model_file_does_not_choose_what_is_imported(pictures):
 # ---- The commands -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learn_then_apply_then_evaluate(tmp_path, pictures, diptych_command):
     learned = tmp_path / "brighter.safetensors"
     done = diptych_command(
@@ -180,6 +183,7 @@ def test_learn_then_apply_then_evaluate(tmp_path, pictures, diptych_command):
     assert "without learning: constant" in shown.out
 
 
+@pytest.mark.slow
 def test_pairs_are_learned_and_judged(tmp_path, diptych_command):
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
@@ -383,6 +387,7 @@ def test_help_loads_no_framework():
     assert set(loaded) & {"torch", "numpy", "matplotlib", "scipy", "cv2"} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "kept", "told"),
     [

@@ -379,6 +379,7 @@ def test_what_no_local_network_can_do_is_refused(target, reason):
         probe(resolve(target), [photograph("astronaut")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEAVY)
 def test_the_heavy_filters_are_not_refused(name):
     found = probe(resolve(name), [photograph("astronaut")])

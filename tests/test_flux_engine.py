@@ -100,6 +100,7 @@ class TestTheProtocol:
         monkeypatch.setenv("FAKE_JULIA", "")
         assert compiled(BATCH).shape == (2, 3)
 
+    @pytest.mark.slow
     def test_a_hang_is_ended_after_the_time_limit(
         self, fake: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch
     ) -> None:

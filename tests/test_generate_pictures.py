@@ -74,7 +74,7 @@ def test_a_picture_is_made_again_bit_for_bit_from_its_file(tmp_path: Path) -> No
 def test_another_version_of_the_painter_is_said(tmp_path: Path) -> None:
     files.write_png(tmp_path / "a.png", PIXELS, Record(PROMPT, 3, 1, "scenes", "0.0 of old", 64, 48))
     note = f"made by scenes (0.0 of old), now by ({scenes.VERSION}): it may differ"
-    assert note in generation.made_again(tmp_path / "a.png").notes
+    assert note in generation.made_again(tmp_path / "a.png").remarks
 
 
 def test_a_picture_without_a_record_cannot_be_made_again(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_any_record_survives_the_file(
     files.write_png(path, PIXELS[:3, :4], record)
     read = files.read(path)
     assert read.record == record
-    assert read.notes == ()
+    assert read.remarks == ()
 
 
 def damaged(**changes: Any) -> str:
@@ -213,13 +213,14 @@ def test_a_hostile_record_is_a_note_where_nobody_asked_and_an_error_where_somebo
     Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=info)
     picture = files.read(tmp_path / "a.png")
     assert picture.record is None
-    (note,) = picture.notes
+    (note,) = picture.remarks
     assert "record" in note
     assert len(note) < 300
     with pytest.raises(ImageError, match=r"cannot be made again: (a|the) picture's record"):
         generation.made_again(tmp_path / "a.png")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60) | VALUES.map(json.dumps))
 @settings(max_examples=100, deadline=None)
 def test_any_text_for_a_record(text: str) -> None:

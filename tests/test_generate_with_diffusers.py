@@ -63,6 +63,7 @@ def pair(model: Path) -> list[Picture]:
     return paint(model, count=2, seed=3)
 
 
+@pytest.mark.slow
 def test_every_picture_has_its_own_seed_and_stands_alone(model: Path, pair: list[Picture]) -> None:
     assert [picture.name for picture in pair] == ["generated_image_1", "generated_image_2"]
     assert pair[0].pixels.shape == (64, 64, 3)
@@ -105,7 +106,7 @@ def test_the_record_holds_everything_and_makes_the_picture_again(
     files.write_png(tmp_path / "a.png", pair[1].pixels, record)
     again = generation.made_again(tmp_path / "a.png")
     assert np.array_equal(again.pixels, pair[1].pixels)
-    assert (again.record, again.name, again.notes) == (record, "generated_image_2", ())
+    assert (again.record, again.name, again.remarks) == (record, "generated_image_2", ())
 
 
 def test_settings_reach_the_model(model: Path, pair: list[Picture]) -> None:

@@ -96,6 +96,7 @@ def test_every_activation_agrees_with_the_reference() -> None:
         assert apart(output[:, channel], expected[:, channel]) <= RELATIVE, activation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nested", "skip-subtract"])
 def test_a_trace_holds_every_layer(name: str) -> None:
     model, batch = case(name)
@@ -212,6 +213,7 @@ def of(image: Array, filtered: Any, region: Region) -> Array:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode", "peak"), KINDS)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
@@ -331,6 +333,7 @@ EXACT: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(EXACT))
 def test_what_is_exact_is_so_here_too(name: str) -> None:
     """To the last level, values between two levels included; grey photographs have the most of them."""

@@ -96,6 +96,7 @@ EDITS = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", BOTH)
 @settings(max_examples=150)
 @given(edits=EDITS)
@@ -361,6 +362,7 @@ def places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [way, *(p for key, inner in steps for p in places(inner, (*way, key)))]
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(data=st.data())
 def test_any_value_anywhere_gives_a_sentence_or_a_model(data: st.DataObject) -> None:

@@ -426,6 +426,7 @@ SOURCES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_mutations_end_in_values_or_one_sentence(

@@ -117,6 +117,7 @@ def test_arrays_in_any_order_of_memory(tmp_path: Path) -> None:
     assert found[2] is found[3]
 
 
+@pytest.mark.slow
 def test_state_of_many_layers_is_kept_apart(tmp_path: Path) -> None:
     """Julia keeps what is larger than 1024 bytes apart, and HDF5 allows 64 KB for a struct's description."""
     layer = NamedTuple(("weight", "bias", "σ"), (np.ones((2, 2), "f4"), False, ()))

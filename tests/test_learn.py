@@ -58,6 +58,7 @@ def test_what_is_learned_is_a_model_with_its_report(tmp_path: Path) -> None:
     json.dumps(report.to_document())
 
 
+@pytest.mark.slow
 def test_a_linear_filter_is_learned_without_loading_what_it_does_not_need() -> None:
     """Importing SciPy's filters takes longer than finding a kernel."""
     code = (
@@ -85,6 +86,7 @@ def test_a_function_of_the_user_is_learned_by_what_it_does() -> None:
     assert learned.model.notes["filter"]["per_channel"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maker", ["opencv", "pillow"])
 def test_a_function_that_makes_colour_grey_first_is_learned_on_grey(maker: str, tmp_path: Path) -> None:
     """The grey is rounded, which no small network does: so it is made as the function makes it."""
@@ -107,6 +109,7 @@ def test_a_function_that_makes_colour_grey_first_is_learned_on_grey(maker: str, 
     np.testing.assert_array_equal(apply(tmp_path / "edges.safetensors", colours), edges(colours))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [ImageFilter.SHARPEN, ImageFilter.Kernel((5, 5), [*range(25)], 300)])
 def test_a_border_that_is_left_alone_stays_as_it_is(kernel: ImageFilter.Kernel) -> None:
     """Pillow filters no pixel whose window leaves the picture."""

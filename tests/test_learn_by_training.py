@@ -375,6 +375,7 @@ def test_a_training_that_does_harm_is_undone() -> None:
     assert training.judge(net) >= begun
 
 
+@pytest.mark.slow
 def test_what_the_last_layer_can_do_needs_no_training() -> None:
     def lit(image: np.ndarray) -> np.ndarray:
         return image * (0.3 + 0.6 * (image @ LUMA / 255)[..., None])
@@ -384,6 +385,7 @@ def test_what_the_last_layer_can_do_needs_no_training() -> None:
         assert training.judge(training.network(4)) > 40
 
 
+@pytest.mark.slow
 def test_training_beats_where_it_starts() -> None:
     problem = Problem(Target("length", lambda x: np.hypot(*gradients(x, FREE)), "", (3, 1)), DATA)
     with threads(1):
@@ -398,6 +400,7 @@ def test_training_beats_where_it_starts() -> None:
         assert training.judge(net) >= trained.best
 
 
+@pytest.mark.slow
 def test_a_training_tells_how_it_went_and_ends_in_time() -> None:
     seen: list[str] = []
     problem = Problem(
@@ -438,6 +441,7 @@ def trained_state(state_file: Path, steps: int, progress: Progress = silent) -> 
     return net.state_dict()
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     state_file = tmp_path / "state"
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(state_file)]

@@ -150,7 +150,9 @@ EXACT = [
 ]
 
 
-@pytest.mark.parametrize(("target", "rung", "weights"), EXACT, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("target", "rung", "weights"), EXACT, ids=lambda value: getattr(value, "__name__", str(value))[-40:]
+)
 def test_an_exact_filter_is_found_within_one_level_everywhere(target: Any, rung: Any, weights: int) -> None:
     problem = problem_of(target)
     candidate = rung.fit(problem)

@@ -61,10 +61,11 @@ def asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return vain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "least"),
     [(blurred, 58), (edges, 22), (grey, 58), (compressed, 40)],
-    ids=lambda v: str(v)[:20],
+    ids=lambda v: getattr(v, "__name__", str(v))[-20:],
 )
 def test_every_rung_learns_from_pairs_alone(
     function: Any, least: float, asked_in_vain: list[Any], monkeypatch: pytest.MonkeyPatch
@@ -77,6 +78,7 @@ def test_every_rung_learns_from_pairs_alone(
     assert report.psnr > report.scores["baselines"]["best linear"]["psnr"] - 1.5
 
 
+@pytest.mark.slow
 def test_one_small_pair_is_enough(asked_in_vain: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "RUNGS", ("linear", "dilated"))
     before = pictures(80)[0]
@@ -85,6 +87,7 @@ def test_one_small_pair_is_enough(asked_in_vain: list[Any], monkeypatch: pytest.
     assert report.psnr > 40
 
 
+@pytest.mark.slow
 def test_the_border_of_pairs_is_found_by_what_suits_it() -> None:
     before = pictures()
     learned = learn((before, [blurred(picture) for picture in before]))

@@ -10,7 +10,6 @@ import pytest
 from diptych import engines
 from diptych.errors import UsageError
 from diptych.model import architectures
-from diptych.model.labels import label
 from diptych.model.layers import Conv, Dense
 
 LAYERS = {
@@ -61,7 +60,7 @@ def test_every_name_is_described_and_covered_here() -> None:
 class TestArchitecture:
     def test_has_these_layers(self, name: str) -> None:
         model = architectures.named(name)
-        assert [label(layer) for layer in model.layers.layers] == LAYERS[name]
+        assert [layer.label for layer in model.layers.layers] == LAYERS[name]
         assert (model.name, model.trained, model.classes) == (name, False, None)
         model.check()
 

@@ -83,6 +83,7 @@ def furthest(path: Path, recipe: Preprocessing) -> float:
     return worst
 
 
+@pytest.mark.slow
 @LATER
 @pytest.mark.parametrize("name", NAMES)
 def test_every_named_recipe_gives_the_very_same_values(name: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from diptych.errors import UsageError
 from diptych.images import scenes
 from diptych.images.scenes import Thing
 from diptych.images.scenes.painter import render
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 
 CITY = "a serene sunset over a futuristic city"
 TEMPLE = "An ancient temple on solid ground, surrounded by golden clouds and waterfalls"
@@ -196,7 +196,7 @@ class TestThePictureObeysThePrompt:
                     "sea", "noon", "clear", luminary="sun", luminary_side=side, clouds="none"
                 )
                 bare, flown = (
-                    render(replace(scene, objects=there), Dice("balloon", seed), 96, 96)
+                    render(replace(scene, objects=there), RandomStream("balloon", seed), 96, 96)
                     for there in ((), (balloon,))
                 )
                 changed = bare != flown
@@ -249,10 +249,12 @@ class TestSamples:
         assert one.image.shape == (32, 32, 3)
         assert scenes.CLASSES[one.label] == one.attributes["subject"]
 
+    @pytest.mark.slow
     def test_the_classes_and_times_come_evenly(self) -> None:
         labels = np.bincount([scenes.sample(seed, 16).label for seed in range(300)], minlength=10)
         assert labels.min() > 12
 
+    @pytest.mark.slow
     def test_captions_say_what_is_there_in_words_that_are_understood(self) -> None:
         for seed in range(150):
             drawn = scenes.sample(seed, 16)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from diptych.errors import ImageError, OutputError, UsageError
-from diptych.images import files, streams
-from diptych.images.streams import tiff_reading, writing
+from diptych.images import files, streams, tiff
+from diptych.images.streams import writing
 
 HEIGHT, WIDTH = 45, 37
 
@@ -339,7 +339,7 @@ def test_a_tiff_with_any_bytes_changed_is_read_or_refused(tmp_path_factory, kind
 
 def test_a_small_file_that_claims_a_giant_picture_costs_nothing(tmp_path, monkeypatch):
     save_tiff(tmp_path / "a.tif", pixels(), compression="zlib")
-    monkeypatch.setattr(tiff_reading, "MOST_BYTES", HEIGHT * WIDTH * 3 - 1)
+    monkeypatch.setattr(tiff, "MOST_BYTES", HEIGHT * WIDTH * 3 - 1)
     with pytest.raises(ImageError, match="compressed in pieces of 4,995 bytes"):
         streams.open(tmp_path / "a.tif")
 

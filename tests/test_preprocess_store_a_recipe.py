@@ -46,6 +46,7 @@ def recipes(draw):
     return Preprocessing(tuple(steps), name=draw(st.sampled_from(["", "mine"])))
 
 
+@pytest.mark.slow
 @given(recipes())
 @settings(max_examples=200, deadline=None)
 def test_any_recipe_survives_json(recipe):
@@ -168,6 +169,7 @@ step_like = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.sampled_from(["grey", "resize", "scale", "normalise", "spatial-order"]), step_like),

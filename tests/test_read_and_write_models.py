@@ -124,6 +124,7 @@ def test_weights_that_are_views_or_single_numbers(suffix: str, tmp_path: Path) -
     assert_same(model, again(model, tmp_path / f"m{suffix}"))
 
 
+@pytest.mark.slow
 def test_the_shipped_architectures_and_the_size_of_their_files(tmp_path: Path) -> None:
     for name in architectures.NAMES:
         model = architectures.named(name)

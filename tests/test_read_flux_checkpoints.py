@@ -15,7 +15,7 @@ from diptych.engines import numpy as reference
 from diptych.engines import torch as torch_engine
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.formats import bson, jld2
-from diptych.formats.flux.states import state_of
+from diptych.formats.flux.document_writing import state_of
 from diptych.formats.julia import JuliaStruct, JuliaType
 from diptych.model.layers import Chain, Conv, Dense, Dropout, GlobalMeanPool, LayerNorm, MaxPool
 from diptych.model.model import Model

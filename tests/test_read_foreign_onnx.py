@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,7 @@ def exported(module: torch.nn.Module, batch: torch.Tensor, opset: int, dynamic: 
     return onnx.load_from_string(stream.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("opset", "dynamic"), [(11, True), (13, False), (17, True)])
 @pytest.mark.parametrize("name", [name for name in ZOO if name != "inception"])
 def test_what_pytorch_exports_is_read(name: str, opset: int, dynamic: bool, tmp_path: Path):
@@ -221,6 +223,63 @@ def test_graphs_by_hand_agree_with_the_runtime(name: str, tmp_path: Path):
     assert len(model.layers.layers) >= 1
 
 
+# Resize of 7 x 8 by the nearest pixel: a whole factor, none, a half, and sizes of no whole ratio.
+COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_crop_and_resize",
+)
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+FACTORS = {
+    "doubled": (2, 2),
+    "three-by-four": (3, 4),
+    "the-same": (1, 1),
+    "one-axis": (1, 2),
+    "halved": (1, 0.5),
+}
+SIZES = {"whole": (14, 24), "up": (9, 11), "down": (5, 3), "up-and-down": (10, 6), "to-one": (1, 1)}
+# Those that are a layer of ours: at every size, or at whole factors. Any other may be refused, never wrong.
+READ_ALWAYS = {("asymmetric", "floor")}
+READ_WHOLE = {
+    (where, rounding)
+    for where in ("half_pixel", "pytorch_half_pixel")
+    for rounding in ("round_prefer_floor", "round_prefer_ceil")
+}
+WHOLE = {"doubled", "three-by-four", "the-same", "one-axis", "whole"}
+
+
+@pytest.mark.parametrize("target", [*FACTORS, *SIZES])
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("where", COORDINATES)
+def test_nearest_resizing_is_right_or_refused(where: str, rounding: str, target: str, tmp_path: Path):
+    weights = {"region": np.float32([0, 0, 0, 0, 1, 1, 1, 1])}
+    if target in FACTORS:
+        last, weights["s"] = ("s",), np.float32([1, 1, *FACTORS[target]])
+    else:
+        last, weights["n"] = ("", "n"), np.array([2, 3, *SIZES[target]])
+    made = node(
+        "Resize",
+        "x",
+        "region",
+        *last,
+        coordinate_transformation_mode=where,
+        nearest_mode=rounding,
+        mode="nearest",
+    )
+    proto = by_hand([made], weights, (2, 3, 7, 8))
+    refused = ""
+    try:
+        same_as_runtime(proto, tmp_path)
+    except UnsupportedLayer as error:
+        refused = str(error)
+    if (where, rounding) in READ_ALWAYS or ((where, rounding) in READ_WHOLE and target in WHOLE):
+        assert not refused
+    assert not refused or re.search(rf"n_y \(Resize\): .*{where} and {rounding}", refused)
+
+
 def test_sizes_that_no_layer_depends_on_stay_free(tmp_path: Path):
     layers = [node("Conv", "x", "w", to="c"), node("Relu", "c", to="r"), node("GlobalMaxPool", "r")]
     free = by_hand(layers, {"w": W}, ("N", 3, "H", "W"))
@@ -252,17 +311,6 @@ REFUSED: dict[str, tuple[list[Any], dict[str, np.ndarray], str]] = {
         [node("Transpose", "x", perm=[0, 2, 3, 1])],
         {},
         "n_y .Transpose.: no layer changes the order",
-    ),
-    "entangled": (
-        [
-            node("Relu", "x", to="a"),
-            node("Tanh", "a", to="b"),
-            node("Sin", "b", to="c"),
-            node("Mul", "a", "b", to="d"),
-            node("Add", "d", "c"),
-        ],
-        {},
-        r"n_b .* used by several branches",
     ),
     "weights-from-the-picture": ([node("Conv", "x", "x")], {}, "input 1 must be a constant"),
     "batch": ([node("Concat", "x", "x", axis=0)], {}, "along the batch axis"),
@@ -316,6 +364,7 @@ HOSTILE: dict[str, Callable[[], onnx.ModelProto]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_graphs_end_in_a_sentence(name: str, tmp_path: Path):
     with pytest.raises((FormatError, UnsupportedLayer)) as caught:

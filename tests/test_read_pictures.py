@@ -36,7 +36,7 @@ def test_colour_is_exact_where_the_file_is(tmp_path: Path, name: str) -> None:
     options = {"lossless": True} if name == "a.webp" else {}
     picture = read_image(tmp_path, Image.fromarray(COLOUR), name, **options)
     assert np.array_equal(picture.pixels, COLOUR)
-    assert (picture.name, picture.path, picture.notes) == ("a", str(tmp_path / name), ())
+    assert (picture.name, picture.path, picture.remarks) == ("a", str(tmp_path / name), ())
     assert picture.pixels.flags.c_contiguous
 
 
@@ -71,7 +71,7 @@ def test_gif_gives_its_first_frame(tmp_path: Path) -> None:
         frame.putpalette([9, 9, 9, 200, 30, 10, 0, 0, 255])
     picture = read_image(tmp_path, first, "a.gif", save_all=True, append_images=[second])
     assert (picture.pixels == [200, 30, 10]).all()
-    assert picture.notes == ("the first of several frames",)
+    assert picture.remarks == ("the first of several frames",)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
@@ -96,7 +96,7 @@ def test_palette_with_transparency(tmp_path: Path, transparency: int | bytes) ->
     picture = read_image(tmp_path, image, "a.png", transparency=transparency)
     steps = np.array([255, 255, 0, 255, 255] if transparency == 2 else list(transparency), np.uint8)
     assert np.array_equal(picture.pixels, over_white(COLOUR.reshape(-1, 3)[index], steps[index]))
-    assert picture.notes == ("transparency over white",)
+    assert picture.remarks == ("transparency over white",)
 
 
 def test_gif_with_transparency(tmp_path: Path) -> None:
@@ -111,20 +111,20 @@ def test_alpha_over_white(tmp_path: Path, name: str) -> None:
     options = {"lossless": True, "exact": True} if name == "a.webp" else {}
     picture = read_image(tmp_path, Image.fromarray(np.dstack([COLOUR, ALPHA])), name, **options)
     assert np.array_equal(picture.pixels, over_white(COLOUR, ALPHA))
-    assert picture.notes == ("transparency over white",)
+    assert picture.remarks == ("transparency over white",)
 
 
 def test_grey_with_alpha(tmp_path: Path) -> None:
     picture = read_image(tmp_path, Image.fromarray(np.dstack([GREY, ALPHA]), "LA"), "a.png")
     assert np.array_equal(picture.pixels, over_white(GREY, ALPHA))
-    assert picture.notes == ("transparency over white",)
+    assert picture.remarks == ("transparency over white",)
 
 
 def test_opaque_alpha_is_dropped_without_a_word(tmp_path: Path) -> None:
     opaque = np.dstack([COLOUR, np.full_like(ALPHA, 255)])
     picture = read_image(tmp_path, Image.fromarray(opaque), "a.png")
     assert np.array_equal(picture.pixels, COLOUR)
-    assert picture.notes == ()
+    assert picture.remarks == ()
     assert picture.pixels.flags.c_contiguous
 
 
@@ -160,7 +160,7 @@ def test_sixteen_bits_give_their_high_byte(tmp_path: Path, name: str, colour: bo
     cv2.imwrite(str(tmp_path / name), values[..., ::-1] if colour else values)
     picture = files.read(tmp_path / name)
     assert np.array_equal(picture.pixels, values >> 8)
-    assert picture.notes == ("16 bits to 8: the high byte",)
+    assert picture.remarks == ("16 bits to 8: the high byte",)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B"])
@@ -181,21 +181,21 @@ def test_sixteen_bits_with_a_transparent_value(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(3, 1, 16, 0, rows, (b"tRNS", struct.pack(">H", 0x1234))))
     picture = files.read(tmp_path / "a.png")
     assert picture.pixels.tolist() == [[0, 255, 255]]
-    assert "transparency over white" in picture.notes
+    assert "transparency over white" in picture.remarks
     rows = b"\0" + struct.pack(">3H", 0x1234, 0, 0)
     (tmp_path / "b.png").write_bytes(png(1, 1, 16, 2, rows, (b"tRNS", struct.pack(">3H", 0x1234, 0, 0))))
     picture = files.read(tmp_path / "b.png")
     assert picture.pixels.tolist() == [[[0x12, 0, 0]]]
-    assert "the transparent colour of a 16-bit picture not applied" in picture.notes
+    assert "the transparent colour of a 16-bit picture not applied" in picture.remarks
 
 
 def test_thirty_two_bits_are_taken_on_the_scale_they_fill(tmp_path: Path) -> None:
     wide = read_image(tmp_path, Image.fromarray(np.array([[0, 256, 65535]], np.int32)), "wide.tif")
     assert wide.pixels.tolist() == [[0, 1, 255]]
-    assert wide.notes == ("16 bits to 8: the high byte",)
+    assert wide.remarks == ("16 bits to 8: the high byte",)
     narrow = read_image(tmp_path, Image.fromarray(np.array([[0, 7, 255]], np.int32)), "narrow.tif")
     assert narrow.pixels.tolist() == [[0, 7, 255]]
-    assert narrow.notes == ("32 bits with values up to 255, taken as 0-255",)
+    assert narrow.remarks == ("32 bits with values up to 255, taken as 0-255",)
     with pytest.raises(ImageError, match="from -5 to 70000"):
         read_image(tmp_path, Image.fromarray(np.array([[-5, 70000]], np.int32)), "wild.tif")
 
@@ -203,14 +203,14 @@ def test_thirty_two_bits_are_taken_on_the_scale_they_fill(tmp_path: Path) -> Non
 def test_fractions_are_taken_on_the_scale_they_fill(tmp_path: Path) -> None:
     inside = read_image(tmp_path, Image.fromarray(np.array([[0, 0.25, 0.5, 1]], np.float32)), "a.tif")
     assert inside.pixels.tolist() == [[0, 64, 128, 255]]
-    assert inside.notes == ("fractions from 0-1 to 0-255",)
+    assert inside.remarks == ("fractions from 0-1 to 0-255",)
     levels = read_image(tmp_path, Image.fromarray(np.array([[0, 100.4, 255]], np.float32)), "b.tif")
     assert levels.pixels.tolist() == [[0, 100, 255]]
-    assert levels.notes == ("fractions from 0 to 255, taken as 0-255",)
+    assert levels.remarks == ("fractions from 0 to 255, taken as 0-255",)
     over = np.array([[-0.05, 1.05, np.nan, np.inf]], np.float32)
     clipped = read_image(tmp_path, Image.fromarray(over), "c.tif")
     assert clipped.pixels.tolist() == [[0, 255, 0, 0]]
-    assert clipped.notes[1:] == (
+    assert clipped.remarks[1:] == (
         "2 values that are not numbers shown as black",
         "values from -0.05 to 1.05 clipped to 0-1",
     )
@@ -224,14 +224,14 @@ def test_cmyk(tmp_path: Path, name: str) -> None:
     # The JPEG is stored inverted, as Adobe does: read as it stands it would come out as the complement.
     picture = read_image(tmp_path, Image.new("CMYK", (16, 16), (0, 255, 255, 0)), name)
     assert np.abs(picture.pixels.astype(int) - [255, 0, 0]).max() <= 2
-    assert picture.notes == ("CMYK to RGB without a colour profile",)
+    assert picture.remarks == ("CMYK to RGB without a colour profile",)
 
 
 def test_lab(tmp_path: Path) -> None:
     red = Image.new("LAB", (2, 2), (136, 208, 195))  # L 53.3, a 80, b 67: sRGB red
     picture = read_image(tmp_path, red, "a.tif")
     assert np.abs(picture.pixels.astype(int) - [250, 3, 11]).max() <= 6
-    assert picture.notes == ("LAB to RGB",)
+    assert picture.remarks == ("LAB to RGB",)
 
 
 def test_ycbcr(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, name: str) -> None:
     picture = read_image(tmp_path, Image.fromarray(COLOUR), name, exif=exif, **options)
     assert np.array_equal(picture.pixels, UPRIGHT[orientation](COLOUR))
     expected = () if orientation == 1 else (f"turned upright (EXIF orientation {orientation})",)
-    assert picture.notes == expected
+    assert picture.remarks == expected
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
@@ -285,20 +285,20 @@ def test_a_colour_profile_is_converted_to_srgb() -> None:
     picture = files.read(path)
     assert inside.mean() > 0.5
     assert np.abs(picture.pixels[inside] - expected[inside]).max() <= 3
-    assert picture.notes == ("colour profile 'Adobe RGB (1998)' to sRGB",)
+    assert picture.remarks == ("colour profile 'Adobe RGB (1998)' to sRGB",)
 
 
 def test_an_srgb_profile_changes_nothing(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = read_image(tmp_path, Image.fromarray(COLOUR), "a.png", icc_profile=profile)
     assert np.array_equal(picture.pixels, COLOUR)
-    assert picture.notes == ()
+    assert picture.remarks == ()
 
 
 def test_a_damaged_profile_is_said_and_passed_over(tmp_path: Path) -> None:
     picture = read_image(tmp_path, Image.fromarray(COLOUR), "a.png", icc_profile=b"no profile at all")
     assert np.array_equal(picture.pixels, COLOUR)
-    assert picture.notes == ("a colour profile that does not fit not applied",)
+    assert picture.remarks == ("a colour profile that does not fit not applied",)
 
 
 def test_corrupt_exif_is_no_reason_to_refuse_a_picture(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_fractions_in_colour_which_pillow_refuses(tmp_path: Path, stored: type, 
     tifffile.imwrite(tmp_path / "a.tif", (COLOUR / (255 / full)).astype(stored), photometric="rgb")
     read = files.read(tmp_path / "a.tif")
     np.testing.assert_array_equal(read.pixels, COLOUR)
-    assert any("fractions from" in note for note in read.notes)
+    assert any("fractions from" in remark for remark in read.remarks)
 
 
 @pytest.mark.parametrize("pixels", [COLOUR, GREY])

@@ -77,6 +77,7 @@ def test_many_images_are_listed_by_name(picture: Path) -> None:
     assert "7 more images" in page
 
 
+@pytest.mark.slow
 def test_large_pictures_are_made_smaller_until_the_page_fits(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
     pictures = []

@@ -129,6 +129,7 @@ def test_nothing_leaves_the_page(browser: Any, report: Path) -> None:
         assert policy.startswith("default-src 'none'; img-src data:;")
 
 
+@pytest.mark.slow
 def test_the_policy_stops_what_should_never_be_there(browser: Any, report: Path, tmp_path: Path) -> None:
     tampered = tmp_path / "tampered.html"
     intruder = '<script>window.hacked = 1</script><img src="http://127.0.0.1:9/x.png" alt="x"></main>'
@@ -138,6 +139,7 @@ def test_the_policy_stops_what_should_never_be_there(browser: Any, report: Path,
         assert any("Content Security Policy" in message for message in heard.messages)
 
 
+@pytest.mark.slow
 def test_a_keyboard_is_enough(browser: Any, report: Path) -> None:
     with opened(browser, report) as (page, _):
         page.keyboard.press("Tab")
@@ -158,6 +160,7 @@ def test_a_keyboard_is_enough(browser: Any, report: Path) -> None:
         assert style == "solid"
 
 
+@pytest.mark.slow
 def test_a_screen_reader_finds_its_way(browser: Any, report: Path) -> None:
     with opened(browser, report) as (page, _):
         levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => +h.tagName[1])")
@@ -185,6 +188,7 @@ def test_a_screen_reader_finds_its_way(browser: Any, report: Path) -> None:
         assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_it_never_scrolls_sideways(browser: Any, report: Path, width: int) -> None:
     with opened(browser, report, width) as (page, _):
@@ -198,6 +202,7 @@ def test_it_never_scrolls_sideways(browser: Any, report: Path, width: int) -> No
         assert unreachable == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_very_long_words_and_prompts_keep_the_page_in_shape(
     browser: Any, content: ReportContent, tmp_path: Path, width: int
@@ -226,6 +231,7 @@ CONTRASTS = """() => {
 }"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_word_stands_out_from_its_ground(browser: Any, report: Path, scheme: str) -> None:
     with opened(browser, report, scheme=scheme) as (page, _):
@@ -236,6 +242,7 @@ def test_every_word_stands_out_from_its_ground(browser: Any, report: Path, schem
         assert (sum(int(n) for n in body[4:-1].split(",")) < 384) == (scheme == "dark")
 
 
+@pytest.mark.slow
 def test_dark_figures_are_on_dark_paper(browser: Any, report: Path) -> None:
     corner = """async () => { const i = document.querySelector('.plate img'); await i.decode();
         const c = document.createElement('canvas'); c.width = i.naturalWidth; c.height = i.naturalHeight;
@@ -247,6 +254,7 @@ def test_dark_figures_are_on_dark_paper(browser: Any, report: Path) -> None:
         assert min(page.evaluate(corner)) > 230
 
 
+@pytest.mark.slow
 def test_a_hostile_prompt_is_only_text(browser: Any, content: ReportContent, tmp_path: Path) -> None:
     image = replace(
         content.images[0], name=HOSTILE, ignored=(HOSTILE,), remarks=(HOSTILE,), predictions=((HOSTILE, 0.5),)

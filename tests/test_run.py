@@ -95,6 +95,7 @@ def test_the_record_has_what_is_needed_to_do_it_again(finished):
     assert record["files"].keys() == names_in(finished) - {"run.json"}
 
 
+@pytest.mark.slow
 def test_the_command_in_the_record_makes_the_same_files(finished, tmp_path, diptych_command):
     record = json.loads((finished / "run.json").read_text())
     import shlex
@@ -107,6 +108,7 @@ def test_the_command_in_the_record_makes_the_same_files(finished, tmp_path, dipt
     assert {name: again["files"][name] for name in same} == {name: record["files"][name] for name in same}
 
 
+@pytest.mark.slow
 def test_the_command_in_the_record_says_how_the_model_file_is_read(photographs, tmp_path):
     diptych.convert("scenes", tmp_path / "gan.bson")
     how = {"written_by": "0.16", "key": "model"}
@@ -116,6 +118,7 @@ def test_the_command_in_the_record_says_how_the_model_file_is_read(photographs, 
     assert "--written-by 0.16" in command
 
 
+@pytest.mark.slow
 def test_photographs_go_the_same_way(photographs, tmp_path):
     result = diptych.run(images=photographs, out=tmp_path / "out", model="three-conv-224")
     assert names_in(tmp_path / "out") == expected_files("loaded_image", 3, 3)
@@ -134,6 +137,7 @@ def test_a_finished_run_is_not_done_again(finished, monkeypatch):
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 3, 5, 9, 14])
 def test_an_interrupted_run_continues_where_it_stopped(finished, tmp_path, monkeypatch, moment):
     out, calls = tmp_path / "out", []
@@ -171,6 +175,7 @@ def test_a_damaged_file_is_made_again(tmp_path):
     assert sha256(out / "generated_image_1.png") == good
 
 
+@pytest.mark.slow
 def test_a_folder_of_other_settings_is_refused_with_the_way_out(tmp_path, diptych_command):
     out = tmp_path / "out"
     size = ("--width", 64, "--height", 64, "-n", 1)
@@ -187,6 +192,7 @@ def test_a_folder_of_other_settings_is_refused_with_the_way_out(tmp_path, diptyc
     assert (out / "mine.txt").read_text() == "not of any run"
 
 
+@pytest.mark.slow
 def test_a_record_that_names_files_elsewhere_deletes_nothing(tmp_path):
     victim = tmp_path / "victim.txt"
     victim.write_text("keep me")
@@ -201,6 +207,7 @@ def test_a_record_that_names_files_elsewhere_deletes_nothing(tmp_path):
     assert victim.read_text() == "keep me"
 
 
+@pytest.mark.slow
 def test_a_bad_picture_is_named_and_the_others_go_on(photographs, tmp_path, diptych_command):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     done = diptych_command(
@@ -221,6 +228,7 @@ def test_a_bad_picture_is_named_and_the_others_go_on(photographs, tmp_path, dipt
     assert "broken.png" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_test_pattern_can_stand_in_for_a_bad_picture(photographs, tmp_path, diptych_command):
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     done = diptych_command(
@@ -242,6 +250,7 @@ def test_nothing_readable_is_an_error_and_leaves_nothing(tmp_path):
         diptych.run(images=[tmp_path / "a.png"], out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_ignored_words_are_named(tmp_path, diptych_command):
     done = diptych_command(
         "run", "a blorptastic sea", "--out", tmp_path / "out", "-n", 1, "--width", 64, "--height", 64
@@ -272,6 +281,7 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path):
         assert not out.exists(), arguments
 
 
+@pytest.mark.slow
 def test_the_temple_prompt_makes_every_file_too(tmp_path):
     diptych.run(TEMPLE, out=tmp_path / "out", count=1, width=256, height=256)
     assert names_in(tmp_path / "out") == expected_files("generated_image", 1, 3)

@@ -86,6 +86,7 @@ def test_weights_survive_the_file_in_half_precision(tmp_path: Path) -> None:
         assert sum(ours[group] != theirs[group] for group in ours) <= 2
 
 
+@pytest.mark.slow
 def test_the_checkers_in_the_box_pass_what_the_painter_paints(asked: list[prompts.Prompt]) -> None:
     some = asked[:210]
     drawn = benchmark.painter([prompt.text for prompt in some], range(len(some)))
@@ -140,6 +141,7 @@ def test_shuffling_shows_every_prompt_another_picture_of_its_category(asked: lis
     assert all(asked[i].category == asked[other].category for i, other in enumerate(others))
 
 
+@pytest.mark.slow
 def test_paintings_cover_paintings_and_one_repeated_picture_covers_little() -> None:
     varied = benchmark.variety(_fresh, 60)
     assert varied["precision"] > 0.8
@@ -147,6 +149,7 @@ def test_paintings_cover_paintings_and_one_repeated_picture_covers_little() -> N
     assert benchmark.variety(_always_the_same, 60)["recall"] < 0.2
 
 
+@pytest.mark.slow
 def test_copies_of_training_pictures_are_found() -> None:
     known = np.stack([world.paint(seed, world.draw(seed)) for seed in range(100)])
     assert benchmark.copies(lambda texts, seeds: known[: len(texts)], 60, known)["near copies"] == 1

@@ -88,6 +88,7 @@ def test_a_page_is_made_whatever_the_outcome(pair: tuple[Model, Model]) -> None:
     assert "</html>" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_opens_in_silence_and_asks_for_nothing(tmp_path: Path, scheme: str) -> None:
     hostile = A.with_(name="<script>window.hacked = 1</script>")

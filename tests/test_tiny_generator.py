@@ -18,7 +18,7 @@ import diptych
 from diptych.errors import GenerationError, UsageError
 from diptych.images.generation import made_again
 from diptych.images.scenes import understand
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from diptych.images.tiny import FOLDER, Tiny, unknown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -101,7 +101,7 @@ def test_what_is_held_out_is_painted_without_that_rule() -> None:
 @given(SEEDS, st.integers(0, 99))
 def test_captions_say_what_the_scene_shows(seed: int, number: int) -> None:
     scene = world.draw(seed, free=True)
-    read = understand(world.caption(scene, Dice("caption", number), said=1.0))
+    read = understand(world.caption(scene, RandomStream("caption", number), said=1.0))
     assert read.ignored == ()
     assert read.subject == scene.subject
     if scene.subject != "space":
@@ -123,7 +123,9 @@ def test_known_words_are_one_token_and_unknown_ones_are_not(tokenizer: Any) -> N
 
 
 def test_no_caption_is_cut_short(tokenizer: Any) -> None:
-    captions = [world.caption(world.draw(seed), Dice("length", seed), said=1.0) for seed in range(300)]
+    captions = [
+        world.caption(world.draw(seed), RandomStream("length", seed), said=1.0) for seed in range(300)
+    ]
     assert latents.ids(tokenizer, captions)[:, -1].tolist() == [tokenizer.pad_token_id] * 300
 
 
@@ -141,6 +143,7 @@ def test_paintings_go_on_after_half_a_picture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole.read(), broken.read())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["autoencoder", "denoiser"])
 def test_training_goes_on_to_the_bit(
     folder: Path, tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, part: str
@@ -227,8 +230,8 @@ def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     network = torch.nn.Linear(4, 1)
     target = torch.arange(4.0)
 
-    def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
-        x = torch.randn(32, 4, generator=dice)
+    def loss_of(step: int, rng: torch.Generator) -> torch.Tensor:
+        x = torch.randn(32, 4, generator=rng)
         return (network(x)[:, 0] - x @ target).square().mean()
 
     training.train(plan(tmp_path, steps=200, rate=0.1, save_every=100), network, loss_of, {})
@@ -363,6 +366,7 @@ class TestTheModelInTheBox:
         for category in prompts.CATEGORIES:
             assert f"| {category} |" in card
 
+    @pytest.mark.slow
     def test_it_draws_most_of_what_it_is_asked(self) -> None:
         some = prompts.prompts(70)
         drawn = benchmark.pipeline(FOLDER, 8, 3.0)([p.text for p in some], range(len(some)))
@@ -370,6 +374,7 @@ class TestTheModelInTheBox:
         assert table["seen"]["mean"]["score"] > 0.7
         assert table["seen"]["mean"]["shuffled"] < 0.4
 
+    @pytest.mark.slow
     def test_generate_is_the_same_for_any_count_and_names_unknown_words(self, tmp_path: Path) -> None:
         prompt = "a red sun on the left over the sea with a dinosaur"
         two = diptych.generate(prompt, 2, 5, generator="tiny", out=tmp_path)

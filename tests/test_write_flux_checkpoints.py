@@ -61,6 +61,7 @@ def test_a_golden_file_written_again_is_the_same_document(golden: Case, tmp_path
     assert difference(parse(original, "original"), again) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("golden", OWN, ids=str)
 def test_reading_writing_reading_gives_the_same_model(golden: Case, tmp_path: Path) -> None:
     first = formats.read(golden.bson, flux_version=golden.version)
@@ -397,7 +398,7 @@ def test_a_state_comes_back_by_its_architecture(tmp_path: Path) -> None:
 
 
 def test_layers_here_are_all_known_to_the_table() -> None:
-    from diptych.formats.flux.writing_layers import RULES
+    from diptych.formats.flux.structs_of_layers import RULES
     from diptych.model.layers import LAYERS
 
     assert set(RULES) == set(LAYERS.values())

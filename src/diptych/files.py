@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diptych.errors import OutputError
 
-__all__ = ["check_place", "keep", "made_folder", "replacing", "sha256"]
+__all__ = ["check_place", "keep", "made_folder", "permitted", "replacing", "sha256"]
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(permitted(0o666))
         os.replace(temporary, target)  # noqa: PTH105 - atomic on every platform
     except OSError as error:
         reason = error.strerror or "not all of it could be written, as on a full disk"
@@ -60,11 +60,15 @@ def made_folder(path: str | Path) -> Path:
     return Path(path)
 
 
-def _umask() -> int:
-    # There is no way to read the umask without setting it; mkstemp's 0600 would surprise whoever shares files.
-    mask = os.umask(0)
+def permitted(mode: int) -> int:
+    """The permission bits `mode` without those that the process's umask takes away.
+
+    Temporary files and folders are made for their owner alone (0600, 0700), which would surprise whoever shares
+    the results: each gets these bits before it takes its place.
+    """
+    mask = os.umask(0)  # the only way to read the umask is to set it
     os.umask(mask)
-    return mask
+    return mode & ~mask
 
 
 def keep(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:

@@ -76,13 +76,13 @@ def fit(plan: training.Plan, pictures: npt.NDArray[np.uint8], settings: dict[str
     count = len(pictures) - HELD_OUT
     held_out = np.array(pictures[count:])
 
-    def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
-        chosen = torch.randint(count, (plan.batch,), generator=dice).sort().values.numpy()
+    def loss_of(step: int, rng: torch.Generator) -> torch.Tensor:
+        chosen = torch.randint(count, (plan.batch,), generator=rng).sort().values.numpy()
         x = training.pixels(pictures[chosen], plan.device)
-        if torch.rand((), generator=dice) < 0.5:
+        if torch.rand((), generator=rng) < 0.5:
             x = x.flip(-1)
         seen = network.encode(x).latent_dist
-        noise = torch.randn(seen.mean.shape, generator=dice).to(plan.device)
+        noise = torch.randn(seen.mean.shape, generator=rng).to(plan.device)
         return (
             loss(network.decode(seen.mean + seen.std * noise).sample, x)
             + _PULL * seen.kl().mean() / noise[0].numel()

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.images import scenes
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from tiny_diffusion import checkers, prompts, world
 
 Pictures = npt.NDArray[np.uint8]
@@ -132,7 +132,8 @@ def _pairs(generate: Generator, count: int) -> tuple[Pictures, Pictures]:
     seeds = range(_REAL_SEEDS, _REAL_SEEDS + count)
     known = [world.draw(seed) for seed in seeds]
     captions = [
-        world.caption(scene, Dice("variety", seed), 1.0) for seed, scene in zip(seeds, known, strict=True)
+        world.caption(scene, RandomStream("variety", seed), 1.0)
+        for seed, scene in zip(seeds, known, strict=True)
     ]
     real = np.stack([world.paint(seed, scene) for seed, scene in zip(seeds, known, strict=True)])
     return generate(captions, [seed % 2**31 for seed in seeds]), real

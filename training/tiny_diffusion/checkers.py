@@ -130,12 +130,12 @@ def sure(network: Checkers, first: int, count: int) -> dict[str, tuple[float, fl
     }
 
 
-def _smudged(x: torch.Tensor, dice: torch.Generator) -> torch.Tensor:
+def _smudged(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Half of the pictures a little blurred or grainy, as a generator's are."""
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    amount = torch.rand(len(x), 1, 1, 1, generator=dice).mul(2).sub(1).clamp(min=0)
-    grain = 0.06 * torch.rand(len(x), 1, 1, 1, generator=dice).mul(2).sub(1).clamp(min=0)
-    return x + amount * 0.7 * (blurred - x) + grain * torch.randn(x.shape, generator=dice)
+    amount = torch.rand(len(x), 1, 1, 1, generator=rng).mul(2).sub(1).clamp(min=0)
+    grain = 0.06 * torch.rand(len(x), 1, 1, 1, generator=rng).mul(2).sub(1).clamp(min=0)
+    return x + amount * 0.7 * (blurred - x) + grain * torch.randn(x.shape, generator=rng)
 
 
 def fit(plan: training.Plan, sources: Sequence[Paintings]) -> Checkers:
@@ -144,10 +144,10 @@ def fit(plan: training.Plan, sources: Sequence[Paintings]) -> Checkers:
     torch.manual_seed(plan.seed)
     network = Checkers()
 
-    def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
+    def loss_of(step: int, rng: torch.Generator) -> torch.Tensor:
         pictures, wanted = taught[step % len(taught)]
-        chosen = torch.randint(len(pictures), (plan.batch,), generator=dice).sort().values.numpy()
-        logits = network(_smudged(training.pixels(pictures[chosen]), dice))
+        chosen = torch.randint(len(pictures), (plan.batch,), generator=rng).sort().values.numpy()
+        logits = network(_smudged(training.pixels(pictures[chosen]), rng))
         losses = [
             F.cross_entropy(part, column, ignore_index=-1, reduction="sum")
             for part, column in zip(

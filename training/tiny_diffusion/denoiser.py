@@ -20,7 +20,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from tiny_diffusion import latents, muon, tokens, training, world
 
 WIDTH = 128  # of the text encoder
@@ -102,7 +102,7 @@ class SwapTest:
             if scene.luminary_side not in other:
                 continue
             false = replace(scene, luminary_side=other[scene.luminary_side])
-            texts = [world.caption(s, Dice("swap", seed)) for s in (scene, false)]
+            texts = [world.caption(s, RandomStream("swap", seed)) for s in (scene, false)]
             if texts[0] != texts[1]:
                 chosen.append(seed - first)
                 said.append(texts[0])
@@ -140,14 +140,14 @@ def fit(
     test = SwapTest(lessons.latents[count:], count, tokenizer)
     silence = torch.from_numpy(latents.ids(tokenizer, [""]))
 
-    def loss_of(step: int, dice: torch.Generator) -> torch.Tensor:
-        chosen = torch.randint(count, (plan.batch,), generator=dice).sort().values.numpy()
-        which = torch.randint(latents.CAPTIONS, (plan.batch,), generator=dice).numpy()
+    def loss_of(step: int, rng: torch.Generator) -> torch.Tensor:
+        chosen = torch.randint(count, (plan.batch,), generator=rng).sort().values.numpy()
+        which = torch.randint(latents.CAPTIONS, (plan.batch,), generator=rng).numpy()
         clean = torch.from_numpy(lessons.latents[chosen]).float()
         ids = torch.from_numpy(lessons.tokens[chosen, which].astype(np.int64))
-        ids = torch.where(torch.rand(plan.batch, 1, generator=dice) < UNSAID, silence, ids)
-        t = torch.sigmoid(TIMES[0] + TIMES[1] * torch.randn(plan.batch, generator=dice))
-        noise = torch.randn(clean.shape, generator=dice)
+        ids = torch.where(torch.rand(plan.batch, 1, generator=rng) < UNSAID, silence, ids)
+        t = torch.sigmoid(TIMES[0] + TIMES[1] * torch.randn(plan.batch, generator=rng))
+        noise = torch.randn(clean.shape, generator=rng)
         weights = 1 + OBJECTS * torch.from_numpy(lessons.objects[chosen]).float()
         clean, ids, t, noise, weights = (part.to(plan.device) for part in (clean, ids, t, noise, weights))
         return (weights * error(network, clean, ids, t, noise)).mean()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from transformers import CLIPTokenizer
 
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from tiny_diffusion import autoencoder, tokens, training, world
 from tiny_diffusion.paintings import Paintings
 
@@ -120,7 +120,7 @@ def _captions(task: tuple[int, int]) -> list[str]:
     start, count = task
     scenes = {seed: world.draw(seed) for seed in range(start, start + count)}
     return [
-        world.caption(scene, Dice("caption", seed, number))
+        world.caption(scene, RandomStream("caption", seed, number))
         for seed, scene in scenes.items()
         for number in range(CAPTIONS)
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from diptych.images.scenes import Scene
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from tiny_diffusion import world
 
 CATEGORIES = ("subject", "time", "colour", "position", "presence", "two objects", "binding")
@@ -38,11 +38,11 @@ def _prompt(number: int) -> Prompt:
     category, held_out = CATEGORIES[number % len(CATEGORIES)], number % 10 < 3
     for attempt in range(10_000):
         seed = _FIRST_SEED + number * 10_000 + attempt
-        found = _CUT[category](world.draw(seed, free=True), Dice("prompt", seed))
+        found = _CUT[category](world.draw(seed, free=True), RandomStream("prompt", seed))
         if found is None or world.held_out(found[0]) != held_out:
             continue
         scene, asks = found
-        return Prompt(world.caption(scene, Dice("words", seed), said=1.0), category, held_out, asks)
+        return Prompt(world.caption(scene, RandomStream("words", seed), said=1.0), category, held_out, asks)
     raise AssertionError(f"no scene suits {category}")
 
 
@@ -54,11 +54,11 @@ def _bare(scene: Scene) -> Scene:
     return Scene(scene.subject, scene.time, weather="clear", luminary="none", clouds="none")
 
 
-def _subject(scene: Scene, dice: Dice) -> Cut | None:
+def _subject(scene: Scene, rng: RandomStream) -> Cut | None:
     return _bare(scene), (("subject", scene.subject),)
 
 
-def _time(scene: Scene, dice: Dice) -> Cut | None:
+def _time(scene: Scene, rng: RandomStream) -> Cut | None:
     return None if scene.subject == "space" else (_bare(scene), (("time", scene.time or ""),))
 
 
@@ -71,9 +71,9 @@ def _luminary(scene: Scene) -> Scene:
     )
 
 
-def _colour(scene: Scene, dice: Dice) -> Cut | None:
+def _colour(scene: Scene, rng: RandomStream) -> Cut | None:
     coloured = [thing for thing in scene.objects or () if thing.colour]
-    if coloured and _light(scene) and dice.chance(0.5):
+    if coloured and _light(scene) and rng.chance(0.5):
         thing = coloured[0]
         asks = ((thing.name, "yes"), (f"{thing.name} colour", thing.colour or ""))
         return replace(_bare(scene), objects=(thing,)), asks
@@ -91,8 +91,8 @@ def _kind(scene: Scene) -> Ask:
     return ("sun or moon", scene.luminary or "")
 
 
-def _position(scene: Scene, dice: Dice) -> Cut | None:
-    if scene.objects and dice.chance(0.5):
+def _position(scene: Scene, rng: RandomStream) -> Cut | None:
+    if scene.objects and rng.chance(0.5):
         thing = scene.objects[0]
         asks = ((thing.name, "yes"), (f"{thing.name} side", thing.side or ""))
         return replace(_bare(scene), objects=(thing,)), asks
@@ -101,7 +101,7 @@ def _position(scene: Scene, dice: Dice) -> Cut | None:
     return _luminary(scene), (_kind(scene), ("sun or moon side", scene.luminary_side or ""))
 
 
-def _presence(scene: Scene, dice: Dice) -> Cut | None:
+def _presence(scene: Scene, rng: RandomStream) -> Cut | None:
     bare, found = _bare(scene), []
     if scene.objects:
         found.append((replace(bare, objects=scene.objects[:1]), ((scene.objects[0].name, "yes"),)))
@@ -111,17 +111,17 @@ def _presence(scene: Scene, dice: Dice) -> Cut | None:
         found.append((replace(bare, stars=True), (("stars", "yes"),)))
     if scene.birds:
         found.append((replace(bare, birds=True), (("birds", "yes"),)))
-    return dice.pick(found) if found else None
+    return rng.choice(found) if found else None
 
 
-def _two_objects(scene: Scene, dice: Dice) -> Cut | None:
+def _two_objects(scene: Scene, rng: RandomStream) -> Cut | None:
     things = scene.objects or ()
     if len(things) < 2:
         return None
     return replace(_bare(scene), objects=things), tuple((thing.name, "yes") for thing in things)
 
 
-def _binding(scene: Scene, dice: Dice) -> Cut | None:
+def _binding(scene: Scene, rng: RandomStream) -> Cut | None:
     """A coloured sun or moon and a coloured thing, each with its own colour and side."""
     coloured = [thing for thing in scene.objects or () if thing.colour]
     if not coloured or scene.luminary == "none" or not _light(scene):

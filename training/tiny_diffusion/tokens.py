@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from tiny_diffusion import world
 
 LENGTH = 40  # tokens a prompt, with start and end
@@ -28,7 +28,7 @@ def words() -> list[str]:
     for seed in range(SURVEYED):
         scene = world.draw(seed)
         for number in range(4):
-            found |= set(world.caption(scene, Dice("words", seed, number)).replace(",", " ").split())
+            found |= set(world.caption(scene, RandomStream("words", seed, number)).replace(",", " ").split())
     return sorted(found)
 
 

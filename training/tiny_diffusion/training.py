@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["Plan", "device_named", "dice", "pixels", "resume", "train"]
+__all__ = ["Plan", "device_named", "generator_at", "pixels", "resume", "train"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def pixels(pictures: npt.NDArray[np.uint8], device: str = "cpu") -> torch.Tensor
     return given.permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
 
 
-def dice(seed: int, step: int) -> torch.Generator:
+def generator_at(seed: int, step: int) -> torch.Generator:
     """The random numbers of one step, drawn on the CPU: the same on every device."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
@@ -91,7 +91,7 @@ def train(
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = plan.rate_at(step)
         with torch.autocast("cuda", torch.bfloat16, enabled=plan.device == "cuda"):
-            loss = loss_of(step, dice(plan.seed, step))
+            loss = loss_of(step, generator_at(plan.seed, step))
         network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)

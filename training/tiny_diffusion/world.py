@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from diptych.images.scenes import CLASSES, Scene, Thing
 from diptych.images.scenes.painter import complete, render
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from diptych.images.scenes.vocabulary import TIMES
 
 __all__ = ["COLOURS", "OBJECTS", "SIDES", "caption", "draw", "held_out", "paint"]
@@ -59,8 +59,8 @@ HELD_OUT_OBJECTS = frozenset((("balloon", "blue"), ("house", "right"), ("boat", 
 def draw(seed: int, free: bool = False) -> Scene:
     """The scene number `seed`, every choice made; never one that is held out, unless `free`."""
     for attempt in range(100):
-        dice = Dice("tiny", seed, attempt)
-        scene = complete(_request(dice), dice)
+        rng = RandomStream("tiny", seed, attempt)
+        scene = complete(_request(rng), rng)
         if free or not held_out(scene):
             return scene
     raise AssertionError("a hundred draws in a row were held out")
@@ -68,7 +68,7 @@ def draw(seed: int, free: bool = False) -> Scene:
 
 def paint(seed: int, scene: Scene, size: int = SIZE):  # type: ignore[no-untyped-def]
     """The painting of a scene drawn with this seed: uint8 (size, size, 3)."""
-    return render(scene, Dice("tiny", seed), size, size)
+    return render(scene, RandomStream("tiny", seed), size, size)
 
 
 def held_out(scene: Scene) -> bool:
@@ -84,49 +84,49 @@ def held_out(scene: Scene) -> bool:
     )
 
 
-def _request(dice: Dice) -> Scene:
+def _request(rng: RandomStream) -> Scene:
     """A scene with everything chosen that a caption can name."""
-    subject = dice.pick(CLASSES)
+    subject = rng.choice(CLASSES)
     space = subject == "space"
-    time = "night" if space else dice.pick(TIMES)
-    weather = "clear" if space or dice.chance(0.88) else dice.pick(("fog", "rain", "snow", "storm"))
+    time = "night" if space else rng.choice(TIMES)
+    weather = "clear" if space or rng.chance(0.88) else rng.choice(("fog", "rain", "snow", "storm"))
     if subject == "desert" and weather == "snow":
         weather = "clear"
     clear = weather == "clear"
     luminary = "none"
-    if clear and dice.chance(0.15 if space else 0.85):
-        luminary = dice.pick(("moon", "moon", "crescent")) if time == "night" else "sun"
+    if clear and rng.chance(0.15 if space else 0.85):
+        luminary = rng.choice(("moon", "moon", "crescent")) if time == "night" else "sun"
     style = None
-    if dice.chance(0.3):
+    if rng.chance(0.3):
         style = {"city": "futuristic", "temple": "ancient"}.get(subject)
     return Scene(
         subject=subject,
         time=time,
         weather=weather,
         luminary=luminary,
-        luminary_colour=None if luminary == "none" else dice.pick(SUNS if luminary == "sun" else MOONS),
-        luminary_side=None if luminary == "none" else dice.pick(SIDES),
-        clouds=dice.pick(("some", "none")) if clear and not space else None,
-        stars=space or (clear and time == "night" and dice.chance(0.6)),
-        birds=clear and not space and time not in ("dusk", "night") and dice.chance(0.25),
-        objects=_things(subject, dice),
-        moods=(dice.pick(MOODS),) if dice.chance(0.15) and not space else (),
+        luminary_colour=None if luminary == "none" else rng.choice(SUNS if luminary == "sun" else MOONS),
+        luminary_side=None if luminary == "none" else rng.choice(SIDES),
+        clouds=rng.choice(("some", "none")) if clear and not space else None,
+        stars=space or (clear and time == "night" and rng.chance(0.6)),
+        birds=clear and not space and time not in ("dusk", "night") and rng.chance(0.25),
+        objects=_things(subject, rng),
+        moods=(rng.choice(MOODS),) if rng.chance(0.15) and not space else (),
         style=style,
     )
 
 
-def _things(subject: str, dice: Dice) -> tuple[Thing, ...]:
+def _things(subject: str, rng: RandomStream) -> tuple[Thing, ...]:
     """No object, one, or two on different sides."""
-    count = 0 if dice.chance(0.35) else 2 if dice.chance(0.35) else 1
-    first = dice.pick(("left", "right"))
+    count = 0 if rng.chance(0.35) else 2 if rng.chance(0.35) else 1
+    first = rng.choice(("left", "right"))
     sides = (first, "right" if first == "left" else "left")
     names: list[str] = []
     for _ in range(count):
         left = [name for name in OBJECTS[subject] if name not in names]
         if left:
-            names.append(dice.pick(left))
+            names.append(rng.choice(left))
     return tuple(
-        Thing(name, dice.pick(COLOURS[name]) if name in COLOURS else None, side)
+        Thing(name, rng.choice(COLOURS[name]) if name in COLOURS else None, side)
         for name, side in zip(names, sides, strict=False)
     )
 
@@ -192,46 +192,46 @@ _OPENINGS = ("a picture of", "a painting of", "an illustration of", "a landscape
 _OVER = ("over", "over", "above")
 
 
-def caption(scene: Scene, dice: Dice, said: float = 0.9) -> str:
+def caption(scene: Scene, rng: RandomStream, said: float = 0.9) -> str:
     """One of many ways of saying what the scene shows; each thing that can be seen, and its colour and side,
     is named with the probability `said`.
     """
-    text = _sentence(scene, dice, said)
-    if dice.chance(0.1) and text.split()[0] in ("a", "an", "the"):
-        text = f"{dice.pick(_OPENINGS)} {text}"
+    text = _sentence(scene, rng, said)
+    if rng.chance(0.1) and text.split()[0] in ("a", "an", "the"):
+        text = f"{rng.choice(_OPENINGS)} {text}"
     spoken = []
     for word in text.split():
         plain = word.rstrip(",")
-        also = dice.pick(_ALSO[plain]) if plain in _ALSO and dice.chance(0.2) else plain
+        also = rng.choice(_ALSO[plain]) if plain in _ALSO and rng.chance(0.2) else plain
         spoken.append(also + word[len(plain) :])
     return article(" ".join(spoken))
 
 
-def _sentence(scene: Scene, dice: Dice, said: float) -> str:
-    subject = dice.pick(NAMES[scene.subject])
+def _sentence(scene: Scene, rng: RandomStream, said: float) -> str:
+    subject = rng.choice(NAMES[scene.subject])
     moods = " ".join(scene.moods)
-    extras = _extras(scene, dice, said)
+    extras = _extras(scene, rng, said)
     when = scene.time or "noon"
-    weather = dice.pick(_WEATHER[scene.weather]) if scene.weather in _WEATHER else ""
-    form = dice.whole(0, 4)
+    weather = rng.choice(_WEATHER[scene.weather]) if scene.weather in _WEATHER else ""
+    form = rng.integer(0, 4)
     if form == 0 and scene.subject != "space":
-        light = dice.pick(_LIGHT[when]).format(m=f"{moods} " if moods else "")
-        head = [article(light), dice.pick(_OVER), adorned(subject, scene.style or ""), weather]
-        return _joined(head, extras, dice)
+        light = rng.choice(_LIGHT[when]).format(m=f"{moods} " if moods else "")
+        head = [article(light), rng.choice(_OVER), adorned(subject, scene.style or ""), weather]
+        return _joined(head, extras, rng)
     named = adorned(subject, " ".join(word for word in (scene.style, moods) if word))
-    at = "" if scene.subject == "space" else dice.pick(_AT[when])
+    at = "" if scene.subject == "space" else rng.choice(_AT[when])
     if form == 1 and extras:
-        return " ".join(part for part in (_listed(extras), dice.pick(_OVER), named, at, weather) if part)
+        return " ".join(part for part in (_listed(extras), rng.choice(_OVER), named, at, weather) if part)
     if form == 2 and at:
-        return _joined([f"{at},", named, weather], extras, dice)
-    return _joined([named, at, weather], extras, dice)
+        return _joined([f"{at},", named, weather], extras, rng)
+    return _joined([named, at, weather], extras, rng)
 
 
-def _joined(head: list[str], extras: list[str], dice: Dice) -> str:
+def _joined(head: list[str], extras: list[str], rng: RandomStream) -> str:
     text = " ".join(part for part in head if part)
     if not extras:
         return text
-    return f"{text} with {_listed(extras)}" if dice.chance(0.5) else ", ".join((text, *extras))
+    return f"{text} with {_listed(extras)}" if rng.chance(0.5) else ", ".join((text, *extras))
 
 
 def _listed(extras: list[str]) -> str:
@@ -258,24 +258,24 @@ def named(kind: str, colour: str | None, side: str | None) -> str:
     return article(" ".join(word for word in words if word))
 
 
-def _extras(scene: Scene, dice: Dice, said: float) -> list[str]:
+def _extras(scene: Scene, rng: RandomStream, said: float) -> list[str]:
     extras = []
     if scene.luminary not in (None, "none"):
-        colour = scene.luminary_colour if dice.chance(said) else None
-        side = scene.luminary_side if dice.chance(said) else None
-        if dice.chance(said):
+        colour = scene.luminary_colour if rng.chance(said) else None
+        side = scene.luminary_side if rng.chance(said) else None
+        if rng.chance(said):
             extras.append(named(scene.luminary or "sun", colour, side))
     for thing in scene.objects or ():
-        colour = thing.colour if dice.chance(said) else None
-        side = thing.side if dice.chance(said) else None
-        if dice.chance(said):
+        colour = thing.colour if rng.chance(said) else None
+        side = thing.side if rng.chance(said) else None
+        if rng.chance(said):
             extras.append(named(thing.name, colour, side))
-    if scene.weather == "clear" and scene.clouds == "some" and dice.chance(said):
+    if scene.weather == "clear" and scene.clouds == "some" and rng.chance(said):
         extras.append("clouds")
-    if scene.stars and scene.subject != "space" and dice.chance(said):
+    if scene.stars and scene.subject != "space" and rng.chance(said):
         extras.append("stars")
-    if scene.birds and dice.chance(said):
+    if scene.birds and rng.chance(said):
         extras.append("birds")
-    if len(extras) > 1 and dice.chance(0.5):
-        extras = [extras.pop(dice.whole(0, len(extras) - 1)) for _ in range(len(extras))]
+    if len(extras) > 1 and rng.chance(0.5):
+        extras = [extras.pop(rng.integer(0, len(extras) - 1)) for _ in range(len(extras))]
     return extras

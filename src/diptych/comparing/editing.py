@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from diptych.model.layers import IDENTITY, Activation, Chain, Layer, Parallel, SkipConnection
+from diptych.model.layers import IDENTITY, Activated, Chain, Layer, child_path
 from diptych.model.model import Model
 
 __all__ = ["cut", "replaced", "with_activations_apart"]
@@ -21,18 +21,11 @@ def _replaced(layer: Layer, changes: Mapping[str, Layer], path: str) -> Layer:
     if path in changes:
         return changes[path]
     children = tuple(
-        _replaced(child, changes, f"{path}.{index}" if path else str(index))
-        for index, child in enumerate(layer.children)
+        _replaced(child, changes, child_path(path, index)) for index, child in enumerate(layer.children)
     )
     if all(new is old for new, old in zip(children, layer.children, strict=True)):
         return layer
-    if isinstance(layer, Chain):
-        return replace(layer, layers=children)
-    if isinstance(layer, SkipConnection):
-        return replace(layer, inner=children[0])
-    if isinstance(layer, Parallel):
-        return replace(layer, branches=children)
-    raise TypeError(f"{type(layer).__name__} has children, but no rule says how to exchange them")
+    return layer.with_children(children)
 
 
 def cut(model: Model, top: int) -> Model:
@@ -49,8 +42,8 @@ def with_activations_apart(model: Model) -> tuple[Model, dict[str, str]]:
     changes: dict[str, Layer] = {}
     origin: dict[str, str] = {}
     for path, layer in model.walk():
-        activation = getattr(layer, "activation", None)
-        if isinstance(activation, Activation) and activation:
+        if isinstance(layer, Activated) and layer.activation:
+            activation = layer.activation
             bare = replace(layer, activation=IDENTITY)  # type: ignore[call-arg]  # it has the field
             changes[path] = Chain((bare, activation))
             origin |= {f"{path}.0": path, f"{path}.1": path}

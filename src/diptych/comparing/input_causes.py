@@ -18,7 +18,7 @@ from diptych.comparing.hypotheses import Case, Cause, Trial, Which
 from diptych.comparing.runs import Change
 from diptych.errors import ModelError
 from diptych.model.layers import Array
-from diptych.preprocessing import KERNELS, Grey, Normalise, Preprocessing, Resize, SpatialOrder, Step
+from diptych.preprocessing import KERNELS, Grey, Normalise, Preprocessing, RecipeStep, Resize, SpatialOrder
 from diptych.preprocessing.steps import FITS, GREY_WEIGHTS
 from diptych.preprocessing.wording import sentence
 
@@ -123,7 +123,7 @@ def _list(values: tuple[float, ...]) -> str:
 
 # ---- Changes of the recipe ----------------------------------------------------------------------------
 
-Steps: TypeAlias = tuple[Step, ...]
+Steps: TypeAlias = tuple[RecipeStep, ...]
 Alternatives: TypeAlias = Callable[[Preprocessing, Preprocessing | None], Iterator[Steps]]
 
 

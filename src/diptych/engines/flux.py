@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from diptych.engines.batches import validate_batch
 from diptych.engines.julia_process import JuliaProcess, process
-from diptych.engines.running import admit
 from diptych.errors import ModelError, ShapeError, UsageError
 from diptych.formats.julia_project import write_model
 from diptych.model.layers import Array
@@ -81,7 +81,7 @@ class FluxModel:
 
     def __call__(self, batch: Any) -> Array:
         """Float32 batch -> a new float32 array. Raises `ShapeError` where the batch does not fit."""
-        x = admit(self._model, batch)
+        x = validate_batch(self._model, batch)
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             given, result = Path(place, "input.npy"), Path(place, "output.npy")
             np.save(given, x, allow_pickle=False)
@@ -92,7 +92,7 @@ class FluxModel:
 
     def trace(self, batch: Any) -> Trace:
         """The output of every layer."""
-        x = admit(self._model, batch)
+        x = validate_batch(self._model, batch)
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             given = Path(place, "input.npy")
             np.save(given, x, allow_pickle=False)

@@ -15,7 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
-from diptych.engines.running import admit
+from diptych.engines.batches import validate_batch
 from diptych.errors import ModelError, UnsupportedLayer
 from diptych.formats.onnx import to_skeleton
 from diptych.model.layers import Array
@@ -65,13 +65,13 @@ class Compiled:
 
     def __call__(self, batch: Array) -> Array:
         """Float32 batch -> float32 output. Raises `ShapeError` where the batch does not fit."""
-        x = admit(self._model, batch)
+        x = validate_batch(self._model, batch)
         (result,) = self._run(x, every_layer=False)
         return np.ascontiguousarray(result)
 
     def trace(self, batch: Array) -> Trace:
         """Every layer's output, from a second graph that is made when first asked for."""
-        x = admit(self._model, batch)
+        x = validate_batch(self._model, batch)
         if not self._model.layers.layers:
             return Trace({}, x)
         names = [output.name for output in self._session(x.shape, every_layer=True).get_outputs()]

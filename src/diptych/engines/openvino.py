@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.engines.running import admit
+from diptych.engines.batches import validate_batch
 from diptych.errors import MissingExtra, ModelError, UnsupportedLayer
 from diptych.formats.onnx import to_onnx
 from diptych.model.layers import Array
@@ -66,13 +66,13 @@ class Compiled:
 
     def __call__(self, batch: Array) -> Array:
         """Float32 batch -> float32 output. Raises `ShapeError` where the batch does not fit."""
-        x = admit(self._model, batch)
+        x = validate_batch(self._model, batch)
         (result,) = self._run(x, every_layer=False)
         return result
 
     def trace(self, batch: Array) -> Trace:
         """Every layer's output, from a second graph that is made when first asked for."""
-        x = admit(self._model, batch)
+        x = validate_batch(self._model, batch)
         if not self._model.layers.layers:
             return Trace({}, x)
         paths = layer_shapes(self._model, x.shape)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import FormatError, UsageError
+from diptych.model import architectures
 from diptych.model.model import Model
 
 __all__ = ["FORMATS", "Format", "read", "write"]
@@ -87,9 +88,9 @@ _STRANGERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 def read(path: str | Path, **options: Any) -> Model:
     """The model in a file, whose kind is told by its content as well as by its name.
 
-    Options are the format's own: `architecture`, a Model or the name of one, into which a Flux file that
-    holds weights alone is filled; `flux_version`, such as "0.13.4", where such a file does not tell it;
-    `key`, such as "generator", which of several models in such a file.
+    Options are the format's own: `architecture`, a Model, a file that holds one, or the name of one, which is
+    filled with the weights of a file that holds weights alone; `flux_version`, such as "0.13.4", where a Flux
+    file does not tell it; `key`, such as "generator", which of several models in a Flux file.
 
     Raises `FormatError` where there is no such file, it is empty or damaged, is of another kind than its
     name says, or of a kind that cannot be read, `UsageError` for an option that the format does not take.
@@ -112,8 +113,15 @@ def read(path: str | Path, **options: Any) -> Model:
             f"save the model as one of {_names('can_read')}"
         )
     _check_options("reading", found.name, options, found.reading)
+    if isinstance(options.get("architecture"), str | Path):
+        options["architecture"] = _architecture(options["architecture"])
     model: Model = _module(found).read(path, **options)
     return model
+
+
+def _architecture(name: str | Path) -> Model:
+    """The model in that file, or the architecture of that name."""
+    return read(name) if Path(name).suffix else architectures.named(str(name))
 
 
 def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:

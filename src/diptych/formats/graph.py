@@ -1,9 +1,7 @@
-"""A graph of values -> a tree of layers: how models that are graphs elsewhere become Chain, SkipConnection, Parallel.
+"""Graphs of values: how models that are graphs elsewhere are read.
 
-A reader builds a `Graph`: each value is one layer's output, or several values joined. The tree follows from
-dominators (Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm", 2001): the branches of a join
-begin at the nearest value that every path to it passes. Branches that share a value beyond that one are no
-tree, and are refused by name.
+A reader builds a `Graph`: each value is one layer's output, or several values joined. `nesting` makes steps of
+it, one after the other and nested, and `patterns` makes layers of these.
 """
 
 from __future__ import annotations
@@ -11,12 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
-from diptych.model.layers import Activation, Array, Chain, Connection, Flatten, Layer, Reshape, Scale
-from diptych.model.shapes import joined_shape, layer_shape
+from diptych.model import layers as L
+from diptych.model.layers import (
+    Activation,
+    Array,
+    Chain,
+    Connection,
+    Flatten,
+    Layer,
+    Reshape,
+    Scale,
+    Shape,
+    follow_shapes,
+    walk,
+)
 
 __all__ = [
     "BATCH",
@@ -26,6 +37,7 @@ __all__ = [
     "Graph",
     "Join",
     "Lookup",
+    "Operation",
     "Piece",
     "Reduce",
     "Round",
@@ -33,6 +45,7 @@ __all__ = [
     "Shift",
     "Slice",
     "Step",
+    "Tangle",
     "Transpose",
     "Value",
     "first_or_merged",
@@ -41,11 +54,8 @@ __all__ = [
     "with_constant",
 ]
 
-Shape = tuple[int, ...]
-
 # The batch size while shapes are worked out: a prime that no layer has for a size, so that it is recognised.
 BATCH = 7919
-_DEEPEST = 28  # joins inside joins: each is two containers, of which a model document holds 64
 _MOST = 20_000
 
 
@@ -53,8 +63,13 @@ _MOST = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Piece(Layer):
+class Piece:
     """A part of a layer, as other formats spell it; `patterns` puts them together."""
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The arrays it holds, by field name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +137,10 @@ class Erf(Piece):
     """The error function."""
 
 
+# What a node with one input does.
+Operation: TypeAlias = Layer | Piece
+
+
 @dataclass(frozen=True, eq=False)
 class Join:
     """How values are joined: a `Connection`'s operations, and "divide"."""
@@ -139,17 +158,30 @@ class Value:
 
     name: str
     shape: Shape | None
-    made_by: Layer | Join | None = None
+    made_by: Operation | Join | None = None
     inputs: tuple[Value, ...] = ()
     dominator: Value | None = None
-    depth: int = 0
+    depth: int = 0  # how many dominators it has
+    index: int = 0  # in order of computation
+
+
+@dataclass(frozen=True, eq=False)
+class Tangle:
+    """Branches that meet in no nested way: named values, each a join (or None) and then a row of steps.
+
+    The rows are the `branches` of the step.
+    """
+
+    names: tuple[str, ...]
+    inputs: tuple[tuple[str, ...], ...]
+    joins: tuple[Join | None, ...]
 
 
 @dataclass(eq=False)
 class Step:
     """One link of a chain: a layer, or a join with its branches."""
 
-    layer: Layer | Join
+    layer: Operation | Join | Tangle
     name: str
     before: Shape | None
     after: Shape | None
@@ -169,14 +201,14 @@ class Graph:
         self._joins: dict[tuple[object, ...], Value] = {}
         self._count = 0
 
-    def apply(self, layer: Layer, value: Value, name: str, shape: Shape | None = None) -> Value:
+    def apply(self, layer: Operation, value: Value, name: str, shape: Shape | None = None) -> Value:
         """The output of `layer`; a piece's shape must be given. Raises `ShapeError` where it cannot take it."""
         self._grow(name)
         if shape is None and value.shape is not None and not isinstance(layer, Piece):
-            shape = layer_shape(layer, value.shape, name)
+            shape = follow_shapes(layer, value.shape, path=name)
         if isinstance(layer, Erf | Shift | Round) and shape is None:
             shape = value.shape
-        result = Value(name, shape, layer, (value,), value, value.depth + 1)
+        result = Value(name, shape, layer, (value,), value, value.depth + 1, self._count)
         key = (id(layer) if layer.arrays else repr(layer), id(value))
         return self._applied.setdefault(key, result) if self._merging else result
 
@@ -202,7 +234,9 @@ class Graph:
         nearest = values[0]
         for value in values[1:]:
             nearest = _meeting(nearest, value)
-        result = Value(name, shape, Join(operation, axis), tuple(values), nearest, nearest.depth + 1)
+        result = Value(
+            name, shape, Join(operation, axis), tuple(values), nearest, nearest.depth + 1, self._count
+        )
         self._joins[key] = result
         return result
 
@@ -210,18 +244,16 @@ class Graph:
         shapes = [v.shape for v in values if v.shape is not None]
         if len(shapes) < len(values):
             return None
-        if operation == "concatenate":
-            return joined_shape(Connection("concatenate", axis), shapes, name)
-        return joined_shape(Connection("add"), shapes, name)
+        connection = Connection("concatenate", axis) if operation == "concatenate" else Connection()
+        try:
+            return connection.joined_shape(shapes)
+        except ShapeError as error:
+            raise ShapeError(f"{name} ({operation}) {error}") from error
 
     def _grow(self, name: str) -> None:
         self._count += 1
         if self._count > _MOST:
             raise refusal(name, f"the graph has more than {_MOST} nodes")
-
-    def steps(self, output: Value) -> list[Step]:
-        """What leads from the input to `output`. Raises `UnsupportedLayer` where branches are entangled."""
-        return _region(self.input, output, set(), 0)
 
 
 def first_or_merged(read: Callable[[bool], Chain]) -> Chain:
@@ -230,12 +262,23 @@ def first_or_merged(read: Callable[[bool], Chain]) -> Chain:
     Not merged at once, because merging may entangle what was written apart.
     """
     try:
-        return read(False)
+        first = read(False)
     except UnsupportedLayer as refused:
         try:
             return read(True)
         except ModelError:
             raise refused from None
+    if not _holds_graph(first):
+        return first
+    try:
+        merged = read(True)
+    except ModelError:
+        return first
+    return first if _holds_graph(merged) else merged
+
+
+def _holds_graph(layers: Layer) -> bool:
+    return any(isinstance(layer, L.Graph) for _, layer in walk(layers))
 
 
 def refusal(name: str, reason: str) -> UnsupportedLayer:
@@ -257,29 +300,7 @@ def _meeting(a: Value, b: Value) -> Value:
     return a
 
 
-def _region(source: Value, sink: Value, placed: set[int], depth: int) -> list[Step]:
-    if depth > _DEEPEST:
-        raise refusal(sink.name, f"it lies inside more than {_DEEPEST} branches")
-    steps: list[Step] = []
-    value = sink
-    while value is not source:
-        if id(value) in placed or value.made_by is None or value.dominator is None:
-            raise refusal(
-                value.name,
-                "its output is used by several branches that meet later and not all at once, which no nesting "
-                "of SkipConnection and Parallel says",
-            )
-        placed.add(id(value))
-        above = value.dominator
-        step = Step(value.made_by, value.name, above.shape, value.shape)
-        if isinstance(value.made_by, Join):
-            step.branches = [_region(above, branch, placed, depth + 1) for branch in value.inputs]
-        steps.append(step)
-        value = above
-    return steps[::-1]
-
-
-def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Layer]:
+def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Operation]:
     """A reshape of `shape` to `sizes`, both with the batch axis and one of the sizes -1 at most."""
     known = math.prod(n for n in sizes if n != -1)
     total = math.prod(shape)
@@ -294,7 +315,7 @@ def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Layer]
     return [Reshape(tuple(int(n) for n in (sizes[1:] if sizes[0] == BATCH else resolved[1:])))]
 
 
-def with_constant(operation: str, constant: Array, flipped: bool) -> list[Layer] | None:
+def with_constant(operation: str, constant: Array, flipped: bool) -> list[Operation] | None:
     """x and a constant joined elementwise; `flipped` where x comes second. None where there is no layer."""
     if operation not in ("add", "subtract", "multiply", "divide") or (operation == "divide" and flipped):
         return None

@@ -26,6 +26,7 @@ from diptych.formats.graph import (
     Shift,
     Slice,
     Step,
+    Tangle,
     Transpose,
     refusal,
 )
@@ -44,6 +45,7 @@ from diptych.model.layers import (
     Flatten,
     GlobalMaxPool,
     GlobalMeanPool,
+    Graph,
     GroupNorm,
     InstanceNorm,
     Layer,
@@ -56,8 +58,8 @@ from diptych.model.layers import (
     Scale,
     SkipConnection,
     Upsample,
+    pool_windows,
 )
-from diptych.model.shapes import pool_windows
 
 __all__ = ["as_chain"]
 
@@ -417,14 +419,40 @@ def _layer(step: Step) -> Layer:
         raise refusal(step.name, _NO_LAYER[type(layer).__name__])
     if isinstance(layer, Layer):
         return layer
-    if layer.operation in _NO_LAYER:
-        raise refusal(step.name, _NO_LAYER[layer.operation])
-    connection = Connection(cast(Any, layer.operation), layer.axis)
+    if isinstance(layer, Tangle):
+        return _graph(step, layer)
+    connection = _connection(layer, step.name)
     empty = [not branch for branch in step.branches]
     symmetric = layer.operation in ("add", "multiply", "maximum")
     if len(empty) == 2 and (empty[1] or (empty[0] and symmetric)):
         return SkipConnection(_branch(step.branches[0 if empty[1] else 1]), connection)
     return Parallel(connection, tuple(map(_branch, step.branches)))
+
+
+def _connection(join: Join, name: str) -> Connection:
+    if join.operation in _NO_LAYER:
+        raise refusal(name, _NO_LAYER[join.operation])
+    return Connection(cast(Any, join.operation), join.axis)
+
+
+def _graph(step: Step, tangle: Tangle) -> Graph:
+    """A node for every join and for every row of steps; a row that came to nothing is another name of its input."""
+    nodes: list[tuple[Layer, str, tuple[str, ...]]] = []
+    called = {Graph.INPUT: Graph.INPUT}
+    for name, inputs, join, steps in zip(
+        tangle.names, tangle.inputs, tangle.joins, step.branches, strict=True
+    ):
+        values = tuple(called[each] for each in inputs)
+        if join is not None:
+            joined = f"{name} ({join.operation})" if steps else name
+            nodes.append((_connection(join, name), joined, values))
+            values = (joined,)
+        if steps:
+            nodes.append((_branch(steps), name, values))
+            values = (name,)
+        (called[name],) = values
+    layers, names, inputs_of = zip(*nodes, strict=True)
+    return Graph(layers, names, inputs_of, (called[tangle.names[-1]],))
 
 
 def _branch(steps: list[Step]) -> Layer:

@@ -7,12 +7,7 @@ to the decoder comes out as one `ImageError`.
 from __future__ import annotations
 
 import os
-import stat
-import sys
-import threading
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -23,40 +18,30 @@ from PIL import Image, ImageFile, ImageOps
 from diptych.datasets.folders import natural
 from diptych.errors import ImageError, reason
 from diptych.files import replacing
-from diptych.images import kinds, metadata, pixels
+from diptych.images import kinds, metadata, pixels, tiff
+from diptych.images.opening import MAX_PIXELS, check_size, opened, quiet
 from diptych.images.picture import Picture, Record
 
-__all__ = [
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "check_size",
-    "decode",
-    "find",
-    "opened",
-    "quiet",
-    "read",
-    "write_png",
-]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "find", "read", "write_png"]
 
-MAX_PIXELS = 200_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 
 def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Picture:
     """The picture in a PNG, JPEG, WebP, TIFF, BMP or GIF file: upright, 8-bit, sRGB or grey, without alpha.
 
-    Animations give their first frame. `Picture.notes` says what had to be decided. Safe to call from several
+    Animations give their first frame. `Picture.remarks` says what had to be decided. Safe to call from several
     threads at once. Raises `ImageError` when there is no such picture, when it is damaged, or when its header
     claims more than `max_pixels` (checked before anything is decoded).
     """
-    plain, notes, record = _read(Path(path), max_pixels)
-    return Picture(np.asarray(plain), Path(path).stem, notes, record, str(path))
+    plain, remarks, record = _read(Path(path), max_pixels)
+    return Picture(np.asarray(plain), Path(path).stem, remarks, record, str(path))
 
 
 def decode(
     path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
-    """The pixels of `read` as they come, a Pillow image (RGB or L) or an array, and the notes.
+    """The pixels of `read` as they come, a Pillow image (RGB or L) or an array, and the remarks.
 
     A recipe takes either; Pillow's own kernels are spared two copies of a large photograph.
     """
@@ -79,25 +64,8 @@ def _read(path: Path, max_pixels: int) -> tuple[_Plain, tuple[str, ...], Record 
             return _decode(path, stream, head, kind, max_pixels)
 
 
-def opened(path: Path) -> IO[bytes]:
-    """The file, open for reading. Raises `ImageError` where it is none, empty or not to be had."""
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{path} is a folder, not a picture; name a file inside it")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path} is not an ordinary file; save the picture in a file first")
-        if status.st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes); copy or download it again")
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise ImageError(f"there is no picture {path}; check the name and the folder") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ImageError(f"{path} cannot be opened ({reason(error)}); check its permissions") from error
-
-
 def _decode(
-    path: Path, stream: IO[bytes], head: bytes, kind: kinds.Kind, max_pixels: int
+    path: Path, stream: IO[bytes], head: bytes, kind: kinds.FileKind, max_pixels: int
 ) -> tuple[_Plain, tuple[str, ...], Record | None]:
     assert kind.opener is not None
     try:
@@ -111,10 +79,10 @@ def _decode(
         with image:
             check_size(path, image.size, max_pixels)
             rawmode = _rawmode(image)
-            notes = ["the first of several frames"] if getattr(image, "is_animated", False) else []
-            turned = _upright(image, notes)
+            remarks = ["the first of several frames"] if getattr(image, "is_animated", False) else []
+            turned = _upright(image, remarks)
             plain, decided = pixels.to_plain(turned, rawmode)
-            record = _record(image.info, notes) if kind.name == "PNG" else None
+            record = _record(image.info, remarks) if kind.name == "PNG" else None
     except ImageError:
         raise
     except Image.DecompressionBombError as error:  # Pillow has a limit of its own
@@ -131,14 +99,12 @@ def _decode(
             f"{path} begins as a {kind.name} picture but is truncated or damaged ({reason(error)}); "
             "copy or download it again"
         ) from error
-    return plain, (*notes, *decided), record
+    return plain, (*remarks, *decided), record
 
 
 def _by_rows(path: Path, max_pixels: int, refused: Exception) -> tuple[_Plain, tuple[str, ...]]:
     """A TIFF of a kind that Pillow refuses, such as fractions in colour, as what reads TIFFs by rows gives it."""
-    from diptych.images.streams.reading import tiff
-
-    source = tiff(path, max_pixels)
+    source = tiff.opened(path, max_pixels)
     if source is None:
         if "unknown pixel mode" not in str(refused):
             raise refused
@@ -148,19 +114,10 @@ def _by_rows(path: Path, max_pixels: int, refused: Exception) -> tuple[_Plain, t
     try:
         check_size(path, (source.width, source.height), max_pixels)
         rows = source.rows(0, source.height)
-        plain, notes = pixels.of_rows(rows, source.kept.icc_profile)
+        plain, remarks = pixels.of_rows(rows, source.kept.icc_profile)
     finally:
         source.close()
-    return plain, (*source.remarks, *notes)
-
-
-def check_size(path: Path, size: tuple[int, int] | None, max_pixels: int) -> None:
-    """Raises `ImageError` where a header claims more than `max_pixels`; `size` is (width, height)."""
-    if size is not None and size[0] * size[1] > max_pixels:
-        raise ImageError(
-            f"{path} claims {size[0]} x {size[1]} pixels, more than the limit of {max_pixels:,}; "
-            "make it smaller, or raise max_pixels if the file is trusted"
-        )
+    return plain, (*source.remarks, *remarks)
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
@@ -170,25 +127,25 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
     return first if isinstance(first, str) else ""
 
 
-def _upright(image: ImageFile.ImageFile, notes: list[str]) -> Image.Image:
+def _upright(image: ImageFile.ImageFile, remarks: list[str]) -> Image.Image:
     try:
         stated = image.getexif().get(0x0112, 1)
     except Exception:  # as many kinds as in decoding; the pixels may still be good
-        notes.append("EXIF data that cannot be read ignored")
+        remarks.append("EXIF data that cannot be read ignored")
         stated = 1
     image.load()
     if stated not in range(2, 9):
         return image
-    notes.append(f"turned upright (EXIF orientation {stated})")
+    remarks.append(f"turned upright (EXIF orientation {stated})")
     turned: Image.Image = ImageOps.exif_transpose(image)  # a plain copy of a TIFF, turned on loading
     return turned
 
 
-def _record(info: dict[str | tuple[int, int], Any], notes: list[str]) -> Record | None:
+def _record(info: dict[str | tuple[int, int], Any], remarks: list[str]) -> Record | None:
     try:
         return metadata.record_in(info)
     except ImageError as error:
-        notes.append(str(error))
+        remarks.append(str(error))
         return None
 
 
@@ -237,36 +194,3 @@ def write_png(path: str | os.PathLike[str], array: NDArray[np.uint8], record: Re
     info = metadata.entries(record) if record is not None else None
     with replacing(Path(path)) as temporary:
         Image.fromarray(picture.pixels).save(temporary, format="PNG", pnginfo=info)
-
-
-_quiet_lock = threading.Lock()
-_quiet_readers = 0
-_quiet_filters = warnings.catch_warnings()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Pillow's warnings (a corrupt EXIF block, a tag too many) are not the reader's business.
-
-    `catch_warnings` alone is not safe in threads: one thread restores what another silenced. So the first
-    reader in silences, and the last one out restores.
-    """
-    global _quiet_readers, _quiet_filters  # noqa: PLW0603 - the count is the point
-    if getattr(sys.flags, "context_aware_warnings", False):  # Python 3.14 and later can do it per thread
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-            yield
-        return
-    with _quiet_lock:
-        _quiet_readers += 1
-        if _quiet_readers == 1:
-            _quiet_filters = warnings.catch_warnings()
-            _quiet_filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_readers -= 1
-            if _quiet_readers == 0:
-                _quiet_filters.__exit__(None, None, None)

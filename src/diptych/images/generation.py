@@ -157,7 +157,7 @@ def generate_files(
 
 def remarks_on(picture: Picture) -> list[str]:
     """Remarks on how a picture was made or read: words not understood, decisions in reading it."""
-    remarks = [f"{picture.name}: {note}" for note in picture.notes]
+    remarks = [f"{picture.name}: {remark}" for remark in picture.remarks]
     if picture.record is not None and picture.record.ignored:
         remarks.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
     return remarks
@@ -226,7 +226,7 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
     original = files.read(path)
     record = original.record
     if record is None:
-        damage = [note for note in original.notes if "record" in note]
+        damage = [remark for remark in original.remarks if "record" in remark]
         raise ImageError(
             f"{path} cannot be made again: "
             + (
@@ -251,8 +251,8 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
     )
     if record.version == generator.version:
         return made
-    note = f"made by {record.generator} ({record.version}), now by ({generator.version}): it may differ"
-    return replace(made, notes=(*made.notes, note))
+    remark = f"made by {record.generator} ({record.version}), now by ({generator.version}): it may differ"
+    return replace(made, remarks=(*made.remarks, remark))
 
 
 def _check_free(out: Path, prompt: str, options: GenerationOptions) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import ImageFile
 
-__all__ = ["HEAD", "Kind", "claimed_size", "of"]
+__all__ = ["HEAD", "FileKind", "claimed_size", "of"]
 
 HEAD = 512  # bytes that are enough to tell
 
@@ -16,7 +16,7 @@ Opener = Callable[[], type[ImageFile.ImageFile]]
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file: how it is recognised, and who opens it or what to do instead.
 
     `signature` is matched at the start. `opener` answers the Pillow class that reads it: called directly
@@ -72,41 +72,43 @@ def _starts(pattern: bytes) -> re.Pattern[bytes]:
 _SAVE_AS = "save it as PNG or JPEG first"
 _DOWNLOAD = "the download went wrong: fetch the picture itself"
 
-KINDS: tuple[Kind, ...] = (
-    Kind("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
-    Kind("JPEG", re.compile(rb"\xff\xd8\xff"), _jpeg),
-    Kind("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
-    Kind("TIFF", re.compile(rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b"), _tiff),
-    Kind("GIF", re.compile(rb"GIF8[79]a"), _gif),
-    Kind("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), _bmp),
-    Kind("a HEIC photograph", _starts(rb"....ftyp(hei|hev|mif1|msf1)"), None, _SAVE_AS),
-    Kind("an AVIF picture", _starts(rb"....ftypavi"), None, _SAVE_AS),
-    Kind("a video", _starts(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI "), None, "save one frame as PNG first"),
-    Kind("a JPEG 2000 picture", _starts(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), None, _SAVE_AS),
-    Kind("a JPEG XL picture", _starts(rb"\xff\x0a|\0\0\0\x0cJXL "), None, _SAVE_AS),
-    Kind("a Photoshop file", _starts(rb"8BPS"), None, _SAVE_AS),
-    Kind("an OpenEXR picture", _starts(rb"\x76\x2f\x31\x01"), None, _SAVE_AS),
-    Kind("an icon file", _starts(rb"\0\0[\x01\x02]\0"), None, _SAVE_AS),
-    Kind("a netpbm picture", _starts(rb"P[1-7]\s"), None, _SAVE_AS),
-    Kind("a DICOM file", _starts(rb".{128}DICM"), None, _SAVE_AS),
-    Kind("a PDF document", _starts(rb"%PDF-"), None, "save the page as PNG first"),
-    Kind(
+KINDS: tuple[FileKind, ...] = (
+    FileKind("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
+    FileKind("JPEG", re.compile(rb"\xff\xd8\xff"), _jpeg),
+    FileKind("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
+    FileKind("TIFF", re.compile(rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b"), _tiff),
+    FileKind("GIF", re.compile(rb"GIF8[79]a"), _gif),
+    FileKind("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), _bmp),
+    FileKind("a HEIC photograph", _starts(rb"....ftyp(hei|hev|mif1|msf1)"), None, _SAVE_AS),
+    FileKind("an AVIF picture", _starts(rb"....ftypavi"), None, _SAVE_AS),
+    FileKind(
+        "a video", _starts(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI "), None, "save one frame as PNG first"
+    ),
+    FileKind("a JPEG 2000 picture", _starts(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), None, _SAVE_AS),
+    FileKind("a JPEG XL picture", _starts(rb"\xff\x0a|\0\0\0\x0cJXL "), None, _SAVE_AS),
+    FileKind("a Photoshop file", _starts(rb"8BPS"), None, _SAVE_AS),
+    FileKind("an OpenEXR picture", _starts(rb"\x76\x2f\x31\x01"), None, _SAVE_AS),
+    FileKind("an icon file", _starts(rb"\0\0[\x01\x02]\0"), None, _SAVE_AS),
+    FileKind("a netpbm picture", _starts(rb"P[1-7]\s"), None, _SAVE_AS),
+    FileKind("a DICOM file", _starts(rb".{128}DICM"), None, _SAVE_AS),
+    FileKind("a PDF document", _starts(rb"%PDF-"), None, "save the page as PNG first"),
+    FileKind(
         "a ZIP archive or an office document",
         _starts(rb"PK\x03\x04"),
         None,
         "unpack it and name the pictures",
     ),
-    Kind("a gzip archive", _starts(rb"\x1f\x8b"), None, "unpack it first"),
-    Kind("a NumPy array", _starts(rb"\x93NUMPY"), None, _SAVE_AS),
-    Kind("a Git LFS pointer", _starts(rb"version https://git-lfs"), None, "run: git lfs pull"),
-    Kind("a web page", _starts(rb"\s*(<!--.*?-->\s*)?<(!doctype )?html"), None, _DOWNLOAD),
-    Kind("an SVG drawing", _starts(rb"(\xef\xbb\xbf)?\s*<(svg|.*?<svg)"), None, _SAVE_AS),
-    Kind("an XML document", _starts(rb"(\xef\xbb\xbf)?\s*<\?xml"), None, _DOWNLOAD),
-    Kind("JSON text", _starts(rb"\s*[\[{]\s*[\"\]}\[{\d]"), None, _DOWNLOAD),
-    Kind("a program", _starts(rb"\x7fELF|MZ.\0"), None, "name a picture"),
-    Kind("plain text", _starts(rb"[\t\n\r\x20-\x7e]{8,}"), None, "name a picture"),
+    FileKind("a gzip archive", _starts(rb"\x1f\x8b"), None, "unpack it first"),
+    FileKind("a NumPy array", _starts(rb"\x93NUMPY"), None, _SAVE_AS),
+    FileKind("a Git LFS pointer", _starts(rb"version https://git-lfs"), None, "run: git lfs pull"),
+    FileKind("a web page", _starts(rb"\s*(<!--.*?-->\s*)?<(!doctype )?html"), None, _DOWNLOAD),
+    FileKind("an SVG drawing", _starts(rb"(\xef\xbb\xbf)?\s*<(svg|.*?<svg)"), None, _SAVE_AS),
+    FileKind("an XML document", _starts(rb"(\xef\xbb\xbf)?\s*<\?xml"), None, _DOWNLOAD),
+    FileKind("JSON text", _starts(rb"\s*[\[{]\s*[\"\]}\[{\d]"), None, _DOWNLOAD),
+    FileKind("a program", _starts(rb"\x7fELF|MZ.\0"), None, "name a picture"),
+    FileKind("plain text", _starts(rb"[\t\n\r\x20-\x7e]{8,}"), None, "name a picture"),
 )
-_UNKNOWN = Kind(
+_UNKNOWN = FileKind(
     "of a kind that is not known",
     re.compile(b""),
     None,
@@ -114,7 +116,7 @@ _UNKNOWN = Kind(
 )
 
 
-def of(head: bytes) -> Kind:
+def of(head: bytes) -> FileKind:
     """The kind of a file that begins with `head`."""
     return next((kind for kind in KINDS if kind.signature.match(head)), _UNKNOWN)
 

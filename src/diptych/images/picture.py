@@ -69,14 +69,14 @@ class Record:
 class Picture:
     """An upright sRGB picture: `pixels` is uint8, (H, W, 3) for colour or (H, W) for grey.
 
-    `name` is the file's stem or "generated_image_1"; `notes` says what reading had to decide ("transparency
+    `name` is the file's stem or "generated_image_1"; `remarks` says what reading had to decide ("transparency
     over white"); `record` is there when the picture was made by a generator; `path` where it was read from.
     The array may be read-only: copy it before drawing on it.
     """
 
     pixels: NDArray[np.uint8]
     name: str
-    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     record: Record | None = None
     path: str = ""
 

@@ -1,4 +1,4 @@
-"""Every kind of pixel that a file may hold, as 8-bit sRGB or grey: the rule used, and a note that says so.
+"""Every kind of pixel that a file may hold, as 8-bit sRGB or grey: the rule used, and a remark that says so.
 
 The rules: the high byte of 16 bits (as libpng, libtiff and OpenCV do), numbers with a fraction from 0-1 to
 0-255, transparency over white, an embedded colour profile other than sRGB converted to sRGB.
@@ -30,36 +30,36 @@ def to_plain(image: Image.Image, rawmode: str) -> tuple[Image.Image | NDArray[np
     """
     if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
         return _from_numbers(image, rawmode)
-    notes = ["16 bits to 8: the high byte"] if ";16" in rawmode else []
-    image = _plain(image, notes)
-    image = _to_srgb(image, notes)
+    remarks = ["16 bits to 8: the high byte"] if ";16" in rawmode else []
+    image = _plain(image, remarks)
+    image = _to_srgb(image, remarks)
     if image.mode in ("LA", "RGBA"):
-        return _over_white(np.asarray(image), notes), tuple(notes)
-    return image, tuple(notes)
+        return _over_white(np.asarray(image), remarks), tuple(remarks)
+    return image, tuple(remarks)
 
 
 def of_rows(
     rows: NDArray[Any], profile: bytes | None
 ) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
     """The same of uint8, uint16 or float32 (H, W, 1 or 3) with the colour profile embedded beside them."""
-    values, notes = rows if rows.shape[2] == 3 else rows[..., 0], tuple[str, ...]()
+    values, remarks = rows if rows.shape[2] == 3 else rows[..., 0], tuple[str, ...]()
     if values.dtype.kind == "f":
-        values, notes = _from_fractions(values)
+        values, remarks = _from_fractions(values)
     elif values.dtype == np.uint16:
-        values, notes = (values >> 8).astype(np.uint8), ("16 bits to 8: the high byte",)
+        values, remarks = (values >> 8).astype(np.uint8), ("16 bits to 8: the high byte",)
     image = Image.fromarray(np.ascontiguousarray(values))
     if profile:
         image.info["icc_profile"] = profile
     plain, more = to_plain(image, "")
-    return plain, (*notes, *more)
+    return plain, (*remarks, *more)
 
 
 def _from_numbers(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     values = np.asarray(image)
     if image.mode == "F":
         return _from_fractions(values)
-    bits, notes = (12, []) if rawmode == "I;12" else (16, [])
-    notes.append(f"{bits} bits to 8: the high {'byte' if bits == 16 else 'eight'}")
+    bits, remarks = (12, []) if rawmode == "I;12" else (16, [])
+    remarks.append(f"{bits} bits to 8: the high {'byte' if bits == 16 else 'eight'}")
     if image.mode == "I":
         lowest, highest = int(values.min()), int(values.max())
         if lowest < 0 or highest > 65535:
@@ -74,23 +74,23 @@ def _from_numbers(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], 
     key = image.info.get("transparency")
     if isinstance(key, int) and (clear := values == key).any():
         pixels[clear] = 255
-        notes.append("transparency over white")
-    return pixels, tuple(notes)
+        remarks.append("transparency over white")
+    return pixels, tuple(remarks)
 
 
 def _from_fractions(values: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    notes = ["fractions from 0-1 to 0-255"]
+    remarks = ["fractions from 0-1 to 0-255"]
     finite = np.isfinite(values)
     if not finite.all():
-        notes.append(f"{int((~finite).sum())} values that are not numbers shown as black")
+        remarks.append(f"{int((~finite).sum())} values that are not numbers shown as black")
         values = np.where(finite, values, 0)
     lowest, highest = float(values.min()), float(values.max())
     full = full_scale(lowest, highest)
     if full == 255:
-        notes[0] = f"fractions from {lowest:.4g} to {highest:.4g}, taken as 0-255"
+        remarks[0] = f"fractions from {lowest:.4g} to {highest:.4g}, taken as 0-255"
     if lowest < 0 or highest > full:
-        notes.append(f"values from {lowest:.4g} to {highest:.4g} clipped to 0-{full}")
-    return np.rint(np.clip(values, 0, full) * (255 / full)).astype(np.uint8), tuple(notes)
+        remarks.append(f"values from {lowest:.4g} to {highest:.4g} clipped to 0-{full}")
+    return np.rint(np.clip(values, 0, full) * (255 / full)).astype(np.uint8), tuple(remarks)
 
 
 def full_scale(lowest: float, highest: float) -> int:
@@ -102,11 +102,11 @@ def full_scale(lowest: float, highest: float) -> int:
     raise OutOfRange(f"its values go from {lowest:.4g} to {highest:.4g}, and only 0-1 and 0-255 are known")
 
 
-def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
+def _plain(image: Image.Image, remarks: list[str]) -> Image.Image:
     """One of L, LA, RGB, RGBA, CMYK or LAB, without a palette or a transparent colour."""
     key = image.info.get("transparency")
     if isinstance(key, tuple) and max(key) > 255:  # 16-bit colour: Pillow keeps the key but not the pixels
-        notes.append("the transparent colour of a 16-bit picture not applied")
+        remarks.append("the transparent colour of a 16-bit picture not applied")
         del image.info["transparency"]
     see_through = image.has_transparency_data
     if image.mode == "1":
@@ -118,40 +118,40 @@ def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
     elif image.mode == "RGB" and see_through:
         image = image.convert("RGBA")
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
-        notes.append(f"{image.mode} to RGB")
+        remarks.append(f"{image.mode} to RGB")
         image = image.convert("RGB")
     return image
 
 
-def _over_white(pixels: NDArray[np.uint8], notes: list[str]) -> NDArray[np.uint8]:
+def _over_white(pixels: NDArray[np.uint8], remarks: list[str]) -> NDArray[np.uint8]:
     """Colour over white in proportion to alpha, rounded to nearest: (c*a + 255*(255-a)) / 255."""
     colour, alpha = pixels[..., :-1], pixels[..., -1:]
     if colour.shape[2] == 1:
         colour, alpha = colour[..., 0], alpha[..., 0]
     if (alpha == 255).all():
         return np.ascontiguousarray(colour)
-    notes.append("transparency over white")
+    remarks.append("transparency over white")
     a = alpha.astype(np.uint16)
     return ((colour * a + (255 - a) * 255 + 127) // 255).astype(np.uint8)
 
 
-def _to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
+def _to_srgb(image: Image.Image, remarks: list[str]) -> Image.Image:
     embedded = image.info.get("icc_profile")
     if embedded and image.mode not in ("L", "LA"):  # grey profiles only bend the tone curve: left alone
-        converted = _through_profile(image, embedded, notes)
+        converted = _through_profile(image, embedded, remarks)
         if converted is not None:
             return converted
     if image.mode == "LAB":
-        notes.append("LAB to RGB")
+        remarks.append("LAB to RGB")
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return _converted(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
     if image.mode == "CMYK":
-        notes.append("CMYK to RGB without a colour profile")
+        remarks.append("CMYK to RGB without a colour profile")
         return image.convert("RGB")
     return image
 
 
-def _through_profile(image: Image.Image, embedded: bytes, notes: list[str]) -> Image.Image | None:
+def _through_profile(image: Image.Image, embedded: bytes, remarks: list[str]) -> Image.Image | None:
     """The picture in sRGB; None when its profile is sRGB already, damaged, or meant for other pixels."""
     to = "RGBA" if image.mode == "RGBA" else "RGB"
     try:
@@ -162,9 +162,9 @@ def _through_profile(image: Image.Image, embedded: bytes, notes: list[str]) -> I
         transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, to)
         converted = _converted(image, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        notes.append("a colour profile that does not fit not applied")
+        remarks.append("a colour profile that does not fit not applied")
         return None
-    notes.append(f"colour profile {name!r} to sRGB")
+    remarks.append(f"colour profile {name!r} to sRGB")
     return converted
 
 

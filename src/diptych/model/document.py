@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_typ
 import numpy as np
 
 from diptych.errors import ModelError
-from diptych.model.layers import LAYERS, Activation, Array, Chain, Connection, Layer
+from diptych.model.layers import LAYERS, Activation, Array, Chain, Connection, Layer, child_path
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_classes, check_input_shape, check_layers
 from diptych.preprocessing import Preprocessing
@@ -84,9 +84,9 @@ class _Writer:
         for field in fields(layer):
             value, hint = getattr(layer, field.name), _HINTS[type(layer)][field.name]
             if hint is Layer:
-                record[field.name] = self.layer(value, _join(path, 0))
+                record[field.name] = self.layer(value, child_path(path, 0))
             elif hint == _LAYER_TUPLE:
-                record[field.name] = [self.layer(child, _join(path, i)) for i, child in enumerate(value)]
+                record[field.name] = [self.layer(child, child_path(path, i)) for i, child in enumerate(value)]
             else:
                 value = _as_floats(value, hint)
                 record[field.name] = self._value(value, f"{path}.{field.name}")
@@ -251,10 +251,12 @@ class _Reader:
         for name in [n for n in known if n in given]:
             hint, item, field = _HINTS[kind][name], given[name], f"{where}: field {name!r}"
             if hint is Layer:
-                values[name] = self.layer(item, _join(path, 0), depth + 1)
+                values[name] = self.layer(item, child_path(path, 0), depth + 1)
             elif hint == _LAYER_TUPLE:
                 items = _list(item, field, "layers", _MOST_LAYERS)
-                values[name] = tuple(self.layer(x, _join(path, i), depth + 1) for i, x in enumerate(items))
+                values[name] = tuple(
+                    self.layer(x, child_path(path, i), depth + 1) for i, x in enumerate(items)
+                )
             elif hint in (Activation, Connection):
                 values[name] = self._build(hint, _record(item, field), path, field, depth)
             else:
@@ -277,7 +279,7 @@ class _Reader:
         return self._arrays[name]
 
 
-_HINTS: dict[type[Any], dict[str, Any]] = {k: get_type_hints(k) for k in (*LAYERS.values(), Connection)}
+_HINTS: dict[type[Any], dict[str, Any]] = {kind: get_type_hints(kind) for kind in LAYERS.values()}
 
 
 def _holds_array(hint: Any, value: Json) -> bool:
@@ -308,8 +310,8 @@ def _read(value: Json, hint: Any, field: str) -> Any:
 
 def _read_tuple(value: Json, arguments: tuple[Any, ...], field: str) -> tuple[Any, ...]:
     item = arguments[0]
-    noun = "pairs of whole numbers" if get_origin(item) is tuple else _PLURALS.get(item, "whole numbers")
-    items = _list(value, field, noun, _MOST_LAYERS if item is str else _MOST_NUMBERS)
+    noun = _PLURALS.get(item, "whole numbers")
+    items = _list(value, field, noun, _MOST_LAYERS if item in (str, _TEXTS) else _MOST_NUMBERS)
     if arguments[-1] is not Ellipsis and len(items) != len(arguments):
         raise ModelError(f"{field} must hold {len(arguments)} {noun} at a time, got {_short(value)}")
     return tuple(_read(x, item, field) for x in items)
@@ -324,7 +326,14 @@ def _read_float(value: Json, field: str) -> float:
 
 
 _NOUNS = {str: "a text", bool: "true or false", int: f"a whole number up to {_LARGEST}"}
-_PLURALS: dict[Any, str] = {str: "texts", float: "numbers", int: "whole numbers"}
+_TEXTS = tuple[str, ...]
+_PLURALS: dict[Any, str] = {
+    str: "texts",
+    float: "numbers",
+    int: "whole numbers",
+    _TEXTS: "lists of texts",
+    tuple[int, int]: "pairs of whole numbers",
+}
 
 
 def _read_source(value: Json) -> Source:
@@ -359,10 +368,6 @@ def _unexpected(unknown: set[str], missing: set[str]) -> str:
     parts = [f"the unknown field {_short(min(unknown))}"] if unknown else []
     parts += [f"no field {min(missing)!r}"] if missing else []
     return " and ".join(parts)
-
-
-def _join(path: str, index: int) -> str:
-    return f"{path}.{index}" if path else str(index)
 
 
 def _short(value: object) -> str:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 from diptych.model.entry import assumed_shape
-from diptych.model.labels import label
 from diptych.model.layers import (
     Array,
-    Chain,
+    Connection,
     Conv,
     ConvTranspose,
-    Dense,
     Layer,
     MaxPool,
     MeanPool,
     Pad,
+    Shape,
+    fold,
 )
 from diptych.model.model import Model
 from diptych.model.receptive_field import ReceptiveField, receptive_fields
-from diptych.model.shapes import Shape, layer_shapes
+from diptych.model.shapes import layer_shapes
 
 __all__ = ["Row", "Summary", "summarise"]
 
@@ -163,16 +162,16 @@ def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
     assumed = None if own is not None else assumed_shape(model)
     entry = own if assumed is None else (1, *assumed)
     shapes = {} if entry is None else layer_shapes(model, entry)
-    fields = receptive_fields(model.layers, _spatial_rank(model, entry), shapes, entry)
+    fields = receptive_fields(model.layers, _spatial_rank(model, entry), entry)
     shown: dict[int, str] = {}  # id of a weight -> the path of the row that counted it
-    entries = _entries(model.layers, entry, shapes)
+    products = {} if entry is None else _multiply_adds(model, entry)
     rows = tuple(
         Row(
             path=path,
             layer=_label(path, layer, shown),
             output_shape=shapes.get(path),
             parameters=_parameters(path, layer, shown),
-            multiply_adds=_multiply_adds(layer, entries[path], shapes.get(path)),
+            multiply_adds=None if entry is None else products.get(path, 0),
             receptive_field=fields.get(path),
         )
         for path, layer in model.walk()
@@ -217,17 +216,19 @@ def _spatial_rank(model: Model, entry: Shape | None) -> int | None:
     return None
 
 
-def _entries(
-    layer: Layer, entry: Shape | None, shapes: dict[str, Shape], path: str = ""
-) -> dict[str, Shape | None]:
-    """Layer path -> the shape that reaches it."""
-    found: dict[str, Shape | None] = {}
-    for index, child in enumerate(layer.children):
-        child_path = f"{path}.{index}" if path else str(index)
-        found[child_path] = entry
-        found |= _entries(child, entry, shapes, child_path)
-        if isinstance(layer, Chain):
-            entry = shapes.get(child_path)
+def _multiply_adds(model: Model, entry: Shape) -> dict[str, int]:
+    """Layer path -> multiply-adds, for the layers that hold no others."""
+    found: dict[str, int] = {}
+
+    def leaf(layer: Layer, shape: Shape, path: str) -> Shape:
+        result = layer.output_shape(shape)
+        found[path] = layer.multiply_adds(shape, result)
+        return result
+
+    def join(connection: Connection, shapes: Sequence[Shape], path: str) -> Shape:
+        return connection.joined_shape(shapes)
+
+    fold(model.layers, entry, leaf, join)
     return found
 
 
@@ -237,7 +238,7 @@ def _entries(
 def _label(path: str, layer: Layer, shown: dict[int, str]) -> str:
     """Read before `_parameters` has noted this row's own weights."""
     shared = sorted({shown[id(array)] for array in layer.arrays.values() if id(array) in shown})
-    text = label(layer)
+    text = layer.label
     return f"{text} (weights of {', '.join(shared)})" if shared else text
 
 
@@ -245,18 +246,6 @@ def _parameters(path: str, layer: Layer, shown: dict[int, str]) -> int:
     fresh: dict[int, Array] = {id(a): a for a in layer.arrays.values() if id(a) not in shown}
     shown.update(dict.fromkeys(fresh, path))
     return sum(array.size for array in fresh.values())
-
-
-def _multiply_adds(layer: Layer, entry: Shape | None, result: Shape | None) -> int | None:
-    if entry is None or result is None:
-        return None
-    if isinstance(layer, Conv):
-        return prod(result) * prod(map(int, layer.weight.shape[1:]))
-    if isinstance(layer, ConvTranspose):
-        return prod(entry) * prod(map(int, layer.weight.shape[1:]))
-    if isinstance(layer, Dense):
-        return prod(result) * int(layer.weight.shape[1])
-    return 0
 
 
 def _cells(row: Row) -> tuple[str, ...]:

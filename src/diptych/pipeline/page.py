@@ -85,7 +85,7 @@ def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots 
         seen=one.shown,
         predictions=ranked,
         facts=tuple(facts),
-        remarks=picture.notes,
+        remarks=picture.remarks,
         ignored=record.ignored if record is not None else (),
         figures=plots.inputs if plots is not None else (),
         layers=plots.layers if plots is not None else (),

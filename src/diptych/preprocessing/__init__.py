@@ -3,7 +3,7 @@
 from diptych.preprocessing.named import NAMES, named
 from diptych.preprocessing.recipe import Preprocessing
 from diptych.preprocessing.resize import KERNELS
-from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
+from diptych.preprocessing.steps import Colour, Grey, Normalise, RecipeStep, Resize, Scale, SpatialOrder
 
 __all__ = [
     "KERNELS",
@@ -12,9 +12,9 @@ __all__ = [
     "Grey",
     "Normalise",
     "Preprocessing",
+    "RecipeStep",
     "Resize",
     "Scale",
     "SpatialOrder",
-    "Step",
     "named",
 ]

@@ -6,12 +6,21 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from diptych.errors import ModelError
-from diptych.preprocessing.steps import MAX_STEPS, Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
+from diptych.preprocessing.steps import (
+    MAX_STEPS,
+    Colour,
+    Grey,
+    Normalise,
+    RecipeStep,
+    Resize,
+    Scale,
+    SpatialOrder,
+)
 
 __all__ = ["from_document", "to_document"]
 
 _VERSION = 1
-_STEPS: tuple[tuple[str, type[Step]], ...] = (
+_STEPS: tuple[tuple[str, type[RecipeStep]], ...] = (
     ("grey", Grey),
     ("colour", Colour),
     ("resize", Resize),
@@ -21,20 +30,20 @@ _STEPS: tuple[tuple[str, type[Step]], ...] = (
 )
 
 
-def to_document(steps: tuple[Step, ...], name: str) -> dict[str, Any]:
+def to_document(steps: tuple[RecipeStep, ...], name: str) -> dict[str, Any]:
     """{"version": 1, "name": ..., "steps": [{"step": "grey", "weights": "julia"}, ...]}."""
     names = {kind: step_name for step_name, kind in _STEPS}
     return {"version": _VERSION, "name": name, "steps": [_step_document(names[type(s)], s) for s in steps]}
 
 
-def _step_document(name: str, step: Step) -> dict[str, Any]:
+def _step_document(name: str, step: RecipeStep) -> dict[str, Any]:
     settings = {
         key: list(value) if isinstance(value, tuple) else value for key, value in asdict(step).items()
     }
     return {"step": name, **settings}
 
 
-def from_document(document: Any) -> tuple[tuple[Step, ...], str]:
+def from_document(document: Any) -> tuple[tuple[RecipeStep, ...], str]:
     """The steps and the name; settings that are left out take their defaults. Raises `ModelError`."""
     _check_keys(document, "a recipe", ("version", "name", "steps"), required=("version", "steps"))
     version, name, steps = document["version"], document.get("name", ""), document["steps"]
@@ -53,7 +62,7 @@ def from_document(document: Any) -> tuple[tuple[Step, ...], str]:
     return tuple(_step(item, number) for number, item in enumerate(steps, 1)), name
 
 
-def _step(item: Any, number: int) -> Step:
+def _step(item: Any, number: int) -> RecipeStep:
     known = dict(_STEPS)
     name = item.get("step") if isinstance(item, dict) else None
     if not isinstance(name, str) or name not in known:

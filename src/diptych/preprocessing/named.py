@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from diptych.errors import ModelError, UsageError
 from diptych.preprocessing.recipe import Preprocessing
-from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
+from diptych.preprocessing.steps import Colour, Grey, Normalise, RecipeStep, Resize, Scale, SpatialOrder
 
 __all__ = ["NAMES", "named"]
 
-_RECIPES: tuple[tuple[str, str, tuple[Step, ...]], ...] = (
+_RECIPES: tuple[tuple[str, str, tuple[RecipeStep, ...]], ...] = (
     (
         "colour-32",
         "32 x 32 colour in 0-1, as PyTorch notebooks make it: Pillow's antialiased bilinear, then / 255",

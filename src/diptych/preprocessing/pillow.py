@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import ModelError
-from diptych.preprocessing.steps import Colour, Grey, Resize, Step
+from diptych.preprocessing.steps import Colour, Grey, RecipeStep, Resize
 
 __all__ = ["begin", "is_pillow_picture"]
 
@@ -22,7 +22,7 @@ def is_pillow_picture(picture: Any) -> bool:
     return any(kind.__module__ == "PIL.Image" for kind in type(picture).__mro__)
 
 
-def begin(picture: Any, steps: tuple[Step, ...]) -> tuple[NDArray[np.uint8], tuple[Step, ...]]:
+def begin(picture: Any, steps: tuple[RecipeStep, ...]) -> tuple[NDArray[np.uint8], tuple[RecipeStep, ...]]:
     """The picture after those first steps that Pillow itself can do, as an array, and the steps left to do.
 
     Raises `ModelError` for a picture of another mode than L and RGB.

@@ -15,7 +15,16 @@ from diptych.preprocessing.grey import WEIGHTS
 from diptych.preprocessing.order import check_order
 from diptych.preprocessing.pillow import begin, is_pillow_picture
 from diptych.preprocessing.resize import resized
-from diptych.preprocessing.steps import MAX_STEPS, Colour, Grey, Normalise, Resize, Scale, SpatialOrder, Step
+from diptych.preprocessing.steps import (
+    MAX_STEPS,
+    Colour,
+    Grey,
+    Normalise,
+    RecipeStep,
+    Resize,
+    Scale,
+    SpatialOrder,
+)
 from diptych.preprocessing.wording import sentence
 
 if TYPE_CHECKING:
@@ -37,7 +46,7 @@ class Preprocessing:
     rounding to 8 bits what no longer is 8-bit, normalising before scaling.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[RecipeStep, ...]
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -160,7 +169,7 @@ class Preprocessing:
         return cls(steps, name=name)
 
 
-def _applied(step: Step, pixels: Array, scaled: bool) -> Array:
+def _applied(step: RecipeStep, pixels: Array, scaled: bool) -> Array:
     """The pixels after one step; `scaled` says whether they are already in 0-1."""
     if isinstance(step, Grey):
         return WEIGHTS[step.weights](pixels)

@@ -24,10 +24,10 @@ __all__ = [
     "Colour",
     "Grey",
     "Normalise",
+    "RecipeStep",
     "Resize",
     "Scale",
     "SpatialOrder",
-    "Step",
 ]
 
 GREY_WEIGHTS = tuple(WEIGHTS)
@@ -133,7 +133,7 @@ class SpatialOrder:
         _one_of("SpatialOrder", "order", self.order, ORDERS)
 
 
-Step: TypeAlias = Grey | Colour | Resize | Scale | Normalise | SpatialOrder
+RecipeStep: TypeAlias = Grey | Colour | Resize | Scale | Normalise | SpatialOrder
 
 
 def _one_of(step: str, name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, Step
+from diptych.preprocessing.steps import Colour, Grey, Normalise, RecipeStep, Resize, Scale
 
 __all__ = ["sentence"]
 
@@ -29,7 +29,7 @@ _FIT = {
 }
 
 
-def sentence(step: Step) -> str:
+def sentence(step: RecipeStep) -> str:
     """One line, such as "resize to 32 x 32 with Pillow's bilinear (antialiased), ..."."""
     if isinstance(step, Grey):
         return f"grey: 0.299 R + 0.587 G + 0.114 B, {_GREY[step.weights]}"

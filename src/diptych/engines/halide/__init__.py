@@ -6,20 +6,21 @@ same pixel gets the same bits wherever the picture is cut.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from diptych.engines.batches import validate_batch
 from diptych.engines.halide.extending import extended, parts, seeing
-from diptych.engines.halide.lowering import concatenated, largest, layer_value, pads_first
+from diptych.engines.halide.lowering import joined, layer_value, pads_first
 from diptych.engines.halide.program import Program, Tracing
 from diptych.engines.halide.scheduling import NARROWEST
 from diptych.engines.halide.values import Picture, Value
-from diptych.engines.running import CONTAINERS, admit, run
 from diptych.engines.tiled import Prepared, Reach, Region, edged, prepare
 from diptych.engines.tiled.preparing import leaves, taps
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
-from diptych.model.layers import NUMPY_PAD, Array, Chain, Layer, Pad, PadMode
+from diptych.model.layers import NUMPY_PAD, Array, Chain, Connection, Container, Layer, Pad, PadMode, fold
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.trace import Trace
@@ -39,7 +40,7 @@ def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the
         shape = f"of inputs {model.input_shape}"
         raise UnsupportedLayer(shape, "the engine halide", "it takes pictures, (channels, height, width)")
     wraps = _picture_mode(model.layers)
-    for path, layer in sorted(model.walk(), key=lambda pair: isinstance(pair[1], CONTAINERS)):
+    for path, layer in sorted(model.walk(), key=lambda pair: isinstance(pair[1], Container)):
         _explicit(layer, path)
         if isinstance(layer, Pad) and (layer.mode == "wrap") != (wraps == "wrap"):
             where = f"{path} (Pad)"
@@ -66,12 +67,15 @@ def _explicit(layer: Layer, path: str = "") -> tuple[Layer, ...]:
 def _value(layer: Layer, picture: Picture, record: Any = None) -> Value:
     raw: Value = picture.raw
 
-    def leaf(layer: Layer, value: Value) -> Value:
+    def leaf(layer: Layer, value: Value, path: str) -> Value:
         for part in _explicit(layer):
             value = layer_value(part, value, picture)
         return value
 
-    return run(layer, raw, leaf, concatenated, largest, record)
+    def join(connection: Connection, values: Sequence[Value], path: str) -> Value:
+        return joined(connection, values)
+
+    return fold(layer, raw, leaf, join, record)
 
 
 def _picture_mode(layers: Chain) -> PadMode | None:
@@ -260,11 +264,11 @@ class Compiled:
 
     def _recorded(self, picture: Picture) -> list[Value]:
         values: list[Value] = []
-        _value(self._model.layers, picture, lambda path, value: values.append(value))
+        _value(self._model.layers, picture, lambda path, layer, value: values.append(value))
         return values
 
     def _admitted(self, batch: Any) -> Array:
-        x = admit(self._model, batch)
+        x = validate_batch(self._model, batch)
         if x.ndim != 4:
             raise ShapeError(f"the engine halide takes batches (N, C, H, W), got the shape {x.shape}")
         return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -12,9 +13,9 @@ import numpy as np
 from diptych.engines.halide.elementwise import Expr, activated, number
 from diptych.engines.halide.values import C, Picture, Value, X, Y, of_channels, padded, pointwise
 from diptych.model import layers as L
-from diptych.model.layers import Array, Chain, Layer
+from diptych.model.layers import Array, Chain, Connection, Layer
 
-__all__ = ["concatenated", "largest", "layer_value", "pads_first"]
+__all__ = ["joined", "layer_value", "pads_first"]
 
 UNROLLED = 300  # weights other than 0; a convolution of more is a loop over a table of them
 BLOCK = 6  # channels that a loop computes at a time: with two vectors of each, 12 of AVX2's 16 registers
@@ -46,7 +47,26 @@ def _scale(layer: L.Scale, value: Value) -> Value:
     return _few(L.Conv(weight[:, :, None, None], bias, activation=layer.activation), value)
 
 
-def concatenated(values: Sequence[Value], axis: int) -> Value:
+def joined(connection: Connection, values: Sequence[Value]) -> Value:
+    """Several values joined."""
+    if connection.operation == "concatenate":
+        return _concatenated(values)
+    return reduce(_PAIRWISE[connection.operation], values)
+
+
+def _largest(first: Value, second: Value) -> Value:
+    return pointwise([first, second], hl.max)
+
+
+_PAIRWISE: dict[str, Callable[[Any, Any], Value]] = {
+    "add": operator.add,
+    "multiply": operator.mul,
+    "subtract": operator.sub,
+    "maximum": _largest,
+}
+
+
+def _concatenated(values: Sequence[Value]) -> Value:
     """The channels of all, one after the other."""
     sources = [(value, True) for value in values]
     if all(v.tuple or v.copies for v in values):
@@ -61,11 +81,6 @@ def concatenated(values: Sequence[Value], axis: int) -> Value:
     func = hl.Func("concatenated")
     func[X, Y, C] = expr
     return Value(func, first, values[0].grown, sources, tuple=False)
-
-
-def largest(first: Value, second: Value) -> Value:
-    """The larger of two values."""
-    return pointwise([first, second], hl.max)
 
 
 # ---- Windows -------------------------------------------------------------------------------------------
@@ -212,11 +227,7 @@ def pads_first(chain: Chain) -> Chain:
 def _inside(layer: Layer) -> Layer:
     if isinstance(layer, Chain):
         return pads_first(layer)
-    if isinstance(layer, L.SkipConnection):
-        return L.SkipConnection(_inside(layer.inner), layer.connection)
-    if isinstance(layer, L.Parallel):
-        return L.Parallel(layer.connection, tuple(_inside(branch) for branch in layer.branches))
-    return layer
+    return layer.with_children([_inside(child) for child in layer.children])
 
 
 def _changes_places(layer: Layer, pad: L.Pad) -> bool:

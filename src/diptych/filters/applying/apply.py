@@ -19,7 +19,7 @@ from diptych.filters.applying.fractions import scale_of
 from diptych.filters.applying.tiles import Adapted, filtered
 from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.images import files, streams
-from diptych.images.streams import PEAKS, Source, Whole
+from diptych.images.streams import PEAKS, StreamSource, Whole
 from diptych.loading import load_model
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -176,7 +176,7 @@ class _Work:
     edge: str | None
     progress: Progress
 
-    def array(self, source: Source, what: str, file: bool = False) -> Array:
+    def array(self, source: StreamSource, what: str, file: bool = False) -> Array:
         full = self._scale(source, what)[0] if file else 1
         _, shape, rows, _ = self._begin(source, what, full=full)
         result, done = np.empty(shape, source.dtype), 0
@@ -213,11 +213,11 @@ class _Work:
             remarks=(*source.remarks, *scaled, *remarks),
         )
 
-    def _scale(self, source: Source, name: str) -> tuple[int, tuple[str, ...]]:
+    def _scale(self, source: StreamSource, name: str) -> tuple[int, tuple[str, ...]]:
         return scale_of(source, name) if source.dtype.kind == "f" else (1, ())
 
     def _begin(
-        self, source: Source, what: str, target: Path | None = None, full: int = 1
+        self, source: StreamSource, what: str, target: Path | None = None, full: int = 1
     ) -> tuple[Regional, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
         """The filter, the shape of its result, the rows to come, and what had to be decided."""
         peak = PEAKS[source.dtype]

@@ -6,14 +6,14 @@ import numpy as np
 
 from diptych.errors import ImageError
 from diptych.images.pixels import OutOfRange, full_scale
-from diptych.images.streams import Source
+from diptych.images.streams import StreamSource
 
 __all__ = ["scale_of"]
 
 _ROWS = 64  # read at a time
 
 
-def scale_of(source: Source, name: str) -> tuple[int, tuple[str, ...]]:
+def scale_of(source: StreamSource, name: str) -> tuple[int, tuple[str, ...]]:
     """What stands for white, 1 or 255, and a remark where it is 255.
 
     The picture is read once for it. Raises `ImageError` for values that are not numbers, and for others than

@@ -9,7 +9,7 @@ import numpy as np
 
 from diptych.engines.tiled import Region, Regional
 from diptych.filters.planes import greyed
-from diptych.images.streams import Source
+from diptych.images.streams import StreamSource
 from diptych.model.layers import Array
 from diptych.progress import Progress
 
@@ -36,7 +36,7 @@ class Adapted:
     `weights` as in `preprocessing.Grey`: who rounds the grey of 8-bit pictures. Fractions are divided by `full`.
     """
 
-    def __init__(self, source: Source, channels: int, weights: str = "float", full: int = 1) -> None:
+    def __init__(self, source: StreamSource, channels: int, weights: str = "float", full: int = 1) -> None:
         self._source, self._weights, self._full = source, weights, full
         self.height, self.width, self.dtype = source.height, source.width, source.dtype
         self.channels = channels

@@ -46,10 +46,10 @@ def document_of(values: Mapping[str, Any]) -> Document:
     """
     if "_backrefs" in values or (isinstance(values.get("tag"), str) and values["tag"] in _TAGS):
         raise FormatError("a BSON.jl file cannot have a top key _backrefs or tag; rename it")
-    return _Writer(dict(values)).write()
+    return _BsonWriter(dict(values)).write()
 
 
-class _Writer:
+class _BsonWriter:
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
         self.numbers: dict[int, int] = {}  # id of a shared object -> its number in _backrefs
@@ -200,19 +200,19 @@ class _Writer:
 
 # In this order: a NamedTuple is a tuple, a Char no plain string.
 _WRITERS: tuple[tuple[Any, Callable[..., Any]], ...] = (
-    (NamedTuple, _Writer.named_tuple),
-    (tuple, _Writer.tuple),
-    (list, _Writer.items),
-    (dict, _Writer.dict),
-    (np.ndarray, _Writer.array),
-    (JuliaStruct, _Writer.struct),
-    (JuliaType, _Writer.type),
-    (JuliaDict, _Writer.dictionary),
-    (Symbol, _Writer.symbol),
-    (JuliaModule, _Writer.module),
-    (Undefined, _Writer.undefined),
-    (Unreadable, _Writer.unreadable),
-    ((complex, np.complexfloating), _Writer.complex),
+    (NamedTuple, _BsonWriter.named_tuple),
+    (tuple, _BsonWriter.tuple),
+    (list, _BsonWriter.items),
+    (dict, _BsonWriter.dict),
+    (np.ndarray, _BsonWriter.array),
+    (JuliaStruct, _BsonWriter.struct),
+    (JuliaType, _BsonWriter.type),
+    (JuliaDict, _BsonWriter.dictionary),
+    (Symbol, _BsonWriter.symbol),
+    (JuliaModule, _BsonWriter.module),
+    (Undefined, _BsonWriter.undefined),
+    (Unreadable, _BsonWriter.unreadable),
+    ((complex, np.complexfloating), _BsonWriter.complex),
 )
 
 

@@ -35,20 +35,20 @@ _GPU_ARRAYS = {"CuArray", "CuDeviceArray", "ROCArray", "MtlArray", "oneArray"}
 _BUSY = object()
 
 
-class _Place:
+class _BsonPlace:
     """Where a value stands, for messages: "model.fields[0][3]"; spelled only when needed."""
 
     __slots__ = ("depth", "outer", "step")
 
-    def __init__(self, outer: _Place | None, step: str, depth: int) -> None:
+    def __init__(self, outer: _BsonPlace | None, step: str, depth: int) -> None:
         self.outer, self.step, self.depth = outer, step, depth
 
-    def inside(self, step: str) -> _Place:
-        return _Place(self, step, self.depth + 1)
+    def inside(self, step: str) -> _BsonPlace:
+        return _BsonPlace(self, step, self.depth + 1)
 
     def __str__(self) -> str:
         steps: list[str] = []
-        place: _Place | None = self
+        place: _BsonPlace | None = self
         while place is not None:
             steps.append(place.step)
             place = place.outer
@@ -61,10 +61,10 @@ def values_of(document: Document, name: str, size: int) -> dict[str, Any]:
 
     Raises `FormatError` with the place inside the document where it is not what BSON.jl writes.
     """
-    return _Reader(document, name, size).read()
+    return _BsonReader(document, name, size).read()
 
 
-class _Reader:
+class _BsonReader:
     def __init__(self, document: Document, name: str, size: int) -> None:
         self.document, self.name, self.size = document, name, size
         backrefs = document.get("_backrefs", [])
@@ -73,8 +73,8 @@ class _Reader:
         self.backrefs: list[Any] = backrefs
         self.known: dict[int, Any] = {}  # backref number -> value
         self.queue: deque[Callable[[], None]] = deque()
-        self.dictionaries: list[tuple[JuliaDict, _Place]] = []
-        self.tags: dict[str, Callable[[Document, _Place], Any]] = {
+        self.dictionaries: list[tuple[JuliaDict, _BsonPlace]] = []
+        self.tags: dict[str, Callable[[Document, _BsonPlace], Any]] = {
             "symbol": self.read_symbol,
             "tuple": self.read_tuple,
             "svec": self.read_svec,
@@ -93,8 +93,8 @@ class _Reader:
         # `bson(path, Dict("model" => ...))`: the whole file is one tagged dictionary.
         tag = stored.get("tag")
         tagged = isinstance(tag, str) and tag in self.tags
-        whole = self.value(stored, _Place(None, "the top", 0)) if tagged else None
-        top = {key: self.value(raw, _Place(None, key, 1)) for key, raw in stored.items() if not tagged}
+        whole = self.value(stored, _BsonPlace(None, "the top", 0)) if tagged else None
+        top = {key: self.value(raw, _BsonPlace(None, key, 1)) for key, raw in stored.items() if not tagged}
         while self.queue:
             self.queue.popleft()()
         for dictionary, place in self.dictionaries:
@@ -107,12 +107,12 @@ class _Reader:
             )
         return top
 
-    def refuse(self, place: _Place, what: str) -> FormatError:
+    def refuse(self, place: _BsonPlace, what: str) -> FormatError:
         return FormatError(f"{self.name} is damaged at {place}: {what}; get the file again")
 
     # ---- Values --------------------------------------------------------------------------------------
 
-    def value(self, raw: Any, place: _Place) -> Any:
+    def value(self, raw: Any, place: _BsonPlace) -> Any:
         if isinstance(raw, memoryview):
             return np.frombuffer(raw, np.uint8)
         if not isinstance(raw, (dict, list)):
@@ -130,7 +130,7 @@ class _Reader:
             self.queue.append(lambda: self.fill_dict(plain, raw, place))
         return plain
 
-    def filled_later(self, target: list[Any], raw: list[Any], place: _Place) -> list[Any]:
+    def filled_later(self, target: list[Any], raw: list[Any], place: _BsonPlace) -> list[Any]:
         def fill() -> None:
             target.extend(self.value(item, place.inside(f"[{i}]")) for i, item in enumerate(raw))
 
@@ -138,17 +138,17 @@ class _Reader:
             self.queue.append(fill)
         return target
 
-    def fill_dict(self, target: dict[str, Any], raw: Document, place: _Place) -> None:
+    def fill_dict(self, target: dict[str, Any], raw: Document, place: _BsonPlace) -> None:
         for key, item in raw.items():
             target[key] = self.value(item, place.inside(f".{key}"))
 
-    def part(self, raw: Document, key: str, kind: type | tuple[type, ...], place: _Place) -> Any:
+    def part(self, raw: Document, key: str, kind: type | tuple[type, ...], place: _BsonPlace) -> Any:
         found = raw.get(key)
         if not isinstance(found, kind):
             raise self.refuse(place, f"the {raw['tag']} there has no {key!r} of the right kind")
         return found
 
-    def read_backref(self, raw: Document, place: _Place) -> Any:
+    def read_backref(self, raw: Document, place: _BsonPlace) -> Any:
         number = raw.get("ref")
         if not isinstance(number, (int, np.int32)) or not 1 <= number <= len(self.backrefs):
             raise self.refuse(place, f"it points to object {number!s:.20} of {len(self.backrefs)}")
@@ -160,29 +160,29 @@ class _Reader:
             found = self.known[int(number)] = self.value(self.backrefs[number - 1], place)
         return found
 
-    def read_symbol(self, raw: Document, place: _Place) -> Symbol:
+    def read_symbol(self, raw: Document, place: _BsonPlace) -> Symbol:
         return Symbol(self.part(raw, "name", str, place))
 
-    def read_tuple(self, raw: Document, place: _Place) -> tuple[Any, ...]:
+    def read_tuple(self, raw: Document, place: _BsonPlace) -> tuple[Any, ...]:
         made = []
         for i, item in enumerate(self.part(raw, "data", list, place)):
             made.append(self.value(item, place.inside(f"[{i}]")))
         return tuple(made)
 
-    def read_svec(self, raw: Document, place: _Place) -> JuliaStruct:
+    def read_svec(self, raw: Document, place: _BsonPlace) -> JuliaStruct:
         vector = JuliaStruct(JuliaType(("Core", "SimpleVector")))
         self.filled_later(vector.fields, self.part(raw, "data", list, place), place)
         return vector
 
     # ---- Types ---------------------------------------------------------------------------------------
 
-    def path(self, raw: Document, key: str, place: _Place) -> tuple[str, ...]:
+    def path(self, raw: Document, key: str, place: _BsonPlace) -> tuple[str, ...]:
         parts = self.part(raw, key, list, place)
         if not parts or not all(isinstance(part, str) for part in parts):
             raise self.refuse(place, f"the {raw['tag']} there has no name")
         return tuple(parts[1:] if parts[0] == "Main" and len(parts) > 1 else parts)
 
-    def parameters(self, raw: Document, place: _Place) -> tuple[Any, ...]:
+    def parameters(self, raw: Document, place: _BsonPlace) -> tuple[Any, ...]:
         """A list, or a tagged array where all of them are integers."""
         stored = raw.get("params")
         if isinstance(stored, dict):
@@ -195,15 +195,15 @@ class _Reader:
             made.append(self.value(item, place.inside(f"{{{i}}}")))
         return tuple(made)
 
-    def read_datatype(self, raw: Document, place: _Place) -> JuliaType:
+    def read_datatype(self, raw: Document, place: _BsonPlace) -> JuliaType:
         return JuliaType(self.path(raw, "name", place), self.parameters(raw, place))
 
-    def read_unionall(self, raw: Document, place: _Place) -> JuliaStruct:
+    def read_unionall(self, raw: Document, place: _BsonPlace) -> JuliaStruct:
         union = JuliaStruct(JuliaType(("Core", "UnionAll")), names=("var", "body"))
         self.filled_later(union.fields, [raw.get("var"), raw.get("body")], place)
         return union
 
-    def read_anonymous(self, raw: Document, place: _Place) -> JuliaType:
+    def read_anonymous(self, raw: Document, place: _BsonPlace) -> JuliaType:
         """The type of a closure; its name is the second field of its `Core.TypeName`."""
         stored = self.part(raw, "typename", dict, place)
         definition = self.value(stored, place.inside(".typename"))
@@ -218,7 +218,7 @@ class _Reader:
 
     # ---- Arrays --------------------------------------------------------------------------------------
 
-    def read_array(self, raw: Document, place: _Place) -> Any:
+    def read_array(self, raw: Document, place: _BsonPlace) -> Any:
         kind = self.value(raw.get("type"), place.inside(".type"))
         shape = self.shape(raw, place)
         data = self.part(raw, "data", (list, memoryview), place)
@@ -234,13 +234,13 @@ class _Reader:
         except ValueError as error:
             raise self.refuse(place, str(error)) from error
 
-    def shape(self, raw: Document, place: _Place) -> tuple[int, ...]:
+    def shape(self, raw: Document, place: _BsonPlace) -> tuple[int, ...]:
         sizes = self.part(raw, "size", list, place)
         if len(sizes) > 32 or not all(isinstance(n, (int, np.int32)) and 0 <= n < 2**62 for n in sizes):
             raise self.refuse(place, "an array's size must be at most 32 numbers from 0 on")
         return tuple(int(n) for n in sizes)
 
-    def boxed(self, kind: Any, shape: tuple[int, ...], data: list[Any], place: _Place) -> Any:
+    def boxed(self, kind: Any, shape: tuple[int, ...], data: list[Any], place: _BsonPlace) -> Any:
         """An array of objects: strings, arrays, unions."""
         if math.prod(shape) != len(data):
             raise self.refuse(place, f"{len(data)} elements do not fill {'×'.join(map(str, shape)) or 1}")
@@ -257,7 +257,7 @@ class _Reader:
         self.queue.append(fill)
         return made
 
-    def zero_size(self, kind: JuliaType, shape: tuple[int, ...], place: _Place) -> Any:
+    def zero_size(self, kind: JuliaType, shape: tuple[int, ...], place: _BsonPlace) -> Any:
         """An array whose elements take no bytes, such as `[nothing, nothing]`, or an empty one."""
         count = math.prod(shape)
         if count * 8 > self.size:
@@ -268,7 +268,7 @@ class _Reader:
 
     # ---- Structs -------------------------------------------------------------------------------------
 
-    def read_struct(self, raw: Document, place: _Place) -> Any:
+    def read_struct(self, raw: Document, place: _BsonPlace) -> Any:
         kind = self.value(raw.get("type"), place.inside(".type"))
         data = self.part(raw, "data", (list, memoryview), place)
         if not isinstance(kind, JuliaType):
@@ -309,14 +309,14 @@ class _Reader:
             )
         return None
 
-    def read_primitive(self, kind: JuliaType, raw: bytes, place: _Place) -> Any:
+    def read_primitive(self, kind: JuliaType, raw: bytes, place: _BsonPlace) -> Any:
         try:
             value = scalar_from_bytes(kind, raw)
         except ValueError as error:
             raise self.refuse(place, str(error)) from error
         return JuliaStruct(kind, [raw]) if value is None else value
 
-    def read_named_tuple(self, kind: JuliaType, data: list[Any], place: _Place) -> NamedTuple:
+    def read_named_tuple(self, kind: JuliaType, data: list[Any], place: _BsonPlace) -> NamedTuple:
         names = kind.parameters[0] if kind.parameters else None
         if not isinstance(names, tuple) or not all(isinstance(name, Symbol) for name in names):
             raise self.refuse(place, "a NamedTuple has no names")
@@ -327,14 +327,14 @@ class _Reader:
             made.append(self.value(item, place.inside(f".{name.name}")))
         return NamedTuple([name.name for name in names], made, kind)
 
-    def read_dictionary(self, kind: JuliaType, data: list[Any], place: _Place) -> JuliaDict:
+    def read_dictionary(self, kind: JuliaType, data: list[Any], place: _BsonPlace) -> JuliaDict:
         if len(data) != 2:
             raise self.refuse(place, f"a {kind.name} must hold its keys and its values")
         made = JuliaDict(kind, self.value(data[0], place), self.value(data[1], place.inside(".values")))
         self.dictionaries.append((made, place))
         return made
 
-    def check_dictionary(self, made: JuliaDict, place: _Place) -> None:
+    def check_dictionary(self, made: JuliaDict, place: _BsonPlace) -> None:
         for part in (made.stored_keys, made.stored_values):
             if not isinstance(part, list) and not (isinstance(part, np.ndarray) and part.ndim == 1):
                 raise self.refuse(place, "a dictionary's keys and values must be vectors")
@@ -343,7 +343,7 @@ class _Reader:
                 place, f"a dictionary has {len(made.stored_keys)} keys and {len(made.stored_values)} values"
             )
 
-    def read_complex(self, kind: JuliaType, data: list[Any], place: _Place) -> Any:
+    def read_complex(self, kind: JuliaType, data: list[Any], place: _BsonPlace) -> Any:
         parts = [self.value(item, place.inside(f".fields[{i}]")) for i, item in enumerate(data)]
         if len(parts) != 2:
             raise self.refuse(place, "a complex number must have two parts")

@@ -15,13 +15,13 @@ __all__ = ["read", "write"]
 def read(
     path: str | Path,
     flux_version: str | None = None,
-    architecture: Model | str | None = None,
+    architecture: Model | None = None,
     key: str | None = None,
 ) -> Model:
     """The model in a .bson file that Flux 0.8 to 0.16 wrote.
 
     `flux_version` decides where versions compute differently and the file does not tell. Weights alone
-    are filled into the `architecture`, a model or the name of one. `key` chooses one of several models, as
+    are filled into the model `architecture`. `key` chooses one of several models, as
     in `document.model_of`. Raises `FormatError` where there is no model, or a layer that has no equal here,
     with its path.
     """

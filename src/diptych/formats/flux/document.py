@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych import formats
 from diptych.errors import FormatError, ModelError, UsageError
+from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
 from diptych.formats.flux.layouts import Version, fields_of, parse_version
-from diptych.formats.flux.reading import Reader, contents, is_layer, unwrapped
+from diptych.formats.flux.reading import FluxReader, contents, is_layer, unwrapped
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES
 from diptych.formats.flux.states import filled, find_weights
 from diptych.formats.flux.versions import Signs, signs_of
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Unreadable
-from diptych.model import architectures
 from diptych.model.layers import Chain
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_input_shape, check_layers, output_features
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["CLASSES", "FLUX_VERSION", "NOTES", "PREPROCESSING", "find_model", "model_of", "version_asked"]
+__all__ = ["find_model", "model_of", "version_asked"]
 
-# The keys under which our own files carry what Flux has no place for: JSON texts, a list of strings, and the
-# version that was written for, because versions compute some structs differently that look the same.
-PREPROCESSING = "diptych_preprocessing"
-CLASSES = "classes"
-NOTES = "diptych_notes"
-FLUX_VERSION = "diptych_flux_version"
 _OWN = (PREPROCESSING, NOTES, FLUX_VERSION)
 _DEEPEST = 4  # dictionaries around a model
 
@@ -126,7 +118,7 @@ def model_of(
     format_name: str,
     version: Version | None = None,
     julia: Version | None = None,
-    architecture: Model | str | None = None,
+    architecture: Model | None = None,
     chosen: str | None = None,
 ) -> Model:
     """The model among the values under the top keys of the file `name`.
@@ -144,7 +136,7 @@ def model_of(
     if key is None:
         return _from_weights(values, name, format_name, architecture, Signs(exact=version))
     signs = signs_of(values[key], version, julia)
-    reader = Reader(RULES, signs, function_layer, name)
+    reader = FluxReader(RULES, signs, function_layer, name)
     value = unwrapped(values[key])
     for kind in _spatial_ranks(value):
         reader.rank = reader.rank or kind
@@ -174,7 +166,7 @@ def model_of(
 
 
 def _from_weights(
-    values: Mapping[str, Any], name: str, format_name: str, architecture: Model | str | None, signs: Signs
+    values: Mapping[str, Any], name: str, format_name: str, architecture: Model | None, signs: Signs
 ) -> Model:
     customs = any(isinstance(v, JuliaStruct) and _holds_layer(v) for v in values.values())
     weights = None if customs or any(map(is_layer, values.values())) else find_weights(values)
@@ -185,23 +177,22 @@ def _from_weights(
             f"{name} holds no model, but weights alone, {weights.text}: name the model they belong to with "
             "--architecture (in Python architecture= of diptych.read)"
         )
-    frame = architecture_of(architecture)
-    layers, warnings = filled(frame, weights, name)
+    layers, warnings = filled(architecture, weights, name)
     try:
         check_layers(layers)
     except ModelError as error:
         raise FormatError(f"{name}: {error}") from error
     extras = {k: summary(v) for k, v in values.items() if k not in _OWN and not _is_weights(k, v)}
-    known = frame.source.extras.get("flux")
+    known = architecture.source.extras.get("flux")
     if known is not None:
         extras["flux"] = known
-    made = frame.with_(
+    made = architecture.with_(
         layers=layers,
-        preprocessing=_preprocessing(values, name) or frame.preprocessing,
+        preprocessing=_preprocessing(values, name) or architecture.preprocessing,
         **({"trained": None} | _notes(values, name)),
     )
     _check_shape(made, name)
-    classes = _classes_of(made, values, extras, warnings) or frame.classes
+    classes = _classes_of(made, values, extras, warnings) or architecture.classes
     return made.with_(
         classes=classes, source=Source(format_name, "Flux", signs.text, tuple(warnings), extras)
     )
@@ -230,18 +221,6 @@ def _classes_of(
 
 def _is_weights(key: str, value: Any) -> bool:
     return find_weights({key: value}) is not None and not (isinstance(value, np.ndarray) and value.ndim < 2)
-
-
-def architecture_of(architecture: Model | str) -> Model:
-    """A model to fill: itself, an architecture by name, or one in a file."""
-    if isinstance(architecture, Model):
-        return architecture
-    if architecture in architectures.NAMES:
-        return architectures.named(architecture)
-    if Path(architecture).suffix:
-        return formats.read(architecture)
-    known = ", ".join(architectures.NAMES)
-    raise UsageError(f"there is no architecture {architecture!r}; give a model file or one of: {known}")
 
 
 def _spatial_ranks(value: Any) -> list[int]:

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from diptych.errors import ShapeError
-from diptych.formats.flux.document import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
-from diptych.formats.flux.states import state_of
-from diptych.formats.flux.writing import Writer, hints_of, ranks_of, version_written
-from diptych.formats.flux.writing_layers import RULES
-from diptych.formats.julia import JuliaStruct
-from diptych.model.layers import Chain, Layer
+from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
+from diptych.formats.flux.structs import StructBuilder, hints_of, ranks_of, version_written
+from diptych.formats.flux.structs_of_layers import RULES
+from diptych.formats.julia import JuliaStruct, NamedTuple
+from diptych.model.layers import Chain, Layer, child_path
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.validity import check_classes, check_input_shape, check_layers
 
-__all__ = ["beside_the_model", "state_values_of", "struct_of_model", "values_of"]
+__all__ = ["beside_the_model", "state_of", "state_values_of", "struct_of_model", "values_of"]
 
 
 def values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dict[str, Any]:
@@ -37,6 +36,22 @@ def state_values_of(model: Model, flux_version: str | None, remarks: list[str]) 
     return {"model_state": state_of(made), **beside_the_model(model, flux_version)}
 
 
+def state_of(value: Any) -> Any:
+    """`Flux.state` of a struct: named tuples of all fields, functions and what else has no numbers as ()."""
+    if isinstance(value, NamedTuple):
+        return NamedTuple(value.names, [state_of(item) for item in value])
+    if isinstance(value, tuple):
+        return tuple(state_of(item) for item in value)
+    if isinstance(value, list):
+        return [state_of(item) for item in value]
+    if isinstance(value, JuliaStruct):
+        if value.names and value.type.name != "Upsample":  # which Flux.state leaves out
+            return NamedTuple(value.names, [state_of(item) for item in value.fields])
+        wrapper = value.type.name in ("Transpose", "Adjoint")
+        return NamedTuple(("parent",), [value.fields[0]]) if wrapper else ()
+    return value
+
+
 def struct_of_model(
     model: Model, flux_version: str | None, state: bool = False, remarks: list[str] | None = None
 ) -> JuliaStruct:
@@ -44,13 +59,13 @@ def struct_of_model(
     check_layers(model.layers)
     check_classes(model)
     check_input_shape(model)
-    writer = Writer(
+    builder = StructBuilder(
         RULES, version_written(flux_version), hints_of(model), _entries(model), ranks_of(model), state
     )
     bare = _hints(model).get("bare") is True and len(model.layers.layers) == 1
-    made = writer.layer(model.layers.layers[0], "0") if bare else writer.layer(model.layers, "")
+    made = builder.layer(model.layers.layers[0], "0") if bare else builder.layer(model.layers, "")
     if remarks is not None:
-        remarks += writer.remarks()
+        remarks += builder.remarks()
     return made
 
 
@@ -105,7 +120,7 @@ def _follow(
 ) -> None:
     found[path] = entry
     for index, child in enumerate(layer.children):
-        child_path = f"{path}.{index}" if path else str(index)
-        _follow(child, child_path, entry, shapes, found)
+        inside = child_path(path, index)
+        _follow(child, inside, entry, shapes, found)
         if isinstance(layer, Chain):
-            entry = shapes[child_path]
+            entry = shapes[inside]

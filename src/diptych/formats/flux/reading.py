@@ -23,7 +23,7 @@ from diptych.formats.julia.lowered import interpret, is_function
 from diptych.formats.julia.lowered_layers import as_layers
 from diptych.model.layers import ACTIVATIONS, Activation, Array, Chain, Layer
 
-__all__ = ["Fields", "Reader", "contents", "is_layer", "unwrapped"]
+__all__ = ["Fields", "FluxReader", "contents", "is_layer", "unwrapped"]
 
 _DEEPEST = 60
 _MOST_LAYERS = 100_000
@@ -33,7 +33,7 @@ _REFUSED = {
     "MultiHeadAttention": "an attention layer",
     "PairwiseFusion": "a layer that gives several outputs",
 }
-LayerRule = Callable[["Reader", "Fields"], Layer]
+LayerRule = Callable[["FluxReader", "Fields"], Layer]
 
 
 def is_layer(value: Any) -> bool:
@@ -55,12 +55,12 @@ def unwrapped(value: Any) -> Any:
 
 
 @dataclass
-class Reader:
+class FluxReader:
     """One reading: `rules` by struct name, what was found out about the version, and what it leaves behind."""
 
     rules: dict[str, LayerRule]
     signs: Signs
-    function_rule: Callable[[Reader, JuliaStruct, str], Layer]
+    function_rule: Callable[[FluxReader, JuliaStruct, str], Layer]
     name: str = "the file"
     warnings: list[str] = field(default_factory=list)
     hints: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -200,7 +200,7 @@ _RENAMED: dict[str, dict[str, str]] = {
 class Fields:
     """The fields of one struct by name, each asked for as what it must be."""
 
-    reader: Reader
+    reader: FluxReader
     type: JuliaType
     path: str
     values: dict[str, Any]

@@ -8,7 +8,7 @@ import numpy as np
 
 from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
-from diptych.formats.flux.reading import Fields, Reader
+from diptych.formats.flux.reading import Fields, FluxReader
 from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, NamedTuple
 from diptych.formats.julia.lowered import interpret
@@ -39,7 +39,7 @@ _NAMED_JOINS = {
 _DOTTED_JOINS = {"*": "multiply", "+": "add", "-": "subtract", "max": "maximum"}
 
 
-def function_layer(r: Reader, value: JuliaStruct, path: str) -> Layer:
+def function_layer(r: FluxReader, value: JuliaStruct, path: str) -> Layer:
     """The layer that a function in a Chain is; several become a Chain of their own, none the identity."""
     name = path_of(value)
     if name is not None:
@@ -63,7 +63,7 @@ def _without(message: str, name: str) -> str:
     return message.removeprefix(f"{name}: ")
 
 
-def _named(r: Reader, name: tuple[str, ...], value: JuliaStruct, path: str) -> Layer | None:
+def _named(r: FluxReader, name: tuple[str, ...], value: JuliaStruct, path: str) -> Layer | None:
     if name in _FLATTEN:
         if name[0] != "Flux":
             r.hint(path, function=list(name))
@@ -86,7 +86,7 @@ def _named(r: Reader, name: tuple[str, ...], value: JuliaStruct, path: str) -> L
     return None
 
 
-def _fixed(r: Reader, value: JuliaStruct, path: str) -> Layer | None:
+def _fixed(r: FluxReader, value: JuliaStruct, path: str) -> Layer | None:
     function, held = value.fields if value.type.name == "Fix2" else value.fields[::-1]
     name = path_of(value.fields[0])
     if value.type.name == "Fix1" and name is not None and name[-1] == "broadcast":
@@ -106,7 +106,7 @@ _PADS: dict[str, Any] = {
 }
 
 
-def _shaped(r: Reader, name: str, held: tuple[Any, ...], path: str) -> Layer | None:
+def _shaped(r: FluxReader, name: str, held: tuple[Any, ...], path: str) -> Layer | None:
     if name == "reshape" and len(held) >= 2 and _is_colon(held[-1]) and all(map(_whole, held[:-1])):
         return Reshape(tuple(int(n) for n in reversed(held[:-1])))
     if name in _PADS and len(held) % 2 == 0 and all(map(_whole, held)) and not isinstance(held, NamedTuple):
@@ -125,7 +125,7 @@ def _is_colon(value: Any) -> bool:
     return isinstance(value, JuliaStruct) and value.type.path == ("Base", "Colon")
 
 
-def connection_of(r: Reader, f: Fields, count: int) -> Connection:
+def connection_of(r: FluxReader, f: Fields, count: int) -> Connection:
     """How the outputs of `count` branches are joined."""
     value = f.get("connection")
     if not isinstance(value, JuliaStruct):
@@ -147,7 +147,7 @@ def connection_of(r: Reader, f: Fields, count: int) -> Connection:
     return _anonymous(r, f, value, count)
 
 
-def _anonymous(r: Reader, f: Fields, value: JuliaStruct, count: int) -> Connection:
+def _anonymous(r: FluxReader, f: Fields, value: JuliaStruct, count: int) -> Connection:
     """A closure of all branches, or, before 0.13, of two at a time."""
     failure: FormatError | None = None
     for arguments in dict.fromkeys((count, 2)):

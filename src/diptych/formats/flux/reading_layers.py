@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.axes import flip_kernel, reverse_axes
 from diptych.formats.flux.functions import path_of
-from diptych.formats.flux.reading import Fields, LayerRule, Reader
+from diptych.formats.flux.reading import Fields, FluxReader, LayerRule
 from diptych.formats.flux.reading_functions import connection_of
 from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, Symbol
@@ -46,6 +46,7 @@ from diptych.model.layers import (
     SkipConnection,
     Softmax,
     Upsample,
+    child_path,
 )
 
 __all__ = ["RULES", "weight_of_norm"]
@@ -68,7 +69,7 @@ def _depthwise_weight(array: Array) -> Array:
 # ---- Convolution --------------------------------------------------------------------------------------
 
 
-def _conv(r: Reader, f: Fields) -> Layer:
+def _conv(r: FluxReader, f: Fields) -> Layer:
     crossing = f.struct == "CrossCor"
     weight = f.array(
         "weight", "reversed" if crossing else "flipped", reverse_axes if crossing else _flipped, None
@@ -80,7 +81,7 @@ def _conv(r: Reader, f: Fields) -> Layer:
     return _with_windows(f, rank, lambda **options: Conv(weight, groups=groups, **options))
 
 
-def _depthwise(r: Reader, f: Fields) -> Layer:
+def _depthwise(r: FluxReader, f: Fields) -> Layer:
     weight = f.array("weight", "depthwise", _depthwise_weight, None)
     raw = as_array(f.get("weight"))
     groups = raw.shape[-1] if raw is not None else 1
@@ -88,7 +89,7 @@ def _depthwise(r: Reader, f: Fields) -> Layer:
     return _with_windows(f, _rank(f, weight), lambda **options: Conv(weight, groups=groups, **options))
 
 
-def _conv_transpose(r: Reader, f: Fields) -> Layer:
+def _conv_transpose(r: FluxReader, f: Fields) -> Layer:
     weight = f.array("weight", "flipped", _flipped, None)
     rank = _rank(f, weight)
     groups = f.whole("groups") if f.has("groups") else 1
@@ -130,7 +131,7 @@ def _padding(f: Fields, rank: int) -> Pads:
 # ---- Dense layers -------------------------------------------------------------------------------------
 
 
-def _dense(r: Reader, f: Fields) -> Layer:
+def _dense(r: FluxReader, f: Fields) -> Layer:
     weight = f.array("weight", "same", _same, 2)  # (out, in) on both sides
     bias = f.maybe("bias", "same", _same, 1)
     raw = f.get("weight")
@@ -139,7 +140,7 @@ def _dense(r: Reader, f: Fields) -> Layer:
     return f.activated("σ", lambda activation: Dense(weight, bias, activation))
 
 
-def _bilinear(r: Reader, f: Fields) -> Layer:
+def _bilinear(r: FluxReader, f: Fields) -> Layer:
     weight = f.array("weight", "same", _same, 3)
     bias = f.maybe("bias", "same", _same, 1)
     if weight.shape[1] != weight.shape[2]:
@@ -149,7 +150,7 @@ def _bilinear(r: Reader, f: Fields) -> Layer:
     return f.activated("σ", lambda activation: Bilinear(weight, bias, activation))
 
 
-def _scale(r: Reader, f: Fields) -> Layer:
+def _scale(r: FluxReader, f: Fields) -> Layer:
     scale = f.array("scale", "reversed", reverse_axes, None)
     bias = f.maybe("bias", "reversed", reverse_axes, None)
     if f.struct == "Diagonal":
@@ -157,11 +158,11 @@ def _scale(r: Reader, f: Fields) -> Layer:
     return f.activated("σ", lambda activation: Scale(scale, bias, activation))
 
 
-def _embedding(r: Reader, f: Fields) -> Layer:
+def _embedding(r: FluxReader, f: Fields) -> Layer:
     return Embedding(f.array("weight", "reversed", reverse_axes, 2), first=1)
 
 
-def _embedding_bag(r: Reader, f: Fields) -> Layer:
+def _embedding_bag(r: FluxReader, f: Fields) -> Layer:
     weight = f.array("weight", "reversed", reverse_axes, 2)
     reduction = f.get("reduction")
     name = reduction.type.name if isinstance(reduction, JuliaStruct) else ""
@@ -171,7 +172,7 @@ def _embedding_bag(r: Reader, f: Fields) -> Layer:
     return Embedding(weight, first=1, reduction=ways[name])
 
 
-def _weight_norm(r: Reader, f: Fields) -> Layer:
+def _weight_norm(r: FluxReader, f: Fields) -> Layer:
     inner, which, g = f.get("layer"), f.get("which"), f.get("g")
     v = None
     if isinstance(inner, JuliaStruct) and isinstance(which, Symbol) and which.name == "weight":
@@ -210,7 +211,7 @@ def weight_of_norm(v: Array | None, g: Array | None, dims: Any) -> Array | None:
 # ---- Normalisation ------------------------------------------------------------------------------------
 
 
-def _noted_mode(r: Reader, f: Fields) -> None:
+def _noted_mode(r: FluxReader, f: Fields) -> None:
     active = f.get("active")
     if active is True:
         r.warn(
@@ -220,7 +221,7 @@ def _noted_mode(r: Reader, f: Fields) -> None:
         r.hint(f.path, active=active)
 
 
-def _norm(r: Reader, f: Fields) -> Layer:
+def _norm(r: FluxReader, f: Fields) -> Layer:
     _noted_mode(r, f)
     scale, shift = (f.maybe(name, "same", _same, 1) for name in ("γ", "β"))
     tracked = f.get("track_stats") is not False
@@ -245,7 +246,7 @@ def _vector(array: Array) -> Array:
     return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array  # G×1 before 0.12
 
 
-def _epsilon(r: Reader, f: Fields) -> float:
+def _epsilon(r: FluxReader, f: Fields) -> float:
     if f.get("ϵ") is None:
         return 1e-5
     if isinstance(f.get("ϵ"), float):
@@ -253,7 +254,7 @@ def _epsilon(r: Reader, f: Fields) -> float:
     return f.number("ϵ")
 
 
-def _layer_norm(r: Reader, f: Fields) -> Layer:
+def _layer_norm(r: FluxReader, f: Fields) -> Layer:
     formula, sure = r.signs.formula()
     if not sure:
         r.warn(formula_unsure("LayerNorm", formula))
@@ -276,7 +277,7 @@ def _is(value: Any, *names: str) -> bool:
     return isinstance(value, JuliaStruct) and value.type.path[0] == "Flux" and value.type.name in names
 
 
-def _dropout(r: Reader, f: Fields) -> Layer:
+def _dropout(r: FluxReader, f: Fields) -> Layer:
     _noted_mode(r, f)
     if isinstance(f.get("p"), np.float32):
         r.hint(f.path, p="Float32")
@@ -291,19 +292,19 @@ def _dropout(r: Reader, f: Fields) -> Layer:
 # ---- Pools and shape ----------------------------------------------------------------------------------
 
 
-def _pool(r: Reader, f: Fields) -> Layer:
+def _pool(r: FluxReader, f: Fields) -> Layer:
     kernel = f.wholes("k", (1, 2, 3))[::-1]
     r.rank = r.rank or len(kernel)
     kind = MaxPool if f.struct == "MaxPool" else MeanPool
     return kind(kernel, f.wholes("stride", (len(kernel),))[::-1], _padding(f, len(kernel)))
 
 
-def _adaptive(r: Reader, f: Fields) -> Layer:
+def _adaptive(r: FluxReader, f: Fields) -> Layer:
     kind = AdaptiveMaxPool if f.struct == "AdaptiveMaxPool" else AdaptiveMeanPool
     return kind(f.wholes("out", (1, 2, 3))[::-1], "flux")
 
 
-def _upsample(r: Reader, f: Fields) -> Layer:
+def _upsample(r: FluxReader, f: Fields) -> Layer:
     mode = f.type.parameters[0] if f.type.parameters else None
     name = mode.name if isinstance(mode, Symbol) else ""
     ranks = {"nearest": r.rank or 2, "linear": 1, "bilinear": 2, "trilinear": 3}
@@ -329,21 +330,21 @@ def _some(f: Fields, name: str) -> tuple[int, ...]:
     return f.wholes(name, (len(value) if isinstance(value, tuple) and value else 1,))
 
 
-def _pixel_shuffle(r: Reader, f: Fields) -> Layer:
+def _pixel_shuffle(r: FluxReader, f: Fields) -> Layer:
     return PixelShuffle(f.whole("r"))
 
 
 # ---- Containers ---------------------------------------------------------------------------------------
 
 
-def _inside(r: Reader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+def _inside(r: FluxReader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     values, names, container = f.children("layers")
     if container == "vector" or (container == "named" and f.struct != "Chain"):
         r.hint(f.path, container=container, **({"names": list(names)} if names else {}))
-    return tuple(r.layer(v, _join(f.path, i)) for i, v in enumerate(values, first)), names
+    return tuple(r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)), names
 
 
-def _chain(r: Reader, f: Fields) -> Layer:
+def _chain(r: FluxReader, f: Fields) -> Layer:
     values, _, _ = f.children("layers")
     joined = _joined_by_permuting(r, f, values)
     if joined is not None:
@@ -352,7 +353,7 @@ def _chain(r: Reader, f: Fields) -> Layer:
     return Chain(layers, names)
 
 
-def _joined_by_permuting(r: Reader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
+def _joined_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
     """What `writing` makes of a concatenation along channels: joined along the first axis, then moved back."""
     if len(values) == 3:
         return _softmax_by_permuting(r, f, values)
@@ -380,7 +381,7 @@ def _joined_by_permuting(r: Reader, f: Fields, values: tuple[Any, ...]) -> Layer
 
 
 def _branches_that_permute(
-    r: Reader, f: Fields, fields: Fields, back: tuple[int, ...] | None
+    r: FluxReader, f: Fields, fields: Fields, back: tuple[int, ...] | None
 ) -> Layer | None:
     """The same for Flux 0.12, where each branch moves its own axes."""
     branches, moves = [], []
@@ -394,11 +395,11 @@ def _branches_that_permute(
         moves.append(_permutation(parts[1]))
     if len(set(moves)) != 1 or moves[0] is None or not _undoes(back, moves[0]):
         return None
-    made = tuple(r.layer(branch, _join(f.path, i)) for i, branch in enumerate(branches))
+    made = tuple(r.layer(branch, child_path(f.path, i)) for i, branch in enumerate(branches))
     return Parallel(Connection("concatenate", -moves[0][0]), made)
 
 
-def _softmax_by_permuting(r: Reader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
+def _softmax_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
     move, back, name = _permutation(values[0]), _permutation(values[2]), _named(values[1])
     if move is None or not _undoes(back, move) or name not in ("softmax", "logsoftmax"):
         return None
@@ -431,28 +432,24 @@ def _permutation(value: Any) -> tuple[int, ...] | None:
     return p if whole and sorted(p) == list(range(1, len(p) + 1)) else None
 
 
-def _skip(r: Reader, f: Fields) -> Layer:
-    inner = r.layer(f.get("layers"), _join(f.path, 0))
+def _skip(r: FluxReader, f: Fields) -> Layer:
+    inner = r.layer(f.get("layers"), child_path(f.path, 0))
     return SkipConnection(inner, connection_of(r, f, 2))
 
 
-def _parallel(r: Reader, f: Fields) -> Layer:
+def _parallel(r: FluxReader, f: Fields) -> Layer:
     branches, _ = _inside(r, f)
     if not branches:
         raise f.refuse("has no branches")
     return Parallel(connection_of(r, f, len(branches)), branches)
 
 
-def _maxout(r: Reader, f: Fields) -> Layer:
+def _maxout(r: FluxReader, f: Fields) -> Layer:
     branches, _ = _inside(r, f)
     if not branches:
         raise f.refuse("has no branches")
     r.hint(f.path, struct="Maxout")
     return Parallel(Connection("maximum"), branches)
-
-
-def _join(path: str, index: int) -> str:
-    return f"{path}.{index}" if path else str(index)
 
 
 RULES: dict[str, LayerRule] = {

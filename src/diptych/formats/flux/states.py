@@ -16,19 +16,29 @@ import numpy as np
 
 from diptych.errors import FormatError, UnsupportedLayer
 from diptych.formats.flux.layouts import LAYOUTS, Version
-from diptych.formats.flux.reading import Reader
+from diptych.formats.flux.reading import FluxReader
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES as READING
 from diptych.formats.flux.reading_layers import weight_of_norm
+from diptych.formats.flux.structs import NEWEST, StructBuilder, hints_of, ranks_of
+from diptych.formats.flux.structs_of_layers import RULES as BUILDING
 from diptych.formats.flux.versions import Signs
-from diptych.formats.flux.writing import NEWEST, Writer, hints_of, ranks_of
-from diptych.formats.flux.writing_layers import RULES as WRITING
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol
 from diptych.formats.julia.arrays import as_array, parameters_in_order
-from diptych.model.layers import Array, BatchNorm, Chain, GroupNorm, Layer, Parallel, SkipConnection, walk
+from diptych.model.layers import (
+    Array,
+    BatchNorm,
+    Chain,
+    GroupNorm,
+    Layer,
+    Parallel,
+    SkipConnection,
+    child_path,
+    walk,
+)
 from diptych.model.model import Model
 
-__all__ = ["Weights", "filled", "find_weights", "state_of"]
+__all__ = ["Weights", "filled", "find_weights"]
 
 _DEEPEST = 100  # some files were loaded and saved again, one dictionary deeper each time
 # Trainable fields in the order in which `Flux.params` gives them; statistics are not among them.
@@ -151,7 +161,9 @@ def _is_of_chain(tree: tuple[Any, ...], only: Layer) -> bool:
 class _Filling:
     def __init__(self, architecture: Model, weights: Weights, name: str, version: Version) -> None:
         self.name, self.weights, self.architecture = name, weights, architecture
-        self.writer = Writer(WRITING, version, hints_of(architecture), {}, ranks_of(architecture), state=True)
+        self.builder = StructBuilder(
+            BUILDING, version, hints_of(architecture), {}, ranks_of(architecture), state=True
+        )
         self.warnings: list[str] = []
         self.done: dict[int, tuple[Layer, Layer]] = {}
         self.given: dict[int, tuple[Array, Array]] = {}  # an array of the architecture -> the file's
@@ -181,12 +193,12 @@ class _Filling:
 
     def several(self, layers: tuple[Layer, ...], states: Any, path: str) -> tuple[Layer, ...]:
         if states is None:
-            return tuple(self.layer(child, None, _join(path, i)) for i, child in enumerate(layers))
+            return tuple(self.layer(child, None, child_path(path, i)) for i, child in enumerate(layers))
         if not isinstance(states, (tuple, list)) or len(states) != len(layers):
             size = len(states) if isinstance(states, (tuple, list)) else 0
             raise self.refuse(path or "the model", f"the file has {size} layers there, it has {len(layers)}")
         pairs = zip(layers, states, strict=True)
-        return tuple(self.layer(child, state, _join(path, i)) for i, (child, state) in enumerate(pairs))
+        return tuple(self.layer(child, state, child_path(path, i)) for i, (child, state) in enumerate(pairs))
 
     def part(self, state: Any, name: str, path: str) -> Any:
         if isinstance(state, NamedTuple) and name in state.names:
@@ -202,7 +214,7 @@ class _Filling:
             made = self.chain(layer, state, path)
         elif isinstance(layer, SkipConnection):
             inner = self.part(state, "layers", path) if state is not None else None
-            made = replace(layer, inner=self.layer(layer.inner, inner, _join(path, 0)))
+            made = replace(layer, inner=self.layer(layer.inner, inner, child_path(path, 0)))
         elif isinstance(layer, Parallel):
             inner = self.part(state, "layers", path) if state is not None else None
             made = replace(layer, branches=self.several(layer.branches, inner, path))
@@ -212,9 +224,9 @@ class _Filling:
         return made
 
     def leaf(self, layer: Layer, state: Any, path: str) -> Layer:
-        struct, where = self.writer.layer(layer, path), f"layer {path} ({type(layer).__name__})"
+        struct, where = self.builder.layer(layer, path), f"layer {path} ({type(layer).__name__})"
         self.fill(struct, self.plain(state, where), where)
-        reader = Reader(READING, Signs(), function_layer, self.name)
+        reader = FluxReader(READING, Signs(), function_layer, self.name)
         arrays = _arrays_for(layer, reader.layer(struct, path))
         if arrays is None:
             raise self.refuse(where, "Flux has no such layer")
@@ -323,26 +335,3 @@ def _tracks(struct: JuliaStruct) -> bool:
 
 def _sizes(array: Array) -> str:
     return "×".join(map(str, array.shape))
-
-
-def _join(path: str, index: int) -> str:
-    return f"{path}.{index}" if path else str(index)
-
-
-# ---- Writing ------------------------------------------------------------------------------------------
-
-
-def state_of(value: Any) -> Any:
-    """`Flux.state` of a struct: named tuples of all fields, functions and what else has no numbers as ()."""
-    if isinstance(value, NamedTuple):
-        return NamedTuple(value.names, [state_of(item) for item in value])
-    if isinstance(value, tuple):
-        return tuple(state_of(item) for item in value)
-    if isinstance(value, list):
-        return [state_of(item) for item in value]
-    if isinstance(value, JuliaStruct):
-        if value.names and value.type.name != "Upsample":  # which Flux.state leaves out
-            return NamedTuple(value.names, [state_of(item) for item in value.fields])
-        wrapper = value.type.name in ("Transpose", "Adjoint")
-        return NamedTuple(("parent",), [value.fields[0]]) if wrapper else ()
-    return value

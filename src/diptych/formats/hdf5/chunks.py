@@ -16,7 +16,8 @@ import numpy as np
 
 from diptych.errors import FormatError, MissingExtra
 from diptych.formats.hdf5 import Cursor, Hdf5File, Object, lookup3
-from diptych.formats.hdf5.messages import NOWHERE, Filter, Layout
+from diptych.formats.hdf5.mapped import NOWHERE
+from diptych.formats.hdf5.messages import Filter, Layout
 
 __all__ = ["elements"]
 

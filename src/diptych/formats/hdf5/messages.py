@@ -6,15 +6,13 @@ The sections named are those of the "HDF5 File Format Specification Version 3.0"
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from diptych.formats.hdf5 import Cursor
+from diptych.formats.hdf5.mapped import NOWHERE, Cursor
 
 __all__ = [
-    "NOWHERE",
     "Attribute",
     "Dataspace",
     "Datatype",
@@ -31,7 +29,6 @@ __all__ = [
     "read_shared",
 ]
 
-NOWHERE = 0xFFFF_FFFF_FFFF_FFFF
 # A type inside a type inside a type: Julia's nested NamedTuples are the deepest met, some twenty levels.
 _DEEPEST_TYPE = 120
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from diptych.formats.hdf5 import Hdf5File, Object
 from diptych.formats.hdf5.chunks import elements
-from diptych.formats.hdf5.messages import NOWHERE, Attribute, Datatype, Member
+from diptych.formats.hdf5.mapped import NOWHERE
+from diptych.formats.hdf5.messages import Attribute, Datatype, Member
 from diptych.formats.jld2.structs import (
     from_bytes,
     from_fields,
@@ -64,13 +65,13 @@ def values_of(file: Hdf5File) -> dict[str, Any]:
 
     Raises `FormatError` with the byte where the file is not what JLD2 writes.
     """
-    top = _Reader(file).run(("value", file.root))
+    top = _Jld2Reader(file).run(("value", file.root))
     if not isinstance(top, dict):
         file.fail("no group at the root", file.start)
     return top
 
 
-class _Reader:
+class _Jld2Reader:
     """Reads objects without recursion: each reading is a generator that asks for the others it needs.
 
     Whatever can take part in a cycle (lists, structs, dictionaries) is remembered before its content is read.

@@ -21,7 +21,7 @@ __all__ = [
     "REFERENCE",
     "TEXT",
     "TYPE",
-    "Kind",
+    "TypeKey",
     "compound",
     "fields_of",
     "inline",
@@ -39,7 +39,7 @@ _DEEPEST = 100
 
 
 @dataclass(frozen=True)
-class Kind:
+class TypeKey:
     """A Julia type: its name as JLD2 spells it, and its parameters (types, integers, tuples of symbols)."""
 
     name: str
@@ -94,7 +94,7 @@ def string(size: int) -> bytes:
     return _basic(0x33, 0x11, size)
 
 
-def plain(kind: Kind) -> bytes | None:
+def plain(kind: TypeKey) -> bytes | None:
     """The HDF5 type of a number; None for other types."""
     return _NUMBERS.get(kind.name)
 
@@ -116,28 +116,30 @@ def compound(members: list[tuple[str, bytes]]) -> bytes:
 TYPE = compound([("name", TEXT), ("parameters", struct.pack("<BBBBI", 0x39, 0, 0, 0, 16) + REFERENCE)])
 
 
-def kind_of(value: Any, where: str, depth: int = 0) -> Kind:
+def kind_of(value: Any, where: str, depth: int = 0) -> TypeKey:
     """The Julia type of a value to be written; raises `OutputError`, naming `where`, if there is none."""
     if depth > _DEEPEST:
         raise OutputError(f"cannot write {where[:60]}…: it is nested more than {_DEEPEST} deep; flatten it")
     if value is None:
-        return Kind("Core.Nothing")
+        return TypeKey("Core.Nothing")
     if isinstance(value, np.ndarray):
-        return Kind("Core.Array", (_element(value, where), value.ndim))
+        return TypeKey("Core.Array", (_element(value, where), value.ndim))
     if isinstance(value, NamedTuple):
         names = tuple(Symbol(name) for name in value.names)
         inner = tuple(kind_of(v, f"{where}.{n}", depth + 1) for n, v in value.as_dict().items())
-        return Kind("Core.NamedTuple", (names, Kind("Core.Tuple", inner)))
+        return TypeKey("Core.NamedTuple", (names, TypeKey("Core.Tuple", inner)))
     if isinstance(value, tuple):
-        return Kind("Core.Tuple", tuple(kind_of(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)))
+        return TypeKey(
+            "Core.Tuple", tuple(kind_of(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))
+        )
     if isinstance(value, list):
         inner = tuple({kind_of(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)})
         named = len(inner) == 1 and (inner[0].name == "Core.String" or _boxed(inner[0]))
-        return Kind("Core.Array", (inner[0] if named else Kind("Core.Any"), 1))
+        return TypeKey("Core.Array", (inner[0] if named else TypeKey("Core.Any"), 1))
     return _scalar_kind(value, where)
 
 
-def _boxed(kind: Kind) -> bool:
+def _boxed(kind: TypeKey) -> bool:
     """Whether the elements of a vector of the type are references: structs with anything but numbers."""
     if is_struct(kind):
         return any(_boxed(part) for part in fields_of(kind)[1])
@@ -153,35 +155,35 @@ _SCALARS = {
 }
 
 
-def _scalar_kind(value: Any, where: str) -> Kind:
+def _scalar_kind(value: Any, where: str) -> TypeKey:
     if type(value) in _SCALARS:
         if type(value) is int and not -(1 << 63) <= value < 1 << 63:
             raise OutputError(f"cannot write {where}: {value} does not fit an Int64; write it as a string")
-        return Kind(_SCALARS[type(value)])
+        return TypeKey(_SCALARS[type(value)])
     if isinstance(value, np.generic):
         found = element_type(np.asarray(value))
         name = ".".join(found.path) if isinstance(found, JuliaType) else ""
         if name in _NUMBERS:
-            return Kind(name)
+            return TypeKey(name)
     if isinstance(value, BFloat16):
-        return Kind("BFloat16s.BFloat16")
+        return TypeKey("BFloat16s.BFloat16")
     raise OutputError(
         f"cannot write {where}: JLD2 files take tuples, named tuples, arrays, numbers, strings, symbols and "
         f"nothing, not {type(value).__name__}; convert it first"
     )
 
 
-def _element(array: np.ndarray[Any, Any], where: str) -> Kind:
+def _element(array: np.ndarray[Any, Any], where: str) -> TypeKey:
     found = element_type(array)
     name = ".".join(found.path) if isinstance(found, JuliaType) else ""
     if name in _NUMBERS or name.endswith(".BFloat16"):
-        return Kind(name)
+        return TypeKey(name)
     raise OutputError(
         f"cannot write {where}: an array of {array.dtype} has no place in a Flux state; convert it to float32"
     )
 
 
-def fields_of(kind: Kind) -> tuple[tuple[str, ...], tuple[Kind, ...]]:
+def fields_of(kind: TypeKey) -> tuple[tuple[str, ...], tuple[TypeKey, ...]]:
     """The names and types of the fields of a tuple (named by their index from 1) or named tuple."""
     if kind.name == "Core.Tuple":
         return tuple(str(i + 1) for i in range(len(kind.parameters))), kind.parameters
@@ -189,12 +191,12 @@ def fields_of(kind: Kind) -> tuple[tuple[str, ...], tuple[Kind, ...]]:
     return tuple(name.name for name in names), inner.parameters
 
 
-def is_struct(kind: Kind) -> bool:
+def is_struct(kind: TypeKey) -> bool:
     """Whether it is a tuple or named tuple."""
     return kind.name in ("Core.Tuple", "Core.NamedTuple")
 
 
-def memory(kind: Kind) -> tuple[int, int]:
+def memory(kind: TypeKey) -> tuple[int, int]:
     """The size and alignment in bytes of a value in Julia's memory, where arrays and texts are pointers."""
     if kind.name in _SIZES:
         return _SIZES[kind.name], _SIZES[kind.name]
@@ -212,6 +214,6 @@ def memory(kind: Kind) -> tuple[int, int]:
     return -(-size // widest) * widest, widest
 
 
-def inline(kind: Kind) -> bool:
+def inline(kind: TypeKey) -> bool:
     """Whether a field of the type is written inside its parent rather than as an object of its own."""
     return kind.name != "Core.Array" and memory(kind)[0] <= _LARGEST_INLINE

@@ -15,13 +15,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.formats.hdf5 import lookup3
-from diptych.formats.hdf5.messages import NOWHERE
+from diptych.formats.hdf5.mapped import NOWHERE, lookup3
 from diptych.formats.jld2.types import (
     REFERENCE,
     TEXT,
     TYPE,
-    Kind,
+    TypeKey,
     compound,
     fields_of,
     inline,
@@ -85,7 +84,7 @@ def serialise(
 
     The same values give the same bytes. Raises `OutputError` for a value that has no place in such a file.
     """
-    return _Writer(version, made_by).file(values)
+    return _Jld2Writer(version, made_by).file(values)
 
 
 def _space(kind: int, shape: tuple[int, ...] = ()) -> bytes:
@@ -110,13 +109,13 @@ def _shared(address: int) -> bytes:
     return struct.pack("<BBQ", 3, 2, address)
 
 
-class _Writer:
+class _Jld2Writer:
     def __init__(self, version: str, made_by: str) -> None:
         self.old = version == "0.1.1"
         head = f"HDF5-based Julia Data Format, version {version}\0 ({made_by})\0".encode()
         self.out = bytearray(head.ljust(_BASE + _SUPERBLOCK, b"\0"))
         self.heap: _Heap | None = None
-        self.types: dict[Kind, _Committed] = {}
+        self.types: dict[TypeKey, _Committed] = {}
         self.type_addresses: list[int] = []
         self.type_type: _Committed | None = None
         self.arrays: _Session = {}
@@ -238,7 +237,7 @@ class _Writer:
         head = struct.pack("<BBHHH", 2, int(attribute.shared), *sizes)
         return _message(0x0C, 0, head + name + attribute.code + attribute.space + attribute.content())
 
-    def value(self, value: Any, kind: Kind) -> int:
+    def value(self, value: Any, kind: TypeKey) -> int:
         """Writes a value as an object of its own; an array that was written before is only referred to."""
         if kind.name == "Core.Array":
             if id(value) not in self.arrays:
@@ -260,14 +259,14 @@ class _Writer:
             _shared(committed.address), True, _SCALAR, size, lambda: self.inside(value, kind, committed)
         )
 
-    def inside(self, value: Any, kind: Kind, committed: _Committed | None = None) -> bytes:
+    def inside(self, value: Any, kind: TypeKey, committed: _Committed | None = None) -> bytes:
         """The bytes of a value within its parent."""
         if kind.name in ("Core.String", "Core.Symbol"):
             return self.text(value.name if isinstance(value, Symbol) else value)
         if not is_struct(kind):
             return _number(value, kind)
         if self.as_vector(kind):
-            return struct.pack("<Q", self.value(list(value), Kind("Core.Array", (kind.parameters[0], 1))))
+            return struct.pack("<Q", self.value(list(value), TypeKey("Core.Array", (kind.parameters[0], 1))))
         keeps = (committed or self.commit(kind)).keeps
         parts = []
         for keep, part, inner in zip(keeps, value, fields_of(kind)[1], strict=True):
@@ -277,7 +276,7 @@ class _Writer:
                 parts.append(struct.pack("<Q", self.value(part, inner)))
         return b"".join(parts)
 
-    def array(self, value: Any, kind: Kind) -> int:
+    def array(self, value: Any, kind: TypeKey) -> int:
         """An array of numbers, strings, or anything by reference; HDF5's shape is Julia's reversed."""
         element = kind.parameters[0]
         shape = value.shape[::-1] if isinstance(value, np.ndarray) else (len(value),)
@@ -318,7 +317,7 @@ class _Writer:
             code, shared, _space(1, shape), size * prod(shape), content, tuple(attributes), True, track
         )
 
-    def nothings(self, element: Kind, count: int) -> int:
+    def nothings(self, element: TypeKey, count: int) -> int:
         """A vector of elements that take no bytes: only its length is written."""
         length = struct.pack("<Q", count)
         dimensions = _Attribute("dimensions", _INT64, False, _space(1, (1,)), 8, lambda: length)
@@ -330,7 +329,7 @@ class _Writer:
         """The memory of types written apart: in JLD2 0.4 one for the file, later one for each attribute."""
         return self.file_session if self.old else {}
 
-    def commit(self, kind: Kind) -> _Committed:
+    def commit(self, kind: TypeKey) -> _Committed:
         """The committed type (JLD2 manual, "Internals"), written if it has not been."""
         if kind not in self.types:
             if kind.name == "Core.Symbol":
@@ -338,16 +337,18 @@ class _Writer:
             elif kind.name.endswith("BFloat16"):
                 self.commit_code(kind, opaque(2))
             elif self.as_vector(kind):
-                written = Kind("Core.Array", (kind.parameters[0], 1))
+                written = TypeKey("Core.Array", (kind.parameters[0], 1))
                 self.commit_code(kind, REFERENCE, written=written)
             elif self.has_data(kind):
                 self.commit_struct(kind)
             else:
-                one = _Attribute("empty", plain(Kind("Core.UInt8")) or b"", False, _SCALAR, 1, lambda: b"\1")
+                one = _Attribute(
+                    "empty", plain(TypeKey("Core.UInt8")) or b"", False, _SCALAR, 1, lambda: b"\1"
+                )
                 self.commit_code(kind, opaque(1), (one,))
         return self.types[kind]
 
-    def commit_struct(self, kind: Kind) -> None:
+    def commit_struct(self, kind: TypeKey) -> None:
         names, inner = fields_of(kind)
         members: list[tuple[str, bytes]] = []
         kept: list[tuple[str, str, int]] = []  # name, how, address of the committed type
@@ -366,7 +367,7 @@ class _Writer:
         keeps = tuple(how for _, how, _ in kept)
         self.commit_code(kind, compound(members), self.field_attributes(kept), keeps)
 
-    def field_code(self, kind: Kind) -> tuple[bytes, int]:
+    def field_code(self, kind: TypeKey) -> tuple[bytes, int]:
         code = TEXT if kind.name == "Core.String" else plain(kind)
         if code is not None:
             return code, 0
@@ -394,34 +395,34 @@ class _Writer:
 
     def commit_code(
         self,
-        kind: Kind,
+        kind: TypeKey,
         code: bytes,
         attributes: tuple[_Attribute, ...] = (),
         keeps: tuple[str, ...] = (),
-        written: Kind | None = None,
+        written: TypeKey | None = None,
     ) -> None:
         first = [self.type_attribute("julia_type", kind)]
         if written is not None:
             first.append(self.type_attribute("written_type", written))
         self.write_type(kind, code, (*first, *attributes), keeps)
 
-    def type_attribute(self, name: str, kind: Kind) -> _Attribute:
+    def type_attribute(self, name: str, kind: TypeKey) -> _Attribute:
         shared, session = self.type_of_types(), self.session()
         return _Attribute(name, shared, True, _SCALAR, 32, lambda: self.type_bytes(kind, session))
 
-    def as_vector(self, kind: Kind) -> bool:
+    def as_vector(self, kind: TypeKey) -> bool:
         """Whether JLD2 0.5 and later write a tuple of equal types as a vector: from 11 elements on."""
         inner = kind.parameters
         return not self.old and kind.name == "Core.Tuple" and len(inner) > 10 and _equal(inner)
 
-    def has_data(self, kind: Kind) -> bool:
+    def has_data(self, kind: TypeKey) -> bool:
         """Whether the file holds a byte for a value of the type; a tuple kept as a vector always has one."""
         if is_struct(kind):
             return self.as_vector(kind) or any(self.has_data(part) for part in fields_of(kind)[1])
         return kind.name != "Core.Nothing"
 
     def write_type(
-        self, kind: Kind, code: bytes, attributes: tuple[_Attribute, ...], keeps: tuple[str, ...] = ()
+        self, kind: TypeKey, code: bytes, attributes: tuple[_Attribute, ...], keeps: tuple[str, ...] = ()
     ) -> None:
         size = 4 + len(code) + sum(4 + len(a) for a in attributes)
         address = self.reserve(len(_prefix(size)) + size + 4)
@@ -434,14 +435,14 @@ class _Writer:
 
     def type_of_types(self) -> bytes:
         """The HDF5 type of types, which is committed first and has itself as its attribute's type."""
-        kind = Kind("Core.DataType")
+        kind = TypeKey("Core.DataType")
         if kind not in self.types:
             own = _shared(len(self.out) - _BASE)
             name = _Attribute("julia_type", own, True, _SCALAR, 32, lambda: self.type_bytes(kind, {}))
             self.write_type(kind, TYPE, (name,))
         return _shared(self.types[kind].address)
 
-    def type_bytes(self, kind: Kind, session: _Session) -> bytes:
+    def type_bytes(self, kind: TypeKey, session: _Session) -> bytes:
         """A type as its name and references to its parameters."""
         name, parameters = kind.name, kind.parameters
         if not self.old and name == "Core.Tuple":
@@ -453,7 +454,7 @@ class _Writer:
         return first + struct.pack("<I", len(places)) + self.in_heap(struct.pack(f"<{len(places)}Q", *places))
 
     def parameter(self, parameter: Any, session: _Session) -> int:
-        if isinstance(parameter, Kind):
+        if isinstance(parameter, TypeKey):
             structured = is_struct(parameter) and self.has_data(parameter) and inline(parameter)
             if (
                 structured
@@ -465,7 +466,7 @@ class _Writer:
             return self.type_object(parameter, session)
         return self.value(parameter, kind_of(parameter, "a type's parameter"))
 
-    def type_object(self, kind: Kind, session: _Session) -> int:
+    def type_object(self, kind: TypeKey, session: _Session) -> int:
         if kind in session:
             return session[kind]
 
@@ -476,7 +477,7 @@ class _Writer:
         return self.dataset(shared, True, _SCALAR, 32, lambda: self.type_bytes(kind, session), track=track)
 
 
-_INT64 = plain(Kind("Core.Int64")) or b""
+_INT64 = plain(TypeKey("Core.Int64")) or b""
 
 
 def _tuple_as_jld2_06(parameters: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
@@ -490,7 +491,7 @@ def _equal(parameters: tuple[Any, ...]) -> bool:
     return all(p == parameters[0] for p in parameters)
 
 
-def _number(value: Any, kind: Kind) -> bytes:
+def _number(value: Any, kind: TypeKey) -> bytes:
     if isinstance(value, BFloat16):
         return round_to_bfloat16(np.array([value], "<f4")).tobytes()
     name = kind.name.removeprefix("Core.")

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.errors import OutputError, UsageError
+from diptych.files import permitted
 from diptych.formats.julia_project.expressions import Arrays, chain
 from diptych.formats.julia_project.recipe import preprocess_text
 from diptych.formats.julia_project.templates import template
@@ -185,7 +186,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
         yield place
-        place.chmod(0o755)
+        place.chmod(permitted(0o777))
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=".replaced-", dir=folder.parent))
             os.replace(folder, old)  # noqa: PTH105 - atomic on every platform

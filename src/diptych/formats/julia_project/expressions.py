@@ -15,7 +15,7 @@ from diptych.axes import flip_kernel, reverse_axes
 from diptych.errors import UnsupportedLayer
 from diptych.model import layers as L
 from diptych.model.labels import label
-from diptych.model.layers import ACTIVATIONS, Array, Layer
+from diptych.model.layers import ACTIVATIONS, Array, Layer, child_path
 
 __all__ = ["Arrays", "chain"]
 
@@ -48,9 +48,9 @@ def _container(name: str, first: Sequence[str], layer: Layer, path: str, arrays:
     lines = [f"{name}("]
     lines += [f"{INDENT * (depth + 1)}{argument}," for argument in first]
     for index, child in enumerate(layer.children):
-        child_path = f"{path}.{index}" if path else str(index)
-        comment = f"  # {child_path}: {label(child)}"
-        text = _expression(child, child_path, arrays, depth + 1)
+        inside = child_path(path, index)
+        comment = f"  # {inside}: {label(child)}"
+        text = _expression(child, inside, arrays, depth + 1)
         if "\n" in text:
             lines += [f"{INDENT * (depth + 1)}#{comment[3:]}", f"{INDENT * (depth + 1)}{text},"]
         else:
@@ -70,10 +70,10 @@ def _expression(layer: Layer, path: str, arrays: Arrays, depth: int) -> str:
         return f"SkipConnection({joined})"
     if type(layer) not in _EXPRESSIONS:
         raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "a Julia project", "it has no expression")
-    return _EXPRESSIONS[type(layer)](layer, Site(path, arrays))
+    return _EXPRESSIONS[type(layer)](layer, JuliaSite(path, arrays))
 
 
-class Site:
+class JuliaSite:
     """Where a layer stands: it names the files of its arrays after its path."""
 
     def __init__(self, path: str, arrays: Arrays) -> None:
@@ -138,11 +138,11 @@ def _function(activation: L.Activation) -> str:
     return f"x -> {name}(x, {', '.join(map(_number, activation.parameters))})"
 
 
-def _activation(layer: L.Activation, site: Site) -> str:
+def _activation(layer: L.Activation, site: JuliaSite) -> str:
     return f"elementwise({_function(layer)})"
 
 
-def _softmax(layer: L.Softmax, site: Site) -> str:
+def _softmax(layer: L.Softmax, site: JuliaSite) -> str:
     name = "logsoftmax" if layer.log else "softmax"
     if layer.axis == -1:
         return name
@@ -202,17 +202,17 @@ def _window(layer: Any, padding: L.Pads | None = None) -> list[str]:
     return words
 
 
-def _bias(layer: Any, site: Site) -> str:
+def _bias(layer: Any, site: JuliaSite) -> str:
     return "false" if layer.bias is None else site.array("bias", layer.bias)
 
 
-def _conv(layer: L.Conv, site: Site) -> str:
+def _conv(layer: L.Conv, site: JuliaSite) -> str:
     _check_rank(layer.weight.ndim - 2, site, layer)
     weight = site.array("weight", layer.weight, flip_kernel)
     return _call("Conv", [weight, _bias(layer, site), *_last(layer)], _window(layer))
 
 
-def _conv_transpose(layer: L.ConvTranspose, site: Site) -> str:
+def _conv_transpose(layer: L.ConvTranspose, site: JuliaSite) -> str:
     _check_rank(layer.weight.ndim - 2, site, layer)
     weight = site.array("weight", layer.weight, flip_kernel)
     # What is to be longer at the far end is cropped less there, and beyond the last tap it is zero.
@@ -227,29 +227,29 @@ def _conv_transpose(layer: L.ConvTranspose, site: Site) -> str:
     return _call("lengthened", [inner, _sizes(beyond), bias, *_last(layer)])
 
 
-def _check_rank(rank: int, site: Site, layer: Layer) -> None:
+def _check_rank(rank: int, site: JuliaSite, layer: Layer) -> None:
     if rank > 3:
         where = f"{site.path} ({type(layer).__name__})"
         raise UnsupportedLayer(where, "a Julia project", f"Flux has 1 to 3 spatial axes, this one {rank}")
 
 
-def _dense(layer: L.Dense, site: Site) -> str:
+def _dense(layer: L.Dense, site: JuliaSite) -> str:
     weight = site.array("weight", layer.weight, reverse_axes)
     return _call("Dense", [weight, _bias(layer, site), *_last(layer)])
 
 
-def _bilinear(layer: L.Bilinear, site: Site) -> str:
+def _bilinear(layer: L.Bilinear, site: JuliaSite) -> str:
     weight = site.array("weight", layer.weight, reverse_axes)
     bias = "nothing" if layer.bias is None else site.array("bias", layer.bias)
     return _call("bilinear", [weight, bias, *_last(layer)])
 
 
-def _embedding(layer: L.Embedding, site: Site) -> str:
+def _embedding(layer: L.Embedding, site: JuliaSite) -> str:
     weight = site.array("weight", layer.weight)
     return _call("embedding", [weight, str(layer.first), f'"{layer.reduction}"'])
 
 
-def _scale(layer: L.Scale, site: Site) -> str:
+def _scale(layer: L.Scale, site: JuliaSite) -> str:
     bias = "nothing" if layer.bias is None else site.array("bias", layer.bias)
     return _call("scaling", [site.array("scale", layer.scale), bias, *_last(layer)])
 
@@ -261,7 +261,7 @@ def _epsilon(value: float) -> str:
     return f"epsilon = {value!r}"
 
 
-def _batch_norm(layer: L.BatchNorm, site: Site) -> str:
+def _batch_norm(layer: L.BatchNorm, site: JuliaSite) -> str:
     if layer.mean is None or layer.variance is None:
         words = [*site.keywords(layer, "scale", "shift"), _epsilon(layer.epsilon)]
         return _call("batch_norm_of_the_batch", _last(layer), words)
@@ -269,19 +269,19 @@ def _batch_norm(layer: L.BatchNorm, site: Site) -> str:
     return _call("batch_norm", _last(layer), words)
 
 
-def _layer_norm(layer: L.LayerNorm, site: Site) -> str:
+def _layer_norm(layer: L.LayerNorm, site: JuliaSite) -> str:
     words = [*site.keywords(layer, "scale", "shift"), _epsilon(layer.epsilon), f'formula = "{layer.formula}"']
     return _call("layer_norm", [str(len(layer.shape)), *_last(layer)], words)
 
 
-def _channel_norm(layer: L.GroupNorm | L.InstanceNorm, site: Site) -> str:
+def _channel_norm(layer: L.GroupNorm | L.InstanceNorm, site: JuliaSite) -> str:
     tracked = ("mean", "variance") if layer.mean is not None and layer.variance is not None else ()
     groups = layer.groups if isinstance(layer, L.GroupNorm) else 0
     words = [*site.keywords(layer, "scale", "shift", *tracked), _epsilon(layer.epsilon)]
     return _call("group_norm", [str(groups), *_last(layer)], words)
 
 
-def _normalise(layer: L.Normalise, site: Site) -> str:
+def _normalise(layer: L.Normalise, site: JuliaSite) -> str:
     axis = _dimension(layer.axis)
     return f'x -> standardised(x, ({axis},), {layer.epsilon!r}, "{layer.formula}")'
 
@@ -289,7 +289,7 @@ def _normalise(layer: L.Normalise, site: Site) -> str:
 # ---- Pools and shape ---------------------------------------------------------------------------------------
 
 
-def _pool(layer: L.MaxPool | L.MeanPool, site: Site) -> str:
+def _pool(layer: L.MaxPool | L.MeanPool, site: JuliaSite) -> str:
     _check_rank(len(layer.kernel), site, layer)
     words = [f"stride = {_sizes(layer.stride)}"] if layer.stride != layer.kernel else []
     padded = any(map(any, layer.padding))
@@ -300,7 +300,7 @@ def _pool(layer: L.MaxPool | L.MeanPool, site: Site) -> str:
     return f"mean_pool_inside({pool})" if inside else pool
 
 
-def _adaptive_pool(layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool, site: Site) -> str:
+def _adaptive_pool(layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool, site: JuliaSite) -> str:
     _check_rank(len(layer.output), site, layer)
     if layer.rule == "flux":
         return f"{type(layer).__name__}({_sizes(layer.output)})"
@@ -308,17 +308,17 @@ def _adaptive_pool(layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool, site: Site) ->
     return f'adaptive_pool({_sizes(layer.output)}, "{kind}")'
 
 
-def _reshape(layer: L.Reshape, site: Site) -> str:
+def _reshape(layer: L.Reshape, site: JuliaSite) -> str:
     sizes = ", ".join(":" if n == -1 else str(n) for n in reversed(layer.shape))
     return f"x -> reshape(x, {sizes + ', ' if sizes else ''}size(x, ndims(x)))"
 
 
-def _pad(layer: L.Pad, site: Site) -> str:
+def _pad(layer: L.Pad, site: JuliaSite) -> str:
     pads = _sizes([f"({low}, {high})" for low, high in layer.padding])
     return f'extended({pads}, "{layer.mode}")'
 
 
-def _upsample(layer: L.Upsample, site: Site) -> str:
+def _upsample(layer: L.Upsample, site: JuliaSite) -> str:
     whole = bool(layer.scale) and all(float(s).is_integer() for s in layer.scale)
     if layer.mode == "nearest" and whole:
         return f"Upsample(:nearest; scale = {_sizes([int(s) for s in layer.scale])})"
@@ -335,7 +335,7 @@ def _connection(connection: L.Connection) -> str:
     return f"concatenate({connection.axis})"
 
 
-_EXPRESSIONS: dict[type[Layer], Callable[[Any, Site], str]] = {
+_EXPRESSIONS: dict[type[Layer], Callable[[Any, JuliaSite], str]] = {
     L.Activation: _activation,
     L.Softmax: _softmax,
     L.Dropout: lambda layer, site: f"Dropout({layer.probability!r})",

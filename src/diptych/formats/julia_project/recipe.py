@@ -9,7 +9,7 @@ import numpy as np
 
 from diptych.formats.julia_project.templates import template
 from diptych.preprocessing import Colour, Grey, Normalise, Preprocessing, Resize, Scale, SpatialOrder
-from diptych.preprocessing.steps import Step
+from diptych.preprocessing.steps import RecipeStep
 
 __all__ = ["preprocess_text"]
 
@@ -54,7 +54,7 @@ def preprocess_text(recipe: Preprocessing | None) -> str:
     return "\n".join(texts)
 
 
-def _line(step: Step, scaled: bool) -> tuple[str, list[str]]:
+def _line(step: RecipeStep, scaled: bool) -> tuple[str, list[str]]:
     """One step as Julia, and the templates that it needs."""
     expression: Callable[[Any, bool], tuple[str, list[str]]] = _STEPS[type(step)]
     return expression(step, scaled)

@@ -25,18 +25,19 @@ from diptych.formats.onnx.preprocessing import put_in_front
 from diptych.model.document import from_document, to_document
 from diptych.model.entry import sample_shape
 from diptych.model.layers import (
+    Activated,
     Array,
-    Chain,
+    Connection,
     Layer,
-    Parallel,
-    SkipConnection,
+    Shape,
+    fold,
 )
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 
 __all__ = ["read", "to_onnx", "to_skeleton", "write"]
 
-Shape: TypeAlias = tuple[int, ...]
+Place: TypeAlias = tuple[str, Shape]  # the name of a value, and its shape
 
 _KEY = "diptych"
 _LARGEST = 2**31 - 2**20  # protobuf's limit, less the graph itself
@@ -112,47 +113,34 @@ def _same_graph(model: Model, graph: Graph, shape: Shape, every_layer: bool) -> 
 
 
 def _written(model: Model, shape: Shape, every_layer: bool) -> tuple[Graph, dict[str, Shape]]:
-    graph, shapes = Graph(model.layers), layer_shapes(model, shape)
-    writer = _Writer(graph, shapes, every_layer)
-    value = writer.layer(model.layers, "", "input", shape)
+    """The graph for an input of `shape`, and the shape of every layer's output."""
+    graph, shapes = Graph(model.layers), dict[str, Shape]()
+
+    def leaf(layer: Layer, value: Place, path: str) -> Place:
+        name, entry = value
+        site = Site(graph, path, name, entry)
+        rule = LAYER_RULES.get(type(layer))
+        if rule is None:
+            raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "ONNX", "no rule is written for it")
+        result = rule(site, layer)
+        if isinstance(layer, Activated):
+            result = activate(site, layer.activation, result)
+        return graph.named(result, path), layer.output_shape(entry)
+
+    def joined(connection: Connection, values: Sequence[Place], path: str) -> Place:
+        names, entries = [name for name, _ in values], [entry for _, entry in values]
+        result = join(Site(graph, path, names[0], entries[0]), connection, names)
+        return graph.named(result, path), connection.joined_shape(entries)
+
+    def visit(path: str, layer: Layer, value: Place) -> None:
+        name, shapes[path] = value
+        if every_layer and name != path:
+            graph.named(name, path)
+
+    value, _ = fold(model.layers, ("input", shape), leaf, joined, visit)
     if not every_layer:
         graph.named(value, "output", final=True)
     return graph, shapes
-
-
-class _Writer:
-    def __init__(self, graph: Graph, shapes: dict[str, Shape], every_layer: bool) -> None:
-        self.graph, self.shapes, self.every_layer = graph, shapes, every_layer
-
-    def layer(self, layer: Layer, path: str, value: str, shape: Shape) -> str:
-        site = Site(self.graph, path, value, shape)
-        if isinstance(layer, Chain):
-            result = self._chain(layer, path, value, shape)
-            return (
-                self.graph.named(result, path) if path and (self.every_layer or result == value) else result
-            )
-        if isinstance(layer, SkipConnection):
-            result = join(site, layer.connection, [self.layer(layer.inner, f"{path}.0", value, shape), value])
-        elif isinstance(layer, Parallel):
-            parts = [self.layer(b, f"{path}.{i}", value, shape) for i, b in enumerate(layer.branches)]
-            result = join(site, layer.connection, parts)
-        else:
-            rule = LAYER_RULES.get(type(layer))
-            if rule is None:
-                raise UnsupportedLayer(
-                    f"{path} ({type(layer).__name__})", "ONNX", "no rule is written for it"
-                )
-            result = rule(site, layer)
-        if hasattr(layer, "activation"):
-            result = activate(site, layer.activation, result)
-        return self.graph.named(result, path)
-
-    def _chain(self, layer: Chain, path: str, value: str, shape: Shape) -> str:
-        for index, child in enumerate(layer.layers):
-            child_path = f"{path}.{index}" if path else str(index)
-            value = self.layer(child, child_path, value, shape)
-            shape = self.shapes[child_path]
-        return value
 
 
 def _last(shapes: dict[str, Shape]) -> str:
@@ -168,9 +156,6 @@ def _input(shape: Shape, free: bool) -> Any:
 def _output(name: str, shape: Shape, larger: Shape) -> Any:
     sizes = [n if n == m else None for n, m in zip(shape[1:], larger[1:], strict=True)]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *sizes])
-
-
-# ---- The input's shape --------------------------------------------------------------------------------
 
 
 # ---- Files --------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ from diptych.model.layers import (
     Scale,
     Softmax,
     Upsample,
+    pool_windows,
 )
-from diptych.model.shapes import pool_windows
 
 __all__ = ["LAYER_RULES", "activate", "join"]
 

@@ -19,7 +19,16 @@ from onnx import TensorProto, helper
 from diptych.errors import ModelError
 from diptych.formats.onnx.graph import Graph, Site
 from diptych.model.layers import Chain
-from diptych.preprocessing import Colour, Grey, Normalise, Preprocessing, Resize, Scale, SpatialOrder, Step
+from diptych.preprocessing import (
+    Colour,
+    Grey,
+    Normalise,
+    Preprocessing,
+    RecipeStep,
+    Resize,
+    Scale,
+    SpatialOrder,
+)
 
 __all__ = ["put_in_front"]
 
@@ -119,7 +128,7 @@ class _Pixels:
     scaled: bool = False
 
 
-def _applied(place: _Place, pixels: _Pixels, step: Step) -> _Pixels:
+def _applied(place: _Place, pixels: _Pixels, step: RecipeStep) -> _Pixels:
     if isinstance(step, Grey):
         return _grey(place, pixels, step.weights)
     if isinstance(step, Colour):

@@ -15,6 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
 from diptych.formats.graph import BATCH, Graph, Value, first_or_merged, refusal
+from diptych.formats.nesting import nested_steps
 from diptych.formats.onnx.reading_constants import Folder
 from diptych.formats.onnx.reading_operations import OPERATIONS, Node
 from diptych.formats.patterns import as_chain
@@ -136,7 +137,7 @@ def _once(proto: onnx.ModelProto, weights: dict[str, Array], batch: int | None, 
     output = known.get(proto.graph.output[0].name)
     if not isinstance(output, Value):
         raise FormatError("its output depends on no input")
-    return as_chain(graph.steps(output))
+    return as_chain(nested_steps(graph, output))
 
 
 def _node(

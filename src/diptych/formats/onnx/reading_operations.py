@@ -17,6 +17,7 @@ from diptych.formats.graph import (
     Gather,
     Graph,
     Lookup,
+    Operation,
     Piece,
     Reduce,
     Round,
@@ -29,7 +30,7 @@ from diptych.formats.graph import (
     with_constant,
 )
 from diptych.model import layers as L
-from diptych.model.layers import Activation, Array, Layer, Pads
+from diptych.model.layers import Activation, Array, Pads
 
 __all__ = ["OPERATIONS", "Node"]
 
@@ -88,7 +89,7 @@ class Node:
         """Raises `UnsupportedLayer` for this node."""
         raise refusal(self.name, reason)
 
-    def give(self, *layers: Layer, shape: Shape | None = None) -> Value:
+    def give(self, *layers: Operation, shape: Shape | None = None) -> Value:
         """The layers one after the other; `shape` is that of the last where it is a piece."""
         value = self.x
         for layer in layers:

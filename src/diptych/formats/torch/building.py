@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,65 +12,93 @@ from torch import Tensor, nn
 from diptych.errors import ShapeError, UnsupportedLayer
 from diptych.formats.torch import modules as M
 from diptych.model import layers as L
-from diptych.model.layers import Array, Layer
+from diptych.model.layers import Array, Connection, Layer, child_path, fold
 from diptych.model.model import Model
-from diptych.model.shapes import layer_shape
 
-__all__ = ["to_torch"]
+__all__ = ["activation_module", "network", "to_torch"]
 
-Shape: TypeAlias = tuple[int | None, ...] | None  # None where nothing is known, or a size is not
+PartialShape: TypeAlias = tuple[int | None, ...] | None  # None where nothing is known, or a size is not
 
 
 def to_torch(model: Model) -> nn.Module:
-    """`model` as a module in evaluation mode: float32 (N, C, H, W) -> what the model gives.
+    """`model` as a PyTorch module in evaluation mode.
 
-    Children are named as layers are in a trace: "0", "1", "3.0". Weights are copied into float32
-    parameters, shared ones into one; `train()` makes dropout and batch statistics work. Modules of
-    `torch.nn` are used where PyTorch has the very layer. Raises `UnsupportedLayer` where it cannot be had.
+    Children are named as layers are in a trace: "0", "1", "3.0". Modules of `torch.nn` are used where PyTorch
+    has the very layer. `train()` makes dropout and batch statistics work.
+
+    Args:
+        model: Any model. Its weights are copied into float32 parameters, shared ones into one.
+
+    Returns:
+        A module: float32 (N, C, H, W), or another shape the model takes -> what the model gives.
+
+    Raises:
+        UnsupportedLayer: PyTorch cannot express a layer.
     """
-    builder = _Builder()
-    shape: Shape = None if model.input_shape is None else (2, *model.input_shape)
-    network = M.Network(*builder.children(model.layers.layers, "", shape))
-    network.record = model.with_(layers=L.Chain(()))
-    return network.eval()
+    shape: PartialShape = None if model.input_shape is None else (2, *model.input_shape)
+    made = M.Network(*_Builder(model, shape, own=False).modules(model.layers, ""))
+    made.record = model.with_(layers=L.Chain(()))
+    return made.eval()
+
+
+def network(model: Model) -> nn.Sequential:
+    """`model` as a PyTorch module that takes whatever the layers take, for the engine.
+
+    Unlike `to_torch`, it does not rely on the rank of the recorded input, accepts single values where `torch.nn`
+    refuses to normalise them, and has a module at the path of every layer, so that hooks on a layer that
+    stands in several places tell these apart. Raises `UnsupportedLayer` as `to_torch` does.
+    """
+    return nn.Sequential(*_Builder(model, None, own=True).modules(model.layers, "")).eval()
 
 
 class _Builder:
-    def __init__(self) -> None:
+    """Makes the modules of one model.
+
+    Attributes:
+        own: Whether the modules of this package are taken where those of `torch.nn` are stricter than the layer,
+            and a layer that stands in several places becomes a module at each, with the same parameters.
+    """
+
+    def __init__(self, model: Model, shape: PartialShape, own: bool) -> None:
+        self.own = own
         self._parameters: dict[int, nn.Parameter] = {}
-        self._modules: dict[tuple[int, Shape], nn.Module] = {}
+        self._modules: dict[tuple[int, PartialShape], nn.Module] = {}
+        self._entries = _entries(model.layers, shape)
 
-    def children(self, layers: tuple[Layer, ...], path: str, shape: Shape) -> list[nn.Module]:
-        """One layer after the other."""
-        result = []
-        for index, layer in enumerate(layers):
-            result.append(self.module(layer, f"{path}.{index}" if path else str(index), shape))
-            shape = _after(layer, shape)
-        return result
+    def modules(self, layer: Layer, path: str) -> list[nn.Module]:
+        """Those of the layers inside `layer`."""
+        return [self._module(child, child_path(path, index)) for index, child in enumerate(layer.children)]
 
-    def module(self, layer: Layer, path: str, shape: Shape) -> nn.Module:
-        """One layer; the same one where it stands in several places."""
-        key = (id(layer), shape)
+    def _module(self, layer: Layer, path: str) -> nn.Module:
+        """The module of one layer; the same one where it stands in several places, unless `own`."""
+        if self.own:
+            return self._new(layer, path)
+        key = (id(layer), self._entries.get(path))
         if key not in self._modules:
-            known = next((m for (i, s), m in self._modules.items() if i == id(layer)), None)
-            self._modules[key] = known if known is not None else self._new(layer, path, shape)
+            known = next((m for (i, _), m in self._modules.items() if i == id(layer)), None)
+            self._modules[key] = known if known is not None else self._new(layer, path)
         return self._modules[key]
 
-    def _new(self, layer: Layer, path: str, shape: Shape) -> nn.Module:
-        if isinstance(layer, L.Chain):
-            return nn.Sequential(*self.children(layer.layers, path, shape))
-        if isinstance(layer, L.SkipConnection | L.Parallel):
-            branches = [self.module(b, f"{path}.{i}", shape) for i, b in enumerate(layer.children)]
-            kind = M.SkipConnection if isinstance(layer, L.SkipConnection) else M.Parallel
-            return kind(layer.connection, branches)
+    def _new(self, layer: Layer, path: str) -> nn.Module:
+        if isinstance(layer, L.Container):
+            return _container(layer, self.modules(layer, path))
         rule = _RULES.get(type(layer))
         if rule is None:
             raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "PyTorch", "it has no such module")
-        module = rule(layer, shape, self)
-        activation = getattr(layer, "activation", None)
-        if activation and isinstance(module, M.Extended):
-            module.activation = activation_module(activation)
+        if _spatial_rank(layer) not in (1, 2, 3, None):
+            raise UnsupportedLayer(
+                f"{path} ({type(layer).__name__})", "PyTorch", "PyTorch has 1 to 3 spatial axes"
+            )
+        module = rule(layer, self._entries.get(path), self)
+        if isinstance(layer, L.Activated) and layer.activation and isinstance(module, M.Extended):
+            module.activation = self.activation(layer.activation)
         return module
+
+    def activation(self, layer: L.Activation) -> nn.Module:
+        """The module of an elementwise function."""
+        if self.own and layer.name == "hardswish":  # that of `torch.nn` overflows from 6e37 on
+            return M.Elementwise(layer.name, layer.parameters)
+        return activation_module(layer)
 
     def parameter(self, array: Array | None) -> nn.Parameter | None:
         """A weight; the same parameter wherever the same array is used."""
@@ -88,35 +116,99 @@ class _Builder:
         return result
 
 
+def _container(layer: L.Container, inside: list[nn.Module]) -> nn.Module:
+    if isinstance(layer, L.Chain):
+        return nn.Sequential(*inside)
+    if isinstance(layer, L.SkipConnection):
+        return M.SkipConnection(layer.connection, inside)
+    if isinstance(layer, L.Parallel):
+        return M.Parallel(layer.connection, inside)
+    if isinstance(layer, L.Graph):
+        return M.Graph(layer, inside)
+    raise TypeError(f"no rule is written for a {type(layer).__name__}")
+
+
 def _tensor(array: Array) -> Tensor:
     return torch.tensor(np.asarray(array, dtype=np.float32, order="C"))
 
 
-def _after(layer: Layer, shape: Shape) -> Shape:
-    """The shape that `layer` gives, as far as it can be told."""
+def _spatial_rank(layer: Layer) -> int | None:
+    """The number of spatial axes that a layer is made for, None where it takes any."""
+    if isinstance(layer, L.Conv | L.ConvTranspose):
+        return layer.weight.ndim - 2
+    if isinstance(layer, L.MaxPool | L.MeanPool):
+        return len(layer.kernel)
+    return len(layer.padding) if isinstance(layer, L.Pad) else None
+
+
+# ---- What is known of the shapes ----------------------------------------------------------------------
+
+
+def _entries(layers: L.Chain, shape: PartialShape) -> dict[str, PartialShape]:
+    """Layer path -> what is known of the shape in front of it, for the layers that hold no others."""
+    found: dict[str, PartialShape] = {}
+
+    def leaf(layer: Layer, shape: PartialShape, path: str) -> PartialShape:
+        found[path] = shape
+        return _behind(layer, shape)
+
+    def join(connection: Connection, shapes: Sequence[PartialShape], path: str) -> PartialShape:
+        known = [shape for shape in shapes if shape is not None and None not in shape]
+        if len(known) == len(shapes):
+            try:
+                return connection.joined_shape([tuple(n for n in shape if n is not None) for shape in known])
+            except ShapeError:
+                return None
+        ranks = {len(shape) for shape in shapes if shape is not None}
+        return (None,) * ranks.pop() if len(ranks) == 1 else None
+
+    fold(layers, shape, leaf, join)
+    return found
+
+
+def _behind(layer: Layer, shape: PartialShape) -> PartialShape:
+    """What is known of the shape behind a layer."""
     if shape is not None and None not in shape:
         try:
-            return layer_shape(layer, tuple(n for n in shape if n is not None))
+            return layer.output_shape(tuple(n for n in shape if n is not None))
         except ShapeError:
             return None
-    if isinstance(layer, L.Chain):
-        for child in layer.layers:
-            shape = _after(child, shape)
-        return shape
     if isinstance(layer, L.Conv):
         return (None, layer.weight.shape[0], *[None] * (layer.weight.ndim - 2))
     if isinstance(layer, L.ConvTranspose):
         return (None, layer.weight.shape[1] * layer.groups, *[None] * (layer.weight.ndim - 2))
-    if isinstance(layer, L.Flatten | L.Dense):
-        return (None, None) if isinstance(layer, L.Flatten) or not shape else (*shape[:-1], None)
+    if isinstance(layer, L.Flatten):
+        return (None, None)
     if isinstance(layer, L.Reshape):
         return (None, *(None if n == -1 else n for n in layer.shape))
-    if isinstance(layer, L.SkipConnection | L.Parallel | L.PixelShuffle):
-        inner = _after(layer.children[0], shape) if layer.children else shape
-        return None if inner is None else (None,) * len(inner)
-    if isinstance(layer, L.MaxPool | L.MeanPool):
-        shape = shape or (None,) * (2 + len(layer.kernel))
-    return None if shape is None else (*shape[:2], *[None] * (len(shape) - 2))
+    if isinstance(layer, L.MaxPool | L.MeanPool) and shape is None:
+        return (None,) * (2 + len(layer.kernel))
+    if shape is None:
+        return None
+    return (
+        (*shape[:2], *[None] * (len(shape) - 2))
+        if isinstance(layer, _KEEP_CHANNELS)
+        else (None,) * len(shape)
+    )
+
+
+# Layers of which the output has as many axes and channels as the input; others keep the number of axes alone.
+_KEEP_CHANNELS = (
+    L.Activation,
+    L.Softmax,
+    L.Dropout,
+    L.BatchNorm,
+    L.InstanceNorm,
+    L.GroupNorm,
+    L.MaxPool,
+    L.MeanPool,
+    L.GlobalMaxPool,
+    L.GlobalMeanPool,
+    L.AdaptiveMaxPool,
+    L.AdaptiveMeanPool,
+    L.Pad,
+    L.Upsample,
+)
 
 
 def _by_rank(names: str, rank: int, own: bool = False) -> Any:
@@ -135,7 +227,7 @@ def _edges(padding: Any) -> list[int]:
 # ---- Weighted layers ----------------------------------------------------------------------------------
 
 
-def _conv(layer: L.Conv, shape: Shape, builder: _Builder) -> nn.Module:
+def _conv(layer: L.Conv, shape: PartialShape, builder: _Builder) -> nn.Module:
     even = _symmetric(layer.padding)
     kind = _by_rank("Conv", layer.weight.ndim - 2, own=bool(layer.activation) or not even)
     module = kind(
@@ -153,7 +245,7 @@ def _conv(layer: L.Conv, shape: Shape, builder: _Builder) -> nn.Module:
     return builder.fill(module, layer.weight, layer.bias)
 
 
-def _conv_transpose(layer: L.ConvTranspose, shape: Shape, builder: _Builder) -> nn.Module:
+def _conv_transpose(layer: L.ConvTranspose, shape: PartialShape, builder: _Builder) -> nn.Module:
     limits = zip(layer.output_padding, layer.stride, layer.dilation, strict=True)
     plain = _symmetric(layer.padding) and all(extra < max(s, d) for extra, s, d in limits)
     own = bool(layer.activation) or not plain
@@ -175,25 +267,25 @@ def _conv_transpose(layer: L.ConvTranspose, shape: Shape, builder: _Builder) -> 
     return builder.fill(module, layer.weight, layer.bias)
 
 
-def _dense(layer: L.Dense, shape: Shape, builder: _Builder) -> nn.Module:
+def _dense(layer: L.Dense, shape: PartialShape, builder: _Builder) -> nn.Module:
     kind = M.Linear if layer.activation else nn.Linear
     outputs, inputs = layer.weight.shape
     return builder.fill(kind(inputs, outputs, device="meta"), layer.weight, layer.bias)
 
 
-def _scale(layer: L.Scale, shape: Shape, builder: _Builder) -> nn.Module:
+def _scale(layer: L.Scale, shape: PartialShape, builder: _Builder) -> nn.Module:
     scale = builder.parameter(layer.scale)
     assert scale is not None
     return M.Scale(scale, builder.parameter(layer.bias))
 
 
-def _bilinear(layer: L.Bilinear, shape: Shape, builder: _Builder) -> nn.Module:
+def _bilinear(layer: L.Bilinear, shape: PartialShape, builder: _Builder) -> nn.Module:
     weight = builder.parameter(layer.weight)
     assert weight is not None
     return M.Bilinear(weight, builder.parameter(layer.bias))
 
 
-def _embedding(layer: L.Embedding, shape: Shape, builder: _Builder) -> nn.Module:
+def _embedding(layer: L.Embedding, shape: PartialShape, builder: _Builder) -> nn.Module:
     weight = builder.parameter(layer.weight)
     assert weight is not None
     return M.Embedding(weight, layer.first, layer.reduction)
@@ -202,24 +294,24 @@ def _embedding(layer: L.Embedding, shape: Shape, builder: _Builder) -> nn.Module
 # ---- Normalisation ------------------------------------------------------------------------------------
 
 
-def _channels(layer: Layer, shape: Shape) -> int | None:
+def _channels(layer: Layer, shape: PartialShape) -> int | None:
     own = layer.arrays.get("scale", layer.arrays.get("shift", layer.arrays.get("mean")))
     if own is not None:
         return int(own.shape[0])
     return shape[1] if shape is not None and len(shape) > 1 else None
 
 
-def _batch_norm(layer: L.BatchNorm, shape: Shape, builder: _Builder) -> nn.Module:
+def _batch_norm(layer: L.BatchNorm, shape: PartialShape, builder: _Builder) -> nn.Module:
     channels, rank = _channels(layer, shape), 0 if shape is None else max(len(shape) - 2, 1)
-    known = rank in (1, 2, 3) and channels is not None
+    known = rank in (1, 2, 3) and channels is not None and not builder.own
     kind = _by_rank("BatchNorm", rank, bool(layer.activation)) if known else M.AnyBatchNorm
     module = kind(channels or 1, layer.epsilon, layer.momentum, track_running_stats=layer.mean is not None)
     return builder.fill(_statistics(module, layer), layer.scale, layer.shift)
 
 
-def _instance_norm(layer: L.InstanceNorm, shape: Shape, builder: _Builder) -> nn.Module:
+def _instance_norm(layer: L.InstanceNorm, shape: PartialShape, builder: _Builder) -> nn.Module:
     channels, rank = _channels(layer, shape), 0 if shape is None else len(shape) - 2
-    known = rank in (1, 2, 3) and channels is not None and not layer.activation
+    known = rank in (1, 2, 3) and channels is not None and not layer.activation and not builder.own
     kind = _by_rank("InstanceNorm", rank) if known else M.AnyInstanceNorm
     affine, tracked = layer.scale is not None or layer.shift is not None, layer.mean is not None
     module = kind(channels or 1, layer.epsilon, affine=affine, track_running_stats=tracked)
@@ -233,12 +325,12 @@ def _statistics(module: Any, layer: L.BatchNorm | L.InstanceNorm) -> Any:
     return module
 
 
-def _group_norm(layer: L.GroupNorm, shape: Shape, builder: _Builder) -> nn.Module:
+def _group_norm(layer: L.GroupNorm, shape: PartialShape, builder: _Builder) -> nn.Module:
     arrays = [a for a in (layer.scale, layer.shift) if a is not None]
     channels = arrays[0].shape[0] if arrays else (shape[1] if shape and shape[1] else layer.groups)
     tracked = layer.mean is not None and layer.variance is not None
     own = M.TrackedGroupNorm if tracked else M.GroupNorm
-    kind: Any = own if tracked or layer.activation else nn.GroupNorm
+    kind: Any = own if tracked or layer.activation or builder.own else nn.GroupNorm
     module = kind(layer.groups, channels, layer.epsilon, affine=bool(arrays))
     if layer.mean is not None and layer.variance is not None:
         module.register_buffer("running_mean", _tensor(layer.mean))
@@ -246,7 +338,7 @@ def _group_norm(layer: L.GroupNorm, shape: Shape, builder: _Builder) -> nn.Modul
     return builder.fill(module, layer.scale, layer.shift)
 
 
-def _layer_norm(layer: L.LayerNorm, shape: Shape, builder: _Builder) -> nn.Module:
+def _layer_norm(layer: L.LayerNorm, shape: PartialShape, builder: _Builder) -> nn.Module:
     kind: Any = M.LayerNorm if layer.activation else nn.LayerNorm
     epsilon = layer.epsilon**2 if layer.formula == "sqrt(var + eps^2)" else layer.epsilon
     kind = M.LayerNormStd if layer.formula == "std + eps" else kind
@@ -290,14 +382,14 @@ def activation_module(activation: L.Activation) -> nn.Module:
     return _FUNCTIONS[name](*parameters) if name in _FUNCTIONS else M.Elementwise(name, parameters)
 
 
-def _softmax(layer: L.Softmax, shape: Shape, builder: _Builder) -> nn.Module:
+def _softmax(layer: L.Softmax, shape: PartialShape, builder: _Builder) -> nn.Module:
     return nn.LogSoftmax(layer.axis) if layer.log else nn.Softmax(layer.axis)
 
 
 # ---- Pools and shape ----------------------------------------------------------------------------------
 
 
-def _pool(layer: L.MaxPool | L.MeanPool, shape: Shape, builder: _Builder) -> nn.Module:
+def _pool(layer: L.MaxPool | L.MeanPool, shape: PartialShape, builder: _Builder) -> nn.Module:
     largest = isinstance(layer, L.MaxPool)
     counted = layer.count_padding if isinstance(layer, L.MeanPool) else True
     small = all(2 * low <= k for (low, _), k in zip(layer.padding, layer.kernel, strict=True))
@@ -311,7 +403,7 @@ def _pool(layer: L.MaxPool | L.MeanPool, shape: Shape, builder: _Builder) -> nn.
     return module
 
 
-def _global_pool(layer: Layer, shape: Shape, builder: _Builder) -> nn.Module:
+def _global_pool(layer: Layer, shape: PartialShape, builder: _Builder) -> nn.Module:
     largest = isinstance(layer, L.GlobalMaxPool)
     if shape is None or len(shape) - 2 not in (1, 2, 3):
         return M.AdaptivePool("max" if largest else "mean", None)
@@ -320,7 +412,7 @@ def _global_pool(layer: Layer, shape: Shape, builder: _Builder) -> nn.Module:
 
 
 def _adaptive_pool(
-    layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool, shape: Shape, builder: _Builder
+    layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool, shape: PartialShape, builder: _Builder
 ) -> nn.Module:
     largest = isinstance(layer, L.AdaptiveMaxPool)
     if layer.rule == "flux":
@@ -333,12 +425,12 @@ def _adaptive_pool(
 _PADS = {"zero": "ZeroPad", "reflect": "ReflectionPad", "replicate": "ReplicationPad", "wrap": "CircularPad"}
 
 
-def _pad(layer: L.Pad, shape: Shape, builder: _Builder) -> nn.Module:
+def _pad(layer: L.Pad, shape: PartialShape, builder: _Builder) -> nn.Module:
     module: nn.Module = _by_rank(_PADS[layer.mode], len(layer.padding))(tuple(_edges(layer.padding)))
     return module
 
 
-def _upsample(layer: L.Upsample, shape: Shape, builder: _Builder) -> nn.Module:
+def _upsample(layer: L.Upsample, shape: PartialShape, builder: _Builder) -> nn.Module:
     factors = layer.scale
     if layer.mode == "nearest" and factors and all(float(f).is_integer() for f in factors):
         return nn.Upsample(scale_factor=factors, mode="nearest")
@@ -348,13 +440,13 @@ def _upsample(layer: L.Upsample, shape: Shape, builder: _Builder) -> nn.Module:
     return M.Upsample(layer.scale, layer.size, layer.mode, layer.align_corners)
 
 
-def _pixel_shuffle(layer: L.PixelShuffle, shape: Shape, builder: _Builder) -> nn.Module:
+def _pixel_shuffle(layer: L.PixelShuffle, shape: PartialShape, builder: _Builder) -> nn.Module:
     flat = shape is not None and len(shape) == 4
     return nn.PixelShuffle(layer.factor) if flat else M.PixelShuffle(layer.factor)
 
 
-_RULES: dict[type[Layer], Callable[[Any, Shape, _Builder], nn.Module]] = {
-    L.Activation: lambda layer, shape, builder: activation_module(layer),
+_RULES: dict[type[Layer], Callable[[Any, PartialShape, _Builder], nn.Module]] = {
+    L.Activation: lambda layer, shape, builder: builder.activation(layer),
     L.Softmax: _softmax,
     L.Dropout: lambda layer, shape, builder: nn.Dropout(layer.probability),
     L.Conv: _conv,
@@ -379,4 +471,5 @@ _RULES: dict[type[Layer], Callable[[Any, Shape, _Builder], nn.Module]] = {
     L.Pad: _pad,
     L.Upsample: _upsample,
     L.PixelShuffle: _pixel_shuffle,
+    L.Connection: lambda layer, shape, builder: M.Join(layer),
 }

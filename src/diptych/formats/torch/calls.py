@@ -12,14 +12,14 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from diptych.formats.graph import Reduce, Transpose
+from diptych.formats.graph import Operation, Reduce, Transpose
 from diptych.formats.torch.site import Site, numbers
 from diptych.model import layers as L
-from diptych.model.layers import Activation, Layer
+from diptych.model.layers import Activation
 
 __all__ = ["CALLS", "Rule", "ceil_changes", "same_padding"]
 
-Rule: TypeAlias = Callable[..., list[Layer]]
+Rule: TypeAlias = Callable[..., list[Operation]]
 
 
 # ---- Elementwise --------------------------------------------------------------------------------------
@@ -29,59 +29,59 @@ def _plain(name: str) -> Rule:
     return lambda s, *rest, **others: [Activation(name)]
 
 
-def _leaky_relu(s: Site, negative_slope: float = 0.01, inplace: bool = False) -> list[Layer]:
+def _leaky_relu(s: Site, negative_slope: float = 0.01, inplace: bool = False) -> list[Operation]:
     return [Activation("leakyrelu", (negative_slope,))]
 
 
-def _elu(s: Site, alpha: float = 1.0, *rest: Any, inplace: bool = False) -> list[Layer]:
+def _elu(s: Site, alpha: float = 1.0, *rest: Any, inplace: bool = False) -> list[Operation]:
     return [Activation("elu", (alpha,))]
 
 
-def _celu(s: Site, alpha: float = 1.0, inplace: bool = False) -> list[Layer]:
+def _celu(s: Site, alpha: float = 1.0, inplace: bool = False) -> list[Operation]:
     return [Activation("celu", (alpha,))]
 
 
-def _gelu(s: Site, approximate: str = "none") -> list[Layer]:
+def _gelu(s: Site, approximate: str = "none") -> list[Operation]:
     return [Activation("gelu_tanh" if approximate == "tanh" else "gelu_erf")]
 
 
-def _softplus(s: Site, beta: float = 1, threshold: float = 20) -> list[Layer]:
+def _softplus(s: Site, beta: float = 1, threshold: float = 20) -> list[Operation]:
     if beta != 1 or threshold < 15:
         s.refuse(f"softplus has beta {beta} and threshold {threshold}; only 1 and 20 have a layer")
     return [Activation("softplus")]
 
 
-def _hardtanh(s: Site, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> list[Layer]:
+def _hardtanh(s: Site, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> list[Operation]:
     return [Activation("hardtanh", (min_val, max_val))]
 
 
-def _clamp(s: Site, min: Any = None, max: Any = None) -> list[Layer]:  # noqa: A002 - PyTorch's names
+def _clamp(s: Site, min: Any = None, max: Any = None) -> list[Operation]:  # noqa: A002 - PyTorch's names
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         s.refuse("the limits of a clamp must be numbers")
     return [Activation("clamp", (-math.inf if min is None else min, math.inf if max is None else max))]
 
 
-def _threshold(s: Site, threshold: float, value: float, inplace: bool = False) -> list[Layer]:
+def _threshold(s: Site, threshold: float, value: float, inplace: bool = False) -> list[Operation]:
     if value != 0:
         s.refuse(f"a threshold that gives {value} below it has no layer")
     return [Activation("trelu", (threshold,))]
 
 
-def _softshrink(s: Site, lambd: float = 0.5) -> list[Layer]:
+def _softshrink(s: Site, lambd: float = 0.5) -> list[Operation]:
     return [Activation("softshrink", (lambd,))]
 
 
-def _prelu(s: Site, weight: Tensor) -> list[Layer]:
+def _prelu(s: Site, weight: Tensor) -> list[Operation]:
     if weight.numel() != 1:
         s.refuse("PReLU with a slope for every channel has no layer")
     return [Activation("leakyrelu", (float(weight),))]
 
 
-def _softmax(s: Site, dim: int | None = None, *rest: Any, **others: Any) -> list[Layer]:
+def _softmax(s: Site, dim: int | None = None, *rest: Any, **others: Any) -> list[Operation]:
     return [L.Softmax(_softmax_axis(s, dim))]
 
 
-def _log_softmax(s: Site, dim: int | None = None, *rest: Any, **others: Any) -> list[Layer]:
+def _log_softmax(s: Site, dim: int | None = None, *rest: Any, **others: Any) -> list[Operation]:
     return [L.Softmax(_softmax_axis(s, dim), log=True)]
 
 
@@ -93,7 +93,7 @@ def _softmax_axis(s: Site, dim: int | None) -> int:
     return dim
 
 
-def _dropout(s: Site, p: float = 0.5, training: bool = False, inplace: bool = False) -> list[Layer]:
+def _dropout(s: Site, p: float = 0.5, training: bool = False, inplace: bool = False) -> list[Operation]:
     if training:
         s.refuse("dropout is on even in evaluation mode")
     return [L.Dropout(p)]
@@ -116,7 +116,7 @@ def _conv(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> list[Layer]:
+) -> list[Operation]:
     rank = weight.ndim - 2
     around = numbers(dilation, rank)
     if isinstance(padding, str):
@@ -136,14 +136,14 @@ def _conv_transpose(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
-) -> list[Layer]:
+) -> list[Operation]:
     rank = weight.ndim - 2
     steps, extra = numbers(stride, rank), numbers(output_padding, rank)
     arrays = s.weight(weight), s.array(bias)
     return [L.ConvTranspose(*arrays, steps, s.pads(padding, rank), extra, numbers(dilation, rank), groups)]
 
 
-def _linear(s: Site, weight: Tensor, bias: Tensor | None = None) -> list[Layer]:
+def _linear(s: Site, weight: Tensor, bias: Tensor | None = None) -> list[Operation]:
     return [L.Dense(s.weight(weight), s.array(bias))]
 
 
@@ -156,7 +156,7 @@ def _batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> list[Layer]:
+) -> list[Operation]:
     own = training or running_mean is None
     statistics = (None, None) if own else (s.array(running_mean), s.array(running_var))
     return [L.BatchNorm(s.array(weight), s.array(bias), *statistics, eps, momentum)]
@@ -171,28 +171,28 @@ def _instance_norm(
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> list[Layer]:
+) -> list[Operation]:
     statistics = (None, None) if use_input_stats else (s.array(running_mean), s.array(running_var))
     return [L.InstanceNorm(s.array(weight), s.array(bias), *statistics, eps)]
 
 
-def _aten_instance_norm(s: Site, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> list[Layer]:
+def _aten_instance_norm(s: Site, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> list[Operation]:
     return _instance_norm(s, mean, var, weight, bias, *rest[:3])
 
 
-def _aten_batch_norm(s: Site, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> list[Layer]:
+def _aten_batch_norm(s: Site, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> list[Operation]:
     return _batch_norm(s, mean, var, weight, bias, *rest[:3])
 
 
 def _layer_norm(
     s: Site, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
-) -> list[Layer]:
+) -> list[Operation]:
     return [L.LayerNorm(numbers(normalized_shape, 1), s.array(weight), s.array(bias), eps)]
 
 
 def _group_norm(
     s: Site, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
-) -> list[Layer]:
+) -> list[Operation]:
     return [L.GroupNorm(num_groups, s.array(weight), s.array(bias), epsilon=eps)]
 
 
@@ -226,7 +226,7 @@ def _max_pool(rank: int) -> Rule:
         dilation: Any = 1,
         ceil_mode: bool = False,
         return_indices: bool = False,
-    ) -> list[Layer]:
+    ) -> list[Operation]:
         if set(numbers(dilation, rank)) != {1} or return_indices:
             s.refuse("max pooling with a dilation or with indices has no layer")
         return [L.MaxPool(*_window(s, rank, kernel_size, stride, padding, ceil_mode))]
@@ -243,7 +243,7 @@ def _mean_pool(rank: int) -> Rule:
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
-    ) -> list[Layer]:
+    ) -> list[Operation]:
         window, steps, pads = _window(s, rank, kernel_size, stride, padding, ceil_mode)
         if divisor_override is not None and divisor_override != math.prod(window):
             s.refuse("average pooling with a divisor of its own has no layer")
@@ -253,7 +253,7 @@ def _mean_pool(rank: int) -> Rule:
 
 
 def _adaptive_pool(rank: int, largest: bool) -> Rule:
-    def rule(s: Site, output_size: Any, return_indices: bool = False) -> list[Layer]:
+    def rule(s: Site, output_size: Any, return_indices: bool = False) -> list[Operation]:
         given = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * rank
         given = given * rank if len(given) == 1 else given
         if return_indices:
@@ -268,7 +268,7 @@ def _adaptive_pool(rank: int, largest: bool) -> Rule:
 
 
 def _reduce(kind: str) -> Rule:
-    def rule(s: Site, dim: Any = None, keepdim: bool = False, **others: Any) -> list[Layer]:
+    def rule(s: Site, dim: Any = None, keepdim: bool = False, **others: Any) -> list[Operation]:
         if dim is None:
             s.refuse(f"a {kind} over all axes mixes samples")
         axes = tuple(dim) if isinstance(dim, tuple | list | torch.Size) else (dim,)
@@ -281,7 +281,7 @@ def _reduce(kind: str) -> Rule:
 # ---- Shape --------------------------------------------------------------------------------------------
 
 
-def _flatten(s: Site, start_dim: int = 0, end_dim: int = -1) -> list[Layer]:
+def _flatten(s: Site, start_dim: int = 0, end_dim: int = -1) -> list[Operation]:
     if (start_dim, end_dim) == (1, -1):
         return [L.Flatten()]
     shape = s.known_shape()
@@ -289,30 +289,30 @@ def _flatten(s: Site, start_dim: int = 0, end_dim: int = -1) -> list[Layer]:
     return s.reshaped((*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
-def _view(s: Site, *sizes: Any) -> list[Layer]:
+def _view(s: Site, *sizes: Any) -> list[Operation]:
     return s.reshaped(sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes)
 
 
-def _unflatten(s: Site, dim: int, sizes: Any) -> list[Layer]:
+def _unflatten(s: Site, dim: int, sizes: Any) -> list[Operation]:
     shape = s.known_shape()
     axis = dim % len(shape)
     return s.reshaped((*shape[:axis], *sizes, *shape[axis + 1 :]))
 
 
-def _squeeze(s: Site, dim: Any = None) -> list[Layer]:
+def _squeeze(s: Site, dim: Any = None) -> list[Operation]:
     shape = s.known_shape()
     axes = range(len(shape)) if dim is None else (dim if isinstance(dim, tuple | list) else (dim,))
     gone = {a % len(shape) for a in axes}
     return s.reshaped([n for axis, n in enumerate(shape) if n != 1 or axis not in gone])
 
 
-def _unsqueeze(s: Site, dim: int) -> list[Layer]:
+def _unsqueeze(s: Site, dim: int) -> list[Operation]:
     shape = list(s.known_shape())
     shape.insert(dim % (len(shape) + 1), 1)
     return s.reshaped(shape)
 
 
-def _getitem(s: Site, index: Any) -> list[Layer]:
+def _getitem(s: Site, index: Any) -> list[Operation]:
     places = index if isinstance(index, tuple) else (index,)
     shape, axis, kept = s.known_shape(), 0, []
     for place in places:
@@ -326,12 +326,12 @@ def _getitem(s: Site, index: Any) -> list[Layer]:
     return s.reshaped((*kept, *shape[axis:]))
 
 
-def _permute(s: Site, *order: Any) -> list[Layer]:
+def _permute(s: Site, *order: Any) -> list[Operation]:
     axes = tuple(order[0]) if len(order) == 1 and isinstance(order[0], tuple | list) else order
     return [Transpose(tuple(a % len(axes) for a in axes))]
 
 
-def _transpose(s: Site, dim0: int, dim1: int) -> list[Layer]:
+def _transpose(s: Site, dim0: int, dim1: int) -> list[Operation]:
     order = list(range(len(s.known_shape())))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return [Transpose(tuple(order))]
@@ -345,7 +345,7 @@ _MODES: dict[str, L.PadMode] = {
 }
 
 
-def _pad(s: Site, pad: Any, mode: str = "constant", value: float | None = None) -> list[Layer]:
+def _pad(s: Site, pad: Any, mode: str = "constant", value: float | None = None) -> list[Operation]:
     edges = [int(n) for n in pad]
     pairs = tuple((edges[i], edges[i + 1]) for i in range(0, len(edges), 2))[::-1]
     rank = len(s.shape) - 2 if s.shape is not None else max(len(pairs), 2)
@@ -368,7 +368,7 @@ def _interpolate(
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
-) -> list[Layer]:
+) -> list[Operation]:
     if mode not in ("nearest", "linear", "bilinear", "trilinear") or antialias:
         s.refuse(f"resizing by {mode!r}{' with antialias' if antialias else ''} has no layer")
     kind: Any = "nearest" if mode == "nearest" else "linear"
@@ -384,19 +384,19 @@ def _interpolate(
     return [L.Upsample((), sizes, kind, corners)]
 
 
-def _aten_nearest(s: Site, size: Any = None, factors: Any = None) -> list[Layer]:
+def _aten_nearest(s: Site, size: Any = None, factors: Any = None) -> list[Operation]:
     return _interpolate(s, size, factors)
 
 
-def _aten_linear(s: Site, size: Any, corners: bool, factors: Any = None) -> list[Layer]:
+def _aten_linear(s: Site, size: Any, corners: bool, factors: Any = None) -> list[Operation]:
     return _interpolate(s, size, factors, "linear", corners)
 
 
-def _pixel_shuffle(s: Site, upscale_factor: int) -> list[Layer]:
+def _pixel_shuffle(s: Site, upscale_factor: int) -> list[Operation]:
     return [L.PixelShuffle(upscale_factor)]
 
 
-def _same(s: Site, *rest: Any, **others: Any) -> list[Layer]:
+def _same(s: Site, *rest: Any, **others: Any) -> list[Operation]:
     return []
 
 

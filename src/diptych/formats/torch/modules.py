@@ -14,8 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diptych.model.layers import Connection, NormFormula, Reduction, WindowRule
-from diptych.model.shapes import pool_windows, sample_positions
+from diptych.model import layers
+from diptych.model.layers import (
+    Connection,
+    NormFormula,
+    Reduction,
+    WindowRule,
+    pool_windows,
+    sample_positions,
+)
 
 __all__ = [
     "ELEMENTWISE",
@@ -26,6 +33,8 @@ __all__ = [
     "Elementwise",
     "Embedding",
     "Extended",
+    "Graph",
+    "Join",
     "LayerNormStd",
     "Network",
     "Normalise",
@@ -127,7 +136,17 @@ class BatchNorm3d(Extended, nn.BatchNorm3d):
 
 
 class AnyBatchNorm(Extended, nn.modules.batchnorm._BatchNorm):
-    """`nn.BatchNorm1d`, `2d` or `3d`, whichever fits: for a model that does not tell its input's rank."""
+    """`nn.BatchNorm1d`, `2d` or `3d`, whichever fits: for a model that does not tell its input's rank.
+
+    In evaluation mode the batch's own statistics may be those of a single value, which PyTorch refuses.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer, then its activation."""
+        if self.training or self.running_mean is not None:
+            return super().forward(x)
+        variance, mean = torch.var_mean(x, (0, *range(2, x.ndim)), correction=0)
+        return self._activated(F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps))
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - PyTorch's name
         if input.ndim < 2:
@@ -280,6 +299,7 @@ ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "hardtanh": torch.clamp,
     "hardsigmoid": lambda x, slope: torch.clamp(slope * x + 0.5, 0, 1),
     "gelu_sigmoid": lambda x: x * torch.sigmoid(1.702 * x),
+    "hardswish": lambda x: x * F.hardsigmoid(x),
     "lisht": lambda x: x * torch.tanh(x),
     "logcosh": _logcosh,
     "abs": torch.abs,
@@ -465,8 +485,7 @@ class _Joining(nn.Sequential):
 
     def extra_repr(self) -> str:
         """How the branches are joined."""
-        axis = f" along axis {self.connection.axis}" if self.connection.operation == "concatenate" else ""
-        return f"{self.connection.operation}{axis}"
+        return self.connection.label
 
 
 class SkipConnection(_Joining):
@@ -483,3 +502,42 @@ class Parallel(_Joining):
     def forward(self, x: Tensor) -> Tensor:
         """The outputs of all branches joined."""
         return _join(self.connection, [branch(x) for branch in self])
+
+
+class Join(nn.Module):
+    """Several values joined: a node of a `Graph`."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.connection = connection
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """The joined value."""
+        return _join(self.connection, values)
+
+    def extra_repr(self) -> str:
+        """How they are joined."""
+        return self.connection.label
+
+
+class Graph(nn.Sequential):
+    """Layers that are no tree: see `diptych.model.layers.Graph`. Gives the first of its outputs."""
+
+    def __init__(self, graph: layers.Graph, nodes: Sequence[nn.Module]) -> None:
+        super().__init__(*nodes)
+        self.structure = graph.with_children([layers.IDENTITY] * len(nodes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The value of the first output."""
+
+        def child(index: int, *values: Tensor) -> Tensor:
+            result: Tensor = self[index](*values)
+            return result
+
+        return self.structure.through(x, child, _join)
+
+    def extra_repr(self) -> str:
+        """What each node takes."""
+        pairs = zip(self.structure.names, self.structure.inputs, strict=True)
+        nodes = [f"{name}({', '.join(inputs)})" for name, inputs in pairs]
+        return ", ".join([*nodes, f"outputs={self.structure.outputs}"])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ModelError
-from diptych.formats.graph import BATCH, Graph, Shape, Value, refusal, reshape_layers
-from diptych.model.layers import Array, Flatten, Layer, Pads, Reshape
+from diptych.formats.graph import BATCH, Graph, Operation, Shape, Value, refusal, reshape_layers
+from diptych.model.layers import Array, Flatten, Pads, Reshape
 
 __all__ = ["Site", "Weights", "numbers"]
 
@@ -69,7 +69,7 @@ class Site:
         """Raises `UnsupportedLayer` for this operation."""
         raise refusal(self.name, reason)
 
-    def reshaped(self, new: Sequence[int]) -> list[Layer]:
+    def reshaped(self, new: Sequence[int]) -> list[Operation]:
         """A reshape to `new`, the batch axis included."""
         sizes = list(new)
         if self.shape is None:

@@ -22,6 +22,7 @@ from diptych.errors import DiptychError, ModelError, ShapeError, UsageError
 from diptych.formats.graph import (
     BATCH,
     Graph,
+    Operation,
     Shape,
     Transpose,
     Value,
@@ -29,6 +30,7 @@ from diptych.formats.graph import (
     refusal,
     with_constant,
 )
+from diptych.formats.nesting import nested_steps
 from diptych.formats.patterns import as_chain
 from diptych.formats.torch import modules as M
 from diptych.formats.torch.building import to_torch
@@ -36,7 +38,7 @@ from diptych.formats.torch.calls import CALLS
 from diptych.formats.torch.layers import layers_of
 from diptych.formats.torch.site import Site, Weights
 from diptych.model import layers as L
-from diptych.model.layers import Activation, Layer
+from diptych.model.layers import Activation
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_layers
 
@@ -151,7 +153,7 @@ def _line(error: BaseException) -> str:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if type(m).__module__ == M.__name__:
-            return not isinstance(m, M.Network | M.SkipConnection | M.Parallel)
+            return not isinstance(m, M.Network | M.SkipConnection | M.Parallel | M.Graph | M.Join)
         return super().is_leaf_module(m, module_qualified_name)
 
 
@@ -236,13 +238,13 @@ class _Reader:
         self._batch = traced.meta.get("batch")  # where sizes are written in the graph as numbers
         self._graph, self._weights = Graph(shape, merging), Weights()
         self._values: dict[fx.Node, Any] = {}
-        self._made: dict[tuple[int, Any], list[Layer]] = {}
+        self._made: dict[tuple[int, Any], list[Operation]] = {}
         self._inputs = 0
 
     def chain(self) -> L.Chain:
         for node in self._traced.graph.nodes:
             if node.op == "output":
-                return as_chain(self._graph.steps(self._output(node)))
+                return as_chain(nested_steps(self._graph, self._output(node)))
             self._values[node] = self._read(node)
         raise ModelError("the module returns nothing")
 
@@ -296,7 +298,7 @@ class _Reader:
             self._made[key] = layers_of(site, module)
         return self._applied(site, self._made[key])
 
-    def _applied(self, site: Site, layers: list[Layer]) -> Value:
+    def _applied(self, site: Site, layers: list[Operation]) -> Value:
         value = site.value
         for layer in layers:
             value = self._graph.apply(layer, value, site.name, _piece_shape(layer, value.shape))
@@ -378,7 +380,7 @@ class _Reader:
         return self._graph.apply(L.Dense(weight), a, where)
 
 
-def _piece_shape(layer: Layer, shape: Any) -> Any:
+def _piece_shape(layer: Operation, shape: Any) -> Any:
     if shape is None:
         return None
     if isinstance(layer, Transpose):

@@ -13,7 +13,7 @@ from typing import Any
 from diptych.errors import UsageError
 from diptych.images.picture import Picture, Record
 from diptych.images.scenes.painter import complete, render
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from diptych.images.scenes.sampling import Sample, sample
 from diptych.images.scenes.understanding import Scene, Thing, normalise, understand
 from diptych.images.scenes.vocabulary import CLASSES, VOCABULARY
@@ -52,9 +52,9 @@ def paint(prompt: str, seed: int = 0, index: int = 0, width: int = 512, height: 
             raise UsageError(
                 f"{name} must be a whole number from {SMALLEST} to {LARGEST} pixels, not {str(side)[:20]}"
             )
-    dice = Dice(VERSION, normalise(prompt), seed, index)
+    rng = RandomStream(VERSION, normalise(prompt), seed, index)
     asked = understand(prompt)
-    pixels = render(complete(asked, dice), dice, width, height)
+    pixels = render(complete(asked, rng), rng, width, height)
     record = Record(prompt, seed, index, "scenes", VERSION, width, height, {}, asked.ignored)
     return Picture(pixels, f"generated_image_{index + 1}", record=record)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from diptych.images.scenes.canvas import Colour, Point, mix
 from diptych.images.scenes.painting import Painting
 from diptych.images.scenes.palette import NAMED
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 
 _WALLS: tuple[Colour, ...] = (
     (248, 234, 208),
@@ -21,7 +21,7 @@ def temple(p: Painting, x: float, base: float, wide: float) -> None:
     """A columned temple seen from the front; an ancient one is weathered, cracked and missing a corner."""
     canvas, palette = p.canvas, p.palette
     ancient = p.scene.style == "ancient"
-    dice = p.dice.child("temple")
+    rng = p.rng.child("temple")
     material = "weathered" if ancient else "stone"
     stone = palette.of(NAMED[p.scene.subject_colour] if p.scene.subject_colour else material)
     light, dark = mix(stone, palette.glow, 0.22), palette.dim(stone, 0.34)
@@ -65,15 +65,15 @@ def temple(p: Painting, x: float, base: float, wide: float) -> None:
     for i in range(columns):
         cx = x + (i / (columns - 1) * 2 - 1) * 0.86 * half
         short = 0.42 if ancient and i == broken else 0.0
-        _column(p, dice, cx, floor, roof + short * tall, 0.058 * wide, light, stone, dark, ancient)
-    _pediment(p, dice, x, roof, half, light, stone, dark, ancient, 1 if broken else -1)
+        _column(p, rng, cx, floor, roof + short * tall, 0.058 * wide, light, stone, dark, ancient)
+    _pediment(p, rng, x, roof, half, light, stone, dark, ancient, 1 if broken else -1)
     if ancient:
-        _ruin_marks(p, dice, x, floor, half, tall, dark)
+        _ruin_marks(p, rng, x, floor, half, tall, dark)
 
 
 def _column(
     p: Painting,
-    dice: Dice,
+    rng: RandomStream,
     x: float,
     floor: float,
     top: float,
@@ -104,7 +104,7 @@ def _column(
     canvas.rect(x - 1.25 * r, floor - 0.5 * r, x + 1.25 * r, floor, stone)
     if ancient:
         for _ in range(2):
-            y = top + (floor - top) * dice.between(0.2, 0.9)
+            y = top + (floor - top) * rng.uniform(0.2, 0.9)
             canvas.line(((x - 0.8 * r, y), (x, y + 0.5 * r), (x + 0.7 * r, y + 0.1 * r)), 0.12 * r, dark, 0.6)
     canvas.rect(x - 1.30 * r, top, x + 1.30 * r, top + 0.55 * r, light)
     canvas.rect(x - 1.30 * r, top + 0.40 * r, x + 1.30 * r, top + 0.62 * r, dark, 0.45)
@@ -112,7 +112,7 @@ def _column(
 
 def _pediment(
     p: Painting,
-    dice: Dice,
+    rng: RandomStream,
     x: float,
     roof: float,
     half: float,
@@ -182,20 +182,20 @@ def _pediment(
 
 
 def _ruin_marks(
-    p: Painting, dice: Dice, x: float, floor: float, half: float, tall: float, dark: Colour
+    p: Painting, rng: RandomStream, x: float, floor: float, half: float, tall: float, dark: Colour
 ) -> None:
     """Ivy, cracks and fallen drums."""
     canvas = p.canvas
     ivy = p.palette.of("leaf")
     side = -p.light_from
     for i in range(16):
-        t = dice.unit()
-        cx, cy = x - side * half * (0.98 - 0.16 * dice.unit() * (1 - t)), floor - tall * 1.1 * t
-        r = half * dice.between(0.022, 0.05) * (1.2 - 0.6 * t)
+        t = rng.random()
+        cx, cy = x - side * half * (0.98 - 0.16 * rng.random() * (1 - t)), floor - tall * 1.1 * t
+        r = half * rng.uniform(0.022, 0.05) * (1.2 - 0.6 * t)
         canvas.ellipse(cx, cy, r, 0.8 * r, p.palette.dim(ivy, 0.28) if i % 3 else p.palette.light(ivy, 0.1))
     stone = p.palette.of("weathered")
     for i in range(3):
-        cx, r = x + side * half * (1.02 + 0.13 * i), half * dice.between(0.035, 0.055)
+        cx, r = x + side * half * (1.02 + 0.13 * i), half * rng.uniform(0.035, 0.055)
         cy = floor + 0.155 * half
         canvas.shade(
             [
@@ -259,12 +259,18 @@ def pagoda(p: Painting, x: float, base: float, wide: float) -> None:
 
 
 def house(
-    p: Painting, dice: Dice, x: float, base: float, wide: float, colour: str | None = None, depth: float = 0.0
+    p: Painting,
+    rng: RandomStream,
+    x: float,
+    base: float,
+    wide: float,
+    colour: str | None = None,
+    depth: float = 0.0,
 ) -> None:
     """A cottage with a gabled roof, a door, windows and a chimney."""
     canvas, palette = p.canvas, p.palette
-    wall = palette.of(dice.pick(_WALLS), depth)
-    tile = palette.of(NAMED[colour] if colour else dice.pick(_TILES), depth)
+    wall = palette.of(rng.choice(_WALLS), depth)
+    tile = palette.of(NAMED[colour] if colour else rng.choice(_TILES), depth)
     tall, half, side = 0.52 * wide, wide / 2, p.light_from
     split = x - side * 0.12 * wide
     top = base - tall

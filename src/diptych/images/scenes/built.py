@@ -36,16 +36,16 @@ def paint_city(p: Painting) -> None:
     if p.has("river"):
         water.paint_river(p, base + 0.03, p.w * 0.5)
     else:
-        water.paint_path(p, base + 0.02, p.w * p.dice.child("street").between(0.4, 0.6), 0.16)
+        water.paint_path(p, base + 0.02, p.w * p.rng.child("street").uniform(0.4, 0.6), 0.16)
 
 
 def paint_temple(p: Painting) -> None:
     """A large temple: on a hill, on sand, by the sea, or on a plateau among falls and clouds."""
     base = p.y(HORIZON["temple"])
-    dice = p.dice.child("temple place")
-    x = p.w * {"left": 0.36, "right": 0.64}.get(p.scene.subject_side or "", dice.between(0.46, 0.54))
+    rng = p.rng.child("temple place")
+    x = p.w * {"left": 0.36, "right": 0.64}.get(p.scene.subject_side or "", rng.uniform(0.46, 0.54))
     grand = p.has("waterfall") or "clouds" in p.scene.around
-    wide = dice.between(0.43, 0.47) if grand else dice.between(0.50, 0.56)
+    wide = rng.uniform(0.43, 0.47) if grand else rng.uniform(0.50, 0.56)
     if grand:
         base -= 0.045 * p.h
     if not p.scene.settings:
@@ -156,10 +156,10 @@ def paint_village(p: Painting) -> None:
     """Rows of small houses over rolling hills around a church."""
     base = p.y(HORIZON["village"])
     backdrop(p, base)
-    dice = p.dice.child("village")
+    rng = p.rng.child("village")
     if not p.scene.settings:
         land.hills(p, "village far hills", base - 0.05, 0.04, "pine", 0.52, 1.7)
-    church_x = p.w * dice.between(0.3, 0.7)
+    church_x = p.w * rng.uniform(0.3, 0.7)
     rows = ((0.0, 0.078, 0.26), (0.115 * p.h, 0.102, 0.10), (0.245 * p.h, 0.135, 0.0))
     for row, (drop, size, depth) in enumerate(rows):
         if row == 2 and p.scene.water:
@@ -168,17 +168,17 @@ def paint_village(p: Painting) -> None:
         line = land.hills(p, f"village hill {row}", base + drop, 0.022, _village_ground(p), depth, 1.8)
         if row == 1:
             buildings.church(p, church_x, land.height_at(line, church_x) + 0.015, 0.12, depth)
-        x = dice.between(0.02, 0.10)
+        x = rng.uniform(0.02, 0.10)
         while x < p.w:
             foot = land.height_at(line, min(p.w, max(0.0, x))) + 0.022
             if not (row == 1 and abs(x - church_x - 0.03) < 0.12):
-                if dice.chance(0.80):
+                if rng.chance(0.80):
                     buildings.house(
                         p,
-                        p.dice.child(f"house {row} {x:.3f}"),
+                        p.rng.child(f"house {row} {x:.3f}"),
                         x,
                         foot,
-                        size * dice.between(0.85, 1.1),
+                        size * rng.uniform(0.85, 1.1),
                         p.scene.subject_colour,
                         depth,
                     )
@@ -186,7 +186,7 @@ def paint_village(p: Painting) -> None:
                     colour = p.palette.of("leaf", depth)
                     trees.round_tree(
                         p.canvas,
-                        dice,
+                        rng,
                         x,
                         foot,
                         size * 1.25,
@@ -194,7 +194,7 @@ def paint_village(p: Painting) -> None:
                         p.palette.light(colour, 0.1),
                         p.light_from,
                     )
-            x += size * dice.between(1.25, 1.75)
+            x += size * rng.uniform(1.25, 1.75)
         if row == 1:
             ways(p, base + drop + 0.05)
     p.stand = base + 0.30 * p.h

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diptych.images.scenes.canvas import Colour, Point, mix
 from diptych.images.scenes.painting import Painting
-from diptych.images.scenes.rng import Dice, cosine, sine, smooth
+from diptych.images.scenes.rng import RandomStream, cosine, sine, smooth
 
 NEON: tuple[Colour, ...] = ((84, 244, 255), (255, 92, 206), (255, 214, 110), (150, 120, 255))
 
@@ -18,25 +18,25 @@ def _room_for_sun(p: Painting, x: float, base: float) -> float:
 
 def skyline(p: Painting, name: str, base: float, height: float, depth: float, windows: bool) -> None:
     """A row of buildings whose feet stand at `base`, the tallest about `height`."""
-    dice = p.dice.child(name)
-    focus = p.w * {"left": 0.28, "right": 0.72}.get(p.scene.subject_side or "", dice.between(0.3, 0.7))
+    rng = p.rng.child(name)
+    focus = p.w * {"left": 0.28, "right": 0.72}.get(p.scene.subject_side or "", rng.uniform(0.3, 0.7))
     futuristic = p.scene.style == "futuristic"
     x = -0.04
     while x < p.w + 0.02:
-        wide = dice.between(0.065, 0.115) * (0.85 + 0.3 * depth)
+        wide = rng.uniform(0.065, 0.115) * (0.85 + 0.3 * depth)
         centre = x + wide / 2
         swell = 1.0 - 0.42 * min(1.0, abs(centre - focus) / (0.6 * p.w))
-        tall = height * dice.between(0.45, 1.0) * swell * _room_for_sun(p, centre, base)
+        tall = height * rng.uniform(0.45, 1.0) * swell * _room_for_sun(p, centre, base)
         if futuristic:
-            _future_tower(p, dice, centre, base, wide, tall * 1.08, depth, windows)
+            _future_tower(p, rng, centre, base, wide, tall * 1.08, depth, windows)
         else:
-            _building(p, dice, centre, base, wide, tall, depth, windows)
-        x += wide * (dice.between(0.82, 1.02) if depth > 0.2 else dice.between(0.92, 1.12))
+            _building(p, rng, centre, base, wide, tall, depth, windows)
+        x += wide * (rng.uniform(0.82, 1.02) if depth > 0.2 else rng.uniform(0.92, 1.12))
 
 
-def _faces(p: Painting, dice: Dice, depth: float) -> tuple[Colour, Colour, Colour]:
+def _faces(p: Painting, rng: RandomStream, depth: float) -> tuple[Colour, Colour, Colour]:
     """Lit face, shaded face and the colour at the foot."""
-    tone = dice.pick(("concrete", "steel", "concrete", "stone", "steel"))
+    tone = rng.choice(("concrete", "steel", "concrete", "stone", "steel"))
     base = p.colour(p.scene.subject_colour, tone)
     if p.palette.dark:
         base = p.palette.dim(base, 0.32)
@@ -49,12 +49,19 @@ def _faces(p: Painting, dice: Dice, depth: float) -> tuple[Colour, Colour, Colou
 
 
 def _building(
-    p: Painting, dice: Dice, x: float, base: float, wide: float, tall: float, depth: float, windows: bool
+    p: Painting,
+    rng: RandomStream,
+    x: float,
+    base: float,
+    wide: float,
+    tall: float,
+    depth: float,
+    windows: bool,
 ) -> None:
     canvas = p.canvas
-    light, dark, foot = _faces(p, dice, depth)
+    light, dark, foot = _faces(p, rng, depth)
     half, top = wide / 2, base - tall
-    kind = dice.whole(0, 5)
+    kind = rng.integer(0, 5)
     side = p.light_from
     edge = x - side * half * 0.36
     if kind == 1:  # stepped
@@ -74,18 +81,20 @@ def _building(
     flank = [(edge, top), (x - side * half, top), (x - side * half, base), (edge, base)]
     canvas.shade([flank], ((0.0, dark), (1.0, mix(dark, foot, 0.5))))
     if windows:
-        _windows(p, dice, x - half, x + half, top, base, dark)
+        _windows(p, rng, x - half, x + half, top, base, dark)
     elif p.palette.dark and depth < 0.75:
-        _sparks(p, dice, x, half, top, base)
+        _sparks(p, rng, x, half, top, base)
 
 
-def _windows(p: Painting, dice: Dice, x0: float, x1: float, top: float, base: float, dark: Colour) -> None:
+def _windows(
+    p: Painting, rng: RandomStream, x0: float, x1: float, top: float, base: float, dark: Colour
+) -> None:
     """A grid of windows, lit in runs by night, dark panes by day."""
     columns = max(2, int((x1 - x0) / 0.021))
     cell = (x1 - x0) / columns
-    rows = max(1, int((base - top - 0.015) / (0.030 if dice.chance(0.5) else 0.025)))
+    rows = max(1, int((base - top - 0.015) / (0.030 if rng.chance(0.5) else 0.025)))
     step = (base - top - 0.015) / rows
-    rate = dice.between(0.35, 0.65) if p.palette.dark else 0.92
+    rate = rng.uniform(0.35, 0.65) if p.palette.dark else 0.92
     lit: list[tuple[float, float, float, float]] = []
     unlit: list[tuple[float, float, float, float]] = []
     for row in range(rows):
@@ -93,18 +102,18 @@ def _windows(p: Painting, dice: Dice, x0: float, x1: float, top: float, base: fl
         for column in range(columns):
             x = x0 + column * cell
             box = (x + 0.26 * cell, y, x + 0.76 * cell, y + 0.52 * step)
-            (lit if dice.chance(rate) else unlit).append(box)
+            (lit if rng.chance(rate) else unlit).append(box)
     if p.palette.dark:
-        p.canvas.rects(lit, mix(p.palette.window, (255, 170, 80), dice.unit() * 0.4))
+        p.canvas.rects(lit, mix(p.palette.window, (255, 170, 80), rng.random() * 0.4))
         p.canvas.rects(unlit, mix(dark, (10, 10, 30), 0.22))
     else:
         p.canvas.rects(lit, mix(mix(dark, (60, 90, 140), 0.45), p.palette.sky[1], 0.2))
 
 
-def _sparks(p: Painting, dice: Dice, x: float, half: float, top: float, base: float) -> None:
+def _sparks(p: Painting, rng: RandomStream, x: float, half: float, top: float, base: float) -> None:
     """A few lit windows far away."""
     for _ in range(4):
-        wx, wy = x + dice.between(-0.7, 0.6) * half, top + (base - top) * dice.between(0.1, 0.8)
+        wx, wy = x + rng.uniform(-0.7, 0.6) * half, top + (base - top) * rng.uniform(0.1, 0.8)
         p.canvas.rect(wx, wy, wx + 0.006, wy + 0.008, mix(p.palette.window, p.palette.haze, 0.35))
 
 
@@ -112,14 +121,21 @@ def _sparks(p: Painting, dice: Dice, x: float, half: float, top: float, base: fl
 
 
 def _future_tower(
-    p: Painting, dice: Dice, x: float, base: float, wide: float, tall: float, depth: float, windows: bool
+    p: Painting,
+    rng: RandomStream,
+    x: float,
+    base: float,
+    wide: float,
+    tall: float,
+    depth: float,
+    windows: bool,
 ) -> None:
     canvas = p.canvas
     steel = p.palette.dim(p.colour(p.scene.subject_colour, "steel"), 0.30 if p.palette.dark else 0.05)
     steel = mix(mix(steel, (92, 60, 170), 0.20), p.palette.haze, depth)
     light, dark = mix(steel, p.palette.glow, 0.20), p.palette.dim(steel, 0.30 * (1 - depth))
-    neon = mix(dice.pick(NEON), p.palette.haze, depth * 0.8)
-    kind = dice.pick(("needle", "blade", "dome", "ring", "blade", "needle", "twin"))
+    neon = mix(rng.choice(NEON), p.palette.haze, depth * 0.8)
+    kind = rng.choice(("needle", "blade", "dome", "ring", "blade", "needle", "twin"))
     half, top = wide * 0.5, base - tall
     side = p.light_from
     if kind == "dome":
@@ -134,7 +150,7 @@ def _future_tower(
     canvas.shade([flank], ((0.0, dark), (1.0, mix(dark, p.palette.haze, 0.2))), 0.85)
     canvas.line(((x, top + 0.02), (x, top - 0.22 * tall * (0.6 if kind == "needle" else 0.3))), 0.005, light)
     if windows:
-        _bands(p, dice, x, profile, neon)
+        _bands(p, rng, x, profile, neon)
         canvas.line([(x + side * r * 0.97, y) for r, y in profile], 0.0042, neon, 0.9)
     if kind == "ring":
         y = top + 0.24 * tall
@@ -177,7 +193,9 @@ def _dome(
     p.canvas.rect(x - half, base - drum - 0.006, x + half, base - drum, neon, 0.85)
 
 
-def _bands(p: Painting, dice: Dice, x: float, profile: list[tuple[float, float]], neon: Colour) -> None:
+def _bands(
+    p: Painting, rng: RandomStream, x: float, profile: list[tuple[float, float]], neon: Colour
+) -> None:
     """Storeys of light on a tower of the future."""
     top, base = profile[0][1], profile[-1][1]
     count = max(3, int((base - top) / 0.021))
@@ -188,10 +206,10 @@ def _bands(p: Painting, dice: Dice, x: float, profile: list[tuple[float, float]]
         y = top + (base - top) * t
         at = min(11, int(t * 12))
         r = profile[at][0] + (profile[at + 1][0] - profile[at][0]) * (t * 12 - at)
-        if r < 0.008 or not dice.chance(0.72):
+        if r < 0.008 or not rng.chance(0.72):
             continue
-        colour = neon if dice.chance(0.2) else glass
-        a, b = dice.between(-0.85, 0.1) * r, dice.between(0.15, 0.85) * r
+        colour = neon if rng.chance(0.2) else glass
+        a, b = rng.uniform(-0.85, 0.1) * r, rng.uniform(0.15, 0.85) * r
         boxes[colour].append((x + a, y, x + b, y + 0.0075))
     for colour, many in boxes.items():
         p.canvas.rects(many, colour)
@@ -199,10 +217,10 @@ def _bands(p: Painting, dice: Dice, x: float, profile: list[tuple[float, float]]
 
 def sky_traffic(p: Painting, top: float, bottom: float, count: int) -> None:
     """Flying vehicles with trails of light."""
-    dice, canvas = p.dice.child("traffic"), p.canvas
+    rng, canvas = p.rng.child("traffic"), p.canvas
     for i in range(count):
-        x, y = dice.between(0.08, 0.92) * p.w, top + (bottom - top) * (i + dice.unit()) / count
-        s, way = dice.between(0.020, 0.034), dice.pick((-1.0, 1.0))
+        x, y = rng.uniform(0.08, 0.92) * p.w, top + (bottom - top) * (i + rng.random()) / count
+        s, way = rng.uniform(0.020, 0.034), rng.choice((-1.0, 1.0))
         neon = NEON[i % 2]
         canvas.polygon(
             ((x - way * s, y - 0.006), (x - way * 5.5 * s, y), (x - way * s, y + 0.006)), neon, 0.45
@@ -214,9 +232,9 @@ def sky_traffic(p: Painting, top: float, bottom: float, count: int) -> None:
 
 def sky_bridges(p: Painting, base: float, height: float) -> None:
     """Lit tubes that join the towers."""
-    dice = p.dice.child("bridges")
+    rng = p.rng.child("bridges")
     for _ in range(2):
-        x, y = dice.between(0.1, 0.6) * p.w, base - height * dice.between(0.2, 0.42)
-        wide = dice.between(0.2, 0.32)
+        x, y = rng.uniform(0.1, 0.6) * p.w, base - height * rng.uniform(0.2, 0.42)
+        wide = rng.uniform(0.2, 0.32)
         p.canvas.rect(x, y, x + wide, y + 0.011, p.palette.dim(p.palette.of("steel"), 0.4))
-        p.canvas.rect(x, y + 0.003, x + wide, y + 0.007, mix(dice.pick(NEON[:2]), p.palette.haze, 0.1))
+        p.canvas.rect(x, y + 0.003, x + wide, y + 0.007, mix(rng.choice(NEON[:2]), p.palette.haze, 0.1))

@@ -40,9 +40,9 @@ def backdrop(p: Painting, base: float) -> None:
         elif name == "desert":
             land.dune(p, "far dune", base - 0.02, 0.06, 0.4, 0.3 * p.w)
         elif name in ("village", "temple"):
-            dice = p.dice.child("far houses")
+            rng = p.rng.child("far houses")
             for i in range(5):
-                buildings.house(p, dice, (0.12 + 0.19 * i) * p.w, base + 0.01, 0.055, None, 0.4)
+                buildings.house(p, rng, (0.12 + 0.19 * i) * p.w, base + 0.01, 0.055, None, 0.4)
 
 
 def meadow(p: Painting, name: str, level: float, swell: float = 0.02, material: str = "grass") -> None:
@@ -63,14 +63,14 @@ def falls(p: Painting, base: float) -> None:
     thing = p.thing("waterfall")
     if thing is None:
         return
-    dice = p.dice.child("falls")
-    side = thing.side or dice.pick(("left", "right"))
+    rng = p.rng.child("falls")
+    side = thing.side or rng.choice(("left", "right"))
     for number in range(2 if "waterfall" in p.scene.around else min(3, thing.count)):
         left = (side == "left") != bool(number % 2)
         centre = p.w * (0.20 if left else 0.80) + 0.1 * (number // 2)
         if side == "centre" and number == 0:
             centre = p.w * 0.5
-        top = base - dice.between(0.24, 0.30)
+        top = base - rng.uniform(0.24, 0.30)
         land.cliff(p, f"cliff {number}", centre - 0.17, centre + 0.17, top, base + 0.06, 0.16)
         water.paint_fall(p, f"fall {number}", centre, top - 0.005, base + 0.035, 0.085, 0.05)
         water.paint_mist(p, f"spray {number}", centre, base + 0.03, 0.075)
@@ -78,7 +78,7 @@ def falls(p: Painting, base: float) -> None:
 
 def ways(p: Painting, top: float, x: float | None = None) -> None:
     """A river or a path, if the scene has one."""
-    start = p.w * p.dice.child("ways").between(0.38, 0.62) if x is None else x
+    start = p.w * p.rng.child("ways").uniform(0.38, 0.62) if x is None else x
     if p.has("river"):
         water.paint_river(p, top, start)
     elif p.has("path"):

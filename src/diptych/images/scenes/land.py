@@ -6,14 +6,14 @@ from itertools import pairwise
 
 from diptych.images.scenes.canvas import Colour, Point, mix
 from diptych.images.scenes.painting import Painting
-from diptych.images.scenes.rng import Dice, Noise, smooth
+from diptych.images.scenes.rng import Noise, RandomStream, smooth
 
 
 def hill_line(
-    p: Painting, dice: Dice, level: float, swell: float, pace: float = 2.0, octaves: int = 2
+    p: Painting, rng: RandomStream, level: float, swell: float, pace: float = 2.0, octaves: int = 2
 ) -> list[Point]:
     """A rolling skyline across the picture, around the height `level`, `swell` up and down."""
-    noise, start = Noise(dice, octaves, 0.35), dice.between(0, 20)
+    noise, start = Noise(rng, octaves, 0.35), rng.uniform(0, 20)
     steps = int(40 * p.w) + 2
     return [
         (p.w * i / steps, level - swell * noise(start + pace * p.w * i / steps)) for i in range(-1, steps + 2)
@@ -38,8 +38,8 @@ def hills(
     pace: float = 2.0,
 ) -> list[Point]:
     """A range of hills down to the lower edge, with a sunlit rim; returns their skyline."""
-    dice = p.dice.child(name)
-    line = hill_line(p, dice, level, swell, pace)
+    rng = p.rng.child(name)
+    line = hill_line(p, rng, level, swell, pace)
     base = p.palette.of(material, depth)
     fill_below(p, line, mix(base, p.palette.glow, 0.16), p.palette.dim(base, 0.16))
     p.canvas.line(line, 0.004, mix(base, p.palette.glow, 0.4), 0.55)
@@ -65,33 +65,33 @@ def mountain_range(
     material: str = "rock",
 ) -> None:
     """Faceted peaks whose feet stand at `base`: a lit face, a shaded face, snow on the tallest."""
-    dice = p.dice.child(name)
+    rng = p.rng.child(name)
     spacing = p.w / count
     order = []
     for i in range(-1, count + 1):
-        x = (i + 0.5 + dice.between(-0.28, 0.28)) * spacing
-        tall = height * dice.between(0.55, 1.0)
+        x = (i + 0.5 + rng.uniform(-0.28, 0.28)) * spacing
+        tall = height * rng.uniform(0.55, 1.0)
         if p.luminary and p.luminary.y > base - 1.3 * height:  # make room for a low sun
             away = abs(x - p.luminary.x) / spacing
             tall *= 0.55 + 0.45 * smooth(away / 1.1)
-        order.append((tall, x, dice.between(0.75, 1.05)))
+        order.append((tall, x, rng.uniform(0.75, 1.05)))
     for tall, x, spread in sorted(order):
-        _peak(p, dice, x, base, tall, tall * spread * 0.95, depth, snow and tall > 0.6 * height, material)
+        _peak(p, rng, x, base, tall, tall * spread * 0.95, depth, snow and tall > 0.6 * height, material)
 
 
-def _edge(dice: Dice, a: Point, b: Point, rough: float, steps: int = 7) -> list[Point]:
+def _edge(rng: RandomStream, a: Point, b: Point, rough: float, steps: int = 7) -> list[Point]:
     """A crooked line from a to b."""
     points = [a]
     for i in range(1, steps):
-        t = (i + dice.between(-0.25, 0.25)) / steps
-        k = rough * dice.between(-1.0, 1.0)
+        t = (i + rng.uniform(-0.25, 0.25)) / steps
+        k = rough * rng.uniform(-1.0, 1.0)
         points.append((a[0] + (b[0] - a[0]) * t + k, a[1] + (b[1] - a[1]) * t + 0.5 * k))
     return [*points, b]
 
 
 def _peak(
     p: Painting,
-    dice: Dice,
+    rng: RandomStream,
     x: float,
     base: float,
     tall: float,
@@ -108,29 +108,29 @@ def _peak(
     )
     foot = mix(rock, palette.haze, 0.30)
     top = (x, base - tall)
-    left = _edge(dice, top, (x - half, base), 0.028 * tall)
-    right = _edge(dice, top, (x + half, base), 0.028 * tall)
-    spine = _edge(dice, top, (x - p.light_from * 0.16 * half, base), 0.10 * tall, 6)
+    left = _edge(rng, top, (x - half, base), 0.028 * tall)
+    right = _edge(rng, top, (x + half, base), 0.028 * tall)
+    spine = _edge(rng, top, (x - p.light_from * 0.16 * half, base), 0.10 * tall, 6)
     lit, shaded = (left, right) if p.light_from < 0 else (right, left)
     canvas.shade([shaded + spine[::-1]], ((0.0, dark), (1.0, mix(dark, foot, 0.75))))
     canvas.shade([lit + spine[::-1]], ((0.0, light), (1.0, mix(light, foot, 0.75))))
     for _ in range(3):  # gullies on the lit face
-        t = dice.between(0.25, 0.7)
+        t = rng.uniform(0.25, 0.7)
         a, b = spine[int(t * 5)], lit[min(len(lit) - 1, int(t * 6) + 1)]
         m = (a[0] + (b[0] - a[0]) * 0.55, a[1] + (b[1] - a[1]) * 0.55 + 0.10 * tall)
         canvas.polygon((a, m, (a[0] * 0.6 + m[0] * 0.4, m[1] + 0.16 * tall)), dark, 0.35 * (1 - depth))
     if snow:
-        _snow_cap(p, dice, lit, shaded, spine, depth)
+        _snow_cap(p, rng, lit, shaded, spine, depth)
 
 
 def _snow_cap(
-    p: Painting, dice: Dice, lit: list[Point], shaded: list[Point], spine: list[Point], depth: float
+    p: Painting, rng: RandomStream, lit: list[Point], shaded: list[Point], spine: list[Point], depth: float
 ) -> None:
     white = p.palette.of("snow", depth * 0.7)
     bright = mix(white, p.palette.glow, 0.22)
     shadow = mix(p.palette.dim(white, 0.16), (120, 140, 200), 0.22 if not p.palette.dark else 0.06)
     for face, colour in ((shaded, shadow), (lit, bright)):
-        edge = face[: 3 + dice.whole(0, 1)]
+        edge = face[: 3 + rng.integer(0, 1)]
         hem = [edge[-1]]
         tx, ty = spine[2]
         for i in range(1, 5):
@@ -142,11 +142,11 @@ def _snow_cap(
 
 def dune(p: Painting, name: str, level: float, swell: float, depth: float, crest_at: float) -> list[Point]:
     """A dune: a long crest, its lee side in shadow along an S-shaped ridge."""
-    dice = p.dice.child(name)
+    rng = p.rng.child(name)
     canvas, palette = p.canvas, p.palette
     sand = p.colour(p.scene.subject_colour if p.scene.subject == "desert" else None, "sand", depth)
     line = []
-    noise, start = Noise(dice, 1), dice.between(0, 20)
+    noise, start = Noise(rng, 1), rng.uniform(0, 20)
     steps = int(48 * p.w)
     for i in range(-1, steps + 2):
         x = p.w * i / steps
@@ -178,12 +178,12 @@ def dune(p: Painting, name: str, level: float, swell: float, depth: float, crest
 
 def mesas(p: Painting, base: float) -> None:
     """Flat-topped rocks on the horizon."""
-    dice = p.dice.child("mesas")
+    rng = p.rng.child("mesas")
     for i in range(3):
-        x = (i + dice.between(0.2, 0.8)) / 3 * p.w
+        x = (i + rng.uniform(0.2, 0.8)) / 3 * p.w
         if p.luminary and abs(x - p.luminary.x) < 0.2:
             continue
-        half, tall, depth = dice.between(0.06, 0.13), dice.between(0.07, 0.15), dice.between(0.45, 0.65)
+        half, tall, depth = rng.uniform(0.06, 0.13), rng.uniform(0.07, 0.15), rng.uniform(0.45, 0.65)
         rock = p.palette.of("mesa", depth)
         top = [(x - half, base - tall), (x - 0.3 * half, base - tall * 1.05), (x + half, base - tall * 0.97)]
         p.canvas.shade(
@@ -207,11 +207,11 @@ def cliff(
     p: Painting, name: str, x0: float, x1: float, top: float, bottom: float, depth: float, grass: bool = True
 ) -> None:
     """A block of rock with cracked faces and a grassy brow."""
-    dice = p.dice.child(name)
+    rng = p.rng.child(name)
     canvas, palette = p.canvas, p.palette
     rock = palette.of("cliff", depth)
-    left = _edge(dice, (x0, top), (x0 - 0.02, bottom), 0.014, 6)
-    right = _edge(dice, (x1, top), (x1 + 0.02, bottom), 0.014, 6)
+    left = _edge(rng, (x0, top), (x0 - 0.02, bottom), 0.014, 6)
+    right = _edge(rng, (x1, top), (x1 + 0.02, bottom), 0.014, 6)
     canvas.shade(
         [left + right[::-1]],
         ((0.0, mix(rock, palette.glow, 0.14)), (0.6, rock), (1.0, palette.dim(rock, 0.35))),
@@ -219,12 +219,12 @@ def cliff(
     span = x1 - x0
     faces = max(2, int(span / 0.09))
     for i in range(faces):
-        a = x0 + span * (i + dice.between(0.0, 0.4)) / faces
-        b = a + span / faces * dice.between(0.35, 0.7)
-        end = top + (bottom - top) * dice.between(0.5, 1.0)
+        a = x0 + span * (i + rng.uniform(0.0, 0.4)) / faces
+        b = a + span / faces * rng.uniform(0.35, 0.7)
+        end = top + (bottom - top) * rng.uniform(0.5, 1.0)
         shade = palette.dim(rock, 0.30) if i % 2 else mix(rock, palette.glow, 0.12)
         canvas.polygon(
-            ((a, top), (b, top), (b + dice.between(-0.02, 0.02), end), ((a + b) / 2, end + 0.03)), shade, 0.45
+            ((a, top), (b, top), (b + rng.uniform(-0.02, 0.02), end), ((a + b) / 2, end + 0.03)), shade, 0.45
         )
     if grass:
         turf = palette.of("grass", depth)
@@ -238,5 +238,5 @@ def cliff(
         steps = max(4, int(span / 0.03))
         for i in range(steps + 1):
             x = x1 + 0.012 - (span + 0.024) * i / steps
-            fringe.append((x, top + (0.030 if i % 2 else 0.012) * dice.between(0.7, 1.3)))
+            fringe.append((x, top + (0.030 if i % 2 else 0.012) * rng.uniform(0.7, 1.3)))
         canvas.shade([brow + fringe], ((0.0, mix(turf, palette.glow, 0.25)), (1.0, palette.dim(turf, 0.25))))

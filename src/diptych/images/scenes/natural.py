@@ -8,7 +8,7 @@ from diptych.images.scenes.ground import HORIZON, backdrop, calm, falls, frame, 
 from diptych.images.scenes.objects import ringed_planet
 from diptych.images.scenes.painting import Painting
 from diptych.images.scenes.palette import NAMED
-from diptych.images.scenes.rng import Dice, cosine, sine
+from diptych.images.scenes.rng import RandomStream, cosine, sine
 
 
 def paint_mountains(p: Painting) -> None:
@@ -26,11 +26,11 @@ def paint_mountains(p: Painting) -> None:
         p.canvas.veil(base - 0.5, base, p.palette.of(NAMED[green]), 0.0, 0.35)
     falls(p, base)
     slope = land.hills(p, "foothills", base, 0.035, "pine", 0.28)
-    dice = p.dice.child("firs")
+    rng = p.rng.child("firs")
     colour2 = p.palette.of("pine", 0.16)
     for i in range(int(26 * p.w)):
-        x = (i + dice.unit()) / 26
-        h = dice.between(0.045, 0.085)
+        x = (i + rng.random()) / 26
+        h = rng.uniform(0.045, 0.085)
         p.canvas.polygon(trees.plain_pine(x, land.height_at(slope, x) + 0.012, h), colour2)
     p.stand = base + 0.15
     if p.scene.water:
@@ -58,19 +58,19 @@ def paint_island(p: Painting) -> None:
     """A green mound with palms on a ring of sand, water all around."""
     horizon = p.y(HORIZON["island"])
     backdrop(p, horizon)
-    dice = p.dice.child("island")
+    rng = p.rng.child("island")
     water.paint_water(p, horizon, None, calm(p), 0.55)
     p.canvas.veil(horizon, horizon + 0.03, p.palette.haze, 0.5, 0.0)
-    x = p.w * {"left": 0.36, "right": 0.64}.get(p.scene.subject_side or "", dice.between(0.42, 0.58))
+    x = p.w * {"left": 0.36, "right": 0.64}.get(p.scene.subject_side or "", rng.uniform(0.42, 0.58))
     base = horizon + 0.17 * p.h
-    half = dice.between(0.27, 0.33)
+    half = rng.uniform(0.27, 0.33)
     canvas, palette = p.canvas, p.palette
     for k, alpha in ((1.36, 0.22), (1.20, 0.35)):
         canvas.ellipse(x, base + 0.012, half * k, 0.060 * k, palette.of("shallow"), alpha)
     for i in range(7):  # what the water mirrors of it
         y = base + 0.045 + 0.02 * i
         canvas.stroke(
-            x + dice.between(-0.04, 0.04),
+            x + rng.uniform(-0.04, 0.04),
             y,
             half * (0.92 - 0.11 * i),
             0.011,
@@ -83,16 +83,16 @@ def paint_island(p: Painting) -> None:
         ((0.0, palette.light(sand, 0.2)), (1.0, palette.dim(sand, 0.2))),
     )
     _mound(p, x, base, half)
-    places = [(-0.62, 0.26), (-0.28, 0.34), (0.20, 0.30), (0.60, 0.24)][: dice.whole(3, 4)]
+    places = [(-0.62, 0.26), (-0.28, 0.34), (0.20, 0.30), (0.60, 0.24)][: rng.integer(3, 4)]
     green, bark = palette.of("leaf"), palette.of("wood")
     for t, tall in places:
-        px = x + (t + dice.between(-0.08, 0.08)) * half
+        px = x + (t + rng.uniform(-0.08, 0.08)) * half
         trees.palm(
             canvas,
-            dice,
+            rng,
             px,
             base - 0.02 - 0.045 * (1 - t * t),
-            tall * dice.between(0.85, 1.05),
+            tall * rng.uniform(0.85, 1.05),
             green,
             bark,
             1.0 if t > 0 else -1.0,
@@ -104,9 +104,9 @@ def paint_island(p: Painting) -> None:
 
 
 def _mound(p: Painting, x: float, base: float, half: float) -> None:
-    dice, palette = p.dice.child("mound"), p.palette
+    rng, palette = p.rng.child("mound"), p.palette
     grass = palette.of(NAMED[p.scene.subject_colour] if p.scene.subject_colour else "leaf")
-    rise = dice.between(0.07, 0.12)
+    rise = rng.uniform(0.07, 0.12)
     if p.has("waterfall"):
         rise = 0.16
     for k, up, dx, tone in ((0.62, 1.25, 0.18, palette.dim(grass, 0.28)), (0.84, 0.85, -0.08, grass)):
@@ -126,9 +126,9 @@ def paint_desert(p: Painting) -> None:
     """Rocks on the horizon and three dunes."""
     horizon = p.y(HORIZON["desert"])
     backdrop(p, horizon)
-    dice = p.dice.child("desert")
+    rng = p.rng.child("desert")
     land.mesas(p, horizon + 0.01)
-    at = dice.between(0.2, 0.8)
+    at = rng.uniform(0.2, 0.8)
     land.dune(p, "third dune", horizon + 0.02, 0.05, 0.45, p.w * (at + 0.35 if at < 0.5 else at - 0.35))
     land.dune(p, "second dune", horizon + 0.10 * p.h, 0.085, 0.18, p.w * at)
     land.dune(p, "first dune", horizon + 0.24 * p.h, 0.075, 0.0, p.w * (1.02 - at))
@@ -140,14 +140,14 @@ def paint_forest(p: Painting) -> None:
     """Rows of trees that come nearer, a clearing, and dark trunks at the sides."""
     base = p.y(HORIZON["forest"])
     backdrop(p, base - 0.16)
-    dice, canvas, palette = p.dice.child("forest"), p.canvas, p.palette
-    leafy = "autumn" in p.scene.moods or "spring" in p.scene.moods or (not p.has("pine") and dice.chance(0.3))
+    rng, canvas, palette = p.rng.child("forest"), p.canvas, p.palette
+    leafy = "autumn" in p.scene.moods or "spring" in p.scene.moods or (not p.has("pine") and rng.chance(0.3))
     trees.tree_line(p, "far firs", base - 0.10, 0.26, palette.of("pine", 0.66), leafy)
     canvas.veil(base - 0.3, base, palette.haze, 0.0, 0.35)
     trees.tree_line(p, "farther firs", base - 0.02, 0.30, palette.of("pine", 0.42), leafy)
     canvas.veil(base - 0.25, base + 0.02, palette.haze, 0.0, 0.45)
     meadow(p, "clearing", base + 0.02, 0.012, "grass")
-    gap = p.w * dice.between(0.42, 0.58)
+    gap = p.w * rng.uniform(0.42, 0.58)
     if p.scene.water:
         water.paint_water(p, base + 0.05, None, calm(p), 0.8)
     elif p.has("river"):
@@ -158,24 +158,24 @@ def paint_forest(p: Painting) -> None:
     for row, (tall, drop) in enumerate(((0.34, 0.03), (0.46, 0.12))):
         x = -0.03
         while x < p.w + 0.03:
-            h = tall * dice.between(0.8, 1.15)
+            h = tall * rng.uniform(0.8, 1.15)
             away = abs(x - gap)
             if away > 0.11 + 0.14 * row and not (p.scene.water and row and away < 0.32):
-                _forest_tree(p, dice, x, base + drop * dice.between(0.8, 1.1), h, leafy)
-            x += tall * dice.between(0.22, 0.36)
+                _forest_tree(p, rng, x, base + drop * rng.uniform(0.8, 1.1), h, leafy)
+            x += tall * rng.uniform(0.22, 0.36)
     p.stand = base + 0.17
     frame(p)
 
 
-def _forest_tree(p: Painting, dice: Dice, x: float, y: float, h: float, leafy: bool) -> None:
-    own = p.dice.child(f"tree {x:.3f}")
+def _forest_tree(p: Painting, rng: RandomStream, x: float, y: float, h: float, leafy: bool) -> None:
+    own = p.rng.child(f"tree {x:.3f}")
     if leafy:
         kinds: tuple[Colour, ...] = ((84, 152, 72), (104, 168, 76), (64, 132, 78))
         if "autumn" in p.scene.moods:
             kinds = ((222, 118, 48), (236, 168, 60), (196, 76, 50))
         if "spring" in p.scene.moods:
             kinds = ((246, 176, 198), (156, 204, 104), (250, 204, 214))
-        wanted = NAMED[p.scene.subject_colour] if p.scene.subject_colour else own.pick(kinds)
+        wanted = NAMED[p.scene.subject_colour] if p.scene.subject_colour else own.choice(kinds)
         colour = p.palette.of(wanted)
         trees.round_tree(
             p.canvas,
@@ -188,7 +188,7 @@ def _forest_tree(p: Painting, dice: Dice, x: float, y: float, h: float, leafy: b
             p.light_from,
         )
         return
-    colour = p.palette.dim(p.colour(p.scene.subject_colour, "pine"), own.between(0.0, 0.3))
+    colour = p.palette.dim(p.colour(p.scene.subject_colour, "pine"), own.uniform(0.0, 0.3))
     light = p.palette.light(colour, 0.20)
     if p.scene.weather == "snow" or "winter" in p.scene.moods:
         light = p.palette.of("snow")
@@ -208,12 +208,12 @@ def paint_field(p: Painting) -> None:
     """Crop rows that run to the horizon, hills behind and ears or flowers in front."""
     horizon = p.y(HORIZON["field"])
     backdrop(p, horizon)
-    dice, palette, canvas = p.dice.child("field"), p.palette, p.canvas
+    rng, palette, canvas = p.rng.child("field"), p.palette, p.canvas
     if not p.scene.settings:
         land.hills(p, "far hills", horizon - 0.035, 0.035, "pine", 0.55, 1.6)
     land.hills(p, "near hills", horizon + 0.005, 0.018, "leaf", 0.30, 2.4)
     trees.tree_line(p, "hedge", horizon + 0.012, 0.030, palette.of("pine", 0.28), True)
-    crop, furrow = dice.pick(_CROPS)
+    crop, furrow = rng.choice(_CROPS)
     if "golden" in p.scene.moods:
         crop, furrow = _CROPS[0]
     if p.scene.subject_colour:
@@ -227,9 +227,9 @@ def paint_field(p: Painting) -> None:
         [[(0, top), (p.w, top), (p.w, p.h + 0.02), (0, p.h + 0.02)]],
         ((0.0, mix(dark, palette.haze, 0.35)), (1.0, dark)),
     )
-    _rows(p, p.w * dice.between(0.3, 0.7), top, light)
+    _rows(p, p.w * rng.uniform(0.3, 0.7), top, light)
     p.stand = horizon + 0.13
-    ways(p, top, p.w * dice.between(0.4, 0.6))
+    ways(p, top, p.w * rng.uniform(0.4, 0.6))
     trees.grass_fringe(p, "ears", p.h + 0.01, 0.13, palette.dim(light, 0.22), 80)
     trees.flowers(
         p, "blossoms", p.h - 0.10, p.h, (palette.light(light, 0.25), palette.of((255, 240, 220))), 26
@@ -256,7 +256,7 @@ def _rows(p: Painting, vanish: float, top: float, colour: Colour) -> None:
 
 def paint_space(p: Painting) -> None:
     """A great planet and its moons over a cratered ground."""
-    dice, canvas = p.dice.child("space"), p.canvas
+    rng, canvas = p.rng.child("space"), p.canvas
     kinds: tuple[Colour, ...] = (
         (226, 150, 96),
         (96, 160, 220),
@@ -264,30 +264,30 @@ def paint_space(p: Painting) -> None:
         (150, 120, 220),
         (110, 190, 170),
     )
-    wanted = NAMED[p.scene.subject_colour] if p.scene.subject_colour else dice.pick(kinds)
+    wanted = NAMED[p.scene.subject_colour] if p.scene.subject_colour else rng.choice(kinds)
     planet = p.thing("planet")
     side = (planet.side if planet else None) or ("right" if p.light_from < 0 else "left")
     x = p.w * {"left": 0.32, "right": 0.68}.get(side, 0.5)
     if planet and planet.colour:
         wanted = NAMED[planet.colour]
-    ringed_planet(p, x, dice.between(0.36, 0.46) * p.h, dice.between(0.15, 0.20), wanted, dice.chance(0.6))
-    other = kinds[dice.whole(0, 4)]
+    ringed_planet(p, x, rng.uniform(0.36, 0.46) * p.h, rng.uniform(0.15, 0.20), wanted, rng.chance(0.6))
+    other = kinds[rng.integer(0, 4)]
     away = 0.80 if x < 0.5 * p.w else 0.20
-    ringed_planet(p, away * p.w, dice.between(0.16, 0.5) * p.h, dice.between(0.025, 0.05), other, False)
+    ringed_planet(p, away * p.w, rng.uniform(0.16, 0.5) * p.h, rng.uniform(0.025, 0.05), other, False)
     base = p.y(HORIZON["space"])
     rock = mix(p.palette.of("moonrock"), (128, 120, 160), 0.35)
     tone = mix(rock, p.palette.sky[-1], 0.2)
-    line = land.hill_line(p, p.dice.child("far ground"), base - 0.02, 0.045, 3.0, 4)
+    line = land.hill_line(p, p.rng.child("far ground"), base - 0.02, 0.045, 3.0, 4)
     land.fill_below(p, line, mix(tone, p.palette.sky[-1], 0.55), mix(tone, p.palette.sky[1], 0.4))
-    line = land.hill_line(p, p.dice.child("ground"), base + 0.045, 0.022, 1.4)
+    line = land.hill_line(p, p.rng.child("ground"), base + 0.045, 0.022, 1.4)
     land.fill_below(p, line, mix(tone, (255, 255, 255), 0.18), mix(tone, (0, 0, 10), 0.5))
     canvas.line(line, 0.004, mix(tone, (255, 255, 255), 0.5), 0.8)
     for i in range(6):
         t = (i + 0.5) / 6
         cx, cy, r = (
-            dice.between(0.04, 0.96) * p.w,
+            rng.uniform(0.04, 0.96) * p.w,
             base + 0.07 + (p.h - base - 0.08) * t,
-            0.03 + 0.07 * t * dice.unit(),
+            0.03 + 0.07 * t * rng.random(),
         )
         canvas.ellipse(cx, cy, r, 0.30 * r, mix(tone, (0, 0, 14), 0.42))
         canvas.ellipse(
@@ -298,12 +298,12 @@ def paint_space(p: Painting) -> None:
 
 def nebula(p: Painting) -> None:
     """Clouds of coloured gas."""
-    dice = p.dice.child("nebula")
+    rng = p.rng.child("nebula")
     tones: tuple[Colour, ...] = ((196, 60, 160), (70, 90, 220), (40, 170, 190), (240, 120, 90))
-    first, second = dice.pick(tones[:2]), dice.pick(tones[1:])
-    x, y = dice.between(0.2, 0.8) * p.w, dice.between(0.2, 0.5) * p.h
+    first, second = rng.choice(tones[:2]), rng.choice(tones[1:])
+    x, y = rng.uniform(0.2, 0.8) * p.w, rng.uniform(0.2, 0.5) * p.h
     for i in range(16):
         t = i / 15 - 0.5
-        r = dice.between(0.10, 0.26)
-        cx, cy = x + t * 1.1 + dice.between(-0.08, 0.08), y - t * 0.55 + dice.between(-0.08, 0.08)
-        p.canvas.glow(cx, cy, r, r * dice.between(0.6, 1.0), mix(first, second, dice.unit()), 0.30)
+        r = rng.uniform(0.10, 0.26)
+        cx, cy = x + t * 1.1 + rng.uniform(-0.08, 0.08), y - t * 0.55 + rng.uniform(-0.08, 0.08)
+        p.canvas.glow(cx, cy, r, r * rng.uniform(0.6, 1.0), mix(first, second, rng.random()), 0.30)

@@ -9,7 +9,7 @@ from diptych.images.scenes.canvas import mix
 from diptych.images.scenes.city import sky_traffic
 from diptych.images.scenes.painting import Painting
 from diptych.images.scenes.palette import NAMED
-from diptych.images.scenes.rng import Dice, cosine, sine
+from diptych.images.scenes.rng import RandomStream, cosine, sine
 from diptych.images.scenes.understanding import Thing
 
 _SLOTS = {"left": (0.16, 0.30, 0.06), "right": (0.84, 0.70, 0.94), "centre": (0.50, 0.42, 0.58)}
@@ -23,17 +23,17 @@ def paint_objects(p: Painting) -> None:
     for thing in sorted(p.scene.objects or (), key=lambda thing: _ORDER.index(thing.name)):
         if thing.name in PAINTED_BY_SUBJECT:
             continue
-        dice = p.dice.child(thing.name)
+        rng = p.rng.child(thing.name)
         if thing.name == "flyer":
             sky_traffic(p, 0.14 * p.h, 0.44 * p.h, 2 + thing.count)
             continue
         for number in range(thing.count):
-            x = _spot(p, thing, dice, number)
-            _PAINT[thing.name](p, thing, dice, x, _foot(p, thing, dice, number), 1.0 if number == 0 else 0.82)
+            x = _spot(p, thing, rng, number)
+            _PAINT[thing.name](p, thing, rng, x, _foot(p, thing, rng, number), 1.0 if number == 0 else 0.82)
 
 
-def _spot(p: Painting, thing: Thing, dice: Dice, number: int) -> float:
-    side = thing.side or dice.pick(("left", "right"))
+def _spot(p: Painting, thing: Thing, rng: RandomStream, number: int) -> float:
+    side = thing.side or rng.choice(("left", "right"))
     if thing.side is None and number % 2:
         side = "left" if p.taken and p.taken[-1] > p.w / 2 else "right"
     slots: tuple[float, ...] = _SLOTS[side]
@@ -41,7 +41,7 @@ def _spot(p: Painting, thing: Thing, dice: Dice, number: int) -> float:
         slots = (*slots, *_SLOTS["left"], *_SLOTS["right"])
     tried = []
     for slot in slots:
-        x = (slot + dice.between(-0.025, 0.025)) * p.w
+        x = (slot + rng.uniform(-0.025, 0.025)) * p.w
         room = _room(p, thing, x)
         tried.append((room, x))
         if room > 0:
@@ -61,24 +61,24 @@ def _room(p: Painting, thing: Thing, x: float) -> float:
     return min(near, default=1.0)
 
 
-def _foot(p: Painting, thing: Thing, dice: Dice, number: int) -> float:
+def _foot(p: Painting, thing: Thing, rng: RandomStream, number: int) -> float:
     if thing.name in ON_WATER and p.shore is not None:
         room = p.h - p.shore
-        return p.shore + room * (dice.between(0.30, 0.46) + 0.16 * (number % 3))
+        return p.shore + room * (rng.uniform(0.30, 0.46) + 0.16 * (number % 3))
     if thing.name in IN_THE_AIR:
-        return (dice.between(0.20, 0.30) + 0.10 * (number % 3)) * p.h
-    return p.stand + dice.between(-0.01, 0.02) + 0.02 * (number % 3)
+        return (rng.uniform(0.20, 0.30) + 0.10 * (number % 3)) * p.h
+    return p.stand + rng.uniform(-0.01, 0.02) + 0.02 * (number % 3)
 
 
-def _boat(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _boat(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     canvas, palette = p.canvas, p.palette
-    s, way = 0.105 * k, dice.pick((-1.0, 1.0))
+    s, way = 0.105 * k, rng.choice((-1.0, 1.0))
     hull = palette.dim(palette.of("wood"), 0.1)
     sail = palette.of(NAMED[thing.colour]) if thing.colour else mix(palette.of("white"), palette.glow, 0.2)
     canvas.glow(x, y + 0.45 * s, 1.0 * s, 0.5 * s, palette.dim(palette.of("water"), 0.6), 0.5)
     for i in range(6):
         canvas.stroke(
-            x + dice.between(-0.12, 0.12) * s,
+            x + rng.uniform(-0.12, 0.12) * s,
             y + (0.22 + 0.17 * i) * s,
             s * (0.62 - 0.08 * i),
             0.06 * s,
@@ -122,7 +122,7 @@ def _boat(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -
     )
 
 
-def _ship(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _ship(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     canvas, palette = p.canvas, p.palette
     s = 0.15 * k
     hull = palette.of(NAMED[thing.colour] if thing.colour else "wood")
@@ -167,13 +167,13 @@ def _ship(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -
         )
 
 
-def _tree(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _tree(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     colour = p.palette.of(
         NAMED[thing.colour] if thing.colour else (226, 130, 62) if "autumn" in p.scene.moods else "leaf"
     )
     trees.round_tree(
         p.canvas,
-        dice,
+        rng,
         x,
         y,
         0.27 * k,
@@ -183,17 +183,17 @@ def _tree(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -
     )
 
 
-def _palm(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _palm(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     lean = -1.0 if x > p.w / 2 else 1.0
-    trees.palm(p.canvas, dice, x, y, 0.27 * k, p.colour(thing.colour, "leaf"), p.palette.of("wood"), lean)
+    trees.palm(p.canvas, rng, x, y, 0.27 * k, p.colour(thing.colour, "leaf"), p.palette.of("wood"), lean)
 
 
-def _pine(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _pine(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     colour = p.colour(thing.colour, "pine")
     trees.pine(p.canvas, x, y, 0.28 * k, colour, p.palette.light(colour, 0.25), p.light_from)
 
 
-def _cactus(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _cactus(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     colour = p.palette.dim(p.colour(thing.colour, "leaf"), 0.12)
     p.canvas.ellipse(
         x - p.light_from * 0.05, y, 0.07 * k, 0.010, p.palette.dim(p.palette.of("sand"), 0.5), 0.5
@@ -201,28 +201,28 @@ def _cactus(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float)
     trees.cactus(p.canvas, x, y, 0.21 * k, colour, p.palette.light(colour, 0.35), p.light_from)
 
 
-def _house(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
-    buildings.house(p, dice, x, y, 0.17 * k, thing.colour)
+def _house(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
+    buildings.house(p, rng, x, y, 0.17 * k, thing.colour)
 
 
-def _tower(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _tower(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     buildings.tower(p, x, y, 0.27 * k)
 
 
-def _castle(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _castle(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     buildings.castle(p, x, y, 0.26 * k)
 
 
-def _lighthouse(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _lighthouse(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     base = p.shore + 0.10 if p.shore is not None and p.scene.subject in ("sea", "island") else y
     buildings.lighthouse(p, x, base, 0.30 * k, thing.colour)
 
 
-def _windmill(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _windmill(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     buildings.windmill(p, x, y, 0.28 * k)
 
 
-def _fence(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _fence(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     white = p.colour(thing.colour, "white")
     half = 0.22
     for dy in (0.020, 0.042):
@@ -241,13 +241,13 @@ def _fence(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) 
         )
 
 
-def _flowers(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _flowers(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     kinds = ((236, 80, 80), (255, 206, 84), (246, 150, 190), (250, 246, 236))
     wanted = (NAMED[thing.colour],) if thing.colour else kinds
     trees.flowers(p, "asked flowers", p.h - 0.17, p.h, tuple(p.palette.of(c) for c in wanted), 60)
 
 
-def _campfire(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _campfire(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     canvas, s = p.canvas, 0.075 * k
     canvas.glow(x, y - 0.4 * s, 3.6 * s, 2.6 * s, (255, 150, 60), 0.62 if p.palette.dark else 0.3)
     wood = p.palette.of("wood")
@@ -270,8 +270,8 @@ def _campfire(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: floa
         )
     for _ in range(5):
         canvas.ellipse(
-            x + dice.between(-0.8, 0.8) * s,
-            y - dice.between(1.4, 2.6) * s,
+            x + rng.uniform(-0.8, 0.8) * s,
+            y - rng.uniform(1.4, 2.6) * s,
             0.05 * s,
             0.05 * s,
             (255, 200, 110),
@@ -279,11 +279,11 @@ def _campfire(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: floa
         )
 
 
-def _rocket(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _rocket(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     canvas, palette = p.canvas, p.palette
     s = 0.22 * k
     flying = p.scene.subject == "space" or p.scene.style == "futuristic"
-    base = dice.between(0.36, 0.46) * p.h if flying else y
+    base = rng.uniform(0.36, 0.46) * p.h if flying else y
     white = mix(palette.of("white"), (255, 255, 255), 0.5)
     red = NAMED[thing.colour or "red"]
     if flying:
@@ -309,7 +309,7 @@ def _rocket(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float)
     canvas.ellipse(x - 0.01 * s, base - 0.57 * s, 0.045 * s, 0.045 * s, (150, 214, 250))
 
 
-def _planet(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _planet(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     ringed_planet(p, x, y, 0.085 * k, NAMED[thing.colour] if thing.colour else (226, 178, 120), True)
 
 
@@ -356,10 +356,10 @@ def _ring(
         p.canvas.line(arc, thick * r, colour, alpha)
 
 
-def _balloon(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _balloon(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     canvas, palette, r = p.canvas, p.palette, 0.068 * k
     tones = [palette.of(c) for c in ((226, 84, 70), (250, 200, 90), (70, 150, 180))]
-    first = palette.of(NAMED[thing.colour]) if thing.colour else dice.pick(tones)
+    first = palette.of(NAMED[thing.colour]) if thing.colour else rng.choice(tones)
     second = mix(palette.of("white"), palette.glow, 0.2)
 
     def gores(k0: float, k1: float) -> list[tuple[float, float]]:
@@ -384,10 +384,10 @@ def _envelope(t: float, r: float) -> float:
     return r * max(0.18, round_part) if t > 0.5 else r * round_part
 
 
-def _rocks(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _rocks(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     rock = p.palette.of("rock")
     for i in range(4):
-        cx, r = x + (i - 1.5) * 0.055, dice.between(0.028, 0.058) * k
+        cx, r = x + (i - 1.5) * 0.055, rng.uniform(0.028, 0.058) * k
         body = [
             (cx - 1.2 * r, y + 0.3 * r),
             (cx - 0.8 * r, y - 0.7 * r),
@@ -398,7 +398,7 @@ def _rocks(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) 
         p.canvas.shade([body], ((0.0, p.palette.light(rock, 0.25)), (1.0, p.palette.dim(rock, 0.35))))
 
 
-def _pyramid(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float) -> None:
+def _pyramid(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k: float) -> None:
     stone = p.colour(thing.colour, "sand", 0.12)
     half, tall, foot = 0.17 * k, 0.20 * k, y - 0.06
     edge = x - p.light_from * 0.3 * half
@@ -412,7 +412,7 @@ def _pyramid(p: Painting, thing: Thing, dice: Dice, x: float, y: float, k: float
         p.canvas.line(((a, foot - tall * (1 - t)), (b, foot - tall + (tall + 0.03) * t)), 0.002, dark, 0.35)
 
 
-_PAINT: dict[str, Callable[[Painting, Thing, Dice, float, float, float], None]] = {
+_PAINT: dict[str, Callable[[Painting, Thing, RandomStream, float, float, float], None]] = {
     "boat": _boat,
     "ship": _ship,
     "tree": _tree,

@@ -11,7 +11,7 @@ from diptych.images.scenes.natural import nebula
 from diptych.images.scenes.objects import ON_WATER, paint_objects
 from diptych.images.scenes.painting import Luminary, Painting
 from diptych.images.scenes.palette import NAMED, palette_for
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from diptych.images.scenes.subjects import SUBJECTS
 from diptych.images.scenes.understanding import Scene, Thing
 
@@ -21,26 +21,26 @@ _WITH_WATER = frozenset(("sea", "island"))
 _MAY_HAVE_WATER = frozenset(("city", "mountains", "forest", "temple", "village"))
 
 
-def complete(scene: Scene, dice: Dice) -> Scene:
+def complete(scene: Scene, rng: RandomStream) -> Scene:
     """The scene with every choice made that the prompt left open: what the picture then truly shows."""
-    dice = dice.child("choices")
+    rng = rng.child("choices")
     if not scene.subject:
-        scene = replace(scene, subject=dice.pick(("mountains", "sea", "island", "field", "desert")))
-    time = scene.time or _time_for(scene, dice)
+        scene = replace(scene, subject=rng.choice(("mountains", "sea", "island", "field", "desert")))
+    time = scene.time or _time_for(scene, rng)
     dark = time in ("dusk", "night")
     weather_name = scene.weather or ("storm" if "stormy" in scene.moods else "clear")
     hidden = weather_name in ("rain", "storm", "snow", "fog", "cloudy")
     luminary = scene.luminary
     if luminary is None:
         likely = 0.0 if hidden or scene.subject == "space" else 0.85
-        luminary = ("moon" if time == "night" else "sun") if dice.chance(likely) else "none"
-        if luminary == "moon" and dice.chance(0.3):
+        luminary = ("moon" if time == "night" else "sun") if rng.chance(likely) else "none"
+        if luminary == "moon" and rng.chance(0.3):
             luminary = "crescent"
     clouds = scene.clouds
     if clouds is None:
         calm_sky = "minimal" in scene.moods or scene.subject == "space" or scene.weather == "clear"
         seen = scene.aurora or scene.stars or scene.luminary not in (None, "none")
-        clouds = "none" if calm_sky else dice.pick(("some", "none"))
+        clouds = "none" if calm_sky else rng.choice(("some", "none"))
         if weather_name in ("rain", "storm", "cloudy", "snow"):
             clouds = "some" if seen else "many"
     stars = (
@@ -48,18 +48,18 @@ def complete(scene: Scene, dice: Dice) -> Scene:
         if scene.stars is not None
         else scene.subject == "space"
         or (time == "night" and not hidden)
-        or (time == "dusk" and dice.chance(0.3))
+        or (time == "dusk" and rng.chance(0.3))
     )
     birds = (
         scene.birds
         if scene.birds is not None
-        else (not dark and not hidden and scene.subject != "space" and dice.chance(0.3))
+        else (not dark and not hidden and scene.subject != "space" and rng.chance(0.3))
     )
     objects = scene.objects
     if objects is None:
         usual = _USUAL_OBJECTS.get(scene.subject)
-        objects = (Thing(usual),) if usual and usual not in scene.absent and dice.chance(0.4) else ()
-    side, colour = dice.pick(("left", "centre", "right")), _usual_colour(luminary, time, dice)
+        objects = (Thing(usual),) if usual and usual not in scene.absent and rng.chance(0.4) else ()
+    side, colour = rng.choice(("left", "centre", "right")), _usual_colour(luminary, time, rng)
     return replace(
         scene,
         time=time,
@@ -69,32 +69,32 @@ def complete(scene: Scene, dice: Dice) -> Scene:
         stars=stars,
         birds=birds,
         objects=objects,
-        water=_has_water(scene, objects, dice),
+        water=_has_water(scene, objects, rng),
         luminary_side=None if luminary == "none" else scene.luminary_side or side,
         luminary_colour=None if luminary == "none" else scene.luminary_colour or colour,
     )
 
 
-def _time_for(scene: Scene, dice: Dice) -> str:
+def _time_for(scene: Scene, rng: RandomStream) -> str:
     if scene.subject == "space" or scene.stars or scene.aurora or scene.luminary in ("moon", "crescent"):
         return "night"
     if scene.style == "futuristic":
-        return dice.pick(("dusk", "sunset", "night"))
+        return rng.choice(("dusk", "sunset", "night"))
     if "golden" in scene.moods or scene.cloud_colour == "golden":
-        return dice.pick(("sunset", "dawn"))
+        return rng.choice(("sunset", "dawn"))
     if scene.luminary == "sun" or scene.rainbow:
-        return dice.pick(_USUAL_TIMES[:5])
-    return dice.pick(_USUAL_TIMES)
+        return rng.choice(_USUAL_TIMES[:5])
+    return rng.choice(_USUAL_TIMES)
 
 
-def _usual_colour(luminary: str, time: str, dice: Dice) -> str:
+def _usual_colour(luminary: str, time: str, rng: RandomStream) -> str:
     if luminary != "sun":
-        return dice.pick(("white", "white", "yellow"))
+        return rng.choice(("white", "white", "yellow"))
     low = {"sunset": ("orange", "yellow", "red"), "dusk": ("orange", "red"), "dawn": ("yellow", "orange")}
-    return dice.pick(low.get(time, ("yellow", "yellow", "white")))
+    return rng.choice(low.get(time, ("yellow", "yellow", "white")))
 
 
-def _has_water(scene: Scene, objects: tuple[Thing, ...], dice: Dice) -> bool:
+def _has_water(scene: Scene, objects: tuple[Thing, ...], rng: RandomStream) -> bool:
     if scene.subject in _WITH_WATER:
         return True
     if scene.water is not None:
@@ -113,7 +113,7 @@ def _has_water(scene: Scene, objects: tuple[Thing, ...], dice: Dice) -> bool:
         return True
     if scene.subject == "city" and ("serene" in scene.moods or scene.style == "futuristic"):
         return True
-    return scene.subject in ("city", "mountains") and dice.chance(0.55)
+    return scene.subject in ("city", "mountains") and rng.chance(0.55)
 
 
 _DISC: dict[str, tuple[int, int, int]] = {
@@ -126,18 +126,18 @@ _DISC: dict[str, tuple[int, int, int]] = {
 }
 
 
-def place_luminary(scene: Scene, horizon: float, w: float, h: float, dice: Dice) -> Luminary | None:
+def place_luminary(scene: Scene, horizon: float, w: float, h: float, rng: RandomStream) -> Luminary | None:
     """Where the sun or the moon stands: the side the scene says, lower towards evening, always in view."""
     if scene.luminary in (None, "none"):
         return None
-    dice = dice.child("luminary")
+    rng = rng.child("luminary")
     side = {"left": (0.16, 0.28), "centre": (0.45, 0.55), "right": (0.72, 0.84)}[
         scene.luminary_side or "centre"
     ]
-    x = dice.between(*side) * w
+    x = rng.uniform(*side) * w
     kind = scene.luminary or "sun"
     low = kind == "sun" and scene.time in ("sunset", "dawn", "dusk")
-    r = dice.between(0.075, 0.098) if low else dice.between(0.060, 0.074)
+    r = rng.uniform(0.075, 0.098) if low else rng.uniform(0.060, 0.074)
     if low:
         lift = {
             "city": 0.34,
@@ -147,16 +147,16 @@ def place_luminary(scene: Scene, horizon: float, w: float, h: float, dice: Dice)
             "village": 0.22,
             "desert": 0.13,
         }
-        y = horizon - lift.get(scene.subject, 0.12) * h * dice.between(0.92, 1.08)
+        y = horizon - lift.get(scene.subject, 0.12) * h * rng.uniform(0.92, 1.08)
     else:
-        y = dice.between(0.15, 0.23) * h
+        y = rng.uniform(0.15, 0.23) * h
     if scene.subject == "temple" and scene.luminary_side == "centre":
         y = 0.15 * h
     colour = scene.luminary_colour or "yellow"
     return Luminary(kind, x, max(y, r + 0.04), r, _DISC.get(colour, NAMED[colour]))
 
 
-def render(scene: Scene, dice: Dice, width: int, height: int) -> Bytes:
+def render(scene: Scene, rng: RandomStream, width: int, height: int) -> Bytes:
     """Paint a completed scene: (height, width, 3) uint8, the same picture at any size."""
     canvas = Canvas(width, height)
     time = scene.time or "noon"
@@ -165,14 +165,14 @@ def render(scene: Scene, dice: Dice, width: int, height: int) -> Bytes:
         moods = (*moods, "neon")
     sky_time = "night" if scene.subject == "space" and time in ("dusk", "noon", "morning") else time
     palette = palette_for(
-        sky_time, moods, scene.weather or "clear", scene.sky_colour, scene.cloud_colour, dice.child("palette")
+        sky_time, moods, scene.weather or "clear", scene.sky_colour, scene.cloud_colour, rng.child("palette")
     )
     if scene.subject == "space":
         palette = replace(
             palette, sky=tuple(mix(c, (4, 4, 18), 0.55 if sky_time == "night" else 0.25) for c in palette.sky)
         )
     horizon = HORIZON[scene.subject] * canvas.h
-    p = Painting(canvas, scene, palette, dice, place_luminary(scene, horizon, canvas.w, canvas.h, dice))
+    p = Painting(canvas, scene, palette, rng, place_luminary(scene, horizon, canvas.w, canvas.h, rng))
     _paint_above(p, horizon)
     SUBJECTS[scene.subject](p)
     if scene.clouds == "around" and scene.subject != "temple":

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from diptych.images.scenes.canvas import Canvas, Colour
 from diptych.images.scenes.palette import NAMED, Palette
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from diptych.images.scenes.understanding import Scene, Thing
 
 
@@ -28,7 +28,7 @@ class Painting:
     canvas: Canvas
     scene: Scene
     palette: Palette
-    dice: Dice
+    rng: RandomStream
     luminary: Luminary | None = None
     shore: float | None = None  # the height where water begins, once a subject has painted water
     stand: float = 0.9  # the height where objects stand on the ground

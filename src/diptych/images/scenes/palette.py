@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from diptych.images.scenes.canvas import Colour, mix
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 
 # What things are painted with in plain daylight.
 MATERIALS: dict[str, Colour] = {
@@ -205,11 +205,11 @@ def palette_for(
     weather: str,
     sky_colour: str | None,
     cloud_colour: str | None,
-    dice: Dice,
+    rng: RandomStream,
 ) -> Palette:
-    """The palette of a scene; the dice choose among the skies of that time of day."""
+    """The palette of a scene; `rng` chooses among the skies of that time of day."""
     skies = SKIES[time]
-    sky = dice.pick(skies)
+    sky = rng.choice(skies)
     if "golden" in moods and time == "sunset":
         sky = skies[2]
     changes = [MOODS[mood] for mood in moods if mood in MOODS]

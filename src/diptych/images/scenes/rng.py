@@ -1,7 +1,7 @@
-"""Chance and curves that come out the same on every machine.
+"""Random numbers and curves that are the same to the last bit on every machine.
 
-Only + - * / and comparisons are used on the way to a picture: they are exact to the last bit everywhere,
-while `sin`, `exp` and `pow` differ between C libraries.
+Painting uses nothing but + - * / and comparisons, which IEEE 754 defines exactly: `sin`, `exp` and `pow` differ
+between C libraries.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
 
 
-class Dice:
-    """A stream of uniform numbers named by a key; children are independent of what their parent drew."""
+class RandomStream:
+    """A stream of random numbers named by a key, the same on every machine.
+
+    The generator is PCG64, seeded with the SHA-256 of the key. A child's numbers depend on its name alone, not on
+    how many its parent has drawn: a change to one part of a painting leaves the other parts as they were.
+
+    Args:
+        key: What names the stream, such as a version, a prompt and a seed.
+    """
 
     def __init__(self, *key: str | int) -> None:
         text = "\x1f".join(str(part) for part in key)
@@ -26,11 +33,11 @@ class Dice:
         self._generator: np.random.Generator | None = None
         self._drawn: list[float] = []
 
-    def child(self, name: str) -> Dice:
-        """Dice of their own for one part of the picture, so that a change in one part leaves the others."""
-        return Dice(self._digest.hex(), name)
+    def child(self, name: str) -> RandomStream:
+        """An independent stream for one part of the picture."""
+        return RandomStream(self._digest.hex(), name)
 
-    def unit(self) -> float:
+    def random(self) -> float:
         """A number in [0, 1)."""
         if not self._drawn:
             if self._generator is None:
@@ -40,21 +47,21 @@ class Dice:
             self._drawn = self._generator.random(64).tolist()
         return self._drawn.pop()
 
-    def between(self, low: float, high: float) -> float:
+    def uniform(self, low: float, high: float) -> float:
         """A number in [low, high)."""
-        return low + (high - low) * self.unit()
+        return low + (high - low) * self.random()
 
-    def whole(self, low: int, high: int) -> int:
+    def integer(self, low: int, high: int) -> int:
         """An integer from `low` to `high`, both included."""
-        return low + int(self.unit() * (high - low + 1))
+        return low + int(self.random() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
         """True with this probability."""
-        return self.unit() < probability
+        return self.random() < probability
 
-    def pick(self, choices: Sequence[T]) -> T:
-        """One of the choices, evenly."""
-        return choices[int(self.unit() * len(choices))]
+    def choice(self, choices: Sequence[T]) -> T:
+        """One of the choices, each as likely as the others."""
+        return choices[int(self.random() * len(choices))]
 
 
 def sine(turns: float) -> float:
@@ -94,8 +101,8 @@ def smooth(t: float) -> float:
 class Noise:
     """A smooth random line: value noise of several octaves, in [-1, 1]."""
 
-    def __init__(self, dice: Dice, octaves: int = 3, roughness: float = 0.5) -> None:
-        self._tables = [[dice.between(-1.0, 1.0) for _ in range(32)] for _ in range(octaves)]
+    def __init__(self, rng: RandomStream, octaves: int = 3, roughness: float = 0.5) -> None:
+        self._tables = [[rng.uniform(-1.0, 1.0) for _ in range(32)] for _ in range(octaves)]
         self._roughness = roughness
 
     def __call__(self, x: float) -> float:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from diptych.images.scenes.canvas import Bytes
 from diptych.images.scenes.painter import complete, render
-from diptych.images.scenes.rng import Dice
+from diptych.images.scenes.rng import RandomStream
 from diptych.images.scenes.understanding import Scene, Thing
 from diptych.images.scenes.vocabulary import CLASSES, TIMES
 
@@ -72,47 +72,47 @@ class Sample:
 
 def sample(seed: int, size: int = 64) -> Sample:
     """The random scene number `seed`, `size` pixels a side. The same everywhere."""
-    dice = Dice("sample", seed)
-    scene = complete(_request(dice.child("request")), dice)
-    caption = _caption(scene, dice.child("caption"))
-    return Sample(render(scene, dice, size, size), caption, CLASSES.index(scene.subject), _attributes(scene))
+    rng = RandomStream("sample", seed)
+    scene = complete(_request(rng.child("request")), rng)
+    caption = _caption(scene, rng.child("caption"))
+    return Sample(render(scene, rng, size, size), caption, CLASSES.index(scene.subject), _attributes(scene))
 
 
-def _request(dice: Dice) -> Scene:
+def _request(rng: RandomStream) -> Scene:
     """A scene drawn by lot, every choice that a caption can name made."""
-    subject = dice.pick(CLASSES)
-    time = "night" if subject == "space" else dice.pick(TIMES)
+    subject = rng.choice(CLASSES)
+    time = "night" if subject == "space" else rng.choice(TIMES)
     weather = (
-        dice.pick(("fog", "rain", "snow", "storm")) if dice.chance(0.12) and subject != "space" else "clear"
+        rng.choice(("fog", "rain", "snow", "storm")) if rng.chance(0.12) and subject != "space" else "clear"
     )
     clear = weather == "clear"
     night = time == "night"
     luminary = "none"
-    if clear and dice.chance(0.2 if subject == "space" else 0.78):
-        luminary = dice.pick(("moon", "moon", "crescent")) if night else "sun"
+    if clear and rng.chance(0.2 if subject == "space" else 0.78):
+        luminary = rng.choice(("moon", "moon", "crescent")) if night else "sun"
     colours = ("white", "yellow", "orange", "red") if luminary == "sun" else ("white", "yellow", "silver")
     objects: tuple[Thing, ...] = ()
-    if dice.chance(0.45):
-        name = dice.pick(_OBJECTS[subject])
-        objects = (Thing(name, None, dice.pick(("left", "right")) if dice.chance(0.5) else None),)
+    if rng.chance(0.45):
+        name = rng.choice(_OBJECTS[subject])
+        objects = (Thing(name, None, rng.choice(("left", "right")) if rng.chance(0.5) else None),)
     if subject == "desert" and weather == "snow":
         weather = "clear"
     style = None
-    if subject in ("city", "temple") and dice.chance(0.3):
+    if subject in ("city", "temple") and rng.chance(0.3):
         style = "futuristic" if subject == "city" else "ancient"
     return Scene(
         subject=subject,
         time=time,
         weather=weather,
         luminary=luminary,
-        luminary_colour=None if luminary == "none" else dice.pick(colours),
-        luminary_side=None if luminary == "none" else dice.pick(("left", "centre", "right")),
-        clouds=dice.pick(("some", "none")) if clear and subject != "space" else None,
+        luminary_colour=None if luminary == "none" else rng.choice(colours),
+        luminary_side=None if luminary == "none" else rng.choice(("left", "centre", "right")),
+        clouds=rng.choice(("some", "none")) if clear and subject != "space" else None,
         cloud_colour=None,
-        stars=True if subject == "space" else (clear and night and dice.chance(0.6)),
-        birds=clear and subject != "space" and time not in ("dusk", "night") and dice.chance(0.25),
+        stars=True if subject == "space" else (clear and night and rng.chance(0.6)),
+        birds=clear and subject != "space" and time not in ("dusk", "night") and rng.chance(0.25),
         objects=objects,
-        moods=(dice.pick(_MOODS),) if dice.chance(0.25) and subject != "space" else (),
+        moods=(rng.choice(_MOODS),) if rng.chance(0.25) and subject != "space" else (),
         style=style,
     )
 
@@ -138,9 +138,9 @@ def _attributes(scene: Scene) -> Mapping[str, object]:
     )
 
 
-def _caption(scene: Scene, dice: Dice) -> str:
+def _caption(scene: Scene, rng: RandomStream) -> str:
     """One of several ways of saying what the scene shows."""
-    subject = dice.pick(_NAMES[scene.subject])
+    subject = rng.choice(_NAMES[scene.subject])
     adjectives = [word for word in (scene.style, *scene.moods) if word]
     if adjectives:
         article, _, noun = subject.partition(" ")
@@ -150,11 +150,11 @@ def _caption(scene: Scene, dice: Dice) -> str:
             subject = f"the {' '.join(adjectives)} {noun}"
         else:
             subject = f"{' '.join(adjectives)} {subject}"
-    when = dice.pick(_AT[scene.time or "noon"]) if scene.subject != "space" else ""
+    when = rng.choice(_AT[scene.time or "noon"]) if scene.subject != "space" else ""
     weather = _WEATHER_NAMES.get(scene.weather or "", "")
-    extras = _extras(scene, dice)
+    extras = _extras(scene, rng)
     listed = " and ".join((", ".join(extras[:-1]), extras[-1])) if len(extras) > 1 else "".join(extras)
-    style = dice.whole(0, 3)
+    style = rng.integer(0, 3)
     if style == 0:
         text = " ".join(part for part in (subject, when, weather, f"with {listed}" if listed else "") if part)
     elif style == 1:
@@ -170,13 +170,13 @@ def _caption(scene: Scene, dice: Dice) -> str:
     return text
 
 
-def _extras(scene: Scene, dice: Dice) -> list[str]:
+def _extras(scene: Scene, rng: RandomStream) -> list[str]:
     extras = []
     if scene.luminary not in (None, "none"):
         kind = {"crescent": "crescent moon"}.get(scene.luminary or "", scene.luminary or "")
         colour = scene.luminary_colour or ""
         text = f"{_ARTICLES.get(colour[:1], 'a')} {colour} {kind}"
-        extras.append(f"{text} {_SIDE_NAMES[scene.luminary_side or 'centre']}" if dice.chance(0.9) else text)
+        extras.append(f"{text} {_SIDE_NAMES[scene.luminary_side or 'centre']}" if rng.chance(0.9) else text)
     for thing in scene.objects or ():
         name = {"palm": "palm tree", "pine": "pine tree", "balloon": "hot air balloon"}.get(
             thing.name, thing.name

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from diptych.images.scenes.canvas import Colour, mix, ramp
 from diptych.images.scenes.painting import Luminary, Painting
-from diptych.images.scenes.rng import Dice, Floats, cosine, sine, sines
+from diptych.images.scenes.rng import Floats, RandomStream, cosine, sine, sines
 
 _BAND = 256  # rows of sky at a time: a large picture must not need gigabytes
 _CIRCLE = tuple((cosine(i / 28), sine(i / 28)) for i in range(28))
@@ -51,13 +51,13 @@ def _add_glow(p: Painting, values: npt.NDArray[np.float32], first: int, luminary
 
 def paint_stars(p: Painting, bottom: float, many: float = 1.0) -> None:
     """Stars of three sizes, thinning out towards the horizon."""
-    dice, canvas = p.dice.child("stars"), p.canvas
+    rng, canvas = p.rng.child("stars"), p.canvas
     least = 0.55 * canvas.pixel
     for i in range(int(90 * many * p.w * p.h)):
-        x, drop = dice.between(0, p.w), dice.unit()
+        x, drop = rng.uniform(0, p.w), rng.random()
         y = drop * bottom
-        size, bright = dice.unit(), dice.between(0.45, 1.0) * (1.0 - 0.7 * drop)
-        tone = dice.pick(((255, 255, 255), (214, 228, 255), (255, 240, 214)))
+        size, bright = rng.random(), rng.uniform(0.45, 1.0) * (1.0 - 0.7 * drop)
+        tone = rng.choice(((255, 255, 255), (214, 228, 255), (255, 240, 214)))
         if p.luminary and _near(p.luminary, x, y, 1.5):
             continue
         if i % 13 == 0:
@@ -132,31 +132,31 @@ def _crescent(p: Painting, luminary: Luminary) -> None:
 
 def paint_clouds(p: Painting, top: float, bottom: float) -> None:
     """The scene's clouds between two heights: heaps by day, bands at sunset, a closed cover when overcast."""
-    dice, amount = p.dice.child("clouds"), p.scene.clouds
+    rng, amount = p.rng.child("clouds"), p.scene.clouds
     if amount in (None, "none"):
         return
     calm = "serene" in p.scene.moods or "minimal" in p.scene.moods
-    bands = p.scene.time in ("dawn", "sunset", "dusk") and dice.chance(0.45 if not calm else 0.8)
+    bands = p.scene.time in ("dawn", "sunset", "dusk") and rng.chance(0.45 if not calm else 0.8)
     if amount == "many":
-        _cover(p, dice, top, bottom)
+        _cover(p, rng, top, bottom)
         return
-    count = dice.whole(3, 4) if amount == "some" else 6
-    places = [(i + dice.between(0.15, 0.85)) / count * p.w for i in range(count)]
+    count = rng.integer(3, 4) if amount == "some" else 6
+    places = [(i + rng.uniform(0.15, 0.85)) / count * p.w for i in range(count)]
     for i, x in enumerate(places):
-        level = (i * 0.618 + dice.between(0, 0.25)) % 1.0
+        level = (i * 0.618 + rng.uniform(0, 0.25)) % 1.0
         y = top + (bottom - top) * (0.12 + 0.72 * level)
-        size = dice.between(0.10, 0.17) * (1.15 - 0.55 * level)
+        size = rng.uniform(0.10, 0.17) * (1.15 - 0.55 * level)
         if p.luminary and abs(y - p.luminary.y) < p.luminary.r + 0.9 * size:  # leave sun and moon free
             reach = p.luminary.r + size * (2.0 if bands else 1.5)
             if abs(x - p.luminary.x) < reach:
                 x = p.luminary.x + (reach if x > p.luminary.x else -reach)
         if bands:
-            band_cloud(p, dice, x, y, size * 1.9)
+            band_cloud(p, rng, x, y, size * 1.9)
         else:
-            heap_cloud(p, dice, x, y, size)
+            heap_cloud(p, rng, x, y, size)
 
 
-def _cover(p: Painting, dice: Dice, top: float, bottom: float) -> None:
+def _cover(p: Painting, rng: RandomStream, top: float, bottom: float) -> None:
     """A closed cover: rows of heaps, the lowest far away, thin and uneven, the nearest overhead."""
     p.canvas.veil(0.0, top, p.palette.cloud_dark, 0.85, 0.75)
     p.canvas.veil(top, bottom, p.palette.cloud_dark, 0.75, 0.0)
@@ -165,20 +165,20 @@ def _cover(p: Painting, dice: Dice, top: float, bottom: float) -> None:
         y = top + (bottom - top) * (0.02 + 0.74 * level)
         count = 7 - row
         for i in range(count + 1):
-            x = (i + dice.between(-0.3, 0.3)) / count * p.w
-            size = dice.between(0.13, 0.19) * (1.25 - 0.65 * level)
-            heap_cloud(p, dice, x, y + dice.between(-0.02, 0.02), size, 0.92 - 0.35 * level, level * 0.4)
+            x = (i + rng.uniform(-0.3, 0.3)) / count * p.w
+            size = rng.uniform(0.13, 0.19) * (1.25 - 0.65 * level)
+            heap_cloud(p, rng, x, y + rng.uniform(-0.02, 0.02), size, 0.92 - 0.35 * level, level * 0.4)
 
 
 def heap_cloud(
-    p: Painting, dice: Dice, x: float, y: float, size: float, alpha: float = 0.94, depth: float = 0.0
+    p: Painting, rng: RandomStream, x: float, y: float, size: float, alpha: float = 0.94, depth: float = 0.0
 ) -> None:
     """A heap cloud: round tops over a flat base, lit from above and from the side of the sun."""
-    puffs = dice.whole(4, 6)
+    puffs = rng.integer(4, 6)
     discs = []
     for i in range(puffs):
         t = (i + 0.5) / puffs * 2 - 1
-        r = size * (0.30 + 0.34 * (1 - t * t)) * dice.between(0.85, 1.15)
+        r = size * (0.30 + 0.34 * (1 - t * t)) * rng.uniform(0.85, 1.15)
         discs.append((x + t * size * 1.05, y - 0.42 * r, r))
     light = mix(p.palette.cloud_light, p.palette.haze, depth)
     dark = mix(p.palette.cloud_dark, p.palette.haze, depth)
@@ -201,12 +201,12 @@ def _cut_disc(x: float, y: float, r: float, floor: float) -> list[tuple[float, f
     return [(x + r * c, min(floor, y + r * s)) for c, s in _CIRCLE]
 
 
-def band_cloud(p: Painting, dice: Dice, x: float, y: float, size: float) -> None:
+def band_cloud(p: Painting, rng: RandomStream, x: float, y: float, size: float) -> None:
     """Long thin bands, brightest underneath, as low sun lights them."""
-    for i in range(dice.whole(3, 5)):
-        half = size * dice.between(0.35, 0.9)
-        thick = size * dice.between(0.07, 0.13)
-        cx, cy = x + dice.between(-0.4, 0.4) * size, y + (i - 1.5) * thick * 0.9
+    for i in range(rng.integer(3, 5)):
+        half = size * rng.uniform(0.35, 0.9)
+        thick = size * rng.uniform(0.07, 0.13)
+        cx, cy = x + rng.uniform(-0.4, 0.4) * size, y + (i - 1.5) * thick * 0.9
         p.canvas.stroke(
             cx, cy, half, thick, mix(p.palette.cloud_dark, p.palette.cloud_light, 0.25 + 0.12 * i), 0.62
         )
@@ -215,9 +215,9 @@ def band_cloud(p: Painting, dice: Dice, x: float, y: float, size: float) -> None
 
 def cloud_bank(p: Painting, name: str, x: float, y: float, size: float, alpha: float = 0.95) -> None:
     """A low bank of clouds to stand in or behind: three heaps that overlap."""
-    dice = p.dice.child(name)
+    rng = p.rng.child(name)
     for dx, dy, k in ((-0.9, 0.06, 0.62), (0.85, 0.09, 0.66), (0.0, 0.16, 0.9)):
-        heap_cloud(p, dice, x + dx * size, y + dy * size, size * k * dice.between(0.9, 1.1), alpha)
+        heap_cloud(p, rng, x + dx * size, y + dy * size, size * k * rng.uniform(0.9, 1.1), alpha)
 
 
 # ---- birds, aurora, rainbow
@@ -225,16 +225,16 @@ def cloud_bank(p: Painting, name: str, x: float, y: float, size: float, alpha: f
 
 def paint_birds(p: Painting, top: float, bottom: float) -> None:
     """A small flock, each bird two curved wings."""
-    dice = p.dice.child("birds")
+    rng = p.rng.child("birds")
     dark = p.scene.time in ("night", "dusk")
     colour = (196, 206, 232) if dark else mix(p.palette.dim(p.palette.haze, 0.9), (30, 26, 44), 0.6)
-    x0 = dice.between(0.18, 0.62) * p.w
-    y0 = top + (bottom - top) * dice.between(0.25, 0.6)
+    x0 = rng.uniform(0.18, 0.62) * p.w
+    y0 = top + (bottom - top) * rng.uniform(0.25, 0.6)
     least = 2.2 * p.canvas.pixel
-    for i in range(dice.whole(4, 7)):
-        x, y = x0 + (i - 1) * dice.between(0.035, 0.065), y0 + dice.between(-0.05, 0.05)
-        s = max(least, dice.between(0.018, 0.030))
-        flap = dice.between(0.35, 0.65)
+    for i in range(rng.integer(4, 7)):
+        x, y = x0 + (i - 1) * rng.uniform(0.035, 0.065), y0 + rng.uniform(-0.05, 0.05)
+        s = max(least, rng.uniform(0.018, 0.030))
+        flap = rng.uniform(0.35, 0.65)
         t = max(0.20 * s, 0.5 * p.canvas.pixel)
         p.canvas.polygon(
             (
@@ -253,13 +253,13 @@ def paint_birds(p: Painting, top: float, bottom: float) -> None:
 
 def paint_aurora(p: Painting, bottom: float) -> None:
     """Curtains of green and violet light over the whole sky."""
-    canvas, dice = p.canvas, p.dice.child("aurora")
+    canvas, rng = p.canvas, p.rng.child("aurora")
     rows = canvas.rows(0.0, bottom).astype(np.float32)
     height, width, _ = rows.shape
     x: Floats = (np.arange(width, dtype=np.float64) + 0.5) * canvas.pixel
     y = ((np.arange(height) + 0.5) * canvas.pixel)[:, None]
     for colour, level in (((96, 255, 176), 0.55), ((150, 110, 255), 0.38), ((80, 230, 220), 0.72)):
-        a, b, c = dice.unit(), dice.unit(), dice.unit()
+        a, b, c = rng.random(), rng.random(), rng.random()
         edge = bottom * (level + 0.12 * sines(0.9 * x + a) + 0.05 * sines(2.3 * x + b))
         fold = 0.55 + 0.45 * sines(5.1 * x + 0.6 * sines(1.7 * x + c) + a)
         above = np.clip((edge[None] - y) / (0.42 * bottom), 0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diptych.images.scenes.canvas import Canvas, Colour, Point, mix
 from diptych.images.scenes.painting import Painting
-from diptych.images.scenes.rng import Dice, cosine, sine
+from diptych.images.scenes.rng import RandomStream, cosine, sine
 
 
 def pine(canvas: Canvas, x: float, y: float, h: float, colour: Colour, light: Colour, side: float) -> None:
@@ -50,7 +50,14 @@ def plain_pine(x: float, y: float, h: float) -> list[Point]:
 
 
 def round_tree(
-    canvas: Canvas, dice: Dice, x: float, y: float, h: float, colour: Colour, light: Colour, side: float
+    canvas: Canvas,
+    rng: RandomStream,
+    x: float,
+    y: float,
+    h: float,
+    colour: Colour,
+    light: Colour,
+    side: float,
 ) -> None:
     """A broad-leaved tree: trunk, fork and a crown of overlapping rounds."""
     bark = mix(colour, (70, 40, 36), 0.72)
@@ -72,7 +79,7 @@ def round_tree(
         (0.10, 0.80, 0.17),
     ]
     placed = [
-        (x + (dx + dice.between(-0.03, 0.03)) * h, y - dy * h, r * h * dice.between(0.92, 1.08))
+        (x + (dx + rng.uniform(-0.03, 0.03)) * h, y - dy * h, r * h * rng.uniform(0.92, 1.08))
         for dx, dy, r in rounds
     ]
     for cx, cy, r in placed:
@@ -109,7 +116,7 @@ def cypress(canvas: Canvas, x: float, y: float, h: float, colour: Colour, light:
 
 
 def palm(
-    canvas: Canvas, dice: Dice, x: float, y: float, h: float, colour: Colour, bark: Colour, lean: float
+    canvas: Canvas, rng: RandomStream, x: float, y: float, h: float, colour: Colour, bark: Colour, lean: float
 ) -> None:
     """A palm: a bent trunk and seven drooping fronds."""
     top = (x + lean * 0.32 * h, y - h)
@@ -132,8 +139,8 @@ def palm(
         _frond(
             canvas,
             top,
-            reach * h * 0.60 * dice.between(0.92, 1.08),
-            0.34 * h * dice.between(0.8, 1.1),
+            reach * h * 0.60 * rng.uniform(0.92, 1.08),
+            0.34 * h * rng.uniform(0.8, 1.1),
             abs(reach),
             shades[order // 3],
         )
@@ -177,15 +184,15 @@ def _rounded(canvas: Canvas, x: float, y0: float, y1: float, half: float, colour
 
 def tree_line(p: Painting, name: str, y: float, height: float, colour: Colour, bumps: bool = False) -> None:
     """A distant row of firs (or of round crowns) along a level line."""
-    dice = p.dice.child(name)
+    rng = p.rng.child(name)
     x = -0.02
     while x < p.w + 0.02:
-        h = height * dice.between(0.55, 1.1)
+        h = height * rng.uniform(0.55, 1.1)
         if bumps:
             p.canvas.ellipse(x, y - 0.3 * h, 0.55 * h, 0.62 * h, colour)
         else:
             p.canvas.polygon(plain_pine(x, y + 0.2 * h, 1.2 * h), colour)
-        x += height * dice.between(0.25, 0.6)
+        x += height * rng.uniform(0.25, 0.6)
     p.canvas.rect(0, y - 0.15 * height, p.w, y + 0.1 * height, colour)
 
 
@@ -193,10 +200,10 @@ def grass_fringe(
     p: Painting, name: str, y: float, height: float, colour: Colour, density: float = 60.0
 ) -> None:
     """Blades of grass along the lower edge: the dark frame of a picture."""
-    dice = p.dice.child(name)
+    rng = p.rng.child(name)
     for _ in range(int(density * p.w)):
-        x = dice.between(-0.02, p.w + 0.02)
-        h, lean = height * dice.between(0.4, 1.0), dice.between(-0.35, 0.35)
+        x = rng.uniform(-0.02, p.w + 0.02)
+        h, lean = height * rng.uniform(0.4, 1.0), rng.uniform(-0.35, 0.35)
         p.canvas.polygon(
             ((x - 0.005, y), (x + lean * h * 0.4, y - 0.6 * h), (x + lean * h, y - h), (x + 0.005, y)), colour
         )
@@ -206,9 +213,9 @@ def flowers(
     p: Painting, name: str, top: float, bottom: float, colours: tuple[Colour, ...], count: int
 ) -> None:
     """Blossoms scattered over the ground, larger close by."""
-    dice = p.dice.child(name)
+    rng = p.rng.child(name)
     stem = p.palette.dim(p.palette.of("leaf"), 0.2)
-    spots = sorted((dice.unit(), dice.between(0, p.w), dice.unit()) for _ in range(int(count * p.w)))
+    spots = sorted((rng.random(), rng.uniform(0, p.w), rng.random()) for _ in range(int(count * p.w)))
     for t, x, kind in spots:
         y = top + (bottom - top) * (0.35 * t + 0.65 * t * t)
         r = 0.004 + 0.011 * t

@@ -45,12 +45,12 @@ def paint_water(
 
 def _rippled(p: Painting, image: Floats32, t: Floats, calm: float) -> Floats32:
     """Each row pushed sideways by waves that grow towards the viewer."""
-    dice = p.dice.child("ripples")
+    rng = p.rng.child("ripples")
     phase = 26.0 * t / (0.35 + t)
     shift = (
-        sines(phase + dice.unit())
-        + 0.6 * sines(2.7 * phase + dice.unit())
-        + 0.4 * sines(6.1 * phase + dice.unit())
+        sines(phase + rng.random())
+        + 0.6 * sines(2.7 * phase + rng.random())
+        + 0.4 * sines(6.1 * phase + rng.random())
     )
     reach = (0.002 + (1.05 - calm) * 0.030 * (0.25 + t)) / p.canvas.pixel
     width = image.shape[1]
@@ -63,17 +63,17 @@ def _rippled(p: Painting, image: Floats32, t: Floats, calm: float) -> Floats32:
 
 def _glints(p: Painting, top: float, bottom: float, calm: float) -> None:
     """Short horizontal strokes, lighter and darker than the water, larger close by."""
-    dice, canvas = p.dice.child("glints"), p.canvas
+    rng, canvas = p.rng.child("glints"), p.canvas
     _, near = water_colours(p)
     light = mix(p.palette.sky[-1], (255, 255, 255), 0.0 if p.palette.dark else 0.45)
     for i in range(int(34 * p.w)):
-        t = (i + dice.unit()) / (34 * p.w)
+        t = (i + rng.random()) / (34 * p.w)
         t = t * t * 0.8 + 0.2 * t
         y = top + (bottom - top) * (0.03 + 0.95 * t)
-        half = (0.02 + 0.07 * t) * dice.between(0.5, 1.4)
+        half = (0.02 + 0.07 * t) * rng.uniform(0.5, 1.4)
         thick = 0.0028 + 0.006 * t
-        colour = light if dice.chance(0.62) else mix(near, (0, 0, 0), 0.15)
-        canvas.stroke(dice.between(0, p.w), y, half, thick, colour, 0.30 - 0.12 * calm)
+        colour = light if rng.chance(0.62) else mix(near, (0, 0, 0), 0.15)
+        canvas.stroke(rng.uniform(0, p.w), y, half, thick, colour, 0.30 - 0.12 * calm)
 
 
 def _sun_path(p: Painting, top: float, bottom: float) -> None:
@@ -81,7 +81,7 @@ def _sun_path(p: Painting, top: float, bottom: float) -> None:
     luminary = p.luminary
     if luminary is None:
         return
-    dice, canvas = p.dice.child("sun path"), p.canvas
+    rng, canvas = p.rng.child("sun path"), p.canvas
     colour = mix(luminary.colour, (255, 255, 255), 0.12)
     depth = bottom - top
     canvas.glow(luminary.x, top + 0.1 * depth, 2.6 * luminary.r, 0.7 * depth, luminary.colour, 0.28)
@@ -89,19 +89,19 @@ def _sun_path(p: Painting, top: float, bottom: float) -> None:
     while y < bottom - 0.01:
         t = (y - top) / depth
         thick = 0.0055 + 0.011 * t
-        half = luminary.r * (0.95 - 0.25 * t) * (0.5 + 0.62 * dice.unit())
-        x = luminary.x + dice.between(-0.5, 0.5) * luminary.r * (0.25 + 0.9 * t)
+        half = luminary.r * (0.95 - 0.25 * t) * (0.5 + 0.62 * rng.random())
+        x = luminary.x + rng.uniform(-0.5, 0.5) * luminary.r * (0.25 + 0.9 * t)
         canvas.stroke(x, y, half, thick, colour, 0.92 - 0.45 * t)
         if row % 3 == 1:
-            off = luminary.r * dice.between(0.9, 1.5) * dice.pick((-1.0, 1.0))
+            off = luminary.r * rng.uniform(0.9, 1.5) * rng.choice((-1.0, 1.0))
             canvas.stroke(x + off, y + thick, half * 0.4, thick * 0.7, colour, 0.55 - 0.3 * t)
-        y += thick * dice.between(1.25, 1.9)
+        y += thick * rng.uniform(1.25, 1.9)
         row += 1
 
 
 def paint_waves(p: Painting, top: float, bottom: float, rough: float) -> None:
     """Rolling swell: rows of crests that grow towards the viewer, each with a lit edge and foam."""
-    dice, canvas = p.dice.child("waves"), p.canvas
+    rng, canvas = p.rng.child("waves"), p.canvas
     height = 0.030 + 0.075 * rough
     far, near = water_colours(p)
     rows = 6
@@ -110,7 +110,7 @@ def paint_waves(p: Painting, top: float, bottom: float, rough: float) -> None:
         y = top + (bottom - top) * (t * 0.75 + 0.25 * t * t)
         size = height * (0.18 + 0.9 * t)
         length = 0.16 + 0.34 * t
-        start = dice.unit()
+        start = rng.random()
         crest = []
         x = -0.02
         while x < p.w + 0.04:
@@ -132,7 +132,7 @@ def paint_fall(
     p: Painting, name: str, x: float, top: float, bottom: float, width: float, depth: float = 0.1
 ) -> None:
     """A waterfall: a bright sheet with darker threads, breaking into mist at its foot."""
-    dice, canvas = p.dice.child(name), p.canvas
+    rng, canvas = p.rng.child(name), p.canvas
     white = mix(mix(p.palette.of("snow"), p.palette.cloud_light, 0.25), p.palette.haze, depth)
     white = mix(white, (255, 255, 255), 0.12 if p.scene.time == "night" else 0.42)
     blue = mix(p.palette.of("shallow"), white, 0.5)
@@ -145,14 +145,14 @@ def paint_fall(
     ]
     canvas.shade([sheet], ((0.0, blue), (0.12, white), (0.6, mix(white, blue, 0.25)), (1.0, white)))
     for i in range(7):
-        t = (i + dice.between(0.2, 0.8)) / 7 - 0.5
+        t = (i + rng.uniform(0.2, 0.8)) / 7 - 0.5
         x0, x1 = x + t * width * 0.94, x + t * (width + 2 * spread) * 0.94
-        start = top + (bottom - top) * dice.between(0.02, 0.4)
-        end = start + (bottom - start) * dice.between(0.4, 1.0)
+        start = top + (bottom - top) * rng.uniform(0.02, 0.4)
+        end = start + (bottom - start) * rng.uniform(0.4, 1.0)
         k = (end - top) / (bottom - top)
         j = (start - top) / (bottom - top)
         a, b = x0 + (x1 - x0) * j, x0 + (x1 - x0) * k
-        thick = width * dice.between(0.03, 0.08)
+        thick = width * rng.uniform(0.03, 0.08)
         threads = ((a - thick / 2, start), (a + thick / 2, start), (b + thick, end), (b - thick, end))
         canvas.polygon(threads, mix(blue, p.palette.of("water"), 0.35), 0.45)
     canvas.ellipse(x, top, width / 2, 0.12 * width, blue)
@@ -160,13 +160,13 @@ def paint_fall(
 
 def paint_mist(p: Painting, name: str, x: float, y: float, size: float, strength: float = 0.75) -> None:
     """Spray where water falls."""
-    dice = p.dice.child(name)
+    rng = p.rng.child(name)
     white = mix(p.palette.of("snow"), p.palette.cloud_light, 0.4)
     for _ in range(6):
-        r = size * dice.between(0.45, 1.0)
+        r = size * rng.uniform(0.45, 1.0)
         p.canvas.glow(
-            x + dice.between(-1, 1) * size * 0.8,
-            y + dice.between(-0.4, 0.3) * size,
+            x + rng.uniform(-1, 1) * size * 0.8,
+            y + rng.uniform(-0.4, 0.3) * size,
             r,
             r * 0.7,
             white,
@@ -178,7 +178,7 @@ def winding(
     p: Painting, name: str, top: float, bottom: float, x: float, far: float, near: float
 ) -> list[tuple[float, float]]:
     """The outline of a river or path that winds from (x, top) to the lower edge, widening as it comes."""
-    noise = Noise(p.dice.child(name), 1)
+    noise = Noise(p.rng.child(name), 1)
     left, right = [], []
     for i in range(29):
         t = i / 28
@@ -196,13 +196,13 @@ def paint_river(p: Painting, top: float, x: float) -> None:
     far, near = water_colours(p)
     bank = winding(p, "river", top, p.h + 0.02, x, 0.012, 0.17)
     p.canvas.shade([bank], ((0.0, mix(far, p.palette.sky[-1], 0.4)), (1.0, mix(far, near, 0.55))))
-    dice = p.dice.child("river light")
+    rng = p.rng.child("river light")
     half = len(bank) // 2
     for i in range(3, half - 1, 2):
         (x0, y), (x1, _) = bank[i], bank[len(bank) - 1 - i]
         span = x1 - x0
         p.canvas.stroke(
-            x0 + span * dice.between(0.3, 0.7),
+            x0 + span * rng.uniform(0.3, 0.7),
             y,
             span * 0.2,
             0.003 + 0.01 * span,

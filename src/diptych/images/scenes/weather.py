@@ -19,12 +19,12 @@ def paint_weather(p: Painting) -> None:
 
 def paint_lightning(p: Painting, base: float) -> None:
     """A forked bolt from the clouds, behind the land."""
-    dice = p.dice.child("lightning")
-    x, y = p.w * dice.between(0.25, 0.75), 0.10 * p.h
+    rng = p.rng.child("lightning")
+    x, y = p.w * rng.uniform(0.25, 0.75), 0.10 * p.h
     bolt = [(x, y)]
     while y < base:
-        y += dice.between(0.03, 0.07)
-        x += dice.between(-0.05, 0.05)
+        y += rng.uniform(0.03, 0.07)
+        x += rng.uniform(-0.05, 0.05)
         bolt.append((x, y))
     p.canvas.glow(x, 0.4 * base, 0.4, 0.6, (190, 200, 255), 0.5)
     p.canvas.line(bolt, 0.011, (200, 206, 255), 0.6)
@@ -40,7 +40,7 @@ def paint_lightning(p: Painting, base: float) -> None:
 
 
 def _fog(p: Painting, strength: float) -> None:
-    dice = p.dice.child("fog")
+    rng = p.rng.child("fog")
     white = mix(p.palette.haze, p.palette.cloud_light, 0.35)
     for i in range(5):
         y = (0.42 + 0.11 * i) * p.h
@@ -48,22 +48,22 @@ def _fog(p: Painting, strength: float) -> None:
         p.canvas.veil(y, y + 0.08 * p.h, white, 0.42 * strength, 0.0)
         for _ in range(3):
             p.canvas.glow(
-                dice.between(0, p.w), y + dice.between(-0.03, 0.03), 0.42, 0.06, white, 0.55 * strength
+                rng.uniform(0, p.w), y + rng.uniform(-0.03, 0.03), 0.42, 0.06, white, 0.55 * strength
             )
 
 
 def _rain(p: Painting) -> None:
-    dice = p.dice.child("rain")
+    rng = p.rng.child("rain")
     colour = mix(p.palette.haze, (255, 255, 255), 0.35)
-    slant = dice.pick((-1.0, 1.0)) * (0.22 if p.scene.weather == "storm" else 0.10)
+    slant = rng.choice((-1.0, 1.0)) * (0.22 if p.scene.weather == "storm" else 0.10)
     for _ in range(int(150 * p.w * p.h)):
-        x, y, size = dice.between(-0.05, p.w), dice.between(-0.05, p.h), dice.between(0.03, 0.075)
+        x, y, size = rng.uniform(-0.05, p.w), rng.uniform(-0.05, p.h), rng.uniform(0.03, 0.075)
         p.canvas.line(((x, y), (x + slant * size, y + size)), 0.0022, colour, 0.42)
 
 
 def _snow(p: Painting) -> None:
-    dice = p.dice.child("snow")
+    rng = p.rng.child("snow")
     for _ in range(int(170 * p.w * p.h)):
-        x, y, near = dice.between(0, p.w), dice.between(0, p.h), dice.unit()
+        x, y, near = rng.uniform(0, p.w), rng.uniform(0, p.h), rng.random()
         r = 0.0022 + 0.0050 * near * near
         p.canvas.ellipse(x, y, r, r, (255, 255, 255), 0.55 + 0.4 * near)

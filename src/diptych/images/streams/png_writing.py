@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.images.streams.source import Array, Kept
+from diptych.images.rows import Array, Kept
 
 __all__ = ["write"]
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from diptych.errors import ImageError, UsageError
 from diptych.files import replacing
+from diptych.images.rows import Array, Kept
 from diptych.images.streams import png_writing
-from diptych.images.streams.source import Array, Kept
 
 __all__ = ["WRITABLE", "check", "write"]
 

@@ -1,6 +1,6 @@
 """Our layers as the structs of one version of Flux, with the exact type parameters that BSON.jl loads by.
 
-What each layer becomes is in `writing_layers`. What Flux has under no name is expressed by what it has,
+What each layer becomes is in `structs_of_layers`. What Flux has under no name is expressed by what it has,
 where that gives the same numbers, and refused otherwise: nothing anonymous is ever written.
 """
 
@@ -36,10 +36,11 @@ from diptych.model.layers import (
     Reshape,
     SkipConnection,
     Softmax,
+    child_path,
 )
 from diptych.model.model import Model
 
-__all__ = ["NEWEST", "Site", "Writer", "hints_of", "ranks_of", "struct_of", "version_written"]
+__all__ = ["NEWEST", "FluxSite", "StructBuilder", "hints_of", "ranks_of", "struct_of", "version_written"]
 
 # What "0.14" means: the last release of each line. 0.16.11 changed LayerNorm, so it is asked for by name.
 NEWEST: dict[Version, Version] = {
@@ -51,7 +52,7 @@ NEWEST: dict[Version, Version] = {
 }
 _MUTABLE = {"BatchNorm", "InstanceNorm", "GroupNorm", "Dropout", "AlphaDropout"}
 _PARAMETRIC = {"leakyrelu", "trelu", "elu", "celu", "softshrink"}
-LayerRule = Callable[["Site", Any], JuliaStruct]
+LayerRule = Callable[["FluxSite", Any], JuliaStruct]
 
 
 def version_written(text: str | None) -> Version:
@@ -65,7 +66,7 @@ def version_written(text: str | None) -> Version:
 
 
 @dataclass
-class Writer:
+class StructBuilder:
     """One writing: `rules` by layer, the version, and the arrays that were already made Julia's."""
 
     rules: dict[type[Layer], LayerRule]
@@ -88,7 +89,7 @@ class Writer:
         rule = self.rules.get(type(layer))
         if rule is None:
             raise self.refuse(layer, path, "it has no such layer")
-        made = rule(Site(self, path, layer), layer)
+        made = rule(FluxSite(self, path, layer), layer)
         if made.type.name in _MUTABLE:
             self._mutable[id(layer)] = (layer, made)
         return made
@@ -117,39 +118,39 @@ class Writer:
 
 
 @dataclass
-class Site:
+class FluxSite:
     """Where a layer is written: its path, and what the reader noted there."""
 
-    writer: Writer
+    builder: StructBuilder
     path: str
     layer: Layer
 
     @property
     def version(self) -> Version:
         """The version of Flux that is written for."""
-        return self.writer.version
+        return self.builder.version
 
     @property
     def hints(self) -> Mapping[str, Any]:
         """What the reader noted of this layer; nothing for a model from elsewhere."""
-        return self.writer.hints.get(self.path, {})
+        return self.builder.hints.get(self.path, {})
 
     @property
     def rank(self) -> int | None:
         """The number of axes of what reaches the layer, the batch included; None where it is not known."""
-        return self.writer.ranks.get(self.path)
+        return self.builder.ranks.get(self.path)
 
     def refuse(self, why: str) -> UnsupportedLayer:
         """The error for this layer."""
-        return self.writer.refuse(self.layer, self.path, why)
+        return self.builder.refuse(self.layer, self.path, why)
 
     def child(self, index: int) -> str:
         """The path of a layer inside."""
-        return f"{self.path}.{index}" if self.path else str(index)
+        return child_path(self.path, index)
 
     def array(self, array: Array, change: str, convert: Callable[[Array], Array]) -> Array:
-        """See `Writer.array`."""
-        return self.writer.array(array, change, convert)
+        """See `StructBuilder.array`."""
+        return self.builder.array(array, change, convert)
 
     def bias(self, array: Array | None, convert: Callable[[Array], Array] | None = None) -> Any:
         """The array, or what stands for none: a struct `Zeros` up to 0.12, `false` since."""
@@ -168,7 +169,7 @@ class Site:
 
     def functions(self, activation: Activation, hint: str = "σ") -> list[JuliaStruct]:
         """Named functions that, one after the other, are the activation."""
-        if self.writer.state:
+        if self.builder.state:
             return [function("Base", "identity")]
         name, parameters = activation.name, activation.parameters
         default = same_parameters(parameters, ACTIVATIONS[name][1])
@@ -299,12 +300,12 @@ def _entry(layer: Layer) -> int | None:
 
 def _follow(layer: Layer, path: str, rank: int | None, found: dict[str, int | None]) -> int | None:
     found[path] = rank
-    children = [(f"{path}.{i}" if path else str(i), child) for i, child in enumerate(layer.children)]
+    children = [(child_path(path, i), child) for i, child in enumerate(layer.children)]
     if isinstance(layer, Chain):
-        for child_path, child in children:
-            rank = _follow(child, child_path, rank, found)
+        for inside, child in children:
+            rank = _follow(child, inside, rank, found)
         return rank
-    after = [_follow(child, child_path, rank, found) for child_path, child in children]
+    after = [_follow(child, inside, rank, found) for inside, child in children]
     if isinstance(layer, SkipConnection | Parallel):
         return next((r for r in after if r is not None), rank)
     if isinstance(layer, Conv | ConvTranspose):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PEAKS", "Kept", "Source", "Whole", "over_white"]
+__all__ = ["PEAKS", "Kept", "StreamSource", "Whole", "over_white"]
 
 Array = NDArray[Any]
 
@@ -33,7 +33,7 @@ class Kept:
     tile: tuple[int, int] | None = None
 
 
-class Source(Protocol):
+class StreamSource(Protocol):
     """A picture to read from: uint8, uint16 or float32, with 1 (grey) or 3 (RGB) channels.
 
     `streams`: whether memory stays small however large the picture is. `remarks`: what had to be decided.

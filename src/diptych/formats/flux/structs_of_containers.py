@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 from diptych.formats.flux.functions import function
-from diptych.formats.flux.writing import LayerRule, Site, fix, kind_of
+from diptych.formats.flux.structs import FluxSite, LayerRule, fix, kind_of
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.model.layers import Chain, Connection, Layer, Parallel, SkipConnection
 
 __all__ = ["CONTAINERS", "moved", "permutation", "there_and_back"]
 
 
-def moved(s: Site, axis: int) -> int:
+def moved(s: FluxSite, axis: int) -> int:
     """Our axis as Julia's, from 1: -1 is 1. Raises `UnsupportedLayer` where the rank must be known and is not."""
     if axis < 0:
         return -axis
@@ -26,7 +26,7 @@ def moved(s: Site, axis: int) -> int:
     return s.rank - axis
 
 
-def there_and_back(s: Site, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def there_and_back(s: FluxSite, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The permutation that puts `axis` of Julia's first, and its inverse."""
     if s.rank is None or not 1 <= axis <= s.rank:
         raise s.refuse("the number of axes must be known; set model.input_shape")
@@ -39,8 +39,8 @@ def permutation(order: tuple[int, ...]) -> JuliaStruct:
     return fix("Fix2", function("Base", "permutedims"), order)
 
 
-def _chain(s: Site, layer: Chain) -> JuliaStruct:
-    parts = tuple(s.writer.layer(child, s.child(i)) for i, child in enumerate(layer.layers))
+def _chain(s: FluxSite, layer: Chain) -> JuliaStruct:
+    parts = tuple(s.builder.layer(child, s.child(i)) for i, child in enumerate(layer.layers))
     if layer.names and s.version >= (0, 12, 7):
         return s.struct("Chain", layers=NamedTuple(layer.names, parts))
     if s.hints.get("container") == "vector" and s.version >= (0, 13):
@@ -64,9 +64,9 @@ def _vector_of(parts: tuple[JuliaStruct, ...]) -> JuliaType:
     return JuliaType(("Core", "Array"), (element, 1))
 
 
-def _join(s: Site, connection: Connection, count: int) -> JuliaStruct | None:
+def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None:
     """A named function of `count` arrays; None for a concatenation that must be permuted."""
-    if s.writer.state:
+    if s.builder.state:
         return function("Base", "identity")
     dotted = {"multiply": "*", "maximum": "max"}
     if connection.operation == "add":
@@ -82,8 +82,8 @@ def _join(s: Site, connection: Connection, count: int) -> JuliaStruct | None:
     return function("Base", ("vcat", "hcat")[axis - 1]) if axis in (1, 2) else None
 
 
-def _skip(s: Site, layer: SkipConnection) -> JuliaStruct:
-    inner = s.writer.layer(layer.inner, s.child(0))
+def _skip(s: FluxSite, layer: SkipConnection) -> JuliaStruct:
+    inner = s.builder.layer(layer.inner, s.child(0))
     join = _join(s, layer.connection, 2)
     if join is not None:
         return s.struct("SkipConnection", layers=inner, connection=join)
@@ -92,14 +92,14 @@ def _skip(s: Site, layer: SkipConnection) -> JuliaStruct:
     return s.chain(skip, permutation(back))
 
 
-def _stacked(s: Site, order: tuple[int, ...], count: int) -> JuliaStruct:
+def _stacked(s: FluxSite, order: tuple[int, ...], count: int) -> JuliaStruct:
     """`Parallel(vcat, p, p ...)`, which takes as many arrays as it has branches."""
     branches = tuple(permutation(order) for _ in range(count))
     return s.struct("Parallel", connection=function("Base", "vcat"), layers=branches)
 
 
-def _parallel(s: Site, layer: Parallel) -> JuliaStruct:
-    parts = tuple(s.writer.layer(branch, s.child(i)) for i, branch in enumerate(layer.branches))
+def _parallel(s: FluxSite, layer: Parallel) -> JuliaStruct:
+    parts = tuple(s.builder.layer(branch, s.child(i)) for i, branch in enumerate(layer.branches))
     if layer.connection.operation == "maximum":
         return s.struct("Maxout", layers=parts)
     join = _join(s, layer.connection, len(parts))
@@ -115,7 +115,7 @@ def _parallel(s: Site, layer: Parallel) -> JuliaStruct:
     return s.chain(joined, permutation(back))
 
 
-def _named(s: Site, parts: tuple[JuliaStruct, ...]) -> tuple[JuliaStruct, ...]:
+def _named(s: FluxSite, parts: tuple[JuliaStruct, ...]) -> tuple[JuliaStruct, ...]:
     names = s.hints.get("names")
     if isinstance(names, list) and len(names) == len(parts) and s.version >= (0, 13):
         return NamedTuple(names, parts)

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import ImageError, reason
-from diptych.images.streams.source import PEAKS, Array, Kept, over_white
+from diptych.images.opening import MAX_PIXELS, check_size
+from diptych.images.rows import PEAKS, Array, Kept, StreamSource, Whole, over_white
 
-__all__ = ["TiffSource", "Unstreamable"]
+__all__ = ["opened"]
 
 _NONE, _JPEG = 1, 7
 _DEFLATE = (8, 32946)
@@ -39,8 +40,43 @@ class Unstreamable(Exception):
     """A good TIFF of a kind that is not read piece by piece: palettes, odd bit depths, CMYK, old codecs."""
 
 
+# What the eight EXIF orientations need to stand upright.
+_UPRIGHT: dict[int, Any] = {
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x[::-1].swapaxes(0, 1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: x[:, ::-1].swapaxes(0, 1),
+}
+
+
+def opened(path: Path, max_pixels: int = MAX_PIXELS) -> StreamSource | None:
+    """A TIFF to be read by rows; None where only Pillow reads its kind.
+
+    Of one that lies on its side, which is read whole, at most `max_pixels` are taken.
+    """
+    try:
+        source = TiffSource(path)
+    except Unstreamable:
+        return None
+    return source if source.orientation not in _UPRIGHT else _turned(source, path, max_pixels)
+
+
+def _turned(source: TiffSource, path: Path, max_pixels: int) -> Whole:
+    """All of a TIFF that lies on its side: its first row may need its last pixels."""
+    try:
+        check_size(path, (source.width, source.height), max_pixels)
+        pixels = _UPRIGHT[source.orientation](source.rows(0, source.height))
+    finally:
+        source.close()
+    remark = f"turned upright (EXIF orientation {source.orientation})"
+    return Whole(np.ascontiguousarray(pixels), (*source.remarks, remark), source.kept)
+
+
 class TiffSource:
-    """The first picture of a TIFF file. See `Source`.
+    """The first picture of a TIFF file. See `StreamSource`.
 
     Raises `Unstreamable` for a kind that only Pillow reads, `ImageError` for a truncated or damaged file.
     """
@@ -160,7 +196,7 @@ class TiffSource:
         return all(side % 16 == 0 and side <= MOST_TILE for side in (self._tall, self._wide))
 
     def rows(self, top: int, bottom: int) -> Array:
-        """See `Source`."""
+        """See `StreamSource`."""
         out = np.empty((bottom - top, self.width, self._samples), self._stored)
         for band in range(top // self._tall, -(-bottom // self._tall)):
             begin = band * self._tall

@@ -8,8 +8,8 @@ import numpy as np
 
 from diptych.axes import flip_kernel, reverse_axes
 from diptych.formats.flux.functions import function
-from diptych.formats.flux.writing import LayerRule, Site, broadcast, fix, kind_of
-from diptych.formats.flux.writing_containers import CONTAINERS, moved, permutation, there_and_back
+from diptych.formats.flux.structs import FluxSite, LayerRule, broadcast, fix, kind_of
+from diptych.formats.flux.structs_of_containers import CONTAINERS, moved, permutation, there_and_back
 from diptych.formats.julia import JuliaStruct, JuliaType, Symbol
 from diptych.model import layers as L
 from diptych.model.layers import Array, Layer, NormFormula, Pads
@@ -28,7 +28,7 @@ def _flipped(array: Array) -> Array:
 # ---- Convolution --------------------------------------------------------------------------------------
 
 
-def _conv(s: Site, layer: L.Conv) -> JuliaStruct:
+def _conv(s: FluxSite, layer: L.Conv) -> JuliaStruct:
     name, groups = "Conv", layer.groups
     hinted = s.hints.get("struct")
     depthwise = layer.weight.shape[1] == 1 and groups > 1 and layer.weight.shape[0] % groups == 0
@@ -49,7 +49,7 @@ def _depthwise(groups: int) -> Any:
     return lambda a: _flipped(a.reshape(groups, a.shape[0] // groups, *a.shape[2:]))
 
 
-def _conv_transpose(s: Site, layer: L.ConvTranspose) -> JuliaStruct:
+def _conv_transpose(s: FluxSite, layer: L.ConvTranspose) -> JuliaStruct:
     padding, extra = layer.padding, layer.output_padding
     if s.version < (0, 14, 17) and any(extra):
         # Cropping less at the high end gives the same values.
@@ -65,7 +65,7 @@ def _conv_transpose(s: Site, layer: L.ConvTranspose) -> JuliaStruct:
 
 
 def _with_windows(
-    s: Site,
+    s: FluxSite,
     layer: L.Conv | L.ConvTranspose,
     name: str,
     weight: Array,
@@ -83,7 +83,7 @@ def _with_windows(
     return s.activated(layer.activation, lambda f: s.struct(name, σ=f, **values))
 
 
-def _pad_tuple(s: Site, padding: Pads) -> tuple[int, ...]:
+def _pad_tuple(s: FluxSite, padding: Pads) -> tuple[int, ...]:
     """(low, high) an axis, W first; one number an axis where the file had it so."""
     if s.hints.get("pad") == len(padding) and all(low == high for low, high in padding):
         return tuple(low for low, _ in reversed(padding))
@@ -93,7 +93,7 @@ def _pad_tuple(s: Site, padding: Pads) -> tuple[int, ...]:
 # ---- Dense layers -------------------------------------------------------------------------------------
 
 
-def _dense(s: Site, layer: L.Dense) -> JuliaStruct:
+def _dense(s: FluxSite, layer: L.Dense) -> JuliaStruct:
     weight: Any = s.array(layer.weight, "same", _same)
     wrapper = s.hints.get("weight")
     if wrapper in ("Transpose", "Adjoint"):
@@ -104,12 +104,12 @@ def _dense(s: Site, layer: L.Dense) -> JuliaStruct:
     return s.activated(layer.activation, lambda f: s.struct("Dense", weight=weight, bias=bias, σ=f))
 
 
-def _bilinear(s: Site, layer: L.Bilinear) -> JuliaStruct:
+def _bilinear(s: FluxSite, layer: L.Bilinear) -> JuliaStruct:
     weight, bias = s.array(layer.weight, "same", _same), s.bias(layer.bias)
     return s.activated(layer.activation, lambda f: s.struct("Bilinear", weight=weight, bias=bias, σ=f))
 
 
-def _scale(s: Site, layer: L.Scale) -> JuliaStruct:
+def _scale(s: FluxSite, layer: L.Scale) -> JuliaStruct:
     scale = s.array(layer.scale, "reversed", reverse_axes)
     if s.version < (0, 13):
         bias = np.zeros_like(layer.scale) if layer.bias is None else layer.bias
@@ -119,11 +119,11 @@ def _scale(s: Site, layer: L.Scale) -> JuliaStruct:
     return s.activated(layer.activation, lambda f: s.struct("Scale", scale=scale, bias=bias, σ=f))
 
 
-def _after(s: Site, activation: L.Activation) -> list[JuliaStruct]:
+def _after(s: FluxSite, activation: L.Activation) -> list[JuliaStruct]:
     return s.functions(activation) if activation else []
 
 
-def _embedding(s: Site, layer: L.Embedding) -> JuliaStruct:
+def _embedding(s: FluxSite, layer: L.Embedding) -> JuliaStruct:
     weight = s.array(layer.weight, "reversed", reverse_axes)
     if layer.reduction == "none":
         made = s.struct("Embedding", weight=weight, padding_idx=None)
@@ -138,9 +138,9 @@ def _embedding(s: Site, layer: L.Embedding) -> JuliaStruct:
 # ---- Normalisation ------------------------------------------------------------------------------------
 
 
-def _channels(s: Site, *arrays: Array | None) -> int:
+def _channels(s: FluxSite, *arrays: Array | None) -> int:
     known = next((array.shape[0] for array in arrays if array is not None), s.hints.get("chs"))
-    shape = s.writer.shapes.get(s.path)
+    shape = s.builder.shapes.get(s.path)
     if known is None and shape is not None and len(shape) > 1:
         known = shape[1]
     if not isinstance(known, int):
@@ -150,7 +150,7 @@ def _channels(s: Site, *arrays: Array | None) -> int:
     return known
 
 
-def _affine(s: Site, layer: Any, channels: int) -> tuple[Array | None, Array | None]:
+def _affine(s: FluxSite, layer: Any, channels: int) -> tuple[Array | None, Array | None]:
     """Shift and scale: both or neither."""
     scale, shift = layer.scale, layer.shift
     if scale is None and shift is None:
@@ -160,7 +160,7 @@ def _affine(s: Site, layer: Any, channels: int) -> tuple[Array | None, Array | N
     return s.array(shift, "same", _same), s.array(scale, "same", _same)
 
 
-def _norm(s: Site, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> JuliaStruct:
+def _norm(s: FluxSite, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> JuliaStruct:
     by_group = isinstance(layer, L.GroupNorm)
     mean, variance = layer.mean, layer.variance
     channels = _channels(s, layer.scale, layer.shift, None if by_group else mean)
@@ -189,7 +189,7 @@ def _norm(s: Site, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> JuliaSt
     return s.activated(layer.activation, lambda f: s.struct(name, λ=f, **values))
 
 
-def _epsilon(s: Site, formula: NormFormula, epsilon: float) -> float:
+def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
     """The epsilon that gives the same divisor in the version's own formula.
 
     "std + eps" and "sqrt(var + eps^2)" differ by less than eps: small ones are taken for each other, with a
@@ -205,7 +205,7 @@ def _epsilon(s: Site, formula: NormFormula, epsilon: float) -> float:
     if "std + eps" in (own, formula):
         if epsilon > 1e-4:
             raise s.refuse(f"it divides by {own}, which with epsilon {epsilon:g} is not {formula}")
-        s.writer.formulas.setdefault(f"divided by {formula}, but by {own}", []).append(
+        s.builder.formulas.setdefault(f"divided by {formula}, but by {own}", []).append(
             f"{s.path} ({type(s.layer).__name__})"
         )
     if own == "sqrt(var + eps)":
@@ -213,7 +213,7 @@ def _epsilon(s: Site, formula: NormFormula, epsilon: float) -> float:
     return float(np.sqrt(epsilon)) if formula == "sqrt(var + eps)" else epsilon
 
 
-def _layer_norm(s: Site, layer: L.LayerNorm) -> JuliaStruct:
+def _layer_norm(s: FluxSite, layer: L.LayerNorm) -> JuliaStruct:
     epsilon = _epsilon(s, layer.formula, layer.epsilon)
     shift, scale = layer.shift, layer.scale
     affine = scale is not None or shift is not None
@@ -250,7 +250,7 @@ def _layer_norm(s: Site, layer: L.LayerNorm) -> JuliaStruct:
     return made if len(functions) == 1 else s.chain(made, *map(broadcast, functions))
 
 
-def _normalise(s: Site, layer: L.Normalise) -> JuliaStruct:
+def _normalise(s: FluxSite, layer: L.Normalise) -> JuliaStruct:
     if layer.axis != 0 and (s.rank is None or layer.axis != -s.rank):
         raise s.refuse("its normalise works along the batch alone")
     if not np.isclose(_epsilon(s, layer.formula, layer.epsilon), 1e-5, rtol=1e-3):
@@ -258,7 +258,7 @@ def _normalise(s: Site, layer: L.Normalise) -> JuliaStruct:
     return function("Flux", "normalise")
 
 
-def _dropout(s: Site, layer: L.Dropout) -> JuliaStruct:
+def _dropout(s: FluxSite, layer: L.Dropout) -> JuliaStruct:
     name = "AlphaDropout" if s.hints.get("struct") == "AlphaDropout" else "Dropout"
     random = "_GLOBAL_RNG" if s.version < (0, 14) else "TaskLocalRNG"
     return s.struct(
@@ -273,7 +273,7 @@ def _dropout(s: Site, layer: L.Dropout) -> JuliaStruct:
 # ---- Pools and shape ----------------------------------------------------------------------------------
 
 
-def _pool(s: Site, layer: L.MaxPool | L.MeanPool) -> JuliaStruct:
+def _pool(s: FluxSite, layer: L.MaxPool | L.MeanPool) -> JuliaStruct:
     if isinstance(layer, L.MeanPool) and not layer.count_padding and any(map(any, layer.padding)):
         raise s.refuse("its MeanPool counts padding")
     return s.struct(
@@ -284,8 +284,8 @@ def _pool(s: Site, layer: L.MaxPool | L.MeanPool) -> JuliaStruct:
     )
 
 
-def _adaptive(s: Site, layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool) -> JuliaStruct:
-    shape = s.writer.shapes.get(s.path)
+def _adaptive(s: FluxSite, layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool) -> JuliaStruct:
+    shape = s.builder.shapes.get(s.path)
     divides = shape is not None and all(n % m == 0 for n, m in zip(shape[2:], layer.output, strict=True))
     if layer.rule != "flux" and set(layer.output) != {1} and not divides:
         raise s.refuse(
@@ -294,7 +294,7 @@ def _adaptive(s: Site, layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool) -> JuliaSt
     return s.struct(type(layer).__name__, out=tuple(reversed(layer.output)))
 
 
-def _upsample(s: Site, layer: L.Upsample) -> JuliaStruct:
+def _upsample(s: FluxSite, layer: L.Upsample) -> JuliaStruct:
     sizes = layer.size or layer.scale
     if layer.mode == "linear" and not layer.align_corners:
         raise s.refuse(
@@ -307,7 +307,7 @@ def _upsample(s: Site, layer: L.Upsample) -> JuliaStruct:
     whole = all(float(n).is_integer() for n in sizes)
     if mode == "nearest" and not whole:
         raise s.refuse("nearest upsampling takes whole factors")
-    entry = s.writer.shapes.get(s.path)
+    entry = s.builder.shapes.get(s.path)
     sizes_there = entry[2:] if mode == "nearest" and layer.size and entry is not None else ()
     if any(m % n for n, m in zip(sizes_there, layer.size, strict=False)):
         raise s.refuse("nearest upsampling takes whole factors")
@@ -323,12 +323,12 @@ def _spread(noted: Any, count: int) -> list[float]:
     return [float(n) for n in noted] if isinstance(noted, list) else [float(noted)] * count
 
 
-def _reshape(s: Site, layer: L.Reshape) -> JuliaStruct:
+def _reshape(s: FluxSite, layer: L.Reshape) -> JuliaStruct:
     shape = layer.shape
     if shape == (-1,):
         return function("Flux", "flatten")
     if -1 in shape:
-        entry = s.writer.shapes.get(s.path)
+        entry = s.builder.shapes.get(s.path)
         if entry is None:
             raise s.refuse("a free size beside the batch is not expressible; set model.input_shape")
         known = int(np.prod([n for n in shape if n != -1]))
@@ -341,7 +341,7 @@ def _reshape(s: Site, layer: L.Reshape) -> JuliaStruct:
 _PADS = {"zero": "pad_zeros", "reflect": "pad_reflect", "replicate": "pad_repeat", "wrap": "pad_circular"}
 
 
-def _pad(s: Site, layer: L.Pad) -> JuliaStruct:
+def _pad(s: FluxSite, layer: L.Pad) -> JuliaStruct:
     if layer.mode == "wrap" and s.version < (0, 14):
         raise s.refuse("its NNlib has no pad_circular; write for 0.14 or later")
     edges = tuple(edge for pair in reversed(layer.padding) for edge in pair)
@@ -350,7 +350,7 @@ def _pad(s: Site, layer: L.Pad) -> JuliaStruct:
     return fix("Fix2", function("NNlib", _PADS[layer.mode]), edges)
 
 
-def _softmax(s: Site, layer: L.Softmax) -> JuliaStruct:
+def _softmax(s: FluxSite, layer: L.Softmax) -> JuliaStruct:
     """Along Julia's first axis; others are moved there and back."""
     made = function("NNlib", "logsoftmax" if layer.log else "softmax")
     axis = moved(s, layer.axis)
@@ -360,7 +360,7 @@ def _softmax(s: Site, layer: L.Softmax) -> JuliaStruct:
     return s.chain(permutation(there), made, permutation(back))
 
 
-def _activation(s: Site, layer: L.Activation) -> JuliaStruct:
+def _activation(s: FluxSite, layer: L.Activation) -> JuliaStruct:
     noted = s.hints.get("function")
     if noted and s.version >= (0, 13):
         return function(*noted)
@@ -370,15 +370,15 @@ def _activation(s: Site, layer: L.Activation) -> JuliaStruct:
     return s.chain(*map(broadcast, functions))
 
 
-def _flatten(s: Site, layer: L.Flatten) -> JuliaStruct:
+def _flatten(s: FluxSite, layer: L.Flatten) -> JuliaStruct:
     return function("Flux", "flatten")
 
 
-def _plain(s: Site, layer: Layer) -> JuliaStruct:
+def _plain(s: FluxSite, layer: Layer) -> JuliaStruct:
     return s.struct(type(layer).__name__)
 
 
-def _pixel_shuffle(s: Site, layer: L.PixelShuffle) -> JuliaStruct:
+def _pixel_shuffle(s: FluxSite, layer: L.PixelShuffle) -> JuliaStruct:
     return s.struct("PixelShuffle", r=layer.factor)
 
 

@@ -1,0 +1,170 @@
+"""A graph of values -> steps one after the other, nested where branches meet.
+
+The nesting follows from dominators (Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm", 2001): the
+branches of a join begin at the nearest value that every path to it passes. Where branches of one join share a
+value beyond that one, no nesting says so, and the whole part becomes one `Tangle` with named values.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from diptych.formats.graph import Graph, Join, Step, Tangle, Value, refusal
+
+__all__ = ["nested_steps"]
+
+_DEEPEST = 28  # joins inside joins: each is two containers, of which a model document holds 64
+_MOST_PLACES = 2_000_000  # values counted once for every join that they lie inside
+
+
+@dataclass(eq=False)
+class _Part:
+    """A join with its branches as a step, the values strictly inside, and how deep joins lie in each other."""
+
+    step: Step
+    inside: set[int] = field(default_factory=set)
+    height: int = 1
+
+    @property
+    def tangled(self) -> bool:
+        return isinstance(self.step.layer, Tangle)
+
+
+def nested_steps(graph: Graph, output: Value) -> list[Step]:
+    """What leads from the input of `graph` to `output`.
+
+    Raises:
+        UnsupportedLayer: `output` does not depend on the input, or the graph is too entangled.
+    """
+    return _Nesting(graph.input, output).region(graph.input, output)[0]
+
+
+class _Nesting:
+    def __init__(self, source: Value, output: Value) -> None:
+        self._parts: dict[int, _Part] = {}
+        self._places = 0
+        for value in _ancestors(output):
+            if value is not source and (value.made_by is None or value.dominator is None):
+                raise refusal(value.name, "it does not depend on the model's input alone")
+            if isinstance(value.made_by, Join):
+                self._parts[id(value)] = self._part(value)
+
+    def region(self, source: Value, sink: Value) -> tuple[list[Step], set[int], int]:
+        """The steps from `source` to `sink`, which it dominates; the values behind `source`; the height."""
+        steps: list[Step] = []
+        inside: set[int] = set()
+        height, value = 0, sink
+        while value is not source:
+            inside.add(id(value))
+            if isinstance(value.made_by, Join):
+                part = self._parts[id(value)]
+                inside |= part.inside
+                height = max(height, part.height)
+                steps.append(part.step)
+            else:
+                steps.append(_step(value))
+            assert value.dominator is not None
+            value = value.dominator
+        return steps[::-1], inside, height
+
+    def _part(self, value: Value) -> _Part:
+        above = value.dominator
+        assert above is not None
+        branches = [self.region(above, branch) for branch in value.inputs]
+        inside = set().union(*(found for _, found, _ in branches))
+        height = 1 + max((height for _, _, height in branches), default=0)
+        self._places += len(inside)
+        if self._places > _MOST_PLACES:
+            raise refusal(value.name, "its branches are entangled with too many others")
+        if sum(len(found) for _, found, _ in branches) > len(inside) or height > _DEEPEST:
+            return _Part(self._tangle(above, value), inside)
+        step = _step(value)
+        step.branches = [steps for steps, _, _ in branches]
+        return _Part(step, inside, height)
+
+    def _tangle(self, source: Value, sink: Value) -> Step:
+        """The part from `source` to `sink` as nodes, each as long a row of steps as nobody else looks into."""
+        consumers: dict[int, set[int]] = defaultdict(set)
+        for value in _ancestors(sink, source):
+            for each in value.inputs if value is not source else ():
+                consumers[id(each)].add(id(value))
+        nodes: list[tuple[Value, tuple[Value, ...], Join | None, list[Step]]] = []
+        needed, known = [sink], {id(source)}
+        while needed:
+            value = needed.pop()
+            if id(value) in known:
+                continue
+            known.add(id(value))
+            node = self._node(value, source, consumers)
+            nodes.append((value, *node))
+            needed += node[0]
+        nodes.sort(key=lambda node: node[0].index)
+        names = _unique([node[0].name for node in nodes])
+        called = {id(source): "input"} | {id(node[0]): name for node, name in zip(nodes, names, strict=True)}
+        tangle = Tangle(
+            tuple(names),
+            tuple(tuple(called[id(each)] for each in inputs) for _, inputs, _, _ in nodes),
+            tuple(join for _, _, join, _ in nodes),
+        )
+        return Step(tangle, sink.name, source.shape, sink.shape, [steps for _, _, _, steps in nodes])
+
+    def _node(
+        self, value: Value, source: Value, consumers: dict[int, set[int]]
+    ) -> tuple[tuple[Value, ...], Join | None, list[Step]]:
+        """What a node takes, how it joins that, and the steps that follow up to `value`."""
+        steps: list[Step] = []
+        absorbed: set[int] = set()
+        at = value
+        while at is not source and (at is value or consumers[id(at)] <= absorbed):
+            if not isinstance(at.made_by, Join):
+                steps.append(_step(at))
+                absorbed.add(id(at))
+                (at,) = at.inputs
+                continue
+            part = self._parts.get(id(at))  # there is none yet for the last join of the tangle itself
+            if part is None or part.tangled or not _alone(part, at, consumers):
+                return at.inputs, at.made_by, steps[::-1]
+            steps.append(part.step)
+            absorbed |= part.inside | {id(at)}
+            assert at.dominator is not None
+            at = at.dominator
+        return (at,), None, steps[::-1]
+
+
+def _alone(part: _Part, join: Value, consumers: dict[int, set[int]]) -> bool:
+    """Whether nothing outside of a part takes a value from inside."""
+    within = part.inside | {id(join)}
+    return all(consumers[each] <= within for each in part.inside)
+
+
+def _step(value: Value) -> Step:
+    assert value.made_by is not None
+    assert value.dominator is not None
+    return Step(value.made_by, value.name, value.dominator.shape, value.shape)
+
+
+def _ancestors(sink: Value, source: Value | None = None) -> list[Value]:
+    """Every value that `sink` depends on, itself included, in order of computation; none in front of `source`."""
+    found: dict[int, Value] = {}
+    waiting = [sink]
+    while waiting:
+        value = waiting.pop()
+        if id(value) not in found:
+            found[id(value)] = value
+            waiting += value.inputs if value is not source else ()
+    return sorted(found.values(), key=lambda value: value.index)
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names that are each there once, and none of them "input"."""
+    taken = {"input"}
+    result = []
+    for name in names:
+        candidate, count = name, 1
+        while candidate in taken:
+            count += 1
+            candidate = f"{name} #{count}"
+        taken.add(candidate)
+        result.append(candidate)
+    return result
