@@ -60,7 +60,7 @@ class Search:
     def find_causes(self) -> None:
         """Finds one cause after the other, until everything agrees or nothing helps."""
         while not self.alignment.agrees and len(self.found) < _MOST_FAULTS:
-            best = self._step()
+            best = self._next_cause()
             if best is None:
                 return
             result, alignment = best
@@ -72,13 +72,14 @@ class Search:
                 )
             self.a, self.b, self.alignment = result.trial.a, result.trial.b, alignment
 
-    def _step(self) -> tuple[_Scored, Alignment] | None:
+    def _next_cause(self) -> tuple[_Scored, Alignment] | None:
+        """The best trial of one cause or of two, and the alignment that it leads to."""
         row = self.alignment.first_row
         assert row is not None
-        situation = Case(self.a, self.b, self.alignment, row)
+        case = Case(self.a, self.b, self.alignment, row)
         singles: list[_Scored] = []
-        best = self._best(_kept(self._scored(situation, (), ()), singles))
-        return best or self._together(situation, singles)
+        best = self._best(_kept(self._scored(case, (), ()), singles))
+        return best or self._together(case, singles)
 
     def _judged(self) -> Row:
         """The row where a trial is judged: the first that differs, or the next one with a layer of each model.
@@ -112,6 +113,7 @@ class Search:
             self.cut_short = time.monotonic() > self._end
 
     def _scored(self, case: Case, causes: tuple[Cause, ...], tried: tuple[str, ...]) -> Iterator[_Scored]:
+        """Every trial of every other cause, after `causes` were removed, with the difference it leaves."""
         for cause in CAUSES:
             if cause in causes or (case.at_input and cause not in INPUT_CAUSES):
                 continue
@@ -121,12 +123,13 @@ class Search:
                     yield _Scored((*causes, cause), trial, (*tried, trial.tried), after)
 
     def _trials(self, cause: Cause, case: Case) -> Iterator[Trial]:
+        """The trials of a cause; none from the point where it does not apply to these models."""
         trials = cause.trials(case)
         while True:
             try:
                 trial = next(trials, None)
             except DiptychError:
-                return  # this cause cannot be tried on these models
+                return
             if trial is None:
                 return
             yield trial

@@ -125,15 +125,15 @@ def run(
         DiptychError: whatever the model, the recipe and the generator raise, before anything is written.
     """
     run_options = RunOptions(
-        GenerationOptions(count, seed, generator, width, height, options),
-        model,
-        ReadOptions(architecture, written_by, key),
-        preprocessing,
-        maps,
-        scale,
-        on_error,
-        engine,
-        device,
+        generation=GenerationOptions(count, seed, generator, width, height, options),
+        model=model,
+        reading=ReadOptions(architecture, written_by, key),
+        preprocessing=preprocessing,
+        maps=maps,
+        scale=scale,
+        on_error=on_error,
+        engine=engine,
+        device=device,
     )
     request = request_of(prompt, images, run_options)
     keep_originals(request, Path(out))
