@@ -39,28 +39,28 @@ def convert(
     """Converts a model into the format that the suffix of `target` names, or into a Julia project.
 
     Args:
-        source: a model, its file or its name.
-        target: the file to write, or the folder of a Julia project: a path without a suffix, or one that
+        source: A model, its file or its name.
+        target: The file to write, or the folder of a Julia project: a path without a suffix, or one that
             ends in a slash.
-        architecture: the architecture to fill if the source file holds weights alone.
-        written_by: the version of Flux that wrote the source file, if the file does not record it.
-        key: which of several models in the source file.
-        flux_version: the version of Flux to write a .bson or .jld2 file or a Julia project for.
-        classes: class names to store instead of the model's own.
-        preprocessing: the recipe to store instead of the model's own.
-        preprocessing_inside: whether an .onnx file takes uint8 pixels (N, H, W, 3) and applies the recipe
+        architecture: The architecture to fill if the source file holds weights alone.
+        written_by: The version of Flux that wrote the source file, if the file does not record it.
+        key: Which of several models in the source file.
+        flux_version: The version of Flux to write a .bson or .jld2 file or a Julia project for.
+        classes: Class names to store instead of the model's own.
+        preprocessing: The recipe to store instead of the model's own.
+        preprocessing_inside: Whether an .onnx file takes uint8 pixels (N, H, W, 3) and applies the recipe
             itself.
-        input_shape: the shape to store instead of the model's own: one sample's, (C, H, W), or with the
+        input_shape: The shape to store instead of the model's own: one sample's, (C, H, W), or with the
             batch axis first.
 
     Returns:
         The file or folder written, and remarks about what the target computes differently.
 
     Raises:
-        FormatError: the source file cannot be read.
-        UnsupportedLayer: the target cannot express a layer.
-        ModelError: there are not as many `classes` as outputs.
-        OutputError: the target cannot be written, or would replace the source.
+        FormatError: The source file cannot be read.
+        UnsupportedLayer: The target cannot express a layer.
+        ModelError: There are not as many `classes` as outputs.
+        OutputError: The target cannot be written, or would replace the source.
     """
     keep([source] if isinstance(source, str | Path) else [], [target])
     is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix

@@ -16,16 +16,16 @@ def inspect(model: ModelLike, shape: Sequence[int] | None = None) -> Summary:
     """Summarises the architecture of a model, layer by layer.
 
     Args:
-        model: a model, its file or its name.
-        shape: the input's shape, instead of the model's own: one sample's, (C, H, W), or with the batch
+        model: A model, its file or its name.
+        shape: The input's shape, instead of the model's own: one sample's, (C, H, W), or with the batch
             axis first, (N, C, H, W).
 
     Returns:
         The summary; for a model from Flux, its `flux` is the architecture as Flux prints it.
 
     Raises:
-        ShapeError: the model does not take an input of this shape.
-        FormatError: the file cannot be read.
+        ShapeError: The model does not take an input of this shape.
+        FormatError: The file cannot be read.
     """
     loaded = load(model)
     summary = summarise(loaded, asked_shape(loaded, shape) if shape is not None else None)

@@ -41,14 +41,14 @@ class Journal:
     """The journal of a folder.
 
     Args:
-        out: the folder, made where it is missing.
-        settings: everything that decides the results, as a JSON object.
-        ours: the file names that a run writes.
-        overwrite: whether to delete the files of a run with other settings, and replace files of these names
+        out: The folder, made where it is missing.
+        settings: Everything that decides the results, as a JSON object.
+        ours: The file names that a run writes.
+        overwrite: Whether to delete the files of a run with other settings, and replace files of these names
             that no recorded run wrote.
 
     Raises:
-        OutputError: the folder holds a run with other settings, or files of these names that no recorded
+        OutputError: The folder holds a run with other settings, or files of these names that no recorded
             run wrote, and `overwrite` is False.
     """
 

@@ -41,17 +41,17 @@ def load_model(
     """Loads a model from a file or by name.
 
     Args:
-        model: the path of a model file; the name of a trained model (`loading.TRAINED`) or of an
+        model: The path of a model file; the name of a trained model (`loading.TRAINED`) or of an
             architecture (`model.architectures.NAMES`), which gets seeded initial weights and says that it
             is not trained; or a `Model`, which is returned unchanged.
-        architecture: the architecture to fill if the file holds weights alone: a model, a file or a name.
-        written_by: the version of Flux that wrote the file, such as "0.13.4", where versions compute
+        architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
+        written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
-        key: which of several models in a Flux file, such as "generator".
+        key: Which of several models in a Flux file, such as "generator".
 
     Raises:
-        FormatError: the file cannot be read.
-        UsageError: there is no file or model of this name, or an option does not apply to it.
+        FormatError: The file cannot be read.
+        UsageError: There is no file or model of this name, or an option does not apply to it.
     """
     return load(model, ReadOptions(architecture, written_by, key))
 
@@ -91,13 +91,13 @@ def recipe_of(source: Recipe) -> Preprocessing:
     """Loads a recipe.
 
     Args:
-        source: a recipe, which is returned unchanged; its name, one of `preprocessing.NAMES` or one of
+        source: A recipe, which is returned unchanged; its name, one of `preprocessing.NAMES` or one of
             these with another size, such as "grey-64"; a recipe file, the JSON that `diptych preprocess`
             writes as recipe.json; or a model or model file that carries a recipe.
 
     Raises:
-        UsageError: there is no such recipe, or the model carries none.
-        FormatError: the file holds no recipe.
+        UsageError: There is no such recipe, or the model carries none.
+        FormatError: The file holds no recipe.
     """
     if isinstance(source, Preprocessing):
         return source

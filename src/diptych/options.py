@@ -25,10 +25,10 @@ class ReadOptions:
     """What reading a model file needs to be told because the file itself does not say it.
 
     Attributes:
-        architecture: the architecture to fill if the file holds weights alone: a model, a file or a name.
-        written_by: the version of Flux that wrote the file, such as "0.13.4", where versions compute
+        architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
+        written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
-        key: which of several models in a Flux file, such as "generator".
+        key: Which of several models in a Flux file, such as "generator".
     """
 
     architecture: Model | str | Path | None = None
@@ -46,12 +46,12 @@ class GenerationOptions:
     """What decides the pictures of a prompt: with equal options, a prompt gives equal pictures.
 
     Attributes:
-        count: how many pictures, 1 to 1000.
+        count: How many pictures, 1 to 1000.
         seed: 0 to 2**63 - 1.
         generator: "scenes", "tiny", or a diffusers model by id or folder.
-        width: pixels, 16 to 8192; None for what suits the generator.
-        height: as `width`.
-        settings: the generator's own options, such as steps, guidance, negative_prompt and device.
+        width: Pixels, 16 to 8192; None for what suits the generator.
+        height: As `width`.
+        settings: The generator's own options, such as steps, guidance, negative_prompt and device.
     """
 
     count: int = 3
@@ -78,14 +78,14 @@ class RunOptions:
     """How `run` goes from pictures to its page.
 
     Attributes:
-        generation: how pictures are made where none are given.
-        model: a model, its file or its name.
-        reading: how to read the model's file.
-        preprocessing: a recipe, its name, its file, or a model that carries one; None for the model's own.
-        maps: the layers to draw: "conv", "all", or paths such as "0,3.1".
-        scale: the colours of feature maps.
-        on_error: what becomes of a picture that cannot be read.
-        engine: one of `engines.ENGINES`, or "auto".
+        generation: How pictures are made where none are given.
+        model: A model, its file or its name.
+        reading: How to read the model's file.
+        preprocessing: A recipe, its name, its file, or a model that carries one; None for the model's own.
+        maps: The layers to draw: "conv", "all", or paths such as "0,3.1".
+        scale: The colours of feature maps.
+        on_error: What becomes of a picture that cannot be read.
+        engine: One of `engines.ENGINES`, or "auto".
         device: "auto", "cpu", "cuda" or "mps".
     """
 

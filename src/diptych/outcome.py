@@ -14,10 +14,10 @@ class Outcome:
     """What a verb wrote or found, and what the user should know about it.
 
     Attributes:
-        document: the verb's own facts, JSON-able.
-        paths: the files it wrote, in order.
-        failures: one sentence for each picture that could not be read.
-        remarks: sentences to show beside the result.
+        document: The verb's own facts, JSON-able.
+        paths: The files it wrote, in order.
+        failures: One sentence for each picture that could not be read.
+        remarks: Sentences to show beside the result.
     """
 
     document: dict[str, Any] = field(default_factory=dict)

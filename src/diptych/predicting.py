@@ -41,21 +41,21 @@ def predict(
     """Runs a model.
 
     Args:
-        model: a model, its file or its name.
-        x: a float array, which is a batch (N, C, H, W) or (N, features) and is used as it is; or pictures,
+        model: A model, its file or its name.
+        x: A float array, which is a batch (N, C, H, W) or (N, features) and is used as it is; or pictures,
             as `preprocess` takes them, to which a recipe is applied first.
-        preprocessing: the recipe for pictures; the model's own by default.
-        engine: one of `engines.ENGINES`, or "auto" for the fastest that can express every layer.
+        preprocessing: The recipe for pictures; the model's own by default.
+        engine: One of `engines.ENGINES`, or "auto" for the fastest that can express every layer.
         device: "auto", "cpu", "cuda" or "mps".
 
     Returns:
         The output, float32; (N, classes) for a classifier.
 
     Raises:
-        ShapeError: the input does not fit the model.
-        ModelError: a weight or a value of the batch is not finite.
-        ImageError: a picture cannot be read.
-        UsageError: there are no images, or no recipe for them, or no such engine.
+        ShapeError: The input does not fit the model.
+        ModelError: A weight or a value of the batch is not finite.
+        ImageError: A picture cannot be read.
+        UsageError: There are no images, or no recipe for them, or no such engine.
     """
     loaded = load(model)
     compiled = compiled_for(loaded, engine, device)
@@ -78,10 +78,18 @@ def trace(
 ) -> Trace:
     """Runs a model and keeps every layer's output.
 
-    Takes and raises what `predict` does.
+    Args:
+        model: A model, its file or its name.
+        x: A float batch, or pictures, as for `predict`.
+        preprocessing: The recipe for pictures; the model's own by default.
+        engine: As for `predict`.
+        device: As for `predict`.
 
     Returns:
         A mapping of layer paths ("0", "3.1") to float32 arrays (N, ...), in the order of computation.
+
+    Raises:
+        DiptychError: As `predict` does.
     """
     loaded = load(model)
     recipe = preprocessing if preprocessing is not None else loaded
@@ -108,15 +116,15 @@ def predict_files(
     """Runs a classifier on picture files, where one bad picture does not stop the others.
 
     Args:
-        model: a model, its file or its name.
-        images: picture files and folders.
-        preprocessing: the recipe; the model's own by default.
-        engine: as for `predict`.
-        device: as for `predict`.
-        progress: told after each picture.
+        model: A model, its file or its name.
+        images: Picture files and folders.
+        preprocessing: The recipe; the model's own by default.
+        engine: As for `predict`.
+        device: As for `predict`.
+        progress: Told after each picture.
 
     Raises:
-        ImageError: none of the pictures can be read.
+        ImageError: None of the pictures can be read.
     """
     loaded = load(model)
     recipe = recipe_of(preprocessing or loaded)
@@ -144,7 +152,13 @@ _compiled: WeakKeyDictionary[Model, dict[tuple[str, str], Compiled]] = WeakKeyDi
 
 
 def compiled_for(model: Model, engine: str = "auto", device: str = "auto") -> Compiled:
-    """The model on an engine, compiled at most once; its weights are checked first."""
+    """The model compiled for an engine and device, at most once for each; its weights are checked first.
+
+    Raises:
+        ModelError: A weight is not finite.
+        UnsupportedLayer: The engine cannot express a layer.
+        UsageError: There is no such engine or device.
+    """
     ready = _compiled.setdefault(model, {})
     if (engine, device) not in ready:
         model.check()

@@ -35,12 +35,12 @@ class Predictions:
     """The outputs of a classifier for several pictures.
 
     Attributes:
-        model: the name of the model.
-        trained: whether it is trained; False means that the values come from initial weights and say
+        model: The name of the model.
+        trained: Whether it is trained; False means that the values come from initial weights and say
             nothing about the picture; None means that it is unknown.
-        classes: the names of the classes.
+        classes: The names of the classes.
         kind: "probability" if every row is non-negative and sums to 1, else "score".
-        rows: the values, picture by picture.
+        rows: The values, picture by picture.
     """
 
     model: str
@@ -54,12 +54,12 @@ class Predictions:
         """The predictions in a model's outputs.
 
         Args:
-            model: the model; one without class names gets "class 0", "class 1", ...
+            model: The model; one without class names gets "class 0", "class 1", ...
             outputs: float32 (N, classes).
-            images: the names of the pictures.
+            images: The names of the pictures.
 
         Raises:
-            ModelError: an output is NaN or infinite.
+            ModelError: An output is NaN or infinite.
         """
         flat = outputs.reshape(len(outputs), -1)
         for image, row in zip(images, flat, strict=True):

@@ -46,18 +46,18 @@ def preprocess(images: Images, preprocessing: Recipe, *, workers: int | None = N
     """Prepares pictures for a model.
 
     Args:
-        images: a path, a folder, a uint8 array (H, W, 3) or (H, W), a `Picture`, or several of these.
-        preprocessing: a recipe, its name, its file, or a model or model file that carries one.
-        workers: how many threads read files; by default one for each core. The result does not depend
+        images: A path, a folder, a uint8 array (H, W, 3) or (H, W), a `Picture`, or several of these.
+        preprocessing: A recipe, its name, its file, or a model or model file that carries one.
+        workers: How many threads read files; by default one for each core. The result does not depend
             on it.
 
     Returns:
         The batch, float32 (N, C, H, W).
 
     Raises:
-        ImageError: a picture cannot be read.
-        ShapeError: the recipe leaves the pictures at different sizes.
-        UsageError: there are no images, or there is no such recipe.
+        ImageError: A picture cannot be read.
+        ShapeError: The recipe leaves the pictures at different sizes.
+        UsageError: There are no images, or there is no such recipe.
     """
     return stacked(list(prepared(images, recipe_of(preprocessing), workers)))
 
@@ -72,17 +72,17 @@ def preprocess_files(
     """Prepares picture files for a model, and writes what it will see of them.
 
     Args:
-        images: picture files and folders.
-        preprocessing: a recipe, as `preprocess` takes it.
-        out: the folder that gets NAME.npy (float32, (C, H, W)) and NAME.png for each picture, and
+        images: Picture files and folders.
+        preprocessing: A recipe, as `preprocess` takes it.
+        out: The folder that gets NAME.npy (float32, (C, H, W)) and NAME.png for each picture, and
             recipe.json.
-        progress: told after each picture.
+        progress: Told after each picture.
 
     Returns:
         The files written; `failures` holds a sentence for each picture that could not be read.
 
     Raises:
-        OutputError: a file cannot be written, or would replace one of the pictures.
+        OutputError: A file cannot be written, or would replace one of the pictures.
     """
     recipe = recipe_of(preprocessing)
     found, folder = files.find(images), Path(out)
@@ -138,7 +138,16 @@ def none_readable(failures: Sequence[str]) -> ImageError:
 
 
 def in_order(work: Callable[[T], R], items: Iterator[T], workers: int | None = None) -> Iterator[R]:
-    """`map` by threads, in order, with only a few items in flight, so that a folder never fills the memory."""
+    """`map` by threads, in order, with only a few items in flight, so that a folder never fills the memory.
+
+    Args:
+        work: What to do with each item; its exception is raised when its turn comes.
+        items: The items, taken from the iterator as they are needed.
+        workers: How many threads; by default one for each core.
+
+    Yields:
+        The results, in the order of the items.
+    """
     count = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(count) as pool:
         waiting = [pool.submit(work, item) for item in islice(items, 2 * count)]

@@ -29,10 +29,10 @@ class Difference:
     """How much two arrays differ; infinite where their shapes do, or only one has a NaN or infinite value.
 
     Attributes:
-        absolute: the largest |a - b|.
+        absolute: The largest |a - b|.
         relative: `absolute` divided by the largest |a| or |b|, so that values near zero count no more than
             others.
-        cosine: of the angle between the arrays as vectors; 1 for the same direction.
+        cosine: Of the angle between the arrays as vectors; 1 for the same direction.
     """
 
     absolute: float
@@ -85,9 +85,9 @@ class Row:
     """Two outputs that are compared. They are measured only when asked: a trial looks at one row of many.
 
     Attributes:
-        a: the output of A; its last one where only B has this layer.
-        b: the output of B; its last one where only A has this layer.
-        tolerance: the largest relative difference that counts as equal.
+        a: The output of A; its last one where only B has this layer.
+        b: The output of B; its last one where only A has this layer.
+        tolerance: The largest relative difference that counts as equal.
         lone: "a" or "b" where only that model has this layer, else "".
     """
 
@@ -147,14 +147,14 @@ def align(
     """Runs both models and pairs their outputs.
 
     Args:
-        a: one run.
-        b: the other.
-        tolerance: the largest relative difference that counts as equal.
-        inputs: whether the first row compares what the models are given.
-        tops: the top-level layers to stop at; (-1, ...) compares the inputs only.
+        a: One run.
+        b: The other.
+        tolerance: The largest relative difference that counts as equal.
+        inputs: Whether the first row compares what the models are given.
+        tops: The top-level layers to stop at; (-1, ...) compares the inputs only.
 
     Raises:
-        DiptychError: a model cannot run.
+        DiptychError: A model cannot run.
     """
     start_a, start_b = _input(a), _input(b)
     rows = [Row(start_a, start_b, tolerance)] if inputs else []

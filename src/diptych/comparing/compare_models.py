@@ -44,29 +44,29 @@ def compare(
     `comparing.diagnosis`.
 
     Args:
-        a: a model, its file or its name.
-        b: the other one.
-        images: pictures (paths, folders, uint8 arrays, `Picture`s), which each model prepares with its own
+        a: A model, its file or its name.
+        b: The other one.
+        images: Pictures (paths, folders, uint8 arrays, `Picture`s), which each model prepares with its own
             recipe; a float batch (N, C, H, W) for both models; or a pair with a float batch in it, one input
             for each. By default, photographs that come with the package where a recipe is known, else one
             seeded random batch.
-        engine_a: the engine A runs on: one of `engines.ENGINES`, or "auto".
-        engine_b: the engine B runs on.
-        architecture: the architecture to fill if a file holds weights alone; this and the next three are one value
+        engine_a: The engine A runs on: one of `engines.ENGINES`, or "auto".
+        engine_b: The engine B runs on.
+        architecture: The architecture to fill if a file holds weights alone; this and the next three are one value
             for both models, or a pair.
-        written_by: the version of Flux that wrote a file, if the file does not record it.
-        key: which of several models in a Flux file.
-        preprocessing: the recipe, instead of the models' own.
-        tolerance: layers agree where the largest |a - b| is at most this times the layer's largest
+        written_by: The version of Flux that wrote a file, if the file does not record it.
+        key: Which of several models in a Flux file.
+        preprocessing: The recipe, instead of the models' own.
+        tolerance: Layers agree where the largest |a - b| is at most this times the layer's largest
             magnitude.
 
     Returns:
         The comparison: every layer with its difference, where the models differ first, and why.
 
     Raises:
-        UsageError: a model, an engine or a recipe does not exist, or the tolerance is not above 0.
-        ShapeError: an input does not fit a model.
-        FormatError: a file cannot be read.
+        UsageError: A model, an engine or a recipe does not exist, or the tolerance is not above 0.
+        ShapeError: An input does not fit a model.
+        FormatError: A file cannot be read.
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(f"the tolerance is a small number above 0, such as 1e-4, got {tolerance}")

@@ -17,17 +17,17 @@ class LayerPair:
     """One line of the table: a layer of each model, and how much their outputs differ.
 
     Attributes:
-        path_a: the layer's path in A; "input" for what the models are given; None where only B has this
+        path_a: The layer's path in A; "input" for what the models are given; None where only B has this
             layer, which is then compared with the last output of A.
-        path_b: the same for B.
-        layer_a: the layer of A in words, "" where there is none.
-        layer_b: the same for B.
-        shape_a: the shape of the output of A, with the batch axis.
-        shape_b: the same for B.
-        largest_absolute: the largest |a - b|; infinite where the shapes differ.
+        path_b: The same for B.
+        layer_a: The layer of A in words, "" where there is none.
+        layer_b: The same for B.
+        shape_a: The shape of the output of A, with the batch axis.
+        shape_b: The same for B.
+        largest_absolute: The largest |a - b|; infinite where the shapes differ.
         largest_relative: `largest_absolute` divided by the largest magnitude in the layer.
-        cosine: of the angle between the outputs as vectors; 1 for the same direction.
-        agrees: whether `largest_relative` is within the tolerance.
+        cosine: Of the angle between the outputs as vectors; 1 for the same direction.
+        agrees: Whether `largest_relative` is within the tolerance.
     """
 
     path_a: str | None
@@ -52,12 +52,12 @@ class FoundCause:
     """A cause that was tried and removes the difference.
 
     Attributes:
-        name: its name in the table of causes.
-        reason: what goes wrong.
-        tried: what was changed.
-        where: the layer where the models differed, in words.
-        before: the largest relative difference there.
-        after: the same with the change.
+        name: Its name in the table of causes.
+        reason: What goes wrong.
+        tried: What was changed.
+        where: The layer where the models differed, in words.
+        before: The largest relative difference there.
+        after: The same with the change.
     """
 
     name: str
@@ -73,21 +73,21 @@ class Comparison:
     """Two models compared on the same pictures or the same batch.
 
     Attributes:
-        name_a: what the user calls A.
-        name_b: what the user calls B.
-        engine_a: the engine A ran on.
-        engine_b: the engine B ran on.
-        given: what the models were given, in words.
-        tolerance: the largest relative difference that counts as equal.
-        layers: the layers in order, the input first.
-        first_divergence: the path in A of the first layer that differs; "input" where the models are
+        name_a: What the user calls A.
+        name_b: What the user calls B.
+        engine_a: The engine A ran on.
+        engine_b: The engine B ran on.
+        given: What the models were given, in words.
+        tolerance: The largest relative difference that counts as equal.
+        layers: The layers in order, the input first.
+        first_divergence: The path in A of the first layer that differs; "input" where the models are
             already given different values; None where they agree.
-        diagnosis: the result in sentences.
-        causes: the causes that were found; empty where no known cause explains the difference.
-        explained: whether the models agree once all causes are removed.
-        remarks: sentences to show beside the result.
-        parting: the number in `layers` of the first that differs, or None.
-        sides: the outputs of A and B, float32 (N, ...), of the first layer that differs, or of the last one.
+        diagnosis: The result in sentences.
+        causes: The causes that were found; empty where no known cause explains the difference.
+        explained: Whether the models agree once all causes are removed.
+        remarks: Sentences to show beside the result.
+        parting: The number in `layers` of the first that differs, or None.
+        sides: The outputs of A and B, float32 (N, ...), of the first layer that differs, or of the last one.
     """
 
     name_a: str

@@ -44,9 +44,9 @@ class Trial:
     """The two runs with something changed.
 
     Attributes:
-        tried: the change in words that follow "with".
-        a: the run of A.
-        b: the run of B.
+        tried: The change in words that follow "with".
+        a: The run of A.
+        b: The run of B.
     """
 
     tried: str
@@ -59,9 +59,9 @@ class Cause:
     """One reason why two models may differ.
 
     Attributes:
-        name: what it is called.
-        reason: what goes wrong, a clause without a full stop.
-        trials: gives the trials that would undo it.
+        name: What it is called.
+        reason: What goes wrong, a clause without a full stop.
+        trials: Gives the trials that would undo it.
     """
 
     name: str
@@ -75,11 +75,11 @@ def layer_trials(
     """Trials with layers of one run replaced: all of them, then only the one where the models differ.
 
     Args:
-        case: what is tried on.
-        which: the run whose layers are replaced.
-        changes: path -> the layer to put there.
-        what: the change in words, with "{layers}" where "layer 0 of B" belongs.
-        most_listed: how many layers are named before "and 3 more".
+        case: What is tried on.
+        which: The run whose layers are replaced.
+        changes: Path -> the layer to put there.
+        what: The change in words, with "{layers}" where "layer 0 of B" belongs.
+        most_listed: How many layers are named before "and 3 more".
     """
     if not changes:
         return

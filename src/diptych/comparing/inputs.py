@@ -74,12 +74,19 @@ def runs_of(
 ) -> tuple[Run, Run, str, tuple[str, ...]]:
     """Loads both models and prepares what they are given.
 
+    Args:
+        a: The model A and how to read it.
+        b: The model B and how to read it.
+        images: What `compare` takes.
+        recipes: One recipe for both models, or a pair, or None for their own.
+        engines: The engine of A and that of B.
+
     Returns:
         The run of A, the run of B, what they are given in words, and remarks.
 
     Raises:
-        UsageError: pictures are given, and no recipe is known for a model.
-        ShapeError: a model cannot take what it is given.
+        UsageError: Pictures are given, and no recipe is known for a model.
+        ShapeError: A model cannot take what it is given.
     """
     models = load(a.model, a.reading), load(b.model, b.reading)
     names = _name(a.model, models[0], "A"), _name(b.model, models[1], "B")

@@ -18,10 +18,12 @@ from diptych.comparing.hypotheses import (
     layer_trials,
     lone_layers,
 )
+from diptych.comparing.runs import Run
 from diptych.model.labels import label
 from diptych.model.layers import (
     ACTIVATIONS,
     IDENTITY,
+    Activated,
     Activation,
     AdaptiveMaxPool,
     AdaptiveMeanPool,
@@ -60,14 +62,12 @@ def _setting(*names: str, of: tuple[type[Layer], ...] = (Layer,)) -> Callable[[C
             other = {n: value for n, value in other.items() if not _same(value, getattr(of_b, n))}
             if other:
                 changes[row.b.path] = replace(of_b, **other)
-                values |= {f"{_words(n)} {_written(v)}" + _instead(of_b, n): None for n, v in other.items()}
+                for name, value in other.items():
+                    own = _written(getattr(of_b, name))
+                    values[f"{name.replace('_', ' ')} {_written(value)} instead of {own}"] = None
         yield from layer_trials(case, "b", changes, f"A's {'; '.join([*values][:3])}, in {{layers}}")
 
     return trials
-
-
-def _instead(layer: Layer, name: str) -> str:
-    return f" instead of {_written(getattr(layer, name))}"
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -76,10 +76,6 @@ def _same(one: Any, other: Any) -> bool:
     if is_dataclass(one) and type(one) is type(other):
         return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
     return bool(one == other)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _written(value: Any) -> str:
@@ -100,25 +96,27 @@ def _leaky_slope(case: Case) -> Iterator[Trial]:
     """The default slopes of frameworks: Flux and PyTorch 0.01, TensorFlow 0.2, Keras 0.3, Darknet 0.1."""
     for slope in (0.01, 0.2, 0.3, 0.1):
         for which in ("b", "a"):
-            changes: dict[str, Layer] = {}
-            for path, layer in case.run(which).layers.items():
-                own = layer if isinstance(layer, Activation) else getattr(layer, "activation", IDENTITY)
-                if own.name == "leakyrelu" and own.parameters != (slope,):
-                    new = Activation("leakyrelu", (slope,))
-                    changes[path] = new if layer is own else replace(layer, activation=new)  # type: ignore[call-arg]
+            changes = _with_activation(case.run(which), "leakyrelu", Activation("leakyrelu", (slope,)))
             yield from layer_trials(case, which, changes, f"the slope {slope:g} in {{layers}}")
 
 
 def _gelu(case: Case) -> Iterator[Trial]:
     for name, other in (("gelu_tanh", "gelu_erf"), ("gelu_erf", "gelu_tanh")):
-        changes: dict[str, Layer] = {}
-        for path, layer in case.b.layers.items():
-            own = layer if isinstance(layer, Activation) else getattr(layer, "activation", IDENTITY)
-            if own.name == name:
-                new = Activation(other)
-                changes[path] = new if layer is own else replace(layer, activation=new)  # type: ignore[call-arg]
+        changes = _with_activation(case.b, name, Activation(other))
         formula = ACTIVATIONS[other][0]
         yield from layer_trials(case, "b", changes, f"gelu computed as {formula} in {{layers}}")
+
+
+def _with_activation(run: Run, name: str, new: Activation) -> dict[str, Layer]:
+    """The layers of a run with an activation of this name, with `new` in its place."""
+    changes: dict[str, Layer] = {}
+    for path, layer in run.layers.items():
+        own = layer.activation if isinstance(layer, Activated) else layer
+        if not isinstance(own, Activation) or own.name != name:
+            continue
+        if (own.name, own.parameters) != (new.name, new.parameters):
+            changes[path] = new if own is layer else replace(layer, activation=new)  # type: ignore[call-arg]
+    return changes
 
 
 def _formula(case: Case) -> Iterator[Trial]:

@@ -26,11 +26,11 @@ class LayerOutput:
     """One layer's output.
 
     Attributes:
-        path: the layer's path in the model that ran, or "input".
-        shown: its path in the user's model.
+        path: The layer's path in the model that ran, or "input".
+        shown: Its path in the user's model.
         layer: None for the input.
         value: float32 (N, ...).
-        detail: where in the user's layer the output is taken, such as "before its activation".
+        detail: Where in the user's layer the output is taken, such as "before its activation".
     """
 
     path: str
@@ -50,17 +50,17 @@ class Run:
     """A model with its input: either a batch, or pictures with a recipe.
 
     Attributes:
-        name: what the user calls the model.
-        model: the model that runs.
-        engine: the engine it runs on.
-        given_batch: the batch, float32 (N, C, H, W), or None where pictures are given.
+        name: What the user calls the model.
+        model: The model that runs.
+        engine: The engine it runs on.
+        given_batch: The batch, float32 (N, C, H, W), or None where pictures are given.
         pictures: uint8 (H, W, 3) or (H, W) each.
-        recipe: what turns the pictures into a batch.
-        adjustments: changes of the batch, applied in order before the model sees it.
-        view: changes applied in reverse order to an activation (N, C, H, W) before it is compared, where a
+        recipe: What turns the pictures into a batch.
+        adjustments: Changes of the batch, applied in order before the model sees it.
+        view: Changes applied in reverse order to an activation (N, C, H, W) before it is compared, where a
             trial runs the model on turned pictures.
-        origin: path in `model` -> path in the user's model, where activations became layers of their own.
-        before: an earlier run of a model whose first layers are the same, from which outputs are taken.
+        origin: Path in `model` -> path in the user's model, where activations became layers of their own.
+        before: An earlier run of a model whose first layers are the same, from which outputs are taken.
     """
 
     name: str

@@ -33,11 +33,11 @@ def as_picture(image: ImageLike, name: str = "image") -> Picture:
     """Reads one image, or wraps it, as a `Picture`.
 
     Args:
-        image: a path, a uint8 array (H, W, 3) or (H, W), or a `Picture`, which is returned unchanged.
-        name: the name that an array gets.
+        image: A path, a uint8 array (H, W, 3) or (H, W), or a `Picture`, which is returned unchanged.
+        name: The name that an array gets.
 
     Raises:
-        ImageError: the file cannot be read, or the array is not such an array.
+        ImageError: The file cannot be read, or the array is not such an array.
         UsageError: `image` is something else.
     """
     if isinstance(image, Picture):
@@ -61,7 +61,7 @@ def each_image(images: Images) -> Iterator[Path | Picture]:
     "image_2", ... by its place where several images are given.
 
     Raises:
-        ImageError: a path does not exist, a folder holds no pictures, or an array is not a picture.
+        ImageError: A path does not exist, a folder holds no pictures, or an array is not a picture.
         UsageError: `images` is of another type, or empty.
     """
     if isinstance(images, str | Path):
@@ -91,7 +91,7 @@ def as_batch(images: object) -> NDArray[Any]:
     """The float array `images` as contiguous float32, (N, C, H, W) or (N, features).
 
     Raises:
-        ShapeError: it has fewer than two axes, or is empty.
+        ShapeError: It has fewer than two axes, or is empty.
     """
     batch = np.ascontiguousarray(images, dtype=np.float32)
     if batch.ndim < 2 or batch.size == 0:

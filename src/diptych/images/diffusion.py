@@ -26,12 +26,12 @@ class Settings:
     """The options of a diffusion model; None leaves the choice to the model.
 
     Attributes:
-        steps: denoising steps, 1 to 1000.
-        guidance: how closely the prompt is followed, 0 to 100.
-        negative_prompt: what not to show.
+        steps: Denoising steps, 1 to 1000.
+        guidance: How closely the prompt is followed, 0 to 100.
+        negative_prompt: What not to show.
         device: auto, cuda, mps or cpu.
-        revision: of a model on the Hugging Face Hub.
-        allow_pickle: whether to read weights from pickle files, which can run code. A record cannot ask for
+        revision: Of a model on the Hugging Face Hub.
+        allow_pickle: Whether to read weights from pickle files, which can run code. A record cannot ask for
             it.
     """
 

@@ -86,25 +86,25 @@ def generate(
     """Makes pictures from a prompt, the same for the same arguments.
 
     Args:
-        prompt: what to draw, in words.
-        count: how many pictures, 1 to 1000.
+        prompt: What to draw, in words.
+        count: How many pictures, 1 to 1000.
         seed: 0 to 2**63 - 1.
         generator: "scenes", the painter that needs nothing else; "tiny", the diffusion model in the box;
             or a diffusers model by id or folder.
-        width: pixels, 16 to 8192; by default what suits the generator.
-        height: as `width`.
-        out: a folder to write the pictures to as well, as generated_image_1.png, ..., each with the record
+        width: Pixels, 16 to 8192; by default what suits the generator.
+        height: As `width`.
+        out: A folder to write the pictures to as well, as generated_image_1.png, ..., each with the record
             of how it was made.
-        progress: told after each picture, or each denoising step.
-        **options: the generator's own, such as steps, guidance, negative_prompt and device.
+        progress: Told after each picture, or each denoising step.
+        **options: The generator's own, such as steps, guidance, negative_prompt and device.
 
     Returns:
         The pictures, uint8 (H, W, 3).
 
     Raises:
-        UsageError: an argument is out of range, or the generator does not take an option.
-        GenerationError: the generator cannot run here.
-        OutputError: a picture cannot be written.
+        UsageError: An argument is out of range, or the generator does not take an option.
+        GenerationError: The generator cannot run here.
+        OutputError: A picture cannot be written.
     """
     asked = GenerationOptions(count, seed, generator, width, height, options)
     made = []
@@ -126,16 +126,16 @@ def generate_files(
     """Makes pictures from a prompt, or one picture again, as PNG files that carry how they were made.
 
     Args:
-        prompt: what to draw, or None with `like`.
-        options: what decides the pictures.
-        out: the folder for generated_image_1.png, ..., made where it is missing.
-        like: a picture file to make again instead, from the record in it.
-        progress: told after each picture, or each denoising step.
+        prompt: What to draw, or None with `like`.
+        options: What decides the pictures.
+        out: The folder for generated_image_1.png, ..., made where it is missing.
+        like: A picture file to make again instead, from the record in it.
+        progress: Told after each picture, or each denoising step.
 
     Raises:
-        UsageError: neither or both of `prompt` and `like` are given, or an option is out of range.
+        UsageError: Neither or both of `prompt` and `like` are given, or an option is out of range.
         OutputError: `out` holds another picture of the same name.
-        GenerationError: the generator cannot run here.
+        GenerationError: The generator cannot run here.
     """
     if (prompt is None) == (like is None):
         raise UsageError("give either a prompt or --like PICTURE")
@@ -175,17 +175,17 @@ def paint(
     Picture number 2 is the same whether two or ten are asked for.
 
     Args:
-        prompt: what to draw, in words.
-        options: what decides the pictures.
-        start: how many to leave out at the beginning, as when an interrupted run continues.
-        on_progress: told after each picture, or each denoising step.
+        prompt: What to draw, in words.
+        options: What decides the pictures.
+        start: How many to leave out at the beginning, as when an interrupted run continues.
+        on_progress: Told after each picture, or each denoising step.
 
     Yields:
         The pictures, each with its record.
 
     Raises:
-        UsageError: an argument is out of range; at once, not when the first picture is asked for.
-        GenerationError: the generator fails while it works.
+        UsageError: An argument is out of range; at once, not when the first picture is asked for.
+        GenerationError: The generator fails while it works.
     """
     _check_prompt(prompt)
     _check_whole("count", options.count, 1, _LARGEST_COUNT)
@@ -212,16 +212,16 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
     the same libraries.
 
     Args:
-        path: the PNG file.
-        on_progress: told after each denoising step.
-        **options: the generator's own options, instead of those in the record.
+        path: The PNG file.
+        on_progress: Told after each denoising step.
+        **options: The generator's own options, instead of those in the record.
 
     Returns:
         The picture, with a remark if it is made by another version than the record names.
 
     Raises:
-        ImageError: the file cannot be read, or holds no record.
-        GenerationError: the generator cannot run here.
+        ImageError: The file cannot be read, or holds no record.
+        GenerationError: The generator cannot run here.
     """
     original = files.read(path)
     record = original.record

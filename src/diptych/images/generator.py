@@ -47,20 +47,20 @@ class Generator(Protocol):
         A picture depends on its number, not on how many are asked for.
 
         Args:
-            prompt: what to draw, in words.
-            count: how many pictures.
+            prompt: What to draw, in words.
+            count: How many pictures.
             seed: 0 to 2**63 - 1.
-            width: pixels, or None for what suits the generator.
-            height: as `width`.
-            start: how many pictures to leave out at the beginning.
-            on_progress: told after each picture, or each denoising step.
-            **options: the generator's own settings.
+            width: Pixels, or None for what suits the generator.
+            height: As `width`.
+            start: How many pictures to leave out at the beginning.
+            on_progress: Told after each picture, or each denoising step.
+            **options: The generator's own settings.
 
         Yields:
             The pictures, each with its record.
 
         Raises:
-            UsageError: it does not take an option; at once, not when the first picture is asked for.
-            GenerationError: it cannot run here.
+            UsageError: It does not take an option; at once, not when the first picture is asked for.
+            GenerationError: It cannot run here.
         """
         ...

@@ -37,16 +37,16 @@ def load(
     """Loads a text-to-image pipeline; code that a model brings along is never run.
 
     Args:
-        model: a folder, or the id of a model in the local cache or on the Hugging Face Hub.
-        dtype_for: chooses the torch dtype, given the content of model_index.json.
-        revision: the revision of a model on the hub.
-        allow_pickle: whether weights may be read from pickle files.
+        model: A folder, or the id of a model in the local cache or on the Hugging Face Hub.
+        dtype_for: Chooses the torch dtype, given the content of model_index.json.
+        revision: The revision of a model on the hub.
+        allow_pickle: Whether weights may be read from pickle files.
 
     Returns:
         The pipeline, and the commit of a model from the hub.
 
     Raises:
-        GenerationError: the model cannot be found, downloaded or loaded.
+        GenerationError: The model cannot be found, downloaded or loaded.
     """
     path, local = _index(model, revision)
     index, commit = _parsed(path), None if Path(model).is_dir() else path.parent.name

@@ -110,7 +110,7 @@ def unknown(prompt: str, folder: Path) -> tuple[str, ...]:
     """The words of the prompt that are not in the vocabulary of the tokenizer in `folder`.
 
     Raises:
-        GenerationError: the vocabulary cannot be read.
+        GenerationError: The vocabulary cannot be read.
     """
     path = folder / "tokenizer" / "tokenizer.json"
     try:

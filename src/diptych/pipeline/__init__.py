@@ -27,13 +27,13 @@ class RunResult:
     """What a run left in its folder.
 
     Attributes:
-        out: the folder.
-        images: the pictures in it, in order.
+        out: The folder.
+        images: The pictures in it, in order.
         predictions: None where the model is not a classifier.
-        files: file name -> SHA-256, of everything that the run wrote.
-        failures: one sentence for each picture that could not be read.
-        remarks: sentences to show beside the result.
-        timings: seconds for each step.
+        files: File name -> SHA-256, of everything that the run wrote.
+        failures: One sentence for each picture that could not be read.
+        remarks: Sentences to show beside the result.
+        timings: Seconds for each step.
     """
 
     out: Path
@@ -96,33 +96,33 @@ def run(
     A run that was interrupted continues where it stopped when it is called again with the same arguments.
 
     Args:
-        prompt: what to draw. With `images` too, they stand for pictures of this prompt.
-        images: existing pictures: paths, folders, uint8 arrays (H, W, 3) or (H, W), or `Picture`s.
-        out: the folder for everything, made where it is missing.
-        model: a model, its file or its name.
-        architecture: the architecture to fill if the model's file holds weights alone.
-        written_by: the version of Flux that wrote the file, if the file does not record it.
-        key: which of several models in the file.
-        preprocessing: the recipe; the model's own by default.
-        count: how many pictures to make, 1 to 1000.
-        seed: the same seed gives the same pictures, 0 to 2**63 - 1.
+        prompt: What to draw. With `images` too, they stand for pictures of this prompt.
+        images: Existing pictures: paths, folders, uint8 arrays (H, W, 3) or (H, W), or `Picture`s.
+        out: The folder for everything, made where it is missing.
+        model: A model, its file or its name.
+        architecture: The architecture to fill if the model's file holds weights alone.
+        written_by: The version of Flux that wrote the file, if the file does not record it.
+        key: Which of several models in the file.
+        preprocessing: The recipe; the model's own by default.
+        count: How many pictures to make, 1 to 1000.
+        seed: The same seed gives the same pictures, 0 to 2**63 - 1.
         generator: "scenes", "tiny", or a diffusers model by id or folder.
-        width: pixels, 16 to 8192; by default what suits the generator.
-        height: as `width`.
-        maps: the layers to draw: "conv", "all", or paths such as "0,3.1".
+        width: Pixels, 16 to 8192; by default what suits the generator.
+        height: As `width`.
+        maps: The layers to draw: "conv", "all", or paths such as "0,3.1".
         scale: "per-map" for one colour scale for each feature map, "shared" for one for each layer.
-        on_error: what becomes of a picture that cannot be read: "report" makes it a sentence in
+        on_error: What becomes of a picture that cannot be read: "report" makes it a sentence in
             `failures`; "test-pattern" also puts a marked test pattern in its place.
-        overwrite: whether to delete the other run that `out` holds.
-        engine: one of `engines.ENGINES`, or "auto".
+        overwrite: Whether to delete the other run that `out` holds.
+        engine: One of `engines.ENGINES`, or "auto".
         device: "auto", "cpu", "cuda" or "mps".
-        progress: told after each part of a step.
-        **options: the generator's own, such as steps, guidance and negative_prompt.
+        progress: Told after each part of a step.
+        **options: The generator's own, such as steps, guidance and negative_prompt.
 
     Raises:
         OutputError: `out` holds another run, or pictures to read that the run would replace.
-        ImageError: none of the pictures can be read.
-        DiptychError: whatever the model, the recipe and the generator raise, before anything is written.
+        ImageError: None of the pictures can be read.
+        DiptychError: Whatever the model, the recipe and the generator raise, before anything is written.
     """
     run_options = RunOptions(
         generation=GenerationOptions(count, seed, generator, width, height, options),

@@ -28,13 +28,13 @@ def write(
     """Writes the report.
 
     Args:
-        request: what was asked for.
-        journal: the record of the run.
-        seen: the pictures, in order.
+        request: What was asked for.
+        journal: The record of the run.
+        seen: The pictures, in order.
         predictions: None where the model is not a classifier.
-        plots: the plots of the first picture.
-        skipped: the pictures that could not be used.
-        path: the HTML file to write.
+        plots: The plots of the first picture.
+        skipped: The pictures that could not be used.
+        path: The HTML file to write.
     """
     recipe, model = request.recipe, request.model
     summary = summarise(model, (1, *seen[0].item.shape))

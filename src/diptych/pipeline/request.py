@@ -42,12 +42,12 @@ class Request:
     """Everything that decides the results of a run, checked before anything is written.
 
     Attributes:
-        prompt: what the pictures show, or None.
-        images: existing pictures, or None where they are made from the prompt.
-        model: the model, loaded.
-        recipe: the recipe in use.
-        layers: the paths of the layers to draw.
-        options: what the user chose.
+        prompt: What the pictures show, or None.
+        images: Existing pictures, or None where they are made from the prompt.
+        model: The model, loaded.
+        recipe: The recipe in use.
+        layers: The paths of the layers to draw.
+        options: What the user chose.
     """
 
     prompt: str | None
@@ -78,7 +78,17 @@ class Request:
 
 
 def request_of(prompt: str | None, images: Images | None, options: RunOptions) -> Request:
-    """Checks the arguments of `run`, and raises an error for whatever is wrong with them."""
+    """Checks the arguments of `run` before anything is written.
+
+    Args:
+        prompt: What the pictures show, or None.
+        images: Existing pictures, or None to make them from the prompt.
+        options: What the user chose.
+
+    Raises:
+        UsageError: There is nothing to run, or an option does not exist or does not apply.
+        DiptychError: Whatever loading the model, the recipe and the generator raise.
+    """
     model = load(options.model, options.reading)
     if prompt is None and images is None:
         raise UsageError("there is nothing to run: give a prompt, or pictures with --images")

@@ -36,11 +36,11 @@ class Seen:
     """One picture and what the model sees of it.
 
     Attributes:
-        picture: the picture, or a preview of it where it was read from a file.
-        size: the (width, height) of the whole picture.
-        original: the picture's file in the folder of the run.
-        shown: the file that shows what the model sees.
-        item: the model's input, float32 (C, H, W).
+        picture: The picture, or a preview of it where it was read from a file.
+        size: The (width, height) of the whole picture.
+        original: The picture's file in the folder of the run.
+        shown: The file that shows what the model sees.
+        item: The model's input, float32 (C, H, W).
     """
 
     picture: Picture
@@ -51,7 +51,17 @@ class Seen:
 
 
 def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Progress) -> list[Seen]:
-    """Makes or reads the pictures, and writes each with what the model sees of it."""
+    """Makes or reads the pictures, and writes each with what the model sees of it.
+
+    Args:
+        request: What was asked for.
+        journal: The record of the run, which writes the files.
+        skipped: Gets the pictures that cannot be used.
+        progress: Told after each picture.
+
+    Raises:
+        ImageError: None of the pictures can be used.
+    """
     generated = request.prompt is not None
     seen: list[Seen] = []
     for made, item, size in _pictures(request, journal, skipped, progress):
@@ -134,7 +144,18 @@ def batch_of(seen: list[Seen]) -> Array:
 def predict(
     request: Request, journal: Journal, batch: Array, names: list[str], progress: Progress
 ) -> Predictions | None:
-    """Runs the model and writes its outputs: tables for a classifier, arrays for any other model."""
+    """Runs the model and writes its outputs: tables for a classifier, arrays for any other model.
+
+    Args:
+        request: What was asked for.
+        journal: The record of the run, which writes the files.
+        batch: float32 (N, C, H, W).
+        names: The names of the pictures.
+        progress: Told after each forward pass.
+
+    Returns:
+        The predictions, or None where the output is not (N, classes).
+    """
     compiled = compiled_for(request.model, request.options.engine, request.options.device)
     outputs = []
     for start in range(0, len(batch), CHUNK):
@@ -166,7 +187,15 @@ class Plots:
 
 
 def plot(request: Request, journal: Journal, batch: Array, first: Seen, progress: Progress) -> Plots:
-    """Draws the first picture's input and the output of each chosen layer, and writes the architecture."""
+    """Draws the first picture's input and the output of each chosen layer, and writes the architecture.
+
+    Args:
+        request: What was asked for.
+        journal: The record of the run, which writes the files.
+        batch: float32 (N, C, H, W).
+        first: The first picture.
+        progress: Told after each plot.
+    """
     trace = compiled_for(request.model, request.options.engine, request.options.device).trace(batch[:1])
     summary = summarise(request.model, batch[:1].shape)
     journal.make("model_architecture.txt", partial(_write_text, text=summary.text()))

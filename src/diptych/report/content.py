@@ -17,10 +17,10 @@ class Figure:
     """One drawn plot.
 
     Attributes:
-        path: its PNG file.
-        title: its heading on the page.
-        alt: what it shows, for people who cannot see it.
-        caption: what it means.
+        path: Its PNG file.
+        title: Its heading on the page.
+        alt: What it shows, for people who cannot see it.
+        caption: What it means.
     """
 
     path: Path
@@ -34,13 +34,13 @@ class LayerFigure:
     """The plot of one layer's output for one image, and the numbers that describe it.
 
     Attributes:
-        path: the PNG file.
-        layer: the layer's path in the model, such as "0" or "3.1".
-        title: its heading on the page.
-        shape: the shape of the output without the batch axis.
-        low: the smallest finite value.
-        high: the largest finite value.
-        dead: the channels that have the same value everywhere.
+        path: The PNG file.
+        layer: The layer's path in the model, such as "0" or "3.1".
+        title: Its heading on the page.
+        shape: The shape of the output without the batch axis.
+        low: The smallest finite value.
+        high: The largest finite value.
+        dead: The channels that have the same value everywhere.
     """
 
     path: Path
@@ -57,15 +57,15 @@ class ImageResult:
     """One image: the picture, what the model saw of it, and what the model predicts.
 
     Attributes:
-        name: what the page calls it.
-        picture: the file of the picture.
-        seen: the file that shows what the model saw.
+        name: What the page calls it.
+        picture: The file of the picture.
+        seen: The file that shows what the model saw.
         predictions: (class name, value), the largest value first.
-        facts: what is known about it.
-        remarks: decisions made in reading it, such as "transparency over white".
-        ignored: words of the prompt that were not understood.
-        figures: views of the input.
-        layers: plots of the layers' outputs.
+        facts: What is known about it.
+        remarks: Decisions made in reading it, such as "transparency over white".
+        ignored: Words of the prompt that were not understood.
+        figures: Views of the input.
+        layers: Plots of the layers' outputs.
     """
 
     name: str
@@ -104,22 +104,22 @@ class ReportContent:
     """The content of one report.
 
     Attributes:
-        title: the prompt, which the template quotes, or another heading.
-        is_prompt: whether `title` is a prompt.
-        model: the model's name.
+        title: The prompt, which the template quotes, or another heading.
+        is_prompt: Whether `title` is a prompt.
+        model: The model's name.
         trained: `Model.trained`; where it is False, every probability says so.
-        gives_probabilities: whether predictions are probabilities, not scores.
-        images: the images, in order.
-        skipped: pictures that could not be used.
-        facts: what is listed under the title.
-        recipe: the steps of the recipe in words.
-        recipe_name: the name of the recipe, or "".
-        layers: the lines of the architecture table.
-        layer_totals: the totals under the table.
-        command: the command line that does the same run again, or "".
-        versions: package -> version.
-        files: file name -> SHA-256.
-        timings: step -> seconds in words.
+        gives_probabilities: Whether predictions are probabilities, not scores.
+        images: The images, in order.
+        skipped: Pictures that could not be used.
+        facts: What is listed under the title.
+        recipe: The steps of the recipe in words.
+        recipe_name: The name of the recipe, or "".
+        layers: The lines of the architecture table.
+        layer_totals: The totals under the table.
+        command: The command line that does the same run again, or "".
+        versions: Package -> version.
+        files: File name -> SHA-256.
+        timings: Step -> seconds in words.
     """
 
     title: str

@@ -29,14 +29,14 @@ def learning_curve(
     """Draws the loss, on a logarithmic scale, and the held-out PSNR over the steps of training.
 
     Args:
-        path: the PNG file to write.
+        path: The PNG file to write.
         curve: (steps, loss, PSNR in dB) at least once; NaN where something was not measured.
-        title: the heading.
-        facts: the line under it.
+        title: The heading.
+        facts: The line under it.
 
     Raises:
-        ShapeError: the curve is empty.
-        OutputError: the file cannot be written.
+        ShapeError: The curve is empty.
+        OutputError: The file cannot be written.
     """
     if not curve:
         raise ShapeError(f"{title}: a learning curve needs at least one (steps, loss, PSNR)")
@@ -65,13 +65,13 @@ def loss_figure(
     """Draws the training and validation loss over the epochs, with the best epoch marked.
 
     Args:
-        training: the loss of each epoch.
-        validation: the same on validation data.
-        title: the heading.
-        beside: the name and value of another loss to compare with.
+        training: The loss of each epoch.
+        validation: The same on validation data.
+        title: The heading.
+        beside: The name and value of another loss to compare with.
 
     Raises:
-        ShapeError: there is no epoch, or not one value of each for every epoch.
+        ShapeError: There is no epoch, or not one value of each for every epoch.
     """
     if len(training) == 0 or len(training) != len(validation):
         raise ShapeError(

@@ -48,23 +48,23 @@ def features(
     """Draws the outputs of a model's layers for one image.
 
     Args:
-        model: a model, its file or its name.
-        image: a path, a uint8 array (H, W, 3) or (H, W), or a `Picture`.
-        out: the folder for the plots, made where it is missing.
+        model: A model, its file or its name.
+        image: A path, a uint8 array (H, W, 3) or (H, W), or a `Picture`.
+        out: The folder for the plots, made where it is missing.
         layers: "all", "conv" for the convolutions, or paths such as "0,3.1".
         scale: "per-map" for one colour scale for each map, "shared" for one for all maps of a layer.
-        preprocessing: the recipe; the model's own by default.
-        engine: one of `engines.ENGINES`, or "auto".
+        preprocessing: The recipe; the model's own by default.
+        engine: One of `engines.ENGINES`, or "auto".
         device: "auto", "cpu", "cuda" or "mps".
-        progress: told after each layer.
+        progress: Told after each layer.
 
     Returns:
         The PNG files, in the order of the layers.
 
     Raises:
-        UsageError: there is no such layer, or no recipe.
-        ImageError: the image cannot be read.
-        OutputError: a plot cannot be written, or would replace the image.
+        UsageError: There is no such layer, or no recipe.
+        ImageError: The image cannot be read.
+        OutputError: A plot cannot be written, or would replace the image.
     """
     loaded = load(model)
     recipe = recipe_of(preprocessing if preprocessing is not None else loaded)
@@ -111,7 +111,16 @@ def feature_plots(
     scale: ScaleRule = "per-map",
     progress: Progress = silent,
 ) -> list[LayerFigure]:
-    """Draws the outputs of the layers `paths` for the first image of the traced batch."""
+    """Draws the outputs of layers for the first image of a traced batch.
+
+    Args:
+        trace: Layer path -> output, (N, ...).
+        model: The model that was traced.
+        make: Makes each file.
+        paths: The layers to draw.
+        scale: The colours of feature maps.
+        progress: Told after each layer.
+    """
     from diptych.report.plots import activations
 
     _check_scale(scale)

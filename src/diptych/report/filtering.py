@@ -41,17 +41,17 @@ class FilterContent:
     """The content of the page. Tables are rows of words; the first cell of each row is its heading.
 
     Attributes:
-        heading: the title.
-        verdict: the result in one sentence.
-        facts: what is listed under the title.
-        bars: the model's PSNR beside others'.
-        pictures: the first is shown large.
-        score_columns: the columns of `scores`.
-        scores: one row for each picture.
-        rung_columns: the columns of `rungs`.
-        rungs: one row for each method that was tried.
-        curve: the file of a figure of this package, or None.
-        remarks: sentences beside the result.
+        heading: The title.
+        verdict: The result in one sentence.
+        facts: What is listed under the title.
+        bars: The model's PSNR beside others'.
+        pictures: The first is shown large.
+        score_columns: The columns of `scores`.
+        scores: One row for each picture.
+        rung_columns: The columns of `rungs`.
+        rungs: One row for each method that was tried.
+        curve: The file of a figure of this package, or None.
+        remarks: Sentences beside the result.
     """
 
     heading: str

@@ -110,13 +110,13 @@ def arrange(count: int, height: int, width: int, space: int, largest: int, gap: 
     Maps are enlarged by whole factors, or reduced where they are larger than a tile.
 
     Args:
-        count: how many maps.
-        height: rows of a map.
-        width: columns of a map.
-        space: the width of the grid in pixels.
-        largest: the largest width of a square tile; other tiles have about the same area.
-        gap: pixels between columns.
-        caption: the height of a caption in pixels.
+        count: How many maps.
+        height: Rows of a map.
+        width: Columns of a map.
+        space: The width of the grid in pixels.
+        largest: The largest width of a square tile; other tiles have about the same area.
+        gap: Pixels between columns.
+        caption: The height of a caption in pixels.
     """
     # Very long maps would become slivers: the shape of a tile stays between 1:8 and 8:1.
     aspect = min(max(height / width, 0.125), 8.0)

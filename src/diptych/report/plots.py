@@ -44,15 +44,15 @@ def activations(path: str | Path, array: Array, title: str, scale: ScaleRule = "
     """Draws the output of one layer for one image, in the way that suits its rank.
 
     Args:
-        path: the PNG file to write.
-        array: the output without the batch axis: (C, H, W) becomes a grid of maps; (C, D, H, W) a grid of the
+        path: The PNG file to write.
+        array: The output without the batch axis: (C, H, W) becomes a grid of maps; (C, D, H, W) a grid of the
             middle slices, which the title says; (C, W) a heat map with one row for each channel;
             (features,) bars.
-        title: the heading.
+        title: The heading.
         scale: "per-map" or "shared", for grids.
 
     Raises:
-        ShapeError: the array has another rank.
+        ShapeError: The array has another rank.
     """
     if array.ndim == 4:
         middle = array.shape[1] // 2
@@ -76,14 +76,14 @@ def feature_maps(path: str | Path, maps: Array, title: str, scale: ScaleRule = "
     channels, the strongest are drawn.
 
     Args:
-        path: the PNG file to write.
+        path: The PNG file to write.
         maps: (C, H, W).
-        title: the heading.
+        title: The heading.
         scale: "shared" for one range for all maps, so that brightness compares between channels; "per-map"
             for a range for each map, with its smallest and largest value under it.
 
     Raises:
-        ShapeError: the array is empty or of another rank, or there is no such scale.
+        ShapeError: The array is empty or of another rank, or there is no such scale.
     """
     if maps.ndim != 3 or 0 in maps.shape:
         raise ShapeError(f"{title}: a grid of feature maps needs (C, H, W), got {maps.shape}")
@@ -168,10 +168,10 @@ def input_image_visualizations(
     """Draws four views of one input: the picture, a heat map, contours and a surface.
 
     Args:
-        path: the PNG file to write.
-        picture: what the model sees, uint8 (H, W, 3) or (H, W).
+        path: The PNG file to write.
+        picture: What the model sees, uint8 (H, W, 3) or (H, W).
         grey: (H, W): one channel of the preprocessed picture, or the mean of its channels.
-        title: the heading.
+        title: The heading.
     """
     with new_figure(8.0, 7.8) as figure:
         headline(figure, title, _facts(grey))
@@ -201,12 +201,12 @@ def loaded_image_verification(
     """Draws what was loaded beside what the model sees, with the recipe and the resulting values.
 
     Args:
-        path: the PNG file to write.
-        original: the picture as it was loaded, uint8 (H, W, 3) or (H, W).
-        preprocessed: what the model sees, uint8 (H, W, 3) or (H, W).
-        recipe: one line for each step.
-        batch_item: the array itself, float32 (C, H, W), whose type, shape and range are printed.
-        original_size: the true (height, width) where `original` is only a preview.
+        path: The PNG file to write.
+        original: The picture as it was loaded, uint8 (H, W, 3) or (H, W).
+        preprocessed: What the model sees, uint8 (H, W, 3) or (H, W).
+        recipe: One line for each step.
+        batch_item: The array itself, float32 (C, H, W), whose type, shape and range are printed.
+        original_size: The true (height, width) where `original` is only a preview.
     """
     lines = recipe_lines(recipe)
     height = 4.75 + 0.19 * len(lines)
