@@ -17,11 +17,11 @@ from diptych.cli.parameters import (
     Generator,
     Guidance,
     Height,
+    Images,
     Json,
     Key,
     ModelName,
     Negative,
-    Pictures,
     Prompt,
     Quiet,
     Recipe,
@@ -147,9 +147,9 @@ def generate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make pictures from text, as PNG files that record how they were made.
+    """Make pictures from text.
 
-    The record holds the prompt, seed, generator and version.
+    They are PNG files that record their prompt, seed, generator and version.
     """
     from diptych.images.generation import generate_files
 
@@ -170,7 +170,7 @@ def generate(
 
 @app.command()
 def preprocess(
-    images: Pictures,
+    images: Images,
     preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
         "inputs"
@@ -178,9 +178,9 @@ def preprocess(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn pictures into the arrays that a model takes, by a recorded recipe.
+    """Turn pictures into the arrays that a model takes.
 
-    Writes NAME.npy and NAME.png for each picture, and recipe.json.
+    Writes NAME.npy and NAME.png for each picture, and the recipe as recipe.json.
     """
     from diptych.preparing import preprocess_files
 
@@ -195,7 +195,7 @@ def preprocess(
 @app.command()
 def predict(
     model: ModelName,
-    images: Pictures,
+    images: Images,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show for each picture.")] = 3,
     engine: Engine = "auto",
     device: Device = "auto",

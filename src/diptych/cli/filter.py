@@ -37,7 +37,7 @@ Pairs = Annotated[
     tuple[Path, Path] | None,
     typer.Option("--pairs", metavar="BEFORE AFTER", help="Two folders or files: pictures before and after."),
 ]
-Pictures = Annotated[
+Images = Annotated[
     list[Path] | None,
     typer.Option("--images", help="Pictures or folders; repeatable. Default: photographs in the box."),
 ]
@@ -151,7 +151,7 @@ def evaluate(
     model: ModelFile,
     target: Judged = None,
     pairs: Pairs = None,
-    images: Pictures = None,
+    images: Images = None,
     engine: FilterEngine = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
@@ -182,7 +182,7 @@ def preview(
     ),
     target: Judged = None,
     pairs: Pairs = None,
-    images: Pictures = None,
+    images: Images = None,
     engine: FilterEngine = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,

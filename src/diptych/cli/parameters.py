@@ -55,7 +55,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 # ---- Pictures -------------------------------------------------------------------------------------------
 
-Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
+Images = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
 RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[
     str | None, typer.Option("--preprocessing", help=f"{RECIPE_HELP}; default: the model's own.")

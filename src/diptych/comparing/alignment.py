@@ -45,7 +45,12 @@ UNLIKE = Difference(math.inf, math.inf, math.nan)
 
 
 def measure(a: Array, b: Array) -> Difference:
-    """The difference of two outputs, whose shapes may differ by axes of length 1."""
+    """Measures how much two arrays differ.
+
+    Args:
+        a: (N, ...).
+        b: An array of the same shape, apart from axes of length 1.
+    """
     absolute, scale = _largest(a, b)
     if not math.isfinite(absolute):
         return UNLIKE

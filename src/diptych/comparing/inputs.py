@@ -20,14 +20,14 @@ from diptych.model.shapes import layer_shapes
 from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["MOST_PICTURES", "Compared", "ComparisonInput", "Recipes", "compared", "runs_of"]
+__all__ = ["MOST_IMAGES", "Compared", "ComparisonInput", "Recipes", "compared", "runs_of"]
 
 ComparisonInput: TypeAlias = "Images | tuple[Any, Any] | None"
 """Images or a float batch for both models; a pair with a float batch in it; None for pictures in the box."""
 Recipes: TypeAlias = "Recipe | tuple[Recipe | None, Recipe | None] | None"
 """One recipe for both models, or a pair."""
 
-MOST_PICTURES = 16
+MOST_IMAGES = 16
 """The most pictures that are compared: a fault shows on the first, and every trial runs on all of them."""
 
 _PHOTOGRAPHS = ("coffee", "chelsea", "astronaut")
@@ -129,18 +129,18 @@ def _inputs_of_both(
         batch = _random_batch(*models)
         given = f"one batch for both, {_by(batch.shape)}, of random values in 0-1 (seed {_SEED})"
         return [{"given_batch": batch}] * 2, given
-    pixels = _photographs() if images is None else _pictures(images, remarks)
+    pixels = _photographs() if images is None else _pixels(images, remarks)
     used = [recipe or recipe_of(model) for recipe, model in zip(chosen, models, strict=True)]
     plural = "" if len(pixels) == 1 else "s"
     given = f"{len(pixels)} {'photographs in the box' if images is None else f'picture{plural}'}"
-    return [{"pictures": pixels, "recipe": recipe} for recipe in used], given
+    return [{"images": pixels, "recipe": recipe} for recipe in used], given
 
 
 def _input_of_one(images: Any, model: Model, recipe: Recipe | None, remarks: list[str]) -> dict[str, Any]:
     """The fields of one run, where each model has an input of its own."""
     if is_batch(images):
         return {"given_batch": as_batch(images)}
-    return {"pictures": _pictures(images, remarks), "recipe": recipe_of(recipe or model)}
+    return {"images": _pixels(images, remarks), "recipe": recipe_of(recipe or model)}
 
 
 # ---- Recipes ------------------------------------------------------------------------------------------
@@ -167,12 +167,12 @@ def _is_pair(images: object) -> bool:
     return isinstance(images, tuple) and len(images) == 2 and any(map(is_batch, images))
 
 
-def _pictures(images: Images, remarks: list[str]) -> tuple[Array, ...]:
-    """The pixels of the first `MOST_PICTURES` images."""
+def _pixels(images: Images, remarks: list[str]) -> tuple[Array, ...]:
+    """The pixels of the first `MOST_IMAGES` images."""
     every = list(each_image(images))
-    if len(every) > MOST_PICTURES:
-        remarks.append(f"the first {MOST_PICTURES} of {len(every)} pictures are compared")
-    return tuple(as_picture(image).pixels for image in every[:MOST_PICTURES])
+    if len(every) > MOST_IMAGES:
+        remarks.append(f"the first {MOST_IMAGES} of {len(every)} pictures are compared")
+    return tuple(as_picture(image).pixels for image in every[:MOST_IMAGES])
 
 
 def _photographs() -> tuple[Array, ...]:

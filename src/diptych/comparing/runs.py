@@ -54,7 +54,7 @@ class Run:
         model: The model that runs.
         engine: The engine it runs on.
         given_batch: The batch, float32 (N, C, H, W), or None where pictures are given.
-        pictures: uint8 (H, W, 3) or (H, W) each.
+        images: uint8 (H, W, 3) or (H, W) each.
         recipe: What turns the pictures into a batch.
         adjustments: Changes of the batch, applied in order before the model sees it.
         view: Changes applied in reverse order to an activation (N, C, H, W) before it is compared, where a
@@ -67,7 +67,7 @@ class Run:
     model: Model
     engine: str
     given_batch: Array | None = None
-    pictures: tuple[Array, ...] = ()
+    images: tuple[Array, ...] = ()
     recipe: Preprocessing | None = None
     adjustments: tuple[Change, ...] = ()
     view: tuple[Change, ...] = ()
@@ -89,7 +89,7 @@ class Run:
             batch = self.given_batch
         else:
             assert self.recipe is not None
-            batch = self.recipe.apply_batch(self.pictures)
+            batch = self.recipe.apply_batch(self.images)
         for adjust in self.adjustments:
             batch = adjust(batch)
         return np.ascontiguousarray(batch, dtype=np.float32)

@@ -99,7 +99,13 @@ def loss_figure(
 
 
 def pictures_figure(rows: Sequence[Sequence[Array]], names: Sequence[str], captions: Sequence[str]) -> Figure:
-    """Draws rows of uint8 images, (H, W) or (H, W, 3), under the column `names`, each row with its caption."""
+    """Draws rows of images, each with a caption under it.
+
+    Args:
+        rows: uint8 images, (H, W) or (H, W, 3).
+        names: The headings of the columns.
+        captions: One for each row.
+    """
     columns, side = len(names), 1.72
     height = 0.5 + len(rows) * (side + 0.24)
     with new_figure(0.9 + columns * (side + 0.12), height) as figure:

@@ -52,7 +52,7 @@ def within_limit(rendered: Callable[[Quality], str]) -> str:
         if len(document.encode()) <= LARGEST_BYTES:
             return document
     raise OutputError(
-        f"the page would be larger than {LARGEST_BYTES // 1_000_000} MB even with small pictures; "
+        f"the page would be larger than {LARGEST_BYTES // 1_000_000} MB even with small images; "
         "make it from fewer pictures"
     )
 

@@ -93,7 +93,13 @@ def feature_maps(path: str | Path, maps: Array, title: str, scale: ScaleRule = "
 
 
 def vector(path: str | Path, values: Array, title: str) -> None:
-    """Draws the values (features,) as bars; more than 512 features as the range of each of 512 groups."""
+    """Draws the values of a Dense layer as bars; more than 512 as the range of each of 512 groups.
+
+    Args:
+        path: The PNG file to write.
+        values: (features,).
+        title: The heading.
+    """
     shown = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
     limits = finite_range(values)
     facts = [f"{values.size} features", f"{number(limits.low)} … {number(limits.high)}"]
@@ -133,7 +139,16 @@ def _rows(path: str | Path, array: Array, title: str) -> None:
 
 
 def input_heatmap(path: str | Path, grey: Array, title: str = "Input as a heat map") -> None:
-    """Draws the values (H, W) of a preprocessed picture in colour, with their scale."""
+    """Draws the values of a preprocessed picture in colour, with their scale.
+
+    Args:
+        path: The PNG file to write.
+        grey: (H, W): one channel of the preprocessed picture, or the mean of its channels.
+        title: The heading.
+
+    Raises:
+        ShapeError: The array has another rank, or is empty.
+    """
     with new_figure(6.0, 5.4) as figure:
         headline(figure, title, _facts(grey))
         axes = figure.add_axes((0.1, 0.09, 0.74, 0.74))
@@ -143,7 +158,7 @@ def input_heatmap(path: str | Path, grey: Array, title: str = "Input as a heat m
 
 
 def input_contour(path: str | Path, grey: Array, title: str = "Input as contours") -> None:
-    """Draws lines of equal value of an array (H, W) and the areas between them, upright like the picture."""
+    """Draws lines of equal value and the areas between them, upright like the picture; see `input_heatmap`."""
     with new_figure(6.0, 5.4) as figure:
         headline(figure, title, _facts(grey))
         axes = figure.add_axes((0.1, 0.09, 0.74, 0.74))
@@ -153,7 +168,10 @@ def input_contour(path: str | Path, grey: Array, title: str = "Input as contours
 
 
 def input_surface(path: str | Path, grey: Array, title: str = "Input as a surface") -> None:
-    """Draws the values (H, W) as heights of at most 64 x 64 cells, the upper edge of the picture at the back."""
+    """Draws the values as heights of at most 64 x 64 cells, the upper edge of the picture at the back.
+
+    See `input_heatmap`.
+    """
     with new_figure(6.0, 5.4) as figure:
         headline(figure, title, _facts(grey))
         axes: Any = figure.add_axes((0.0, -0.02, 0.88, 0.92), projection="3d")
