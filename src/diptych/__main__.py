@@ -27,12 +27,13 @@ def _ended(number: int, frame: object) -> NoReturn:
 
 def _run(arguments: list[str]) -> int:
     try:
-        return _called(arguments)
+        return _exit_status(arguments)
     except KeyboardInterrupt:
         return _interrupted(arguments)
 
 
-def _called(arguments: list[str]) -> int:
+def _exit_status(arguments: list[str]) -> int:
+    """Runs the command, and shows an error as one sentence, and as JSON with `--json`."""
     from diptych.cli import app
     from diptych.errors import DiptychError, UsageError
 

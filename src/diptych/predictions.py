@@ -87,6 +87,7 @@ class Predictions:
 
     def to_document(self) -> dict[str, Any]:
         """The predictions as a JSON object: the classes, and for every picture its label and values."""
+        plural = {"probability": "probabilities", "score": "scores"}[self.kind]
         return {
             "model": self.model,
             "weights": self.standing,
@@ -97,7 +98,7 @@ class Predictions:
                     "image": row.image,
                     "label": self.label(row),
                     self.kind: row.values[row.best],
-                    f"{_plural(self.kind)}": dict(zip(self.classes, row.values, strict=True)),
+                    plural: dict(zip(self.classes, row.values, strict=True)),
                 }
                 for row in self.rows
             ],
@@ -111,7 +112,3 @@ class Predictions:
         for row in self.rows:
             writer.writerow([row.image, self.label(row), self.standing, *(f"{v:.9g}" for v in row.values)])
         return stream.getvalue()
-
-
-def _plural(kind: str) -> str:
-    return {"probability": "probabilities", "score": "scores"}[kind]

@@ -107,7 +107,7 @@ def _mean_and_std(case: Case) -> Iterator[Trial]:
 
 
 def _rounding(case: Case) -> Iterator[Trial]:
-    yield from _recipes(_other_rounding)(case)
+    yield from _recipes(_other_values(Resize, "round", (True, False)))(case)
     if not case.at_input:
         return
     for which in ("b", "a"):
@@ -147,30 +147,17 @@ def _recipes(alternatives: Alternatives) -> Callable[[Case], Iterator[Trial]]:
     return trials
 
 
-def _exchanged(
-    recipe: Preprocessing, kind: type[Any], field: str, values: tuple[object, ...]
-) -> Iterator[Steps]:
-    for number, step in enumerate(recipe.steps):
-        for value in values if isinstance(step, kind) else ():
-            if getattr(step, field) != value:
-                changes: dict[str, Any] = {field: value}
-                yield (*recipe.steps[:number], replace(step, **changes), *recipe.steps[number + 1 :])
+def _other_values(kind: type[Any], field: str, values: tuple[object, ...]) -> Alternatives:
+    """Recipes in which one step of this kind has another value in this field."""
 
+    def alternatives(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
+        for number, step in enumerate(recipe.steps):
+            for value in values if isinstance(step, kind) else ():
+                if getattr(step, field) != value:
+                    changes: dict[str, Any] = {field: value}
+                    yield (*recipe.steps[:number], replace(step, **changes), *recipe.steps[number + 1 :])
 
-def _other_kernel(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
-    yield from _exchanged(recipe, Resize, "kernel", tuple(KERNELS))
-
-
-def _other_rounding(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
-    yield from _exchanged(recipe, Resize, "round", (True, False))
-
-
-def _other_fit(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
-    yield from _exchanged(recipe, Resize, "fit", FITS)
-
-
-def _other_grey(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
-    yield from _exchanged(recipe, Grey, "weights", GREY_WEIGHTS)
+    return alternatives
 
 
 def _other_order(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
@@ -217,7 +204,7 @@ INPUT_CAUSES: tuple[Cause, ...] = (
     Cause(
         "another resize kernel or antialias",
         "Pillow and torchvision antialias when they shrink a picture; Julia's imresize and OpenCV do not",
-        _recipes(_other_kernel),
+        _recipes(_other_values(Resize, "kernel", tuple(KERNELS))),
     ),
     Cause(
         "rounding to 8 bits",
@@ -227,7 +214,7 @@ INPUT_CAUSES: tuple[Cause, ...] = (
     Cause(
         "grey weights",
         "Julia, Pillow and OpenCV round grey differently, by one level on about one colour in a thousand",
-        _recipes(_other_grey),
+        _recipes(_other_values(Grey, "weights", GREY_WEIGHTS)),
     ),
     Cause(
         "steps of the recipe in another order",
@@ -277,7 +264,7 @@ INPUT_CAUSES: tuple[Cause, ...] = (
     Cause(
         "another fit",
         "one side stretches, crops or pads pictures where the other does not",
-        _recipes(_other_fit),
+        _recipes(_other_values(Resize, "fit", FITS)),
     ),
     Cause("another size", "the recipes resize to different sizes", _recipes(_other_size)),
 )

@@ -91,8 +91,7 @@ def runs_of(
     models = load(a.model, a.reading), load(b.model, b.reading)
     names = _name(a.model, models[0], "A"), _name(b.model, models[1], "B")
     remarks: list[str] = []
-    if _is_pair(images):
-        assert isinstance(images, tuple)
+    if isinstance(images, tuple) and len(images) == 2 and any(map(is_batch, images)):
         fields = [_input_of_one(images[i], models[i], _own(recipes, i), remarks) for i in (0, 1)]
         given = "each model its own input"
     elif is_batch(images):
@@ -161,10 +160,6 @@ def _recipe(
 
 
 # ---- Pictures and batches -----------------------------------------------------------------------------
-
-
-def _is_pair(images: object) -> bool:
-    return isinstance(images, tuple) and len(images) == 2 and any(map(is_batch, images))
 
 
 def _pixels(images: Images, remarks: list[str]) -> tuple[Array, ...]:
