@@ -19,7 +19,7 @@ from PIL import Image
 
 import diptych
 from diptych.errors import DiptychError, ModelError
-from diptych.inference import TRAINED
+from diptych.loading import TRAINED
 from diptych.model.architectures import named
 from diptych.model.layers import Chain
 
@@ -200,7 +200,7 @@ def test_a_process_told_to_end_leaves_no_half_written_file(tmp_path):
         "        path.write_bytes(b'half')\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        signal.pause()\n"
-        "__main__._called = half\n"
+        "__main__._exit_status = half\n"
         "__main__.main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=60, check=False)

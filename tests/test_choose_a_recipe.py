@@ -13,7 +13,7 @@ from PIL import Image
 
 import diptych
 from diptych.errors import UsageError
-from diptych.inference import recipe_of
+from diptych.loading import recipe_of
 from diptych.model.entry import likely_input
 from diptych.model.layers import Activation, BatchNorm, Chain, Conv, Dense, Flatten, Layer, MaxPool, Softmax
 from diptych.model.model import Model

@@ -5,7 +5,7 @@ import pytest
 
 import diptych
 from diptych.images import scenes
-from diptych.inference import TRAINED
+from diptych.loading import TRAINED
 from diptych.preprocessing import named
 
 FRESH_SEEDS = 7_000_000_000  # neither learnt from nor judged on by the training script

@@ -87,7 +87,7 @@ def test_features_draws_the_layers_asked_for(sea, tmp_path, diptych_command):
     picture = sea / "generated_image_1.png"
     every = diptych_command("features", "scenes", picture, "-o", tmp_path / "all")
     assert every.status == 0
-    model = diptych.read(diptych.inference.TRAINED["scenes"])
+    model = diptych.read(diptych.loading.TRAINED["scenes"])
     assert len(every.out.splitlines()) == len(model.layers.layers)
     assert (tmp_path / "all" / "conv_layer_2_feature_maps.png").exists()
     some = diptych_command(

@@ -229,4 +229,4 @@ def test_what_a_cause_leaves_unexplained_is_said() -> None:
     found = compare(A, changed(b, 9, weight=weight(A, 9) + numbers(5, 8, seed=7)))
     assert names(found) == ["kernels not flipped"]
     assert not found.explained
-    assert "That is not all: A and B then part at layer 9" in found.diagnosis
+    assert "That is not all: A and B then differ at layer 9" in found.diagnosis

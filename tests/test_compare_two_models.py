@@ -213,10 +213,10 @@ def test_measures(values: list[float], factor: float) -> None:
     assert measure(a, np.zeros((1, len(values) + 1), np.float32)).relative == np.inf
 
 
-# ---- What a try costs ---------------------------------------------------------------------------------
+# ---- What a trial costs ---------------------------------------------------------------------------------
 
 
-def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
     whole = runs.compiled_for
 
@@ -225,8 +225,8 @@ def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> Non
         return whole(model, engine)
 
     monkeypatch.setattr(runs, "compiled_for", noted)
-    side = runs.Side("a", A, "numpy", given=np.random.default_rng(0).random((2, 3, 12, 16), np.float32))
-    side.steps()
+    run = runs.Run("a", A, "numpy", given_batch=np.random.default_rng(0).random((2, 3, 12, 16), np.float32))
+    run.outputs()
     changes: dict[int, dict[str, Any]] = {
         0: {"bias": None},
         2: {"epsilon": 1.0},
@@ -235,11 +235,11 @@ def test_a_try_runs_only_what_it_changed(monkeypatch: pytest.MonkeyPatch) -> Non
     }
     for index, fields in changes.items():
         new = changed(A, index, **fields)
-        found = side.with_(model=new).steps()
+        found = run.with_(model=new).outputs()
         assert ran.pop() == len(A.layers.layers) - index
-        fresh = runs.Side("a", new, "numpy", given=side.given).steps()
+        fresh = runs.Run("a", new, "numpy", given_batch=run.given_batch).outputs()
         assert ran.pop() == len(A.layers.layers)
-        assert [step.path for step in found] == [step.path for step in fresh]
+        assert [output.path for output in found] == [output.path for output in fresh]
         assert all(np.array_equal(x.value, y.value) for x, y in zip(found, fresh, strict=True))
 
 
@@ -277,7 +277,7 @@ def test_an_engine_that_differs_from_numpy_is_not_hidden(monkeypatch: pytest.Mon
 def test_pairs_of_causes_are_tried_for_a_while_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     b = changed(A, 1, weight=flip_kernel(weight(A, 1)), bias=None)
     assert len(compare(A, b).causes) == 2
-    monkeypatch.setattr(diagnosis, "SECONDS", -1.0)
+    monkeypatch.setattr(diagnosis, "TIME_LIMIT", -1.0)
     found = compare(A, b)
     assert found.causes == ()
     assert "not all pairs" in found.diagnosis

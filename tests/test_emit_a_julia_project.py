@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 
 import diptych
 from diptych import engines
+from diptych.cli.terminal import predictions_text
 from diptych.datasets import photographs as pictures
 from diptych.errors import ModelError, OutputError, UsageError
 from diptych.formats import julia_project
 from diptych.formats.julia_project.recipe import preprocess_text
-from diptych.jobs import predict_files
 from diptych.model.layers import Chain, Conv, Dense, Flatten, GlobalMeanPool
 from diptych.model.model import Model
+from diptych.predicting import predict_files
 from diptych.predictions import Predictions
 from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
 from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
-from diptych.terminal import predictions_text
 from layer_cases import TABLE, case
 from real_julia import command, needs_flux, needs_julia
 
@@ -51,7 +51,7 @@ def export(model: Model, folder: Path, batch: Any = None) -> Path:
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The classifier in the box as a project."""
     return export(
-        diptych.read(diptych.inference.TRAINED["scenes"]), tmp_path_factory.mktemp("julia") / "scenes"
+        diptych.read(diptych.loading.TRAINED["scenes"]), tmp_path_factory.mktemp("julia") / "scenes"
     )
 
 
@@ -256,7 +256,7 @@ def test_the_folder_holds_what_its_files_speak_of(scenes: Path) -> None:
     assert "fetches Flux 0.12 to 0.16, whichever your Julia takes" in page
     for name in re.findall(r"`(\w+(?:\.jl|/))`", page):
         assert (scenes / name).exists(), name
-    model = diptych.read(diptych.inference.TRAINED["scenes"])
+    model = diptych.read(diptych.loading.TRAINED["scenes"])
     expected = {p.stem for p in (scenes / "expected").iterdir()}
     assert expected == {"input", *(path for path, _ in model.walk())}
     about = program(scenes / "about.jl")
@@ -290,7 +290,7 @@ def test_the_same_model_gives_the_same_bytes_and_replaces_an_earlier_export(
     scenes: Path, tmp_path: Path
 ) -> None:
     export(case("classifier")[0], tmp_path / "scenes")
-    again = export(diptych.read(diptych.inference.TRAINED["scenes"]), tmp_path / "scenes")
+    again = export(diptych.read(diptych.loading.TRAINED["scenes"]), tmp_path / "scenes")
     assert content(again) == content(scenes)
     assert [p.name for p in tmp_path.iterdir()] == ["scenes"]
 
@@ -361,12 +361,12 @@ def test_julia_itself_computes_the_recipe(name: str, tmp_path: Path) -> None:
 @needs_flux
 def test_flux_itself_passes_the_check_and_prints_our_table(scenes: Path, tmp_path: Path) -> None:
     assert julia(scenes / "predict.jl", "--check").returncode == 0
-    batch = julia_project.example_batch(diptych.read(diptych.inference.TRAINED["scenes"]))
+    batch = julia_project.example_batch(diptych.read(diptych.loading.TRAINED["scenes"]))
     np.save(tmp_path / "batch.npy", batch)
     done = julia(scenes / "predict.jl", "--input", tmp_path / "batch.npy", "--output", tmp_path / "y.npy")
     assert done.returncode == 0, done.stderr
     assert np.abs(np.load(tmp_path / "y.npy") - diptych.predict("scenes", batch)).max() < 1e-5
-    spoiled = export(diptych.read(diptych.inference.TRAINED["scenes"]), tmp_path / "spoiled")
+    spoiled = export(diptych.read(diptych.loading.TRAINED["scenes"]), tmp_path / "spoiled")
     weight = np.load(spoiled / "weights" / "2.weight.npy")
     np.save(spoiled / "weights" / "2.weight.npy", weight[:, :, ::-1])
     failed = julia(spoiled / "predict.jl", "--check")

@@ -391,9 +391,9 @@ def test_help_loads_no_framework():
 @pytest.mark.parametrize(
     ("asked", "kept", "told"),
     [
-        ([], False, "with --checkpoint FILE the same command goes on"),
-        (["--checkpoint", "kept"], False, "nothing was kept yet"),
-        (["--checkpoint=kept"], True, "goes on where this one stopped"),
+        ([], False, "with --checkpoint FILE the same command continues"),
+        (["--checkpoint", "kept"], False, "nothing was kept, because"),
+        (["--checkpoint=kept"], True, "continues where this one stopped"),
     ],
 )
 def test_ctrl_c_is_one_line(asked, kept, told, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,22 @@ from PIL.PngImagePlugin import PngInfo
 from diptych.errors import ImageError, UsageError
 from diptych.images import files, generation, metadata, scenes
 from diptych.images.picture import LARGEST_SEED, Picture, Record
+from diptych.options import GenerationOptions
 
 PROMPT = "a serene sunset over a futuristic city"
 RECORD = Record(PROMPT, 3, 1, "scenes", "scenes 1", 64, 48, {"steps": 2}, ("futuristic",))
 PIXELS = np.full((48, 64, 3), 200, np.uint8)
 
 
+def begin(prompt: str = PROMPT, on_progress: Any = None, **options: Any) -> Iterator[Picture]:
+    names = {"count", "seed", "generator", "width", "height"} & options.keys()
+    settings = {name: value for name, value in options.items() if name not in names}
+    asked = GenerationOptions(**{name: options[name] for name in names}, settings=settings)
+    return generation.paint(prompt, asked, on_progress=on_progress)
+
+
 def paint(**arguments: Any) -> list[Picture]:
-    return list(generation.paint(**{"prompt": PROMPT, "width": 64, "height": 48, **arguments}))
+    return list(begin(**{"width": 64, "height": 48, **arguments}))
 
 
 def test_pictures_are_painted_offline_with_names_and_records() -> None:
@@ -38,7 +47,7 @@ def test_pictures_are_painted_offline_with_names_and_records() -> None:
 
 
 def test_three_pictures_by_default() -> None:
-    names = [picture.name for picture in generation.paint(PROMPT, width=16, height=16)]
+    names = [picture.name for picture in begin(width=16, height=16)]
     assert names == ["generated_image_1", "generated_image_2", "generated_image_3"]
 
 
@@ -56,7 +65,7 @@ def test_progress_is_told_picture_by_picture() -> None:
 def test_a_picture_is_made_again_bit_for_bit_from_its_file(tmp_path: Path) -> None:
     original = paint(count=2, seed=LARGEST_SEED)[1]
     files.write_png(tmp_path / "a.png", original.pixels, original.record)
-    again = generation.like(tmp_path / "a.png")
+    again = generation.made_again(tmp_path / "a.png")
     assert np.array_equal(again.pixels, original.pixels)
     assert (again.record, again.name) == (original.record, "generated_image_2")
     assert files.read(tmp_path / "a.png").record == original.record
@@ -64,16 +73,16 @@ def test_a_picture_is_made_again_bit_for_bit_from_its_file(tmp_path: Path) -> No
 
 def test_another_version_of_the_painter_is_said(tmp_path: Path) -> None:
     files.write_png(tmp_path / "a.png", PIXELS, Record(PROMPT, 3, 1, "scenes", "0.0 of old", 64, 48))
-    note = f"made by scenes (0.0 of old) and again by ({scenes.VERSION}): it may differ"
-    assert note in generation.like(tmp_path / "a.png").remarks
+    note = f"made by scenes (0.0 of old), now by ({scenes.VERSION}): it may differ"
+    assert note in generation.made_again(tmp_path / "a.png").remarks
 
 
 def test_a_picture_without_a_record_cannot_be_made_again(tmp_path: Path) -> None:
     files.write_png(tmp_path / "a.png", PIXELS)
     with pytest.raises(ImageError, match="cannot be made again: it holds no record"):
-        generation.like(tmp_path / "a.png")
+        generation.made_again(tmp_path / "a.png")
     with pytest.raises(ImageError, match="there is no picture"):
-        generation.like(tmp_path / "gone.png")
+        generation.made_again(tmp_path / "gone.png")
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -98,7 +107,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("arguments", "says"), WRONG, ids=[says[:30] for _, says in WRONG])
 def test_arguments_that_cannot_be_are_refused_before_painting(arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        generation.paint(**{"prompt": PROMPT, **arguments})  # not iterated: the answer comes at once
+        begin(**arguments)  # not iterated: the answer comes at once
     assert says in str(caught.value)
 
 
@@ -208,7 +217,7 @@ def test_a_hostile_record_is_a_note_where_nobody_asked_and_an_error_where_somebo
     assert "record" in note
     assert len(note) < 300
     with pytest.raises(ImageError, match=r"cannot be made again: (a|the) picture's record"):
-        generation.like(tmp_path / "a.png")
+        generation.made_again(tmp_path / "a.png")
 
 
 @pytest.mark.slow
@@ -224,7 +233,7 @@ def test_any_text_for_a_record(text: str) -> None:
 
 
 def test_a_record_from_elsewhere_can_name_no_option_that_runs_code() -> None:
-    maker = generation.source("owner/name")
+    maker = generation.generator_named("owner/name")
     assert "allow_pickle" in maker.unsafe_options
     assert set(maker.unsafe_options) <= set(maker.options)
 

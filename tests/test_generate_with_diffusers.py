@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from diptych.errors import DiptychError, GenerationError, MissingExtra, UsageError
 from diptych.images import files, generation
 from diptych.images.picture import Picture
+from diptych.options import GenerationOptions
 
 pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
 
@@ -44,8 +46,16 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def paint(model: Path, **arguments: Any) -> list[Picture]:
-    asked = {"prompt": PROMPT, "generator": str(model), "count": 1, "steps": 2, "device": "cpu", **arguments}
-    return list(generation.paint(**asked))
+    asked = {"count": 1, "steps": 2, "device": "cpu", **arguments}
+    return list(begin(model, **asked))
+
+
+def begin(model: Path, on_progress: Any = None, **options: Any) -> Iterator[Picture]:
+    names = {"count", "seed", "width", "height"} & options.keys()
+    settings = {name: value for name, value in options.items() if name not in names}
+    given = {name: options[name] for name in names}
+    asked = GenerationOptions(generator=str(model), **given, settings=settings)
+    return generation.paint(PROMPT, asked, on_progress=on_progress)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +104,7 @@ def test_the_record_holds_everything_and_makes_the_picture_again(
         "image_seed": 4,
     }
     files.write_png(tmp_path / "a.png", pair[1].pixels, record)
-    again = generation.like(tmp_path / "a.png")
+    again = generation.made_again(tmp_path / "a.png")
     assert np.array_equal(again.pixels, pair[1].pixels)
     assert (again.record, again.name, again.remarks) == (record, "generated_image_2", ())
 
@@ -140,7 +150,7 @@ def test_options_that_cannot_be_are_refused_before_the_model_is_loaded(model: Pa
         ({"stepz": 3}, "takes no option 'stepz'; it takes steps, guidance, negative_prompt"),
     ):
         with pytest.raises(UsageError) as caught:
-            generation.paint(PROMPT, generator=str(model), **wrong)
+            begin(model, **wrong)
         assert says in str(caught.value)
 
 
@@ -190,11 +200,11 @@ def test_a_black_picture_is_explained(model: Path) -> None:
     class Output:
         nsfw_content_detected: list[bool] | None = None
 
-    assert "half precision overflows" in diffusion._notes(Output(), black)[0]
+    assert "half precision overflowed" in diffusion._remarks(Output(), black)[0]
     Output.nsfw_content_detected = [True]
-    assert "safety checker blacked it out" in diffusion._notes(Output(), black)[0]
+    assert "safety checker blacked it out" in diffusion._remarks(Output(), black)[0]
     Output.nsfw_content_detected = [False]
-    assert diffusion._notes(Output(), black + 1) == ()
+    assert diffusion._remarks(Output(), black + 1) == ()
 
 
 def refusal(model: object, **options: Any) -> str:
@@ -206,7 +216,7 @@ def refusal(model: object, **options: Any) -> str:
 
 def test_a_model_that_cannot_be_fetched() -> None:
     says = (
-        "is not on this machine and its hub cannot be reached; download it on a machine that has a connection"
+        "is not on this machine and the hub cannot be reached; download it on a machine that has a connection"
     )
     assert says in refusal("nobody/no-such-model")
 
@@ -225,8 +235,8 @@ def hub_error(name: str) -> Exception:
         ("GatedRepoError", "is gated; accept its licence on its page, then run: hf auth login"),
         ("RepositoryNotFoundError", "there is no public model owner/name; check the name"),
         ("RevisionNotFoundError", "has no such revision"),
-        ("RemoteEntryNotFoundError", "holds no model_index.json, so it is no diffusers model"),
-        ("LocalEntryNotFoundError", "could not be fetched completely; try again"),
+        ("RemoteEntryNotFoundError", "holds no model_index.json, so it is not a diffusers model"),
+        ("LocalEntryNotFoundError", "could not be downloaded completely; try again"),
     ],
 )
 def test_what_the_hub_refuses(monkeypatch: pytest.MonkeyPatch, error: str, says: str) -> None:
@@ -243,9 +253,9 @@ def test_what_the_hub_refuses(monkeypatch: pytest.MonkeyPatch, error: str, says:
 def test_folders_that_are_no_model(model: Path, tmp_path: Path) -> None:
     assert "there is no folder" in refusal(tmp_path / "gone" / "model")
     (tmp_path / "empty").mkdir()
-    assert "holds no model_index.json, so it is no diffusers model" in refusal(tmp_path / "empty")
+    assert "holds no model_index.json, so it is not a diffusers model" in refusal(tmp_path / "empty")
     (tmp_path / "model.safetensors").touch()
-    assert "is a file; a diffusers model is a folder" in refusal(tmp_path / "model.safetensors")
+    assert "is a file, but a diffusers model is a folder" in refusal(tmp_path / "model.safetensors")
     for content, says in (("{", "is damaged"), ("[]", "names no pipeline"), ("{}", "names no pipeline")):
         (tmp_path / "empty" / "model_index.json").write_text(content)
         assert says in refusal(tmp_path / "empty")
@@ -261,7 +271,7 @@ def test_folders_that_are_no_model(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pipeline", "says"),
     [
-        ("DDPMPipeline", "is a DDPMPipeline, which does not make pictures from a prompt alone; name another"),
+        ("DDPMPipeline", "is a DDPMPipeline, which cannot make pictures from a prompt alone; name another"),
         ("StableDiffusionInstructPix2PixPipeline", "`image` input cannot be undefined"),
     ],
 )
@@ -284,7 +294,7 @@ def test_pickle_weights_are_read_only_where_that_is_asked_for(
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
-    assert "pickle files can run code when read: pass allow_pickle=True" in refusal(folder)
+    assert "pickle files can run code when they are read: pass allow_pickle=True" in refusal(folder)
     (picture,) = paint(folder, seed=3, allow_pickle=True)
     assert np.array_equal(picture.pixels, pair[0].pixels)
     assert picture.record is not None
@@ -292,8 +302,8 @@ def test_pickle_weights_are_read_only_where_that_is_asked_for(
     asking = replace(picture.record, settings={**picture.record.settings, "allow_pickle": True})
     files.write_png(tmp_path / "a.png", picture.pixels, asking)  # as a hostile file would
     with pytest.raises(GenerationError, match="allow_pickle"):
-        generation.like(tmp_path / "a.png")
-    assert np.array_equal(generation.like(tmp_path / "a.png", allow_pickle=True).pixels, picture.pixels)
+        generation.made_again(tmp_path / "a.png")
+    assert np.array_equal(generation.made_again(tmp_path / "a.png", allow_pickle=True).pixels, picture.pixels)
 
 
 def test_weights_saved_in_half_precision_only(model: Path, tmp_path: Path) -> None:
@@ -309,5 +319,5 @@ def test_weights_saved_in_half_precision_only(model: Path, tmp_path: Path) -> No
 def test_without_the_extra_the_install_line_is_given(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'diptych\[diffusion\]'"):
-        generation.paint(PROMPT, generator=str(model))
+        begin(model)
     assert issubclass(MissingExtra, DiptychError)

@@ -17,7 +17,7 @@ import diptych
 from diptych import formats
 from diptych.datasets import photographs as box
 from diptych.errors import ModelError, UsageError
-from diptych.inference import TRAINED
+from diptych.loading import TRAINED
 from diptych.model import architectures
 from diptych.model.document import to_document
 from diptych.model.layers import Activation, Array, Chain, Conv, Dense, Flatten, Layer

@@ -47,7 +47,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> ReportContent:
         seen=seen,
         predictions=tuple((f"a rather long class name {n}", p) for n, p in enumerate(probabilities)),
         facts=(("Seed", "0"),),
-        notes=("alpha over white",),
+        remarks=("alpha over white",),
         ignored=("wombat",),
         figures=tuple(Figure(views, f"View {n}", f"Heat map number {n} of the input.") for n in (1, 2, 3)),
         layers=(LayerFigure(maps, "0", "Convolution 1 · Conv 3 × 3", (16, 30, 30), 0.0, 3.2, (3,)),),
@@ -257,7 +257,7 @@ def test_dark_figures_are_on_dark_paper(browser: Any, report: Path) -> None:
 @pytest.mark.slow
 def test_a_hostile_prompt_is_only_text(browser: Any, content: ReportContent, tmp_path: Path) -> None:
     image = replace(
-        content.images[0], name=HOSTILE, ignored=(HOSTILE,), notes=(HOSTILE,), predictions=((HOSTILE, 0.5),)
+        content.images[0], name=HOSTILE, ignored=(HOSTILE,), remarks=(HOSTILE,), predictions=((HOSTILE, 0.5),)
     )
     path = tmp_path / "report.html"
     write_report(

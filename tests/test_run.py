@@ -14,7 +14,7 @@ from diptych import journal
 from diptych.errors import ImageError, ModelError, OutputError, UsageError
 from diptych.files import sha256
 from diptych.images import scenes
-from diptych.inference import TRAINED
+from diptych.loading import TRAINED
 
 pytestmark = pytest.mark.usefixtures("small_figures")
 SUNSET = "a serene sunset over a futuristic city"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import diptych
 from diptych.errors import GenerationError, UsageError
-from diptych.images.generation import like
+from diptych.images.generation import made_again
 from diptych.images.scenes import understand
 from diptych.images.scenes.rng import RandomStream
 from diptych.images.tiny import FOLDER, Tiny, unknown
@@ -323,7 +323,7 @@ def test_tiny_refuses_what_it_cannot_do(folder: Path, arguments: dict[str, Any],
 
 
 def test_tiny_without_its_vocabulary_says_so(tmp_path: Path) -> None:
-    with pytest.raises(GenerationError, match=r"tokenizer\.json holds no tokenizer's vocabulary"):
+    with pytest.raises(GenerationError, match=r"tokenizer\.json does not hold the vocabulary of a tokenizer"):
         unknown("the sea", tmp_path)
 
 
@@ -381,7 +381,7 @@ class TestTheModelInTheBox:
         one = diptych.generate(prompt, 1, 5, generator="tiny")
         np.testing.assert_array_equal(two[0], one[0])
         assert two[0].shape == (256, 256, 3)
-        again = like(tmp_path / "generated_image_2.png")
+        again = made_again(tmp_path / "generated_image_2.png")
         np.testing.assert_array_equal(again.pixels, two[1])
         assert again.record is not None
         assert again.record.ignored == ("dinosaur",)

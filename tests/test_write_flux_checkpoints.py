@@ -16,7 +16,7 @@ from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
 from diptych.formats import bson, jld2
 from diptych.formats.bson.wire import parse
 from diptych.formats.julia import JuliaStruct, NamedTuple
-from diptych.inference import load_model
+from diptych.loading import load_model
 from diptych.model.layers import (
     Activation,
     BatchNorm,

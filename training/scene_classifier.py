@@ -24,7 +24,7 @@ from torch import nn
 
 import diptych
 from diptych.images import scenes
-from diptych.inference import TRAINED
+from diptych.loading import TRAINED
 from diptych.model.architectures import named
 from diptych.model.layers import Chain, Conv, Dense, Flatten, Layer, MaxPool, Softmax
 from diptych.model.model import Model

@@ -1,6 +1,6 @@
 """Diptych: small vision models that give the same answer in PyTorch and in Julia's Flux.
 
-The public names. Each is loaded when it is first used, so that `import diptych` costs nothing.
+Every public name is imported when it is first used, so that `import diptych` is fast.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from diptych.comparing import Comparison, compare
+    from diptych.converting import convert
     from diptych.errors import DiptychError
     from diptych.formats import read, write
     from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
-    from diptych.inference import inspect, predict, preprocess, trace
-    from diptych.jobs import convert
+    from diptych.inspecting import inspect
+    from diptych.loading import load_model
     from diptych.model.model import Model
     from diptych.model.trace import Trace
     from diptych.pipeline import run
+    from diptych.predicting import predict, trace
+    from diptych.preparing import preprocess
     from diptych.preprocessing import Preprocessing
     from diptych.report.features import features
 
@@ -36,6 +39,7 @@ __all__ = [
     "from_torch",
     "generate",
     "inspect",
+    "load_model",
     "predict",
     "preprocess",
     "read",
@@ -45,48 +49,49 @@ __all__ = [
     "write",
 ]
 
-_HOMES = {
+_DEFINED_IN = {
     "Comparison": "diptych.comparing",
     "DiptychError": "diptych.errors",
     "Model": "diptych.model.model",
     "Preprocessing": "diptych.preprocessing",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
-    "convert": "diptych.jobs",
+    "convert": "diptych.converting",
     "features": "diptych.report.features",
     "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",
-    "inspect": "diptych.inference",
-    "predict": "diptych.inference",
-    "preprocess": "diptych.inference",
+    "inspect": "diptych.inspecting",
+    "load_model": "diptych.loading",
+    "predict": "diptych.predicting",
+    "preprocess": "diptych.preparing",
     "read": "diptych.formats",
     "run": "diptych.pipeline",
     "to_torch": "diptych.formats.torch",
-    "trace": "diptych.inference",
+    "trace": "diptych.predicting",
     "write": "diptych.formats",
 }
 
 
-# The rooms that the documentation enters by name: `diptych.preprocessing.named(...)`.
-_ROOMS = (
+# Submodules that the documentation uses by name: `diptych.preprocessing.named(...)`.
+_SUBMODULES = (
     "datasets",
     "engines",
     "errors",
     "filters",
     "formats",
     "images",
-    "inference",
+    "loading",
     "model",
     "preprocessing",
 )
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _SUBMODULES:
         return import_module(f"diptych.{name}")
-    if name not in _HOMES:
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module 'diptych' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_DEFINED_IN[name]), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""The command `diptych`: runs the command line, and turns whatever fails into one sentence and a status."""
+"""The command `diptych`: runs the command line, and turns every failure into a sentence and an exit status."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ _INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Exit status: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 143 told to end."""
-    if arguments is None:  # the command itself, not a program that calls it
+    """Runs the command and exits: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    if arguments is None:  # the command itself, not a program that calls this function
         signal.signal(signal.SIGTERM, _ended)
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 
 def _ended(number: int, frame: object) -> NoReturn:
-    """Unwinds, so that files that are half written vanish."""
+    """Unwinds the stack, so that half-written files are removed."""
     sys.exit(128 + number)
 
 
 def _run(arguments: list[str]) -> int:
     try:
-        return _called(arguments)
+        return _exit_status(arguments)
     except KeyboardInterrupt:
         return _interrupted(arguments)
 
 
-def _called(arguments: list[str]) -> int:
+def _exit_status(arguments: list[str]) -> int:
+    """Runs the command, and shows an error as one sentence, and as JSON with `--json`."""
     from diptych.cli import app
     from diptych.errors import DiptychError, UsageError
 
@@ -55,11 +56,11 @@ def _called(arguments: list[str]) -> int:
             MemoryError("there is not enough memory for this; try smaller or fewer pictures"), 1, arguments
         )
     except BrokenPipeError:
-        # The reader of our output has gone (`diptych ... | head`): stop without a word.
+        # Whatever read our output has ended (`diptych ... | head`): stop silently.
         sys.stderr.close()
         return 1
     except OSError as error:
-        # Whatever Diptych itself reads or writes has a sentence of its own: this is the standard output.
+        # Files that Diptych reads or writes have errors of their own: this is standard output.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process
         return _fail(OSError(f"cannot write the result: {error.strerror or error}"), 1, [])
     return 0
@@ -69,21 +70,19 @@ def _interrupted(arguments: list[str]) -> int:
     learning = arguments[:2] == ["filter", "learn"]
     checkpoint = _checkpoint(arguments) if learning else None
     if arguments[:1] == ["run"] or (checkpoint and Path(checkpoint).is_file()):
-        told = "the same command goes on where this one stopped"
+        told = "the same command continues where this one stopped"
     elif checkpoint:
-        told = (
-            "nothing was kept yet, as training had not begun or was not judged; the same command begins anew"
-        )
+        told = "nothing was kept, because training had not begun or was not judged; the same command starts again"
     elif learning:
-        told = "nothing was kept; with --checkpoint FILE the same command goes on where it stopped"
+        told = "nothing was kept; with --checkpoint FILE the same command continues where it stopped"
     else:
-        told = "what is finished is there; the same command begins anew"
+        told = "finished files are kept; the same command starts again"
     print(f"diptych: interrupted; {told}", file=sys.stderr)
     return _INTERRUPTED
 
 
 def _checkpoint(arguments: list[str]) -> str | None:
-    """The file that was given as --checkpoint FILE or --checkpoint=FILE."""
+    """The file of --checkpoint FILE or --checkpoint=FILE."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         option, equals, value = argument.partition("=")
         if option == "--checkpoint":

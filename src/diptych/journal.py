@@ -1,7 +1,7 @@
-"""The record of a run in its folder, `run.json`: what was asked, what is finished, and how to do it again.
+"""The record of a run in its folder, `run.json`: what was asked for, what is finished, and how to do it again.
 
-It is what lets an interrupted run continue and keeps two different runs out of one folder. A file counts as
-finished when the journal names it and its bytes still have the hash that was written down.
+With it, an interrupted run continues, and two different runs never share a folder. A file counts as finished if the
+journal names it and its bytes still have the recorded hash.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from diptych.files import made_folder, replacing, sha256
 __all__ = ["NAME", "Journal", "versions"]
 
 NAME = "run.json"
-_SAVE_EVERY = 1.0  # seconds: what a kill can cost is made again, and thousands of files do not wait for it
+_SAVE_EVERY = 1.0  # seconds: what a kill loses is made again, and thousands of files do not wait for saving
 _PACKAGES = ("numpy", "pillow", "opencv-python-headless", "onnx", "onnxruntime", "torch", "matplotlib")
 
 
 def versions() -> dict[str, str]:
-    """The versions that results may depend on, read without importing anything."""
+    """The versions of packages that results may depend on, read without importing them."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("diptych", *_PACKAGES):
         try:
@@ -38,11 +38,18 @@ def versions() -> dict[str, str]:
 
 
 class Journal:
-    """The journal of the folder `out`, opened for `settings` (JSON-able: whatever decides the results).
+    """The journal of a folder.
 
-    Raises `OutputError` where the folder holds a run with other settings, unless `overwrite`, which deletes
-    that run's files first. A folder without a run must hold no file that matches `ours`, the names a run
-    writes, unless `overwrite`: what no run wrote is nobody's to replace.
+    Args:
+        out: The folder, made where it is missing.
+        settings: Everything that decides the results, as a JSON object.
+        ours: The file names that a run writes.
+        overwrite: Whether to delete the files of a run with other settings, and replace files of these names
+            that no recorded run wrote.
+
+    Raises:
+        OutputError: The folder holds a run with other settings, or files of these names that no recorded
+            run wrote, and `overwrite` is False.
     """
 
     def __init__(
@@ -103,7 +110,7 @@ class Journal:
         return dict(document)
 
     def make(self, name: str, write: Callable[[Path], object]) -> Path:
-        """The file `name`, written by `write` unless it is finished already."""
+        """The path of the file `name`, after `write` has written it unless it is finished already."""
         path = self.out / name
         if not self.finished(name):
             write(path)
@@ -113,48 +120,48 @@ class Journal:
         return path
 
     def finished(self, name: str) -> bool:
-        """Whether `name` was written by this run and still has the same bytes."""
+        """Whether this run wrote the file `name`, and it still has the same bytes."""
         known = self._document["files"].get(name)
         path = self.out / name
         return known is not None and path.is_file() and sha256(path) == known
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Notes the seconds a step took; a continued run keeps the larger figure, that of the real work."""
+        """Records the seconds that a step takes; of a continued run, the larger number, that of the real work."""
         start = time.perf_counter()
         yield
         seconds = round(time.perf_counter() - start, 3)
         timings = self._document["timings"]
         timings[step] = max(seconds, timings.get(step, 0))
 
-    def note(self, **facts: Any) -> None:
-        """Adds facts (JSON-able) to the record."""
+    def record(self, **facts: Any) -> None:
+        """Adds facts, which must be JSON-able, to the record."""
         self._document.update(facts)
 
     @property
     def command(self) -> str:
-        """The command line that does this run again; empty where there is none."""
+        """The command line that does this run again, or ""."""
         return str(self._document.get("command") or "")
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds a step."""
+        """Step -> seconds."""
         return dict(self._document["timings"])
 
     @property
     def files(self) -> dict[str, str]:
-        """File name -> SHA-256, of everything finished so far."""
+        """File name -> SHA-256, of every finished file."""
         return dict(self._document["files"])
 
     def save(self) -> None:
-        """Writes `run.json` as it stands."""
+        """Writes `run.json`."""
         with replacing(self.out / NAME) as path:
             path.write_text(json.dumps(self._document, indent=2, ensure_ascii=False) + "\n", "utf-8")
         self._saved = time.monotonic()
 
 
 def _plain(name: object) -> bool:
-    # A record is only a file, and may be hostile: never delete or read outside the folder.
+    # A record may be hostile: never delete or read a file outside the folder.
     return isinstance(name, str) and Path(name).name == name and name not in ("", ".", "..")
 
 
@@ -162,7 +169,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     for key in now:
         if before.get(key) != now[key]:
             return f"{key}: {_short(before.get(key))} there, {_short(now[key])} asked for"
-    return "fewer settings than it was made with"
+    return "it has more settings"
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a model's outputs say, with the names of its classes."""
+"""The outputs of a classifier with the names of its classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Prediction", "Predictions"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's values, in the order of the classes."""
+    """The values of one picture, in the order of the classes."""
 
     image: str
     values: tuple[float, ...]
@@ -34,8 +34,13 @@ class Prediction:
 class Predictions:
     """The outputs of a classifier for several pictures.
 
-    `kind` is "probability" where every row is non-negative and sums to 1, else "score". `trained` is the
-    model's: False means that the values come from initial weights and say nothing about the picture.
+    Attributes:
+        model: The name of the model.
+        trained: Whether it is trained; False means that the values come from initial weights and say
+            nothing about the picture; None means that it is unknown.
+        classes: The names of the classes.
+        kind: "probability" if every row is non-negative and sums to 1, else "score".
+        rows: The values, picture by picture.
     """
 
     model: str
@@ -46,13 +51,22 @@ class Predictions:
 
     @staticmethod
     def of(model: Model, outputs: Array, images: Sequence[str]) -> Predictions:
-        """The predictions in `outputs` (N, classes); a model without class names gets "class 0", ..."""
+        """The predictions in a model's outputs.
+
+        Args:
+            model: The model; one without class names gets "class 0", "class 1", ...
+            outputs: float32 (N, classes).
+            images: The names of the pictures.
+
+        Raises:
+            ModelError: An output is NaN or infinite.
+        """
         flat = outputs.reshape(len(outputs), -1)
         for image, row in zip(images, flat, strict=True):
             if not np.isfinite(row).all():
                 raise ModelError(
-                    f"{model.name or 'the model'} gives NaN or infinite values for {image}: its numbers overflow "
-                    "on the way; look where with diptych features, or take another checkpoint"
+                    f"{model.name or 'the model'} gives NaN or infinite values for {image}: a layer overflows; "
+                    "find it with diptych features, or use another checkpoint"
                 )
         classes = model.classes or tuple(f"class {i}" for i in range(flat.shape[1]))
         sums = flat.sum(axis=1, dtype=np.float64)
@@ -64,7 +78,7 @@ class Predictions:
 
     @property
     def standing(self) -> str:
-        """What the values are worth: "trained", "untrained" or "training unknown"."""
+        """Whether the model is trained, in words: "trained", "untrained" or "training unknown"."""
         return {True: "trained", False: "untrained", None: "training unknown"}[self.trained]
 
     def label(self, row: Prediction) -> str:
@@ -72,7 +86,8 @@ class Predictions:
         return self.classes[row.best]
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON: classes, and for every picture its label and each class's value."""
+        """The predictions as a JSON object: the classes, and for every picture its label and values."""
+        plural = {"probability": "probabilities", "score": "scores"}[self.kind]
         return {
             "model": self.model,
             "weights": self.standing,
@@ -83,21 +98,17 @@ class Predictions:
                     "image": row.image,
                     "label": self.label(row),
                     self.kind: row.values[row.best],
-                    f"{_plural(self.kind)}": dict(zip(self.classes, row.values, strict=True)),
+                    plural: dict(zip(self.classes, row.values, strict=True)),
                 }
                 for row in self.rows
             ],
         }
 
     def to_csv(self) -> str:
-        """As CSV with a header: image, label, weights (trained or not), then one column a class."""
+        """The predictions as CSV with a header: image, label, weights (trained or not), one column for each class."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["image", "label", "weights", *self.classes])
         for row in self.rows:
             writer.writerow([row.image, self.label(row), self.standing, *(f"{v:.9g}" for v in row.values)])
         return stream.getvalue()
-
-
-def _plural(kind: str) -> str:
-    return {"probability": "probabilities", "score": "scores"}[kind]

@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a callable that anyone may pass, and that does nothing by default."""
+"""How work reports its progress: by calling a function that does nothing by default."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TypeAlias
 __all__ = ["Progress", "silent"]
 
 Progress: TypeAlias = Callable[[int, int, str], object]
-"""Called with what is done, of how much, and what it is: (7, 60, "generated_image_1")."""
+"""Called with how much is done, of how much, and what: (7, 60, "generated_image_1")."""
 
 
 def silent(done: int, total: int, what: str) -> None:
-    """Says nothing."""
+    """Reports nothing."""

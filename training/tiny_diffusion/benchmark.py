@@ -142,7 +142,7 @@ def _pairs(generate: Generator, count: int) -> tuple[Pictures, Pictures]:
 def _features(pictures: Pictures) -> npt.NDArray[np.float32]:
     """What the classifier in the box makes of them just before its last dense layer: (N, features)."""
     import diptych
-    from diptych.inference import TRAINED
+    from diptych.loading import TRAINED
 
     model = diptych.read(TRAINED["scenes"])
     layers = diptych.trace(model, model.preprocessing.apply_batch(list(pictures)))

@@ -1,10 +1,10 @@
-"""Which layer of one model stands beside which of the other, and how far their outputs are apart.
+"""Which layer of one model is compared with which of the other, and how much their outputs differ.
 
-Two models with the same kinds of layers in the same order are paired one to one. Otherwise (an activation
-built into Conv here and a layer there, BatchNorm folded into the weights, a layer left out) the outputs are
-aligned as sequences, by dynamic programming: a pair scores for the same kind of layer, for the same shape
-without the axes of length 1, and most for the same values. A layer without a partner is compared with what
-the other side holds at that point; it counts as a difference only where the next pair differs too.
+Two models with the same kinds of layers in the same order are paired one to one. Otherwise (an activation is
+built into a Conv in one and a layer in the other, a BatchNorm is folded into the weights, a layer is missing) the
+outputs are aligned as sequences, by dynamic programming: a pair scores for the same kind of layer, for the same
+shape apart from axes of length 1, and most for the same values. A layer without a partner is compared with the
+last output of the other model; it counts as a difference only if the next pair differs too.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
+from typing import TypeAlias
 
 import numpy as np
 
-from diptych.comparing.runs import Side, Step
+from diptych.comparing.runs import LayerOutput, Run
 from diptych.model.layers import Array
 
-__all__ = ["Difference", "Evaluation", "Row", "evaluate", "measure", "same_kinds"]
+__all__ = ["Alignment", "Difference", "Row", "align", "measure", "same_kinds"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two arrays are apart.
+    """How much two arrays differ; infinite where their shapes do, or only one has a NaN or infinite value.
 
-    `absolute` is the largest |a - b|; `relative` that, divided by the largest |a| or |b|, so that values
-    near zero do not count more than others; `cosine` that of the angle between both, 1 for one direction.
-    Infinite where shapes differ or only one of two values is NaN or infinite.
+    Attributes:
+        absolute: The largest |a - b|.
+        relative: `absolute` divided by the largest |a| or |b|, so that values near zero count no more than
+            others.
+        cosine: Of the angle between the arrays as vectors; 1 for the same direction.
     """
 
     absolute: float
@@ -37,12 +40,17 @@ class Difference:
     cosine: float
 
 
-_BLOCK = 2**16  # values at a time: what is computed in between stays in the cache
+_BLOCK = 2**16  # values compared at a time, so that intermediate results stay in the cache
 UNLIKE = Difference(math.inf, math.inf, math.nan)
 
 
 def measure(a: Array, b: Array) -> Difference:
-    """The difference of two outputs whose shapes agree apart from axes of length 1."""
+    """Measures how much two arrays differ.
+
+    Args:
+        a: (N, ...).
+        b: An array of the same shape, apart from axes of length 1.
+    """
     absolute, scale = _largest(a, b)
     if not math.isfinite(absolute):
         return UNLIKE
@@ -79,25 +87,29 @@ def _largest(a: Array, b: Array) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Two steps side by side. Where one side has no step, its last output stands in and `lone` is set.
+    """Two outputs that are compared. They are measured only when asked: a trial looks at one row of many.
 
-    Nothing is measured before it is asked for: a try looks at one row of many.
+    Attributes:
+        a: The output of A; its last one where only B has this layer.
+        b: The output of B; its last one where only A has this layer.
+        tolerance: The largest relative difference that counts as equal.
+        lone: "a" or "b" where only that model has this layer, else "".
     """
 
-    a: Step
-    b: Step
+    a: LayerOutput
+    b: LayerOutput
     tolerance: float
-    lone: str = ""  # the side, "a" or "b", that has this layer alone
+    lone: str = ""
 
     @cached_property
     def relative(self) -> float:
-        """The largest difference, divided by the largest magnitude."""
+        """The largest difference divided by the largest magnitude."""
         absolute, scale = _largest(self.a.value, self.b.value)
         return math.inf if math.isinf(absolute) else absolute / scale if scale else 0.0
 
     @cached_property
     def difference(self) -> Difference:
-        """All measures."""
+        """Every measure of the difference."""
         return measure(self.a.value, self.b.value)
 
     @property
@@ -107,84 +119,100 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """All rows of one pair of runs."""
+class Alignment:
+    """Two runs, layer by layer."""
 
     rows: tuple[Row, ...]
 
     @cached_property
     def first(self) -> int | None:
-        """The number of the first row that parts."""
+        """The number of the first row that differs."""
         return _first(self.rows)
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing parts."""
+        """Whether no row differs."""
         return self.first is None
 
     @property
-    def parting(self) -> Row | None:
-        """The first row that parts."""
+    def first_row(self) -> Row | None:
+        """The first row that differs."""
         return None if self.first is None else self.rows[self.first]
 
     def beside(self, row: Row) -> Row | None:
-        """The row here that holds the same layers as `row` of another evaluation."""
+        """The row of the same layers as `row`, which belongs to another alignment."""
         both = (r for r in self.rows if r.a.path == row.a.path and r.b.path == row.b.path)
         either = (r for r in self.rows if not r.lone and (r.a.path == row.a.path or r.b.path == row.b.path))
         return next(both, next(either, None))
 
 
-def evaluate(
-    a: Side, b: Side, tolerance: float, *, inputs: bool = True, tops: tuple[int, int] | None = None
-) -> Evaluation:
-    """Runs both and lays them side by side, the inputs first where `inputs`.
+def align(
+    a: Run, b: Run, tolerance: float, *, inputs: bool = True, tops: tuple[int, int] | None = None
+) -> Alignment:
+    """Runs both models and pairs their outputs.
 
-    `tops` stops both at a top-level layer; (-1, ...) compares the inputs only.
+    Args:
+        a: One run.
+        b: The other.
+        tolerance: The largest relative difference that counts as equal.
+        inputs: Whether the first row compares what the models are given.
+        tops: The top-level layers to stop at; (-1, ...) compares the inputs only.
+
+    Raises:
+        DiptychError: A model cannot run.
     """
     start_a, start_b = _input(a), _input(b)
     rows = [Row(start_a, start_b, tolerance)] if inputs else []
     if tops is None or min(tops) >= 0:
-        steps_a = a.steps(tops[0] if tops else None)
-        steps_b = b.steps(tops[1] if tops else None)
-        rows += _aligned(start_a, start_b, steps_a, steps_b, tolerance)
-    return Evaluation(tuple(rows))
+        outputs_a = a.outputs(tops[0] if tops else None)
+        outputs_b = b.outputs(tops[1] if tops else None)
+        rows += _aligned(start_a, start_b, outputs_a, outputs_b, tolerance)
+    return Alignment(tuple(rows))
 
 
-def _input(side: Side) -> Step:
-    return Step("input", "input", None, side.viewed(side.batch))
+def _input(run: Run) -> LayerOutput:
+    return LayerOutput("input", "input", None, run.viewed(run.batch))
 
 
-def same_kinds(a: Side, b: Side) -> bool:
-    """Whether both have the same kinds of layers in the same order, whatever their settings."""
+def same_kinds(a: Run, b: Run) -> bool:
+    """Whether both models have the same kinds of layers in the same order, whatever the settings."""
     return [type(layer) for layer in a.layers.values()] == [type(layer) for layer in b.layers.values()]
 
 
 # ---- Rows ---------------------------------------------------------------------------------------------
 
 
+Pairs: TypeAlias = list[tuple[LayerOutput | None, LayerOutput | None]]
+
+
 def _aligned(
-    start_a: Step, start_b: Step, steps_a: list[Step], steps_b: list[Step], tolerance: float
+    start_a: LayerOutput,
+    start_b: LayerOutput,
+    outputs_a: list[LayerOutput],
+    outputs_b: list[LayerOutput],
+    tolerance: float,
 ) -> list[Row]:
-    pairs: list[tuple[Step | None, Step | None]]
-    if [type(step.layer) for step in steps_a] == [type(step.layer) for step in steps_b]:
-        pairs = list(zip(steps_a, steps_b, strict=True))
+    pairs: Pairs
+    if [type(output.layer) for output in outputs_a] == [type(output.layer) for output in outputs_b]:
+        pairs = list(zip(outputs_a, outputs_b, strict=True))
     else:
-        pairs = _paired(steps_a, steps_b, tolerance)
+        pairs = _paired(outputs_a, outputs_b, tolerance)
     rows, last_a, last_b = [], start_a, start_b
     for number, (a, b) in enumerate(pairs):
         last_a, last_b = a or last_a, b or last_b
-        # The results are always a pair, whichever layers they come from.
+        # The results of the models are always a pair, whichever layers give them.
         lone = "" if number == len(pairs) - 1 or (a and b) else ("b" if a is None else "a")
         rows.append(Row(last_a, last_b, tolerance, lone))
     return rows
 
 
 def _first(rows: Sequence[Row]) -> int | None:
-    parted = next((i for i, row in enumerate(rows) if not row.lone and not row.agrees), None)
-    if parted is None:
+    """The first row that differs: a lone layer in front of a pair that differs counts too."""
+    first_pair = next((i for i, row in enumerate(rows) if not row.lone and not row.agrees), None)
+    if first_pair is None:
         return None
-    first = parted
-    for i in range(parted - 1, -1, -1):
+    first = first_pair
+    for i in range(first_pair - 1, -1, -1):
         if not rows[i].lone:
             break
         if not rows[i].agrees and _squeezed(rows[i].a.value) == _squeezed(rows[i].b.value):
@@ -192,15 +220,15 @@ def _first(rows: Sequence[Row]) -> int | None:
     return first
 
 
-def _paired(a: list[Step], b: list[Step], tolerance: float) -> list[tuple[Step | None, Step | None]]:
-    """The alignment of largest score; leaving a step out costs nothing."""
-    marks_a, marks_b = [_Mark(step) for step in a], [_Mark(step) for step in b]
+def _paired(a: list[LayerOutput], b: list[LayerOutput], tolerance: float) -> Pairs:
+    """The alignment with the largest score; leaving an output without a partner costs nothing."""
+    marks_a, marks_b = [_Signature(output) for output in a], [_Signature(output) for output in b]
     best = np.zeros((len(a) + 1, len(b) + 1))
     scores = np.array([[x.score(y, tolerance) for y in marks_b] for x in marks_a]).reshape(len(a), len(b))
     for i in range(len(a) - 1, -1, -1):
         for j in range(len(b) - 1, -1, -1):
             best[i, j] = max(best[i + 1, j], best[i, j + 1], best[i + 1, j + 1] + scores[i, j])
-    pairs: list[tuple[Step | None, Step | None]] = []
+    pairs: Pairs = []
     i = j = 0
     while i < len(a) and j < len(b):
         if scores[i, j] > 0 and best[i, j] == best[i + 1, j + 1] + scores[i, j]:
@@ -212,19 +240,19 @@ def _paired(a: list[Step], b: list[Step], tolerance: float) -> list[tuple[Step |
         else:
             pairs.append((None, b[j]))
             j += 1
-    return [*pairs, *zip_longest(a[i:], []), *((None, step) for step in b[j:])]
+    return [*pairs, *zip_longest(a[i:], []), *((None, output) for output in b[j:])]
 
 
-class _Mark:
-    """What two steps are matched by: kind, shape, and a few of the values."""
+class _Signature:
+    """What two outputs are matched by: kind of layer, shape, and a few of the values."""
 
-    def __init__(self, step: Step) -> None:
-        self.kind = type(step.layer)
-        self.shape = _squeezed(step.value)
-        flat = step.value.reshape(-1)
+    def __init__(self, output: LayerOutput) -> None:
+        self.kind = type(output.layer)
+        self.shape = _squeezed(output.value)
+        flat = output.value.reshape(-1)
         self.values = np.float64(flat[:: max(1, flat.size // 97)])
 
-    def score(self, other: _Mark, tolerance: float) -> float:
+    def score(self, other: _Signature, tolerance: float) -> float:
         if self.shape != other.shape:
             return 1.0 if self.kind is other.kind else 0.0
         scale = max(np.abs(self.values).max(), np.abs(other.values).max())

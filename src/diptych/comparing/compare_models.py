@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TypeAlias
 
-from diptych.comparing.alignment import Evaluation, Row, evaluate, same_kinds
+from diptych.comparing.alignment import Alignment, Row, align, same_kinds
 from diptych.comparing.comparison import Comparison, LayerPair
 from diptych.comparing.diagnosis import Search
 from diptych.comparing.editing import with_activations_apart
-from diptych.comparing.inputs import Given, Recipes, sides_of, sources
-from diptych.comparing.runs import Side, Step
+from diptych.comparing.inputs import ComparisonInput, Recipes, compared, runs_of
+from diptych.comparing.runs import LayerOutput, Run
 from diptych.comparing.wording import agreement, diagnosis
 from diptych.errors import UsageError
-from diptych.inference import compiled_for
+from diptych.loading import ModelLike
 from diptych.model.labels import label
-from diptych.model.model import Model
 from diptych.model.summary import summarise
+from diptych.predicting import compiled_for
 
 __all__ = ["compare"]
 
-_SMALL = 10**8  # multiply-adds of the whole batch
+_SMALL = 10**8  # multiply-adds for the whole batch
 
-Architecture: TypeAlias = "Model | str | Path | None"
+Architecture: TypeAlias = "ModelLike | None"
 
 
 def compare(
-    a: Model | str | Path,
-    b: Model | str | Path,
-    images: Given = None,
+    a: ModelLike,
+    b: ModelLike,
+    images: ComparisonInput = None,
     *,
     engine_a: str = "auto",
     engine_b: str = "auto",
@@ -39,69 +38,87 @@ def compare(
     preprocessing: Recipes = None,
     tolerance: float = 1e-4,
 ) -> Comparison:
-    """Both models on the same input, layer by layer: where they part, and the likely cause.
+    """Compares two models on the same input, layer by layer, and looks for the cause of a difference.
 
-    `a` and `b`: a Model, a file or a name. `images`: a float batch (N, C, H, W), which both are given;
-    pictures (paths, folders, arrays, `Picture`s), which each model prepares with its own recipe, or with
-    `preprocessing`, one for both or a pair; a pair with a float batch in it, one input for each. Without
-    any, photographs that come with the package where a recipe is known, else one seeded random batch.
+    How layers are paired is described in `comparing.alignment`, how the cause is found in
+    `comparing.diagnosis`.
 
-    `architecture`, `written_by` and `key` are `load_model`'s, for the file that takes them; a pair is A's and B's.
-    Layers agree where the largest |a - b| is at most `tolerance` times the layer's largest magnitude.
-    Layers are paired as `comparing.alignment` says, the cause is found as `comparing.diagnosis` says: by
-    trying. Raises `UsageError` for what does not exist, `ShapeError` where an input does not fit a model.
+    Args:
+        a: A model, its file or its name.
+        b: The other one.
+        images: Pictures (paths, folders, uint8 arrays, `Picture`s), which each model prepares with its own
+            recipe; a float batch (N, C, H, W) for both models; or a pair with a float batch in it, one input
+            for each. By default, photographs that come with the package where a recipe is known, else one
+            seeded random batch.
+        engine_a: The engine A runs on: one of `engines.ENGINES`, or "auto".
+        engine_b: The engine B runs on.
+        architecture: The architecture to fill if a file holds weights alone; this and the next three are one value
+            for both models, or a pair.
+        written_by: The version of Flux that wrote a file, if the file does not record it.
+        key: Which of several models in a Flux file.
+        preprocessing: The recipe, instead of the models' own.
+        tolerance: Layers agree where the largest |a - b| is at most this times the layer's largest
+            magnitude.
+
+    Returns:
+        The comparison: every layer with its difference, where the models differ first, and why.
+
+    Raises:
+        UsageError: A model, an engine or a recipe does not exist, or the tolerance is not above 0.
+        ShapeError: An input does not fit a model.
+        FormatError: A file cannot be read.
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(f"the tolerance is a small number above 0, such as 1e-4, got {tolerance}")
-    read = sources(a, b, architecture=architecture, written_by=written_by, key=key)
-    side_a, side_b, given, remarks = sides_of(*read, images, preprocessing, (engine_a, engine_b))
-    if not same_kinds(side_a, side_b):
-        side_a, side_b = _apart(side_a), _apart(side_b)
-    evaluation = evaluate(side_a, side_b, tolerance)
-    search = _search(side_a, side_b, evaluation, tolerance)
-    search.run()
-    row = evaluation.parting
-    text = agreement(evaluation, tolerance) if row is None else diagnosis(side_a, side_b, evaluation, search)
-    shown = row or evaluation.rows[-1]
+    models = compared(a, b, architecture=architecture, written_by=written_by, key=key)
+    run_a, run_b, given, remarks = runs_of(*models, images, preprocessing, (engine_a, engine_b))
+    if not same_kinds(run_a, run_b):
+        run_a, run_b = _apart(run_a), _apart(run_b)
+    alignment = align(run_a, run_b, tolerance)
+    search = _search(run_a, run_b, alignment, tolerance)
+    search.find_causes()
+    row = alignment.first_row
+    text = agreement(alignment, tolerance) if row is None else diagnosis(run_a, run_b, alignment, search)
+    shown = row or alignment.rows[-1]
     return Comparison(
-        name_a=side_a.name,
-        name_b=side_b.name,
-        engine_a=compiled_for(side_a.model, side_a.engine).engine,
-        engine_b=compiled_for(side_b.model, side_b.engine).engine,
+        name_a=run_a.name,
+        name_b=run_b.name,
+        engine_a=compiled_for(run_a.model, run_a.engine).engine,
+        engine_b=compiled_for(run_b.model, run_b.engine).engine,
         given=given,
         tolerance=tolerance,
-        layers=tuple(_pair(row) for row in evaluation.rows),
+        layers=tuple(_pair(row) for row in alignment.rows),
         first_divergence=None if row is None else (row.b if row.lone == "b" else row.a).shown,
         diagnosis=text,
         causes=tuple(search.found),
-        explained=bool(search.found) and search.evaluation.agrees,
+        explained=bool(search.found) and search.alignment.agrees,
         remarks=remarks,
-        parting=evaluation.first,
+        parting=alignment.first,
         sides=(shown.a.value, shown.b.value),
     )
 
 
-def _search(a: Side, b: Side, evaluation: Evaluation, tolerance: float) -> Search:
+def _search(a: Run, b: Run, alignment: Alignment, tolerance: float) -> Search:
     """The search, on the numpy engine where a model is small and the user named no engine.
 
-    It takes other engines longer to make a changed model ready than it takes numpy to run a small one.
+    Other engines take longer to compile a changed model than numpy takes to run a small one.
     """
     quick_a, quick_b = _quick(a), _quick(b)
-    if evaluation.agrees or (quick_a is a and quick_b is b):
-        return Search(a, b, evaluation, tolerance)
-    found = evaluate(quick_a, quick_b, tolerance)
-    # Where numpy makes no difference, the engine does.
-    return Search(a, b, evaluation, tolerance) if found.agrees else Search(quick_a, quick_b, found, tolerance)
+    if alignment.agrees or (quick_a is a and quick_b is b):
+        return Search(a, b, alignment, tolerance)
+    found = align(quick_a, quick_b, tolerance)
+    # Where the models agree on numpy, the difference comes from the engine.
+    return Search(a, b, alignment, tolerance) if found.agrees else Search(quick_a, quick_b, found, tolerance)
 
 
-def _quick(side: Side) -> Side:
-    small = (summarise(side.model, side.batch.shape).multiply_adds or 0) <= _SMALL
-    return side.with_(engine="numpy") if side.engine == "auto" and small else side
+def _quick(run: Run) -> Run:
+    small = (summarise(run.model, run.batch.shape).multiply_adds or 0) <= _SMALL
+    return run.with_(engine="numpy") if run.engine == "auto" and small else run
 
 
-def _apart(side: Side) -> Side:
-    model, origin = with_activations_apart(side.model)
-    return side.with_(model=model, origin=origin)
+def _apart(run: Run) -> Run:
+    model, origin = with_activations_apart(run.model)
+    return run.with_(model=model, origin=origin)
 
 
 def _pair(row: Row) -> LayerPair:
@@ -120,7 +137,7 @@ def _pair(row: Row) -> LayerPair:
     )
 
 
-def _label(step: Step) -> str:
-    if step.layer is None:
+def _label(output: LayerOutput) -> str:
+    if output.layer is None:
         return "what the model is given"
-    return label(step.layer) + (f", {step.note}" if step.note else "")
+    return label(output.layer) + (f", {output.detail}" if output.detail else "")

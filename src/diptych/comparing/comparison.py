@@ -1,4 +1,4 @@
-"""The outcome of a comparison: rows, the first that parts, the likely cause, as text and as JSON."""
+"""The result of a comparison: every layer, the first that differs, the likely cause; as text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ __all__ = ["Comparison", "FoundCause", "LayerPair", "short"]
 
 @dataclass(frozen=True)
 class LayerPair:
-    """One line of the table: a layer of each model and how far their outputs are apart.
+    """One line of the table: a layer of each model, and how much their outputs differ.
 
-    A path is "input" for what the models are given, and None where only the other side has this layer,
-    which is then compared with what this side holds at that point. `largest_relative` is the largest
-    absolute difference divided by the largest magnitude in the layer; both are infinite where shapes differ.
+    Attributes:
+        path_a: The layer's path in A; "input" for what the models are given; None where only B has this
+            layer, which is then compared with the last output of A.
+        path_b: The same for B.
+        layer_a: The layer of A in words, "" where there is none.
+        layer_b: The same for B.
+        shape_a: The shape of the output of A, with the batch axis.
+        shape_b: The same for B.
+        largest_absolute: The largest |a - b|; infinite where the shapes differ.
+        largest_relative: `largest_absolute` divided by the largest magnitude in the layer.
+        cosine: Of the angle between the outputs as vectors; 1 for the same direction.
+        agrees: Whether `largest_relative` is within the tolerance.
     """
 
     path_a: str | None
@@ -34,16 +43,21 @@ class LayerPair:
 
     @property
     def path(self) -> str:
-        """The path in a, or in b where a has no such layer."""
+        """The path in A, or in B where A has no such layer."""
         return self.path_a if self.path_a is not None else str(self.path_b)
 
 
 @dataclass(frozen=True)
 class FoundCause:
-    """A cause that was tried and takes the difference away.
+    """A cause that was tried and removes the difference.
 
-    `name` is its name in the table of causes, `reason` says what goes wrong, `tried` what was changed, and
-    `before` and `after` are the largest relative differences where the models parted.
+    Attributes:
+        name: Its name in the table of causes.
+        reason: What goes wrong.
+        tried: What was changed.
+        where: The layer where the models differed, in words.
+        before: The largest relative difference there.
+        after: The same with the change.
     """
 
     name: str
@@ -56,12 +70,24 @@ class FoundCause:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two models on the same pictures or the same batch.
+    """Two models compared on the same pictures or the same batch.
 
-    `first_divergence` is the path in a of the first layer that parts, "input" where the models are already
-    given different numbers, None where they agree. `causes` are empty where no known cause explains the
-    difference; `diagnosis` says it in words either way. `sides` holds both outputs of the first layer that
-    parts (of the last one, where none does), as float32 (N, ...).
+    Attributes:
+        name_a: What the user calls A.
+        name_b: What the user calls B.
+        engine_a: The engine A ran on.
+        engine_b: The engine B ran on.
+        given: What the models were given, in words.
+        tolerance: The largest relative difference that counts as equal.
+        layers: The layers in order, the input first.
+        first_divergence: The path in A of the first layer that differs; "input" where the models are
+            already given different values; None where they agree.
+        diagnosis: The result in sentences.
+        causes: The causes that were found; empty where no known cause explains the difference.
+        explained: Whether the models agree once all causes are removed.
+        remarks: Sentences to show beside the result.
+        parting: The number in `layers` of the first that differs, or None.
+        sides: The outputs of A and B, float32 (N, ...), of the first layer that differs, or of the last one.
     """
 
     name_a: str
@@ -81,11 +107,11 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether every layer, and the result, agree within the tolerance."""
+        """Whether every layer agrees within the tolerance."""
         return self.first_divergence is None
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON; infinite and undefined numbers become null."""
+        """The comparison as a JSON object; infinite and undefined numbers become null."""
         return {
             "a": {"model": self.name_a, "engine": self.engine_a},
             "b": {"model": self.name_b, "engine": self.engine_b},
@@ -125,7 +151,7 @@ class Comparison:
         }
 
     def text(self) -> str:
-        """The table, its first row that parts marked with an arrow, and the diagnosis."""
+        """The table, an arrow at its first row that differs, and the diagnosis."""
         head = ["", "A", "B", "layer", "output", "absolute", "relative", "cosine"]
         rows = [self._cells(index, pair) for index, pair in enumerate(self.layers)]
         names = f"A: {self.name_a} ({self.engine_a})\nB: {self.name_b} ({self.engine_b})\ngiven: {self.given}"
@@ -149,7 +175,7 @@ class Comparison:
 
 
 def short(value: float) -> str:
-    """A difference in two digits; a dash where the arrays have different shapes."""
+    """A difference with two digits; a dash where the shapes differ."""
     return "-" if not math.isfinite(value) else "0" if value == 0 else f"{value:.1e}"
 
 

@@ -1,7 +1,7 @@
-"""Causes that lie in what the models are given: turned pictures, channels, scale, mean and std, the recipe.
+"""Causes in what the models are given: turned pictures, channels, scale, mean and std, the recipe.
 
-Where both are given the same numbers, the same changes tell what a model was made for: it is then run on
-changed pictures, and what it gives is turned back before it is compared.
+Where both models are given the same values, the same changes show what input a model was made for: it then runs on
+changed pictures, and its activations are turned back before they are compared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.axes import swap_spatial
-from diptych.comparing.hypotheses import Cause, Situation, Try, Which
+from diptych.comparing.hypotheses import Case, Cause, Trial, Which
 from diptych.comparing.runs import Change
 from diptych.errors import ModelError
 from diptych.model.layers import Array
@@ -24,7 +24,7 @@ from diptych.preprocessing.wording import sentence
 
 __all__ = ["INPUT_CAUSES"]
 
-# Means and stds that are in common use: ImageNet, -1 to 1, CIFAR-10, MNIST.
+# Means and stds in common use: ImageNet, -1 to 1, CIFAR-10, MNIST.
 _USUAL = (
     Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     Normalise((0.5,), (0.5,)),
@@ -74,47 +74,47 @@ def _eight_bits(levels: int, x: Array) -> Array:
 
 def _batch(
     changes: tuple[tuple[str, Change], ...], turns: bool = False, channels: int = 0
-) -> Callable[[Situation], Iterator[Try]]:
-    """Changes B's batch. `turns`: the picture is turned, by a change that is its own inverse."""
+) -> Callable[[Case], Iterator[Trial]]:
+    """Trials that change the batch of B; with `turns`, by turning the pictures (twice gives the original)."""
 
-    def tries(s: Situation) -> Iterator[Try]:
-        batch = s.b.batch
+    def trials(case: Case) -> Iterator[Trial]:
+        batch = case.b.batch
         if batch.ndim != 4 or (channels and batch.shape[1] != channels):
             return
         for tried, change in changes:
-            view = (*s.b.view, change) if turns and not s.at_input else s.b.view
-            yield s.changed("b", tried, s.b.with_(adjustments=(*s.b.adjustments, change), view=view))
-            if turns and s.at_input:  # B may be made for such pictures
-                both = f"{tried}, and all that B makes of them,"
-                yield s.changed("b", both, s.b.with_(view=(*s.b.view, change)))
+            view = (*case.b.view, change) if turns and not case.at_input else case.b.view
+            yield case.changed("b", tried, case.b.with_(adjustments=(*case.b.adjustments, change), view=view))
+            if turns and case.at_input:  # B may be made for turned pictures
+                both = f"{tried}, and all activations of B,"
+                yield case.changed("b", both, case.b.with_(view=(*case.b.view, change)))
 
-    return tries
+    return trials
 
 
-def _mean_and_std(s: Situation) -> Iterator[Try]:
-    """Every usual mean and std, and those of both recipes, added to B's input or taken out of it."""
-    recipes = [side.recipe for side in (s.a, s.b) if side.recipe is not None]
+def _mean_and_std(case: Case) -> Iterator[Trial]:
+    """Every usual mean and std, and those of both recipes, applied to the input of B or taken out of it."""
+    recipes = [run.recipe for run in (case.a, case.b) if run.recipe is not None]
     own = [step for recipe in recipes for step in recipe.steps if isinstance(step, Normalise)]
     for step in dict.fromkeys((*own, *_USUAL)):
-        if s.b.batch.ndim != 4 or len(step.mean) not in (1, s.b.batch.shape[1]):
+        if case.b.batch.ndim != 4 or len(step.mean) not in (1, case.b.batch.shape[1]):
             continue
         values = f"the mean {_list(step.mean)} and std {_list(step.std)}"
         for tried, change in (
             (f"{values} applied to B's input", partial(_normalised, step)),
             (f"{values} taken out of B's input", partial(_not_normalised, step)),
         ):
-            yield s.changed("b", tried, s.b.with_(adjustments=(*s.b.adjustments, change)))
+            yield case.changed("b", tried, case.b.with_(adjustments=(*case.b.adjustments, change)))
 
 
-def _rounding(s: Situation) -> Iterator[Try]:
-    yield from _recipes(_other_rounding)(s)
-    if not s.at_input:
+def _rounding(case: Case) -> Iterator[Trial]:
+    yield from _recipes(_other_values(Resize, "round", (True, False)))(case)
+    if not case.at_input:
         return
     for which in ("b", "a"):
         for levels, scale in ((255, "0-1"), (1, "0-255")):
-            side = s.side(which)
-            changed = side.with_(adjustments=(*side.adjustments, partial(_eight_bits, levels)))
-            yield s.changed(which, f"{which.upper()}'s input, in {scale}, rounded to 8 bits", changed)
+            run = case.run(which)
+            changed = run.with_(adjustments=(*run.adjustments, partial(_eight_bits, levels)))
+            yield case.changed(which, f"{which.upper()}'s input, in {scale}, rounded to 8 bits", changed)
 
 
 def _list(values: tuple[float, ...]) -> str:
@@ -127,50 +127,37 @@ Steps: TypeAlias = tuple[RecipeStep, ...]
 Alternatives: TypeAlias = Callable[[Preprocessing, Preprocessing | None], Iterator[Steps]]
 
 
-def _recipes(alternatives: Alternatives) -> Callable[[Situation], Iterator[Try]]:
-    """Other recipes for the side that has one, B before A, where the models are given different numbers."""
+def _recipes(alternatives: Alternatives) -> Callable[[Case], Iterator[Trial]]:
+    """Trials with another recipe for B, or for A where B has none, where the models are given other values."""
 
-    def tries(s: Situation) -> Iterator[Try]:
-        which: Which = "b" if s.b.recipe is not None else "a"
-        side, other = s.side(which), s.a.recipe if which == "b" else s.b.recipe
-        if not s.at_input or side.recipe is None:
+    def trials(case: Case) -> Iterator[Trial]:
+        which: Which = "b" if case.b.recipe is not None else "a"
+        run, other = case.run(which), case.a.recipe if which == "b" else case.b.recipe
+        if not case.at_input or run.recipe is None:
             return
-        for steps in alternatives(side.recipe, other):
+        for steps in alternatives(run.recipe, other):
             try:
                 recipe = Preprocessing(steps)
             except ModelError:
                 continue
-            new = [step for step in steps if step not in side.recipe.steps]
+            new = [step for step in steps if step not in run.recipe.steps]
             said = "; ".join(f"“{sentence(step)}”" for step in new) or "its steps in another order"
-            yield s.changed(which, f"{said} in {which.upper()}'s recipe", side.with_(recipe=recipe))
+            yield case.changed(which, f"{said} in {which.upper()}'s recipe", run.with_(recipe=recipe))
 
-    return tries
-
-
-def _exchanged(
-    recipe: Preprocessing, kind: type[Any], field: str, values: tuple[object, ...]
-) -> Iterator[Steps]:
-    for number, step in enumerate(recipe.steps):
-        for value in values if isinstance(step, kind) else ():
-            if getattr(step, field) != value:
-                changes: dict[str, Any] = {field: value}
-                yield (*recipe.steps[:number], replace(step, **changes), *recipe.steps[number + 1 :])
+    return trials
 
 
-def _other_kernel(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
-    yield from _exchanged(recipe, Resize, "kernel", tuple(KERNELS))
+def _other_values(kind: type[Any], field: str, values: tuple[object, ...]) -> Alternatives:
+    """Recipes in which one step of this kind has another value in this field."""
 
+    def alternatives(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
+        for number, step in enumerate(recipe.steps):
+            for value in values if isinstance(step, kind) else ():
+                if getattr(step, field) != value:
+                    changes: dict[str, Any] = {field: value}
+                    yield (*recipe.steps[:number], replace(step, **changes), *recipe.steps[number + 1 :])
 
-def _other_rounding(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
-    yield from _exchanged(recipe, Resize, "round", (True, False))
-
-
-def _other_fit(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
-    yield from _exchanged(recipe, Resize, "fit", FITS)
-
-
-def _other_grey(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
-    yield from _exchanged(recipe, Grey, "weights", GREY_WEIGHTS)
+    return alternatives
 
 
 def _other_order(recipe: Preprocessing, _: Preprocessing | None) -> Iterator[Steps]:
@@ -191,8 +178,8 @@ def _other_size(recipe: Preprocessing, other: Preprocessing | None) -> Iterator[
         without = tuple(step for step in recipe.steps if not isinstance(step, Resize))
         for number in range(len(without) + 1):
             yield (*without[:number], size, *without[number:])
-        same = [replace(s, height=size.height, width=size.width) if isinstance(s, Resize) else s
-                for s in recipe.steps]  # fmt: skip
+        same = [replace(case, height=size.height, width=size.width) if isinstance(case, Resize) else case
+                for case in recipe.steps]  # fmt: skip
         yield tuple(same)
 
 
@@ -201,35 +188,37 @@ def _other_spatial_order(recipe: Preprocessing, _: Preprocessing | None) -> Iter
     yield (*without, SpatialOrder("wh")) if len(without) == len(recipe.steps) else without
 
 
-def _spatial_order(s: Situation) -> Iterator[Try]:
-    yield from _recipes(_other_spatial_order)(s)
-    yield from _batch((("B's pictures transposed (height and width swapped)", swap_spatial),), turns=True)(s)
+def _spatial_order(case: Case) -> Iterator[Trial]:
+    yield from _recipes(_other_spatial_order)(case)
+    yield from _batch((("B's pictures transposed (height and width swapped)", swap_spatial),), turns=True)(
+        case
+    )
 
 
-def _normalisation(s: Situation) -> Iterator[Try]:
-    yield from _recipes(_other_mean)(s)
-    yield from _mean_and_std(s)
+def _normalisation(case: Case) -> Iterator[Trial]:
+    yield from _recipes(_other_mean)(case)
+    yield from _mean_and_std(case)
 
 
 INPUT_CAUSES: tuple[Cause, ...] = (
     Cause(
         "another resize kernel or antialias",
-        "Pillow and torchvision antialias when they shrink a picture, Julia's imresize and OpenCV do not",
-        _recipes(_other_kernel),
+        "Pillow and torchvision antialias when they shrink a picture; Julia's imresize and OpenCV do not",
+        _recipes(_other_values(Resize, "kernel", tuple(KERNELS))),
     ),
     Cause(
         "rounding to 8 bits",
-        "one side rounds its pixels to 8 bits on the way, the other keeps them as floats",
+        "one side rounds its pixels to 8 bits before the model, the other keeps them as floats",
         _rounding,
     ),
     Cause(
         "grey weights",
         "Julia, Pillow and OpenCV round grey differently, by one level on about one colour in a thousand",
-        _recipes(_other_grey),
+        _recipes(_other_values(Grey, "weights", GREY_WEIGHTS)),
     ),
     Cause(
         "steps of the recipe in another order",
-        "grey before or after resizing rounds to 8 bits at different points",
+        "with grey before or after resizing, pixels are rounded to 8 bits at different points",
         _recipes(_other_order),
     ),
     Cause(
@@ -259,19 +248,23 @@ INPUT_CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "divided by 255 twice, or only once",
-        "Julia's Gray and RGB are in 0-1 already: dividing by 255 again makes a picture almost black",
+        "Julia's Gray and RGB values are from 0 to 1 already: dividing by 255 again makes a picture almost black",
         _batch((("B's input multiplied by 255", partial(_times, 255.0)),)),
     ),
     Cause(
         "never divided by 255",
-        "one side takes pixels in 0-1, the other got them in 0-255",
+        "one side takes pixels from 0 to 1, the other was given pixels from 0 to 255",
         _batch((("B's input divided by 255", partial(_times, 1 / 255)),)),
     ),
     Cause(
         "mean and std missing or different",
-        "one side subtracts a mean and divides by a std, the other does not, or has other numbers",
+        "one side subtracts a mean and divides by a std; the other does not, or uses other values",
         _normalisation,
     ),
-    Cause("another fit", "the picture is stretched, cropped or padded to its size", _recipes(_other_fit)),
+    Cause(
+        "another fit",
+        "one side stretches, crops or pads pictures where the other does not",
+        _recipes(_other_values(Resize, "fit", FITS)),
+    ),
     Cause("another size", "the recipes resize to different sizes", _recipes(_other_size)),
 )

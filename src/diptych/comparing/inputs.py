@@ -1,137 +1,145 @@
-"""What the two models are given: one batch for both, or pictures with each model's own preprocessing."""
+"""What the two models are given: one batch for both, or pictures with each model's own recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.comparing.runs import Side
+from diptych.comparing.runs import Run
 from diptych.errors import ModelError, ShapeError, UsageError
-from diptych.formats import FORMATS
-from diptych.images import files
-from diptych.inference import ImageLike, Images, Recipe, load_model, picture, recipe_of
+from diptych.images.arguments import Images, as_batch, as_picture, each_image, is_batch
+from diptych.loading import ModelLike, Recipe, load, recipe_of, takes
 from diptych.model.entry import entry_axes
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
+from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["MOST_PICTURES", "Given", "Recipes", "Source", "sides_of", "sources"]
+__all__ = ["MOST_IMAGES", "Compared", "ComparisonInput", "Recipes", "compared", "runs_of"]
 
-Given: TypeAlias = "Images | tuple[Any, Any] | None"
+ComparisonInput: TypeAlias = "Images | tuple[Any, Any] | None"
+"""Images or a float batch for both models; a pair with a float batch in it; None for pictures in the box."""
 Recipes: TypeAlias = "Recipe | tuple[Recipe | None, Recipe | None] | None"
+"""One recipe for both models, or a pair."""
 
-# Our options for reading a file, as formats call them.
-_READING = {"architecture": "architecture", "written_by": "flux_version", "key": "key"}
-
-MOST_PICTURES = 16
-"""Pictures a comparison runs on; a fault shows on the first, and every try runs on all of them."""
+MOST_IMAGES = 16
+"""The most pictures that are compared: a fault shows on the first, and every trial runs on all of them."""
 
 _PHOTOGRAPHS = ("coffee", "chelsea", "astronaut")
 _SEED = 0
 
 
 @dataclass(frozen=True)
-class Source:
-    """A model, its file or its name, with what reading the file takes, as `load_model` does."""
+class Compared:
+    """One of the two models as the user gives it, and the options for reading its file."""
 
-    model: Model | str | Path
-    options: dict[str, Any]
+    model: ModelLike
+    reading: ReadOptions
 
 
-def sources(a: Model | str | Path, b: Model | str | Path, **options: Any) -> tuple[Source, Source]:
-    """A and B with their options: a pair has one for each, anything else is for every file that takes it.
+def compared(a: ModelLike, b: ModelLike, **options: Any) -> tuple[Compared, Compared]:
+    """A and B with their options for reading.
 
-    Raises `UsageError` where an option is not None and neither file takes it.
+    An option that is a pair has one value for each model; any other value is for every file that takes it.
+    Raises `UsageError` where neither file does.
     """
     each: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, value in options.items():
         if isinstance(value, tuple):
             if len(value) != 2:
-                raise UsageError(f"{name} is one for both models or a pair, one for each, got {len(value)}")
-            takers = [i for i in (0, 1) if value[i] is not None]
-        else:
-            takers = [i for i, model in enumerate((a, b)) if value is not None and _takes(model, name)]
-            if value is not None and not takers:
-                raise UsageError(f"{name} is for a file that can hold weights alone or come from Flux: neither "
-                                 "model is one")  # fmt: skip
-        for i in takers:
-            each[i][name] = value[i] if isinstance(value, tuple) else value
-    return Source(a, each[0]), Source(b, each[1])
+                raise UsageError(f"{name} is one value for both models or a pair, not {len(value)} values")
+            each[0][name], each[1][name] = value
+        elif value is not None:
+            takers = [i for i, model in enumerate((a, b)) if takes(model, name)]
+            if not takers:
+                raise UsageError(
+                    f"{name} is for a file that holds weights alone or comes from Flux, but neither model is one"
+                )
+            for i in takers:
+                each[i][name] = value
+    return Compared(a, ReadOptions(**each[0])), Compared(b, ReadOptions(**each[1]))
 
 
-def _takes(model: Model | str | Path, option: str) -> bool:
-    suffix = "" if isinstance(model, Model) else Path(model).suffix.lower()
-    return any(suffix in f.suffixes and _READING[option] in f.reading for f in FORMATS)
-
-
-def sides_of(
-    a: Source,
-    b: Source,
-    images: Given,
+def runs_of(
+    a: Compared,
+    b: Compared,
+    images: ComparisonInput,
     recipes: Recipes,
     engines: tuple[str, str],
-) -> tuple[Side, Side, str, tuple[str, ...]]:
-    """Both sides ready to run, what they are given in words, and remarks.
+) -> tuple[Run, Run, str, tuple[str, ...]]:
+    """Loads both models and prepares what they are given.
 
-    Raises `UsageError` where pictures are given and no recipe is known for a side, `ShapeError` where a model
-    cannot take what it is given.
+    Args:
+        a: The model A and how to read it.
+        b: The model B and how to read it.
+        images: What `compare` takes.
+        recipes: One recipe for both models, or a pair, or None for their own.
+        engines: The engine of A and that of B.
+
+    Returns:
+        The run of A, the run of B, what they are given in words, and remarks.
+
+    Raises:
+        UsageError: Pictures are given, and no recipe is known for a model.
+        ShapeError: A model cannot take what it is given.
     """
-    models = load_model(a.model, **a.options), load_model(b.model, **b.options)
+    models = load(a.model, a.reading), load(b.model, b.reading)
     names = _name(a.model, models[0], "A"), _name(b.model, models[1], "B")
     remarks: list[str] = []
-    if _is_pair(images):
-        assert isinstance(images, tuple)
-        contents = [_content(images[i], models[i], _own(recipes, i), remarks) for i in (0, 1)]
+    if isinstance(images, tuple) and len(images) == 2 and any(map(is_batch, images)):
+        fields = [_input_of_one(images[i], models[i], _own(recipes, i), remarks) for i in (0, 1)]
         given = "each model its own input"
-    elif _is_batch(images):
-        batch = _batch(images)
-        contents = [{"given": batch}] * 2
+    elif is_batch(images):
+        batch = as_batch(images)
+        fields = [{"given_batch": batch}] * 2
         given = f"one batch for both, {_by(batch.shape)}"
     else:
-        contents, given = _contents(images, models, recipes, remarks)
-    sides = [Side(names[i], models[i], engines[i], **contents[i]) for i in (0, 1)]
-    for letter, side in zip("AB", sides, strict=True):
-        _check(letter, side)
-    return sides[0], sides[1], given, tuple(dict.fromkeys(remarks))
+        fields, given = _inputs_of_both(images, models, recipes, remarks)
+    runs = [Run(names[i], models[i], engines[i], **fields[i]) for i in (0, 1)]
+    for letter, run in zip("AB", runs, strict=True):
+        _check(letter, run)
+    return runs[0], runs[1], given, tuple(dict.fromkeys(remarks))
 
 
-def _check(letter: str, side: Side) -> None:
+def _check(letter: str, run: Run) -> None:
     """Raises what is wrong with a model or its input, saying which of the two it is."""
     try:
-        side.model.check()
-        layer_shapes(side.model, side.batch.shape)
+        run.model.check()
+        layer_shapes(run.model, run.batch.shape)
     except ShapeError as error:
         raise ShapeError(
-            f"model {letter} ({side.name}) cannot take its input of shape {_by(side.batch.shape)}: {error}"
+            f"model {letter} ({run.name}) cannot take its input of shape {_by(run.batch.shape)}: {error}"
         ) from error
     except ModelError as error:
-        raise ModelError(f"model {letter} ({side.name}): {error}") from error
+        raise ModelError(f"model {letter} ({run.name}): {error}") from error
 
 
-def _contents(
+def _inputs_of_both(
     images: Any, models: tuple[Model, Model], recipes: Recipes, remarks: list[str]
 ) -> tuple[list[dict[str, Any]], str]:
+    """The fields of both runs, and what they are given in words."""
     chosen = [_recipe(models[i], models[1 - i], _own(recipes, i), remarks, "AB"[i]) for i in (0, 1)]
     if images is None and None in chosen:
         batch = _random_batch(*models)
         given = f"one batch for both, {_by(batch.shape)}, of random values in 0-1 (seed {_SEED})"
-        return [{"given": batch}] * 2, given
-    pixels = _photographs() if images is None else _pictures(images, remarks)
+        return [{"given_batch": batch}] * 2, given
+    pixels = _photographs() if images is None else _pixels(images, remarks)
     used = [recipe or recipe_of(model) for recipe, model in zip(chosen, models, strict=True)]
     plural = "" if len(pixels) == 1 else "s"
     given = f"{len(pixels)} {'photographs in the box' if images is None else f'picture{plural}'}"
-    return [{"pictures": pixels, "recipe": recipe} for recipe in used], given
+    return [{"images": pixels, "recipe": recipe} for recipe in used], given
 
 
-def _content(images: Any, model: Model, recipe: Recipe | None, remarks: list[str]) -> dict[str, Any]:
-    if _is_batch(images):
-        return {"given": _batch(images)}
-    return {"pictures": _pictures(images, remarks), "recipe": recipe_of(recipe or model)}
+def _input_of_one(images: Any, model: Model, recipe: Recipe | None, remarks: list[str]) -> dict[str, Any]:
+    """The fields of one run, where each model has an input of its own."""
+    if is_batch(images):
+        return {"given_batch": as_batch(images)}
+    return {"images": _pixels(images, remarks), "recipe": recipe_of(recipe or model)}
 
 
 # ---- Recipes ------------------------------------------------------------------------------------------
@@ -142,51 +150,24 @@ def _own(recipes: Recipes, index: int) -> Recipe | None:
 
 
 def _recipe(
-    model: Model, other: Model, asked: Recipe | None, remarks: list[str], side: str
+    model: Model, other: Model, asked: Recipe | None, remarks: list[str], letter: str
 ) -> Preprocessing | None:
     if asked is not None:
         return recipe_of(asked)
     if model.preprocessing is None and other.preprocessing is not None:
-        remarks.append(f"model {side} carries no preprocessing recipe: the other's is used for both")
+        remarks.append(f"model {letter} carries no preprocessing recipe: the other's is used for both")
     return model.preprocessing or other.preprocessing
 
 
 # ---- Pictures and batches -----------------------------------------------------------------------------
 
 
-def _is_batch(images: object) -> bool:
-    return isinstance(images, np.ndarray) and images.dtype.kind == "f"
-
-
-def _is_pair(images: object) -> bool:
-    return isinstance(images, tuple) and len(images) == 2 and any(map(_is_batch, images))
-
-
-def _batch(images: Any) -> Array:
-    batch = np.ascontiguousarray(images, dtype=np.float32)
-    if batch.ndim < 2 or batch.size == 0:
-        raise ShapeError(f"a batch is (N, C, H, W) or (N, features) and not empty, got shape {batch.shape}")
-    return batch
-
-
-def _pictures(images: Any, remarks: list[str]) -> tuple[Array, ...]:
-    found = [picture(image).pixels for image in _each(images, remarks)]
-    if not found:
-        raise UsageError("there are no pictures to compare the models on")
-    return tuple(found)
-
-
-def _each(images: Any, remarks: list[str]) -> Iterator[ImageLike]:
-    if isinstance(images, str | Path):
-        images = files.find([images])
-    elif isinstance(images, np.ndarray) or not isinstance(images, Iterable):
-        images = [images]
-    every: list[ImageLike] = []
-    for image in images:
-        every += files.find([image]) if isinstance(image, str | Path) else [image]
-    if len(every) > MOST_PICTURES:
-        remarks.append(f"the first {MOST_PICTURES} of {len(every)} pictures are compared")
-    yield from every[:MOST_PICTURES]
+def _pixels(images: Images, remarks: list[str]) -> tuple[Array, ...]:
+    """The pixels of the first `MOST_IMAGES` images."""
+    every = list(each_image(images))
+    if len(every) > MOST_IMAGES:
+        remarks.append(f"the first {MOST_IMAGES} of {len(every)} pictures are compared")
+    return tuple(as_picture(image).pixels for image in every[:MOST_IMAGES])
 
 
 def _photographs() -> tuple[Array, ...]:
@@ -196,7 +177,7 @@ def _photographs() -> tuple[Array, ...]:
 
 
 def _random_batch(a: Model, b: Model) -> Array:
-    """Seeded values in 0-1 of the first shape that both models take; not square where that is possible."""
+    """Seeded values from 0 to 1, of the first shape that both models take; not square where that is possible."""
     for shape in _shapes(a, b):
         try:
             layer_shapes(a, shape)
@@ -221,8 +202,8 @@ def _shapes(a: Model, b: Model) -> Iterator[tuple[int, ...]]:
         yield (2, channels, *size)
 
 
-def _name(given: object, model: Model, side: str) -> str:
-    return str(given) if isinstance(given, str | Path) else model.name or f"model {side}"
+def _name(given: object, model: Model, letter: str) -> str:
+    return str(given) if isinstance(given, str | Path) else model.name or f"model {letter}"
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Causes that lie in the layers: settings that shapes do not reveal, another kind, one that is missing."""
+"""Causes in the layers: settings that shapes do not show, layers of another kind, missing layers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from diptych.comparing.hypotheses import Cause, Situation, Try, alone, both_layers, pairs, with_layers
+from diptych.comparing.hypotheses import (
+    Case,
+    Cause,
+    Trial,
+    both_layers,
+    layer_pairs,
+    layer_trials,
+    lone_layers,
+)
+from diptych.comparing.runs import Run
 from diptych.model.labels import label
 from diptych.model.layers import (
     ACTIVATIONS,
     IDENTITY,
+    Activated,
     Activation,
     AdaptiveMaxPool,
     AdaptiveMeanPool,
@@ -39,39 +49,33 @@ _POOLS = (MaxPool, MeanPool, GlobalMaxPool, GlobalMeanPool, AdaptiveMaxPool, Ada
 _NORMS = (BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise)
 
 
-def _setting(*names: str, of: tuple[type[Layer], ...] = (Layer,)) -> Callable[[Situation], Iterator[Try]]:
-    """Gives B's layers the values that their partners in A have in these fields."""
+def _setting(*names: str, of: tuple[type[Layer], ...] = (Layer,)) -> Callable[[Case], Iterator[Trial]]:
+    """Trials that give the layers of B the values that their partners in A have in these fields."""
 
-    def tries(s: Situation) -> Iterator[Try]:
+    def trials(case: Case) -> Iterator[Trial]:
         changes: dict[str, Layer] = {}
         values: dict[str, None] = {}
-        for row, of_a, of_b in pairs(s):
+        for row, of_a, of_b in layer_pairs(case):
             if type(of_a) is not type(of_b) or not isinstance(of_b, of):
                 continue
             other = {n: getattr(of_a, n) for n in names if hasattr(of_a, n)}
             other = {n: value for n, value in other.items() if not _same(value, getattr(of_b, n))}
             if other:
                 changes[row.b.path] = replace(of_b, **other)
-                values |= {f"{_words(n)} {_written(v)}" + _instead(of_b, n): None for n, v in other.items()}
-        yield from with_layers(s, "b", changes, f"A's {'; '.join([*values][:3])}, in {{layers}}")
+                for name, value in other.items():
+                    own = _written(getattr(of_b, name))
+                    values[f"{name.replace('_', ' ')} {_written(value)} instead of {own}"] = None
+        yield from layer_trials(case, "b", changes, f"A's {'; '.join([*values][:3])}, in {{layers}}")
 
-    return tries
-
-
-def _instead(layer: Layer, name: str) -> str:
-    return f" instead of {_written(getattr(layer, name))}"
+    return trials
 
 
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return True  # weights are no settings
+        return True  # weights are not settings
     if is_dataclass(one) and type(one) is type(other):
         return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
     return bool(one == other)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _written(value: Any) -> str:
@@ -82,80 +86,84 @@ def _written(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _activation(s: Situation) -> Iterator[Try]:
-    """Another one, whether built in or a layer by itself; or one that only one side has."""
-    yield from _setting("activation", "name", "parameters")(s)
-    yield from _left_out((Activation,), s)
+def _activation(case: Case) -> Iterator[Trial]:
+    """Another activation, built into a layer or by itself; or one that only one model has."""
+    yield from _setting("activation", "name", "parameters")(case)
+    yield from _left_out((Activation,), case)
 
 
-def _leaky_slope(s: Situation) -> Iterator[Try]:
-    """Slopes that frameworks have by default: Flux and PyTorch 0.01, TensorFlow 0.2, Keras 0.3, Darknet 0.1."""
+def _leaky_slope(case: Case) -> Iterator[Trial]:
+    """The default slopes of frameworks: Flux and PyTorch 0.01, TensorFlow 0.2, Keras 0.3, Darknet 0.1."""
     for slope in (0.01, 0.2, 0.3, 0.1):
         for which in ("b", "a"):
-            changes: dict[str, Layer] = {}
-            for path, layer in s.side(which).layers.items():
-                own = layer if isinstance(layer, Activation) else getattr(layer, "activation", IDENTITY)
-                if own.name == "leakyrelu" and own.parameters != (slope,):
-                    new = Activation("leakyrelu", (slope,))
-                    changes[path] = new if layer is own else replace(layer, activation=new)  # type: ignore[call-arg]
-            yield from with_layers(s, which, changes, f"the slope {slope:g} in {{layers}}")
+            changes = _with_activation(case.run(which), "leakyrelu", Activation("leakyrelu", (slope,)))
+            yield from layer_trials(case, which, changes, f"the slope {slope:g} in {{layers}}")
 
 
-def _gelu(s: Situation) -> Iterator[Try]:
+def _gelu(case: Case) -> Iterator[Trial]:
     for name, other in (("gelu_tanh", "gelu_erf"), ("gelu_erf", "gelu_tanh")):
-        changes: dict[str, Layer] = {}
-        for path, layer in s.b.layers.items():
-            own = layer if isinstance(layer, Activation) else getattr(layer, "activation", IDENTITY)
-            if own.name == name:
-                new = Activation(other)
-                changes[path] = new if layer is own else replace(layer, activation=new)  # type: ignore[call-arg]
+        changes = _with_activation(case.b, name, Activation(other))
         formula = ACTIVATIONS[other][0]
-        yield from with_layers(s, "b", changes, f"gelu computed as {formula} in {{layers}}")
+        yield from layer_trials(case, "b", changes, f"gelu computed as {formula} in {{layers}}")
 
 
-def _formula(s: Situation) -> Iterator[Try]:
+def _with_activation(run: Run, name: str, new: Activation) -> dict[str, Layer]:
+    """The layers of a run with an activation of this name, with `new` in its place."""
+    changes: dict[str, Layer] = {}
+    for path, layer in run.layers.items():
+        own = layer.activation if isinstance(layer, Activated) else layer
+        if not isinstance(own, Activation) or own.name != name:
+            continue
+        if (own.name, own.parameters) != (new.name, new.parameters):
+            changes[path] = new if own is layer else replace(layer, activation=new)  # type: ignore[call-arg]
+    return changes
+
+
+def _formula(case: Case) -> Iterator[Trial]:
     for formula in ("sqrt(var + eps)", "sqrt(var + eps^2)", "std + eps"):
         for which in ("b", "a"):
             changes: dict[str, Layer] = {
                 path: replace(layer, formula=formula)
-                for path, layer in s.side(which).layers.items()
+                for path, layer in case.run(which).layers.items()
                 if isinstance(layer, LayerNorm | Normalise) and layer.formula != formula
             }
-            yield from with_layers(s, which, changes, f"the divisor {formula} in {{layers}}")
+            yield from layer_trials(case, which, changes, f"the divisor {formula} in {{layers}}")
 
 
-def _padded_apart(s: Situation) -> Iterator[Try]:
-    """Pads B as A does, where one of them has a layer for it and the other's convolution pads by itself."""
-    pads_of_a, pads_of_b = _pads(s.a.layers), _pads(s.b.layers)
+def _padded_apart(case: Case) -> Iterator[Trial]:
+    """Pads B as A does, where one of them pads in a layer and the other in the convolution."""
+    pads_of_a, pads_of_b = _pads(case.a.layers), _pads(case.b.layers)
     changes: dict[str, Layer] = {}
     values: dict[str, None] = {}
-    for row, of_a, of_b in pairs(s):
+    for row, of_a, of_b in layer_pairs(case):
         if not isinstance(of_a, Conv) or not isinstance(of_b, Conv):
             continue
-        pads = [s.a.layers[path] for path in pads_of_a[row.a.path]]
-        others = {path: s.b.layers[path] for path in pads_of_b[row.b.path]}
+        pads = [case.a.layers[path] for path in pads_of_a[row.a.path]]
+        others = {path: case.b.layers[path] for path in pads_of_b[row.b.path]}
         if bool(pads) == bool(others) or _zeros(pads, of_a) == _zeros([*others.values()], of_b):
             continue
         bare = replace(of_b, padding=of_a.padding)
         changes |= dict.fromkeys(others, IDENTITY) | {row.b.path: Chain((*pads, bare)) if pads else bare}
         values[", ".join(label(layer) for layer in (*pads, of_a))] = None
-    yield from with_layers(s, "b", changes, f"the padding of A's {'; '.join([*values][:3])}, in {{layers}}")
+    yield from layer_trials(
+        case, "b", changes, f"the padding of A's {'; '.join([*values][:3])}, in {{layers}}"
+    )
 
 
 def _pads(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
-    """Path of a convolution -> the paths of the layers right in front of it that pad."""
+    """The path of each convolution -> the paths of the Pad layers directly in front of it."""
     found: dict[str, list[str]] = {}
     before: list[str] = []
     for path, layer in layers.items():
         if isinstance(layer, Conv):
             found[path] = before
-        if not isinstance(layer, Chain):  # which comes before what it holds
+        if not isinstance(layer, Chain):  # a Chain is listed before the layers in it
             before = [*before, path] if isinstance(layer, Pad) else []
     return found
 
 
 def _zeros(pads: Sequence[Layer], conv: Conv) -> list[tuple[int, int]] | None:
-    """All the zeros around a convolution's input, (low, high) an axis; None where something else is there."""
+    """The zeros around a convolution's input, (low, high) for each axis; None where other values are there."""
     total = list(conv.padding)
     for pad in pads:
         if not isinstance(pad, Pad) or pad.mode != "zero" or len(pad.padding) != len(total):
@@ -164,36 +172,36 @@ def _zeros(pads: Sequence[Layer], conv: Conv) -> list[tuple[int, int]] | None:
     return total
 
 
-def _softmax_axis(s: Situation) -> Iterator[Try]:
+def _softmax_axis(case: Case) -> Iterator[Trial]:
     for axis in (1, -1, 0, 2):
         changes: dict[str, Layer] = {
             path: replace(layer, axis=axis)
-            for path, layer in s.b.layers.items()
+            for path, layer in case.b.layers.items()
             if isinstance(layer, Softmax) and layer.axis != axis
         }
-        yield from with_layers(s, "b", changes, f"the softmax along axis {axis} in {{layers}}")
+        yield from layer_trials(case, "b", changes, f"the softmax along axis {axis} in {{layers}}")
 
 
-def _other_kind(kinds: tuple[type[Layer], ...], s: Situation) -> Iterator[Try]:
-    """A's layer in B's place, where they are of different kinds and hold no weights."""
-    both = both_layers(s, s.row)
+def _other_kind(kinds: tuple[type[Layer], ...], case: Case) -> Iterator[Trial]:
+    """The layer of A in place of that of B, where they are of different kinds and have no weights."""
+    both = both_layers(case, case.row)
     if both is None:
         return
     of_a, of_b = both
     plain = not (of_a.arrays or of_b.arrays or of_a.children or of_b.children)
     if plain and type(of_a) is not type(of_b) and isinstance(of_a, kinds):
         what = f"A's {label(of_a)} instead of {label(of_b)} in {{layers}}"
-        yield from with_layers(s, "b", {s.row.b.path: of_a}, what)
+        yield from layer_trials(case, "b", {case.row.b.path: of_a}, what)
 
 
-def _left_out(kinds: tuple[type[Layer], ...], s: Situation) -> Iterator[Try]:
-    """The layers of these kinds that one side has alone, made to do nothing."""
-    found = [(which, path, layer) for which, path, layer in alone(s) if isinstance(layer, kinds)]
+def _left_out(kinds: tuple[type[Layer], ...], case: Case) -> Iterator[Trial]:
+    """Trials that leave out the layers of these kinds that only one model has."""
+    found = [(which, path, layer) for which, path, layer in lone_layers(case) if isinstance(layer, kinds)]
     for which in ("a", "b"):
         changes: dict[str, Layer] = {path: IDENTITY for side, path, _ in found if side == which}
         names = ", ".join(dict.fromkeys(label(layer) for side, _, layer in found if side == which))
-        yield from with_layers(
-            s, which, changes, f"{names} left out of {{layers}}, which the other side lacks"
+        yield from layer_trials(
+            case, which, changes, f"{names} left out of {{layers}}, which the other side lacks"
         )
 
 
@@ -209,9 +217,9 @@ LAYER_CAUSES: tuple[Cause, ...] = (
         _softmax_axis,
     ),
     Cause("softmax or its logarithm", "one side takes the logarithm", _setting("log", of=(Softmax,))),
-    Cause("another slope of leakyrelu", "frameworks have other slopes by default", _leaky_slope),
+    Cause("another slope of leakyrelu", "the default slope is not the same in all frameworks", _leaky_slope),
     Cause(
-        "gelu by another formula", "gelu is computed with erf, or approximated with tanh (Flux's own)", _gelu
+        "gelu by another formula", "gelu is computed with erf, or approximated with tanh as Flux does", _gelu
     ),
     Cause("activation missing or different", "the layers apply different functions", _activation),
     Cause(
@@ -221,18 +229,18 @@ LAYER_CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "another padding",
-        "the same padding in all may be more on the other side, as the odd pixel of Flux's SamePad is",
+        "the same total padding may be split differently, like the odd pixel of Flux's SamePad",
         _setting("padding", "output_padding"),
     ),
     Cause(
         "another padding beside a layer that pads",
-        "one side pads in a layer of its own, the other in the convolution: on other sides, or with other values",
+        "one side pads in a layer, the other in the convolution: at other borders, or with other values",
         _padded_apart,
     ),
-    Cause("another stride or dilation", "the windows move differently", _setting("stride", "dilation")),
+    Cause("another stride or dilation", "the windows move by other steps", _setting("stride", "dilation")),
     Cause(
         "padding counted in the mean or not",
-        "MeanPool divides by the whole window, or only by what lies inside the picture",
+        "MeanPool divides by the size of the window, or only by its pixels inside the picture",
         _setting("count_padding"),
     ),
     Cause(
@@ -248,7 +256,7 @@ LAYER_CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "another way of enlarging or of padding",
-        "nearest and linear, or zeros and copies of the edge, give other values",
+        "nearest and linear, or zeros and copies of the edge, give different values",
         _setting("mode"),
     ),
     Cause(

@@ -1,4 +1,4 @@
-"""Causes that lie in the weights: their orientation, their order, their precision, what is missing."""
+"""Causes in the weights: their orientation, their order, their precision, missing ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.axes import flip_kernel, swap_spatial
-from diptych.comparing.hypotheses import Cause, Situation, Try, Which, pairs, with_layers
+from diptych.comparing.hypotheses import Case, Cause, Trial, Which, layer_pairs, layer_trials
 from diptych.model.layers import (
     Activation,
     Array,
@@ -33,27 +33,27 @@ __all__ = ["WEIGHT_CAUSES"]
 _BOTH: tuple[Which, Which] = ("b", "a")
 
 
-def _of_b(change: Callable[[Any], Layer | None], what: str) -> Callable[[Situation], Iterator[Try]]:
-    """Tries `change` on every layer of B that it gives another one for."""
+def _of_b(change: Callable[[Any], Layer | None], what: str) -> Callable[[Case], Iterator[Trial]]:
+    """Trials that apply `change` to every layer of B for which it gives another one."""
 
-    def tries(s: Situation) -> Iterator[Try]:
-        yield from with_layers(s, "b", _changes(s, "b", change), what)
+    def trials(case: Case) -> Iterator[Trial]:
+        yield from layer_trials(case, "b", _changes(case, "b", change), what)
 
-    return tries
+    return trials
 
 
-def _of_either(change: Callable[[Any], Layer | None], what: str) -> Callable[[Situation], Iterator[Try]]:
-    """Tries `change` on B, then on A: it cannot be undone, only done to the other side as well."""
+def _of_either(change: Callable[[Any], Layer | None], what: str) -> Callable[[Case], Iterator[Trial]]:
+    """Trials that apply `change` to B, then to A: it cannot be undone, only applied to the other model too."""
 
-    def tries(s: Situation) -> Iterator[Try]:
+    def trials(case: Case) -> Iterator[Trial]:
         for which in _BOTH:
-            yield from with_layers(s, which, _changes(s, which, change), what)
+            yield from layer_trials(case, which, _changes(case, which, change), what)
 
-    return tries
+    return trials
 
 
-def _changes(s: Situation, which: Which, change: Callable[[Any], Layer | None]) -> dict[str, Layer]:
-    changed = ((path, change(layer)) for path, layer in s.side(which).layers.items())
+def _changes(case: Case, which: Which, change: Callable[[Any], Layer | None]) -> dict[str, Layer]:
+    changed = ((path, change(layer)) for path, layer in case.run(which).layers.items())
     return {path: layer for path, layer in changed if layer is not None}
 
 
@@ -101,58 +101,60 @@ def _transposed(layer: Layer) -> Layer | None:
 # ---- The order in which a Dense layer counts its inputs -------------------------------------------------
 
 
-def _flatten_order(s: Situation) -> Iterator[Try]:
-    after = _flattened(s)
+def _flatten_order(case: Case) -> Iterator[Trial]:
+    after = _flattened(case)
     orders = {order for dims in after.values() for order in permutations(range(len(dims))) if len(dims) <= 4}
     for order in sorted(orders):
         changes: dict[str, Layer] = {}
         for path, dims in after.items():
-            layer = s.b.layers[path]
+            layer = case.b.layers[path]
             if isinstance(layer, Dense) and len(order) == len(dims) and list(order) != sorted(order):
                 changes[path] = replace(layer, weight=_reordered(layer.weight, dims, order))
         names = {3: "CHW", 4: "CDHW"}.get(len(order), "CW")
         written = ", ".join(names[axis] for axis in order)
-        yield from with_layers(s, "b", changes, f"the inputs of {{layers}} counted in the order {written}")
+        yield from layer_trials(
+            case, "b", changes, f"the inputs of {{layers}} counted in the order {written}"
+        )
 
 
 def _reordered(weight: Array, dims: tuple[int, ...], order: tuple[int, ...]) -> Array:
-    """Columns that count their inputs in `order` brought into the order of the axes."""
+    """The weight with its columns, which count the inputs in `order`, in the order of the axes."""
     apart = weight.reshape(-1, *(dims[axis] for axis in order))
     back = apart.transpose(0, *(1 + int(axis) for axis in np.argsort(order)))
     return np.ascontiguousarray(back.reshape(len(weight), -1))
 
 
-def _flattened(s: Situation) -> dict[str, tuple[int, ...]]:
-    """Every Dense layer of B that comes after a Flatten, with the axes (C, H, W) that were flattened."""
+def _flattened(case: Case) -> dict[str, tuple[int, ...]]:
+    """Every Dense layer of B after a Flatten, with the axes (C, H, W) that were flattened."""
     found: dict[str, tuple[int, ...]] = {}
-    before: tuple[int, ...] = s.b.batch.shape[1:]
+    before: tuple[int, ...] = case.b.batch.shape[1:]
     pending: tuple[int, ...] = before if len(before) > 1 else ()
-    for step in s.b.steps():
-        if isinstance(step.layer, Flatten):
+    for output in case.b.outputs():
+        if isinstance(output.layer, Flatten):
             pending = before
-        elif isinstance(step.layer, Dense):
-            if len(pending) > 1 and step.layer.weight.shape[1] == prod(pending):
-                found[step.path] = pending
+        elif isinstance(output.layer, Dense):
+            if len(pending) > 1 and output.layer.weight.shape[1] == prod(pending):
+                found[output.path] = pending
             pending = ()
-        elif not isinstance(step.layer, Activation | Dropout):
+        elif not isinstance(output.layer, Activation | Dropout):
             pending = ()
-        before = step.value.shape[1:]
+        before = output.value.shape[1:]
     return found
 
 
 # ---- What is missing ----------------------------------------------------------------------------------
 
 
-def _bias_missing(s: Situation) -> Iterator[Try]:
+def _bias_missing(case: Case) -> Iterator[Trial]:
     for name in ("bias", "shift"):
         for which in _BOTH:
             changes = {}
-            for row, of_a, of_b in pairs(s):
+            for row, of_a, of_b in layer_pairs(case):
                 mine, other = (of_a, of_b) if which == "a" else (of_b, of_a)
                 if type(mine) is type(other) and _has(mine, name) and not _has(other, name):
                     path = row.a.path if which == "a" else row.b.path
                     changes[path] = replace(mine, **{name: None})
-            yield from with_layers(s, which, changes, "the bias of {layers} left out")
+            yield from layer_trials(case, which, changes, "the bias of {layers} left out")
 
 
 def _negated(layer: Layer) -> Layer | None:
@@ -164,18 +166,18 @@ def _has(layer: Layer, name: str) -> bool:
     return isinstance(value, np.ndarray) and bool(value.any())
 
 
-def _statistics_lost(s: Situation) -> Iterator[Try]:
-    """Mean 0 and variance 1, as a new layer has them, beside other numbers: both get these."""
+def _statistics_lost(case: Case) -> Iterator[Trial]:
+    """Where one layer has the mean 0 and variance 1 of a new one, it gets those of its partner."""
     for which in _BOTH:
         changes: dict[str, Layer] = {}
-        for row, of_a, of_b in pairs(s):
+        for row, of_a, of_b in layer_pairs(case):
             path, mine, other = (row.a.path, of_a, of_b) if which == "a" else (row.b.path, of_b, of_a)
             if _initial(mine) and not _initial(other):
                 mean, variance = getattr(other, "mean", None), getattr(other, "variance", None)
                 if mean is not None and variance is not None and type(mine) is type(other):
                     changes[path] = replace(mine, mean=mean, variance=variance)  # type: ignore[call-arg]
         what = "the other side's mean and variance, instead of 0 and 1, in {layers}"
-        yield from with_layers(s, which, changes, what)
+        yield from layer_trials(case, which, changes, what)
 
 
 def _initial(layer: Layer) -> bool:
@@ -198,9 +200,9 @@ def _tracked(change: Callable[[Array], Array]) -> Callable[[Layer], Layer | None
     return changed
 
 
-def _deviation(s: Situation) -> Iterator[Try]:
+def _deviation(case: Case) -> Iterator[Trial]:
     for change, what in ((np.square, "squared"), (np.sqrt, "under a square root")):
-        yield from _of_b(_tracked(change), f"the variances of {{layers}} {what}")(s)
+        yield from _of_b(_tracked(change), f"the variances of {{layers}} {what}")(case)
 
 
 def _scale_and_shift(layer: Layer) -> Layer | None:
@@ -214,17 +216,17 @@ def _scale_and_shift(layer: Layer) -> Layer | None:
     return None
 
 
-def _epsilon(s: Situation) -> Iterator[Try]:
+def _epsilon(case: Case) -> Iterator[Trial]:
     norms = BatchNorm | GroupNorm | InstanceNorm | LayerNorm | Normalise
-    own = {layer.epsilon for layer in s.a.layers.values() if isinstance(layer, norms)}
+    own = {layer.epsilon for layer in case.a.layers.values() if isinstance(layer, norms)}
     for epsilon in (*sorted(own), 1e-5, 1e-3, 1e-4, 1e-6, 1e-7, 1e-8, 1e-2):
         for which in _BOTH:
             changes: dict[str, Layer] = {
                 path: replace(layer, epsilon=epsilon)
-                for path, layer in s.side(which).layers.items()
+                for path, layer in case.run(which).layers.items()
                 if isinstance(layer, norms) and layer.epsilon != epsilon
             }
-            yield from with_layers(s, which, changes, f"the epsilon {epsilon:g} in {{layers}}")
+            yield from layer_trials(case, which, changes, f"the epsilon {epsilon:g} in {{layers}}")
 
 
 # ---- Precision ----------------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ def _float16(value: Array) -> Array:
 
 
 def _bfloat16(value: Array) -> Array:
-    """Rounded to the nearest of the 8 bits of mantissa that bfloat16 keeps, ties to even."""
+    """Rounded to the 8 bits of mantissa of bfloat16, ties to even."""
     bits = np.ascontiguousarray(value, np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
     return rounded.astype(np.uint32).view(np.float32).reshape(value.shape)
@@ -269,17 +271,17 @@ WEIGHT_CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "dense weights in another flatten order",
-        "flattening (C, H, W) counts W fastest, other code counts C or H fastest, so columns are permuted",
+        "flattening (C, H, W) counts W fastest; other code counts C or H fastest, so that columns are permuted",
         _flatten_order,
     ),
     Cause(
         "dense weights transposed",
-        "a Dense weight is (out, in): this one is (in, out), which a square matrix does not show",
+        "a Dense weight is (out, in); this one is (in, out), which the shape of a square matrix does not show",
         _of_b(_transposed, "the weights of {layers} transposed"),
     ),
     Cause(
         "input and output channels of kernels swapped",
-        "a kernel is (out, in, ...): this one is (in, out, ...), which equal numbers of channels do not show",
+        "a kernel is (out, in, ...); this one is (in, out, ...), which its shape does not show if both are equal",
         _of_b(_channels_exchanged, "input and output channels of {layers} swapped"),
     ),
     Cause("bias missing", "one side adds a bias that the other does not have", _bias_missing),
@@ -290,7 +292,7 @@ WEIGHT_CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "BatchNorm in training mode",
-        "one side normalises with the statistics of the batch, not with those of the training (test mode)",
+        "one side normalises with the statistics of the batch, not with those of the training as in test mode",
         _of_either(_batch_statistics, "the statistics of the batch in {layers}"),
     ),
     Cause(
@@ -300,7 +302,7 @@ WEIGHT_CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "variance taken for standard deviation",
-        "one side stored the square root of the variance, or its square, where the other divides by its root",
+        "one side stored the square root of the variance, or its square, in place of the variance",
         _deviation,
     ),
     Cause(

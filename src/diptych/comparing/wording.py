@@ -1,4 +1,4 @@
-"""The diagnosis in words."""
+"""The result of a comparison in sentences."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import difflib
 
 import numpy as np
 
-from diptych.comparing.alignment import Evaluation, Row, measure, same_kinds
+from diptych.comparing.alignment import Alignment, Row, measure, same_kinds
 from diptych.comparing.comparison import FoundCause, short
-from diptych.comparing.diagnosis import SECONDS, Search
-from diptych.comparing.runs import Side
+from diptych.comparing.diagnosis import TIME_LIMIT, Search
+from diptych.comparing.runs import Run
 from diptych.model.labels import label
 
 __all__ = ["agreement", "diagnosis"]
 
 
-def agreement(evaluation: Evaluation, tolerance: float) -> str:
+def agreement(alignment: Alignment, tolerance: float) -> str:
     """The sentence for two models that agree."""
-    row = max(evaluation.rows, key=lambda r: 0.0 if r.lone else r.difference.relative)
+    row = max(alignment.rows, key=lambda r: 0.0 if r.lone else r.difference.relative)
     if row.difference.relative == 0:
-        return "A and B agree: every layer gives the same numbers."
+        return "A and B agree: every layer gives the same values."
     where = "in the input" if row.a.layer is None and row.b.layer is None else f"at layer {row.a.shown}"
     return (
         f"A and B agree within {tolerance:g}: the largest difference, relative to the layer's largest value, "
@@ -27,50 +27,50 @@ def agreement(evaluation: Evaluation, tolerance: float) -> str:
     )
 
 
-def diagnosis(a: Side, b: Side, evaluation: Evaluation, search: Search) -> str:
-    """What differs first, the causes that were found, and what is left unexplained."""
-    row = evaluation.parting
+def diagnosis(a: Run, b: Run, alignment: Alignment, search: Search) -> str:
+    """Where the models differ first, the causes that were found, and what they leave unexplained."""
+    row = alignment.first_row
     assert row is not None
     parts = [_where(row)]
-    last = evaluation.rows[-1]
+    last = alignment.rows[-1]
     if last.agrees:
         parts.append("The results agree nevertheless.")
     if not search.found:
-        parts.append(f"No known cause explains it; {search.tries} changes were tried{_until(search)}.")
+        parts.append(f"No known cause explains it; {search.trials} changes were tried{_until(search)}.")
         parts.append(_unexplained(a, b, row))
         return " ".join(parts)
     parts.append(_causes(search.found))
-    if search.evaluation.agrees:
+    if search.alignment.agrees:
         parts.append("Then every layer agrees.")
     else:
-        left = search.evaluation.parting
+        left = search.alignment.first_row
         assert left is not None
-        parts.append(f"That is not all: {_where(left, 'then ')}")
+        parts.append(f"That is not all: {_where(left, 'then differ')}")
         if search.cut_short:
-            parts.append(f"{search.tries} changes were tried{_until(search)}.")
+            parts.append(f"{search.trials} changes were tried{_until(search)}.")
     return " ".join(parts)
 
 
 def _until(search: Search) -> str:
-    return f", and not all pairs of them: {SECONDS:g} s went by" if search.cut_short else ""
+    return f", but not all pairs of them within {TIME_LIMIT:g} s" if search.cut_short else ""
 
 
 def _causes(found: list[FoundCause]) -> str:
     names = " and ".join(dict.fromkeys(cause.name for cause in found))
-    said = [f"Likely cause{'s' if len(found) > 1 else ''}: {names}."]
-    said += [f"{cause.reason[0].upper()}{cause.reason[1:]}." for cause in dict.fromkeys(found)]
+    sentences = [f"Likely cause{'s' if len(found) > 1 else ''}: {names}."]
+    sentences += [f"{cause.reason[0].upper()}{cause.reason[1:]}." for cause in dict.fromkeys(found)]
     places: dict[tuple[str, float, float], list[str]] = {}
     for cause in found:
         places.setdefault((cause.where, cause.before, cause.after), []).append(cause.tried)
     for (where, before, after), tried in places.items():
         fall = f"from {short(before)} to {short(after)}" if np.isfinite(before) else f"to {short(after)}"
-        said.append(f"With {', and '.join(tried)}, the relative difference at {where} falls {fall}.")
-    return " ".join(said)
+        sentences.append(f"With {', and '.join(tried)}, the relative difference at {where} falls {fall}.")
+    return " ".join(sentences)
 
 
-def _where(row: Row, then: str = "") -> str:
+def _where(row: Row, differ: str = "differ first") -> str:
     if row.a.layer is None and row.b.layer is None:
-        place = "in what they are given, before the first layer"
+        place = "in their input, before the first layer"
     else:
         layer = row.a.layer if row.lone != "b" else row.b.layer
         name = f"{row.a.shown}" if row.lone != "b" else f"{row.b.shown} of B"
@@ -81,20 +81,20 @@ def _where(row: Row, then: str = "") -> str:
     if not np.isfinite(difference.relative):
         shapes = _by(row.a.value.shape), _by(row.b.value.shape)
         if shapes[0] != shapes[1]:
-            return f"A and B {then}part {place}: the shapes are {shapes[0]} and {shapes[1]}."
-        return f"A and B {then}part {place}: one side has NaN or infinite values that the other has not."
+            return f"A and B {differ} {place}: the shapes are {shapes[0]} and {shapes[1]}."
+        return f"A and B {differ} {place}: only one of them has NaN or infinite values there."
     return (
-        f"A and B {then}part {place}: the largest difference is {short(difference.absolute)}, "
+        f"A and B {differ} {place}: the largest difference is {short(difference.absolute)}, "
         f"{short(difference.relative)} of the layer's largest value, cosine {difference.cosine:.4f}."
     )
 
 
-def _unexplained(a: Side, b: Side, row: Row) -> str:
-    """What is known about the row where the models part, without a cause."""
+def _unexplained(a: Run, b: Run, row: Row) -> str:
+    """What is known about the row where the models differ first, where no cause was found."""
     if row.a.layer is None and row.b.layer is None:
         return _recipes(a, b)
     if not same_kinds(a, b):
-        return "The models have different layers; look at the table."
+        return "The models have different layers: see the table."
     layers = row.a.layer, row.b.layer
     if row.lone or layers[0] is None or layers[1] is None:
         return "Only one of them has this layer."
@@ -106,7 +106,7 @@ def _unexplained(a: Side, b: Side, row: Row) -> str:
     return f"The layers have the same weights and settings: the engines {a.engine} and {b.engine} differ."
 
 
-def _weights(a: Side, b: Side, row: Row) -> str:
+def _weights(a: Run, b: Run, row: Row) -> str:
     for path in [row.a.path, *(p for p in a.layers if p.startswith(f"{row.a.path}."))]:
         if path not in b.layers:
             continue
@@ -119,14 +119,14 @@ def _weights(a: Side, b: Side, row: Row) -> str:
                 return (
                     f"The weights themselves differ, first {path}.{name}: by {short(difference.absolute)} at "
                     f"most, {short(difference.relative)} of the largest, cosine {difference.cosine:.4f}; "
-                    "they are probably of another training, or of another file."
+                    "they probably come from another training, or another file."
                 )
     return ""
 
 
-def _recipes(a: Side, b: Side) -> str:
+def _recipes(a: Run, b: Run) -> str:
     if a.recipe is None or b.recipe is None:
-        return "The inputs were made in different ways."
+        return "The inputs were prepared in different ways."
     if a.recipe == b.recipe:
         return "Both have the same recipe, so their pictures differ."
     lines = difflib.ndiff(a.recipe.describe(), b.recipe.describe())

@@ -5,19 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Protocol
 
+from diptych.engine_names import AUTOMATIC, ENGINES
 from diptych.errors import UnsupportedLayer, UsageError
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 
 __all__ = ["ENGINES", "Compiled", "compile"]
-
-# In the order `auto` tries them on a CPU: the fastest first (benchmarks/forward_pass.py), the reference last.
-_AUTOMATIC = ("onnxruntime", "torch", "numpy")
-
-# Only when asked for by name: "openvino" is an extra, "halide" runs nothing but filters, and "flux" is the real
-# thing in a Julia process.
-ENGINES = (*_AUTOMATIC, "openvino", "halide", "flux")
 
 
 class Compiled(Protocol):
@@ -50,7 +44,7 @@ def compile(  # noqa: A001 - the field's verb
         if engine not in ENGINES:
             raise UsageError(f"no engine is called {engine!r}; the engines are auto, {', '.join(ENGINES)}")
         return _compile(model, engine, device, **options)
-    candidates = _AUTOMATIC if device in ("auto", "cpu") else ("torch",)
+    candidates = AUTOMATIC if device in ("auto", "cpu") else ("torch",)
     for candidate in candidates[:-1]:
         try:
             return _compile(model, candidate, device)

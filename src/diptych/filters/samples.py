@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych import inference
 from diptych.engines import tiled
 from diptych.engines.tiled.running import General, from_values
 from diptych.errors import ModelError, UsageError
@@ -19,7 +18,9 @@ from diptych.filters.planes import greyed
 from diptych.filters.target import Target
 from diptych.filters.targets.pairs import Pairs
 from diptych.images import files
+from diptych.images.arguments import as_picture
 from diptych.images.picture import Picture
+from diptych.loading import load_model
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.progress import Progress, silent
@@ -51,7 +52,7 @@ class Sample:
 
 def filter_of(model: Learned | Model | str | Path) -> Model:
     """The filter model in what was given. Raises `ModelError` where it is not a filter of pictures."""
-    loaded = model.model if isinstance(model, Learned) else inference.load_model(model)
+    loaded = model.model if isinstance(model, Learned) else load_model(model)
     channels_of(loaded)
     return loaded
 
@@ -137,7 +138,7 @@ def _given(images: Any) -> Iterator[tuple[str, Array]]:
     single = isinstance(images, str | Path | Picture | np.ndarray)
     for number, image in enumerate([images] if single else _iterable(images), 1):
         for each in files.find([image]) if isinstance(image, str | Path) else [image]:
-            picture = inference.picture(each, f"picture {number}")
+            picture = as_picture(each, f"picture {number}")
             yield picture.name, picture.pixels
 
 

@@ -1,4 +1,4 @@
-"""Pictures by any text-to-image model of the diffusers library, one seed and one forward call per picture."""
+"""Pictures by any text-to-image model of the diffusers library, with one seed and one call for each picture."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ _DEVICES = ("auto", "cuda", "mps", "cpu")
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be chosen besides prompt, seed and size; None leaves it to the model.
+    """The options of a diffusion model; None leaves the choice to the model.
 
-    `steps` of denoising, `guidance` (how closely the prompt is followed), `negative_prompt` (what not to
-    show), `device` one of auto, cuda, mps, cpu, `revision` of a model on the hub. `allow_pickle` reads
-    weights from files that could run code: records do not hold it, so that no file can ask for it.
+    Attributes:
+        steps: Denoising steps, 1 to 1000.
+        guidance: How closely the prompt is followed, 0 to 100.
+        negative_prompt: What not to show.
+        device: auto, cuda, mps or cpu.
+        revision: Of a model on the Hugging Face Hub.
+        allow_pickle: Whether to read weights from pickle files, which can run code. A record cannot ask for
+            it.
     """
 
     steps: int | None = None
@@ -54,7 +59,7 @@ class Settings:
 
 
 class Diffusion:
-    """The model `name`: an id such as runwayml/stable-diffusion-v1-5, or a folder that holds one."""
+    """The diffusers model `name`: an id such as runwayml/stable-diffusion-v1-5, or a folder."""
 
     options = tuple(field.name for field in fields(Settings))
     unsafe_options = ("allow_pickle",)
@@ -64,7 +69,7 @@ class Diffusion:
 
     @property
     def version(self) -> str:
-        """The versions of the two libraries that decide what the picture looks like."""
+        """The versions of the two libraries that decide what a picture looks like."""
         return ", ".join(
             f"{package} {importlib.metadata.version(package)}" for package in ("diffusers", "torch")
         )
@@ -81,8 +86,10 @@ class Diffusion:
         on_progress: Progress | None = None,
         **options: Any,
     ) -> Iterator[Picture]:
-        """See `Source.generate`. Picture number i is denoised from seed + i, alone, so that neither the
-        number of pictures nor their order changes it; the random numbers are drawn on the CPU.
+        """See `Generator.generate`; width and height are multiples of 8.
+
+        Picture number i is denoised by itself from seed + i, so that neither the number of pictures nor
+        their order changes it; random numbers are drawn on the CPU.
         """
         for option in options:
             if option not in self.options:
@@ -127,7 +134,7 @@ class Diffusion:
                 height=pixels.shape[0],
                 settings={**used, **revision, "image_seed": seed + index, "device": device},
             )
-            yield Picture(pixels, name, _notes(output, pixels), record)
+            yield Picture(pixels, name, _remarks(output, pixels), record)
 
     def _pipeline(self, device: str, settings: Settings) -> tuple[Any, dict[str, JSON]]:
         def dtype_for(index: dict[str, Any]) -> object:
@@ -135,7 +142,7 @@ class Diffusion:
 
             if device == "cpu":
                 return torch.float32
-            # The transformers of recent models overflow in float16; they were trained in bfloat16.
+            # The transformers of recent models were trained in bfloat16, and overflow in float16.
             return torch.bfloat16 if "transformer" in index else torch.float16
 
         pipeline, commit = pretrained.load(self.name, dtype_for, settings.revision, settings.allow_pickle)
@@ -147,7 +154,7 @@ class Diffusion:
 
 
 class _Counter:
-    """Turns the pipeline's step callback into progress over all pictures, once per step."""
+    """Turns the pipeline's callback after each step into progress over all pictures."""
 
     def __init__(self, name: str, before: int, count: int, steps: JSON, on_progress: Progress | None) -> None:
         self.name, self.on_progress = name, on_progress
@@ -158,7 +165,7 @@ class _Counter:
         return {"callback_on_step_end": self} if "callback_on_step_end" in arguments else {}
 
     def __call__(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        if self.done < self.steps:  # some schedulers take one step more than they are asked for
+        if self.done < self.steps:  # some schedulers take one step more than asked for
             self.done += 1
             self._tell()
         return tensors
@@ -187,13 +194,13 @@ def _device(asked: str) -> str:
 def _arguments(
     name: str, pipeline: Any, prompt: str, size: tuple[int | None, int | None], settings: Settings
 ) -> tuple[dict[str, Any], dict[str, JSON]]:
-    """The arguments of the pipeline's call, and the settings as the record will hold them."""
+    """The arguments of the pipeline's call, and the settings for the record."""
     known = inspect.signature(pipeline.__call__).parameters
     required = [key for key, value in known.items() if value.default is value.empty and value.kind < 2]
     if "prompt" not in known or set(required) - {"prompt"}:
         kind = type(pipeline).__name__
         raise GenerationError(
-            f"{name} is a {kind}, which does not make pictures from a prompt alone; name another"
+            f"{name} is a {kind}, which cannot make pictures from a prompt alone; name another model"
         )
     arguments: dict[str, Any] = {"prompt": prompt}
     used: dict[str, JSON] = {"sampler": type(getattr(pipeline, "scheduler", None)).__name__}
@@ -227,7 +234,7 @@ def _run(name: str, pipeline: Any, arguments: dict[str, Any], seed: int) -> Any:
     try:
         with pretrained.quietly():
             return pipeline(**arguments, generator=generator)
-    except Exception as error:  # whatever the model's own code raises
+    except Exception as error:  # the model's own code may raise anything
         raise _failed(name, error) from error
 
 
@@ -241,10 +248,10 @@ def _failed(name: str, error: Exception) -> GenerationError:
     return GenerationError(f"{name} failed while making a picture ({reason(error)}); try other settings")
 
 
-def _notes(output: Any, pixels: NDArray[np.uint8]) -> tuple[str, ...]:
+def _remarks(output: Any, pixels: NDArray[np.uint8]) -> tuple[str, ...]:
     blocked = getattr(output, "nsfw_content_detected", None)
     if blocked and blocked[0]:
-        return ("the model's own safety checker blacked it out; try another seed or prompt",)
+        return ("the model's safety checker blacked it out; try another seed or prompt",)
     if not pixels.any():
-        return ("it came out black, as when half precision overflows; try device cpu",)
+        return ("it is black, probably because half precision overflowed; try device cpu",)
     return ()

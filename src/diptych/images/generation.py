@@ -1,10 +1,10 @@
-"""Pictures from a prompt: the sources there are, and making a picture again from its own record."""
+"""Pictures from a prompt: the generators there are, and making a picture again from its own record."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,146 +12,234 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import ImageError, UsageError
+from diptych.errors import ImageError, OutputError, UsageError
+from diptych.files import keep, made_folder
 from diptych.images import files
+from diptych.images.generator import Generator
 from diptych.images.picture import LARGEST_SEED, Picture
-from diptych.images.source import Source
-from diptych.progress import Progress
+from diptych.options import GenerationOptions
+from diptych.outcome import Outcome
+from diptych.progress import Progress, silent
 
-__all__ = ["SOURCES", "generate", "like", "paint", "source"]
+__all__ = ["GENERATORS", "generate", "generate_files", "generator_named", "made_again", "paint", "remarks_on"]
 
 _LARGEST_COUNT = 1000
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 8192
 _LONGEST_PROMPT = 10_000
+_DEFAULTS = GenerationOptions()
 
 
-def _scenes(generator: str) -> Source | None:
-    if generator != "scenes":
+def _scenes(name: str) -> Generator | None:
+    if name != "scenes":
         return None
     from diptych.images import scenes
 
     return scenes.SOURCE
 
 
-def _tiny(generator: str) -> Source | None:
-    if generator != "tiny":
+def _tiny(name: str) -> Generator | None:
+    if name != "tiny":
         return None
     from diptych.images.tiny import FOLDER, Tiny
 
     return Tiny(FOLDER)
 
 
-def _diffusion(generator: str) -> Source | None:
+def _diffusion(name: str) -> Generator | None:
     # A model id is owner/name; anything else that names a place is a folder.
-    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", generator) or os.sep in generator or Path(generator).exists()):
+    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", name) or os.sep in name or Path(name).exists()):
         return None
     from diptych.images.diffusion import Diffusion
 
-    return Diffusion(generator)
+    return Diffusion(name)
 
 
-SOURCES: tuple[tuple[str, str, Callable[[str], Source | None]], ...] = (
+GENERATORS: tuple[tuple[str, str, Callable[[str], Generator | None]], ...] = (
     ("scenes", "landscapes painted from a caption, offline and at once", _scenes),
     ("tiny", "the diffusion model in the box, which knows the painter's landscapes", _tiny),
     ("OWNER/NAME or a folder", "any text-to-image model of the diffusers library", _diffusion),
 )
-"""What `generator=` may be, what that is, and who answers for it; the first that answers is taken."""
+"""What `generator=` may be, what that is, and a function that gives the generator, or None for another name."""
 
 
-def source(generator: str) -> Source:
-    """The source that `generator` names; raises `UsageError` when there is none."""
-    for _, _, answer in SOURCES:
-        if (found := answer(generator)) is not None:
+def generator_named(name: str) -> Generator:
+    """The generator that `generator=` names; raises `UsageError` where there is none."""
+    for _, _, answer in GENERATORS:
+        if (found := answer(name)) is not None:
             return found
-    known = "; ".join(f"{name}: {what}" for name, what, _ in SOURCES)
-    raise UsageError(f"there is no generator {generator!r}; choose one of: {known}")
+    known = "; ".join(f"{called}: {what}" for called, what, _ in GENERATORS)
+    raise UsageError(f"there is no generator {name!r}; choose one of: {known}")
 
 
 def generate(
     prompt: str,
-    count: int = 3,
-    seed: int = 0,
+    count: int = GenerationOptions.count,
+    seed: int = GenerationOptions.seed,
     *,
-    generator: str = "scenes",
+    generator: str = GenerationOptions.generator,
     width: int | None = None,
     height: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> list[NDArray[np.uint8]]:
-    """Text to image: `count` pictures as uint8 arrays (H, W, 3), the same for the same arguments.
+    """Makes pictures from a prompt, the same for the same arguments.
 
-    `generator` is "scenes", the painter that needs nothing, "tiny", the diffusion model in the box, or a
-    diffusers model by id or folder; these take `options` such as steps, guidance, negative_prompt and device.
-    With `out` the pictures are also written there as generated_image_1.png, ..., each carrying how it was made.
-    Raises what `paint` raises.
+    Args:
+        prompt: What to draw, in words.
+        count: How many pictures, 1 to 1000.
+        seed: 0 to 2**63 - 1.
+        generator: "scenes", the painter that needs nothing else; "tiny", the diffusion model in the box;
+            or a diffusers model by id or folder.
+        width: Pixels, 16 to 8192; by default what suits the generator.
+        height: As `width`.
+        out: A folder to write the pictures to as well, as generated_image_1.png, ..., each with the record
+            of how it was made.
+        progress: Told after each picture, or each denoising step.
+        **options: The generator's own, such as steps, guidance, negative_prompt and device.
+
+    Returns:
+        The pictures, uint8 (H, W, 3).
+
+    Raises:
+        UsageError: An argument is out of range, or the generator does not take an option.
+        GenerationError: The generator cannot run here.
+        OutputError: A picture cannot be written.
     """
+    asked = GenerationOptions(count, seed, generator, width, height, options)
     made = []
-    for picture in paint(prompt, count, seed, generator, width, height, 0, progress, **options):
+    for picture in paint(prompt, asked, on_progress=progress):
         if out is not None:
             files.write_png(Path(out) / f"{picture.name}.png", picture.pixels, picture.record)
         made.append(picture.pixels)
     return made
 
 
+def generate_files(
+    prompt: str | None,
+    options: GenerationOptions = _DEFAULTS,
+    *,
+    out: str | Path,
+    like: str | Path | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Makes pictures from a prompt, or one picture again, as PNG files that carry how they were made.
+
+    Args:
+        prompt: What to draw, or None with `like`.
+        options: What decides the pictures.
+        out: The folder for generated_image_1.png, ..., made where it is missing.
+        like: A picture file to make again instead, from the record in it.
+        progress: Told after each picture, or each denoising step.
+
+    Raises:
+        UsageError: Neither or both of `prompt` and `like` are given, or an option is out of range.
+        OutputError: `out` holds another picture of the same name.
+        GenerationError: The generator cannot run here.
+    """
+    if (prompt is None) == (like is None):
+        raise UsageError("give either a prompt or --like PICTURE")
+    if like is not None:
+        pictures: Iterable[Picture] = [made_again(like)]
+    else:
+        pictures = paint(prompt or "", options, on_progress=progress)
+        _check_free(Path(out), prompt or "", options)
+    written, remarks = [], []
+    for picture in pictures:
+        path = Path(out) / f"{picture.name}.png"
+        keep([like] if like is not None else [], [path])
+        made_folder(out)
+        files.write_png(path, picture.pixels, picture.record)
+        written.append(path)
+        remarks += remarks_on(picture)
+    return Outcome(paths=tuple(written), remarks=tuple(dict.fromkeys(remarks)))
+
+
+def remarks_on(picture: Picture) -> list[str]:
+    """Remarks on how a picture was made or read: words not understood, decisions in reading it."""
+    remarks = [f"{picture.name}: {remark}" for remark in picture.remarks]
+    if picture.record is not None and picture.record.ignored:
+        remarks.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
+    return remarks
+
+
 def paint(
     prompt: str,
-    count: int = 3,
-    seed: int = 0,
-    generator: str = "scenes",
-    width: int | None = None,
-    height: int | None = None,
+    options: GenerationOptions = _DEFAULTS,
+    *,
     start: int = 0,
     on_progress: Progress | None = None,
-    **options: Any,
 ) -> Iterator[Picture]:
-    """Pictures made from `prompt`: generated_image_1, generated_image_2, ... each with its record.
+    """Makes pictures from a prompt one after the other: generated_image_1, generated_image_2, ...
 
-    `start` leaves out that many at the beginning, as when an interrupted run goes on.
+    Picture number 2 is the same whether two or ten are asked for.
 
-    `count` is 1 to 1000, `seed` 0 to 2**63 - 1, `width` and `height` 16 to 8192 pixels (None: what suits the
-    generator); `options` are the generator's own. The same arguments give the same pictures, and picture
-    number 2 is the same whether two or ten are asked for. Raises `UsageError` at once for arguments that
-    cannot be, `GenerationError` while painting.
+    Args:
+        prompt: What to draw, in words.
+        options: What decides the pictures.
+        start: How many to leave out at the beginning, as when an interrupted run continues.
+        on_progress: Told after each picture, or each denoising step.
+
+    Yields:
+        The pictures, each with its record.
+
+    Raises:
+        UsageError: An argument is out of range; at once, not when the first picture is asked for.
+        GenerationError: The generator fails while it works.
     """
     _check_prompt(prompt)
-    _check_whole("count", count, 1, _LARGEST_COUNT)
-    _check_whole("seed", seed, 0, LARGEST_SEED)
-    for name, side in (("width", width), ("height", height)):
+    _check_whole("count", options.count, 1, _LARGEST_COUNT)
+    _check_whole("seed", options.seed, 0, LARGEST_SEED)
+    for name, side in (("width", options.width), ("height", options.height)):
         if side is not None:
             _check_whole(name, side, _SMALLEST_SIDE, _LARGEST_SIDE)
-    return source(generator).generate(
+    return generator_named(options.generator).generate(
         prompt,
-        count=count,
-        seed=seed,
-        width=width,
-        height=height,
+        count=options.count,
+        seed=options.seed,
+        width=options.width,
+        height=options.height,
         start=start,
         on_progress=on_progress,
-        **options,
+        **options.settings,
     )
 
 
-def like(path: str | os.PathLike[str], on_progress: Progress | None = None, **options: Any) -> Picture:
-    """The picture in a PNG file that Diptych wrote, made again from the record in it.
+def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None, **options: Any) -> Picture:
+    """Makes the picture in a PNG file again, from the record that Diptych wrote into it.
 
-    Bit for bit the same for `scenes` of the same version; for diffusion on the same machine with the same
-    libraries. `options` go before those in the record. A note says when the version is another one. Raises
-    `ImageError` when there is no record.
+    It is the same bit for bit for `scenes` of the same version, and for diffusion on the same machine with
+    the same libraries.
+
+    Args:
+        path: The PNG file.
+        on_progress: Told after each denoising step.
+        **options: The generator's own options, instead of those in the record.
+
+    Returns:
+        The picture, with a remark if it is made by another version than the record names.
+
+    Raises:
+        ImageError: The file cannot be read, or holds no record.
+        GenerationError: The generator cannot run here.
     """
     original = files.read(path)
     record = original.record
     if record is None:
-        damage = [note for note in original.remarks if "record" in note]
+        damage = [remark for remark in original.remarks if "record" in remark]
         raise ImageError(
             f"{path} cannot be made again: "
-            + (damage[0] if damage else "it holds no record of how it was made; only PNG files by Diptych do")
+            + (
+                damage[0]
+                if damage
+                else "it holds no record of how it was made; only PNG files written by Diptych do"
+            )
         )
-    maker = source(record.generator)
-    recorded = {key: record.settings[key] for key in maker.options if key in record.settings}
-    for key in maker.unsafe_options:
+    generator = generator_named(record.generator)
+    recorded = {key: record.settings[key] for key in generator.options if key in record.settings}
+    for key in generator.unsafe_options:
         recorded.pop(key, None)
-    (made,) = maker.generate(
+    (made,) = generator.generate(
         record.prompt,
         count=1,
         seed=record.seed,
@@ -161,19 +249,38 @@ def like(path: str | os.PathLike[str], on_progress: Progress | None = None, **op
         on_progress=on_progress,
         **{**recorded, **options},
     )
-    if record.version == maker.version:
+    if record.version == generator.version:
         return made
-    note = f"made by {record.generator} ({record.version}) and again by ({maker.version}): it may differ"
-    return replace(made, remarks=(*made.remarks, note))
+    remark = f"made by {record.generator} ({record.version}), now by ({generator.version}): it may differ"
+    return replace(made, remarks=(*made.remarks, remark))
+
+
+def _check_free(out: Path, prompt: str, options: GenerationOptions) -> None:
+    """Raises `OutputError` if a picture of another prompt or seed has a name that will be written."""
+    asked = (prompt, options.seed, options.generator)
+    for number in range(1, options.count + 1):
+        path = out / f"generated_image_{number}.png"
+        if not path.exists():
+            continue
+        try:
+            record = files.read(path).record
+        except ImageError:
+            record = None
+        if record is None or (record.prompt, record.seed, record.generator) != asked:
+            raise OutputError(
+                f"{path} already exists and is another picture; choose another --out, or move it"
+            )
 
 
 def _check_prompt(prompt: object) -> None:
     if not isinstance(prompt, str) or not prompt.strip():
         raise UsageError("the prompt is empty; say in a few words what the picture should show")
     if len(prompt) > _LONGEST_PROMPT:
-        raise UsageError(f"the prompt has {len(prompt):,} characters; {_LONGEST_PROMPT:,} are the most")
+        raise UsageError(
+            f"the prompt has {len(prompt):,} characters; at most {_LONGEST_PROMPT:,} are allowed"
+        )
     if "\0" in prompt or any("\ud800" <= sign <= "\udfff" for sign in prompt):
-        raise UsageError("the prompt holds characters that are not text; write it again by hand")
+        raise UsageError("the prompt holds characters that are not text; type it again by hand")
 
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:

@@ -1,4 +1,4 @@
-"""A diffusers model found, fetched and loaded without chatter, or one sentence that says why not."""
+"""Finding, downloading and loading a diffusers model, quietly and with one clear error if it fails."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from diptych.errors import GenerationError, MissingExtra, reason
 __all__ = ["load", "quietly", "require"]
 
 INDEX = "model_index.json"
-_TWO_WAYS = "download it on a machine that has a connection and name its folder"
+_OFFLINE = "download it on a machine that has a connection and name its folder"
 
 
 def require() -> None:
-    """Raise `MissingExtra` unless diffusers and transformers are installed."""
+    """Raises `MissingExtra` unless diffusers and transformers are installed."""
     for package in ("diffusers", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "diffusion", "generating with a diffusers model")
@@ -34,11 +34,19 @@ def require() -> None:
 def load(
     model: str, dtype_for: Callable[[dict[str, Any]], object], revision: str | None, allow_pickle: bool
 ) -> tuple[Any, str | None]:
-    """The text-to-image pipeline in a folder, or of a model id in the cache or on the Hugging Face Hub, and
-    the commit that a hub's model is at.
+    """Loads a text-to-image pipeline; code that a model brings along is never run.
 
-    `dtype_for` chooses the torch dtype, given the content of model_index.json. Code that a model brings along
-    is never run, and weights in pickle files are read only if `allow_pickle`. Raises `GenerationError`.
+    Args:
+        model: A folder, or the id of a model in the local cache or on the Hugging Face Hub.
+        dtype_for: Chooses the torch dtype, given the content of model_index.json.
+        revision: The revision of a model on the hub.
+        allow_pickle: Whether weights may be read from pickle files.
+
+    Returns:
+        The pipeline, and the commit of a model from the hub.
+
+    Raises:
+        GenerationError: The model cannot be found, downloaded or loaded.
     """
     path, local = _index(model, revision)
     index, commit = _parsed(path), None if Path(model).is_dir() else path.parent.name
@@ -50,9 +58,9 @@ def load(
     for variant in _variants(model):
         try:
             return _from_pretrained(model, dtype_for(index), {**options, **variant}), commit
-        except Exception as error:  # a missing, damaged or foreign file fails in a dozen ways
+        except Exception as error:  # missing, damaged and foreign files fail in many ways
             failures.append(error)
-    if local and not Path(model).is_dir() and _online():  # an earlier download that was cut short
+    if local and not Path(model).is_dir() and _online():  # an earlier download was interrupted
         options.pop("local_files_only")
         try:
             return _from_pretrained(model, dtype_for(index), options), commit
@@ -64,7 +72,7 @@ def load(
 def _from_pretrained(model: str, dtype: object, options: dict[str, Any]) -> Any:
     from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
-    # The keyword was renamed, and passing the old one warns.
+    # The keyword was renamed, and the old one warns.
     old = "torch_dtype (" in (DiffusionPipeline.from_pretrained.__doc__ or "")
     options = {("torch_dtype" if old else "dtype"): dtype, **options}
     try:
@@ -76,7 +84,7 @@ def _from_pretrained(model: str, dtype: object, options: dict[str, Any]) -> Any:
 
 
 def _variants(model: str) -> tuple[dict[str, str], ...]:
-    """The sets of weights to try: the plain ones, then those saved in half precision."""
+    """The sets of weights to try: the default ones, then those saved in half precision."""
     if not Path(model).is_dir():
         return {}, {"variant": "fp16"}
     weights = list(Path(model).glob("*/*.safetensors"))
@@ -85,17 +93,17 @@ def _variants(model: str) -> tuple[dict[str, str], ...]:
 
 
 def _index(model: str, revision: str | None) -> tuple[Path, bool]:
-    """Where model_index.json is, and whether the model was on this machine before."""
+    """Where model_index.json is, and whether the model was already on this machine."""
     folder = Path(model)
     if folder.is_file():
         raise GenerationError(
-            f"{model} is a file; a diffusers model is a folder with {INDEX} in it: convert a single "
+            f"{model} is a file, but a diffusers model is a folder with {INDEX} in it; convert a single-file "
             "checkpoint with diffusers' from_single_file and save_pretrained"
         )
     if folder.is_dir():
         if not (folder / INDEX).is_file():
             raise GenerationError(
-                f"the folder {model} holds no {INDEX}, so it is no diffusers model; name another"
+                f"the folder {model} holds no {INDEX}, so it is not a diffusers model; name another"
             )
         return folder / INDEX, True
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model):
@@ -109,7 +117,7 @@ def _index(model: str, revision: str | None) -> tuple[Path, bool]:
         return Path(cached), True
     if not _online():
         raise GenerationError(
-            f"the model {model} is not on this machine and its hub cannot be reached; {_TWO_WAYS}"
+            f"the model {model} is not on this machine and the hub cannot be reached; {_OFFLINE}"
         )
     try:
         return Path(hf_hub_download(model, INDEX, revision=revision, etag_timeout=5)), False
@@ -123,19 +131,21 @@ def _parsed(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise GenerationError(f"{path} is damaged ({reason(error)}); download the model again") from error
     if not isinstance(index, dict) or "_class_name" not in index:
-        raise GenerationError(f"{path} names no pipeline, so its folder is no diffusers model; name another")
+        raise GenerationError(
+            f"{path} names no pipeline, so its folder is not a diffusers model; name another"
+        )
     return index
 
 
 def _online() -> bool:
-    """Whether the hub answers. Its own client tries for half a minute before it says no."""
+    """Whether the hub answers; its own client would try for half a minute."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
     address = urllib.parse.urlsplit(constants.ENDPOINT)
     if address.scheme in urllib.request.getproxies():
-        return True  # a proxy decides what can be reached
+        return True  # the proxy decides what can be reached
     try:
         port = address.port or (443 if address.scheme == "https" else 80)
         socket.create_connection((address.hostname or "", port), timeout=5).close()
@@ -159,25 +169,25 @@ def _explained(model: str, error: Exception, allow_pickle: bool) -> GenerationEr
         return GenerationError(f"the model {model} has no such revision; check its name on the model's page")
     if "LocalEntryNotFoundError" in kinds or "OfflineModeIsEnabled" in kinds or "ConnectError" in kinds:
         return GenerationError(
-            f"the model {model} could not be fetched completely; try again, or {_TWO_WAYS}"
+            f"the model {model} could not be downloaded completely; try again, or {_OFFLINE}"
         )
     if "EntryNotFoundError" in kinds:
         return GenerationError(
-            f"the model {model} holds no {INDEX}, so it is no diffusers model; name another one"
+            f"the model {model} holds no {INDEX}, so it is not a diffusers model; name another one"
         )
     if not allow_pickle and ("safetensors" in text or "no file named" in text):
         return GenerationError(
             f"the model {model} holds no complete set of safetensors weights ({reason(error)}); pickle files "
-            "can run code when read: pass allow_pickle=True if you trust its makers"
+            "can run code when they are read: pass allow_pickle=True if you trust its authors"
         )
     return GenerationError(
-        f"the model {model} cannot be loaded ({reason(error)}); fetch it again or name another"
+        f"the model {model} cannot be loaded ({reason(error)}); download it again or name another"
     )
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep the libraries' warnings, log lines and progress bars off the terminal, and put all back after."""
+    """Keeps the libraries' warnings, log lines and progress bars off the terminal while the block runs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         advice = os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS")

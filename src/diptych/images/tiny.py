@@ -1,6 +1,6 @@
-"""Pictures by the tiny diffusion model: 64 x 64 pixels from a folder like any other, enlarged.
+"""Pictures by the tiny diffusion model in the box: 64 x 64 pixels, enlarged.
 
-How it was trained and what it can draw: docs/tiny-generator.md.
+docs/tiny-generator.md describes how it was trained and what it can draw.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from diptych.progress import Progress
 __all__ = ["FOLDER", "Tiny", "unknown"]
 
 FOLDER = Path(__file__).parents[1] / "trained" / "tiny"
-"""The model in the box: a folder that diffusers loads."""
+"""The folder of the model, which diffusers can load."""
 
 _USUAL = {"steps": 8, "guidance": 3.0}
 _SIDE = 256
-_MOST = 38  # tokens it reads, besides start and end: `tokens.LENGTH` of the training
+_MOST = 38  # tokens that it reads, without start and end: `tokens.LENGTH` in its training
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _PART = re.compile(_WORD.pattern + "|,")
 
 
 class Tiny:
-    """The pipeline in `folder` as a source of square pictures: see `diptych.images.source.Source`."""
+    """The pipeline in `folder` as a generator of square pictures; see `Generator`."""
 
     name = "tiny"
     options = ("steps", "guidance", "negative_prompt", "device")
@@ -44,7 +44,7 @@ class Tiny:
 
     @property
     def version(self) -> str:
-        """The weights' fingerprint, and the versions of the libraries that decide what the picture looks like."""
+        """The fingerprint of the weights, and the versions of the libraries that decide what a picture looks like."""
         try:
             weights = files.sha256(self.folder / "unet" / "diffusion_pytorch_model.safetensors")
         except OSError as error:
@@ -63,13 +63,13 @@ class Tiny:
         on_progress: Progress | None = None,
         **options: Any,
     ) -> Iterator[Picture]:
-        """See `Source.generate`: 256 x 256 pixels unless told otherwise, 8 steps, guidance 3."""
+        """See `Generator.generate`; by default 256 x 256 pixels, 8 steps, guidance 3."""
         for option in options:
             if option not in self.options:
                 raise UsageError(f"tiny takes no option {option!r}; it takes {', '.join(self.options)}")
         side = width or height or _SIDE
         if (height or side) != side:
-            raise UsageError(f"tiny draws squares, not {width} x {height}; ask for one number twice")
+            raise UsageError(f"tiny draws squares, not {width} x {height}; give the same width and height")
         given = {name: value for name, value in options.items() if value is not None}
         said, ignored = self._understood(prompt)
         if isinstance(given.get("negative_prompt"), str):
@@ -89,8 +89,10 @@ class Tiny:
         return (_enlarged(picture, side, changed) for picture in drawn)
 
     def _understood(self, prompt: str) -> tuple[str, tuple[str, ...]]:
-        """What of the prompt reaches the model, and the words that do not: those it has never met, and those
-        beyond the forty tokens it reads. A word it does not know would fall into letters and crowd out others.
+        """The part of the prompt that the model reads, and the words left out.
+
+        Words that it was not trained on are left out, because they would be split into letters and displace
+        others, and so are words beyond the tokens that it reads.
         """
         strange = unknown(prompt, self.folder)
         parts = [part for part in _PART.findall(prompt.lower()) if part not in strange]
@@ -105,14 +107,18 @@ def _enlarged(picture: Picture, side: int, changed: dict[str, Any]) -> Picture:
 
 
 def unknown(prompt: str, folder: Path) -> tuple[str, ...]:
-    """The prompt's words that are not in the vocabulary of the folder's tokenizer: the model has never met
-    them. Raises `GenerationError` when the vocabulary cannot be read.
+    """The words of the prompt that are not in the vocabulary of the tokenizer in `folder`.
+
+    Raises:
+        GenerationError: The vocabulary cannot be read.
     """
     path = folder / "tokenizer" / "tokenizer.json"
     try:
         vocabulary = json.loads(path.read_text("utf-8"))["model"]["vocab"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GenerationError(f"{path} holds no tokenizer's vocabulary; install diptych again") from error
+        raise GenerationError(
+            f"{path} does not hold the vocabulary of a tokenizer; install diptych again"
+        ) from error
     words = dict.fromkeys(_WORD.findall(prompt.lower()))
     return tuple(
         word for word in words if f"{word}</w>" not in vocabulary or (len(word) == 1 and word != "a")

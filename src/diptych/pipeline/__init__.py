@@ -1,4 +1,4 @@
-"""The whole way, one step a line: a prompt or pictures -> inputs -> predictions -> feature maps -> one report."""
+"""The verb `run`: a prompt or pictures -> inputs -> predictions -> feature maps -> one report."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from diptych.inference import Images, Recipe, load_model
-from diptych.jobs import remarks_on
+from diptych.images.arguments import Images
+from diptych.images.generation import remarks_on
 from diptych.journal import Journal
-from diptych.model.model import Model
+from diptych.loading import ModelLike, Recipe
+from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 from diptych.pipeline import page, steps
-from diptych.pipeline.request import NAMES, OnError, Request, command_line, keep_originals, request_of
+from diptych.pipeline.request import NAMES, Request, command_line, keep_originals, request_of
 from diptych.predictions import Predictions
 from diptych.progress import Progress, silent
 from diptych.report.content import Skipped
@@ -23,7 +24,17 @@ __all__ = ["RunResult", "run"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left in its folder. `failures` holds a sentence for every picture that could not be read."""
+    """What a run left in its folder.
+
+    Attributes:
+        out: The folder.
+        images: The pictures in it, in order.
+        predictions: None where the model is not a classifier.
+        files: File name -> SHA-256, of everything that the run wrote.
+        failures: One sentence for each picture that could not be read.
+        remarks: Sentences to show beside the result.
+        timings: Seconds for each step.
+    """
 
     out: Path
     images: tuple[Path, ...]
@@ -44,7 +55,7 @@ class RunResult:
         return not self.failures
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON."""
+        """The result as a JSON object."""
         return {
             "out": str(self.out),
             "report": str(self.report),
@@ -61,66 +72,77 @@ def run(
     *,
     images: Images | None = None,
     out: str | Path = "out",
-    model: Model | str | Path = "scenes",
-    architecture: str | Path | None = None,
+    model: ModelLike = RunOptions.model,
+    architecture: ModelLike | None = None,
     written_by: str | None = None,
     key: str | None = None,
     preprocessing: Recipe | None = None,
-    count: int = 3,
-    seed: int = 0,
-    generator: str = "scenes",
+    count: int = GenerationOptions.count,
+    seed: int = GenerationOptions.seed,
+    generator: str = GenerationOptions.generator,
     width: int | None = None,
     height: int | None = None,
-    maps: str = "conv",
-    scale: Literal["shared", "per-map"] = "per-map",
-    on_error: OnError = "report",
+    maps: str = RunOptions.maps,
+    scale: ScaleRule = RunOptions.scale,
+    on_error: OnError = RunOptions.on_error,
     overwrite: bool = False,
-    engine: str = "auto",
-    device: str = "auto",
+    engine: str = RunOptions.engine,
+    device: str = RunOptions.device,
     progress: Progress = silent,
     **options: Any,
 ) -> RunResult:
-    """Takes a prompt, or existing `images`, all the way to `out/report.html`.
-
-    Pictures are made by `generator` from `prompt` (`count`, `seed`, `width`, `height`, its own `options`),
-    or read from `images`; with both, the images stand for pictures of that prompt. `model` is a file, a name
-    or a `Model` (`architecture`: what to fill where the file holds weights alone; `written_by`: which Flux
-    wrote it, where the file does not tell; `key`: which of several models in it); its own recipe is used
-    unless `preprocessing` names another. `maps` are the layers to draw: "conv", "all" or paths such as
-    "0,3.1". A picture that cannot be read becomes a sentence in `failures`, and with
-    `on_error="test-pattern"` a marked test pattern takes its place.
+    """Takes a prompt, or existing pictures, all the way to a page about them.
 
     A run that was interrupted continues where it stopped when it is called again with the same arguments.
-    Raises `OutputError` where `out` holds another run (unless `overwrite`), `ImageError` where no picture
-    can be read, and whatever the model, the recipe and the generator raise, before anything is written.
+
+    Args:
+        prompt: What to draw. With `images` too, they stand for pictures of this prompt.
+        images: Existing pictures: paths, folders, uint8 arrays (H, W, 3) or (H, W), or `Picture`s.
+        out: The folder for everything, made where it is missing.
+        model: A model, its file or its name.
+        architecture: The architecture to fill if the model's file holds weights alone.
+        written_by: The version of Flux that wrote the file, if the file does not record it.
+        key: Which of several models in the file.
+        preprocessing: The recipe; the model's own by default.
+        count: How many pictures to make, 1 to 1000.
+        seed: The same seed gives the same pictures, 0 to 2**63 - 1.
+        generator: "scenes", "tiny", or a diffusers model by id or folder.
+        width: Pixels, 16 to 8192; by default what suits the generator.
+        height: As `width`.
+        maps: The layers to draw: "conv", "all", or paths such as "0,3.1".
+        scale: "per-map" for one colour scale for each feature map, "shared" for one for each layer.
+        on_error: What becomes of a picture that cannot be read: "report" makes it a sentence in
+            `failures`; "test-pattern" also puts a marked test pattern in its place.
+        overwrite: Whether to delete the other run that `out` holds.
+        engine: One of `engines.ENGINES`, or "auto".
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: Told after each part of a step.
+        **options: The generator's own, such as steps, guidance and negative_prompt.
+
+    Raises:
+        OutputError: `out` holds another run, or pictures to read that the run would replace.
+        ImageError: None of the pictures can be read.
+        DiptychError: Whatever the model, the recipe and the generator raise, before anything is written.
     """
-    making = {
-        "count": count,
-        "seed": seed,
-        "generator": generator,
-        "width": width,
-        "height": height,
-        **options,
-    }
-    loaded = load_model(model, architecture, written_by, key)
-    request = request_of(prompt, images, loaded, preprocessing, making, maps, scale, on_error, engine, device)
+    run_options = RunOptions(
+        generation=GenerationOptions(count, seed, generator, width, height, options),
+        model=model,
+        reading=ReadOptions(architecture, written_by, key),
+        preprocessing=preprocessing,
+        maps=maps,
+        scale=scale,
+        on_error=on_error,
+        engine=engine,
+        device=device,
+    )
+    request = request_of(prompt, images, run_options)
     keep_originals(request, Path(out))
     journal = Journal(Path(out), request.settings(), NAMES, overwrite=overwrite)
-    how = {
-        "architecture": architecture,
-        "written_by": written_by,
-        "key": key,
-        "maps": maps,
-        "scale": scale,
-        "on_error": on_error,
-        "engine": engine,
-        "device": device,
-    }
-    journal.note(command=command_line(prompt, images, out, model, preprocessing, making, how))
+    journal.record(command=command_line(prompt, images, out, run_options))
     try:
         return _run(request, journal, progress)
     finally:
-        journal.save()  # an interruption too leaves a record of what is finished
+        journal.save()  # even an interrupted run leaves a record of what is finished
 
 
 def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
@@ -136,7 +158,7 @@ def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
         journal.make("report.html", partial(page.write, request, journal, seen, predictions, plots, skipped))
     remarks = dict.fromkeys(remark for one in seen for remark in remarks_on(one.picture))
     failures = tuple(one.reason for one in skipped)
-    journal.note(status="done", failures=failures, remarks=list(remarks))
+    journal.record(status="done", failures=failures, remarks=list(remarks))
     return RunResult(
         journal.out,
         tuple(s.original for s in seen),

@@ -1,4 +1,4 @@
-"""What the report of a run says: everything the run knows, put into the report's own records."""
+"""The report of a run: what the run knows, as the report's own records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ def write(
     skipped: list[Skipped],
     path: Path,
 ) -> None:
-    """Writes `report.html`."""
+    """Writes the report.
+
+    Args:
+        request: What was asked for.
+        journal: The record of the run.
+        seen: The pictures, in order.
+        predictions: None where the model is not a classifier.
+        plots: The plots of the first picture.
+        skipped: The pictures that could not be used.
+        path: The HTML file to write.
+    """
     recipe, model = request.recipe, request.model
     summary = summarise(model, (1, *seen[0].item.shape))
     write_report(
@@ -75,7 +85,7 @@ def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots 
         seen=one.shown,
         predictions=ranked,
         facts=tuple(facts),
-        notes=picture.remarks,
+        remarks=picture.remarks,
         ignored=record.ignored if record is not None else (),
         figures=plots.inputs if plots is not None else (),
         layers=plots.layers if plots is not None else (),
@@ -83,7 +93,7 @@ def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots 
 
 
 def _row(row: Row) -> LayerRow:
-    """A line of the architecture table in words."""
+    """A line of the architecture table."""
     shape = "?" if row.output_shape is None else _by(row.output_shape[1:])
     field = row.receptive_field
     seen = field if isinstance(field, str) else _by(field or ())
@@ -102,8 +112,6 @@ def _facts(request: Request, count: int) -> Facts:
         facts.append(("Held-out accuracy", f"{accuracy:.2f} % of its own held-out pictures"))
     facts.append(("Recipe", request.recipe.name or f"{len(request.recipe.steps)} steps"))
     if request.images is None:
-        facts += [
-            ("Generator", str(request.generation["generator"])),
-            ("Seed", str(request.generation["seed"])),
-        ]
+        generation = request.options.generation
+        facts += [("Generator", generation.generator), ("Seed", str(generation.seed))]
     return tuple(facts)

@@ -1,4 +1,4 @@
-"""What a run is asked to do: checked as a whole before anything is written, and comparable with another."""
+"""What a run is asked to do: checked before anything is written, and comparable with another run."""
 
 from __future__ import annotations
 
@@ -6,124 +6,120 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 
 import diptych
 from diptych.errors import UsageError
 from diptych.files import keep, sha256
-from diptych.images import files, generation
+from diptych.images import generation
+from diptych.images.arguments import Images, each_image
 from diptych.images.picture import Picture
-from diptych.inference import Images, Recipe, compiled_for, picture, recipe_of
+from diptych.loading import load, recipe_of
 from diptych.model.document import to_document
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
+from diptych.options import GenerationOptions, OnError, RunOptions, ScaleRule
+from diptych.predicting import compiled_for
 from diptych.preprocessing import Preprocessing
 from diptych.report.features import chosen_layers
 
-__all__ = ["NAMES", "OnError", "Request", "command_line", "keep_originals", "request_of"]
+__all__ = ["NAMES", "Request", "command_line", "keep_originals", "request_of"]
 
-OnError = Literal["report", "test-pattern"]
-
-
-# Every name that a run may write.
 NAMES = re.compile(
     r"(generated|loaded|preprocessed)_image_\d+\.(png|npy)|predictions\.(json|csv)|output_\d+\.npy|report\.html"
     r"|input_(heatmap|contour|surface|image_visualizations)\.png|loaded_image_verification\.png"
     r"|model_architecture\.txt|(conv_layer_\d+|layer_[\d-]+)_feature_maps\.png"
 )
+"""Every file name that a run may write."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides the results of a run, checked before anything is written."""
+    """Everything that decides the results of a run, checked before anything is written.
+
+    Attributes:
+        prompt: What the pictures show, or None.
+        images: Existing pictures, or None where they are made from the prompt.
+        model: The model, loaded.
+        recipe: The recipe in use.
+        layers: The paths of the layers to draw.
+        options: What the user chose.
+    """
 
     prompt: str | None
     images: tuple[Path | Picture, ...] | None
     model: Model
     recipe: Preprocessing
-    generation: Mapping[str, Any]  # count, seed, generator, width, height and the generator's own options
-    maps: tuple[str, ...]
-    scale: Literal["shared", "per-map"]
-    on_error: OnError
-    engine: str
-    device: str
+    layers: tuple[str, ...]
+    options: RunOptions
 
     def settings(self) -> dict[str, Any]:
-        """As JSON: two runs with equal settings give equal files."""
-        asked = {"images": [_identity(image) for image in self.images]} if self.images is not None else {}
+        """The request as a JSON object: two runs with equal settings give equal files."""
+        if self.images is not None:
+            pictures: dict[str, Any] = {"images": [_identity(image) for image in self.images]}
+        else:
+            pictures = self.options.generation.to_document()
         return {
             "diptych": diptych.__version__,
             "prompt": self.prompt,
-            **asked,
-            **(self.generation if self.images is None else {}),
+            **pictures,
             "model": {"name": self.model.name, "sha256": _fingerprint(self.model)},
             "preprocessing": self.recipe.to_document(),
-            "maps": list(self.maps),
-            "scale": self.scale,
-            "on_error": self.on_error,
-            "engine": self.engine,
-            "device": self.device,
+            "maps": list(self.layers),
+            "scale": self.options.scale,
+            "on_error": self.options.on_error,
+            "engine": self.options.engine,
+            "device": self.options.device,
         }
 
 
-def request_of(
-    prompt: str | None,
-    images: Images | None,
-    model: Model,
-    preprocessing: Recipe | None,
-    making: Mapping[str, Any],
-    maps: str,
-    scale: str,
-    on_error: str,
-    engine: str,
-    device: str,
-) -> Request:
-    """The request of these arguments, which are those of `run`; raises whatever is wrong with them."""
+def request_of(prompt: str | None, images: Images | None, options: RunOptions) -> Request:
+    """Checks the arguments of `run` before anything is written.
+
+    Args:
+        prompt: What the pictures show, or None.
+        images: Existing pictures, or None to make them from the prompt.
+        options: What the user chose.
+
+    Raises:
+        UsageError: There is nothing to run, or an option does not exist or does not apply.
+        DiptychError: Whatever loading the model, the recipe and the generator raise.
+    """
+    model = load(options.model, options.reading)
     if prompt is None and images is None:
         raise UsageError("there is nothing to run: give a prompt, or pictures with --images")
-    _one_of("scale", scale, ("shared", "per-map"))
-    _one_of("on_error", on_error, ("report", "test-pattern"))
-    recipe = recipe_of(preprocessing if preprocessing is not None else model)
+    _one_of("scale", options.scale, get_args(ScaleRule))
+    _one_of("on_error", options.on_error, get_args(OnError))
+    recipe = recipe_of(options.preprocessing if options.preprocessing is not None else model)
     if recipe.size is not None and recipe.channels is not None:
         layer_shapes(model, (1, recipe.channels, *recipe.size))
-    compiled_for(model, engine, device)
+    compiled_for(model, options.engine, options.device)
     if images is not None:
-        _check_unused(making)
-    else:
-        generation.paint(prompt or "", **making)  # checks its arguments at once; nothing is painted yet
-    return Request(
-        prompt,
-        None if images is None else _found(images),
-        model,
-        recipe,
-        making,
-        chosen_layers(model, maps),
-        scale,  # type: ignore[arg-type] # checked above
-        on_error,  # type: ignore[arg-type]
-        engine,
-        device,
-    )
+        _check_unused(options.generation)
+    else:  # checks its arguments at once, and paints nothing yet
+        generation.paint(prompt or "", options.generation)
+    pictures = None if images is None else tuple(each_image(images))
+    return Request(prompt, pictures, model, recipe, chosen_layers(model, options.maps), options)
 
 
 def keep_originals(request: Request, out: Path) -> None:
-    """Raises `OutputError` where a picture to read lies in `out` under a name that the run would write."""
+    """Raises `OutputError` if a picture to read is in `out`, under a name that the run would write."""
     originals = [image for image in request.images or () if isinstance(image, Path)]
     keep(originals, [out / image.name for image in originals if NAMES.fullmatch(image.name)])
 
 
-def _check_unused(making: Mapping[str, Any]) -> None:
-    """Raises `UsageError` for options of making pictures where pictures are given: they would do nothing."""
-    defaults = {"count": 3, "seed": 0, "generator": "scenes"}
-    unused = [name for name, value in making.items() if value is not None and value != defaults.get(name)]
-    if unused:
-        raise UsageError(
-            f"{unused[0]} is for making pictures, and existing ones are given; leave out one or the other"
-        )
+def _check_unused(options: GenerationOptions) -> None:
+    """Raises `UsageError` for options that only matter for making pictures: existing ones are given."""
+    defaults = GenerationOptions().to_document()
+    for name, value in options.to_document().items():
+        if value is not None and value != defaults.get(name):
+            raise UsageError(
+                f"{name} is for making pictures, but existing ones are given; leave out one or the other"
+            )
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -131,31 +127,18 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise UsageError(f"{name} is {' or '.join(known)}, not {value!r}")
 
 
-def _found(images: Images) -> tuple[Path | Picture, ...]:
-    if isinstance(images, str | Path):
-        return tuple(files.find([images]))
-    if isinstance(images, Picture | np.ndarray):
-        return (picture(images),)
-    named: list[Path | Picture] = []
-    for index, image in enumerate(images, 1):
-        named += files.find([image]) if isinstance(image, str | Path) else [picture(image, f"image_{index}")]
-    if not named:
-        raise UsageError("there are no pictures; name files or folders")
-    return tuple(named)
-
-
 def _identity(image: Path | Picture) -> dict[str, str]:
-    """A picture by name and content: the same picture at another place is the same picture."""
+    """A picture by its name and content, wherever the file is."""
     if isinstance(image, Picture):
         return {"name": image.name, "sha256": hashlib.sha256(image.pixels.tobytes()).hexdigest()}
     try:
         return {"name": image.name, "sha256": sha256(image)}
     except OSError:
-        return {"name": image.name, "sha256": ""}  # reading it will say why
+        return {"name": image.name, "sha256": ""}  # reading it will raise the reason
 
 
 def _fingerprint(model: Model) -> str:
-    """The SHA-256 of a model's layers, weights, recipe and classes, whatever file it came from."""
+    """The SHA-256 of a model's layers, weights, recipe and classes, whatever file it comes from."""
     document, arrays = to_document(model)
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
     for name, array in arrays.items():
@@ -165,30 +148,30 @@ def _fingerprint(model: Model) -> str:
 
 
 def command_line(
-    prompt: str | None,
-    images: Images | None,
-    out: str | Path,
-    model: Model | str | Path,
-    preprocessing: Recipe | None,
-    making: Mapping[str, Any],
-    how: Mapping[str, Any],
+    prompt: str | None, images: Images | None, out: str | Path, options: RunOptions
 ) -> str | None:
-    """The command line that does the same; None where objects were given that a shell cannot name."""
+    """The command line that does the same; None if objects were given that a shell cannot name."""
     paths = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
-    nameable = isinstance(model, str | Path) and not isinstance(preprocessing, Preprocessing | Model)
+    objects = (options.model, options.reading.architecture, options.preprocessing)
+    nameable = not any(isinstance(given, Preprocessing | Model) for given in objects)
     if not nameable or (images is not None and not (paths and all(isinstance(p, str | Path) for p in paths))):
         return None
     words = ["diptych", "run", "--out", str(out)]
     for path in paths:
         words += ["--images", str(path)]
     choices = {
-        "model": model,
-        "preprocessing": preprocessing,
-        **({} if images is not None else making),
-        **how,
+        "model": options.model,
+        "preprocessing": options.preprocessing,
+        **({} if images is not None else options.generation.to_document()),
+        **options.reading.given(),
+        "maps": options.maps,
+        "scale": options.scale,
+        "on_error": options.on_error,
+        "engine": options.engine,
+        "device": options.device,
     }
     for name, value in choices.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    # Last, behind "--": a prompt may begin like an option.
+    # The prompt comes last, after "--": it may begin like an option.
     return shlex.join([*words, "--", prompt] if prompt is not None else words)

@@ -1,4 +1,4 @@
-"""The steps of a run, in order: see the pictures, predict, plot."""
+"""The steps of a run, in order: make or read the pictures, predict, plot."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import numpy as np
 from diptych.errors import ImageError, UsageError
 from diptych.files import replacing
 from diptych.images import files, generation
+from diptych.images.arguments import as_picture, unique_names
 from diptych.images.pattern import colour_bars, preview
 from diptych.images.picture import Picture
-from diptych.inference import CHUNK, compiled_for, in_order, picture
-from diptych.jobs import none_readable, unique, write_array
 from diptych.journal import Journal
 from diptych.model.layers import Array
 from diptych.model.summary import summarise
 from diptych.pipeline.request import Request
+from diptych.predicting import CHUNK, compiled_for
 from diptych.predictions import Predictions
+from diptych.preparing import in_order, none_readable, write_array
 from diptych.progress import Progress
 from diptych.report.content import Figure, LayerFigure, Skipped
 from diptych.report.features import feature_plots
@@ -32,7 +33,15 @@ __all__ = ["Plots", "Seen", "batch_of", "plot", "predict", "see"]
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture on its way: a preview, its full (width, height), its files, and the model's input."""
+    """One picture and what the model sees of it.
+
+    Attributes:
+        picture: The picture, or a preview of it where it was read from a file.
+        size: The (width, height) of the whole picture.
+        original: The picture's file in the folder of the run.
+        shown: The file that shows what the model sees.
+        item: The model's input, float32 (C, H, W).
+    """
 
     picture: Picture
     size: tuple[int, int]
@@ -42,7 +51,17 @@ class Seen:
 
 
 def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Progress) -> list[Seen]:
-    """Makes or reads the pictures, and writes each beside what the model sees of it."""
+    """Makes or reads the pictures, and writes each with what the model sees of it.
+
+    Args:
+        request: What was asked for.
+        journal: The record of the run, which writes the files.
+        skipped: Gets the pictures that cannot be used.
+        progress: Told after each picture.
+
+    Raises:
+        ImageError: None of the pictures can be used.
+    """
     generated = request.prompt is not None
     seen: list[Seen] = []
     for made, item, size in _pictures(request, journal, skipped, progress):
@@ -59,14 +78,14 @@ def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Pr
         seen.append(Seen(replace(made, name=name), size, original, shown, item))
     if not seen:
         raise none_readable([one.reason for one in skipped])
-    names = unique([one.picture.name for one in seen])
+    names = unique_names([one.picture.name for one in seen])
     return [
         replace(one, picture=replace(one.picture, name=name)) for one, name in zip(seen, names, strict=True)
     ]
 
 
-# A picture to keep (a preview, where it was read from a file), the model's input, and its full (width, height).
 Ready: TypeAlias = tuple[Picture, Array, tuple[int, int]]
+"""A picture (a preview, if it was read from a file), the model's input, and its full (width, height)."""
 
 
 def _pictures(
@@ -81,10 +100,10 @@ def _pictures(
 
     def read(image: Path | Picture) -> tuple[Path | Picture, Ready | None, ImageError | None]:
         try:
-            whole = picture(image)
+            whole = as_picture(image)
         except ImageError as error:
             return image, None, error
-        # The pixels of many photographs would fill the memory; what follows needs a preview at most.
+        # The pixels of many photographs would fill the memory; the report only needs a preview.
         kept = replace(whole, pixels=preview(whole.pixels))
         return image, (kept, apply(whole.pixels), (whole.width, whole.height)), None
 
@@ -95,31 +114,29 @@ def _pictures(
             continue
         name = image.name if isinstance(image, Picture) else image.stem
         skipped.append(Skipped(name, str(error)))
-        if request.on_error == "test-pattern":
+        if request.options.on_error == "test-pattern":
             bars = colour_bars(f"{name} (test pattern)", str(error))
             yield bars, apply(bars.pixels), (bars.width, bars.height)
 
 
 def _painted(request: Request, journal: Journal, progress: Progress) -> Iterator[Picture]:
-    """The pictures of the prompt; those that an interrupted run finished are read back."""
-    making = dict(request.generation)
-    count, finished = making.pop("count"), 0
-    while finished < count and journal.finished(f"generated_image_{finished + 1}.png"):
+    """Yields the pictures of the prompt; those that an interrupted run finished are read back."""
+    asked, finished = request.options.generation, 0
+    while finished < asked.count and journal.finished(f"generated_image_{finished + 1}.png"):
         finished += 1
         yield files.read(journal.out / f"generated_image_{finished}.png")
-    if finished < count:
-        yield from generation.paint(
-            request.prompt or "", count=count - finished, start=finished, on_progress=progress, **making
-        )
+    if finished < asked.count:
+        left = replace(asked, count=asked.count - finished)
+        yield from generation.paint(request.prompt or "", left, start=finished, on_progress=progress)
 
 
 def batch_of(seen: list[Seen]) -> Array:
-    """The inputs of all pictures as one batch; raises `UsageError` where the recipe leaves them different."""
+    """The inputs of all pictures as one batch; raises `UsageError` if their shapes differ."""
     shapes = {one.item.shape for one in seen}
     if len(shapes) > 1:
         raise UsageError(
             f"the recipe gives {len(shapes)} different shapes, {', '.join(map(str, sorted(shapes)[:3]))}; "
-            "choose one that resizes and settles the channels"
+            "choose one that resizes, and converts to grey or to colour"
         )
     return np.stack([one.item for one in seen])
 
@@ -127,8 +144,19 @@ def batch_of(seen: list[Seen]) -> Array:
 def predict(
     request: Request, journal: Journal, batch: Array, names: list[str], progress: Progress
 ) -> Predictions | None:
-    """Runs the model; a classifier's outputs become tables, any other output arrays."""
-    compiled = compiled_for(request.model, request.engine, request.device)
+    """Runs the model and writes its outputs: tables for a classifier, arrays for any other model.
+
+    Args:
+        request: What was asked for.
+        journal: The record of the run, which writes the files.
+        batch: float32 (N, C, H, W).
+        names: The names of the pictures.
+        progress: Told after each forward pass.
+
+    Returns:
+        The predictions, or None where the output is not (N, classes).
+    """
+    compiled = compiled_for(request.model, request.options.engine, request.options.device)
     outputs = []
     for start in range(0, len(batch), CHUNK):
         outputs.append(compiled(batch[start : start + CHUNK]))
@@ -152,19 +180,29 @@ def _write_text(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Plots:
-    """What was drawn of the first picture: views of the input, and the maps of its layers."""
+    """The plots of the first picture: views of the input, and the outputs of the layers."""
 
     inputs: tuple[Figure, ...]
     layers: tuple[LayerFigure, ...]
 
 
 def plot(request: Request, journal: Journal, batch: Array, first: Seen, progress: Progress) -> Plots:
-    """Draws the first picture's input and what each chosen layer makes of it, and writes the architecture."""
-    trace = compiled_for(request.model, request.engine, request.device).trace(batch[:1])
+    """Draws the first picture's input and the output of each chosen layer, and writes the architecture.
+
+    Args:
+        request: What was asked for.
+        journal: The record of the run, which writes the files.
+        batch: float32 (N, C, H, W).
+        first: The first picture.
+        progress: Told after each plot.
+    """
+    trace = compiled_for(request.model, request.options.engine, request.options.device).trace(batch[:1])
     summary = summarise(request.model, batch[:1].shape)
     journal.make("model_architecture.txt", partial(_write_text, text=summary.text()))
     inputs = _plot_input(request, journal, first, progress)
-    layers = feature_plots(trace, request.model, journal.make, request.maps, request.scale, progress)
+    layers = feature_plots(
+        trace, request.model, journal.make, request.layers, request.options.scale, progress
+    )
     return Plots(inputs, tuple(layers))
 
 

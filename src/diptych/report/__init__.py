@@ -1,4 +1,4 @@
-"""What people look at: plots of arrays, and one self-contained HTML page.
+"""Plots of arrays, and self-contained HTML pages.
 
 `plots` needs matplotlib and `html` jinja2, so neither is imported from here.
 """

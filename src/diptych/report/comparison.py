@@ -1,4 +1,4 @@
-"""The page of a comparison: both activations side by side where the models part, and the likely cause."""
+"""The page of a comparison: the activations of both models where they differ first, and the likely cause."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DECADES = 8  # the strip of differences reaches from 1e-8 to 1
 
 @dataclass(frozen=True)
 class _Panel:
-    """One picture of the page: a data: URL, its size, and what is to be seen."""
+    """One image of the page: a data: URL, its size, and what it shows."""
 
     url: str
     width: int
@@ -39,7 +39,7 @@ class _Panel:
 
 @dataclass(frozen=True)
 class _Plate:
-    """The two panels, the map of their difference where the shapes allow one, and the line beneath."""
+    """The two panels, the map of their difference where the shapes are equal, and the caption."""
 
     sides: tuple[_Panel, _Panel]
     difference: _Panel | None
@@ -47,12 +47,12 @@ class _Plate:
 
 
 def write_comparison(path: str | Path, comparison: Comparison) -> None:
-    """Writes the page, complete in itself. Raises `OutputError` where it cannot be written."""
+    """Writes the page as one self-contained file; raises `OutputError` where it cannot be written."""
     write_page(path, render_comparison(comparison))
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """The page as text; everything from outside is escaped."""
+    """The page as HTML, in which everything from outside is escaped."""
     return render_template(
         "comparison.html.j2",
         {"short": _short, "shape": lambda shape: " × ".join(map(str, shape)), "height": _height},
@@ -96,7 +96,7 @@ def _worst_sample(a: Array, b: Array) -> int:
 
 
 def _maps(values: Array) -> Array:
-    """One sample's activation as maps (C, H, W): a value becomes a map of one cell, a volume its middle."""
+    """One sample's activation as maps (C, H, W): a value becomes a map of one cell, a volume its middle slice."""
     if values.ndim == 1:
         return values[:, None, None]
     if values.ndim == 2:
@@ -112,7 +112,7 @@ def _chosen(a: Array, b: Array) -> tuple[int, ...]:
 
 
 def _panel(maps: Array, limits: Range, colour_map: str, name: str, alt: str) -> _Panel:
-    """The maps as one PNG, clear between them, so that it lies on light and on dark paper."""
+    """The maps as one PNG, transparent between them, so that it suits light and dark pages."""
     from PIL import Image
 
     from diptych.report.grid import colours
@@ -138,12 +138,12 @@ def _heading(comparison: Comparison) -> str:
     where = comparison.first_divergence
     if where is None:
         return "A and B agree"
-    return "A and B part at the input" if where == "input" else f"A and B part at layer {where}"
+    return "A and B differ at the input" if where == "input" else f"A and B differ first at layer {where}"
 
 
 def _verdict(comparison: Comparison) -> str:
     if comparison.agrees:
-        return "They give the same numbers"
+        return "They give the same values"
     if not comparison.causes:
         return "No known cause explains it"
     names = " and ".join(dict.fromkeys(cause.name for cause in comparison.causes))
@@ -156,9 +156,9 @@ def _caption(chosen: tuple[int, ...], maps: Array, sample: int, comparison: Comp
         which = f"all {len(maps)} {what}" if len(maps) > 1 else "the one channel"
     else:
         which = f"the {len(chosen)} of {len(maps)} {what} that differ most"
-    place = _heading(comparison).removeprefix("A and B part at ")
-    where = "the result" if comparison.agrees else place
-    return f"Both sides at {where}, sample {sample} of the batch: {which}, on one colour scale."
+    first = comparison.first_divergence
+    where = "the result" if first is None else "the input" if first == "input" else f"layer {first}"
+    return f"Both models at {where}, sample {sample} of the batch: {which}, on one colour scale."
 
 
 def _layer(pair: LayerPair) -> str:
@@ -175,7 +175,7 @@ def _short(value: float) -> str:
 
 
 def _height(value: float) -> str:
-    """A difference on the logarithmic scale of the strip, in per cent of its height."""
+    """A difference on the logarithmic scale of the strip, as a percentage of its height."""
     if not math.isfinite(value):
         return "100%"
     if value <= 0:

@@ -1,4 +1,4 @@
-"""What a report shows: records that `pipeline` fills and `html` sets, with paths to drawn pictures."""
+"""What a report shows: records that `pipeline` fills and `html` renders, with paths to image files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from typing import TypeAlias
 __all__ = ["Facts", "Figure", "ImageResult", "LayerFigure", "LayerRow", "ReportContent", "Skipped"]
 
 Facts: TypeAlias = tuple[tuple[str, str], ...]
-"""Pairs of a name and its value, shown as a list in this order."""
+"""Pairs of a name and its value, listed in this order."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One drawn plot. `alt` says what is to be seen, for who cannot see it; `caption` what it means."""
+    """One drawn plot.
+
+    Attributes:
+        path: Its PNG file.
+        title: Its heading on the page.
+        alt: What it shows, for people who cannot see it.
+        caption: What it means.
+    """
 
     path: Path
     title: str
@@ -24,10 +31,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class LayerFigure:
-    """The plot of one layer's output for one image, and the figures that describe it.
+    """The plot of one layer's output for one image, and the numbers that describe it.
 
-    `layer` is the layer's path in the model ("0", "3.1"), `shape` its output without the batch axis, `low`
-    and `high` the finite range, `dead` the channels that are the same everywhere.
+    Attributes:
+        path: The PNG file.
+        layer: The layer's path in the model, such as "0" or "3.1".
+        title: Its heading on the page.
+        shape: The shape of the output without the batch axis.
+        low: The smallest finite value.
+        high: The largest finite value.
+        dead: The channels that have the same value everywhere.
     """
 
     path: Path
@@ -41,10 +54,18 @@ class LayerFigure:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image on its way: the picture, what the model saw of it, and what the model said.
+    """One image: the picture, what the model saw of it, and what the model predicts.
 
-    `predictions` are (class name, value) in falling order. `ignored` are prompt words not understood;
-    `notes` what reading had to decide ("alpha over white"); `figures` views of the input.
+    Attributes:
+        name: What the page calls it.
+        picture: The file of the picture.
+        seen: The file that shows what the model saw.
+        predictions: (class name, value), the largest value first.
+        facts: What is known about it.
+        remarks: Decisions made in reading it, such as "transparency over white".
+        ignored: Words of the prompt that were not understood.
+        figures: Views of the input.
+        layers: Plots of the layers' outputs.
     """
 
     name: str
@@ -52,7 +73,7 @@ class ImageResult:
     seen: Path
     predictions: tuple[tuple[str, float], ...] = ()
     facts: Facts = ()
-    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     layers: tuple[LayerFigure, ...] = ()
@@ -60,7 +81,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One line of the architecture table; None where a number is not known or not meant."""
+    """One line of the architecture table; None where a number is unknown or does not apply."""
 
     path: str
     layer: str
@@ -72,7 +93,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be used, and the sentence that says why."""
+    """A picture that could not be used, and a sentence that says why."""
 
     name: str
     reason: str
@@ -80,11 +101,25 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """All of one report.
+    """The content of one report.
 
-    `title` is the prompt, quoted by the template where `is_prompt`, or the folder's name; `facts` stand
-    under it. `trained` follows `Model.trained`: False is shown beside every probability. `command` does
-    the same run again.
+    Attributes:
+        title: The prompt, which the template quotes, or another heading.
+        is_prompt: Whether `title` is a prompt.
+        model: The model's name.
+        trained: `Model.trained`; where it is False, every probability says so.
+        gives_probabilities: Whether predictions are probabilities, not scores.
+        images: The images, in order.
+        skipped: Pictures that could not be used.
+        facts: What is listed under the title.
+        recipe: The steps of the recipe in words.
+        recipe_name: The name of the recipe, or "".
+        layers: The lines of the architecture table.
+        layer_totals: The totals under the table.
+        command: The command line that does the same run again, or "".
+        versions: Package -> version.
+        files: File name -> SHA-256.
+        timings: Step -> seconds in words.
     """
 
     title: str

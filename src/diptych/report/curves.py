@@ -1,4 +1,4 @@
-"""Plots of how a filter was learned, and of what it makes of pictures."""
+"""Plots of how a filter was learned, and of what it does to pictures."""
 
 from __future__ import annotations
 
@@ -26,10 +26,17 @@ Array = NDArray[Any]
 def learning_curve(
     path: str | Path, curve: Sequence[tuple[float, float, float]], title: str, facts: str = ""
 ) -> None:
-    """Loss, on a logarithmic scale, and held-out PSNR in dB over steps, as a PNG.
+    """Draws the loss, on a logarithmic scale, and the held-out PSNR over the steps of training.
 
-    `curve`: (steps, loss, PSNR), at least one; NaN where something was not measured. Raises `ShapeError`
-    for an empty curve.
+    Args:
+        path: The PNG file to write.
+        curve: (steps, loss, PSNR in dB) at least once; NaN where something was not measured.
+        title: The heading.
+        facts: The line under it.
+
+    Raises:
+        ShapeError: The curve is empty.
+        OutputError: The file cannot be written.
     """
     if not curve:
         raise ShapeError(f"{title}: a learning curve needs at least one (steps, loss, PSNR)")
@@ -55,9 +62,16 @@ def loss_figure(
     title: str = "Loss while training",
     beside: tuple[str, float] | None = None,
 ) -> Figure:
-    """Training and validation loss over epochs, the best epoch marked; `beside`: a loss to compare, by name.
+    """Draws the training and validation loss over the epochs, with the best epoch marked.
 
-    Raises `ShapeError` where there is none, or not one of each for every epoch.
+    Args:
+        training: The loss of each epoch.
+        validation: The same on validation data.
+        title: The heading.
+        beside: The name and value of another loss to compare with.
+
+    Raises:
+        ShapeError: There is no epoch, or not one value of each for every epoch.
     """
     if len(training) == 0 or len(training) != len(validation):
         raise ShapeError(
@@ -84,8 +98,14 @@ def loss_figure(
         return figure
 
 
-def pictures_figure(rows: Sequence[Sequence[Array]], names: Sequence[str], notes: Sequence[str]) -> Figure:
-    """A grid of uint8 pictures, (H, W) or (H, W, 3): a row each, with a note at its end, under `names`."""
+def pictures_figure(rows: Sequence[Sequence[Array]], names: Sequence[str], captions: Sequence[str]) -> Figure:
+    """Draws rows of images, each with a caption under it.
+
+    Args:
+        rows: uint8 images, (H, W) or (H, W, 3).
+        names: The headings of the columns.
+        captions: One for each row.
+    """
     columns, side = len(names), 1.72
     height = 0.5 + len(rows) * (side + 0.24)
     with new_figure(0.9 + columns * (side + 0.12), height) as figure:
@@ -99,16 +119,16 @@ def pictures_figure(rows: Sequence[Sequence[Array]], names: Sequence[str], notes
                 axes.imshow(row[column], cmap="gray", vmin=0, vmax=255)
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
-        for index, note in enumerate(notes):
+        for index, caption in enumerate(captions):
             bottom = 1 - (0.42 + (index + 1) * (side + 0.24) - 0.12) / height
-            figure.text(0.45 / width, bottom, note, color=MUTED, va="center")
+            figure.text(0.45 / width, bottom, caption, color=MUTED, va="center")
         return figure
 
 
 def _line(
     axes: Any, x: Array | Sequence[float], y: Array | Sequence[float], colour: str, label: str = ""
 ) -> None:
-    # A single point makes no line.
+    # One point does not make a line.
     axes.plot(x, y, color=colour, linewidth=1.6, marker="o" if len(x) == 1 else "", markersize=4, label=label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=_GRID, linewidth=0.5)
@@ -116,11 +136,11 @@ def _line(
 
 
 def _logarithmic(axes: Any, values: Array) -> None:
-    """A logarithmic scale where the values are positive and span more than a decade."""
+    """Uses a logarithmic scale if the positive values span more than a decade."""
     positive = values[np.isfinite(values) & (values > 0)]
     if len(positive) and positive.max() > 10 * positive.min():
         axes.set_yscale("log")
-        # matplotlib's own labels are formulas, which titles with a $ forbid.
+        # matplotlib's own labels need math text, which is off because titles may hold a $.
         axes.yaxis.set_major_formatter(lambda value, _: number(value))
         axes.yaxis.set_minor_formatter(lambda value, _: "")
 

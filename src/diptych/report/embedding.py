@@ -1,4 +1,4 @@
-"""Picture files as data: URLs for the report, small enough to carry, in light and in dark."""
+"""Image files as data: URLs for a page, small enough to embed, for light and for dark screens."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 from diptych.errors import OutputError
 from diptych.report.paper import DARK_INK, DARK_PAPER, INK, PAPER, PHOTOGRAPHS, channels
 
-__all__ = ["Embedded", "Quality", "embed_figure", "embed_picture"]
+__all__ = ["Embedded", "Quality", "embed_figure", "embed_image"]
 
-_SMALL = 24_000  # bytes: such a PNG is carried as it is
-_NEUTRAL = 12  # how far from the line between paper and ink a pixel may be and still be lettering
+_SMALL = 24_000  # bytes: a PNG of this size is embedded as it is
+_NEUTRAL = 12  # levels that a pixel of lettering may be away from the line between paper and ink
 
 
 @dataclass(frozen=True)
 class Quality:
-    """The longest side of figures and of pictures, in pixels, and WebP's quality."""
+    """The longest side of figures and of pictures, in pixels, and the quality of WebP, 0 to 100."""
 
     figure: int
-    picture: int
+    image: int
     webp: int
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture as a data: URL with its size; `dark` is the same for dark screens, or ""."""
+    """An image as a data: URL with its size in pixels; `dark` is the one for dark screens, or ""."""
 
     url: str
     width: int
@@ -36,24 +36,24 @@ class Embedded:
     dark: str = ""
 
 
-def embed_picture(path: Path, quality: Quality) -> Embedded:
-    """A picture or photograph, scaled down to `quality.picture` at most."""
-    picture, data = _open(path)
-    if data is not None and max(picture.size) <= quality.picture:
-        return Embedded(_url(data, "png"), picture.width, picture.height)
-    return _webp(_scaled(picture, quality.picture), quality.webp)
+def embed_image(path: Path, quality: Quality) -> Embedded:
+    """A picture, scaled down to at most `quality.image` pixels a side."""
+    image, data = _open(path)
+    if data is not None and max(image.size) <= quality.image:
+        return Embedded(_url(data, "png"), image.width, image.height)
+    return _webp(_scaled(image, quality.image), quality.webp)
 
 
 def embed_figure(path: Path, quality: Quality) -> Embedded:
-    """A plot of this package: its paper and ink exchanged for dark ones in a second version."""
-    picture, _ = _open(path)
-    dark = _darkened(picture)
-    small = _scaled(picture, quality.figure)
+    """A plot of this package, with a second version in which paper and ink are exchanged for dark ones."""
+    image, _ = _open(path)
+    dark = _darkened(image)
+    small = _scaled(image, quality.figure)
     return _webp(small, quality.webp, _scaled(dark, quality.figure))
 
 
 def _open(path: Path) -> tuple[Any, bytes | None]:
-    """The picture in RGB or grey and, where the file is a PNG small enough to be carried, its bytes."""
+    """The image in RGB or grey and, where the file is a PNG small enough to embed, its bytes."""
     from PIL import Image
 
     try:
@@ -61,30 +61,30 @@ def _open(path: Path) -> tuple[Any, bytes | None]:
         opened = Image.open(io.BytesIO(data))
         photographs = opened.info.get(PHOTOGRAPHS, "")
         small = opened.format == "PNG" and len(data) <= _SMALL
-        picture = opened.convert("L" if opened.mode in ("L", "1", "I;16") else "RGB")
+        image = opened.convert("L" if opened.mode in ("L", "1", "I;16") else "RGB")
     except OSError as error:
         raise OutputError(f"the report cannot show {path}: {error}; run again to make it anew") from error
-    picture.info[PHOTOGRAPHS] = photographs
-    return picture, data if small else None
+    image.info[PHOTOGRAPHS] = photographs
+    return image, data if small else None
 
 
-def _scaled(picture: Any, longest: int) -> Any:
-    factor = longest / max(picture.size)
+def _scaled(image: Any, longest: int) -> Any:
+    factor = longest / max(image.size)
     if factor >= 1:
-        return picture
-    size = [max(round(n * factor), 1) for n in picture.size]
-    return picture.resize(size, resample=3, reducing_gap=2.0)
+        return image
+    size = [max(round(n * factor), 1) for n in image.size]
+    return image.resize(size, resample=3, reducing_gap=2.0)
 
 
-def _webp(picture: Any, quality: int, dark: Any = None) -> Embedded:
+def _webp(image: Any, quality: int, dark: Any = None) -> Embedded:
     urls = []
-    for each in (picture, dark):
+    for each in (image, dark):
         stream = io.BytesIO()
         if each is not None:
             # Method 2: a third of the time of the default 4 for a few per cent more bytes.
             each.convert("RGB").save(stream, format="WEBP", quality=quality, method=2)
         urls.append(_url(stream.getvalue(), "webp") if each is not None else "")
-    return Embedded(urls[0], picture.width, picture.height, urls[1])
+    return Embedded(urls[0], image.width, image.height, urls[1])
 
 
 def _url(data: bytes, kind: str) -> str:
@@ -94,15 +94,15 @@ def _url(data: bytes, kind: str) -> str:
 # ---- Dark paper ---------------------------------------------------------------------------------------
 
 
-def _darkened(picture: Any) -> Any:
-    """The figure on dark paper: what lies on the line between paper and ink moves, data colours stay.
+def _darkened(image: Any) -> Any:
+    """The figure on dark paper: colours on the line between paper and ink are exchanged, data colours stay.
 
-    viridis and the other data colours keep clear of that line. Photographs do not, so plots record where
-    they are, and they are put back.
+    viridis and the other data colours are far from that line. Photographs are not, so plots record where
+    they are, and they are pasted back.
     """
     from PIL import Image, ImageChops
 
-    light = picture.convert("RGB")
+    light = image.convert("RGB")
     neutral, tables = _tables()
     red, green, blue = light.split()
     coloured = None
@@ -111,13 +111,13 @@ def _darkened(picture: Any) -> Any:
         coloured = far if coloured is None else ImageChops.lighter(coloured, far)
     dark = Image.merge("RGB", [red.point(table) for table in tables])
     dark.paste(light, mask=coloured)
-    for box in _photographs(picture):
+    for box in _photographs(image):
         dark.paste(light.crop(box), box)
     return dark
 
 
 def _tables() -> tuple[list[list[int]], list[list[int]]]:
-    """By the red value of a neutral pixel: its expected channels in light, and its channels in dark."""
+    """For each red value of a neutral pixel: its channels on light paper, and on dark paper."""
     paper, ink = channels(PAPER), channels(INK)
     inked = [min(max((paper[0] - red) / (paper[0] - ink[0]), 0.0), 1.0) for red in range(256)]
 
@@ -127,9 +127,9 @@ def _tables() -> tuple[list[list[int]], list[list[int]]]:
     return between(paper, ink), between(channels(DARK_PAPER), channels(DARK_INK))
 
 
-def _photographs(picture: Any) -> list[tuple[int, int, int, int]]:
+def _photographs(image: Any) -> list[tuple[int, int, int, int]]:
     boxes = []
-    for text in str(picture.info.get(PHOTOGRAPHS, "")).split(";"):
+    for text in str(image.info.get(PHOTOGRAPHS, "")).split(";"):
         numbers = text.split()
         if len(numbers) == 4 and all(n.isdecimal() for n in numbers):
             boxes.append((int(numbers[0]), int(numbers[1]), int(numbers[2]), int(numbers[3])))

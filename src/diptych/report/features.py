@@ -1,7 +1,7 @@
-"""The verb `features`: what every layer makes of a picture, one plot a layer.
+"""The verb `features`: the output of every layer for a picture, one plot for each.
 
-File names: the k-th convolution in the order of the model, counted from 1 and through containers, gives
-`conv_layer_<k>_feature_maps.png`; any other layer `layer_<path>_feature_maps.png`, its path with "-" for ".".
+The k-th convolution in the order of the model, counted from 1 and through containers, is drawn in
+`conv_layer_<k>_feature_maps.png`; any other layer in `layer_<path>_feature_maps.png`, its path with "-" for ".".
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import UsageError
 from diptych.files import keep, made_folder
-from diptych.inference import ImageLike, Recipe, compiled_for, load_model, picture, recipe_of
+from diptych.images.arguments import ImageLike, as_picture
+from diptych.loading import ModelLike, Recipe, load, recipe_of
 from diptych.model.labels import label
 from diptych.model.layers import Conv, ConvTranspose
 from diptych.model.model import Model
+from diptych.options import ScaleRule
+from diptych.predicting import compiled_for
 from diptych.progress import Progress, silent
 from diptych.report.content import LayerFigure
 from diptych.report.mosaic import dead_channels, finite_range
@@ -27,12 +30,11 @@ from diptych.report.mosaic import dead_channels, finite_range
 __all__ = ["Make", "chosen_layers", "convolutions", "feature_plots", "features"]
 
 Make: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
-"""Makes the file of a name by calling what writes it: into a folder, or only where it is missing."""
-ScaleRule: TypeAlias = Literal["shared", "per-map"]
+"""Makes the file with a name by calling the function that writes it, and returns its path."""
 
 
 def features(
-    model: Model | str | Path,
+    model: ModelLike,
     image: ImageLike,
     *,
     out: str | Path = "maps",
@@ -43,18 +45,33 @@ def features(
     device: str = "auto",
     progress: Progress = silent,
 ) -> list[Path]:
-    """Draws what the layers of `model` make of one image, into the folder `out`; the files, in order.
+    """Draws the outputs of a model's layers for one image.
 
-    `layers`: "all", "conv" for the convolutions, or paths such as "0,3.1". `scale`: one colour scale for all
-    maps of a layer ("shared"), or one a map ("per-map"). Raises `UsageError` for a layer that is not there,
-    `ImageError` and `OutputError` for files.
+    Args:
+        model: A model, its file or its name.
+        image: A path, a uint8 array (H, W, 3) or (H, W), or a `Picture`.
+        out: The folder for the plots, made where it is missing.
+        layers: "all", "conv" for the convolutions, or paths such as "0,3.1".
+        scale: "per-map" for one colour scale for each map, "shared" for one for all maps of a layer.
+        preprocessing: The recipe; the model's own by default.
+        engine: One of `engines.ENGINES`, or "auto".
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: Told after each layer.
+
+    Returns:
+        The PNG files, in the order of the layers.
+
+    Raises:
+        UsageError: There is no such layer, or no recipe.
+        ImageError: The image cannot be read.
+        OutputError: A plot cannot be written, or would replace the image.
     """
-    loaded = load_model(model)
+    loaded = load(model)
     recipe = recipe_of(preprocessing if preprocessing is not None else loaded)
     paths = chosen_layers(loaded, layers)
     _check_scale(scale)
     compiled = compiled_for(loaded, engine, device)
-    trace = compiled.trace(recipe.apply(picture(image).pixels)[np.newaxis])
+    trace = compiled.trace(recipe.apply(as_picture(image).pixels)[np.newaxis])
 
     made_folder(out)
 
@@ -67,12 +84,12 @@ def features(
 
 
 def convolutions(model: Model) -> list[str]:
-    """The paths of every Conv and ConvTranspose, in order, those inside containers too."""
+    """The paths of every Conv and ConvTranspose, inside containers too, in order."""
     return [path for path, layer in model.walk() if isinstance(layer, Conv | ConvTranspose)]
 
 
 def chosen_layers(model: Model, choice: str) -> tuple[str, ...]:
-    """Layer paths for "all", "conv" or a list such as "0,3.1"; raises `UsageError` for one that is not there."""
+    """The layer paths of "all", "conv" or a list such as "0,3.1"; raises `UsageError` for an unknown one."""
     known = [path for path, _ in model.walk()]
     if choice == "all":
         return tuple(known)
@@ -82,7 +99,7 @@ def chosen_layers(model: Model, choice: str) -> tuple[str, ...]:
     for path in chosen:
         if path not in known:
             shown = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")
-            raise UsageError(f"the model has no layer {path!r}; say all, conv, or paths out of {shown}")
+            raise UsageError(f"the model has no layer {path!r}; give all, conv, or some of the paths {shown}")
     return chosen
 
 
@@ -94,7 +111,16 @@ def feature_plots(
     scale: ScaleRule = "per-map",
     progress: Progress = silent,
 ) -> list[LayerFigure]:
-    """Draws the outputs of the layers `paths` for the first image of the traced batch."""
+    """Draws the outputs of layers for the first image of a traced batch.
+
+    Args:
+        trace: Layer path -> output, (N, ...).
+        model: The model that was traced.
+        make: Makes each file.
+        paths: The layers to draw.
+        scale: The colours of feature maps.
+        progress: Told after each layer.
+    """
     from diptych.report.plots import activations
 
     _check_scale(scale)
@@ -116,5 +142,5 @@ def feature_plots(
 
 
 def _check_scale(scale: str) -> None:
-    if scale not in ("shared", "per-map"):
-        raise UsageError(f"scale is shared or per-map, not {scale!r}")
+    if scale not in get_args(ScaleRule):
+        raise UsageError(f"scale is {' or '.join(get_args(ScaleRule))}, not {scale!r}")

@@ -1,8 +1,8 @@
-"""A figure in the one style of this package, and its PNG file; nothing of matplotlib's own state is changed.
+"""Figures in the style of this package, and their PNG files, without changing matplotlib's global state.
 
-The same input gives the same bytes: fonts are matplotlib's own, settings are its defaults under `STYLE`
-whatever the user's matplotlibrc says, and no date or program name is written. All files are light, for
-paper and slides; the report gives them a mount that suits light and dark screens.
+The same input gives the same bytes: fonts are matplotlib's own, settings are its defaults and `STYLE`, whatever
+the user's matplotlibrc says, and no date or program name is written. All files are light, for paper and slides; the
+report makes dark versions for dark screens.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from diptych.files import replacing
 from diptych.report.grid import written
 from diptych.report.paper import INK, MUTED, PAPER, PHOTOGRAPHS
 
-__all__ = ["STYLE", "headline", "new_figure", "save", "save_picture"]
+__all__ = ["STYLE", "headline", "new_figure", "save", "save_image"]
 
 _DPI = 150
 _LOCK = threading.Lock()
-# Settings of windows and of the process, which have no say in what a figure looks like.
+# Settings of windows and of the process, which do not affect what a figure looks like.
 _ELSEWHERE = ("backend", "webagg", "tk.", "date.", "animation", "keymap", "toolbar", "interactive")
 STYLE: dict[Any, Any] = {
     **{key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(_ELSEWHERE)},
@@ -58,7 +58,7 @@ STYLE: dict[Any, Any] = {
 
 
 class _Shown(Figure):
-    """A figure that a notebook shows without any windows being set up."""
+    """A figure that a notebook shows without a window backend."""
 
     def _repr_png_(self) -> bytes:
         stream = io.BytesIO()
@@ -68,8 +68,8 @@ class _Shown(Figure):
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches, under this module's style and matplotlib's defaults for the rest."""
-    # rc_context is one dictionary for the whole process: two threads must not draw at once.
+    """A figure of this size in inches, in the style of this package, while the block runs."""
+    # rc_context changes the whole process: two threads must not draw at once.
     with _LOCK, matplotlib.rc_context(STYLE):
         figure = _Shown(figsize=(width, height), dpi=_DPI)
         FigureCanvasAgg(figure)
@@ -77,7 +77,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Writes a PNG file that knows where its photographs are, which must not be turned dark."""
+    """Writes the figure as a PNG file that records where its photographs are, which stay light on dark paper."""
     from PIL import Image
 
     canvas: Any = figure.canvas
@@ -86,27 +86,27 @@ def save(figure: Figure, path: str | Path) -> None:
     height = len(pixels)
     boxes = []
     for axes in figure.axes:
-        # Grey photographs look like lettering to whoever turns the figure dark, so their places are noted.
+        # Grey photographs look like lettering when the figure is darkened, so their places are recorded.
         if any(np.asarray(image.get_array()).dtype == np.uint8 for image in axes.images):
             box = axes.get_window_extent()
             boxes.append(f"{round(box.x0)} {height - round(box.y1)} {round(box.x1)} {height - round(box.y0)}")
-    save_picture(Image.fromarray(pixels), path, "; ".join(boxes))
+    save_image(Image.fromarray(pixels), path, "; ".join(boxes))
 
 
-def save_picture(picture: Any, path: str | Path, photographs: str = "") -> None:
-    """Writes a Pillow image as PNG; `photographs` are the places of `PHOTOGRAPHS`."""
+def save_image(image: Any, path: str | Path, photographs: str = "") -> None:
+    """Writes a Pillow image as a PNG file; `photographs` is the text under `PHOTOGRAPHS`."""
     from PIL.PngImagePlugin import PngInfo
 
     information = PngInfo()
     if photographs:
         information.add_text(PHOTOGRAPHS, photographs)
     with replacing(path) as temporary:
-        # Level 3: half the time of the default 6 for a few per cent more bytes.
-        picture.save(temporary, format="PNG", compress_level=3, pnginfo=information)
+        # Level 3 takes half the time of the default 6 for a few per cent more bytes.
+        image.save(temporary, format="PNG", compress_level=3, pnginfo=information)
 
 
 def headline(figure: Figure, title: str, facts: str) -> None:
-    """The title of a figure and the line of facts beneath it."""
+    """Writes the title of a figure and the line of facts under it."""
     height = figure.get_figheight()
     figure.text(0.06, 1 - 0.3 / height, written(title), size=11.5, weight="bold", va="center")
     figure.text(0.06, 1 - 0.53 / height, written(facts), color=MUTED, va="center")

@@ -1,4 +1,4 @@
-"""The page of a filter: how well a model imitates it, on pictures, in figures, and how it was learned."""
+"""The page of a filter: how well a model imitates it, in pictures and numbers, and how it was learned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.report.embedding import Embedded, Quality, embed_figure, embed_picture
+from diptych.report.embedding import Embedded, Quality, embed_figure, embed_image
 from diptych.report.html import within_limit
 from diptych.report.templates import render_template, write_page
 
@@ -15,7 +15,7 @@ __all__ = ["FilterBar", "FilterContent", "FilterPicture", "render_filter", "writ
 
 @dataclass(frozen=True)
 class FilterPicture:
-    """One picture: four picture files, the factor that its error is shown with, and its figures in words."""
+    """One picture: the files of its four images, the factor of the error shown, and its numbers in words."""
 
     name: str
     input: Path
@@ -28,7 +28,7 @@ class FilterPicture:
 
 @dataclass(frozen=True)
 class FilterBar:
-    """A PSNR in dB to be drawn as a bar: `text` is its figure in words; `own` marks the model itself."""
+    """A PSNR in dB, drawn as a bar; `text` is the value in words, and `own` marks the model itself."""
 
     name: str
     psnr: float
@@ -38,10 +38,20 @@ class FilterBar:
 
 @dataclass(frozen=True)
 class FilterContent:
-    """Everything that the page shows. Tables are rows of words, the first cell of each its heading.
+    """The content of the page. Tables are rows of words; the first cell of each row is its heading.
 
-    `pictures`: the first is shown large. `scores` has a column for each of `score_columns`, `rungs` for each
-    of `rung_columns`. `curve` is a figure of this package, or None.
+    Attributes:
+        heading: The title.
+        verdict: The result in one sentence.
+        facts: What is listed under the title.
+        bars: The model's PSNR beside others'.
+        pictures: The first is shown large.
+        score_columns: The columns of `scores`.
+        scores: One row for each picture.
+        rung_columns: The columns of `rungs`.
+        rungs: One row for each method that was tried.
+        curve: The file of a figure of this package, or None.
+        remarks: Sentences beside the result.
     """
 
     heading: str
@@ -58,18 +68,18 @@ class FilterContent:
 
 
 def write_filter_page(path: str | Path, content: FilterContent) -> None:
-    """Writes the page, complete in itself. Raises `OutputError` where it cannot be written."""
+    """Writes the page as one self-contained file; raises `OutputError` where it cannot be written."""
     write_page(path, render_filter(content))
 
 
 def render_filter(content: FilterContent) -> str:
-    """The page as text; everything from outside is escaped, pictures are made smaller until it is 8 MB."""
+    """The page as HTML, escaped; images are made smaller until it is within 8 MB."""
     return within_limit(lambda quality: _render(content, quality))
 
 
 def _render(content: FilterContent, quality: Quality) -> str:
     def picture(path: Path) -> Embedded:
-        return embed_picture(path, quality)
+        return embed_image(path, quality)
 
     return render_template(
         "filter.html.j2",
@@ -82,6 +92,6 @@ def _render(content: FilterContent, quality: Quality) -> str:
 
 
 def _width(psnr: float, bars: Sequence[FilterBar]) -> str:
-    """The length of a bar in per cent of the longest."""
+    """The length of a bar as a percentage of the longest."""
     longest = max(bar.psnr for bar in bars)
     return f"{100 * max(psnr, 0) / longest:.2f}%" if longest > 0 else "0%"

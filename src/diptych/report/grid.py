@@ -1,15 +1,16 @@
-"""The feature-map grid: every channel of a layer in one figure, numbered, with its scale printed."""
+"""The grid of feature maps: every channel of a layer in one figure, numbered, with its scale."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.options import ScaleRule
 from diptych.report.mosaic import (
     Grid,
     Range,
@@ -21,12 +22,11 @@ from diptych.report.mosaic import (
 )
 from diptych.report.paper import INK, MUTED, PAPER
 
-__all__ = ["ScaleRule", "colours", "draw_grid", "header", "number", "written"]
+__all__ = ["colours", "draw_grid", "header", "number", "written"]
 
-ScaleRule = Literal["shared", "per-map"]
 
 _WIDTH, _NARROWEST, _MARGIN, _HEADER, _LARGEST = 1200, 760, 40, 134, 420
-_SMALL = 96  # narrower tiles have smaller captions
+_SMALL = 96  # pixels: narrower tiles have smaller captions
 
 
 def colours(name: str = "viridis") -> NDArray[np.uint8]:
@@ -36,7 +36,7 @@ def colours(name: str = "viridis") -> NDArray[np.uint8]:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A value in so many significant digits with a real minus sign, such as −0.125 or 1.2e5."""
+    """A value with this many significant digits and a real minus sign, such as −0.125 or 1.2e5."""
     text = f"{value:.{digits}g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
     return text.replace("-", "−")
 
@@ -48,13 +48,13 @@ def numbers(channels: tuple[int, ...], most: int = 10) -> str:
 
 
 def written(text: str) -> str:
-    """`text` on one line, with characters the figures' font does not have as a box."""
+    """`text` on one line, with a box for each character that the font of figures does not have."""
     known = _characters()
     return "".join(c if ord(c) in known else "□" for c in " ".join(text.split()))
 
 
 def header(maps: NDArray[Any], title: str, shown: tuple[int, ...]) -> tuple[str, str]:
-    """The two lines over a grid: the title, with the dead channels counted, and the facts."""
+    """The two lines above a grid: the title with the number of dead channels, and the facts."""
     dead, broken = dead_channels(maps), _broken(maps)
     count = len(maps)
     first = f"{title} — {len(dead)} of {count} dead" if dead else title
@@ -69,18 +69,18 @@ def header(maps: NDArray[Any], title: str, shown: tuple[int, ...]) -> tuple[str,
 
 
 def draw_grid(maps: NDArray[Any], title: str, scale: ScaleRule) -> Any:
-    """The figure of (C, H, W) maps as a Pillow picture; `plots.feature_maps` describes it."""
+    """The figure of maps (C, H, W) as a Pillow image, as `plots.feature_maps` describes it."""
     from PIL import Image, ImageDraw
 
     shown = choose_channels(maps)
     grid = _arranged(len(shown), maps.shape[1], maps.shape[2], scale)
     width = max(grid.width + 2 * _MARGIN, _NARROWEST)
     height = _HEADER + grid.height + _MARGIN - 12
-    picture = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(image)
     _write_header(draw, header(maps, title, shown), width)
     limits = finite_range(maps)
-    _draw_scale(picture, draw, limits if scale == "shared" else None, width)
+    _draw_scale(image, draw, limits if scale == "shared" else None, width)
     left = (width - grid.width) // 2
     table = colours()
     dead, broken = set(dead_channels(maps)), set(_broken(maps))
@@ -89,12 +89,12 @@ def draw_grid(maps: NDArray[Any], title: str, scale: ScaleRule) -> Any:
         top, x = grid.corner(index)
         top, x = top + _HEADER, x + left
         pixels = tile(maps[channel], grid, own, table, channel in dead)
-        picture.paste(Image.fromarray(pixels), (x, top))
-        notes: tuple[str, ...] = ("dead",) if channel in dead else ("NaN",) if channel in broken else ()
-        if scale == "per-map" and not notes:
-            notes = (number(own.low, 2), number(own.high, 2))
-        _write_caption(draw, grid, x, top + grid.tile_height, str(channel), notes)
-    return picture
+        image.paste(Image.fromarray(pixels), (x, top))
+        extremes: tuple[str, ...] = ("dead",) if channel in dead else ("NaN",) if channel in broken else ()
+        if scale == "per-map" and not extremes:
+            extremes = (number(own.low, 2), number(own.high, 2))
+        _write_caption(draw, grid, x, top + grid.tile_height, str(channel), extremes)
+    return image
 
 
 def _broken(maps: NDArray[Any]) -> tuple[int, ...]:
@@ -103,7 +103,7 @@ def _broken(maps: NDArray[Any]) -> tuple[int, ...]:
 
 
 def _arranged(count: int, height: int, width: int, scale: ScaleRule) -> Grid:
-    """The widest tiles that fit, with a caption of as many lines as the tiles' width asks for."""
+    """The grid with the widest tiles that fit, and captions of as many lines as their width needs."""
     ranges = scale == "per-map"
     for least, gap, caption in ((170, 12, 30), (_SMALL, 12, 44 if ranges else 30)):
         grid = arrange(count, height, width, _WIDTH - 2 * _MARGIN, _LARGEST, gap, caption)
@@ -133,12 +133,12 @@ def _cut(text: str, size: int, bold: bool, space: int) -> str:
     return text
 
 
-def _draw_scale(picture: Any, draw: Any, limits: Range | None, width: int) -> None:
+def _draw_scale(image: Any, draw: Any, limits: Range | None, width: int) -> None:
     from PIL import Image
 
     bar_width, x, y = 250, width - _MARGIN - 250, 76
     ramp = colours()[np.linspace(0, 255, bar_width).round().astype(int)]
-    picture.paste(Image.fromarray(np.repeat(ramp[None], 12, axis=0)), (x, y))
+    image.paste(Image.fromarray(np.repeat(ramp[None], 12, axis=0)), (x, y))
     font = _font(14, False)
     low, high = "each map's minimum", "maximum"
     if limits is not None:
@@ -148,18 +148,20 @@ def _draw_scale(picture: Any, draw: Any, limits: Range | None, width: int) -> No
     draw.text((x + bar_width, y + 17), high, font=font, fill=INK, anchor="ra")
 
 
-def _write_caption(draw: Any, grid: Grid, x: int, y: int, channel: str, notes: tuple[str, ...]) -> None:
+def _write_caption(draw: Any, grid: Grid, x: int, y: int, channel: str, extremes: tuple[str, ...]) -> None:
     """The channel's number in bold, and "dead", "NaN" or its lowest and highest value."""
     small = grid.tile_width < _SMALL
     size = 12 if small else 14
     font, bold = _font(size, False), _font(size, True)
     draw.text((x, y + 4), channel, font=bold, fill=INK)
-    if not notes:
+    if not extremes:
         return
-    if len(notes) == 1 or grid.tile_width >= 170:
-        draw.text((x + bold.getlength(channel) + size // 2, y + 4), " … ".join(notes), font=font, fill=MUTED)
+    if len(extremes) == 1 or grid.tile_width >= 170:
+        draw.text(
+            (x + bold.getlength(channel) + size // 2, y + 4), " … ".join(extremes), font=font, fill=MUTED
+        )
         return
-    for line, text in enumerate(notes if small else (" … ".join(notes),)):
+    for line, text in enumerate(extremes if small else (" … ".join(extremes),)):
         draw.text((x, y + 20 + 14 * line), text, font=_font(11 if small else 12, False), fill=MUTED)
 
 
@@ -167,7 +169,7 @@ def _write_caption(draw: Any, grid: Grid, x: int, y: int, channel: str, notes: t
 def _font(size: int, bold: bool) -> Any:
     from PIL import ImageFont
 
-    # The fonts inside matplotlib: the same letters on every machine.
+    # Fonts that come with matplotlib give the same letters on every machine.
     return ImageFont.truetype(font_file(bold), size, layout_engine=ImageFont.Layout.BASIC)
 
 

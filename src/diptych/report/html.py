@@ -1,4 +1,4 @@
-"""`report.html`: one page, nothing outside it, at most 8 MB, that shows a whole run."""
+"""`report.html`: a self-contained page of at most 8 MB that shows a whole run."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 
 from diptych.errors import OutputError
 from diptych.report.content import ImageResult, LayerFigure, ReportContent
-from diptych.report.embedding import Embedded, Quality, embed_figure, embed_picture
+from diptych.report.embedding import Embedded, Quality, embed_figure, embed_image
 from diptych.report.templates import render_template, write_page
 
 __all__ = ["LARGEST_BYTES", "MOST_IMAGES", "render", "thousands", "within_limit", "write_report"]
 
 LARGEST_BYTES = 8_000_000
 MOST_IMAGES = 24
-"""Images shown in full; the others are in a table by name and prediction."""
+"""Images shown in full; the others are listed with their predictions in a table."""
 
 _QUALITIES = (Quality(1200, 1024, 85), Quality(1000, 640, 70), Quality(700, 400, 60), Quality(420, 240, 45))
-"""From good to coarse: the first with which a page is under the limit is taken."""
+"""From good to coarse: the first that keeps the page within the limit is used."""
 
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Every picture file of a report, embedded."""
+    """Every image file of a report, embedded."""
 
     by_path: dict[Path, Embedded]
 
@@ -33,43 +33,40 @@ class _Pictures:
 
 
 def write_report(path: str | Path, content: ReportContent) -> None:
-    """Writes the page.
-
-    Raises `OutputError` where it cannot be written, or where a picture it shows is gone.
-    """
+    """Writes the page; raises `OutputError` where it cannot be written, or an image file is missing."""
     write_page(path, render(content))
 
 
 def render(content: ReportContent) -> str:
-    """The page as text. Everything from outside is escaped; pictures are data: URLs.
+    """The page as HTML: everything from outside is escaped, and images are data: URLs.
 
-    Pictures are made smaller until the page is within `LARGEST_BYTES`.
+    Images are made smaller until the page is within `LARGEST_BYTES`.
     """
     return within_limit(lambda quality: _render(content, _embed_all(content, quality)))
 
 
 def within_limit(rendered: Callable[[Quality], str]) -> str:
-    """The page with its pictures as good as `LARGEST_BYTES` allow; raises `OutputError` where none does."""
+    """The page with the best images that `LARGEST_BYTES` allows; raises `OutputError` if none does."""
     for quality in _QUALITIES:
         document = rendered(quality)
         if len(document.encode()) <= LARGEST_BYTES:
             return document
     raise OutputError(
-        f"the page would be larger than {LARGEST_BYTES // 1_000_000} MB even with small pictures; "
+        f"the page would be larger than {LARGEST_BYTES // 1_000_000} MB even with small images; "
         "make it from fewer pictures"
     )
 
 
 def _embed_all(content: ReportContent, quality: Quality) -> _Pictures:
-    pictures: dict[Path, bool] = {}  # whether it is a figure, in order
+    pictures: dict[Path, bool] = {}  # whether each is a figure, in order
     for image in content.images[:MOST_IMAGES]:
         pictures[image.picture] = pictures[image.seen] = False
         drawn = [figure.path for figure in image.figures] + [figure.path for figure in image.layers]
         pictures.update(dict.fromkeys(drawn, True))
-    # Pillow lets go of the interpreter's lock while it encodes.
+    # Pillow releases the interpreter's lock while it encodes.
     with ThreadPoolExecutor(max_workers=4) as pool:
         jobs = {
-            path: pool.submit(embed_figure if figure else embed_picture, path, quality)
+            path: pool.submit(embed_figure if figure else embed_image, path, quality)
             for path, figure in pictures.items()
         }
         return _Pictures({path: job.result() for path, job in jobs.items()})
@@ -97,7 +94,7 @@ def _number(value: float) -> str:
 
 
 def _percent(value: float) -> str:
-    """A probability as text: 97.3 %, and never a rounded "0 %" or "100 %" that is not exact."""
+    """A probability as text, such as 97.3 %; "0 %" and "100 %" only if they are exact."""
     if 0 < value < 0.0005:
         return "< 0.1 %"
     if 0.9995 < value < 1:
@@ -106,7 +103,7 @@ def _percent(value: float) -> str:
 
 
 def thousands(value: int | None) -> str:
-    """A whole number in groups of three digits, a narrow no-break space between them, as SI asks for."""
+    """A whole number with a narrow no-break space between groups of three digits, as in SI."""
     return "–" if value is None else f"{value:,}".replace(",", "\u202f")
 
 
@@ -119,14 +116,14 @@ def _many(count: int, singular: str, plural: str = "") -> str:
 
 
 def _width(value: float, image: ImageResult, probabilities: bool) -> str:
-    """The length of a prediction's bar, in per cent of the longest possible or, for scores, the largest."""
+    """The length of a prediction's bar, as a percentage of 1 or, for scores, of the largest magnitude."""
     longest = 1.0 if probabilities else max((abs(v) for _, v in image.predictions), default=1.0) or 1.0
     part = abs(value) / longest if value == value else 0.0
     return f"{100 * min(part, 1.0):.2f}%"
 
 
 def _verdict(image: ImageResult, content: ReportContent) -> str:
-    """The first class and its value in words, with the doubt that belongs to it."""
+    """The first class and its value in words, marked if the model is untrained."""
     if not image.predictions:
         return "no prediction"
     name, value = image.predictions[0]
@@ -135,7 +132,7 @@ def _verdict(image: ImageResult, content: ReportContent) -> str:
 
 
 def _layer_alt(figure: LayerFigure) -> str:
-    """What the grid of one layer shows, for who cannot see it."""
+    """What the plot of one layer shows, for people who cannot see it."""
     count = figure.shape[0]
     extent = f"from {_number(figure.low)} to {_number(figure.high)}"
     if len(figure.shape) == 1:

@@ -1,6 +1,6 @@
-"""Many feature maps as one picture: the arithmetic of `plots.feature_maps`, in NumPy alone.
+"""Many feature maps as one image: the arithmetic of `plots.feature_maps`, in NumPy alone.
 
-One array is drawn in place of hundreds of axes, so that a grid of 256 maps costs as much as one picture.
+One array is drawn instead of hundreds of axes, so that a grid of 256 maps costs as much as one image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MOST_MAPS = 256
-"""Maps drawn in one figure; more would be smaller than a thumbnail."""
+"""The most maps in one figure: more would be smaller than thumbnails."""
 
 _HATCH_LIGHT, _HATCH_DARK = (222, 219, 211), (178, 173, 163)
 _NOT_FINITE = (214, 39, 112)  # a magenta that viridis does not contain
@@ -35,10 +35,9 @@ Pixels = NDArray[np.uint8]
 
 
 def dead_channels(maps: NDArray[np.generic]) -> tuple[int, ...]:
-    """The channels of (C, *spatial) that carry no information about where: every finite value is the same.
+    """The channels of (C, *spatial) that have the same value at every position.
 
-    A map of one position only is dead where it is 0, because one value is always "the same". A map with
-    NaN or infinite values is broken, not dead.
+    A map with a single position is dead if it is 0. A map with NaN or infinite values is broken, not dead.
     """
     flat = np.asarray(maps).reshape(len(maps), -1)
     if flat.shape[1] <= 1:
@@ -50,13 +49,13 @@ def dead_channels(maps: NDArray[np.generic]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Range:
-    """The smallest and largest finite value of an array; both 0 where there is none."""
+    """The smallest and largest finite value of an array; both 0 if there is none."""
 
     low: float
     high: float
 
     def scale(self, values: FloatArray) -> FloatArray:
-        """`values` with low at 0 and high at 1; 0.5 everywhere where they are equal."""
+        """`values` mapped from low..high to 0..1, and clipped; 0.5 everywhere if low and high are equal."""
         span = self.high - self.low
         if not span > 0:
             return np.full(values.shape, 0.5)
@@ -70,7 +69,7 @@ def finite_range(values: FloatArray) -> Range:
 
 
 def choose_channels(maps: FloatArray, most: int = MOST_MAPS) -> tuple[int, ...]:
-    """Which channels to draw: all of them, or the `most` of largest mean magnitude, in channel order."""
+    """Which channels to draw: all, or the `most` with the largest mean magnitude, in the order of channels."""
     if len(maps) <= most:
         return tuple(range(len(maps)))
     magnitude = np.abs(np.nan_to_num(maps.reshape(len(maps), -1), nan=np.inf)).mean(axis=1)
@@ -80,7 +79,7 @@ def choose_channels(maps: FloatArray, most: int = MOST_MAPS) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the tiles go, in pixels: the tile's size, the gap between columns, and the caption's height."""
+    """Where tiles go: their size, the gap between columns and the height of captions, in pixels."""
 
     columns: int
     rows: int
@@ -96,7 +95,7 @@ class Grid:
 
     @property
     def height(self) -> int:
-        """The height of the whole grid; every tile has its caption beneath."""
+        """The height of the whole grid, with a caption under every tile."""
         return self.rows * (self.tile_height + self.caption)
 
     def corner(self, index: int) -> tuple[int, int]:
@@ -106,12 +105,20 @@ class Grid:
 
 
 def arrange(count: int, height: int, width: int, space: int, largest: int, gap: int, caption: int) -> Grid:
-    """A grid for `count` maps of height x width, `space` pixels wide: somewhat wider than high, few gaps.
+    """A grid for `count` maps of height x width: a little wider than high, with few empty places.
 
-    A map is enlarged by whole factors, or fitted where it is larger than its tile; a square one is never
-    wider than `largest`, others about as large in area.
+    Maps are enlarged by whole factors, or reduced where they are larger than a tile.
+
+    Args:
+        count: How many maps.
+        height: Rows of a map.
+        width: Columns of a map.
+        space: The width of the grid in pixels.
+        largest: The largest width of a square tile; other tiles have about the same area.
+        gap: Pixels between columns.
+        caption: The height of a caption in pixels.
     """
-    # Very long maps would leave slivers: the tile's shape stays between 1:8 and 8:1.
+    # Very long maps would become slivers: the shape of a tile stays between 1:8 and 8:1.
     aspect = min(max(height / width, 0.125), 8.0)
 
     def cost(columns: int) -> float:
@@ -134,7 +141,7 @@ def arrange(count: int, height: int, width: int, space: int, largest: int, gap: 
 
 
 def fit(values: FloatArray, height: int, width: int) -> FloatArray:
-    """(H, W) at another size: each new cell is the mean of the area it covers, so nothing is skipped.
+    """The map (H, W) at another size: each new cell is the mean of the area it covers.
 
     Enlarging by whole factors repeats values exactly. NaN and infinite values spread to every cell that
     they touch.
@@ -154,7 +161,7 @@ def fit(values: FloatArray, height: int, width: int) -> FloatArray:
 
 @lru_cache(maxsize=8)
 def _coverage(size: int, target: int) -> FloatArray:
-    """(target, size): how much of each new cell each old cell covers; rows sum to 1."""
+    """The matrix (target, size) of how much of each new cell each old cell covers; rows sum to 1."""
     edges = np.arange(target + 1) * (size / target)
     low = np.maximum(edges[:-1, None], np.arange(size)[None, :])
     high = np.minimum(edges[1:, None], np.arange(1, size + 1)[None, :])
@@ -163,15 +170,15 @@ def _coverage(size: int, target: int) -> FloatArray:
 
 
 def tile(values: FloatArray, grid: Grid, limits: Range, colours: Pixels, dead: bool) -> Pixels:
-    """One map as (tile_height, tile_width, 3) uint8: through the 256 `colours`, hatched where it is dead."""
+    """One map as uint8 (tile_height, tile_width, 3), in the 256 `colours`, or hatched if it is dead."""
     if dead:
         return _hatch(grid.tile_height, grid.tile_width)
     fitted = fit(values, grid.tile_height, grid.tile_width)
     shown = np.isfinite(fitted)
     index = np.rint(limits.scale(np.where(shown, fitted, limits.low)) * 255).astype(np.uint8)
-    picture = colours[index]
-    picture[~shown] = _NOT_FINITE
-    return picture
+    pixels = colours[index]
+    pixels[~shown] = _NOT_FINITE
+    return pixels
 
 
 def _hatch(height: int, width: int) -> Pixels:

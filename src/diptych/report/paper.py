@@ -1,4 +1,4 @@
-"""The two papers that figures and the report are printed on, and their inks."""
+"""The colours of paper and ink in figures and pages, light and dark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PAPER, INK, MUTED = "#fdfcfa", "#23211d", "#676259"
 DARK_PAPER, DARK_INK = "#211f1c", "#ece8e0"
 
 PHOTOGRAPHS = "diptych-photographs"
-"""The PNG text key under which a figure records its photographs: "left top right bottom; ..." in pixels."""
+"""The PNG text key under which a figure records where photographs are: "left top right bottom; ..." in pixels."""
 
 
 def channels(colour: str) -> tuple[int, int, int]:

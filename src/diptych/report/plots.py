@@ -1,6 +1,7 @@
-"""Pure functions from an array to a PNG file, in one style; nothing of matplotlib's own state is changed.
+"""Plots of arrays as PNG files, in one style (`figure.py`), without changing matplotlib's global state.
 
-Colours are viridis: perceptually uniform and safe for colour-blind readers. `figure.py` has the style.
+Colours are viridis: perceptually uniform and safe for colour-blind readers. Every function raises `OutputError`
+where its file cannot be written.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from diptych.errors import ShapeError
-from diptych.report.figure import headline, new_figure, save, save_picture
-from diptych.report.grid import ScaleRule, draw_grid, number, written
+from diptych.options import ScaleRule
+from diptych.report.figure import headline, new_figure, save, save_image
+from diptych.report.grid import draw_grid, number, written
 from diptych.report.mosaic import dead_channels, finite_range, fit
 from diptych.report.paper import INK, MUTED
 
@@ -39,10 +41,18 @@ Array = NDArray[Any]
 
 
 def activations(path: str | Path, array: Array, title: str, scale: ScaleRule = "per-map") -> None:
-    """What one layer gave for one image, without the batch axis, as a PNG: the plot follows the rank.
+    """Draws the output of one layer for one image, in the way that suits its rank.
 
-    (C, H, W) is a grid of maps; (C, D, H, W) one of the middle slices, which the title says; (C, W) one
-    heat map with a row a channel; (features,) bars.
+    Args:
+        path: The PNG file to write.
+        array: The output without the batch axis: (C, H, W) becomes a grid of maps; (C, D, H, W) a grid of the
+            middle slices, which the title says; (C, W) a heat map with one row for each channel;
+            (features,) bars.
+        title: The heading.
+        scale: "per-map" or "shared", for grids.
+
+    Raises:
+        ShapeError: The array has another rank.
     """
     if array.ndim == 4:
         middle = array.shape[1] // 2
@@ -55,26 +65,41 @@ def activations(path: str | Path, array: Array, title: str, scale: ScaleRule = "
         vector(path, array, title)
     else:
         raise ShapeError(
-            f"{title}: a plot needs an activation of 1 to 4 axes without the batch, got {array.shape}"
+            f"{title}: a plot needs an activation of 1 to 4 axes without the batch axis, got {array.shape}"
         )
 
 
 def feature_maps(path: str | Path, maps: Array, title: str, scale: ScaleRule = "per-map") -> None:
-    """A grid of the maps (C, H, W), numbered from 0, with the colour bar of their scale.
+    """Draws a grid of maps, numbered from 0, with the colour bar of their scale.
 
-    Scale "shared": one range for all, so that brightness compares between channels. Scale "per-map": each
-    map fills the colours by itself, its smallest and largest value beneath it. Dead channels are hatched,
-    named and counted; NaN and infinite values are magenta. Beyond 256 channels the strongest are drawn.
+    Dead channels are hatched, named and counted; NaN and infinite values are magenta. Of more than 256
+    channels, the strongest are drawn.
+
+    Args:
+        path: The PNG file to write.
+        maps: (C, H, W).
+        title: The heading.
+        scale: "shared" for one range for all maps, so that brightness compares between channels; "per-map"
+            for a range for each map, with its smallest and largest value under it.
+
+    Raises:
+        ShapeError: The array is empty or of another rank, or there is no such scale.
     """
     if maps.ndim != 3 or 0 in maps.shape:
         raise ShapeError(f"{title}: a grid of feature maps needs (C, H, W), got {maps.shape}")
     if scale not in ("shared", "per-map"):
         raise ShapeError(f"{title}: the scale is 'shared' or 'per-map', not {scale!r}")
-    save_picture(draw_grid(np.asarray(maps), title, scale), path)
+    save_image(draw_grid(np.asarray(maps), title, scale), path)
 
 
 def vector(path: str | Path, values: Array, title: str) -> None:
-    """The values (features,) of a Dense layer as bars; above 512 features as their range in 512 groups."""
+    """Draws the values of a Dense layer as bars; more than 512 as the range of each of 512 groups.
+
+    Args:
+        path: The PNG file to write.
+        values: (features,).
+        title: The heading.
+    """
     shown = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
     limits = finite_range(values)
     facts = [f"{values.size} features", f"{number(limits.low)} … {number(limits.high)}"]
@@ -87,7 +112,7 @@ def vector(path: str | Path, values: Array, title: str) -> None:
         high = np.array([max(g.max(), 0.0) for g in groups])
         low = np.array([min(g.min(), 0.0) for g in groups])
         edges = np.linspace(-0.5, values.size - 0.5, len(groups) + 1)
-        # One polygon, not one rectangle a bar: a Dense layer easily has hundreds.
+        # One polygon, not a rectangle for each bar: a Dense layer may have thousands.
         axes.stairs(high, edges, baseline=low, fill=True, color="#2a6f8e", linewidth=0)
         axes.axhline(0, color=MUTED, linewidth=0.6)
         axes.margins(x=0.01)
@@ -114,7 +139,16 @@ def _rows(path: str | Path, array: Array, title: str) -> None:
 
 
 def input_heatmap(path: str | Path, grey: Array, title: str = "Input as a heat map") -> None:
-    """The values (H, W) of a preprocessed picture in colour, with the scale."""
+    """Draws the values of a preprocessed picture in colour, with their scale.
+
+    Args:
+        path: The PNG file to write.
+        grey: (H, W): one channel of the preprocessed picture, or the mean of its channels.
+        title: The heading.
+
+    Raises:
+        ShapeError: The array has another rank, or is empty.
+    """
     with new_figure(6.0, 5.4) as figure:
         headline(figure, title, _facts(grey))
         axes = figure.add_axes((0.1, 0.09, 0.74, 0.74))
@@ -124,7 +158,7 @@ def input_heatmap(path: str | Path, grey: Array, title: str = "Input as a heat m
 
 
 def input_contour(path: str | Path, grey: Array, title: str = "Input as contours") -> None:
-    """Lines of equal value over the areas between them, for (H, W), upright like the picture."""
+    """Draws lines of equal value and the areas between them, upright like the picture; see `input_heatmap`."""
     with new_figure(6.0, 5.4) as figure:
         headline(figure, title, _facts(grey))
         axes = figure.add_axes((0.1, 0.09, 0.74, 0.74))
@@ -134,7 +168,10 @@ def input_contour(path: str | Path, grey: Array, title: str = "Input as contours
 
 
 def input_surface(path: str | Path, grey: Array, title: str = "Input as a surface") -> None:
-    """The values (H, W) as heights, the picture's upper edge at the back, at most 64 x 64 cells."""
+    """Draws the values as heights of at most 64 x 64 cells, the upper edge of the picture at the back.
+
+    See `input_heatmap`.
+    """
     with new_figure(6.0, 5.4) as figure:
         headline(figure, title, _facts(grey))
         axes: Any = figure.add_axes((0.0, -0.02, 0.88, 0.92), projection="3d")
@@ -146,9 +183,13 @@ def input_surface(path: str | Path, grey: Array, title: str = "Input as a surfac
 def input_image_visualizations(
     path: str | Path, picture: Array, grey: Array, title: str = "The input"
 ) -> None:
-    """Four views of one input: what the model sees (uint8 (H, W, 3) or (H, W)), heat map, contours, surface.
+    """Draws four views of one input: the picture, a heat map, contours and a surface.
 
-    `grey` is (H, W): one channel of the preprocessed picture, or the mean of its channels.
+    Args:
+        path: The PNG file to write.
+        picture: What the model sees, uint8 (H, W, 3) or (H, W).
+        grey: (H, W): one channel of the preprocessed picture, or the mean of its channels.
+        title: The heading.
     """
     with new_figure(8.0, 7.8) as figure:
         headline(figure, title, _facts(grey))
@@ -175,11 +216,15 @@ def loaded_image_verification(
     batch_item: Array,
     original_size: tuple[int, int] | None = None,
 ) -> None:
-    """Two panels: what was loaded, and what the model sees, with the recipe between and the values after it.
+    """Draws what was loaded beside what the model sees, with the recipe and the resulting values.
 
-    `original` and `preprocessed` are uint8 (H, W, 3) or (H, W); `recipe` one line a step; `batch_item` the
-    float32 (C, H, W) array itself, whose type, shape and range are printed. `original_size` is the true
-    (height, width) where `original` is only a preview.
+    Args:
+        path: The PNG file to write.
+        original: The picture as it was loaded, uint8 (H, W, 3) or (H, W).
+        preprocessed: What the model sees, uint8 (H, W, 3) or (H, W).
+        recipe: One line for each step.
+        batch_item: The array itself, float32 (C, H, W), whose type, shape and range are printed.
+        original_size: The true (height, width) where `original` is only a preview.
     """
     lines = recipe_lines(recipe)
     height = 4.75 + 0.19 * len(lines)
@@ -248,7 +293,7 @@ def _contour(axes: Any, grey: Array) -> Any:
     _quiet(axes, True)
     limits = finite_range(grey)
     if not limits.high > limits.low or min(values.shape) < 2:
-        # No line of equal value exists: the flat colour says so.
+        # There is no line of equal value: a flat colour shows that.
         return _image(axes, grey)
     levels = np.linspace(limits.low, limits.high, 9)
     areas = axes.contourf(column, row, values, levels=levels)
@@ -275,7 +320,7 @@ def _surface(axes: Any, grey: Array, zoom: float = 1.0) -> Any:
         linewidth=0,
         antialiased=False,
     )
-    # Row 0 at the back and column 0 at the left: the picture lies on a table before the reader.
+    # Row 0 at the back and column 0 at the left, like a picture that lies on a table.
     axes.set(xlim=(0, width - 1 or 1), ylim=(height - 1 or 1, 0))
     if limits.high > limits.low:
         axes.set_zlim(limits.low, limits.high)
@@ -295,7 +340,7 @@ def _surface(axes: Any, grey: Array, zoom: float = 1.0) -> Any:
 def _colour_bar(figure: Figure, drawn: Any, place: tuple[float, float, float, float]) -> None:
     low, high = drawn.get_clim()
     if not high > low:
-        return  # one value has no scale; the headline names it
+        return  # one value has no scale; the headline gives it
     bar: Any = figure.colorbar(drawn, cax=figure.add_axes(place))
     bar.outline.set_visible(False)
     ticks = np.linspace(low, high, 5)
@@ -313,7 +358,7 @@ def _facts(grey: Array) -> str:
 
 
 def _at_most(array: Array, longest: int) -> Array:
-    """The array (H, W) or (H, W, 3) with its longer side at most `longest`, by area means."""
+    """The array (H, W) or (H, W, 3), reduced by area means to at most `longest` a side."""
     factor = longest / max(array.shape[:2])
     if factor >= 1:
         return array

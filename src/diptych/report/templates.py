@@ -1,4 +1,4 @@
-"""The HTML templates of this package: everything from outside is escaped, and an unknown name is an error."""
+"""The HTML templates of this package: everything from outside is escaped, and unknown names are errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["render_template", "write_page"]
 
 
 def render_template(name: str, filters: dict[str, Callable[..., str]], **content: Any) -> str:
-    """The page that the template `name` makes of `content`; `filters` are what it may write `value | filter`."""
+    """Renders the template `name` with `content`; `filters` are the functions it applies as `value | filter`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -28,6 +28,6 @@ def render_template(name: str, filters: dict[str, Callable[..., str]], **content
 
 
 def write_page(path: str | Path, document: str) -> None:
-    """Writes a page, the same bytes on every platform. Raises `OutputError` where it cannot be written."""
+    """Writes a page, with the same bytes on every platform; raises `OutputError` where it cannot be written."""
     with replacing(path) as temporary:
         temporary.write_text(document, encoding="utf-8", newline="\n")

@@ -20,7 +20,7 @@ from diptych.filters.applying.tiles import Adapted, filtered
 from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.images import files, streams
 from diptych.images.streams import PEAKS, StreamSource, Whole
-from diptych.inference import load_model
+from diptych.loading import load_model
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.progress import Progress, silent

@@ -14,9 +14,9 @@ import numpy as np
 
 from diptych.filters.learning import kernels, probing_queries, rounded
 from diptych.filters.learning.task import Candidate, Problem
-from diptych.inference import predict
 from diptych.model.layers import Array, Chain, Conv, Pad
 from diptych.model.model import Model
+from diptych.predicting import predict
 
 __all__ = ["Form", "fit"]
 

@@ -60,7 +60,7 @@ def paint(prompt: str, seed: int = 0, index: int = 0, width: int = 512, height: 
 
 
 class Scenes:
-    """The painter as a source of pictures: see `diptych.images.source.Source`."""
+    """The painter as a generator: see `diptych.images.generator.Generator`."""
 
     name = "scenes"
     version = VERSION

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from diptych.terminal import Terminal
+from diptych.cli.parameters import (
+    Architecture,
+    Device,
+    FilterEngine,
+    Json,
+    Key,
+    Quiet,
+    Report,
+    WrittenBy,
+)
+from diptych.cli.terminal import Terminal
+from diptych.options import ReadOptions
 
 app = typer.Typer(
     name="filter",
@@ -18,33 +29,18 @@ app = typer.Typer(
 )
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A filter's model file.", show_default=False)]
-Architecture = Annotated[
-    str | None, typer.Option(help="What to fill, where MODEL holds weights alone: a name or a model file.")
-]
-WrittenBy = Annotated[
-    str | None,
-    typer.Option(
-        "--written-by", help="The Flux that wrote the file, such as 0.13.4, where it does not tell."
-    ),
-]
-Key = Annotated[
-    str | None, typer.Option(help="Which of several models in a Flux file: generator, or model.2.")
-]
 Judged = Annotated[
-    str | None, typer.Option("--target", help="What to judge by; default: what the model was taught.")
+    str | None,
+    typer.Option("--target", help="The filter to judge by; default: the one that the model learned."),
 ]
 Pairs = Annotated[
     tuple[Path, Path] | None,
     typer.Option("--pairs", metavar="BEFORE AFTER", help="Two folders or files: pictures before and after."),
 ]
-Pictures = Annotated[
+Images = Annotated[
     list[Path] | None,
     typer.Option("--images", help="Pictures or folders; repeatable. Default: photographs in the box."),
 ]
-Engine = Annotated[str, typer.Option(help="auto, halide, onnxruntime, openvino, torch or numpy.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
 @app.command()
@@ -59,20 +55,22 @@ def learn(
         str | None, typer.Option(help="A folder to learn from; default: photographs in the box.")
     ] = None,
     weights: Annotated[int | None, typer.Option(help="The most weights the network may have.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Seconds, after which the best is kept.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds, after which the best network is kept.")
+    ] = None,
     goal: Annotated[float | None, typer.Option(help="The held-out PSNR in dB that is enough.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same network.")] = 0,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="The file that keeps the state of training, to go on from.", show_default=False),
+        typer.Option(help="The file that keeps the state of training, to continue from.", show_default=False),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)] = None,
+    report: Report = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Finds a small network that does what a filter does.
+    """Learn a small network that does what a filter does.
 
-    It says how well the network does it, on pictures that it was not learned from.
+    Tells how well it does that, on pictures that it was not learned from.
     """
     from diptych import formats
     from diptych.files import check_place
@@ -109,13 +107,13 @@ def apply(
         Path, typer.Argument(metavar="OUT", help="The file or folder to write.", show_default=False)
     ],
     tile: Annotated[
-        int | None, typer.Option(help="Pixels a side worked on at once; default: strips.", show_default=False)
+        int | None, typer.Option(help="The side of a tile in pixels; default: strips.", show_default=False)
     ] = None,
     edge: Annotated[
         str | None,
         typer.Option(help="Beyond the border: zero, reflect, replicate or wrap; default: the filter's own."),
     ] = None,
-    engine: Engine = "auto",
+    engine: FilterEngine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
@@ -123,7 +121,7 @@ def apply(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Runs a learned filter on pictures of any size.
+    """Apply a learned filter to pictures of any size.
 
     The result does not depend on the tiles.
     """
@@ -132,7 +130,7 @@ def apply(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     failures: list[str] = []
     with terminal.progress() as progress:
-        done: Any = applied(_loaded(model, architecture, written_by, key), source, target, tile=tile,
+        done: Any = applied(_loaded(model, ReadOptions(architecture, written_by, key)), source, target, tile=tile,
                             engine=engine, device=device, edge=edge, progress=progress,
                             failures=failures)  # fmt: skip
     written = done if isinstance(done, list) else [done]
@@ -153,22 +151,25 @@ def evaluate(
     model: ModelFile,
     target: Judged = None,
     pairs: Pairs = None,
-    images: Pictures = None,
-    engine: Engine = "auto",
+    images: Images = None,
+    engine: FilterEngine = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tells how close a model is to its filter.
+    """Measure how close a model is to its filter.
 
-    Beside it stands what can be had without learning.
+    Shows beside it what can be had without learning.
     """
     from diptych.filters.evaluating import evaluate as evaluated
 
     found = evaluated(
-        _loaded(model, architecture, written_by, key), _judge(target, pairs), images, engine=engine
+        _loaded(model, ReadOptions(architecture, written_by, key)),
+        _judge(target, pairs),
+        images,
+        engine=engine,
     )
     Terminal(as_json=as_json, quiet=quiet).result(found.to_document(), found.text())
 
@@ -181,32 +182,32 @@ def preview(
     ),
     target: Judged = None,
     pairs: Pairs = None,
-    images: Pictures = None,
-    engine: Engine = "auto",
+    images: Images = None,
+    engine: FilterEngine = "auto",
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Shows what a model makes of pictures, on a page.
+    """Show what a model does to pictures, on a page.
 
-    Input, target, output and amplified error as PNG files, and a page of them with the figures.
+    Writes input, target, output and amplified error as PNG files, and a page of them with the numbers.
     """
     from diptych.filters.previewing import preview as previewed
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        made = previewed(_loaded(model, architecture, written_by, key), images, _judge(target, pairs), out,
+        made = previewed(_loaded(model, ReadOptions(architecture, written_by, key)), images, _judge(target, pairs), out,
                          engine=engine, progress=progress)  # fmt: skip
     terminal.result(made.to_document(), made.text())
 
 
 @app.command("list")
 def list_(as_json: Json = False, quiet: Quiet = False) -> None:
-    """Lists every filter that goes by name.
+    """List every filter that has a name.
 
-    With its parameters, and the library it is taken from.
+    Shows its parameters, and the library it is taken from.
     """
     from diptych.filters.targets import FILTERS
 
@@ -243,7 +244,7 @@ def _entry(described: Mapping[str, Any]) -> str:
 
 
 def _given(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
-    """What to learn; raises `UsageError` where that is nothing, or two things."""
+    """The target or the pairs; raises `UsageError` if neither or both are given."""
     from diptych.errors import UsageError
 
     if (target is None) == (pairs is None):
@@ -258,11 +259,11 @@ def _judge(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
     return None if target is None and pairs is None else _given(target, pairs)
 
 
-def _loaded(model: str, architecture: str | None, written_by: str | None, key: str | None) -> Any:
-    """The model of a file; raises `UsageError` where a filter's name was given in its place."""
+def _loaded(model: str, reading: ReadOptions) -> Any:
+    """Loads the model; raises `UsageError` if the name of a filter is given instead of a file."""
     from diptych.errors import UsageError
     from diptych.filters.targets import NAMES
-    from diptych.inference import load_model
+    from diptych.loading import load
 
     name = model.partition(":")[0]
     if name in NAMES and not Path(model).exists():
@@ -270,4 +271,4 @@ def _loaded(model: str, architecture: str | None, written_by: str | None, key: s
             f"{model!r} is a filter's name, not a model file; learn it first: "
             f"diptych filter learn {model} -o {name}.safetensors"
         )
-    return load_model(model, architecture, written_by, key)
+    return load(model, reading)

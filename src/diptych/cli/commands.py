@@ -1,15 +1,39 @@
-"""The command line: each verb parses, calls the function of the same name, and shows what it gave."""
+"""The commands: each parses its options, calls the function of the same name, and shows the result."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from diptych.cli_filter import Architecture, Device, Json, Key, Quiet, WrittenBy
-from diptych.cli_filter import app as filter_app
-from diptych.terminal import Terminal
+from diptych.cli import parameters
+from diptych.cli.filter import app as filter_app
+from diptych.cli.parameters import (
+    Architecture,
+    Count,
+    Device,
+    Engine,
+    Generator,
+    Guidance,
+    Height,
+    Images,
+    Json,
+    Key,
+    ModelName,
+    Negative,
+    Prompt,
+    Quiet,
+    Recipe,
+    Report,
+    Seed,
+    Shape,
+    Steps,
+    Width,
+    WrittenBy,
+)
+from diptych.cli.terminal import Terminal, predictions_text
+from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
     name="diptych",
@@ -21,27 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(filter_app)
 
-Scale = Literal["per-map", "shared"]
-OnError = Literal["report", "test-pattern"]
-Prompt = Annotated[str | None, typer.Argument(help="What to draw, in words.", show_default=False)]
-Pictures = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
-ModelName = Annotated[str, typer.Argument(help="A model file, or a model by name.", show_default=False)]
-Engine = Annotated[str, typer.Option(help="auto, onnxruntime, openvino, torch, numpy or flux.")]
 _TWICE = '; twice for A and for B, "" for none.'
-_RECIPE = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
-Recipe = Annotated[str | None, typer.Option("--preprocessing", help=f"{_RECIPE}; default: the model's own.")]
-Shape = Annotated[
-    str | None,
-    typer.Option(help="The input's, one sample's such as 3,224,224 or a batch's; default: the model's own."),
-]
-Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same pictures.")]
-Generator = Annotated[str, typer.Option(help="scenes, tiny, or a diffusers model by id or folder.")]
-Width = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
-Height = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
-Steps = Annotated[int | None, typer.Option(help="Diffusion: denoising steps.", show_default=False)]
-Guidance = Annotated[float | None, typer.Option(help="Diffusion: guidance scale.", show_default=False)]
-Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Diffusion: what not to draw.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -57,18 +61,18 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 @app.command()
 def run(
     prompt: Prompt = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("out"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything.")] = Path("out"),
     images: Annotated[
         list[Path] | None, typer.Option(help="Existing pictures or folders; repeatable.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A model file, or a model by name.")] = "scenes",
+    model: Annotated[str, typer.Option(help=parameters.MODEL_HELP)] = str(RunOptions.model),
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
     preprocessing: Recipe = None,
-    count: Count = 3,
-    seed: Seed = 0,
-    generator: Generator = "scenes",
+    count: Count = GenerationOptions.count,
+    seed: Seed = GenerationOptions.seed,
+    generator: Generator = GenerationOptions.generator,
     width: Width = None,
     height: Height = None,
     steps: Steps = None,
@@ -76,13 +80,11 @@ def run(
     negative_prompt: Negative = None,
     maps: Annotated[
         str, typer.Option(help="Which layers to draw: conv, all, or paths such as 0,3.")
-    ] = "conv",
-    scale: Annotated[
-        Scale, typer.Option(help="One colour scale for each map, or one for a layer.")
-    ] = "per-map",
+    ] = RunOptions.maps,
+    scale: Annotated[ScaleRule, parameters.Scale] = RunOptions.scale,
     on_error: Annotated[
-        OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern there.")
-    ] = "report",
+        OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern in its place.")
+    ] = RunOptions.on_error,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -91,12 +93,11 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """The whole way, from a prompt or pictures to a page about them.
+    """Go all the way from a prompt or pictures to a page about them.
 
-    On the way: what the model sees of them, its predictions, and its feature maps.
+    The page shows what the model sees of them, its predictions, and its feature maps.
     """
     from diptych import pipeline
-    from diptych.terminal import predictions_text
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
@@ -134,39 +135,34 @@ def generate(
     prompt: Prompt = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the pictures.")] = Path("images"),
     count: Count = 1,
-    seed: Seed = 0,
-    generator: Generator = "scenes",
+    seed: Seed = GenerationOptions.seed,
+    generator: Generator = GenerationOptions.generator,
     width: Width = None,
     height: Height = None,
     steps: Steps = None,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
-    like: Annotated[Path | None, typer.Option(help="Make this picture again, from what it carries.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Make this picture again, from the record in it.")] = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Text to image: PNG files that say how they were made.
+    """Make pictures from text.
 
-    They carry their prompt, seed, generator and version.
+    They are PNG files that record their prompt, seed, generator and version.
     """
-    from diptych import jobs
+    from diptych.images.generation import generate_files
 
+    chosen_device = None if device == "auto" else device
+    settings = _given(steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=chosen_device)
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        made = jobs.generate_files(
+        made = generate_files(
             prompt,
+            GenerationOptions(count, seed, generator, width, height, settings),
             out=out,
             like=like,
-            count=count,
-            seed=seed,
-            generator=generator,
-            width=width,
-            height=height,
             progress=progress,
-            **_given(
-                steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=_explicit(device)
-            ),
         )
     terminal.remarks(made.remarks)
     terminal.result(made.to_document(), "\n".join(map(str, made.paths)))
@@ -174,23 +170,23 @@ def generate(
 
 @app.command()
 def preprocess(
-    images: Pictures,
-    preprocessing: Annotated[str, typer.Option(help=f"{_RECIPE}.")] = "colour-32",
+    images: Images,
+    preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
         "inputs"
     ),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pictures -> arrays a model takes, by a recorded recipe.
+    """Turn pictures into the arrays that a model takes.
 
-    Writes NAME.npy and NAME.png for each, and recipe.json.
+    Writes NAME.npy and NAME.png for each picture, and the recipe as recipe.json.
     """
-    from diptych import jobs
+    from diptych.preparing import preprocess_files
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        done = jobs.preprocess_files(images, preprocessing, out=out, progress=progress)
+        done = preprocess_files(images, preprocessing, out=out, progress=progress)
     terminal.remarks(done.remarks, done.failures)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
     raise typer.Exit(0 if not done.failures else 1)
@@ -199,7 +195,7 @@ def preprocess(
 @app.command()
 def predict(
     model: ModelName,
-    images: Pictures,
+    images: Images,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show for each picture.")] = 3,
     engine: Engine = "auto",
     device: Device = "auto",
@@ -210,15 +206,14 @@ def predict(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What a model says about pictures, one line each."""
-    from diptych import jobs
-    from diptych.inference import load_model
-    from diptych.terminal import predictions_text
+    """Show what a model predicts for pictures, one line each."""
+    from diptych.loading import load
+    from diptych.predicting import predict_files
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        done = jobs.predict_files(
-            load_model(model, architecture, written_by, key),
+        done = predict_files(
+            load(model, ReadOptions(architecture, written_by, key)),
             images,
             preprocessing=preprocessing,
             engine=engine,
@@ -236,9 +231,7 @@ def features(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the plots.")] = Path("maps"),
     layers: Annotated[str, typer.Option(help="conv, all, or layer paths such as 0,3.1.")] = "all",
-    scale: Annotated[
-        Scale, typer.Option(help="One colour scale for each map, or one for a layer.")
-    ] = "per-map",
+    scale: Annotated[ScaleRule, parameters.Scale] = "per-map",
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
@@ -248,14 +241,14 @@ def features(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What every layer makes of a picture, as plots."""
+    """Plot the output of every layer for a picture."""
     import diptych
-    from diptych.inference import load_model
+    from diptych.loading import load
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         paths = diptych.features(
-            load_model(model, architecture, written_by, key),
+            load(model, ReadOptions(architecture, written_by, key)),
             image,
             out=out,
             layers=layers,
@@ -270,33 +263,38 @@ def features(
 
 @app.command()
 def compare(
-    a: Annotated[
-        str, typer.Argument(metavar="A", help="A model file, or a model by name.", show_default=False)
-    ],
+    a: Annotated[str, typer.Argument(metavar="A", help=parameters.MODEL_HELP, show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.", show_default=False)],
     images: Annotated[
-        list[Path] | None, typer.Option(help="Pictures or folders; repeatable. Default: some in the box.")
+        list[Path] | None,
+        typer.Option(help="Pictures or folders; repeatable. Default: photographs in the box."),
     ] = None,
     engine_a: Annotated[str, typer.Option("--engine-a", help="The engine A runs on.")] = "auto",
     engine_b: Annotated[str, typer.Option("--engine-b", help="The engine B runs on.")] = "auto",
     architecture: Annotated[
         list[str] | None,
-        typer.Option(help=f"What to fill, where a file holds weights alone: a name or a model file{_TWICE}"),
+        typer.Option(
+            help=f"The architecture to fill, if a file holds weights alone: a name or a model file{_TWICE}"
+        ),
     ] = None,
     written_by: Annotated[
         list[str] | None,
-        typer.Option("--written-by", help=f"The Flux that wrote a file, where it does not tell{_TWICE}"),
+        typer.Option(
+            "--written-by", help=f"The version of Flux that wrote a file, if the file does not say{_TWICE}"
+        ),
     ] = None,
     key: Annotated[
         list[str] | None, typer.Option(help=f"Which of several models in a Flux file{_TWICE}")
     ] = None,
     preprocessing: Recipe = None,
-    tolerance: Annotated[float, typer.Option(help="Of a layer's largest value.")] = 1e-4,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="The largest difference that counts as equal, of a layer's largest value.")
+    ] = 1e-4,
+    report: Report = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Where two models part on the same input, and why.
+    """Find where two models differ on the same input, and why.
 
     They are compared layer by layer; the likely cause is found by trying.
     """
@@ -322,31 +320,30 @@ def compare(
 
 @app.command()
 def convert(
-    source: Annotated[
-        str, typer.Argument(metavar="IN", help="A model file, or a model by name.", show_default=False)
-    ],
+    source: Annotated[str, typer.Argument(metavar="IN", help=parameters.MODEL_HELP, show_default=False)],
     target: Annotated[
         str,
         typer.Argument(metavar="OUT", help="A model file; a folder is a Julia project.", show_default=False),
     ],
     architecture: Annotated[
-        str | None, typer.Option(help="What to fill, where IN holds weights alone: a name or a model file.")
+        str | None,
+        typer.Option(help="The architecture to fill, if IN holds weights alone: a name or a model file."),
     ] = None,
     written_by: WrittenBy = None,
     key: Key = None,
     flux_version: Annotated[
-        str | None, typer.Option("--flux-version", help="The Flux to write for: 0.12 to 0.16.")
+        str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
     shape: Shape = None,
     preprocessing: Recipe = None,
     preprocessing_inside: Annotated[
-        bool, typer.Option("--preprocessing-inside", help="An .onnx file that takes uint8 pixels.")
+        bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """A model into another format, or into a Julia project.
+    """Convert a model to another format, or to a Julia project.
 
     The project runs by itself.
     """
@@ -372,34 +369,30 @@ def inspect(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What a model is: layers, shapes, parameters, origin.
+    """Describe a model: layers, shapes, parameters, origin.
 
     Also multiply-adds, receptive fields, its recipe and its classes.
     """
     import diptych
-    from diptych.inference import load_model
+    from diptych.loading import load
 
-    summary = diptych.inspect(load_model(model, architecture, written_by, key), _shape(shape))
+    summary = diptych.inspect(load(model, ReadOptions(architecture, written_by, key)), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 
 def _given(**options: object) -> dict[str, object]:
-    """The options that the user did set; what was not asked for is the generator's own choice."""
+    """The options that the user set; the others are left to the generator."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _explicit(device: str) -> str | None:
-    return None if device == "auto" else device
-
-
 def _each(option: str, values: list[str] | None) -> str | tuple[str | None, str | None] | None:
-    """An option given once is for both models, given twice for A and for B."""
+    """The value of an option that is given once for both models, or twice, for A and for B."""
     from diptych.errors import UsageError
 
     if not values:
         return None
     if len(values) > 2:
-        raise UsageError(f"--{option} is given once, or twice for A and for B, got {len(values)}")
+        raise UsageError(f"--{option} is given once, or twice for A and for B, not {len(values)} times")
     return values[0] if len(values) == 1 else (values[0] or None, values[1] or None)
 
 

@@ -1,4 +1,4 @@
-"""What the command line shows: results on stdout, progress and remarks on stderr, never mixed."""
+"""What the command line shows: results on stdout, progress and remarks on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Terminal"]
 
 
 class Terminal:
-    """The two streams, under the options that every verb has: `--json` and `--quiet`."""
+    """The two streams, under the options of every command: `--json` and `--quiet`."""
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
@@ -25,7 +25,7 @@ class Terminal:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A progress bar on stderr while the block runs; silent in a pipe, under `--quiet` and `--json`."""
+        """A progress bar on stderr while the block runs; none in a pipe, with `--quiet` or `--json`."""
         if self.quiet or self.as_json or not sys.stderr.isatty():
             yield silent
             return
@@ -39,31 +39,31 @@ class Terminal:
             yield lambda done, total, what: bars.update(bar, completed=done, total=total, description=what)
 
     def result(self, document: Any, text: str) -> None:
-        """The outcome: a JSON document under `--json`, else text; `--quiet` leaves out the text."""
+        """Prints the result: a JSON document with `--json`, else text unless `--quiet`."""
         if self.as_json:
             print(json.dumps(document, indent=2, ensure_ascii=False))
         elif not self.quiet:
             print(text)
 
     def remark(self, text: str) -> None:
-        """Something to know besides the result, on stderr."""
+        """Prints something to know beside the result, on stderr."""
         if not self.quiet:
             print(text, file=sys.stderr)
 
     def remarks(self, remarks: Sequence[str], failures: Sequence[str] = ()) -> None:
-        """Everything to know besides the result: remarks, then what went wrong."""
+        """Prints everything to know beside the result: remarks, then what went wrong."""
         for remark in remarks:
             self.remark(remark)
         for failure in failures:
             self.failure(failure)
 
     def failure(self, text: str) -> None:
-        """Something that went wrong, on stderr, whatever the options are."""
+        """Prints something that went wrong, on stderr, whatever the options are."""
         print(f"diptych: {text}", file=sys.stderr)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Plain aligned columns, which read well on a terminal and in a pipe."""
+    """Aligned columns of plain text, for a terminal or a pipe."""
     rows = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -72,7 +72,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def predictions_text(predictions: Predictions, top: int = 3) -> str:
-    """One line a picture: the `top` classes with their values."""
+    """One line for each picture, with the `top` classes and their values."""
     untrained = {"untrained": " (UNTRAINED weights: the values say nothing about the picture)"}
     head = f"model: {predictions.model or 'unnamed'}{untrained.get(predictions.standing, '')}"
     rows = []

@@ -1,0 +1,76 @@
+"""The arguments and options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.engine_names import ENGINES, FILTERS_ONLY
+
+# ---- Options of every command -----------------------------------------------------------------------------
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+# ---- The model, and how to read its file ----------------------------------------------------------------
+
+MODEL_HELP = "A model file, or a model by name."
+ModelName = Annotated[str, typer.Argument(help=MODEL_HELP, show_default=False)]
+Architecture = Annotated[
+    str | None,
+    typer.Option(help="The architecture to fill, if MODEL holds weights alone: a name or a model file."),
+]
+WrittenBy = Annotated[
+    str | None,
+    typer.Option(
+        "--written-by",
+        help="The version of Flux that wrote the file, such as 0.13.4, if the file does not say.",
+    ),
+]
+Key = Annotated[
+    str | None, typer.Option(help="Which of several models in a Flux file, such as generator or model.2.")
+]
+Shape = Annotated[
+    str | None,
+    typer.Option(
+        help="The input's shape, of one sample such as 3,224,224 or of a batch; default: the model's own."
+    ),
+]
+
+# ---- Where it runs --------------------------------------------------------------------------------------
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}."
+
+
+Engine = Annotated[
+    str, typer.Option(help=_one_of(["auto", *(name for name in ENGINES if name not in FILTERS_ONLY)]))
+]
+FilterEngine = Annotated[str, typer.Option(help=_one_of(["auto", *ENGINES]))]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+# ---- Pictures -------------------------------------------------------------------------------------------
+
+Images = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
+RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
+Recipe = Annotated[
+    str | None, typer.Option("--preprocessing", help=f"{RECIPE_HELP}; default: the model's own.")
+]
+Scale = typer.Option(help="One colour scale for each map, or one for a layer.")
+Report = Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)]
+
+# ---- Making pictures ------------------------------------------------------------------------------------
+
+Prompt = Annotated[str | None, typer.Argument(help="What to draw, in words.", show_default=False)]
+Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same pictures.")]
+Generator = Annotated[str, typer.Option(help="scenes, tiny, or a diffusers model by id or folder.")]
+Width = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
+Height = Annotated[int | None, typer.Option(help="Pixels; default: the generator's own.", show_default=False)]
+Steps = Annotated[int | None, typer.Option(help="Diffusion: denoising steps.", show_default=False)]
+Guidance = Annotated[float | None, typer.Option(help="Diffusion: guidance scale.", show_default=False)]
+Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Diffusion: what not to draw.")]

@@ -1,0 +1,152 @@
+"""Loading models and recipes, from the object itself, a file or a name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from diptych import formats, preprocessing
+from diptych.errors import FormatError, ModelError, UsageError
+from diptych.model import architectures
+from diptych.model.entry import likely_input
+from diptych.model.model import Model
+from diptych.options import ReadOptions
+from diptych.preprocessing import Preprocessing
+
+__all__ = ["TRAINED", "ModelLike", "Recipe", "load", "load_model", "recipe_of", "takes"]
+
+ModelLike: TypeAlias = "Model | str | Path"
+"""A model, the path of a model file, or a model's name."""
+Recipe: TypeAlias = "Preprocessing | Model | str | Path"
+"""A recipe, its name, a recipe file, or a model or model file that carries one."""
+
+TRAINED = {"scenes": Path(__file__).parent / "trained" / "scenes.safetensors"}
+"""The trained models that come with the package, by name."""
+
+_LARGEST_RECIPE = 2**20  # bytes
+
+
+# What `formats.read` calls the options: to it, `flux_version` is the version that wrote the file.
+_FORMAT_OPTIONS = {"architecture": "architecture", "written_by": "flux_version", "key": "key"}
+
+
+def load_model(
+    model: ModelLike,
+    architecture: ModelLike | None = None,
+    written_by: str | None = None,
+    key: str | None = None,
+) -> Model:
+    """Loads a model from a file or by name.
+
+    Args:
+        model: The path of a model file; the name of a trained model (`loading.TRAINED`) or of an
+            architecture (`model.architectures.NAMES`), which gets seeded initial weights and says that it
+            is not trained; or a `Model`, which is returned unchanged.
+        architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
+        written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
+            differently and the file does not record its own.
+        key: Which of several models in a Flux file, such as "generator".
+
+    Raises:
+        FormatError: The file cannot be read.
+        UsageError: There is no file or model of this name, or an option does not apply to it.
+    """
+    return load(model, ReadOptions(architecture, written_by, key))
+
+
+def takes(model: ModelLike, option: str) -> bool:
+    """Whether `model` is the path of a file whose format takes this field of `ReadOptions`."""
+    suffix = "" if isinstance(model, Model) else Path(model).suffix.lower()
+    return any(suffix in f.suffixes and _FORMAT_OPTIONS[option] in f.reading for f in formats.FORMATS)
+
+
+def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
+    """The model, as `load_model` loads it, with the options for reading as one value."""
+    given = options.given() if options is not None else {}
+    if "architecture" in given:
+        given["architecture"] = load(given["architecture"])
+    if isinstance(model, Model):
+        if given:
+            raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
+        return model
+    if not isinstance(model, str | Path):
+        raise UsageError(f"a model is a file, a name or a diptych.Model, not {type(model).__name__}")
+    if given:
+        return formats.read(model, **{_FORMAT_OPTIONS[name]: value for name, value in given.items()})
+    name = str(model)
+    if name in TRAINED:
+        return formats.read(TRAINED[name])
+    if name in architectures.NAMES:
+        return architectures.named(name)
+    path = Path(model)
+    if not path.exists() and not path.suffix and len(path.parts) == 1:
+        known = ", ".join([*TRAINED, *architectures.NAMES])
+        raise UsageError(f"there is no file and no model called {name!r}; give a file or one of: {known}")
+    return formats.read(path)
+
+
+def recipe_of(source: Recipe) -> Preprocessing:
+    """Loads a recipe.
+
+    Args:
+        source: A recipe, which is returned unchanged; its name, one of `preprocessing.NAMES` or one of
+            these with another size, such as "grey-64"; a recipe file, the JSON that `diptych preprocess`
+            writes as recipe.json; or a model or model file that carries a recipe.
+
+    Raises:
+        UsageError: There is no such recipe, or the model carries none.
+        FormatError: The file holds no recipe.
+    """
+    if isinstance(source, Preprocessing):
+        return source
+    if isinstance(source, Model):
+        if source.preprocessing is None:
+            raise UsageError(_without_recipe(source))
+        return source.preprocessing
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.suffix.lower() == ".json":
+            return _from_json(path)
+        if path.suffix or path.is_file() or str(source) in TRAINED:
+            return recipe_of(load(source))
+        return preprocessing.named(str(source))
+    raise UsageError(f"preprocessing is a recipe, its name, its file or a model, not {type(source).__name__}")
+
+
+def _from_json(path: Path) -> Preprocessing:
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_LARGEST_RECIPE)
+        return Preprocessing.from_document(json.loads(text))
+    except FileNotFoundError as error:
+        raise FormatError(f"there is no recipe file {path}; check the path") from error
+    except OSError as error:
+        raise FormatError(f"cannot read the recipe file {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not JSON; a recipe file is what diptych preprocess writes") from error
+    except ModelError as error:
+        raise FormatError(f"{path} holds no recipe: {error}") from error
+
+
+def _without_recipe(model: Model) -> str:
+    """The message where a model without a recipe is given pictures, with the input that its layers take."""
+    who, shape = model.name or "the model", likely_input(model)
+    advice = "name one with --preprocessing (preprocessing=...)"
+    if shape is None or len(shape) != 3 or shape[0] not in (1, 3):
+        takes = "" if shape is None else f"; judging by its layers, it takes {_by(shape)}"
+        return (
+            f"{who} carries no preprocessing recipe{takes}: {advice}, one of {', '.join(preprocessing.NAMES)}"
+        )
+    colour = "grey" if shape[0] == 1 else "colour"
+    height, width = shape[1:]
+    size = "N" if None in shape else f"{height}" if height == width else f"{height}x{width}"
+    return (
+        f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)}: "
+        f"{advice}, such as {colour}-{size}, or julia-{colour}-{size} for pictures that Julia's imresize prepared"
+    )
+
+
+def _by(shape: Sequence[int | None]) -> str:
+    return " x ".join("N" if size is None else str(size) for size in shape)

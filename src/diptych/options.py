@@ -1,0 +1,100 @@
+"""What a user may choose, as frozen values that the verbs hand on; every default stands here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:  # the command line shows these defaults, and must not load NumPy for that
+    from pathlib import Path
+
+    from diptych.model.model import Model
+    from diptych.preprocessing import Preprocessing
+
+__all__ = ["GenerationOptions", "OnError", "ReadOptions", "RunOptions", "ScaleRule"]
+
+ScaleRule: TypeAlias = Literal["per-map", "shared"]
+"""The colours of feature maps: one scale for each map, or one for all maps of a layer."""
+OnError: TypeAlias = Literal["report", "test-pattern"]
+"""An unreadable picture: report it and go on, or put a marked test pattern in its place as well."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What reading a model file needs to be told because the file itself does not say it.
+
+    Attributes:
+        architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
+        written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
+            differently and the file does not record its own.
+        key: Which of several models in a Flux file, such as "generator".
+    """
+
+    architecture: Model | str | Path | None = None
+    written_by: str | None = None
+    key: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The options that are not None, by name."""
+        options = {"architecture": self.architecture, "written_by": self.written_by, "key": self.key}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """What decides the pictures of a prompt: with equal options, a prompt gives equal pictures.
+
+    Attributes:
+        count: How many pictures, 1 to 1000.
+        seed: 0 to 2**63 - 1.
+        generator: "scenes", "tiny", or a diffusers model by id or folder.
+        width: Pixels, 16 to 8192; None for what suits the generator.
+        height: As `width`.
+        settings: The generator's own options, such as steps, guidance, negative_prompt and device.
+    """
+
+    count: int = 3
+    seed: int = 0
+    generator: str = "scenes"
+    width: int | None = None
+    height: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def to_document(self) -> dict[str, Any]:
+        """As a JSON object, the generator's own options beside the others."""
+        return {
+            "count": self.count,
+            "seed": self.seed,
+            "generator": self.generator,
+            "width": self.width,
+            "height": self.height,
+            **self.settings,
+        }
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How `run` goes from pictures to its page.
+
+    Attributes:
+        generation: How pictures are made where none are given.
+        model: A model, its file or its name.
+        reading: How to read the model's file.
+        preprocessing: A recipe, its name, its file, or a model that carries one; None for the model's own.
+        maps: The layers to draw: "conv", "all", or paths such as "0,3.1".
+        scale: The colours of feature maps.
+        on_error: What becomes of a picture that cannot be read.
+        engine: One of `engines.ENGINES`, or "auto".
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+
+    generation: GenerationOptions = GenerationOptions()
+    model: Model | str | Path = "scenes"
+    reading: ReadOptions = ReadOptions()
+    preprocessing: Preprocessing | Model | str | Path | None = None
+    maps: str = "conv"
+    scale: ScaleRule = "per-map"
+    on_error: OnError = "report"
+    engine: str = "auto"
+    device: str = "auto"
