@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.engines.tiled import reach
+from diptych.engines.tiled import halo
 from diptych.filters import metrics
 from diptych.filters.baselines import baselines
 from diptych.filters.learned import Learned
@@ -163,7 +163,7 @@ def judge(
     if compared is None:
         answers = answering(model, engine)
         compared = [Compared(s.name, *answers(s.picture), s.wanted) for s in samples]
-    border = astuple(reach(model))
+    border = astuple(halo(model))
     whole = [each.score() for each in compared]
     inner = [each.score(border) for each in compared if each.has_inner(border)]
     return Evaluation(

@@ -168,12 +168,12 @@ def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answe
     return answers
 
 
-def _whole(filtering: tiled.Regional, picture: Array) -> Array:
+def _whole(filtering: tiled.TiledFilter, picture: Array) -> Array:
     """What a filter makes of a whole picture, (H, W) where it has one channel."""
     height, width = picture.shape[:2]
     block, at = picture.reshape(height, width, -1), (0, 0)
     if filtering.prepared.wraps:
-        top, left, bottom, right = astuple(filtering.prepared.reach)
+        top, left, bottom, right = astuple(filtering.prepared.halo)
         block, at = np.pad(block, ((top, bottom), (left, right), (0, 0)), mode="wrap"), (-top, -left)
     result = filtering(block, at, (height, width), tiled.Region(0, 0, height, width))
     return result[..., 0] if result.shape[2] == 1 else result

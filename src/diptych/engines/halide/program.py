@@ -63,10 +63,10 @@ class Program:
         size: tuple[int, int],
         result: Array,
         begin: tuple[int, int],
-        reach: tuple[int, int] = (0, 0),
+        halo_size: tuple[int, int] = (0, 0),
     ) -> None:
         """Fills `result`, (h, w, C') and at least `NARROWEST` wide, with the output's pixels from `begin` on."""
-        rows, columns = self._plan.tile(result.shape[0], result.shape[1], reach, _threads())
+        rows, columns = self._plan.tile(result.shape[0], result.shape[1], halo_size, _threads())
         numbers = {"width": size[1], "height": size[0], "rows": rows, "columns": columns}
         self._run({"picture": _buffer(block, at), **numbers}, _buffer(result, begin))
 

@@ -48,11 +48,11 @@ class Plan:
     columns: Any
     column_bytes: int  # what is kept of a column of the picture
 
-    def tile(self, height: int, width: int, reach: tuple[int, int], threads: int) -> tuple[int, int]:
+    def tile(self, height: int, width: int, halo_size: tuple[int, int], threads: int) -> tuple[int, int]:
         """Rows and columns of a part for an output of this size."""
-        rows = max(-(-height // (8 * threads)), 32, 4 * reach[0])
+        rows = max(-(-height // (8 * threads)), 32, 4 * halo_size[0])
         rows = min(rows, -(-height // threads))
-        widest = max(_CACHE // max(self.column_bytes, 1), 128, 2 * reach[1])
+        widest = max(_CACHE // max(self.column_bytes, 1), 128, 2 * halo_size[1])
         parts = -(-width // widest)
         columns = max(-(-width // (parts * LANES)) * LANES, NARROWEST)
         return rows, min(columns, width)

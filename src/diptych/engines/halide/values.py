@@ -1,7 +1,7 @@
 """What a layer gives, as a Halide function of pixels, and the picture that everything is made from.
 
-Coordinates are counted from the first pixel of the array itself, as in `engines/regional`: a valid layer
-makes pixel i from pixels i ... i + reach, a `Pad` makes pixel i from pixel i - low. Values of few channels are
+Coordinates are counted from the first pixel of the array itself, as in `engines/tiled_filter`: a valid layer
+makes pixel i from pixels i ... i + halo, a `Pad` makes pixel i from pixel i - low. Values of few channels are
 tuples, one function (x, y) -> (first, second, ...), so that they live in registers; values of many channels
 are functions (x, y, c) that loops go through.
 

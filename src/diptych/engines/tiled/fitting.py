@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diptych.engines.tiled.preparing import taps
+from diptych.engines.tiled.preparing import shrinkage
 from diptych.engines.tiled.regions import Region
 from diptych.model import layers as L
 from diptych.model.layers import Chain, Layer, PadMode, Parallel, SkipConnection
@@ -72,7 +72,7 @@ def fitted(layers: Chain, held: Held, wraps: bool) -> tuple[Chain, Held]:
             pads, held = _padded(layer, held, wraps)
             made += pads
         else:
-            rows, columns = taps(layer)
+            rows, columns = shrinkage(layer)
             held = Held(held.rows.without(rows), held.columns.without(columns))
             made.append(layer)
     return Chain(tuple(made)), held

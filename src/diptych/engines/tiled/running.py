@@ -83,14 +83,14 @@ class General:
         self.engine, self.device = first.engine, first.device
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
-        """See `Regional`. Pixels of a cell that `block` does not hold count as 0, and reach no result."""
+        """See `TiledFilter`. Pixels of a cell that `block` does not hold count as 0, and reach no result."""
         result: Array | None = None
         cells = _cells(region, size, self.cell)
         for cell, pixels in zip(cells, self._each(partial(self._cell, block, at, size), cells), strict=True):
-            wanted = cell.common(region)
+            overlap = cell.common(region)
             if result is None:
                 result = np.empty((*region.shape, pixels.shape[2]), block.dtype)
-            result[_inside(wanted, region)] = pixels[_inside(wanted, cell)]
+            result[_inside(overlap, region)] = pixels[_inside(overlap, cell)]
         if result is None:
             raise ShapeError(f"a region to filter has at least one pixel, got {region}")
         return result
@@ -104,7 +104,7 @@ class General:
             yield from pool.map(function, cells)
 
     def _cell(self, block: Array, at: tuple[int, int], size: tuple[int, int], cell: Region) -> Array:
-        needed = cell.grown(self.prepared.reach)
+        needed = cell.grown(self.prepared.halo)
         needed = needed if self.prepared.wraps else needed.clipped(size)
         there = Region(*at, at[0] + block.shape[0], at[1] + block.shape[1])
         known = needed.common(there)

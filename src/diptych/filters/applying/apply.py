@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.engines.tiled import Regional, edged, prepare
+from diptych.engines.tiled import TiledFilter, prepare, with_explicit_padding
 from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import check_place, keep, made_folder
 from diptych.filters.applying.choosing import ready
@@ -192,7 +192,7 @@ class _Work:
         source = streams.open(path)
         try:
             full, scaled = self._scale(source, str(path))
-            regional, shape, rows, remarks = self._begin(source, path.name, target, full)
+            tiled_filter, shape, rows, remarks = self._begin(source, path.name, target, full)
             kept = source.kept
             if shape[2] != source.channels:  # a profile is for grey or for colour
                 kept = replace(kept, icc_profile=None)
@@ -205,8 +205,8 @@ class _Work:
             source.close()
         return Applied(
             path=str(target),
-            engine=regional.engine,
-            device=regional.device,
+            engine=tiled_filter.engine,
+            device=tiled_filter.device,
             size=shape[:2],
             seconds=perf_counter() - start,
             streamed=source.streams,
@@ -218,10 +218,10 @@ class _Work:
 
     def _begin(
         self, source: Source, what: str, target: Path | None = None, full: int = 1
-    ) -> tuple[Regional, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
+    ) -> tuple[TiledFilter, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
         """The filter, the shape of its result, the rows to come, and what had to be decided."""
         peak = PEAKS[source.dtype]
-        prepared = prepare(edged(self.model, self.edge), peak)
+        prepared = prepare(with_explicit_padding(self.model, self.edge), peak)
         taken, given = prepared.channels
         least = prepared.least
         if source.height < least[0] or source.width < least[1]:
@@ -241,11 +241,11 @@ class _Work:
         if target is not None:
             streams.check(target, shape, source.dtype)
         adapted = Adapted(source, takes, grey_weights(self.model), full)
-        regional = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
-        rows = filtered(regional, adapted, self.tile, self.progress, what)
+        tiled_filter = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
+        rows = filtered(tiled_filter, adapted, self.tile, self.progress, what)
         remarks = {
             (1, 3): ("grey taken as three equal channels",),
             (3, 1): ("colour taken as grey (Rec.601)",),
         }.get((source.channels, takes), ())
         parts = (part[..., :gives] if full == 1 else full * part[..., :gives] for part in rows)
-        return regional, shape, parts, remarks
+        return tiled_filter, shape, parts, remarks

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from diptych.engines import tiled as regionals
-from diptych.engines.tiled import Region, Regional
+from diptych.engines import tiled
+from diptych.engines.tiled import Region, TiledFilter
 from diptych.errors import DiptychError, ModelError
 from diptych.filters.applying.tiles import Rows, Window, run
 from diptych.images.streams import Whole
@@ -23,12 +23,12 @@ _BAND = 32  # rows
 
 _Key = tuple[str, str, int | None, str | None, bool]
 # A model is immutable, so what an engine made of it is kept for as long as the model lives.
-_ready: WeakKeyDictionary[Model, dict[_Key, Regional]] = WeakKeyDictionary()
+_ready: WeakKeyDictionary[Model, dict[_Key, TiledFilter]] = WeakKeyDictionary()
 
 
 def ready(
     model: Model, engine: str, device: str, peak: int | None, edge: str | None, source: Rows
-) -> Regional:
+) -> TiledFilter:
     """The filter on the engine asked for; "auto" times those there are on a part of `source`, once a model.
 
     Pictures of less than a megapixel are not worth it: ONNX Runtime takes them, NumPy where it cannot.
@@ -45,13 +45,13 @@ def ready(
 
 def _chosen(
     model: Model, engine: str, device: str, peak: int | None, edge: str | None, source: Rows | None
-) -> Regional:
+) -> TiledFilter:
     """The engine asked for, else the fastest on `source`, or without one the first that can."""
     if engine != "auto" or device not in ("auto", "cpu"):
-        return regionals.compile(model, engine, device, peak=peak, edge=edge)
+        return tiled.compile(model, engine, device, peak=peak, padding_mode=edge)
     found = _all(model, peak, edge, _candidates(model) if source is not None else ("onnxruntime",))
     if not found:
-        return regionals.compile(model, "numpy", "cpu", peak=peak, edge=edge)
+        return tiled.compile(model, "numpy", "cpu", peak=peak, padding_mode=edge)
     if source is None or len(found) == 1:
         return found[0]
     part = _part(source)
@@ -60,16 +60,18 @@ def _chosen(
 
 def _candidates(model: Model) -> tuple[str, ...]:
     there = {"halide", "onnxruntime", *({"torch"} & sys.modules.keys())}
-    return tuple(name for name in regionals.automatic(model) if name in there)
+    return tuple(name for name in tiled.automatic(model) if name in there)
 
 
-def _all(model: Model, peak: int | None, edge: str | None, names: tuple[str, ...]) -> list[Regional]:
+def _all(model: Model, peak: int | None, edge: str | None, names: tuple[str, ...]) -> list[TiledFilter]:
     """The filter on each of the engines that are there and can express it."""
-    regionals.prepare(regionals.edged(model, edge), peak)  # what is no filter is said once, by no engine
+    tiled.prepare(
+        tiled.with_explicit_padding(model, edge), peak
+    )  # what is no filter is said once, by no engine
     found = []
     for name in names:
         try:
-            found.append(regionals.compile(model, name, "auto", peak=peak, edge=edge))
+            found.append(tiled.compile(model, name, "auto", peak=peak, padding_mode=edge))
         except (DiptychError, ImportError):
             continue
     return found
@@ -84,13 +86,13 @@ def _part(source: Rows) -> Rows:
     return Whole(np.concatenate(rows))
 
 
-def _seconds(regional: Regional, part: Rows) -> float:
+def _seconds(tiled_filter: TiledFilter, part: Rows) -> float:
     """For `part`, the better of two runs after a first."""
     region, times = Region(0, 0, part.height, part.width), []
     try:
         for _ in range(3):
             start = perf_counter()
-            run(regional, part, Window(part), region)
+            run(tiled_filter, part, Window(part), region)
             times.append(perf_counter() - start)
     except ModelError:  # an engine that cannot after all
         return float("inf")

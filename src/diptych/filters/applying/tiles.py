@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diptych.engines.tiled import Region, Regional
+from diptych.engines.tiled import Region, TiledFilter
 from diptych.filters.planes import greyed
 from diptych.images.streams import Source
 from diptych.model.layers import Array
@@ -77,10 +77,12 @@ class Window:
         return self._held
 
 
-def _block(window: Window, regional: Regional, size: tuple[int, int], region: Region) -> tuple[Array, Region]:
+def _block(
+    window: Window, tiled_filter: TiledFilter, size: tuple[int, int], region: Region
+) -> tuple[Array, Region]:
     """The pixels that `region` depends on, and where they lie."""
-    needed = region.grown(regional.prepared.reach)
-    if not regional.prepared.wraps:
+    needed = region.grown(tiled_filter.prepared.halo)
+    if not tiled_filter.prepared.wraps:
         needed = needed.clipped(size)
     rows = window.rows(needed.top, needed.bottom)
     if needed.left < 0 or needed.right > size[1]:
@@ -88,11 +90,11 @@ def _block(window: Window, regional: Regional, size: tuple[int, int], region: Re
     return rows[:, needed.left : needed.right], needed
 
 
-def run(regional: Regional, source: Rows, window: Window, region: Region) -> Array:
+def run(tiled_filter: TiledFilter, source: Rows, window: Window, region: Region) -> Array:
     """The filtered pixels of `region`."""
     size = (source.height, source.width)
-    pixels, place = _block(window, regional, size, region)
-    return regional(pixels, (place.top, place.left), size, region)
+    pixels, place = _block(window, tiled_filter, size, region)
+    return tiled_filter(pixels, (place.top, place.left), size, region)
 
 
 def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
@@ -105,20 +107,20 @@ def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
 
 
 def filtered(
-    regional: Regional, source: Rows, tile: int | None, progress: Progress, what: str
+    tiled_filter: TiledFilter, source: Rows, tile: int | None, progress: Progress, what: str
 ) -> Iterator[Array]:
     """The filtered picture, (rows, W, C') at a time from the top.
 
     `tile`: pixels a side worked on at once, rounded up to the engine's cells; None: strips of the whole
     width. The pixels are the same for each.
     """
-    tall, wide = _tile_shape(source, regional.cell, tile)
+    tall, wide = _tile_shape(source, tiled_filter.cell, tile)
     window = Window(source)
     progress(0, source.height, what)
     for top in range(0, source.height, tall):
         bottom = min(top + tall, source.height)
         row = [
-            run(regional, source, window, Region(top, left, bottom, min(left + wide, source.width)))
+            run(tiled_filter, source, window, Region(top, left, bottom, min(left + wide, source.width)))
             for left in range(0, source.width, wide)
         ]
         yield row[0] if len(row) == 1 else np.concatenate(row, axis=1)
