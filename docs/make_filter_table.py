@@ -94,7 +94,7 @@ def measure(name: str, budget: float | None, picture: Array | None, models: Path
     report = model.notes["filter"]
     whole, baselines = report["scores"]["whole"], report["scores"]["baselines"]
     return {
-        "kind": report["rung"],
+        "kind": report.get("method") or report["rung"],  # "rung" in earlier versions
         "weights": report["weights"],
         "psnr": whole["psnr"],
         "worst": whole["worst_psnr"],

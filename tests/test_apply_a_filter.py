@@ -280,13 +280,13 @@ def test_fractions_in_a_file_are_taken_on_the_scale_they_fill(tmp_path):
     levels = filters.apply(model, tmp_path / "levels.tif", tmp_path / "b.tif")
     assert ones.remarks == ()
     assert "taken as 0-255" in levels.remarks[0]
-    wanted = 255 * filters.apply(model, image)
+    expected = 255 * filters.apply(model, image)
     for filtered in (
         255 * tifffile.imread(tmp_path / "a.tif"),
         tifffile.imread(tmp_path / "b.tif"),
         filters.apply(model, tmp_path / "levels.tif"),
     ):
-        np.testing.assert_allclose(filtered, wanted, rtol=1e-5)
+        np.testing.assert_allclose(filtered, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "not numbers"), (9000, "only 0-1 and 0-255")])

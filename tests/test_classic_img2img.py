@@ -88,12 +88,12 @@ def test_no_start_is_dead(seed):
 def test_data_are_what_the_filter_makes_of_each_picture(sobel):
     train, validation = sobel
     assert (len(train), len(validation)) == (48, 6)
-    picture, wanted = train[5]
-    assert (picture.shape, wanted.shape) == ((3, 64, 64), (1, 64, 64))
-    assert (picture.dtype, wanted.dtype) == (torch.float32, torch.float32)
+    picture, expected = train[5]
+    assert (picture.shape, expected.shape) == ((3, 64, 64), (1, 64, 64))
+    assert (picture.dtype, expected.dtype) == (torch.float32, torch.float32)
     assert 0 <= float(picture.min()) < float(picture.max()) <= 1
     levels = metrics.to_levels(picture.numpy().transpose(1, 2, 0))
-    np.testing.assert_allclose(filters.resolve("sobel")(levels), wanted[0].numpy(), atol=1e-7)
+    np.testing.assert_allclose(filters.resolve("sobel")(levels), expected[0].numpy(), atol=1e-7)
 
 
 def test_the_same_seed_gives_the_same_squares_and_no_photograph_is_in_both(sobel):
@@ -236,8 +236,8 @@ def test_metrics_are_means_over_the_pictures(sobel, model):
     found = filters.compute_metrics(model, sobel[1], batch_size=4)
     pairs = []
     for index in range(len(sobel[1])):
-        picture, wanted = sobel[1][index]
-        pairs.append((model(picture[None])[0, 0].detach().clamp(0, 1).numpy(), wanted[0].numpy()))
+        picture, expected = sobel[1][index]
+        pairs.append((model(picture[None])[0, 0].detach().clamp(0, 1).numpy(), expected[0].numpy()))
     assert found.psnr == pytest.approx(np.mean([metrics.psnr(a, b) for a, b in pairs]), rel=1e-5)
     assert found.ssim == pytest.approx(np.mean([metrics.ssim(a, b) for a, b in pairs]), abs=1e-5)
 

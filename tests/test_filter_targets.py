@@ -20,7 +20,7 @@ from diptych.filters.target import Target
 from diptych.filters.targets import FILTERS, NAMES, resolve
 from diptych.filters.targets.named import widened
 from diptych.filters.targets.pairs import Pairs
-from diptych.filters.targets.probing import detect_edge, probe
+from diptych.filters.targets.probing import detect_padding_mode, probe
 
 HEAVY = (
     *("bilateral", "tv", "nlm", "edge_preserving", "detail_enhance"),
@@ -387,7 +387,7 @@ def test_the_heavy_filters_are_not_refused(name):
     if name == "clahe":
         return  # its tiles follow the size of the picture: a larger one has others
     image = photograph("coffee")[:64, :64]
-    stated, (best, error) = resolve(name).edge, detect_edge(resolve(name), image, 24)
+    stated, (best, error) = resolve(name).edge, detect_padding_mode(resolve(name), image, 24)
     asked = resolve(name)(image)
     off = 255 * np.abs(widened(resolve(name), 24, stated)(image) - asked).mean()
     assert stated == best or off < error + 0.5
@@ -396,7 +396,7 @@ def test_the_heavy_filters_are_not_refused(name):
 @pytest.mark.parametrize("mode", ["zero", "reflect", "replicate", "wrap"])
 def test_the_border_of_a_function_is_found_out(mode):
     blur = widened(resolve("box:size=5"), 2, mode)
-    assert detect_edge(resolve(blur), photograph("coffee")[:64, :64], 2)[0] == mode
+    assert detect_padding_mode(resolve(blur), photograph("coffee")[:64, :64], 2)[0] == mode
 
 
 # By pairs

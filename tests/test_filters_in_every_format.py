@@ -17,18 +17,18 @@ from diptych.formats import julia_project
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array, Chain
 from diptych.model.model import Model
-from test_learn_exact_filters import problem_of, truncated, weighted
+from test_learn_exact_filters import task_of, truncated, weighted
 
 RANDOM = np.random.default_rng(5)
 MIX = np.array([0.3, 0.6, 0.1])
 
 
-def found(rung: Any, target: Any) -> tuple[Chain, int]:
+def found(method: Any, target: Any) -> tuple[Chain, int]:
     """What a closed form gives, and how many channels it takes."""
-    problem = problem_of(target)
-    candidate = rung.fit(problem)
+    task = task_of(target)
+    candidate = method.fit(task)
     assert candidate is not None
-    return candidate.layers, problem.channels[0]
+    return candidate.layers, task.channels[0]
 
 
 def left_alone() -> tuple[Chain, int]:
@@ -43,7 +43,7 @@ def shallow(**options: Any) -> tuple[Chain, int]:
 
 def trained_wide() -> tuple[Chain, int]:
     network = dilated.DilatedNet((3, 3), 6)
-    network.start(torch.Generator().manual_seed(3))
+    network.initialise(torch.Generator().manual_seed(3))
     torch.nn.init.normal_(network.change.weight, 0, 0.1)
     return network.layers("replicate"), 3
 

@@ -21,12 +21,12 @@ from diptych.model.model import Model
 __all__ = [
     "HIGHEST_PSNR",
     "Compared",
-    "Evaluation",
+    "FilterEvaluation",
     "PictureScore",
     "Scores",
     "decibels",
     "evaluate",
-    "judge",
+    "evaluate_samples",
     "percent",
 ]
 
@@ -78,7 +78,7 @@ class BaselineScore:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class FilterEvaluation:
     """How well a model imitates `target`.
 
     `whole` is over whole pictures, `inner` without the `border` (top, left, bottom, right in pixels) where
@@ -131,7 +131,7 @@ def percent(share: float) -> str:
 
 def evaluate(
     model: Learned | Model | str | Path, target: Any = None, images: Any = None, *, engine: str = "auto"
-) -> Evaluation:
+) -> FilterEvaluation:
     """Judges a filter model by the filter itself.
 
     `target`: whatever `targets.resolve` takes; by default what the model says it was taught. `images`:
@@ -139,34 +139,39 @@ def evaluate(
     Raises `ModelError` for a model that is not a filter, `UsageError` where there is nothing to judge by.
     """
     loaded = filter_of(model)
-    wanted = target_of(loaded, target)
-    samples = gather(loaded, wanted, images)
-    return judge(
-        loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, engine=engine
+    resolved = target_of(loaded, target)
+    samples = gather(loaded, resolved, images)
+    return evaluate_samples(
+        loaded,
+        samples,
+        target=resolved.name,
+        reference=resolved.reference,
+        padding_mode=resolved.edge,
+        engine=engine,
     )
 
 
-def judge(
+def evaluate_samples(
     model: Model,
     samples: Sequence[Sample],
     *,
     target: str = "",
     reference: str = "",
-    edge: PadMode = "replicate",
+    padding_mode: PadMode = "replicate",
     engine: str = "auto",
     compared: Sequence[Compared] | None = None,
-) -> Evaluation:
+) -> FilterEvaluation:
     """Judges a model by pictures that are there already, each with what is wanted of it.
 
     `compared`: each beside what the model gives, where that is there already too.
     """
     if compared is None:
         answers = answering(model, engine)
-        compared = [Compared(s.name, *answers(s.picture), s.wanted) for s in samples]
+        compared = [Compared(s.name, *answers(s.picture), s.target) for s in samples]
     border = astuple(halo(model))
     whole = [each.score() for each in compared]
     inner = [each.score(border) for each in compared if each.has_inner(border)]
-    return Evaluation(
+    return FilterEvaluation(
         model=model.name or "the model",
         target=target,
         reference=reference,
@@ -174,7 +179,7 @@ def judge(
         whole=_scores(whole),
         inner=_scores(inner) if inner else None,
         border=border,
-        baselines={name: _baseline(f, samples) for name, f in baselines(samples, edge).items()},
+        baselines={name: _baseline(f, samples) for name, f in baselines(samples, padding_mode).items()},
         pictures=tuple(each.picture for each in whole),
     )
 
@@ -191,18 +196,18 @@ class _Scored:
 class Compared:
     """One picture beside what is wanted, pixel by pixel: of the whole, and of the whole without a border.
 
-    `given` and `wanted` float32 in 0..1, `rounded` uint8, all of one shape.
+    `given` and `target` float32 in 0..1, `rounded` uint8, all of one shape.
     """
 
-    def __init__(self, name: str, given: Array, rounded: Array, wanted: Array) -> None:
-        self.name, self.given, self.rounded, self.wanted = name, given, rounded, wanted
-        squares = np.square(given - wanted)
+    def __init__(self, name: str, given: Array, rounded: Array, target: Array) -> None:
+        self.name, self.given, self.rounded, self.target = name, given, rounded, target
+        squares = np.square(given - target)
         self._squares = squares if squares.ndim == 2 else squares.mean(axis=2)
-        self._apart = metrics.apart(rounded, wanted)
+        self._apart = metrics.apart(rounded, target)
 
     @cached_property
     def _similarities(self) -> Array:
-        return metrics.similarities(self.given, self.wanted)
+        return metrics.similarities(self.given, self.target)
 
     def error(self, border: _Border = _NOTHING) -> float:
         """The mean squared error within the border."""
@@ -215,18 +220,18 @@ class Compared:
     def has_inner(self, border: _Border) -> bool:
         """Whether anything is left without the border."""
         top, left, bottom, right = border
-        height, width = self.wanted.shape[:2]
+        height, width = self.target.shape[:2]
         return bool(height > top + bottom and width > left + right)
 
     def score(self, border: _Border = _NOTHING) -> _Scored:
         """The score of what lies within the border."""
-        wanted, error, levels = _cut(self.wanted, border), self.error(border), self.levels(border)
-        if min(wanted.shape[:2]) >= _WINDOW:
+        target, error, levels = _cut(self.target, border), self.error(border), self.levels(border)
+        if min(target.shape[:2]) >= _WINDOW:
             ssim = float(np.mean(_cut(self._similarities, border)))
         else:
-            ssim = metrics.ssim(_cut(self.given, border), wanted)
+            ssim = metrics.ssim(_cut(self.given, border), target)
         score = PictureScore(self.name, _capped(error), ssim, levels.largest, levels.identical)
-        return _Scored(score, error, wanted.shape[0] * wanted.shape[1])
+        return _Scored(score, error, target.shape[0] * target.shape[1])
 
 
 def _cut(values: Array, border: _Border) -> Array:
@@ -255,9 +260,9 @@ def _scores(scored: Sequence[_Scored]) -> Scores:
 
 
 def _baseline(function: Callable[[Sample], Array], samples: Sequence[Sample]) -> BaselineScore:
-    errors = [metrics.mean_squared_error(function(sample), sample.wanted) for sample in samples]
+    errors = [metrics.mean_squared_error(function(sample), sample.target) for sample in samples]
     psnrs = [_capped(error) for error in errors]
-    pixels = [sample.wanted.shape[0] * sample.wanted.shape[1] for sample in samples]
+    pixels = [sample.target.shape[0] * sample.target.shape[1] for sample in samples]
     return BaselineScore(
         psnr=float(np.mean(psnrs)),
         worst_psnr=min(psnrs),

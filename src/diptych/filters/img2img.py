@@ -98,13 +98,13 @@ class FilteredPictures(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, pictures: Sequence[Array], target: Target) -> None:
         """`pictures`: uint8 of one size, (H, W, 3) or (H, W)."""
         self._inputs = torch.from_numpy(np.stack([planes_of(picture) for picture in pictures]))
-        self._wanted = torch.from_numpy(np.stack([planes_of(target(picture)) for picture in pictures]))
+        self._targets = torch.from_numpy(np.stack([planes_of(target(picture)) for picture in pictures]))
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self._inputs[index].float() / 255, self._wanted[index]
+        return self._inputs[index].float() / 255, self._targets[index]
 
 
 def load_filtered_dataset(
@@ -123,13 +123,13 @@ def load_filtered_dataset(
     there are no pictures of that size.
     """
     target = targets.resolve(filter)
-    wanted = COUNT if count is None else count
-    if wanted < 1 or size < 1:
-        raise UsageError(f"a data set has at least one picture of at least one pixel, got {wanted} of {size}")
-    gathered = _gathered(path, target.channels[0], wanted, seed)
+    number = COUNT if count is None else count
+    if number < 1 or size < 1:
+        raise UsageError(f"a data set has at least one picture of at least one pixel, got {number} of {size}")
+    gathered = _gathered(path, target.channels[0], number, seed)
     random = np.random.default_rng(seed)
-    train = _squares(gathered.train, size, wanted, random)
-    held_out = _squares(tuple(gathered.held_out.values()), size, math.ceil(wanted / 8), random)
+    train = _squares(gathered.train, size, number, random)
+    held_out = _squares(tuple(gathered.held_out.values()), size, math.ceil(number / 8), random)
     return FilteredPictures(train, target), FilteredPictures(held_out, target)
 
 
@@ -232,8 +232,8 @@ def _train_epoch(
 ) -> float:
     model.train()
     total, count = 0.0, 0
-    for inputs, wanted in batches:
-        loss = _loss(model, inputs, wanted, epoch)
+    for inputs, target in batches:
+        loss = _loss(model, inputs, target, epoch)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -245,21 +245,21 @@ def _train_epoch(
 def _validate(model: nn.Module, batches: DataLoader[Any], epoch: int) -> float:
     model.eval()
     total, count = 0.0, 0
-    for inputs, wanted in batches:
-        total += float(_loss(model, inputs, wanted, epoch)) * len(inputs)
+    for inputs, target in batches:
+        total += float(_loss(model, inputs, target, epoch)) * len(inputs)
         count += len(inputs)
     return total / count
 
 
-def _loss(model: nn.Module, inputs: Tensor, wanted: Tensor, epoch: int) -> Tensor:
+def _loss(model: nn.Module, inputs: Tensor, target: Tensor, epoch: int) -> Tensor:
     device = _device(model)
     given = model(inputs.to(device))
-    if given.shape != wanted.shape:
+    if given.shape != target.shape:
         raise ShapeError(
             f"the model makes {tuple(given.shape)} of a batch {tuple(inputs.shape)}, and the data set wants "
-            f"{tuple(wanted.shape)}; create the model with the data set's numbers of channels"
+            f"{tuple(target.shape)}; create the model with the data set's numbers of channels"
         )
-    loss = nn.functional.l1_loss(given, wanted.to(device))
+    loss = nn.functional.l1_loss(given, target.to(device))
     if not torch.isfinite(loss):
         raise ModelError(
             f"the loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate, "
@@ -317,15 +317,15 @@ def compute_metrics(model: nn.Module, dataset: Dataset[Any], batch_size: int = 1
     `UsageError` for an empty data set.
     """
     psnrs, ssims = [], []
-    for given, wanted in _pairs(model, dataset, batch_size):
-        psnrs.append(min(metrics.psnr(given, wanted), HIGHEST_PSNR))
-        ssims.append(metrics.ssim(given, wanted))
+    for given, target in _pairs(model, dataset, batch_size):
+        psnrs.append(min(metrics.psnr(given, target), HIGHEST_PSNR))
+        ssims.append(metrics.ssim(given, target))
     return Metrics(float(np.mean(psnrs)), float(np.mean(ssims)))
 
 
 def _pairs(model: nn.Module, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[Array, Array]]:
-    for inputs, wanted in _batches(dataset, batch_size, "dataset", shuffle=False):
-        for given, each in zip(_answers(model, inputs), wanted.numpy(), strict=True):
+    for inputs, target in _batches(dataset, batch_size, "dataset", shuffle=False):
+        for given, each in zip(_answers(model, inputs), target.numpy(), strict=True):
             yield picture_of(given), picture_of(each)
 
 
@@ -342,9 +342,9 @@ def preview_predictions(
 
     rows, notes = [], []
     for index in range(min(count, len(dataset))):  # type: ignore[arg-type]
-        inputs, wanted = dataset[index]
+        inputs, target = dataset[index]
         given = picture_of(_answers(model, inputs[None])[0])
-        pictures = (picture_of(inputs.numpy()), given, picture_of(wanted.numpy()))
+        pictures = (picture_of(inputs.numpy()), given, picture_of(target.numpy()))
         rows.append([metrics.to_levels(picture) for picture in pictures])
         notes.append(f"PSNR {metrics.psnr(given, pictures[2]):.2f} dB")
     if not rows:

@@ -10,11 +10,11 @@ from typing import Any
 from diptych.model.model import Model
 from diptych.preprocessing import Grey
 
-__all__ = ["Learned", "LearningReport", "Rung", "notes_of"]
+__all__ = ["Attempt", "Learned", "LearningReport", "notes_of"]
 
 
 @dataclass(frozen=True)
-class Rung:
+class Attempt:
     """One attempt on the way: which kind of network, with how many weights, how good, in what time."""
 
     name: str
@@ -35,13 +35,13 @@ class LearningReport:
 
     target: str
     reference: str
-    rung: str
+    method: str
     weights: int
     seconds: float
     psnr: float
     worst_psnr: float
     stopped: str
-    rungs: tuple[Rung, ...] = ()
+    methods: tuple[Attempt, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()
     remarks: tuple[str, ...] = ()
@@ -52,12 +52,12 @@ class LearningReport:
 
     def text(self) -> str:
         """A few lines for a terminal."""
-        tried = ", ".join(f"{rung.name} {rung.psnr:.1f} dB" for rung in self.rungs)
+        tried = ", ".join(f"{method.name} {method.psnr:.1f} dB" for method in self.methods)
         lines = [
-            f"{self.target}: {self.rung}, {self.weights} weights, {self.seconds:.2f} s",
+            f"{self.target}: {self.method}, {self.weights} weights, {self.seconds:.2f} s",
             f"held-out PSNR {self.psnr:.2f} dB on average, {self.worst_psnr:.2f} dB at worst",
             f"stopped: {self.stopped}",
-            *([f"tried: {tried}"] if len(self.rungs) > 1 else []),
+            *([f"tried: {tried}"] if len(self.methods) > 1 else []),
         ]
         return "\n".join([*lines, *self.remarks])
 

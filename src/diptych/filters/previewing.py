@@ -13,7 +13,14 @@ import numpy as np
 
 from diptych.errors import UsageError
 from diptych.files import made_folder, replacing
-from diptych.filters.evaluating import Compared, Evaluation, PictureScore, decibels, judge, percent
+from diptych.filters.evaluating import (
+    Compared,
+    FilterEvaluation,
+    PictureScore,
+    decibels,
+    evaluate_samples,
+    percent,
+)
 from diptych.filters.learned import Learned, notes_of
 from diptych.filters.metrics import to_levels
 from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
@@ -26,7 +33,7 @@ __all__ = ["Preview", "preview", "write_page"]
 
 _NOT_FOLDERS = (*files.SUFFIXES, ".html")
 _STRONGEST = 256  # an error of one level is then white: what is darker cannot be seen in an 8-bit picture
-_RUNG_COLUMNS = ("kind of network", "weights", "PSNR", "seconds", "remark")
+_METHOD_COLUMNS = ("kind of network", "weights", "PSNR", "seconds", "remark")
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Preview:
 
     report: Path
     paths: tuple[Path, ...]
-    evaluation: Evaluation
+    evaluation: FilterEvaluation
     factors: Mapping[str, int]
 
     def to_document(self) -> dict[str, Any]:
@@ -77,15 +84,20 @@ def preview(
             f"a preview is a folder of pictures and a page, and {out} is a file's name; name a folder"
         )
     loaded = filter_of(model)
-    wanted = target_of(loaded, target)
-    samples = gather(loaded, wanted, images)
+    resolved = target_of(loaded, target)
+    samples = gather(loaded, resolved, images)
     answers = answering(loaded, engine)
     compared = []
     for index, sample in enumerate(samples):
         progress(index, len(samples), sample.name)
-        compared.append(Compared(sample.name, *answers(sample.picture), sample.wanted))
-    evaluation = judge(
-        loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, compared=compared
+        compared.append(Compared(sample.name, *answers(sample.picture), sample.target))
+    evaluation = evaluate_samples(
+        loaded,
+        samples,
+        target=resolved.name,
+        reference=resolved.reference,
+        padding_mode=resolved.edge,
+        compared=compared,
     )
     folder = made_folder(out)
     stems = _stems([sample.name for sample in samples])
@@ -136,11 +148,11 @@ def _stems(names: Sequence[str]) -> list[str]:
 def _draw(folder: Path, stem: str, sample: Sample, values: Array, levels: Array) -> _Drawn:
     from diptych.report.grid import colours
 
-    error = np.abs(values - sample.wanted)
+    error = np.abs(values - sample.target)
     error = error.max(axis=2) if error.ndim == 3 else error
     factor = _factor(error)
     shown = colours("magma")[to_levels(np.clip(error * factor, 0, 1))]
-    pixels = (sample.picture, to_levels(sample.wanted), levels, shown)
+    pixels = (sample.picture, to_levels(sample.target), levels, shown)
     kinds = ("input", "target", "output", "error")
     paths = tuple(folder / f"{stem}-{kind}.png" for kind in kinds)
     for path, each in zip(paths, pixels, strict=True):
@@ -171,19 +183,20 @@ def _are_numbers(values: Sequence[Any], count: int) -> bool:
     return len(values) == count and all(isinstance(v, int | float) for v in values)
 
 
-def _rungs(model: Model) -> tuple[tuple[str, ...], ...]:
-    rungs = notes_of(model).get("rungs")
+def _methods(model: Model) -> tuple[tuple[str, ...], ...]:
+    notes = notes_of(model)
+    methods = notes.get("methods", notes.get("rungs"))  # "rungs" in notes of earlier versions
     rows = []
-    for rung in rungs if isinstance(rungs, Sequence) else ():
-        if isinstance(rung, Mapping) and _are_numbers(
-            [rung.get(k) for k in ("weights", "psnr", "seconds")], 3
+    for method in methods if isinstance(methods, Sequence) else ():
+        if isinstance(method, Mapping) and _are_numbers(
+            [method.get(k) for k in ("weights", "psnr", "seconds")], 3
         ):
-            figures = (str(rung["weights"]), decibels(rung["psnr"]), f"{rung['seconds']:.2f}")
-            rows.append((str(rung.get("name", "")), *figures, str(rung.get("remark", ""))))
+            figures = (str(method["weights"]), decibels(method["psnr"]), f"{method['seconds']:.2f}")
+            rows.append((str(method.get("name", "")), *figures, str(method.get("remark", ""))))
     return tuple(rows)
 
 
-def _draw_curve(path: Path, model: Model, evaluation: Evaluation) -> Path | None:
+def _draw_curve(path: Path, model: Model, evaluation: FilterEvaluation) -> Path | None:
     curve = _curve(model)
     if len(curve) < 2:  # one point is no curve
         return None
@@ -197,7 +210,7 @@ def _draw_curve(path: Path, model: Model, evaluation: Evaluation) -> Path | None
 
 
 def _write_report(
-    path: Path, model: Model, evaluation: Evaluation, drawn: Sequence[_Drawn], curve: Path | None
+    path: Path, model: Model, evaluation: FilterEvaluation, drawn: Sequence[_Drawn], curve: Path | None
 ) -> None:
     from diptych.report import filtering
     from diptych.report.html import MOST_IMAGES
@@ -220,28 +233,28 @@ def _write_report(
         pictures=tuple(shown[:MOST_IMAGES]),
         score_columns=("picture", "PSNR", "SSIM", "largest error", "identical pixels"),
         scores=_score_rows(evaluation),
-        rung_columns=_RUNG_COLUMNS,
-        rungs=_rungs(model),
+        rung_columns=_METHOD_COLUMNS,
+        rungs=_methods(model),
         curve=curve,
         remarks=tuple(remarks),
     )
     filtering.write_filter_page(path, content)
 
 
-def _verdict(evaluation: Evaluation) -> str:
+def _verdict(evaluation: FilterEvaluation) -> str:
     whole = evaluation.whole
     if whole.identical == 1:
         return f"{_weights(evaluation)}, and every pixel of every picture is the filter's own"
     return f"{_weights(evaluation)}, {decibels(whole.psnr)}, {percent(whole.identical)} of pixels identical"
 
 
-def _weights(evaluation: Evaluation) -> str:
+def _weights(evaluation: FilterEvaluation) -> str:
     from diptych.report.html import thousands
 
     return "1 weight" if evaluation.weights == 1 else f"{thousands(evaluation.weights)} weights"
 
 
-def _facts(model: Model, evaluation: Evaluation) -> list[tuple[str, str]]:
+def _facts(model: Model, evaluation: FilterEvaluation) -> list[tuple[str, str]]:
     seconds = notes_of(model).get("seconds")
     facts = [("Model", evaluation.model)] if evaluation.model != evaluation.target else []
     facts += [("Target", evaluation.target), ("Reference", evaluation.reference)]
@@ -249,7 +262,7 @@ def _facts(model: Model, evaluation: Evaluation) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _bars(evaluation: Evaluation, bar: Any) -> tuple[Any, ...]:
+def _bars(evaluation: FilterEvaluation, bar: Any) -> tuple[Any, ...]:
     without = [bar(name, score.psnr, decibels(score.psnr)) for name, score in evaluation.baselines.items()]
     psnr = evaluation.whole.psnr
     return (*without, bar("this model", psnr, decibels(psnr), own=True))
@@ -264,7 +277,7 @@ def _figures(score: PictureScore) -> list[tuple[str, str]]:
     ]
 
 
-def _score_rows(evaluation: Evaluation) -> tuple[tuple[str, ...], ...]:
+def _score_rows(evaluation: FilterEvaluation) -> tuple[tuple[str, ...], ...]:
     rows = [(score.name, *(value for _, value in _figures(score))) for score in evaluation.pictures]
     for name, scores in (("all", evaluation.whole), ("all, without the border", evaluation.inner)):
         if scores is not None:
@@ -273,7 +286,7 @@ def _score_rows(evaluation: Evaluation) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def _border(evaluation: Evaluation) -> str:
+def _border(evaluation: FilterEvaluation) -> str:
     top, left, bottom, right = evaluation.border
     if len({top, left, bottom, right}) == 1:
         return "1 pixel wide" if top == 1 else f"{top} pixels wide"

@@ -46,7 +46,7 @@ class Sample:
 
     name: str
     picture: Array
-    wanted: Array
+    target: Array
 
 
 def filter_of(model: Learned | Model | str | Path) -> Model:

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from diptych.filters.learning import kernels
-from diptych.filters.learning.oracle import Asked, Piece, solved
+from diptych.filters.learning.oracle import Oracle, Piece, solved
 from diptych.filters.learning.rounded import middle_of, polished
 from diptych.model.layers import Activation, Array, Chain, Conv
 
@@ -40,14 +40,14 @@ class _Sum:
         return result
 
 
-def summed(asked: Asked, pieces: list[Piece]) -> Chain | None:
+def summed(oracle: Oracle, pieces: list[Piece]) -> Chain | None:
     """The network of a sum of kinks; None where the target is none."""
-    first = _chosen(asked, _candidates(pieces))
+    first = _chosen(oracle, _candidates(pieces))
     if first is None:
         return None
-    found = _settled(asked, _refined(asked, first))
-    if all(asked.agrees(found(x), wanted) for x, wanted in asked.checks):
-        return _layers(asked, found)
+    found = _settled(oracle, _refined(oracle, first))
+    if all(oracle.agrees(found(x), targets) for x, targets in oracle.checks):
+        return _layers(oracle, found)
     return None
 
 
@@ -69,13 +69,13 @@ def _candidates(pieces: list[Piece]) -> Array:
     return np.array([form for _, form in kept[:CANDIDATES]])
 
 
-def _chosen(asked: Asked, candidates: Array) -> _Sum | None:
+def _chosen(oracle: Oracle, candidates: Array) -> _Sum | None:
     """The candidates that least squares gives a weight."""
     if not len(candidates):
         return None
-    x, wanted = asked.free
-    x, wanted = x[:4000], wanted[:4000]
-    found = solved(np.column_stack([x, np.abs(x @ candidates.T)]), wanted)
+    x, targets = oracle.free
+    x, targets = x[:4000], targets[:4000]
+    found = solved(np.column_stack([x, np.abs(x @ candidates.T)]), targets)
     straight, weights = found[: x.shape[1]], found[x.shape[1] :]
     strong = np.abs(weights) > SLIGHT * np.abs(weights).max()
     if strong.sum() > MOST or strong.sum() * x.shape[1] > COLUMNS:
@@ -84,9 +84,9 @@ def _chosen(asked: Asked, candidates: Array) -> _Sum | None:
     return _Sum(straight, bent, np.sign(weights[strong]))
 
 
-def _refined(asked: Asked, found: _Sum) -> _Sum:
+def _refined(oracle: Oracle, found: _Sum) -> _Sum:
     """By least squares over all taps, the side of each kink taken from the estimate before."""
-    x, wanted = asked.free
+    x, targets = oracle.free
     before = None
     for _ in range(8):
         sides = np.sign(x @ found.bent.T)
@@ -94,61 +94,61 @@ def _refined(asked: Asked, found: _Sum) -> _Sum:
             break
         before = sides
         bent = [side[:, None] * x for side in (sides * found.signs).T]
-        solution = solved(np.column_stack([x, *bent]), wanted).reshape(len(found.bent) + 1, -1)
+        solution = solved(np.column_stack([x, *bent]), targets).reshape(len(found.bent) + 1, -1)
         found = _Sum(solution[0], solution[1:], found.signs)
     return found
 
 
-def _polished(asked: Asked, found: _Sum) -> _Sum:
+def _polished(oracle: Oracle, found: _Sum) -> _Sum:
     """Moved until hardly an answer is more than half a level off, by Newton's method as in `rounded`."""
-    x, wanted = asked.free
+    x, targets = oracle.free
     sides = np.sign(x @ found.bent.T) * found.signs
     x = np.column_stack([x, *(side[:, None] * x for side in sides.T)])
     solution = np.concatenate([found.straight, *found.bent])
     known = solution != 0  # taps that are nothing but rounding have been left out
-    solution[known] = polished(x[:, known], wanted, solution[known])
+    solution[known] = polished(x[:, known], targets, solution[known])
     straight, *bent = solution.reshape(len(found.bent) + 1, -1)
     return _Sum(straight, np.array(bent), found.signs)
 
 
-def _settled(asked: Asked, found: _Sum) -> _Sum:
+def _settled(oracle: Oracle, found: _Sum) -> _Sum:
     """With fractions for taps where they can be."""
-    if not asked.whole:
-        return _tidied(asked, found, asked.tolerances[0])
-    x, wanted = asked.free
-    for tolerance in asked.tolerances:
-        tidied = _tidied(asked, found, tolerance)
-        if np.abs(wanted - tidied(x)).max() <= HALF:
+    if not oracle.whole:
+        return _tidied(oracle, found, oracle.tolerances[0])
+    x, targets = oracle.free
+    for tolerance in oracle.tolerances:
+        tidied = _tidied(oracle, found, tolerance)
+        if np.abs(targets - tidied(x)).max() <= HALF:
             return tidied
-        found = _polished(asked, tidied)
+        found = _polished(oracle, tidied)
     return found
 
 
-def _tidied(asked: Asked, found: _Sum, tolerance: float) -> _Sum:
+def _tidied(oracle: Oracle, found: _Sum, tolerance: float) -> _Sum:
     """With fractions for taps, and the constants that go with them."""
-    straight = asked.tidied(found.straight, tolerance)
-    bent = np.array([asked.tidied(form, tolerance) for form in found.bent])
-    x, wanted = asked.free
+    straight = oracle.tidied(found.straight, tolerance)
+    bent = np.array([oracle.tidied(form, tolerance) for form in found.bent])
+    x, targets = oracle.free
     sides = np.sign(x @ bent.T) * found.signs
     taps = np.concatenate([straight[None, :-1], bent[:, :-1]])
     values = x[:, :-1] @ taps.T
-    left = wanted - values[:, 0] - (sides * values[:, 1:]).sum(axis=1)
+    left = targets - values[:, 0] - (sides * values[:, 1:]).sum(axis=1)
     constants = solved(np.column_stack([sides, np.ones(len(x))]), left)[:-1]
     # Kinks lie at whole levels of the form whose largest tap is 1, or half ones: hardly anybody puts them elsewhere.
     largest = 510 / np.abs(bent[:, :-1]).max(axis=1)
     near = np.rint(constants * largest) / largest
-    bent[:, -1] = np.where(np.abs(near - constants) < (0.1 / 255 if asked.whole else 1e-6), near, constants)
+    bent[:, -1] = np.where(np.abs(near - constants) < (0.1 / 255 if oracle.whole else 1e-6), near, constants)
     straight[-1] = 0
     result = _Sum(straight, bent, found.signs)
     straight[-1] = (
-        middle_of(255 * result(x), 255 * wanted) / 255 if asked.whole else (wanted - result(x)).mean()
+        middle_of(255 * result(x), 255 * targets) / 255 if oracle.whole else (targets - result(x)).mean()
     )
     if abs(straight[-1]) < 1e-7:
         straight[-1] = 0
     return result
 
 
-def _layers(asked: Asked, found: _Sum) -> Chain:
+def _layers(oracle: Oracle, found: _Sum) -> Chain:
     """Conv, abs, and a 1 x 1 Conv that adds up; what is straight is a unit too, raised so that it is positive."""
     units, weights, bias = list(found.bent), list(found.signs), float(found.straight[-1])
     if np.abs(found.straight[:-1]).max() > 1e-7:
@@ -157,16 +157,16 @@ def _layers(asked: Asked, found: _Sum) -> Chain:
         weights.append(1.0)
         bias -= raised
     convs, divisor = min(
-        (asked.convolutions(np.array(units)), _by_direction(asked, np.array(units))),
+        (oracle.convolutions(np.array(units)), _by_direction(oracle, np.array(units))),
         key=lambda made: sum(conv.weight.size for conv in made[0]),
     )
     total = [Conv(np.array(weights, np.float32).reshape(1, -1, 1, 1))]
     total = kernels.with_bias(total, divisor * np.array([bias]))
-    pad = kernels.padded(asked.radius, asked.problem.edge)
-    return Chain((*pad, *convs, Activation("abs"), *asked.for_all(total), *kernels.clipped(divisor)))
+    pad = kernels.padded(oracle.radius, oracle.task.padding_mode)
+    return Chain((*pad, *convs, Activation("abs"), *oracle.for_all(total), *kernels.clipped(divisor)))
 
 
-def _by_direction(asked: Asked, units: Array) -> tuple[list[Conv], int]:
+def _by_direction(oracle: Oracle, units: Array) -> tuple[list[Conv], int]:
     """Units that see the same linear form, multiplied and shifted, see it computed once."""
     directions: list[Array] = []
     weights = np.zeros((len(units), len(units)))
@@ -178,6 +178,6 @@ def _by_direction(asked: Asked, units: Array) -> tuple[list[Conv], int]:
             directions.append(form)
         weights[unit, index] = form[at] / directions[index][at]
     mixing = weights[:, : len(directions), None, None].astype(np.float32)
-    convs, divisor = asked.convolutions(np.pad(np.array(directions), ((0, 0), (0, 1))))
+    convs, divisor = oracle.convolutions(np.pad(np.array(directions), ((0, 0), (0, 1))))
     mixed = kernels.with_bias([Conv(mixing)], divisor * units[:, -1])
-    return [*convs, *asked.for_all(mixed)], divisor
+    return [*convs, *oracle.for_all(mixed)], divisor

@@ -16,13 +16,13 @@ import numpy as np
 
 from diptych.filters.learning import probing_queries
 from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.task import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Task
 from diptych.filters.planes import REC601
 from diptych.model.layers import Activation, Array, Chain, Conv
 
 __all__ = ["Curve", "fit", "straightened"]
 
-RUNG = "curve"
+METHOD = "curve"
 CLOSE = 0.02 / 255  # how far a straight piece may leave the curve; rounded levels never change
 # Weighted sums of R, G and B that a curve may be of: Rec.601, Rec.709 (scikit-image's), the mean, one channel.
 LUMAS = (REC601, (0.2125, 0.7154, 0.0721), (0.2126, 0.7152, 0.0722), (1 / 3,) * 3)
@@ -72,20 +72,20 @@ def _stands_for(table: Array, start: int, end: int, close: float) -> bool:
     return close > 1 / 255 or bool((np.rint(255 * chord) == np.rint(255 * part)).all())
 
 
-def fit(problem: Problem) -> Candidate | None:
+def fit(task: Task) -> Candidate | None:
     """A curve of every channel, or of a luma; None where neighbours count, or neither gives what is wanted."""
-    if problem.answers and problem.reach > 0:
+    if task.answers and task.radius > 0:
         return None
-    inputs, outputs = problem.channels
-    pairs = probing_queries.colours(problem.target, problem.seed) if problem.answers else problem.training
+    inputs, outputs = task.channels
+    pairs = probing_queries.colours(task.target, task.seed) if task.answers else task.training
     checked = (
-        (*probing_queries.noise(problem.target, problem.seed + 1), *problem.held_out)
-        if problem.answers
-        else problem.held_out
+        (*probing_queries.noise(task.target, task.seed + 1), *task.held_out)
+        if task.answers
+        else task.held_out
     )
     for close in (CLOSE, 0.3 / 255, 1 / 255, 2 / 255, 4 / 255, 8 / 255):
         found = None
-        if problem.time_left <= 0:
+        if task.time_left <= 0:
             return None
         if inputs == outputs:
             found = _of_channels(pairs, checked, close)
@@ -93,16 +93,16 @@ def fit(problem: Problem) -> Candidate | None:
             found = _of_luma(pairs, checked, close)
         if found is None:
             return None
-        candidate = Candidate(found, RUNG, "straight pieces through the levels")
-        if problem.allows(candidate.weights):
+        candidate = Candidate(found, METHOD, "straight pieces through the levels")
+        if task.allows(candidate.weights):
             return candidate
     return None
 
 
-def _tables(levels: list[Array], wanted: list[Array]) -> Array | None:
+def _tables(levels: list[Array], targets: list[Array]) -> Array | None:
     """(256,) values by level, from flat levels and values; None where one level has two values."""
     flat_levels = np.concatenate([part.ravel() for part in levels])
-    flat = np.concatenate([part.ravel() for part in wanted]).astype(np.float64)
+    flat = np.concatenate([part.ravel() for part in targets]).astype(np.float64)
     counts = np.bincount(flat_levels, minlength=256)
     means = np.bincount(flat_levels, flat, 256) / np.maximum(counts, 1)
     if np.abs(flat - means[flat_levels]).max() > 1e-5:
@@ -121,11 +121,11 @@ def _of_channels(pairs: tuple[Pair, ...], checked: tuple[Pair, ...], close: floa
     """One curve for each channel."""
     curves = []
     for channel in range(len(pairs[0].inputs)):
-        table = _tables([_levels(p)[channel] for p in pairs], [p.wanted[channel] for p in pairs])
+        table = _tables([_levels(p)[channel] for p in pairs], [p.target[channel] for p in pairs])
         if table is None:
             return None
         for pair in checked:
-            if np.abs(table[_levels(pair)[channel]] - pair.wanted[channel]).max() > 1e-5:
+            if np.abs(table[_levels(pair)[channel]] - pair.target[channel]).max() > 1e-5:
                 return None
         curves.append(straightened(table, close))
     return Chain(tuple(_ramps(curves)))
@@ -151,13 +151,13 @@ def _ramps(curves: list[Curve]) -> list[Conv | Activation]:
 
 def _of_luma(pairs: tuple[Pair, ...], checked: tuple[Pair, ...], close: float) -> Chain | None:
     """One curve of a weighted sum of the channels, for each output."""
-    seen, wanted = _pixels(pairs)
-    check_seen, check_wanted = _pixels(checked)
+    seen, targets = _pixels(pairs)
+    check_seen, check_targets = _pixels(checked)
     for weights in (*LUMAS, *SINGLE):
         curves = []
-        for output in range(wanted.shape[1]):
-            curve = _curve_of(seen @ np.array(weights), wanted[:, output], close)
-            off = np.abs(curve(check_seen @ np.array(weights)) - check_wanted[:, output])
+        for output in range(targets.shape[1]):
+            curve = _curve_of(seen @ np.array(weights), targets[:, output], close)
+            off = np.abs(curve(check_seen @ np.array(weights)) - check_targets[:, output])
             if np.mean(off > max(2 * close, 0.25 / 255)) > 2e-4:
                 break
             curves.append(curve)
@@ -169,12 +169,12 @@ def _of_luma(pairs: tuple[Pair, ...], checked: tuple[Pair, ...], close: float) -
 
 def _pixels(pairs: tuple[Pair, ...]) -> tuple[Array, Array]:
     """All pixels of some pairs, at most 60,000 of each: levels (n, C) and values (n, C')."""
-    seen, wanted = [], []
+    seen, targets = [], []
     for pair in pairs:
         step = max(1, pair.inputs[0].size // 60_000)
         seen.append(_levels(pair).reshape(len(pair.inputs), -1)[:, ::step].T)
-        wanted.append(pair.wanted.reshape(len(pair.wanted), -1)[:, ::step].T)
-    return np.concatenate(seen), np.concatenate(wanted)
+        targets.append(pair.target.reshape(len(pair.target), -1)[:, ::step].T)
+    return np.concatenate(seen), np.concatenate(targets)
 
 
 def _curve_of(levels: Array, values: Array, close: float) -> Curve:

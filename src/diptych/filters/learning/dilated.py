@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from diptych.filters.learning import checkpoint, local_histograms
 from diptych.filters.learning.loop import Ending, Trained, threads, train
 from diptych.filters.learning.schedule import Cosine
-from diptych.filters.learning.task import CEILING, Candidate, Pair, Problem, extended
+from diptych.filters.learning.task import CEILING, Candidate, Pair, Task, extended
 from diptych.model.layers import (
     Activation,
     Array,
@@ -48,7 +48,7 @@ SECONDS = 240.0  # of training, where no time is set
 _GAIN = 0.05  # dB for twice the work, below which more work is wasted
 _SLOPE = 0.1
 _CROPS, _SIDE = 2, 96
-_JUDGED = 256  # side of the squares of held-out pictures that are judged while training
+_EVALUATED = 256  # side of the squares of held-out pictures that are judged while training
 _SOLVED = 40  # batches for the closed form at the start, of which
 _THINNED = 7  # every so many pixels are taken; the size of a crop must not be a multiple
 _RIDGE = 1e-5
@@ -68,7 +68,7 @@ class DilatedNet(nn.Module):
         super().__init__()
         self.channels = inputs, outputs = channels
         self.gaps = (1, *gaps)
-        self.reach = sum(self.gaps)
+        self.halo = sum(self.gaps)
         sizes = (inputs, *[width] * len(self.gaps))
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, dilation=g) for a, b, g in zip(sizes, sizes[1:], self.gaps, strict=False)
@@ -79,7 +79,7 @@ class DilatedNet(nn.Module):
         self.gain = nn.Conv2d(size, outputs, 1, bias=False)
         self.factor = nn.Conv2d(size, outputs, 1, bias=False)
 
-    def start(self, generator: torch.Generator) -> None:
+    def initialise(self, generator: torch.Generator) -> None:
         """Fresh weights: inner layers near the identity, and a result of zero."""
         inputs, outputs = self.channels
         with torch.no_grad():
@@ -107,10 +107,10 @@ class DilatedNet(nn.Module):
             if not index:
                 value = value + self.around(_inner(x, gap))
             value = F.leaky_relu(value, _SLOPE)
-        return torch.cat([value, _inner(x, self.reach)], 1)
+        return torch.cat([value, _inner(x, self.halo)], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is wanted of the picture, `reach` within."""
+        """What is wanted of the picture, `halo` within."""
         z = self.features(x)
         result: Tensor = self.change(z) + self.gain(z) * self.factor(z)
         return result
@@ -120,12 +120,12 @@ class DilatedNet(nn.Module):
         outputs = self.channels[1]
         normal: list[Any] = [0.0] * outputs
         with torch.no_grad():
-            for inputs, wanted in batches:
+            for inputs, targets in batches:
                 z = self.features(inputs)
                 factor = self.factor(z)
                 ones = torch.ones_like(z[:, :1])
                 for o in range(outputs):
-                    columns = torch.cat([z, ones, z * factor[:, o : o + 1], wanted[:, o : o + 1]], 1)
+                    columns = torch.cat([z, ones, z * factor[:, o : o + 1], targets[:, o : o + 1]], 1)
                     rows = columns.permute(1, 0, 2, 3).flatten(1)[:, ::_THINNED].double()
                     normal[o] = normal[o] + rows @ rows.T
             for o, squares in enumerate(normal):
@@ -138,11 +138,11 @@ class DilatedNet(nn.Module):
                 self.change.bias[o] = solved[count]
                 self.gain.weight[o, :, 0, 0] = solved[count + 1 :]
 
-    def layers(self, edge: PadMode) -> Chain:
+    def layers(self, padding_mode: PadMode) -> Chain:
         """The same as layers, whole pictures in and out, limited to 0..1."""
         leaky = Activation("leakyrelu", (_SLOPE,))
         convs = [
-            Chain((Pad(((gap, gap),) * 2, edge), Conv(*_arrays(conv), dilation=(gap, gap))))
+            Chain((Pad(((gap, gap),) * 2, padding_mode), Conv(*_arrays(conv), dilation=(gap, gap))))
             for conv, gap in zip(self.convs, self.gaps, strict=True)
         ]
         inputs = self.channels[0]
@@ -155,7 +155,7 @@ class DilatedNet(nn.Module):
         product = Parallel(Connection("multiply"), (gain, factor))
         return Chain(
             (
-                local_histograms.layers(inputs, edge),
+                local_histograms.layers(inputs, padding_mode),
                 SkipConnection(Chain(tuple(trunk)), Connection("concatenate")),
                 Parallel(Connection("add"), (change, product)),
                 Activation("clamp"),
@@ -167,9 +167,9 @@ def _rate(step: int, steps: int) -> float:
     return Cosine(RATE, warm_up=min(200, steps // 10), last=0.01)(step, steps)
 
 
-def _root(result: Tensor, wanted: Tensor) -> Tensor:
+def _root(result: Tensor, targets: Tensor) -> Tensor:
     """The root of the mean square of each square, averaged: dark and light ones count alike, as in PSNR."""
-    return (result - wanted).square().mean((1, 2, 3)).add(1e-10).sqrt().mean()
+    return (result - targets).square().mean((1, 2, 3)).add(1e-10).sqrt().mean()
 
 
 def _inner(planes: Tensor, border: int) -> Tensor:
@@ -198,34 +198,34 @@ def width_within(weights: int, channels: tuple[int, int]) -> int:
     return max((width for width in range(2, WIDEST + 1) if size(width) <= weights), default=0)
 
 
-def fit(problem: Problem) -> Candidate | None:
-    """A dilated network of at most `problem.weights` (10,000) weights, trained until the deadline.
+def fit(task: Task) -> Candidate | None:
+    """A dilated network of at most `task.weights` (10,000) weights, trained until the deadline.
 
     None where the budget of weights has no place for one. How many steps the time allows is measured once,
     at the start, and is kept in the checkpoint: from then on the training is the same bit for bit.
     """
-    width = width_within(MOST if problem.weights is None else problem.weights, problem.channels)
+    width = width_within(MOST if task.weights is None else task.weights, task.channels)
     if not width:
         return None
     with threads():
-        training = Training(problem)
+        training = Training(task)
         net = training.network(width)
-        start = copy.deepcopy(net.state_dict())
-        seconds = SECONDS if math.isinf(problem.time_left) else problem.time_left
+        initial = copy.deepcopy(net.state_dict())
+        seconds = SECONDS if math.isinf(task.time_left) else task.time_left
         steps = training.steps_in(0.8 * seconds, width)
-        goal = min(problem.goal, CEILING if problem.target.rounded else math.inf)
-        ending = Ending(goal, gain=_GAIN, deadline=problem.deadline)
-        trained = training.run(net, steps, problem.checkpoint, ending)
-        training.keep_best(net, start)
+        goal = min(task.goal, CEILING if task.target.rounded else math.inf)
+        ending = Ending(goal, gain=_GAIN, deadline=task.deadline)
+        trained = training.run(net, steps, task.checkpoint, ending)
+        training.keep_best(net, initial)
         remarks = [
             _counted(int(trained.history[-1][0]), "step")
             + " on "
             + _counted(torch.get_num_threads(), "thread")
         ]
-        if problem.weights is None:
+        if task.weights is None:
             remarks += training.probed(width, steps // 16)
     curve = tuple((float(step), loss, score) for step, loss, score in trained.history)
-    return Candidate(net.layers(problem.edge), "dilated", "; ".join(remarks), curve, trained.stopped)
+    return Candidate(net.layers(task.padding_mode), "dilated", "; ".join(remarks), curve, trained.stopped)
 
 
 def _counted(number: int, what: str) -> str:
@@ -236,29 +236,29 @@ def _counted(number: int, what: str) -> str:
 class _Crop:
     inputs: Array
     around: Array  # float16: most of all memory
-    wanted: Array
+    target: Array
 
-    def within(self, top: int, left: int, side: int, reach: int) -> tuple[Array, Array]:
+    def within(self, top: int, left: int, side: int, halo: int) -> tuple[Array, Array]:
         """What a network sees of a square with its halo, and what is wanted of the square."""
-        whole = slice(top, top + side + 2 * reach), slice(left, left + side + 2 * reach)
-        inner = slice(top + reach, top + reach + side), slice(left + reach, left + reach + side)
+        whole = slice(top, top + side + 2 * halo), slice(left, left + side + 2 * halo)
+        inner = slice(top + halo, top + halo + side), slice(left + halo, left + halo + side)
         seen = local_histograms.completed(self.inputs[:, *whole], self.around[:, *whole])
-        return seen, self.wanted[:, *inner]
+        return seen, self.target[:, *inner]
 
 
 class Training:
     """The pictures of a problem as tensors, and trainings on them."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.reach = sum((1, *GAPS))
-        self.side = min(_SIDE, max(min(pair.size) for pair in problem.training))
-        large = [pair for pair in problem.training if min(pair.size) >= self.side]
-        self.pictures = [_with_halo(pair, self.side, self.reach, problem.edge) for pair in large]
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.halo = sum((1, *GAPS))
+        self.side = min(_SIDE, max(min(pair.size) for pair in task.training))
+        large = [pair for pair in task.training if min(pair.size) >= self.side]
+        self.pictures = [_with_halo(pair, self.side, self.halo, task.padding_mode) for pair in large]
         # A large picture shows more, but of the same kind.
-        sizes = np.sqrt([picture.wanted[0].size for picture in self.pictures])
+        sizes = np.sqrt([picture.target[0].size for picture in self.pictures])
         self.shares = sizes / sizes.sum()
-        self.judged = [_middle(pair, self.reach, problem.edge) for pair in problem.held_out]
+        self.held_out_squares = [_middle(pair, self.halo, task.padding_mode) for pair in task.held_out]
 
     def network(self, width: int) -> DilatedNet:
         """A fresh network, the same for the same seed and width, its last layer solved for."""
@@ -267,43 +267,43 @@ class Training:
         return net
 
     def _unsolved(self, width: int) -> DilatedNet:
-        net = DilatedNet(self.problem.channels, width)
-        net.start(torch.Generator().manual_seed(self.problem.seed))
+        net = DilatedNet(self.task.channels, width)
+        net.initialise(torch.Generator().manual_seed(self.task.seed))
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return net
 
-    def keep_best(self, net: DilatedNet, start: dict[str, Any]) -> None:
+    def keep_best(self, net: DilatedNet, initial: dict[str, Any]) -> None:
         """Leaves in `net` the best of how it is, how it started, and, if there is time, solved for anew."""
         trained = copy.deepcopy(net.state_dict())
-        if self.problem.time_left > 0:
+        if self.task.time_left > 0:
             net.solve(self.batch(-1 - index) for index in range(_SOLVED))
 
         def score(state: Mapping[str, Any]) -> float:
             net.load_state_dict(state)
-            return self.judge(net)
+            return self.evaluate(net)
 
-        states = [start, trained, copy.deepcopy(net.state_dict())]
+        states = [initial, trained, copy.deepcopy(net.state_dict())]
         net.load_state_dict(max(states, key=score))
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Random squares, a function of the seed and the step alone."""
-        random = np.random.default_rng([self.problem.seed, abs(step), int(step < 0)])
+        random = np.random.default_rng([self.task.seed, abs(step), int(step < 0)])
         crops = [self._square(random) for _ in range(_CROPS)]
-        inputs, wanted = (torch.from_numpy(np.stack(parts)) for parts in zip(*crops, strict=True))
-        return inputs.contiguous(memory_format=torch.channels_last), wanted
+        inputs, targets = (torch.from_numpy(np.stack(parts)) for parts in zip(*crops, strict=True))
+        return inputs.contiguous(memory_format=torch.channels_last), targets
 
     def _square(self, random: np.random.Generator) -> tuple[Array, Array]:
         picture = self.pictures[random.choice(len(self.pictures), p=self.shares)]
-        whole = self.side + 2 * self.reach
+        whole = self.side + 2 * self.halo
         top, left = (int(random.integers(0, size - whole + 1)) for size in picture.inputs.shape[1:])
-        return picture.within(top, left, self.side, self.reach)
+        return picture.within(top, left, self.side, self.halo)
 
-    def judge(self, net: nn.Module) -> float:
+    def evaluate(self, net: nn.Module) -> float:
         """The mean PSNR over the middles of the held-out pictures."""
         scores = []
-        for inputs, wanted in self.judged:
+        for inputs, targets in self.held_out_squares:
             with torch.no_grad():
-                error = float((net(inputs)[0].clamp(0, 1) - wanted).square().mean())
+                error = float((net(inputs)[0].clamp(0, 1) - targets).square().mean())
             scores.append(-10 * math.log10(max(error, 1e-20)))
         return sum(scores) / len(scores)
 
@@ -313,9 +313,9 @@ class Training:
         optimiser = torch.optim.Adam(net.parameters(), 0.0)
         for step in range(12):
             began = time.perf_counter()
-            inputs, wanted = self.batch(step)
+            inputs, targets = self.batch(step)
             optimiser.zero_grad()
-            (net(inputs) - wanted).square().mean().backward()
+            (net(inputs) - targets).square().mean().backward()
             optimiser.step()
             times.append(time.perf_counter() - began)
             if step >= 2 and sum(times) > _MEASURING * seconds:
@@ -327,31 +327,31 @@ class Training:
         return train(
             net,
             self.batch,
-            self.judge,
+            self.evaluate,
             steps=steps,
             loss=_root,
             schedule=_rate,
-            judge_every=max(10, steps // 24),
+            evaluate_every=max(10, steps // 24),
             averaging=0.998,
             ending=ending,
             state_file=state_file,
             identity="" if state_file is None else self._identity(net),
-            progress=self.problem.progress,
+            progress=self.task.progress,
         )
 
     def _identity(self, net: DilatedNet) -> str:
-        target = self.problem.target
-        facts = [target.name, target.reference, self.problem.seed, self.side, _CROPS, net.gaps]
+        target = self.task.target
+        facts = [target.name, target.reference, self.task.seed, self.side, _CROPS, net.gaps]
         shapes = [list(parameter.shape) for parameter in net.parameters()]
-        pictures = (np.ascontiguousarray(picture.wanted[:, ::5, ::5]) for picture in self.pictures)
+        pictures = (np.ascontiguousarray(picture.target[:, ::5, ::5]) for picture in self.pictures)
         return checkpoint.fingerprint([*facts, shapes], *pictures)
 
     def probed(self, width: int, steps: int) -> list[str]:
         """What half as many channels again would gain, by two short trainings; nothing where time is short."""
-        if steps < 100 or self.problem.time_left <= 0:
+        if steps < 100 or self.task.time_left <= 0:
             return []
         wider = width + width // 2
-        ending = Ending(deadline=self.problem.deadline)
+        ending = Ending(deadline=self.task.deadline)
         short, long = (self.run(self.network(size), steps, None, ending) for size in (width, wider))
         gain = long.best - short.best
         if gain < 0.1:
@@ -363,21 +363,21 @@ class Training:
         ]
 
 
-def _with_halo(pair: Pair, side: int, reach: int, edge: PadMode) -> _Crop:
+def _with_halo(pair: Pair, side: int, halo: int, padding_mode: PadMode) -> _Crop:
     """A picture from which squares of `side` can be cut with their halo: a small one gets it from its edges."""
-    planes = pair.inputs, local_histograms.means(pair.inputs, edge), pair.wanted
-    if min(pair.size) >= side + 2 * reach:
+    planes = pair.inputs, local_histograms.means(pair.inputs, padding_mode), pair.target
+    if min(pair.size) >= side + 2 * halo:
         return _Crop(*planes)
-    return _Crop(*(extended(each, reach, edge) for each in planes))
+    return _Crop(*(extended(each, halo, padding_mode) for each in planes))
 
 
-def _middle(pair: Pair, reach: int, edge: PadMode) -> tuple[Tensor, Tensor]:
-    """At most `_JUDGED` pixels square from the middle of a picture, as a network sees it, and what is wanted."""
-    planes = pair.inputs, local_histograms.means(pair.inputs, edge)
-    top, left = (max(0, (size - _JUDGED) // 2) for size in pair.size)
-    whole = tuple(slice(start, start + _JUDGED + 2 * reach) for start in (top, left))
-    inputs, around = (extended(each, reach, edge)[:, *whole] for each in planes)
+def _middle(pair: Pair, halo: int, padding_mode: PadMode) -> tuple[Tensor, Tensor]:
+    """At most `_EVALUATED` pixels square from the middle of a picture, as a network sees it, and what is wanted."""
+    planes = pair.inputs, local_histograms.means(pair.inputs, padding_mode)
+    top, left = (max(0, (size - _EVALUATED) // 2) for size in pair.size)
+    whole = tuple(slice(first, first + _EVALUATED + 2 * halo) for first in (top, left))
+    inputs, around = (extended(each, halo, padding_mode)[:, *whole] for each in planes)
     seen = local_histograms.completed(inputs, around)
-    wanted = pair.wanted[:, top : top + _JUDGED, left : left + _JUDGED]
+    targets = pair.target[:, top : top + _EVALUATED, left : left + _EVALUATED]
     batch = torch.from_numpy(seen[None]).contiguous(memory_format=torch.channels_last)
-    return batch, torch.from_numpy(np.ascontiguousarray(wanted))
+    return batch, torch.from_numpy(np.ascontiguousarray(targets))

@@ -55,11 +55,11 @@ class Folded:
         values: Array = self.folds(windows) @ self.last.T
         return np.clip(values, 0, 1) if self.clamped else values
 
-    def layers(self, radius: int, edge: PadMode, copies: int = 1) -> Chain:
+    def layers(self, radius: int, padding_mode: PadMode, copies: int = 1) -> Chain:
         """As layers, from 0..1 to 0..1; `copies`: the same for each of so many channels, apart."""
         side, fold = 2 * radius + 1, Activation("abs")
         layers: list[Layer] = [] if self.mix is None else [Conv(_kernel(self.mix[None, :, None, None]))]
-        layers.append(Pad(((radius, radius),) * 2, edge))
+        layers.append(Pad(((radius, radius),) * 2, padding_mode))
         *turning, last = (kernel[:, :, None, None] for kernel in self._kernels())
         kernels = (self.front.reshape(2, 1, side, side), *turning)
         layers += [Conv(_kernel(kernel, copies), groups=copies, activation=fold) for kernel in kernels]
@@ -75,5 +75,5 @@ def folded(samples: Samples, mix: Array | None, front: Array, turns: int, clampe
     """The folded length of `front`'s maps, its last weights those that err least, relative to the pictures."""
     blank = Folded(mix, front, turns, np.ones((1, 2)))
     roots = np.sqrt(samples.shares)
-    last = np.linalg.lstsq(blank.folds(samples.windows) * roots, samples.wanted * roots, rcond=None)[0]
+    last = np.linalg.lstsq(blank.folds(samples.windows) * roots, samples.targets * roots, rcond=None)[0]
     return replace(blank, last=last.T, clamped=clamped)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.filters.learning.shallow import Shallow
-from diptych.filters.learning.task import Pair, Problem
+from diptych.filters.learning.task import Pair, Task
 from diptych.model.layers import Array
 
 __all__ = ["Samples", "in_maps", "maps", "paired", "saturates"]
@@ -32,29 +32,29 @@ class Samples:
     """
 
     windows: Array
-    wanted: Array
+    targets: Array
     shares: Array
 
     @classmethod
-    def of(cls, problem: Problem, radius: int, count: int, *, held_out: bool = False) -> Samples:
+    def of(cls, task: Task, radius: int, count: int, *, held_out: bool = False) -> Samples:
         """Random windows of the training or held-out pictures; channels treated alike count as pictures."""
-        pairs = problem.held_out if held_out else problem.training
+        pairs = task.held_out if held_out else task.training
         each = -(-count // len(pairs))
-        drawn = [cls._of(problem, radius, each, [pair], held_out) for pair in pairs]
-        order = np.random.default_rng(problem.seed).permutation(sum(len(part.wanted) for part in drawn))
-        columns = zip(*((part.windows, part.wanted, part.shares) for part in drawn), strict=True)
+        drawn = [cls._of(task, radius, each, [pair], held_out) for pair in pairs]
+        order = np.random.default_rng(task.seed).permutation(sum(len(part.targets) for part in drawn))
+        columns = zip(*((part.windows, part.targets, part.shares) for part in drawn), strict=True)
         return cls(*(np.concatenate(column)[order] for column in columns))
 
     @classmethod
-    def _of(cls, problem: Problem, radius: int, count: int, pairs: list[Pair], held_out: bool) -> Samples:
-        windows, wanted = problem.windows(radius, count, seed=int(held_out), pairs=pairs)
+    def _of(cls, task: Task, radius: int, count: int, pairs: list[Pair], held_out: bool) -> Samples:
+        windows, targets = task.windows(radius, count, seed=int(held_out), pairs=pairs)
         windows = windows.reshape(count, windows.shape[1], -1).astype(np.float64)
-        wanted = wanted.astype(np.float64)
-        if problem.target.per_channel:
-            wanted = wanted.reshape(-1, 1)
-            windows = windows.reshape(len(wanted), 1, -1)
-        share = 1 / max(float(wanted.var()), 1e-4)
-        return cls(windows, wanted, np.full((len(wanted), 1), share))
+        targets = targets.astype(np.float64)
+        if task.target.per_channel:
+            targets = targets.reshape(-1, 1)
+            windows = windows.reshape(len(targets), 1, -1)
+        share = 1 / max(float(targets.var()), 1e-4)
+        return cls(windows, targets, np.full((len(targets), 1), share))
 
 
 def maps(samples: Samples, most: int = 2) -> tuple[Array | None, Array]:
@@ -62,7 +62,7 @@ def maps(samples: Samples, most: int = 2) -> tuple[Array | None, Array]:
 
     The mix and the form are found in turn, each in closed form from the other.
     """
-    squared = samples.wanted[:, 0] ** 2
+    squared = samples.targets[:, 0] ** 2
     channels = samples.windows.shape[1]
     mix = np.full(channels, 1 / channels)
     found = _form(mix @ samples.windows, squared, most)
@@ -143,8 +143,8 @@ def _summed(bank: Array, values: Array, samples: Samples) -> tuple[Array, Array,
     """The bank, the best output weights for it, and the weighted error."""
     roots = np.sqrt(samples.shares)
     responses = np.maximum(values @ bank.T, 0)
-    output = np.linalg.lstsq(responses * roots, samples.wanted * roots, rcond=None)[0]
-    return bank, output.T, float(np.mean(samples.shares * (responses @ output - samples.wanted) ** 2))
+    output = np.linalg.lstsq(responses * roots, samples.targets * roots, rcond=None)[0]
+    return bank, output.T, float(np.mean(samples.shares * (responses @ output - samples.targets) ** 2))
 
 
 def _star(units: int, size: int, turn: float = 0.0) -> Array:
@@ -160,14 +160,14 @@ def _searched(values: Array, samples: Samples, units: int, directions: int = 360
     few = slice(0, 3000)
     roots = np.sqrt(samples.shares[few])
     responses = np.maximum(values[few] @ atoms.T, 0) * roots
-    wanted = samples.wanted[few, 0] * roots[:, 0]
+    targets = samples.targets[few, 0] * roots[:, 0]
     lengths = np.linalg.norm(responses, axis=0) + 1e-12
     chosen: list[int] = []
-    left = wanted
+    left = targets
     for _ in range(min(units, len(atoms))):
         chosen.append(int(np.argmax(np.abs(left @ responses) / lengths)))
-        solved = np.linalg.lstsq(responses[:, chosen], wanted, rcond=None)[0]
-        left = wanted - responses[:, chosen] @ solved
+        solved = np.linalg.lstsq(responses[:, chosen], targets, rcond=None)[0]
+        left = targets - responses[:, chosen] @ solved
     return atoms[chosen]
 
 
@@ -179,14 +179,14 @@ def paired(samples: Samples, mix: Array | None, units: int, random: np.random.Ge
     half /= np.linalg.norm(half, axis=1, keepdims=True)
     bank, offset = np.concatenate([half, -half]), np.zeros(2 * len(half))
     if len(bank) < units:
-        linear = np.linalg.lstsq(np.c_[seen, np.ones(len(seen))], samples.wanted, rcond=None)[0].mean(1)
+        linear = np.linalg.lstsq(np.c_[seen, np.ones(len(seen))], samples.targets, rcond=None)[0].mean(1)
         bank = np.concatenate([bank, linear[None, :-1]])
         offset = np.append(offset, 1 + np.abs(linear[:-1]).sum())
     responses = np.c_[np.maximum(seen @ bank.T + offset, 0), np.ones(len(seen))]
-    solved = np.linalg.lstsq(responses, samples.wanted, rcond=None)[0]
+    solved = np.linalg.lstsq(responses, samples.targets, rcond=None)[0]
     return Shallow(bank, solved[:-1].T, mix, None, offset, solved[-1], clamped=saturates(samples))
 
 
 def saturates(samples: Samples) -> bool:
     """Whether what is wanted is held at 0 or 1 in more places than chance would have it."""
-    return bool(np.mean(samples.wanted >= 1) > 1e-3) or bool(np.mean(samples.wanted <= 0) > 0.02)
+    return bool(np.mean(samples.targets >= 1) > 1e-3) or bool(np.mean(samples.targets <= 0) > 0.02)

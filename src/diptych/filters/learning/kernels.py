@@ -28,7 +28,7 @@ class _Factor:
         return Conv((self.weight * times).astype(np.float32), groups=self.groups)
 
 
-def layers(taps: Array, bias: Array, edge: PadMode, tolerance: float = 0.0) -> Chain:
+def layers(taps: Array, bias: Array, padding_mode: PadMode, tolerance: float = 0.0) -> Chain:
     """clip(taps * x + bias), clipped only where it can run over 0..1.
 
     `taps` (C', C, k, k) float64, each known to within `tolerance`; `bias` (C',).
@@ -36,8 +36,8 @@ def layers(taps: Array, bias: Array, edge: PadMode, tolerance: float = 0.0) -> C
     convs, divisor = factored(taps, tolerance)
     convs = with_bias(convs, divisor * bias)
     if divisor == 1 and not clips(taps, bias):
-        return Chain((*padded(taps.shape[-1] // 2, edge), *convs))
-    return Chain((*padded(taps.shape[-1] // 2, edge), *convs, *clipped(divisor)))
+        return Chain((*padded(taps.shape[-1] // 2, padding_mode), *convs))
+    return Chain((*padded(taps.shape[-1] // 2, padding_mode), *convs, *clipped(divisor)))
 
 
 def with_bias(convs: list[Conv], bias: Array) -> list[Conv]:
@@ -68,9 +68,9 @@ def _inverts(factor: int) -> bool:
     return abs(float(np.float32(1 / factor)) * factor - 1) < 2.0**-25
 
 
-def padded(radius: int, edge: PadMode) -> list[Layer]:
+def padded(radius: int, padding_mode: PadMode) -> list[Layer]:
     """A `Pad` on all sides, or nothing where there is no radius."""
-    return [Pad(((radius, radius), (radius, radius)), edge)] if radius else []
+    return [Pad(((radius, radius), (radius, radius)), padding_mode)] if radius else []
 
 
 def clips(taps: Array, bias: Array) -> bool:

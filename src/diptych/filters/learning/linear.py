@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diptych.filters.learning import kernels, probing_queries, rounded
-from diptych.filters.learning.task import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Task
 from diptych.inference import predict
 from diptych.model.layers import Array, Chain, Conv, Pad
 from diptych.model.model import Model
 
 __all__ = ["Form", "fit"]
 
-RUNG = "linear"
+METHOD = "linear"
 EXACT = 4e-6  # of 0..1: a thousandth of a level, where the target is unrounded
 WITHIN = (
     0.55 * probing_queries.LEVEL
@@ -53,9 +53,9 @@ class Form:
         bias = kernels.snapped(np.where(np.abs(255 * self.bias) < slack, 0, 255 * self.bias), slack)
         return Form(taps, bias / 255, self.tolerance)
 
-    def errors(self, windows: Array, wanted: Array) -> Array:
+    def errors(self, windows: Array, targets: Array) -> Array:
         """By how many levels it is off, before rounding."""
-        result: Array = 255 * (np.clip(self(windows), 0, 1) - wanted)
+        result: Array = 255 * (np.clip(self(windows), 0, 1) - targets)
         return result
 
     def __call__(self, windows: Array) -> Array:
@@ -67,69 +67,65 @@ class Form:
         return result
 
 
-def fit(problem: Problem) -> Candidate | None:
+def fit(task: Task) -> Candidate | None:
     """The linear filter itself where the target is one, else the linear filter nearest to it."""
-    if problem.answers:
-        exact = _asked(problem)
-        if exact is not None and problem.allows(exact.weights):
+    if task.answers:
+        exact = _from_noise(task)
+        if exact is not None and task.allows(exact.weights):
             return exact
-    return _from_photographs(problem)
+    return _from_photographs(task)
 
 
-def _asked(problem: Problem) -> Candidate | None:
+def _from_noise(task: Task) -> Candidate | None:
     """From noise pictures, which tell all taps equally well; None where the target is not linear."""
-    radius, sees = problem.reach, problem.dependence
+    radius, sees = task.radius, task.dependence
     columns = max(1, int(sees.sum(axis=1).max()) * (2 * radius + 1) ** 2)
     if columns > MOST_COLUMNS:
         return None
-    pairs = probing_queries.noise(problem.target, problem.seed)
+    pairs = probing_queries.noise(task.target, task.seed)
     whole = probing_queries.in_whole_levels(pairs)
     count = max(3 * columns, min(60_000, 10**9 // columns**2)) if whole else 3 * columns
-    form = fitted(*problem.windows(radius, count + 1500, 1, pairs), sees, problem.target.per_channel)
+    form = fitted(*task.windows(radius, count + 1500, 1, pairs), sees, task.target.per_channel)
     if form is None:
         return None
     form = form.tidied()
-    checks = [probing_queries.noise(problem.target, problem.seed + 1), problem.held_out]
+    checks = [probing_queries.noise(task.target, task.seed + 1), task.held_out]
     likely = False
     if whole:
-        errors = form.errors(*problem.windows(radius, FEW, 6, pairs))
+        errors = form.errors(*task.windows(radius, FEW, 6, pairs))
         # Rounding alone leaves 0.3 levels, and never more than a half; what is not linear leaves more.
         likely = bool(np.square(errors).mean() < LIKELY**2)
-        if likely and np.abs(errors).max() > 0.5 and problem.time_left > 0:
-            form = Form(*rounded.refined(problem, form.taps, form.bias))
-    checked = [problem.windows(radius, 1500, 2, check) for check in checks]
+        if likely and np.abs(errors).max() > 0.5 and task.time_left > 0:
+            form = Form(*rounded.refined(task, form.taps, form.bias))
+    checked = [task.windows(radius, 1500, 2, check) for check in checks]
     if not all(holds(form, *check, whole) for check in checked):
-        if not likely or problem.time_left > 0:
+        if not likely or task.time_left > 0:
             return None
-        return _cheapest(
-            problem, (form,), *checked[-1], "a linear filter; more time would make it more exact"
-        )
+        return _cheapest(task, (form,), *checked[-1], "a linear filter; more time would make it more exact")
     remark = "the filter itself, by least squares on noise pictures"
-    return _cheapest(problem, (form,), *checked[-1], remark)
+    return _cheapest(task, (form,), *checked[-1], remark)
 
 
-def _cheapest(
-    problem: Problem, forms: Sequence[Form], windows: Array, wanted: Array, remark: str
-) -> Candidate:
+def _cheapest(task: Task, forms: Sequence[Form], windows: Array, targets: Array, remark: str) -> Candidate:
     """The first form whose cheapest layers are at most 0.1 dB worse on the windows than the last form itself.
 
     Noisy samples leave taps uncertain, and what differs from them by no more may still be worse. Where no
     good one is within the budget of weights, the best that is.
     """
-    most = WORSE * _error(forms[-1](windows), wanted) + FLOOR
+    most = WORSE * _error(forms[-1](windows), targets) + FLOOR
     tried = []
     for each in (*forms, replace(forms[-1], tolerance=0.0)):
-        chain = kernels.layers(each.taps, each.bias, problem.edge, each.tolerance)
-        candidate = Candidate(chain, RUNG, remark)
-        error = _error(_computed(chain, windows), wanted)
-        if error <= most and problem.allows(candidate.weights):
+        chain = kernels.layers(each.taps, each.bias, task.padding_mode, each.tolerance)
+        candidate = Candidate(chain, METHOD, remark)
+        error = _error(_computed(chain, windows), targets)
+        if error <= most and task.allows(candidate.weights):
             return candidate
-        tried.append((not problem.allows(candidate.weights), error, candidate))
+        tried.append((not task.allows(candidate.weights), error, candidate))
     return min(tried, key=lambda one: one[:2])[2]
 
 
-def _error(values: Array, wanted: Array) -> float:
-    return float(np.mean((np.clip(values, 0, 1) - wanted) ** 2))
+def _error(values: Array, targets: Array) -> float:
+    return float(np.mean((np.clip(values, 0, 1) - targets) ** 2))
 
 
 def _computed(chain: Chain, windows: Array) -> Array:
@@ -142,23 +138,23 @@ def _computed(chain: Chain, windows: Array) -> Array:
     return predict(model, np.ascontiguousarray(middle, np.float32), engine="numpy")[:, :, 0, 0]
 
 
-def fitted(windows: Array, wanted: Array, sees: Array, alike: bool = False) -> Form | None:
+def fitted(windows: Array, targets: Array, sees: Array, alike: bool = False) -> Form | None:
     """Least squares over what is not clipped, each output from the input channels that it `sees`.
 
     `alike`: every channel is treated as the first is. None where too little is left to fit.
     """
-    outputs, (inputs, size) = wanted.shape[1], windows.shape[1:3]
+    outputs, (inputs, size) = targets.shape[1], windows.shape[1:3]
     taps, bias, tolerance = np.zeros((outputs, inputs, size, size)), np.zeros(outputs), 0.0
     for output in range(1 if alike else outputs):
-        free = np.flatnonzero((wanted[:, output] > CLIPPED) & (wanted[:, output] < 1 - CLIPPED))
+        free = np.flatnonzero((targets[:, output] > CLIPPED) & (targets[:, output] < 1 - CLIPPED))
         chosen = np.flatnonzero(sees[output])
         if not len(chosen):  # a constant, which may well be black or white
-            bias[output] = wanted[0, output]
+            bias[output] = targets[0, output]
             continue
         x = windows[free][:, chosen].reshape(len(free), len(chosen) * size**2).astype(np.float64)
         if len(x) < 1.2 * x.shape[1] + 20:
             return None
-        solution, bias[output], error = least_squares(x, wanted[free, output].astype(np.float64))
+        solution, bias[output], error = least_squares(x, targets[free, output].astype(np.float64))
         taps[output, chosen] = solution.reshape(len(chosen), size, size)
         # Never so much that the taps themselves are lost in it, as they are in the noise of a few pictures.
         tolerance = max(tolerance, min(6 * error, LOOSEST * float(np.abs(solution).max(initial=0))))
@@ -183,35 +179,35 @@ def least_squares(x: Array, t: Array) -> tuple[Array, float, float]:
     return w, level - float(middle @ w), error
 
 
-def holds(form: Form, windows: Array, wanted: Array, whole: bool) -> bool:
+def holds(form: Form, windows: Array, targets: Array, whole: bool) -> bool:
     """Whether the form, clipped, gives what is wanted at every sample."""
-    off = np.abs(np.clip(form(windows), 0, 1) - wanted).max()
+    off = np.abs(np.clip(form(windows), 0, 1) - targets).max()
     return bool(off <= (WITHIN if whole else EXACT))
 
 
-def _from_photographs(problem: Problem) -> Candidate | None:
+def _from_photographs(task: Task) -> Candidate | None:
     """The best there is without asking: ever larger windows, while the held-out error still falls."""
     best: Candidate | None = None
     lowest = np.inf
     for radius in RADII:
-        if best is not None and problem.time_left <= 0 and radius > ALWAYS:
+        if best is not None and task.time_left <= 0 and radius > ALWAYS:
             break
-        columns = problem.channels[0] * (2 * radius + 1) ** 2
-        samples = problem.windows(radius, 20 * columns + 4000, 3)
-        windows, wanted = problem.windows(radius, 4000, 4, problem.held_out)
+        columns = task.channels[0] * (2 * radius + 1) ** 2
+        samples = task.windows(radius, 20 * columns + 4000, 3)
+        windows, targets = task.windows(radius, 4000, 4, task.held_out)
         form = None
-        for sees in [problem.dependence] if problem.answers else _guesses(problem.channels):
-            other = fitted(*samples, sees, problem.target.per_channel)
+        for sees in [task.dependence] if task.answers else _guesses(task.channels):
+            other = fitted(*samples, sees, task.target.per_channel)
             if other is not None and (
-                form is None or _error(form(windows), wanted) > WORSE * _error(other(windows), wanted)
+                form is None or _error(form(windows), targets) > WORSE * _error(other(windows), targets)
             ):
                 form = other
         if form is None:
             break
-        error = _error(form(windows), wanted)
+        error = _error(form(windows), targets)
         forms = (form.tidied(), form)
-        candidate = _cheapest(problem, forms, windows, wanted, "the nearest linear filter")
-        if error > 0.97 * lowest or not problem.allows(candidate.weights):
+        candidate = _cheapest(task, forms, windows, targets, "the nearest linear filter")
+        if error > 0.97 * lowest or not task.allows(candidate.weights):
             break
         best, lowest = candidate, error
     return best

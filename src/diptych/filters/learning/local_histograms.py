@@ -42,10 +42,10 @@ def light(channels: int) -> Array:
     return np.array(REC601 if channels == 3 else [1 / channels] * channels, np.float32)
 
 
-def means(planes: Array, edge: PadMode) -> Array:
+def means(planes: Array, padding_mode: PadMode) -> Array:
     """float32 (C, H, W), 0..1 -> float16 (2 LEVELS, H, W): the far means and the near ones."""
-    near = _blurred(_ramps(planes), _NEAR, edge)
-    return np.concatenate([_blurred(near, _FAR, edge), near]).astype(np.float16)
+    near = _blurred(_ramps(planes), _NEAR, padding_mode)
+    return np.concatenate([_blurred(near, _FAR, padding_mode), near]).astype(np.float16)
 
 
 def completed(planes: Array, around: Array) -> Array:
@@ -61,22 +61,22 @@ def _ramps(planes: Array) -> Array:
     return ramps
 
 
-def _blurred(values: Array, gaps: tuple[int, ...], edge: PadMode) -> Array:
+def _blurred(values: Array, gaps: tuple[int, ...], padding_mode: PadMode) -> Array:
     side, middle = _SPLINE[:2]
     for gap in gaps:
-        values = extended(values, gap, edge)
+        values = extended(values, gap, padding_mode)
         values = side * (values[:, : -2 * gap] + values[:, 2 * gap :]) + middle * values[:, gap:-gap]
         values = side * (values[..., : -2 * gap] + values[..., 2 * gap :]) + middle * values[..., gap:-gap]
     return values
 
 
-def layers(channels: int, edge: PadMode) -> SkipConnection:
+def layers(channels: int, padding_mode: PadMode) -> SkipConnection:
     """(N, channels, H, W), 0..1 -> (N, COUNT + channels, H, W): the picture itself comes last."""
     mixing = np.repeat(LEVELS * light(channels)[None, :, None, None], LEVELS, axis=0)
     ramps = Conv(mixing, -np.arange(LEVELS, dtype=np.float32), activation=Activation("clamp"))
     joined = Connection("concatenate")
-    far = SkipConnection(Chain(_blurs(_FAR, edge)), joined)
-    both = SkipConnection(Chain((*_blurs(_NEAR, edge), far)), joined)
+    far = SkipConnection(Chain(_blurs(_FAR, padding_mode)), joined)
+    both = SkipConnection(Chain((*_blurs(_NEAR, padding_mode), far)), joined)
     products = SkipConnection(Parallel(Connection("multiply"), _factors()), joined)
     return SkipConnection(Chain((ramps, both, products)), joined)
 
@@ -95,9 +95,10 @@ def _factors() -> tuple[Conv, Conv]:
     return Conv(tents, bias), Conv(chosen)
 
 
-def _blurs(gaps: tuple[int, ...], edge: PadMode) -> tuple[Layer, ...]:
+def _blurs(gaps: tuple[int, ...], padding_mode: PadMode) -> tuple[Layer, ...]:
     pairs = (
-        (Pad(((gap, gap),) * 2, edge), Conv(_KERNEL, groups=LEVELS, dilation=(gap, gap))) for gap in gaps
+        (Pad(((gap, gap),) * 2, padding_mode), Conv(_KERNEL, groups=LEVELS, dilation=(gap, gap)))
+        for gap in gaps
     )
     return tuple(layer for pair in pairs for layer in pair)
 

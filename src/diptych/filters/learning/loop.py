@@ -51,9 +51,9 @@ class Trained:
     stopped: str = ""
 
 
-def charbonnier(result: Tensor, wanted: Tensor) -> Tensor:
+def charbonnier(result: Tensor, targets: Tensor) -> Tensor:
     """mean(sqrt(difference^2 + 1e-6)): the absolute error, smooth where it is below a quarter of a level."""
-    return (result - wanted).square().add(1e-6).sqrt().mean()
+    return (result - targets).square().add(1e-6).sqrt().mean()
 
 
 @contextmanager
@@ -71,12 +71,12 @@ def threads(count: int | None = None) -> Iterator[None]:
 def train(
     module: nn.Module,
     batches: Callable[[int], tuple[Tensor, Tensor]],
-    judge: Callable[[nn.Module], float],
+    evaluate: Callable[[nn.Module], float],
     *,
     steps: int,
     schedule: Callable[[int, int], float],
     loss: Callable[[Tensor, Tensor], Tensor] = charbonnier,
-    judge_every: int = 100,
+    evaluate_every: int = 100,
     averaging: float = 0.0,
     ending: Ending | None = None,
     state_file: Path | None = None,
@@ -85,7 +85,7 @@ def train(
 ) -> Trained:
     """Trains `module` by Adam, in place, and leaves the best weights that were judged in it.
 
-    `judge` gives a score of the module, the higher the better; every `judge_every` steps and at the end it
+    `evaluate` gives a score of the module, the higher the better; every `evaluate_every` steps and at the end it
     sees the weights averaged exponentially by `averaging` (0: the last ones). With a `state_file` the state
     is kept there after every judgement, and gone on from: the file remembers `steps` too. `identity` tells
     trainings apart. Raises `FormatError` for the file of another training, `OutputError`.
@@ -97,9 +97,9 @@ def train(
     run.trained.stopped = _why(run, ending) if run.done else ""
     while not run.trained.stopped:
         run.step(*batches(run.done), loss)
-        if run.done % judge_every and run.done < run.steps and time.monotonic() < ending.deadline:
+        if run.done % evaluate_every and run.done < run.steps and time.monotonic() < ending.deadline:
             continue
-        run.judge(judge)
+        run.evaluate(evaluate)
         run.trained.stopped = _why(run, ending)
         progress(run.done, run.steps, f"{run.trained.best:.2f} dB")
         if state_file is not None:
@@ -125,11 +125,11 @@ class _Run:
         self.average = _copied(module.state_dict())
         self.kept = _copied(module.state_dict())
 
-    def step(self, inputs: Tensor, wanted: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def step(self, inputs: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule(self.done, self.steps)
         self.optimiser.zero_grad()
-        error = loss(self.module(inputs), wanted)
+        error = loss(self.module(inputs), targets)
         error.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.done += 1
@@ -142,12 +142,12 @@ class _Run:
             else:
                 self.average[name].copy_(value)
 
-    def judge(self, judge: Callable[[nn.Module], float]) -> None:
+    def evaluate(self, evaluate: Callable[[nn.Module], float]) -> None:
         current = _copied(self.module.state_dict())
         self.module.load_state_dict(self.average)
         self.module.eval()
         with torch.no_grad():
-            score = judge(self.module)
+            score = evaluate(self.module)
         self.module.train()
         self.module.load_state_dict(current)
         trained = self.trained
@@ -193,7 +193,7 @@ def _why(run: _Run, ending: Ending) -> str:
         return f"the goal of {ending.goal:.1f} dB was met after {run.done} steps"
     since_best = sum(step > trained.best_step for step, _, _ in trained.history)
     if ending.patience is not None and since_best >= ending.patience:
-        return f"{since_best} judgements without a better one, after {run.done} steps"
+        return f"{since_best} evaluations without improvement, after {run.done} steps"
     gain = gain_per_doubling([(step, score) for step, _, score in trained.history])
     if run.done >= 2 * run.steps / 3 and gain < ending.gain:
         return f"twice the work would gain {max(gain, 0):.2f} dB, after {run.done} steps"

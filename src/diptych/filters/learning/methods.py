@@ -14,27 +14,27 @@ import numpy as np
 
 from diptych.errors import UnsupportedLayer, UsageError
 from diptych.filters import metrics
-from diptych.filters.evaluating import HIGHEST_PSNR, Compared, Evaluation, judge
-from diptych.filters.learned import Learned, LearningReport, Rung
+from diptych.filters.evaluating import HIGHEST_PSNR, Compared, FilterEvaluation, evaluate_samples
+from diptych.filters.learned import Attempt, Learned, LearningReport
 from diptych.filters.learning import borders, probing_queries
-from diptych.filters.learning.task import CEILING, Candidate, Pair, Problem
+from diptych.filters.learning.task import CEILING, Candidate, Pair, Task
 from diptych.filters.planes import picture_of
 from diptych.filters.samples import Answers, Sample, answering, taught_from
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
 from diptych.filters.targets.pairs import Pairs
-from diptych.filters.targets.probing import EDGES, probe
+from diptych.filters.targets.probing import PADDING_MODES, probe
 from diptych.model.layers import Array, Chain, Conv, Pad, PadMode
 from diptych.model.model import Model
 from diptych.preprocessing import Colour, Grey, Preprocessing, Scale
 from diptych.progress import Progress, silent
 
-__all__ = ["GOAL", "RUNGS", "learn"]
+__all__ = ["GOAL", "METHODS", "learn"]
 
-# A module of this package each, with `fit(problem) -> Candidate | None`; closed forms first.
+# A module of this package each, with `fit(task) -> Candidate | None`; closed forms first.
 CLOSED = ("linear", "curves", "ranks", "piecewise_linear")
 TRAINED = ("relu", "dilated")
-RUNGS = (*CLOSED, *TRAINED)
+METHODS = (*CLOSED, *TRAINED)
 
 _WITHOUT = {  # learning
     "constant": "mean grey or colour",
@@ -44,7 +44,7 @@ _WITHOUT = {  # learning
 GOAL = 70.0  # dB: the error is then a quarter of what rounding to 8 bits makes
 SMALL = 3_000_000  # values, of pictures that are judged in a moment
 TOO_SHORT = 2.0  # seconds, in which no training is worth its beginning
-JUDGING = 0.15  # of the budget of time, kept for judging what was found
+EVALUATION_SHARE = 0.15  # of the budget of time, kept for judging what was found
 EARNED, MUCH_LARGER = 0.5, 4  # dB that a network of so many times the weights must gain
 WORSE = 0.5  # dB below what needs no learning, from which on a remark says so
 IDENTICAL, LARGEST = 0.999, 1  # what counts as exact: share of equal pixels, largest error in levels
@@ -78,25 +78,25 @@ def learn(
     _check(weights, budget, goal, seed)
     _check_checkpoint(checkpoint)
     found = probe(resolve(target), seed=seed)
-    problem = Problem(
+    task = Task(
         target=found.target,
         data=taught_from(found.target, images, seed, progress),
         weights=weights,
         goal=_goal(found.target, weights, goal),
-        deadline=inf if budget is None else started + (1 - JUDGING) * budget,
+        deadline=inf if budget is None else started + (1 - EVALUATION_SHARE) * budget,
         seed=seed,
         progress=progress,
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
     if images is not None:
-        _check_detail(problem.data.train)
-    climbed = _climb(problem, goal)
-    best = climbed.best
+        _check_detail(task.data.train)
+    search = _search(task, goal)
+    best = search.best
     if best is None:
         raise UsageError(
-            f"no network of at most {weights} weights was found for {problem.target.name}; allow more weights"
+            f"no network of at most {weights} weights was found for {task.target.name}; allow more weights"
         )
-    return _reported(problem, best, climbed, time.monotonic() - started, found.remarks)
+    return _learned_filter(task, best, search, time.monotonic() - started, found.remarks)
 
 
 def _check(weights: int | None, budget: float | None, goal: float | None, seed: int) -> None:
@@ -149,7 +149,7 @@ def _goal(target: Target, weights: int | None, goal: float | None) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tried:
+class _Evaluated:
     """A candidate as a model, and how it does on whole held-out pictures."""
 
     candidate: Candidate
@@ -157,102 +157,104 @@ class _Tried:
     compared: tuple[Compared, ...]  # what it gives for each, beside what is wanted
     psnr: float
     exact: bool
-    edge: PadMode
+    padding_mode: PadMode
 
 
 @dataclass
-class _Climbed:
+class _Search:
     """How far the ladder was climbed."""
 
-    best: _Tried | None = None
-    rungs: list[Rung] = field(default_factory=list)
+    best: _Evaluated | None = None
+    methods: list[Attempt] = field(default_factory=list)
     stopped: str = "every method was tried"
 
 
-def _climb(problem: Problem, asked: float | None) -> _Climbed:
-    climbed = _Climbed()
-    for number, name in enumerate(RUNGS):
-        if climbed.best is not None and problem.time_left <= (TOO_SHORT if name in TRAINED else 0):
-            climbed.stopped = "the budget of time was spent"
+def _search(task: Task, goal: float | None) -> _Search:
+    search = _Search()
+    for number, name in enumerate(METHODS):
+        if search.best is not None and task.time_left <= (TOO_SHORT if name in TRAINED else 0):
+            search.stopped = "the budget of time was spent"
             break
-        enough = problem.goal if name in TRAINED or asked is not None else inf
-        if climbed.best is not None and climbed.best.psnr >= enough:
-            climbed.stopped = f"the goal of {enough:.1f} dB was met"
+        enough = task.goal if name in TRAINED or goal is not None else inf
+        if search.best is not None and search.best.psnr >= enough:
+            search.stopped = f"the goal of {enough:.1f} dB was met"
             break
-        problem.progress(number, len(RUNGS), f"{name}, {_so_far(climbed.best)}")
+        task.progress(number, len(METHODS), f"{name}, {_so_far(search.best)}")
         begun = time.monotonic()
-        candidate = _fit(name)(problem)
+        candidate = _fit(name)(task)
         if candidate is None:
             continue
-        tried = _try(problem, candidate)
+        evaluated = _evaluate_candidate(task, candidate)
         seconds = time.monotonic() - begun
-        climbed.rungs.append(
-            Rung(candidate.rung, tried.model.parameters, tried.psnr, seconds, candidate.remark)
+        search.methods.append(
+            Attempt(candidate.method, evaluated.model.parameters, evaluated.psnr, seconds, candidate.remark)
         )
-        if not problem.allows(tried.model.parameters):
+        if not task.allows(evaluated.model.parameters):
             continue
-        if climbed.best is None or _better(tried, climbed.best, problem):
-            climbed.best = tried
-        if tried.exact:
-            climbed.stopped = "exact: within one level everywhere, and the same in 99.9 % of pixels or more"
+        if search.best is None or _better(evaluated, search.best, task):
+            search.best = evaluated
+        if evaluated.exact:
+            search.stopped = "exact: within one level everywhere, and the same in 99.9 % of pixels or more"
             break
-    problem.progress(len(RUNGS), len(RUNGS), _so_far(climbed.best))
-    return climbed
+    task.progress(len(METHODS), len(METHODS), _so_far(search.best))
+    return search
 
 
-def _better(tried: _Tried, best: _Tried, problem: Problem) -> bool:
+def _better(evaluated: _Evaluated, best: _Evaluated, task: Task) -> bool:
     """Whether a candidate is to take the place of the best so far.
 
     Without a budget of weights, a network of four times the weights or more must gain 0.5 dB, or meet the
     goal, or be exact where the smaller one is not.
     """
-    larger = tried.model.parameters >= MUCH_LARGER * best.model.parameters
-    meets = tried.psnr >= problem.goal > best.psnr
-    must_earn = problem.weights is None and larger and not meets
-    earned = tried.psnr > best.psnr + (EARNED if must_earn else 0.0)
-    return tried.exact if tried.exact != best.exact else earned
+    larger = evaluated.model.parameters >= MUCH_LARGER * best.model.parameters
+    meets = evaluated.psnr >= task.goal > best.psnr
+    must_earn = task.weights is None and larger and not meets
+    earned = evaluated.psnr > best.psnr + (EARNED if must_earn else 0.0)
+    return evaluated.exact if evaluated.exact != best.exact else earned
 
 
-def _fit(name: str) -> Callable[[Problem], Candidate | None]:
-    fit: Callable[[Problem], Candidate | None] = import_module(f"diptych.filters.learning.{name}").fit
+def _fit(name: str) -> Callable[[Task], Candidate | None]:
+    fit: Callable[[Task], Candidate | None] = import_module(f"diptych.filters.learning.{name}").fit
     return fit
 
 
-def _so_far(best: _Tried | None) -> str:
+def _so_far(best: _Evaluated | None) -> str:
     return "nothing so far" if best is None else f"best so far {best.psnr:.1f} dB"
 
 
-def _try(problem: Problem, candidate: Candidate) -> _Tried:
+def _evaluate_candidate(task: Task, candidate: Candidate) -> _Evaluated:
     """The candidate on whole held-out pictures; one that errs at ties only also with these decided otherwise."""
-    tried = _judged(problem, candidate)
-    if isinstance(problem.target, Pairs):
-        tried = _at_the_border(problem, tried)
-    candidate = tried.candidate
+    evaluated = _evaluated(task, candidate)
+    if isinstance(task.target, Pairs):
+        evaluated = _best_padding_mode(task, evaluated)
+    candidate = evaluated.candidate
     added_up = any(isinstance(layer, Conv) for layer in candidate.layers.layers)
-    if tried.exact or not added_up or any(each.levels().largest > LARGEST for each in tried.compared):
-        return tried
+    if evaluated.exact or not added_up or any(each.levels().largest > LARGEST for each in evaluated.compared):
+        return evaluated
     for nudge in NUDGES:
-        other = _judged(
-            problem, Candidate(_nudged(candidate.layers, nudge), candidate.rung, candidate.remark)
+        other = _evaluated(
+            task, Candidate(_nudged(candidate.layers, nudge), candidate.method, candidate.remark)
         )
         if other.exact:
             return other
-    return tried
+    return evaluated
 
 
-def _at_the_border(problem: Problem, tried: _Tried) -> _Tried:
+def _best_padding_mode(task: Task, evaluated: _Evaluated) -> _Evaluated:
     """The candidate with whichever edge suits best: pairs cannot be asked what lies beyond their border."""
-    layers = tried.candidate.layers.layers
+    layers = evaluated.candidate.layers.layers
     if not any(isinstance(layer, Pad) for layer in layers):
-        return tried
-    small = sum(pair.inputs.size for pair in problem.held_out) < SMALL
-    for edge in EDGES:
-        if edge != problem.edge and not tried.exact and (small or problem.time_left > 0):
-            changed = Chain(tuple(replace(one, mode=edge) if isinstance(one, Pad) else one for one in layers))
-            other = _judged(problem, replace(tried.candidate, layers=changed))
-            if (other.exact, other.psnr) > (tried.exact, tried.psnr):
-                tried = replace(other, edge=edge)
-    return tried
+        return evaluated
+    small = sum(pair.inputs.size for pair in task.held_out) < SMALL
+    for padding_mode in PADDING_MODES:
+        if padding_mode != task.padding_mode and not evaluated.exact and (small or task.time_left > 0):
+            changed = Chain(
+                tuple(replace(one, mode=padding_mode) if isinstance(one, Pad) else one for one in layers)
+            )
+            other = _evaluated(task, replace(evaluated.candidate, layers=changed))
+            if (other.exact, other.psnr) > (evaluated.exact, evaluated.psnr):
+                evaluated = replace(other, padding_mode=padding_mode)
+    return evaluated
 
 
 def _nudged(layers: Chain, levels: float) -> Chain:
@@ -266,21 +268,21 @@ def _nudged(layers: Chain, levels: float) -> Chain:
     return Chain(tuple(changed))
 
 
-def _judged(problem: Problem, candidate: Candidate) -> _Tried:
-    model = _model(problem.target, candidate)
+def _evaluated(task: Task, candidate: Candidate) -> _Evaluated:
+    model = _model(task.target, candidate)
     answers = _answers(model)
     compared = tuple(
-        Compared(name, *answers(picture), picture_of(pair.wanted))
-        for (name, picture), pair in zip(problem.data.held_out.items(), problem.held_out, strict=True)
+        Compared(name, *answers(picture), picture_of(pair.target))
+        for (name, picture), pair in zip(task.data.held_out.items(), task.held_out, strict=True)
     )
     psnr = float(np.mean([min(metrics.psnr_of(each.error()), HIGHEST_PSNR) for each in compared]))
-    exact = _is_exact((each.levels(), pair) for each, pair in zip(compared, problem.held_out, strict=True))
-    if exact and problem.answers:
-        hard = probing_queries.extremes(problem.target, problem.seed)
+    exact = _is_exact((each.levels(), pair) for each, pair in zip(compared, task.held_out, strict=True))
+    if exact and task.answers:
+        hard = probing_queries.extremes(task.target, task.seed)
         exact = _is_exact(
-            (metrics.levels(answers(pair.picture)[1], picture_of(pair.wanted)), pair) for pair in hard
+            (metrics.levels(answers(pair.picture)[1], picture_of(pair.target)), pair) for pair in hard
         )
-    return _Tried(candidate, model, compared, psnr, exact, problem.edge)
+    return _Evaluated(candidate, model, compared, psnr, exact, task.padding_mode)
 
 
 def _answers(model: Model) -> Answers:
@@ -296,7 +298,7 @@ def _is_exact(found: Iterator[tuple[metrics.Levels, Pair]]) -> bool:
     for levels, pair in found:
         if levels.largest > LARGEST:
             return False
-        pixels = pair.wanted[0].size
+        pixels = pair.target[0].size
         same, total = same + levels.identical * pixels, total + pixels
     return same >= IDENTICAL * total
 
@@ -320,7 +322,7 @@ def _model(target: Target, candidate: Candidate) -> Model:
     )
 
 
-def _beside(scores: Evaluation) -> list[str]:
+def _baseline_remarks(scores: FilterEvaluation) -> list[str]:
     """A remark where what needs no learning does better over all pictures together, and that can be seen.
 
     Pooled: a picture that the filter leaves as it is would be worth any number of dB in a mean.
@@ -335,36 +337,36 @@ def _beside(scores: Evaluation) -> list[str]:
     ]
 
 
-def _reported(
-    problem: Problem, best: _Tried, climbed: _Climbed, seconds: float, remarks: Sequence[str]
+def _learned_filter(
+    task: Task, best: _Evaluated, search: _Search, seconds: float, remarks: Sequence[str]
 ) -> Learned:
-    target, candidate = problem.target, best.candidate
+    target, candidate = task.target, best.candidate
     samples = [
-        Sample(name, picture, picture_of(pair.wanted))
-        for (name, picture), pair in zip(problem.data.held_out.items(), problem.held_out, strict=True)
+        Sample(name, picture, picture_of(pair.target))
+        for (name, picture), pair in zip(task.data.held_out.items(), task.held_out, strict=True)
     ]
-    scores = judge(
+    scores = evaluate_samples(
         best.model,
         samples,
         target=target.name,
         reference=target.reference,
-        edge=best.edge,
+        padding_mode=best.padding_mode,
         compared=best.compared,
     )
-    beside = [] if best.exact else _beside(scores)
+    baseline_remarks = [] if best.exact else _baseline_remarks(scores)
     report = LearningReport(
         target=target.name,
         reference=target.reference,
-        rung=candidate.rung,
+        method=candidate.method,
         weights=best.model.parameters,
         seconds=seconds,
         psnr=scores.whole.psnr,
         worst_psnr=scores.whole.worst_psnr,
-        stopped=candidate.stopped or climbed.stopped,
-        rungs=tuple(climbed.rungs),
+        stopped=candidate.stopped or search.stopped,
+        methods=tuple(search.methods),
         scores=scores.to_document(),
         curve=candidate.curve,
-        remarks=tuple(remark for remark in (candidate.remark, *beside, *remarks) if remark),
+        remarks=tuple(remark for remark in (candidate.remark, *baseline_remarks, *remarks) if remark),
     )
-    described = {"edge": best.edge, "per_channel": target.per_channel, **report.to_document()}
+    described = {"edge": best.padding_mode, "per_channel": target.per_channel, **report.to_document()}
     return Learned(best.model.with_(notes={"filter": described}), report)

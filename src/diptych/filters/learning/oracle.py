@@ -9,10 +9,10 @@ import numpy as np
 
 from diptych.filters.learning import kernels, linear, probing_queries
 from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.task import Problem
+from diptych.filters.learning.task import Task
 from diptych.model.layers import Array, Chain, Conv
 
-__all__ = ["FARTHEST", "Asked", "Piece", "solved"]
+__all__ = ["FARTHEST", "Oracle", "Piece", "solved"]
 
 FARTHEST = 3  # pixels of reach up to which pieces are looked for
 BASES = 64  # windows around which they are measured
@@ -35,18 +35,18 @@ class Piece:
         return bool(off[:-1].max() > error or off[-1] > error * np.sqrt(len(off)) / 2)
 
 
-class Asked:
+class Oracle:
     """What the target says about windows of one or all channels."""
 
-    def __init__(self, problem: Problem, channels: int) -> None:
-        self.problem, self.channels, self.radius = problem, channels, problem.reach
-        noise = probing_queries.noise(problem.target, problem.seed)
+    def __init__(self, task: Task, channels: int) -> None:
+        self.task, self.channels, self.radius = task, channels, task.radius
+        noise = probing_queries.noise(task.target, task.seed)
         self.whole = probing_queries.in_whole_levels(noise)
         values = channels * (2 * self.radius + 1) ** 2
         self.seen = self._windows(noise, min(24_000, 3_000_000 // values) if self.whole else 4000, 6)
         self.checks = [
             self._windows(pairs, 2000, 7)
-            for pairs in (probing_queries.noise(problem.target, problem.seed + 1), problem.held_out)
+            for pairs in (probing_queries.noise(task.target, task.seed + 1), task.held_out)
         ]
 
     @property
@@ -57,15 +57,15 @@ class Asked:
     @property
     def free(self) -> tuple[Array, Array]:
         """What was seen and not clipped: windows (n, K + 1), and what is wanted (n,)."""
-        x, wanted = self.seen
-        kept = (wanted > linear.CLIPPED) & (wanted < 1 - linear.CLIPPED)
-        return x[kept], wanted[kept]
+        x, targets = self.seen
+        kept = (targets > linear.CLIPPED) & (targets < 1 - linear.CLIPPED)
+        return x[kept], targets[kept]
 
     def _windows(self, pairs: tuple[Pair, ...], count: int, seed: int) -> tuple[Array, Array]:
         """(n, K + 1) windows with a 1, and (n,) what is wanted."""
-        windows, wanted = self.problem.windows(self.radius, count, seed, pairs)
+        windows, targets = self.task.windows(self.radius, count, seed, pairs)
         flat = np.rint(255 * windows[:, : self.channels].reshape(count, -1).astype(np.float64)) / 255
-        levels = 255 * wanted[:, 0].astype(np.float64)
+        levels = 255 * targets[:, 0].astype(np.float64)
         return np.column_stack([flat, np.ones(count)]), (np.rint(levels) if self.whole else levels) / 255
 
     def pieces(self) -> list[Piece]:
@@ -80,16 +80,16 @@ class Asked:
 
     def _measured(self) -> Iterator[Piece]:
         """The linear form around each base, by least squares over random changes, where it is linear there."""
-        x, wanted = self.seen
-        bases = np.rint(255 * x[(wanted > 0.02) & (wanted < 0.98)][:BASES, :-1]).astype(np.int64)
-        random = np.random.default_rng([self.problem.seed, 8])
+        x, targets = self.seen
+        bases = np.rint(255 * x[(targets > 0.02) & (targets < 0.98)][:BASES, :-1]).astype(np.int64)
+        random = np.random.default_rng([self.task.seed, 8])
         taps = x.shape[1] - 1
         for amplitude in AMPLITUDES:
             moves = random.integers(-amplitude, amplitude + 1, (6 * taps + 100, taps))
             room = (bases.min(axis=1, initial=255) >= amplitude) & (
                 bases.max(axis=1, initial=0) <= 255 - amplitude
             )
-            answers = self._ask((bases[room, None] + moves).reshape(-1, taps)).reshape(-1, len(moves))
+            answers = self._query((bases[room, None] + moves).reshape(-1, taps)).reshape(-1, len(moves))
             design = np.column_stack([moves / 255, np.ones(len(moves))])
             inverse = np.linalg.pinv(design)
             forms = answers @ inverse.T
@@ -104,23 +104,23 @@ class Asked:
             kept[np.flatnonzero(room)[there]] = False
             bases = bases[kept]
 
-    def _ask(self, windows: Array) -> Array:
+    def _query(self, windows: Array) -> Array:
         """The target's answers at the centres of windows (n, K) in levels: laid out as tiles of one picture."""
         size = 2 * self.radius + 1
         across = int(np.ceil(np.sqrt(len(windows))))
         if not across:
             return np.zeros(0)
-        tiles = np.full((across * across, 3 if self.problem.channels[0] == 3 else 1, size, size), 128)
+        tiles = np.full((across * across, 3 if self.task.channels[0] == 3 else 1, size, size), 128)
         tiles[: len(windows), : self.channels] = windows.reshape(-1, self.channels, size, size)
         tiles = tiles.reshape(across, across, -1, size, size).transpose(0, 3, 1, 4, 2)
         picture = tiles.reshape(across * size, across * size, -1).astype(np.uint8)
-        pair = Pair.of(self.problem.target, picture if picture.shape[2] == 3 else picture[..., 0])
-        centres = pair.wanted[0, self.radius :: size, self.radius :: size]
+        pair = Pair.of(self.task.target, picture if picture.shape[2] == 3 else picture[..., 0])
+        centres = pair.target[0, self.radius :: size, self.radius :: size]
         return centres.reshape(-1)[: len(windows)].astype(np.float64)
 
-    def agrees(self, answer: Array, wanted: Array) -> bool:
+    def agrees(self, answer: Array, targets: Array) -> bool:
         """Whether an unclipped answer is what is wanted."""
-        return bool(np.abs(np.clip(answer, 0, 1) - wanted).max() <= self.tolerance)
+        return bool(np.abs(np.clip(answer, 0, 1) - targets).max() <= self.tolerance)
 
     @property
     def tolerances(self) -> tuple[float, ...]:
@@ -142,8 +142,8 @@ class Asked:
 
     def for_all(self, convs: list[Conv]) -> list[Conv]:
         """The convolutions for every channel by itself where all are alike."""
-        alike = self.problem.target.per_channel
-        return kernels.repeated(convs, self.problem.channels[0]) if alike else convs
+        alike = self.task.target.per_channel
+        return kernels.repeated(convs, self.task.channels[0]) if alike else convs
 
     def branches(self, forms: Array) -> tuple[tuple[Chain, ...], int]:
         """Each linear form by itself, all times the same divisor."""

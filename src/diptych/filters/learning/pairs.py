@@ -18,7 +18,7 @@ class Pair:
     """A picture before and after: float32 (C, H, W) and (C', H, W), both 0..1."""
 
     inputs: Array
-    wanted: Array
+    target: Array
 
     @classmethod
     def of(cls, target: Target, picture: Array) -> Pair:

@@ -9,7 +9,7 @@ from diptych.filters.planes import coloured
 from diptych.filters.target import Target
 from diptych.model.layers import Array
 
-__all__ = ["LEVEL", "colours", "dependence", "extremes", "in_whole_levels", "noise", "reach"]
+__all__ = ["LEVEL", "colours", "dependence", "extremes", "find_radius", "in_whole_levels", "noise"]
 
 LEVEL = 1 / 255
 FARTHEST = 16  # how far a reach is looked for, in pixels
@@ -64,7 +64,7 @@ def extremes(target: Target, seed: int) -> tuple[Pair, ...]:
     return tuple(Pair.of(target, np.ascontiguousarray(picture, dtype=np.uint8)) for picture in shaped)
 
 
-def reach(target: Target, seed: int = 0) -> int:
+def find_radius(target: Target, seed: int = 0) -> int:
     """The farthest that a changed pixel is felt, in pixels; `FARTHEST` where it is felt beyond that."""
     random = np.random.default_rng([seed, 3])
     middle = FARTHEST + 1
@@ -99,10 +99,10 @@ def dependence(target: Target, seed: int = 0) -> Array:
 
 def in_whole_levels(pairs: tuple[Pair, ...]) -> bool:
     """Whether the target gives nothing but whole levels."""
-    return all(np.abs(255 * p.wanted - np.rint(255 * p.wanted)).max() < 1e-3 for p in pairs)
+    return all(np.abs(255 * p.target - np.rint(255 * p.target)).max() < 1e-3 for p in pairs)
 
 
 def _answer(target: Target, picture: Array) -> Array:
     """(C', H, W), of an integer (H, W, C)."""
     pixels = picture.astype(np.uint8)
-    return Pair.of(target, pixels if target.channels[0] == 3 else pixels[..., 0]).wanted
+    return Pair.of(target, pixels if target.channels[0] == 3 else pixels[..., 0]).target

@@ -38,7 +38,7 @@ def merged(network: Shallow, windows: Array, parallel: float = 0.9999) -> Shallo
 def pruned(
     network: Shallow,
     windows: Array,
-    wanted: Array,
+    targets: Array,
     good_enough: Callable[[Shallow], bool],
     polish: Callable[[Shallow], Shallow],
 ) -> Shallow:
@@ -47,8 +47,8 @@ def pruned(
     Whenever taking a unit away and fitting the output anew is not enough, `polish` may mend it.
     """
     while len(network.bank) > 1:
-        trials = [refitted(_without(network, unit), windows, wanted) for unit in range(len(network.bank))]
-        errors = [np.mean((trial(windows) - wanted) ** 2) for trial in trials]
+        trials = [refitted(_without(network, unit), windows, targets) for unit in range(len(network.bank))]
+        errors = [np.mean((trial(windows) - targets) ** 2) for trial in trials]
         smaller = trials[int(np.argmin(errors))]
         if not good_enough(smaller):
             smaller = polish(smaller)
@@ -58,12 +58,12 @@ def pruned(
     return network
 
 
-def refitted(network: Shallow, windows: Array, wanted: Array) -> Shallow:
+def refitted(network: Shallow, windows: Array, targets: Array) -> Shallow:
     """The same units with the best output weights for them."""
     answers = network.units(windows)
     if network.constant is None:
-        return replace(network, output=np.linalg.lstsq(answers, wanted, rcond=None)[0].T)
-    solved = np.linalg.lstsq(np.c_[answers, np.ones(len(answers))], wanted, rcond=None)[0]
+        return replace(network, output=np.linalg.lstsq(answers, targets, rcond=None)[0].T)
+    solved = np.linalg.lstsq(np.c_[answers, np.ones(len(answers))], targets, rcond=None)[0]
     return replace(network, output=solved[:-1].T, constant=solved[-1])
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from diptych.filters.learning.kernels import padded
 from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.task import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Task
 from diptych.model.layers import (
     Activation,
     Array,
@@ -37,7 +37,7 @@ from diptych.model.layers import (
 
 __all__ = ["fit"]
 
-RUNG = "rank"
+METHOD = "rank"
 LARGEST = 7  # the radius up to which footprints are tried
 EXACT = 1e-6
 NEGATED = Activation("affine", (-1.0, 0.0))
@@ -46,42 +46,42 @@ Box = tuple[int, int]  # radius along rows and columns
 Footprint = tuple[Box, ...]
 
 
-def fit(problem: Problem) -> Candidate | None:
+def fit(task: Task) -> Candidate | None:
     """The network of the first rank filter that gives what is wanted; None where there is none."""
-    if problem.channels[0] != problem.channels[1]:
+    if task.channels[0] != task.channels[1]:
         return None
-    crops = [_crop(pair) for pair in problem.held_out[:2]]
-    for name, layers in _candidates(problem):
+    crops = [_crop(pair) for pair in task.held_out[:2]]
+    for name, layers in _candidates(task):
         if all(_gives(layers, crop) for crop in crops):
-            return Candidate(layers, RUNG, name)
+            return Candidate(layers, METHOD, name)
     return None
 
 
-def _candidates(problem: Problem) -> Iterator[tuple[str, Chain]]:
+def _candidates(task: Task) -> Iterator[tuple[str, Chain]]:
     """Every rank filter with the reach that was found, or, where that cannot be asked, with any."""
-    farthest = problem.reach if problem.answers else 0
-    if farthest == 1 or not problem.answers:
-        yield "the median of 3 x 3", median(problem.channels[0], problem.edge)
+    farthest = task.radius if task.answers else 0
+    if farthest == 1 or not task.answers:
+        yield "the median of 3 x 3", median(task.channels[0], task.padding_mode)
     for name, network, radii in _MADE_OF:
-        reaches = [farthest / radii] if problem.answers else range(1, 4)
-        for radius in (int(reach) for reach in reaches if reach in range(1, LARGEST + 1)):
+        radii_tried = [farthest / radii] if task.answers else range(1, 4)
+        for radius in (int(radius) for radius in radii_tried if radius in range(1, LARGEST + 1)):
             for shape, once in product(("box", "cross"), (True, False)):
                 if radii == 1 and once != (shape == "box"):
                     continue  # one stage meets the border once anyhow
                 footprint = ((radius, radius),) if shape == "box" else ((radius, 0), (0, radius))
-                maker = _Maker(footprint, problem.channels[0], problem.edge, once)
+                maker = _Maker(footprint, task.channels[0], task.padding_mode, once)
                 yield f"{name} by a {shape} of {2 * radius + 1}", network(maker)
 
 
 def _crop(pair: Pair) -> tuple[Array, Array]:
     """The top left corner of a picture, borders and all, and what is wanted there without the cut's sides."""
-    return pair.inputs[:, :112, :120], pair.wanted[:, :84, :92]
+    return pair.inputs[:, :112, :120], pair.target[:, :84, :92]
 
 
 def _gives(layers: Chain, crop: tuple[Array, Array]) -> bool:
-    inputs, wanted = crop
-    given = run(layers, inputs)[:, : wanted.shape[1], : wanted.shape[2]]
-    return bool(np.abs(given - wanted).max() <= EXACT)
+    inputs, targets = crop
+    given = run(layers, inputs)[:, : targets.shape[1], : targets.shape[2]]
+    return bool(np.abs(given - targets).max() <= EXACT)
 
 
 def run(layers: Chain, planes: Array) -> Array:
@@ -106,7 +106,7 @@ class _Maker:
 
     footprint: Footprint
     channels: int
-    edge: PadMode
+    padding_mode: PadMode
     once: bool
 
     @property
@@ -115,7 +115,7 @@ class _Maker:
 
     def stages(self, *kinds: str) -> Chain:
         """Minima and maxima, one after the other."""
-        made = padded(len(kinds) * self.radius, self.edge) if self.once else []
+        made = padded(len(kinds) * self.radius, self.padding_mode) if self.once else []
         for kind in kinds:
             largest = self._largest()
             made += [*largest] if kind == "max" else [NEGATED, *largest, NEGATED]
@@ -124,14 +124,14 @@ class _Maker:
     def _largest(self) -> list[Layer]:
         """The maximum under the footprint."""
         if len(self.footprint) == 1:
-            return [*([] if self.once else padded(self.radius, self.edge)), *_box(*self.footprint[0])]
+            return [*([] if self.once else padded(self.radius, self.padding_mode)), *_box(*self.footprint[0])]
         branches = [Chain((*self._fitted(*box), *_box(*box))) for box in self.footprint]
         return [Parallel(Connection("maximum"), tuple(branches))]
 
     def _fitted(self, rows: int, columns: int) -> list[Layer]:
         """As much border as a box of these radii takes away, so that all branches end with the same size."""
         if not self.once:
-            return [Pad(((rows, rows), (columns, columns)), self.edge)]
+            return [Pad(((rows, rows), (columns, columns)), self.padding_mode)]
         # What the wider boxes would take is cut off by a kernel that is 1 in its middle.
         kernel = np.zeros((self.channels, 1, 2 * (self.radius - rows) + 1, 2 * (self.radius - columns) + 1))
         kernel[:, :, self.radius - rows, self.radius - columns] = 1
@@ -187,15 +187,15 @@ EXCHANGES: tuple[tuple[tuple[int, int], ...], ...] = (
 )
 
 
-def median(channels: int, edge: PadMode) -> Chain:
+def median(channels: int, padding_mode: PadMode) -> Chain:
     """The exact median of 3 x 3, of every channel by itself."""
     live = np.eye(9)  # the nine values, from what the last ReLUs gave
     kernels: list[Array] = []
     for row, exchanges in enumerate(EXCHANGES):
-        matrix, live = _exchanged(live, exchanges, _wanted_after(row))
+        matrix, live = _exchanged(live, exchanges, _needed_after(row))
         kernels.append(matrix)
     kernels.append(live[4:5])
-    layers: list[Layer] = padded(1, edge)
+    layers: list[Layer] = padded(1, padding_mode)
     for number, matrix in enumerate(kernels):
         shape = (len(matrix), 1, 3, 3) if number == 0 else (*matrix.shape, 1, 1)
         weight = np.tile(matrix.reshape(shape), (channels, 1, 1, 1)).astype(np.float32)
@@ -204,7 +204,7 @@ def median(channels: int, edge: PadMode) -> Chain:
     return Chain(tuple(layers))
 
 
-def _wanted_after(row: int) -> list[int]:
+def _needed_after(row: int) -> list[int]:
     """The places that a later exchange, or the result, still reads."""
     places = {4}
     for exchanges in reversed(EXCHANGES[row + 1 :]):

@@ -21,7 +21,7 @@ from diptych.filters.learning.folding import Folded, folded
 from diptych.filters.learning.initialisation import Samples, in_maps, maps, paired, saturates
 from diptych.filters.learning.pruning import merged, pruned
 from diptych.filters.learning.shallow import Shallow, fit_by_levenberg_marquardt
-from diptych.filters.learning.task import CEILING, Candidate, Problem
+from diptych.filters.learning.task import CEILING, Candidate, Task
 from diptych.model.layers import Array
 
 __all__ = ["fit"]
@@ -38,24 +38,24 @@ _FEW = 8  # steps for the two sides of one map, which starts where it belongs or
 _SECONDS = 20.0  # after which no larger network is begun
 
 _Network = Shallow | Folded
-_Start = Callable[[], _Network]
+_Initialisation = Callable[[], _Network]
 
 
 @dataclass(frozen=True, eq=False)
 class _Study:
     """A problem at one radius: its samples, and what was found out about them."""
 
-    problem: Problem
+    task: Task
     radius: int
     deadline: float
 
     @cached_property
     def samples(self) -> Samples:
-        return Samples.of(self.problem, self.radius, 10_000)
+        return Samples.of(self.task, self.radius, 10_000)
 
     @cached_property
-    def judges(self) -> Samples:
-        return Samples.of(self.problem, self.radius, 8_000, held_out=True)
+    def held_out(self) -> Samples:
+        return Samples.of(self.task, self.radius, 8_000, held_out=True)
 
     @cached_property
     def maps(self) -> tuple[Array | None, Array]:
@@ -64,18 +64,18 @@ class _Study:
     @property
     def copies(self) -> int:
         """How many channels the network is repeated for."""
-        return self.problem.channels[0] if self.problem.target.per_channel else 1
+        return self.task.channels[0] if self.task.target.per_channel else 1
 
     def psnr(self, network: _Network) -> float:
-        error = np.mean((network(self.judges.windows) - self.judges.wanted) ** 2)
+        error = np.mean((network(self.held_out.windows) - self.held_out.targets) ** 2)
         return float(-10 * np.log10(max(error, 1e-20)))
 
     def fitted(self, network: Shallow, steps: int = 60) -> Shallow:
-        end = min(self.deadline + _SECONDS, self.problem.deadline)
+        end = min(self.deadline + _SECONDS, self.task.deadline)
         if time.monotonic() > end:
             return network
         few = slice(0, max(3000, 40 * network.weights))
-        parts = (self.samples.windows[few], self.samples.wanted[few], self.samples.shares[few])
+        parts = (self.samples.windows[few], self.samples.targets[few], self.samples.shares[few])
         return fit_by_levenberg_marquardt(network, *parts, steps=steps, floor=1e-11, deadline=end)[0]
 
 
@@ -86,31 +86,31 @@ class _Found:
     psnr: float
 
 
-def fit(problem: Problem) -> Candidate | None:
+def fit(task: Task) -> Candidate | None:
     """The smallest shallow network that meets the goal, or the best within the budget of weights.
 
     None where the filter looks further than 7 pixels, where it is a curve, or nothing of this kind fits the
     budget.
     """
-    colours = problem.channels == (3, 3) and not problem.target.per_channel
+    colours = task.channels == (3, 3) and not task.target.per_channel
     best: _Found | None = None
-    deadline = time.monotonic() + min(problem.time_left, _SECONDS)
+    deadline = time.monotonic() + min(task.time_left, _SECONDS)
     # Pairs cannot be asked how far they look: the smallest window that does.
-    for radius in (problem.reach,) if problem.answers else _GUESSES:
+    for radius in (task.radius,) if task.answers else _GUESSES:
         if not (0 if colours else 1) <= radius <= _FURTHEST or time.monotonic() > deadline:
             continue
-        found = _best(_Study(problem, radius, deadline))
+        found = _best(_Study(task, radius, deadline))
         if found is not None and (best is None or found.psnr > best.psnr + _WIDER):
             best = found
     if best is None:
         return None
     radius, study = best.study.radius, best.study
     wide = isinstance(best.network, Shallow) and best.network.front is None
-    if wide and problem.weights is None and problem.time_left > 0:
+    if wide and task.weights is None and task.time_left > 0:
         assert isinstance(best.network, Shallow)
         best = _shrunk(best, best.network)
     network = best.network
-    chain = network.layers(radius, problem.edge, study.copies)
+    chain = network.layers(radius, task.padding_mode, study.copies)
     shape = (
         f"{len(network.bank)} ReLUs" if isinstance(network, Shallow) else f"a length, {network.turns} folds"
     )
@@ -119,28 +119,28 @@ def fit(problem: Problem) -> Candidate | None:
 
 def _best(study: _Study) -> _Found | None:
     """The best of all starts; without a budget of weights, a larger network must gain 0.1 dB."""
-    problem, best = study.problem, None
-    margin = 0.1 if problem.weights is None else 0.0
-    goal = min(problem.goal, CEILING if problem.target.rounded else _EXACT)
-    for size, start in _starts(study):
-        if not problem.allows(size * study.copies):
+    task, best = study.task, None
+    margin = 0.1 if task.weights is None else 0.0
+    goal = min(task.goal, CEILING if task.target.rounded else _EXACT)
+    for size, initialise in _initialisations(study):
+        if not task.allows(size * study.copies):
             continue
         if best is not None and (best.psnr >= goal or time.monotonic() > study.deadline):
             break
-        network = start()
+        network = initialise()
         if isinstance(network, Shallow):
             network = study.fitted(network, _FEW if len(network.bank) == 2 else 60)
         found = _Found(network, study, study.psnr(network))
         if best is None or found.psnr > best.psnr + margin:
             best = found
-        problem.progress(0, 0, f"a network of {network.weights} weights, best so far {best.psnr:.1f} dB")
+        task.progress(0, 0, f"a network of {network.weights} weights, best so far {best.psnr:.1f} dB")
     return best
 
 
-def _starts(study: _Study) -> Iterator[tuple[int, _Start]]:
+def _initialisations(study: _Study) -> Iterator[tuple[int, _Initialisation]]:
     """Networks to begin with, each with its weights: from small to large, or what fills the budget first."""
-    problem = study.problem
-    inputs, outputs = (1, 1) if problem.target.per_channel else problem.channels
+    task = study.task
+    inputs, outputs = (1, 1) if task.target.per_channel else task.channels
     side = (2 * study.radius + 1) ** 2
     mixed = inputs if inputs > 1 and outputs == 1 else 0
     seen = side if mixed or inputs == 1 else inputs * side
@@ -148,38 +148,38 @@ def _starts(study: _Study) -> Iterator[tuple[int, _Start]]:
         absolute = (mixed + seen + 2 * 2, _bound(_in_maps, study, 2, "star", 1))
         lengths = [
             (mixed + 2 * seen + 4 * turns + 2, _bound(_length, study, turns))
-            for turns in _turns(problem, mixed + 2 * seen + 2, study.copies)
+            for turns in _turns(task, mixed + 2 * seen + 2, study.copies)
         ]
-        yield from [absolute, *lengths] if problem.weights is None else [*lengths, absolute]
-        for units in _bank_sizes(problem, mixed + 2 * seen, study.copies):
+        yield from [absolute, *lengths] if task.weights is None else [*lengths, absolute]
+        for units in _bank_sizes(task, mixed + 2 * seen, study.copies):
             for kind in ("search",) if units <= 4 else ("star", "search"):
-                if units == 4 or kind == "star" or problem.weights is not None:
+                if units == 4 or kind == "star" or task.weights is not None:
                     yield mixed + 2 * seen + 3 * units, _bound(_in_maps, study, units, kind, 2)
-    for units in _PAIRS if problem.weights is None else reversed(_PAIRS):
+    for units in _PAIRS if task.weights is None else reversed(_PAIRS):
         size = mixed + (seen + 1 + outputs) * units + outputs
         if size <= _MANY:
             for attempt in range(2):
                 yield size, _bound(_paired, study, units, attempt)
 
 
-def _turns(problem: Problem, before: int, copies: int) -> tuple[int, ...]:
+def _turns(task: Task, before: int, copies: int) -> tuple[int, ...]:
     """How often a plane is folded: as the budget allows."""
-    if problem.weights is None:
+    if task.weights is None:
         return _FOLDS
-    most = (problem.weights // copies - before) // 4
+    most = (task.weights // copies - before) // 4
     return (min(most, _FOLDS[-1]),) if most >= 0 else ()
 
 
-def _bank_sizes(problem: Problem, before: int, copies: int) -> tuple[int, ...]:
+def _bank_sizes(task: Task, before: int, copies: int) -> tuple[int, ...]:
     """How many units a bank has: as the budget allows, an odd number first."""
-    if problem.weights is None:
+    if task.weights is None:
         return _BANKS[1:]
-    most = min((problem.weights // copies - before) // 3, 33)
+    most = min((task.weights // copies - before) // 3, 33)
     odd = most - (most % 2 == 0)
     return tuple(size for size in dict.fromkeys((odd, most, 4)) if 3 <= size <= most)
 
 
-def _bound(function: Callable[..., _Network], *arguments: object) -> _Start:
+def _bound(function: Callable[..., _Network], *arguments: object) -> _Initialisation:
     return lambda: function(*arguments)
 
 
@@ -196,19 +196,19 @@ def _in_maps(study: _Study, units: int, kind: str, planes: int) -> Shallow:
 
 
 def _paired(study: _Study, units: int, attempt: int) -> Shallow:
-    mix = study.maps[0] if study.samples.wanted.shape[1] == 1 else None
-    random = np.random.default_rng([study.problem.seed, study.radius, units, attempt])
+    mix = study.maps[0] if study.samples.targets.shape[1] == 1 else None
+    random = np.random.default_rng([study.task.seed, study.radius, units, attempt])
     return paired(study.samples, mix, units, random)
 
 
 def _shrunk(found: _Found, network: Shallow) -> _Found:
     """A wide network after pruning: within 0.1 dB of what it was, or still meeting the goal."""
     study, samples = found.study, found.study.samples
-    enough = min(found.psnr - 0.1, max(study.problem.goal, 0))
+    enough = min(found.psnr - 0.1, max(study.task.goal, 0))
     small = pruned(
         merged(network, samples.windows),
         samples.windows,
-        samples.wanted,
+        samples.targets,
         lambda network: study.psnr(network) >= enough,
         lambda network: study.fitted(network, 15),
     )

@@ -17,7 +17,7 @@ import numpy as np
 
 from diptych.filters.learning import kernels
 from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.task import Problem
+from diptych.filters.learning.task import Task
 from diptych.model.layers import Array
 
 __all__ = ["middle_of", "polished", "refined"]
@@ -33,9 +33,9 @@ BOLD = 1.6  # times Newton's step, which goes half the way where the goal is fla
 FEW = 4000  # windows on which a denominator is tried before all
 
 
-def refined(problem: Problem, taps: Array, bias: Array) -> tuple[Array, Array, float]:
+def refined(task: Task, taps: Array, bias: Array) -> tuple[Array, Array, float]:
     """Taps (C', C, k, k), bias (C',) and what the taps may be off by, from first estimates of both."""
-    noise = _Noise(problem, taps, bias)
+    noise = _Noise(task, taps, bias)
     for _ in range(STEPS):
         taps, bias = noise.corrected(taps, bias)
     uncertain = 6 * noise.uncertainty
@@ -49,29 +49,29 @@ def refined(problem: Problem, taps: Array, bias: Array) -> tuple[Array, Array, f
 class _Noise:
     """A target's answers about black-and-white noise whose contrast keeps most of them from being clipped."""
 
-    def __init__(self, problem: Problem, taps: Array, bias: Array) -> None:
-        self.problem = problem
-        self.alike = problem.target.per_channel
+    def __init__(self, task: Task, taps: Array, bias: Array) -> None:
+        self.task = task
+        self.alike = task.target.per_channel
         middle, amplitude = _contrast(taps, bias)
-        random = np.random.default_rng([problem.seed, 6])
-        shape = (SIDE, SIDE, 3)[: 3 if problem.channels[0] == 3 else 2]
+        random = np.random.default_rng([task.seed, 6])
+        shape = (SIDE, SIDE, 3)[: 3 if task.channels[0] == 3 else 2]
         # Either dark or bright, for it tells most, but of many levels: few give few fractions to be rounded.
         # How many are bright changes from block to block: else nothing tells the sum of all taps well.
         blocks = random.uniform(0.1, 0.9, (SIDE // BLOCK, SIDE // BLOCK, *shape[2:]))
         shares = blocks.repeat(BLOCK, 0).repeat(BLOCK, 1)
         signs = np.where(random.random(shape, dtype=np.float32) < shares, 1, -1)
         sizes = random.integers((amplitude + 1) // 2, amplitude + 1, shape, dtype=np.int16)
-        pair = Pair.of(problem.target, (middle + signs * sizes).astype(np.uint8))
+        pair = Pair.of(task.target, (middle + signs * sizes).astype(np.uint8))
         self.inputs = 255.0 * pair.inputs - middle
-        self.levels = np.rint(255.0 * pair.wanted)
+        self.levels = np.rint(255.0 * pair.target)
         self.middle = middle
         self.spectra = np.fft.rfft2(self.inputs)
         self.inverse = np.linalg.inv(self._squares(taps.shape[-1]))
         self.free = (self.levels > 0) & (self.levels < 255)
-        border = problem.reach
-        for edge in (slice(0, border), slice(SIDE - border, SIDE)):
-            self.free[:, edge] = False
-            self.free[:, :, edge] = False
+        border = task.radius
+        for side in (slice(0, border), slice(SIDE - border, SIDE)):
+            self.free[:, side] = False
+            self.free[:, :, side] = False
 
     @property
     def uncertainty(self) -> float:
@@ -117,7 +117,7 @@ class _Noise:
             count = int(np.count_nonzero(beyond))
             if count < fewest:
                 best, fewest = (taps, bias), count
-            if count < len(taps) or self.problem.time_left <= 0:
+            if count < len(taps) or self.task.time_left <= 0:
                 break
             taps, bias = taps.copy(), bias.copy()
             for outputs in [range(len(taps))] if self.alike else [[output] for output in range(len(taps))]:
@@ -230,11 +230,11 @@ def _bias(low: float, high: float) -> float:
     return 0.0 if abs(middle) < 0.1 * (high - low) or abs(middle) < 1e-7 else middle
 
 
-def polished(x: Array, wanted: Array, solution: Array) -> Array:
+def polished(x: Array, targets: Array, solution: Array) -> Array:
     """x w nearer than half a level to what is wanted, in 0..1, hardly anywhere not: Newton's method for w."""
     best, fewest = solution, len(x) + 1
     for _ in range(POLISHES):
-        left = 255 * (wanted - x @ solution)
+        left = 255 * (targets - x @ solution)
         beyond = np.flatnonzero(np.abs(left) > 0.5)
         if len(beyond) < fewest:
             best, fewest = solution, len(beyond)

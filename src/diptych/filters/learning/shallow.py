@@ -76,14 +76,14 @@ class Shallow:
             result = result + self.constant
         return np.clip(result, 0, 1) if self.clamped else result
 
-    def normal_equations(self, windows: Array, wanted: Array, shares: Array) -> tuple[Array, Array, float]:
+    def normal_equations(self, windows: Array, targets: Array, shares: Array) -> tuple[Array, Array, float]:
         """J^T J, J^T r and the mean square of the residual r = network - wanted, weighted by `shares` (N, 1)."""
         maps, units = self.maps(windows), self.units(windows)
         raw = units @ self.output.T + (0 if self.constant is None else self.constant)
-        residual = raw - wanted
+        residual = raw - targets
         free = np.ones_like(raw)
         if self.clamped:  # where the limit holds, no weight has an effect
-            residual = np.clip(raw, 0, 1) - wanted
+            residual = np.clip(raw, 0, 1) - targets
             free = ((raw > 0) & (raw < 1)).astype(float)
         size = self.vector().size
         squares, gradient = np.zeros((size, size)), np.zeros(size)
@@ -115,13 +115,13 @@ class Shallow:
             columns["constant"] = np.broadcast_to(np.eye(len(self.output))[o], (len(maps), len(self.output)))
         return np.concatenate([columns[name] for name in self._arrays()], axis=1)
 
-    def layers(self, radius: int, edge: PadMode, copies: int = 1) -> Chain:
+    def layers(self, radius: int, padding_mode: PadMode, copies: int = 1) -> Chain:
         """As layers, from 0..1 to 0..1; `copies`: the same for each of so many channels, apart."""
         side = 2 * radius + 1
         layers: list[Layer] = []
         if self.mix is not None:
             layers.append(Conv(_kernel(self.mix[None, :, None, None])))
-        layers.append(Pad(((radius, radius),) * 2, edge))
+        layers.append(Pad(((radius, radius),) * 2, padding_mode))
         relu = Activation("relu")
         offset = None if self.offset is None else _kernel(np.tile(self.offset, copies))
         first = self.bank if self.front is None else self.front
@@ -149,7 +149,7 @@ def _grouped(kernel: Array, copies: int) -> Array:
 def fit_by_levenberg_marquardt(
     network: Shallow,
     windows: Array,
-    wanted: Array,
+    targets: Array,
     shares: Array,
     *,
     steps: int = 100,
@@ -158,13 +158,13 @@ def fit_by_levenberg_marquardt(
 ) -> tuple[Shallow, float]:
     """The network after at most `steps` steps, and its mean squared error as weighted.
 
-    `windows` float64 (N, C, K), `wanted` (N, O), `shares` (N, 1), how much each counts. Ends early where the
+    `windows` float64 (N, C, K), `targets` (N, O), `shares` (N, 1), how much each counts. Ends early where the
     error is below `floor`, where eight dampings in a row help nothing, or where ten steps together gain less
     than a hundredth.
     """
     damping, history = 1e-3, []
     vector = network.vector()
-    squares, gradient, error = network.normal_equations(windows, wanted, shares)
+    squares, gradient, error = network.normal_equations(windows, targets, shares)
     for _ in range(steps):
         if error <= floor or time.monotonic() > deadline:
             break
@@ -173,7 +173,7 @@ def fit_by_levenberg_marquardt(
         for _ in range(8):
             move = np.linalg.solve(squares + damping * np.diag(scale), gradient)
             trial = network.with_vector(vector - move)
-            tried = float(np.mean(shares * (trial(windows) - wanted) ** 2))
+            tried = float(np.mean(shares * (trial(windows) - targets) ** 2))
             if tried < error:
                 better = trial
                 break
@@ -182,7 +182,7 @@ def fit_by_levenberg_marquardt(
             break
         damping = max(damping / 5, 1e-12)
         network, vector = better, better.vector()
-        squares, gradient, error = network.normal_equations(windows, wanted, shares)
+        squares, gradient, error = network.normal_equations(windows, targets, shares)
         history.append(error)
         if len(history) > 10 and history[-1] > 0.99 * history[-11]:
             break

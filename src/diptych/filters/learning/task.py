@@ -1,6 +1,6 @@
 """What a rung of the ladder is given, and what it gives back.
 
-A rung is a module with `fit(problem: Problem) -> Candidate | None`; None says that it does not apply.
+A rung is a module with `fit(task: Task) -> Candidate | None`; None says that it does not apply.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from diptych.progress import Progress, silent
 if TYPE_CHECKING:
     from diptych.filters.data import Data
 
-__all__ = ["CEILING", "Candidate", "Pair", "Problem", "extended"]
+__all__ = ["CEILING", "Candidate", "Pair", "Task", "extended"]
 
 CEILING = 58.8
 """dB: 10 log10(12 255^2) = 58.92 is all that unrounded values can reach against a target in whole levels."""
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Task:
     """A filter to be imitated, pictures to learn from, and what may be spent on it.
 
     `weights`: how many weights the network may have, None for as many as it takes. `goal`: the held-out
@@ -55,7 +55,7 @@ class Problem:
         return self.target.channels
 
     @property
-    def edge(self) -> PadMode:
+    def padding_mode(self) -> PadMode:
         """What lies beyond the border."""
         return self.target.edge
 
@@ -90,13 +90,13 @@ class Problem:
         return not isinstance(self.target, Pairs)
 
     @cached_property
-    def reach(self) -> int:
+    def radius(self) -> int:
         """How far an output depends on the input, in pixels: what the target says, or what asking finds.
 
         Only where the target `answers`, as for `dependence`.
         """
         return (
-            probing_queries.reach(self.target, self.seed)
+            probing_queries.find_radius(self.target, self.seed)
             if self.target.radius is None
             else self.target.radius
         )
@@ -118,8 +118,8 @@ class Problem:
         -> float32 (count, C, 2 radius + 1, 2 radius + 1) and the target's (count, C') at their centres.
         Each picture of `pairs` (the training ones) is drawn in proportion to its pixels.
         """
-        patches, wanted = self.patches(1, radius, count, seed, pairs)
-        return patches, wanted[:, :, 0, 0]
+        patches, targets = self.patches(1, radius, count, seed, pairs)
+        return patches, targets[:, :, 0, 0]
 
     def patches(
         self, size: int, radius: int, count: int, seed: int = 0, pairs: Sequence[Pair] | None = None
@@ -138,28 +138,30 @@ class Problem:
         random = np.random.default_rng([self.seed, seed, size, radius])
         shares = np.array([pair.inputs[0].size for pair in large], float)
         counts = random.multinomial(count, shares / shares.sum())
-        drawn = [_cut(p, size, radius, n, random, self.edge) for p, n in zip(large, counts, strict=True)]
+        drawn = [
+            _cut(p, size, radius, n, random, self.padding_mode) for p, n in zip(large, counts, strict=True)
+        ]
         order = random.permutation(count)
         return (
             np.concatenate([inputs for inputs, _ in drawn])[order],
-            np.concatenate([wanted for _, wanted in drawn])[order],
+            np.concatenate([targets for _, targets in drawn])[order],
         )
 
 
 def _cut(
-    pair: Pair, size: int, radius: int, count: int, random: np.random.Generator, edge: PadMode
+    pair: Pair, size: int, radius: int, count: int, random: np.random.Generator, padding_mode: PadMode
 ) -> tuple[Array, Array]:
     """`count` random squares of one picture, with their halo."""
     whole = size + 2 * radius
     inner = all(side >= whole for side in pair.size)
-    inputs = pair.inputs if inner else extended(pair.inputs, radius, edge)
+    inputs = pair.inputs if inner else extended(pair.inputs, radius, padding_mode)
     rows, columns = (random.integers(0, side - whole + 1, count) for side in inputs.shape[1:])
     shift = radius if inner else 0
     seen = np.lib.stride_tricks.sliding_window_view(inputs, (whole, whole), (1, 2))
-    wanted = np.lib.stride_tricks.sliding_window_view(pair.wanted, (size, size), (1, 2))
+    targets = np.lib.stride_tricks.sliding_window_view(pair.target, (size, size), (1, 2))
     return (
         seen[:, rows, columns].transpose(1, 0, 2, 3),
-        wanted[:, rows + shift, columns + shift].transpose(1, 0, 2, 3),
+        targets[:, rows + shift, columns + shift].transpose(1, 0, 2, 3),
     )
 
 
@@ -171,7 +173,7 @@ class Candidate:
     """
 
     layers: Chain
-    rung: str
+    method: str
     remark: str = ""
     curve: tuple[tuple[float, float, float], ...] = ()
     stopped: str = ""

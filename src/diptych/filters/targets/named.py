@@ -17,7 +17,7 @@ from diptych.model.layers import NUMPY_PAD, Array, PadMode
 
 __all__ = ["Named", "Parameter", "choice", "nearest", "odd", "real", "whole", "widened"]
 
-Value: TypeAlias = "int | float | str"
+ParameterValue: TypeAlias = "int | float | str"
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Parameter:
     With `choices` the value is one of these words or numbers instead.
     """
 
-    default: Value
+    default: ParameterValue
     least: float = 0
     most: float = 0
     step: int = 0
-    choices: tuple[Value, ...] = ()
+    choices: tuple[ParameterValue, ...] = ()
 
-    def read(self, filter_name: str, name: str, text: str) -> Value:
+    def read(self, filter_name: str, name: str, text: str) -> ParameterValue:
         """The value that `text` says; raises `UsageError` where it says none, or one out of range."""
         if self.choices:
             for value in self.choices:
@@ -71,7 +71,7 @@ def odd(default: int, most: int, least: int = 3) -> Parameter:
     return Parameter(default, least, most, 2)
 
 
-def choice(*values: Value) -> Parameter:
+def choice(*values: ParameterValue) -> Parameter:
     """One of `values`; the first is the default."""
     return Parameter(values[0], choices=values)
 
@@ -82,7 +82,7 @@ class Named:
 
     `function` takes a uint8 picture and the parameters and gives levels (0..255, unrounded where the library
     allows it). `radius` is a number, or is computed from the parameters; None where there is none that is
-    useful: the filter reaches far, though ever more weakly. `edge` is what the library takes the pixels
+    useful: the filter reaches far, though ever more weakly. `padding_mode` is what the library takes the pixels
     beyond the border to be. `staged`: the filter has several stages, each of which would meet the border
     anew; the picture is extended once, by the whole radius, instead.
     """
@@ -93,7 +93,7 @@ class Named:
     channels: tuple[int, int] = (3, 3)
     parameters: Mapping[str, Parameter] = field(default_factory=lambda: MappingProxyType({}))
     radius: int | Callable[..., int] | None = 0
-    edge: PadMode = "replicate"
+    padding_mode: PadMode = "replicate"
     per_channel: bool = False
     rounded: bool = False
     staged: bool = False
@@ -101,42 +101,44 @@ class Named:
     def target(self, name: str, given: Mapping[str, str]) -> Target:
         """The filter with these parameters (as text), the others at their defaults.
 
-        Every filter that has a radius also takes `edge`, which overrides what happens at the border.
+        Every filter that has a radius also takes `padding_mode`, which overrides what happens at the border.
         """
         known = dict(self.parameters)
         if self.radius != 0 and self.radius is not None:
-            known["edge"] = Parameter(self.edge, choices=get_args(PadMode))
+            known["edge"] = Parameter(self.padding_mode, choices=get_args(PadMode))
         for key in given:
             if key not in known:
                 raise UsageError(_no_such_parameter(name, key, known))
         values = {key: rule.default for key, rule in known.items()}
         values |= {key: known[key].read(name, key, text) for key, text in given.items()}
-        edge: Any = values.pop("edge", self.edge)
+        padding_mode: Any = values.pop("edge", self.padding_mode)
         radius = self.radius(**values) if callable(self.radius) else self.radius
         function: Function = partial(self.function, **values)
         reference = self.reference.format(**values)
-        if radius and (self.staged or edge != self.edge):
-            function = widened(function, radius, edge)
-            reference += f", of the picture extended by {radius} pixels ({edge}), which are cut off again"
+        if radius and (self.staged or padding_mode != self.padding_mode):
+            function = widened(function, radius, padding_mode)
+            reference += (
+                f", of the picture extended by {radius} pixels ({padding_mode}), which are cut off again"
+            )
         written = ",".join(f"{key}={given[key]}" for key in known if key in given)
         return Target(
             name=f"{name}:{written}" if written else name,
             function=function,
             reference=reference,
             channels=self.channels,
-            edge=edge,
+            edge=padding_mode,
             radius=radius,
             per_channel=self.per_channel,
             rounded=self.rounded,
         )
 
 
-def widened(function: Function, radius: int, edge: PadMode) -> Function:
-    """`function` of the picture extended by `radius` pixels as `edge` says, which are cut off again."""
+def widened(function: Function, radius: int, padding_mode: PadMode) -> Function:
+    """`function` of the picture extended by `radius` pixels as `padding_mode` says, which are cut off again."""
 
     def of_the_extended_picture(image: Array) -> Array:
         sides = ((radius, radius), (radius, radius), (0, 0))[: image.ndim]
-        result: Array = function(np.pad(image, sides, mode=NUMPY_PAD[edge]))
+        result: Array = function(np.pad(image, sides, mode=NUMPY_PAD[padding_mode]))
         return result[radius : radius + image.shape[0], radius : radius + image.shape[1]]
 
     return of_the_extended_picture

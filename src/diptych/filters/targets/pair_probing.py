@@ -44,9 +44,9 @@ def examine(pairs: Pairs) -> tuple[str, ...]:
         down, across, peak, still = shift(before, after)
         remarks += _alignment(name, (down, across), peak, still)
         rest = after - _fitted(before, after)
-        wanted = _detail(after).var()
-        explained = _detail(rest).var() < (1 - _UNRELATED[0]) * wanted
-        related.append(bool(peak > _UNRELATED[1] or explained or wanted < 1e-6))
+        variance = _detail(after).var()
+        explained = _detail(rest).var() < (1 - _UNRELATED[0]) * variance
+        related.append(bool(peak > _UNRELATED[1] or explained or variance < 1e-6))
         step, size = blockiness(rest), float(np.sqrt(np.mean(rest**2)))
         if step > _BLOCKY and step > blockiness(before) * 1.05:
             blocky.append(name)

@@ -132,9 +132,9 @@ def _array(given: Any, index: int, which: str) -> Array:
         return np.ascontiguousarray(given)
     if is_picture and dtype.kind == "f" and which == "after" and 0 <= np.min(given) <= np.max(given) <= 1:
         return np.asarray(given, np.float64) * 255
-    wanted = "uint8" if which == "before" else "uint8, or floats from 0 to 1,"
+    expected = "uint8" if which == "before" else "uint8, or floats from 0 to 1,"
     raise ImageError(
-        f"picture {index} {which} the filter must be {wanted} of shape (H, W, 3) or (H, W), "
+        f"picture {index} {which} the filter must be {expected} of shape (H, W, 3) or (H, W), "
         f"not {dtype} of shape {shape}"
     )
 

@@ -23,7 +23,7 @@ from diptych.filters.targets.pairs import Pairs
 from diptych.model.layers import Array, PadMode
 from diptych.preprocessing.grey import WEIGHTS, grey_pillow
 
-__all__ = ["EDGES", "Findings", "detect_edge", "probe"]
+__all__ = ["PADDING_MODES", "Findings", "detect_padding_mode", "probe"]
 
 FAR = 64  # pixels: what reaches farther is not looked for by `radius`
 _GLOBAL = 4.0  # levels: pixels beyond FAR must matter less than this on average
@@ -33,8 +33,10 @@ _STEADY = 1.5  # levels: what may change over a flat or periodic picture, by rou
 _SIDE = 256
 _OFTEN = 0.1  # of the pixels: fewer are changed by a filter that changes hardly anything
 _ROUNDED_BY = {"opencv": "OpenCV", "pillow": "Pillow", "julia": "Julia"}
-EDGES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")  # the likeliest first
-_EDGES_TOLD = ", ".join(EDGES).replace("reflect", "reflect (without repeating the border pixel)")
+PADDING_MODES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")  # the likeliest first
+_PADDING_MODE_NAMES = ", ".join(PADDING_MODES).replace(
+    "reflect", "reflect (without repeating the border pixel)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +97,18 @@ def _filled_in(target: Target, picture: Array, radius: int | None) -> tuple[Targ
         target = _of_grey(target, grey)
         picture = WEIGHTS[grey](picture)
     left_alone = 0 if radius == 0 else _left_alone(target, picture[:61, :83])
-    edge, error = target.edge, 0.0
+    padding_mode, error = target.edge, 0.0
     if radius != 0 and not left_alone:
-        edge, error = detect_edge(target, picture[:96, :96], radius or FAR // 2)
+        padding_mode, error = detect_padding_mode(target, picture[:96, :96], radius or FAR // 2)
     if error > 1 and radius is not None:
         remarks.append(
-            f"what happens at the border is none of {_EDGES_TOLD}: the nearest, {edge}, is off by {error:.1f} levels "
-            "there on average"
+            f"what happens at the border is none of {_PADDING_MODE_NAMES}: the nearest, {padding_mode}, "
+            f"is off by {error:.1f} levels there on average"
         )
     per_channel = _is_per_channel(target, picture[:61, :83])
-    return replace(target, edge=edge, radius=radius, per_channel=per_channel, left_alone=left_alone), remarks
+    return replace(
+        target, edge=padding_mode, radius=radius, per_channel=per_channel, left_alone=left_alone
+    ), remarks
 
 
 def _of_grey(target: Target, weights: str) -> Target:
@@ -152,21 +156,21 @@ def _grey_first(target: Target) -> str:
     return ""
 
 
-def detect_edge(target: Target, picture: Array, reach: int) -> tuple[PadMode, float]:
+def detect_padding_mode(target: Target, picture: Array, radius: int) -> tuple[PadMode, float]:
     """What the filter takes the pixels beyond the border to be, and by how many levels that is off on average.
 
-    Compares the filtered picture with the filter of the same picture extended by `reach` pixels in every
+    Compares the filtered picture with the filter of the same picture extended by `radius` pixels in every
     mode; the mean is over a band of that width along the border.
     """
-    asked = _levels(target, picture)
+    filtered = _levels(target, picture)
     band = np.ones(picture.shape[:2], bool)
-    width = max(min(reach, *(side // 2 - 1 for side in picture.shape[:2])), 1)
+    width = max(min(radius, *(side // 2 - 1 for side in picture.shape[:2])), 1)
     band[width:-width, width:-width] = False
     errors: dict[PadMode, float] = {}
-    for mode in EDGES:
-        extended = widened(target, reach, mode)(picture) * 255
-        errors[mode] = float(np.abs(extended - asked)[band].mean())
-    best = min(EDGES, key=lambda mode: errors[mode])
+    for mode in PADDING_MODES:
+        extended = widened(target, radius, mode)(picture) * 255
+        errors[mode] = float(np.abs(extended - filtered)[band].mean())
+    best = min(PADDING_MODES, key=lambda mode: errors[mode])
     return best, errors[best]
 
 
@@ -264,9 +268,9 @@ def _radius(target: Target, generator: np.random.Generator, grey: bool) -> tuple
 def _is_per_channel(target: Target, picture: Array) -> bool:
     if target.channels != (3, 3):
         return False
-    order, asked = [2, 0, 1], _levels(target, picture)
+    order, filtered = [2, 0, 1], _levels(target, picture)
     turned = _levels(target, np.ascontiguousarray(picture[..., order]))
     other = picture.copy()
     other[..., 0] = np.random.default_rng(0).integers(0, 256, picture.shape[:2])
-    apart = np.abs(_levels(target, other) - asked)[..., 1:].max()
-    return bool(np.abs(turned - asked[..., order]).max() <= _SEEN and apart <= _SEEN)
+    apart = np.abs(_levels(target, other) - filtered)[..., 1:].max()
+    return bool(np.abs(turned - filtered[..., order]).max() <= _SEEN and apart <= _SEEN)

@@ -261,7 +261,7 @@ FILTERS: Mapping[str, Named] = {
         "channel_axis=2)",
         parameters={"weight": real(0.1, 0.01, 1), "steps": whole(50, 1, 500)},
         radius=None,
-        edge="reflect",
+        padding_mode="reflect",
         per_channel=True,
     ),
     "nlm": Named(
@@ -270,7 +270,7 @@ FILTERS: Mapping[str, Named] = {
         "cv2.fastNlMeansDenoising(x, None, {h}, {patch}, {search})",
         parameters={"h": real(10.0, 1, 60), "patch": odd(5, 9), "search": odd(15, 35)},
         radius=None,
-        edge="reflect",
+        padding_mode="reflect",
         rounded=True,
     ),
     "edge_preserving": Named(
@@ -295,7 +295,7 @@ FILTERS: Mapping[str, Named] = {
         "cv2.stylization(x as BGR, None, {space}, {colour})",
         parameters={"space": real(20.0, 1, 200), "colour": real(0.4, 0.01, 1)},
         radius=None,
-        edge="reflect",
+        padding_mode="reflect",
         rounded=True,
     ),
     "pencil": Named(
@@ -305,7 +305,7 @@ FILTERS: Mapping[str, Named] = {
         (3, 1),
         {"space": real(20.0, 1, 200), "colour": real(0.1, 0.01, 1), "shade": real(0.04, 0, 0.1)},
         radius=None,
-        edge="zero",
+        padding_mode="zero",
         rounded=True,
     ),
     "clahe": Named(
@@ -314,7 +314,7 @@ FILTERS: Mapping[str, Named] = {
         "cv2.createCLAHE({clip}, tiles of about {tile} x {tile} pixels).apply on L of CIE Lab",
         parameters={"clip": real(2.0, 1, 40), "tile": whole(64, 16, 512)},
         radius=None,
-        edge="reflect",
+        padding_mode="reflect",
         rounded=True,
     ),
     "local_tone": Named(
@@ -330,7 +330,7 @@ FILTERS: Mapping[str, Named] = {
         "Xu et al. 2011, algorithm 1, lambda={strength}, kappa={kappa}, beta up to 1e5",
         parameters={"strength": real(0.02, 0.001, 0.2), "kappa": real(2.0, 1.05, 8)},
         radius=None,
-        edge="wrap",
+        padding_mode="wrap",
     ),
     # Not to be learned: each needs more than what is around a pixel.
     "auto_levels": Named(
