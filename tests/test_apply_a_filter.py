@@ -454,6 +454,32 @@ def test_a_folder_and_a_model_in_a_file(tmp_path):
         filters.apply(blur(), tmp_path / "in", tmp_path / "out")
 
 
+def test_files_and_folders_have_functions_of_their_own(tmp_path):
+    for name, image in {
+        "a.png": picture(1, 10, 12, 3, np.uint8),
+        "c.png": picture(2, 8, 9, 1, np.uint8),
+    }.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:100])
+    one = filters.apply_file(blur(), tmp_path / "in" / "a.png", tmp_path / "one.png", engine="numpy")
+    assert (one.path, one.size) == (str(tmp_path / "one.png"), (10, 12))
+    result = filters.apply_folder(blur(), tmp_path / "in", tmp_path / "out", engine="numpy")
+    assert [applied.path for applied in result.applied] == [
+        str(tmp_path / "out" / n) for n in ("a.png", "c.png")
+    ]
+    assert len(result.failures) == 1
+    assert "b.png" in result.failures[0]
+    failures = ["before"]
+    done = filters.apply(blur(), tmp_path / "in", tmp_path / "again", engine="numpy", failures=failures)
+    assert [applied.path for applied in done] == [str(tmp_path / "again" / n) for n in ("a.png", "c.png")]
+    assert failures == ["before", *result.failures]
+    with pytest.raises(UsageError, match="is a folder; apply_folder filters"):
+        filters.apply_file(blur(), tmp_path / "in", tmp_path / "out")
+    with pytest.raises(UsageError, match="is not a folder; apply_file filters"):
+        filters.apply_folder(blur(), tmp_path / "in" / "a.png", tmp_path / "out")
+
+
 def test_progress_counts_rows(tmp_path):
     told = []
     Image.fromarray(picture(8, 30, 20, 1, np.uint8)).save(tmp_path / "in.png")
@@ -536,7 +562,7 @@ def test_engines_are_timed_on_the_picture_itself():
 @pytest.mark.parametrize(
     ("options", "kind", "said"),
     [
-        ({"tile": 0}, UsageError, "from 1 on, got 0"),
+        ({"tile": 0}, UsageError, "of at least 1, got 0"),
         ({"tile": 2.5}, UsageError, "got 2.5"),
         ({"edge": "mirror"}, UsageError, "zero, reflect, replicate, wrap"),
         ({"engine": "gpu"}, UsageError, "no engine is called 'gpu'"),
