@@ -147,7 +147,7 @@ def test_a_goal_stops_the_search_early() -> None:
 
 def test_a_budget_of_time_keeps_the_best_so_far() -> None:
     learned = learn("sobel", pictures(), budget=1e-3)
-    assert learned.report.stopped == "the budget of time was spent"
+    assert learned.report.stopped == "the time budget was spent"
 
 
 def test_no_time_is_spent_after_the_deadline_on_more_pictures_of_a_slow_target(tmp_path: Path) -> None:
@@ -178,7 +178,9 @@ def test_a_rounded_linear_filter_is_kept_as_far_as_it_is_known_where_the_time_is
 
 @pytest.mark.parametrize("level", [0, 9])
 def test_pictures_without_any_detail_teach_nothing(level: int) -> None:
-    with pytest.raises(UsageError, match="of one colour each, and teach nothing; name others"):
+    with pytest.raises(
+        UsageError, match="of a single colour, from which nothing can be learned; name pictures with"
+    ):
         learn("sobel", [np.full((50, 50), level, np.uint8)] * 3)
 
 

@@ -265,7 +265,7 @@ def flat(_: nn.Module) -> float:
 ENDINGS = {
     "all 400 steps were taken": Ending(),
     "10 evaluations without improvement, after 110 steps": Ending(patience=10),
-    "twice the work would gain 0.00 dB, after 270 steps": Ending(gain=0.05),
+    "twice the steps would gain 0.00 dB, after 270 steps": Ending(gain=0.05),
     "the goal of 0.5 dB was met after 10 steps": Ending(goal=0.5),
     "the time was up after 1 of 400 steps": Ending(deadline=0.0),
 }
@@ -459,7 +459,7 @@ def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="another filter, size, seed or set of pictures; delete it"):
         train(fresh(), line, flat, steps=20, schedule=Cosine(0.1), state_file=state, identity="b")
     state.write_bytes(b"nothing of the kind")
-    with pytest.raises(FormatError, match="not the checkpoint of a training, or damaged"):
+    with pytest.raises(FormatError, match="not the checkpoint of a training, or it is damaged"):
         train(fresh(), line, flat, steps=20, schedule=Cosine(0.1), state_file=state, identity="a")
 
 

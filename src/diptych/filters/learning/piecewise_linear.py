@@ -1,9 +1,8 @@
-"""Filters that are linear in pieces: |gx| + |gy|, max(|gx|, |gy|), max(R, G, B), whatever has few pieces.
+"""Piecewise linear filters with few pieces, such as |gx| + |gy|, max(|gx|, |gy|) and max(R, G, B).
 
-Around almost every window such a filter is a linear form, which can be measured by changing the pixels a
-little. A few dozen windows show all the forms there are. With these pieces known, two shapes are tried, and
-kept where they give what is wanted on other windows: a sum of kinks (see `kinks`), and the largest, or the
-smallest, of all pieces.
+Around almost every window such a filter is a linear form, which is measured by small changes of the pixels. A
+few dozen windows show all pieces. Two kinds of network are then tried, and verified on other windows: a sum of
+absolute values (see `breakpoints`), and the maximum or minimum of all pieces.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.filters.learning import breakpoints, kernels
-from diptych.filters.learning.oracle import FARTHEST, Oracle, Piece, solved
+from diptych.filters.learning.oracle import MAX_RADIUS, Oracle, Piece, least_squares
 from diptych.filters.learning.rounded import middle_of
 from diptych.filters.learning.task import Candidate, Task
 from diptych.model.layers import Activation, Array, Chain, Connection, Layer, Parallel
@@ -22,17 +21,17 @@ METHOD = "piecewise_linear"
 
 
 def fit(task: Task) -> Candidate | None:
-    """The network of a filter that is linear in few pieces; None for all others."""
+    """The network of a piecewise linear filter with few pieces; None for other filters."""
     alike = task.target.per_channel
-    if not task.answers or task.radius > FARTHEST or (task.channels[1] != 1 and not alike):
+    if not task.answers or task.radius > MAX_RADIUS or (task.channels[1] != 1 and not alike):
         return None
     oracle = Oracle(task, 1 if alike else task.channels[0])
     pieces = oracle.pieces()
     if len(pieces) < 2:
         return None
     for made, name in (
-        (breakpoints.summed, "a sum of kinks"),
-        (_extreme, "the largest or smallest of linear forms"),
+        (breakpoints.summed, "a sum of absolute values"),
+        (_extreme, "the maximum or minimum of linear forms"),
     ):
         layers = made(oracle, pieces)
         if layers is not None:
@@ -41,7 +40,7 @@ def fit(task: Task) -> Candidate | None:
 
 
 def _extreme(oracle: Oracle, pieces: list[Piece]) -> Chain | None:
-    """The network of the largest, or the smallest, of all pieces."""
+    """The network of the maximum or minimum of all pieces; None where neither fits."""
     for sign in (1.0, -1.0):
         forms = _fitted(oracle, sign * np.array([piece.form for piece in pieces]), sign)
         if all(oracle.agrees(sign * (x @ forms.T).max(axis=1), targets) for x, targets in oracle.checks):
@@ -55,14 +54,14 @@ def _extreme(oracle: Oracle, pieces: list[Piece]) -> Chain | None:
 
 
 def _fitted(oracle: Oracle, forms: Array, sign: float) -> Array:
-    """Each form by least squares over the windows where it is the largest."""
+    """Each form fitted by least squares to the windows where it is the largest."""
     x, targets = oracle.free
     largest = (x @ forms.T).argmax(axis=1)
     fitted = forms.copy()
     for index in range(len(forms)):
         mine = largest == index
         if mine.sum() > 1.2 * x.shape[1]:
-            fitted[index] = solved(x[mine], sign * targets[mine])
+            fitted[index] = least_squares(x[mine], sign * targets[mine])
         fitted[index] = oracle.tidied(fitted[index], oracle.tolerances[0])
         if mine.any():
             left = sign * targets[mine] - x[mine, :-1] @ fitted[index, :-1]

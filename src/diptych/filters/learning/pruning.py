@@ -1,4 +1,4 @@
-"""Shrinking a shallow network: units that do nothing go, units that do the same become one, the least goes first."""
+"""Pruning of shallow networks: inactive units go, equal units merge, and the least useful go one by one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ __all__ = ["merged", "pruned", "refitted"]
 
 
 def merged(network: Shallow, windows: Array, parallel: float = 0.9999) -> Shallow:
-    """Without the units that never answer on `windows`, and with those of one direction and kink as one unit.
+    """The network without inactive units, and with units of the same direction merged.
 
-    A unit may be scaled against its output weight, so only the direction of (bank, offset) tells units apart.
+    A unit can be scaled against its output weight, so only the direction of (bank, offset) tells units apart.
+
+    Args:
+        network: The network.
+        windows: (N, C, K); a unit that is never active on them is removed.
+        parallel: The cosine above which directions are the same.
     """
     answers = network.units(windows)
     alive = np.flatnonzero((answers > 0).any(0) & (np.abs(network.output).max(0) > 0))
@@ -42,9 +47,14 @@ def pruned(
     good_enough: Callable[[Shallow], bool],
     polish: Callable[[Shallow], Shallow],
 ) -> Shallow:
-    """The network after removing, one at a time, the unit that is missed least, as long as it is good enough.
+    """The network after removing the least useful units one at a time.
 
-    Whenever taking a unit away and fitting the output anew is not enough, `polish` may mend it.
+    Args:
+        network: The network.
+        windows: (N, C, K), to fit the output weights to.
+        targets: (N, O).
+        good_enough: Whether a smaller network may be kept.
+        polish: Improves a smaller network that is not good enough with new output weights alone.
     """
     while len(network.bank) > 1:
         trials = [refitted(_without(network, unit), windows, targets) for unit in range(len(network.bank))]
@@ -59,7 +69,7 @@ def pruned(
 
 
 def refitted(network: Shallow, windows: Array, targets: Array) -> Shallow:
-    """The same units with the best output weights for them."""
+    """The same units with the least squares output weights for them."""
     answers = network.units(windows)
     if network.constant is None:
         return replace(network, output=np.linalg.lstsq(answers, targets, rcond=None)[0].T)
