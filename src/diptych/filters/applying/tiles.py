@@ -1,4 +1,4 @@
-"""A picture filtered a row of tiles at a time, in memory that does not grow with its height."""
+"""Filters a picture one row of tiles at a time, in memory that does not grow with its height."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from diptych.progress import Progress
 
 __all__ = ["Adapted", "Rows", "Window", "filtered", "run"]
 
-STRIP_BYTES = 1 << 22  # of pixels read at a time where no tile is given
+STRIP_BYTES = 1 << 22  # of pixels read at a time without a `tile`
 
 
 class Rows(Protocol):
-    """What is filtered: rows of a picture with the channels that the filter takes."""
+    """A picture that is read by rows, with the channels that the filter takes."""
 
     height: int
     width: int
@@ -27,13 +27,17 @@ class Rows(Protocol):
     dtype: np.dtype[Any]
 
     def rows(self, top: int, bottom: int) -> Array:
-        """Rows top ... bottom - 1, (rows, width, channels)."""
+        """Rows top ... bottom - 1, of shape (rows, width, channels)."""
 
 
 class Adapted:
-    """A source with as many channels as a filter takes: grey three times over, or colour as Rec.601 grey.
+    """A source with the channels that a filter takes: grey repeated three times, or colour made grey by Rec.601.
 
-    `weights` as in `preprocessing.Grey`: who rounds the grey of 8-bit pictures. Fractions are divided by `full`.
+    Args:
+        source: The picture.
+        channels: 1 or 3.
+        weights: How colour is made grey and rounded, as in `preprocessing.Grey`.
+        full: The value of white by which floats are divided.
     """
 
     def __init__(self, source: Source, channels: int, weights: str = "float", full: int = 1) -> None:
@@ -54,7 +58,7 @@ class Adapted:
 
 
 class Window:
-    """The rows that a row of tiles needs; nothing is read twice while it moves down."""
+    """The rows that a row of tiles needs. It moves down the picture, and reads each row once."""
 
     def __init__(self, source: Rows) -> None:
         self._source = source
@@ -62,7 +66,7 @@ class Window:
         self._held = np.empty((0, source.width, source.channels), source.dtype)
 
     def rows(self, top: int, bottom: int) -> Array:
-        """Rows counted on beyond the picture's first and last where it wraps round."""
+        """Rows top ... bottom - 1; where the picture wraps round, they may lie beyond its first and last row."""
         end = self._first + len(self._held)
         kept = self._held[top - self._first :] if self._first <= top < end else self._held[:0]
         parts = [kept] if len(kept) else []
@@ -80,7 +84,7 @@ class Window:
 def _block(
     window: Window, tiled_filter: TiledFilter, size: tuple[int, int], region: Region
 ) -> tuple[Array, Region]:
-    """The pixels that `region` depends on, and where they lie."""
+    """The pixels that `region` depends on, and their place."""
     needed = region.grown(tiled_filter.prepared.halo)
     if not tiled_filter.prepared.wraps:
         needed = needed.clipped(size)
@@ -98,7 +102,7 @@ def run(tiled_filter: TiledFilter, source: Rows, window: Window, region: Region)
 
 
 def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
-    """(height, width) of the tiles: whole cells, and the whole width where none is given."""
+    """(height, width) of the tiles, in whole cells; strips of the whole width without a `tile`."""
     if tile is not None:
         side = -(-tile // cell) * cell
         return side, side
@@ -109,10 +113,15 @@ def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
 def filtered(
     tiled_filter: TiledFilter, source: Rows, tile: int | None, progress: Progress, what: str
 ) -> Iterator[Array]:
-    """The filtered picture, (rows, W, C') at a time from the top.
+    """Yields the filtered picture from the top, as arrays (rows, W, C').
 
-    `tile`: pixels a side worked on at once, rounded up to the engine's cells; None: strips of the whole
-    width. The pixels are the same for each.
+    Args:
+        tiled_filter: The compiled filter.
+        source: The picture.
+        tile: The side of the tiles in pixels, rounded up to the engine's cells; None for strips of the whole
+            width. The result is the same for every value.
+        progress: Called with the rows done, all rows, and `what`.
+        what: The picture's name.
     """
     tall, wide = _tile_shape(source, tiled_filter.cell, tile)
     window = Window(source)

@@ -21,19 +21,16 @@ from diptych.model.model import Model
 __all__ = ["Form", "fit"]
 
 METHOD = "linear"
-EXACT = 4e-6  # in 0..1, a thousandth of a level; the largest error for unrounded targets
-WITHIN = (
-    0.55 * probing_queries.LEVEL
-)  # in 0..1; the largest error for targets in whole levels: half a level and a margin
+# The largest errors, in 0..1, of an exact form: a thousandth of a level for unrounded targets; half a level and a
+# margin for targets in whole levels.
+EXACT, WITHIN = 4e-6, 0.55 * probing_queries.LEVEL
 RADII = (0, 1, 2, 3, 5, 7)  # tried in this order where the radius cannot be probed
 MAX_CHEAP_RADIUS = 3  # tried even when the time is up, because fitting takes no time
 MAX_COLUMNS = 2900  # unknowns, solved in about a second
-FEW_WINDOWS = 20_000  # windows on which the rounding errors are examined
+FEW_WINDOWS = 20_000  # on which rounding errors are examined
 LIKELY_RMS = 0.75  # levels; a form with a smaller RMS error is probably linear
-ALLOWED_LOSS, FLOOR = (
-    10**0.01,
-    1e-12,
-)  # factors of the squared error, 0.1 dB, and an error of 120 dB, allowed for simplified taps
+# What simplified taps may add to the squared error: 0.1 dB, or an error of 120 dB.
+ALLOWED_LOSS, FLOOR = 10**0.01, 1e-12
 MAX_TOLERANCE = 0.1  # of the largest tap; the tolerance is never larger
 CLIPPED = 1e-6  # in 0..1; closer to 0 or 1 than this, a value may have been clipped
 
@@ -55,7 +52,7 @@ class Form:
     def tidied(self) -> Form:
         """The form with tiny taps set to zero, and with exact fractions where all taps are close to them."""
         taps = kernels.snapped(kernels.trimmed(self.taps, self.tolerance), self.tolerance)
-        slack = 510 * self.tolerance  # of the bias, in levels: it balances all taps
+        slack = 510 * self.tolerance  # levels; the errors of all taps add up in the bias
         bias = kernels.snapped(np.where(np.abs(255 * self.bias) < slack, 0, 255 * self.bias), slack)
         return Form(taps, bias / 255, self.tolerance)
 

@@ -4,7 +4,8 @@ Many filters are a function of a few linear maps of the window: a gradient's mag
 response of one. `initialisation` finds the maps. A magnitude becomes rotations and absolute values
 (`folding`), which need no training. Otherwise the units start in the plane of the maps: as a star of k
 directions 2 pi j / k with an odd k, for which all harmonics of the error below the order 2 k cancel, or as
-directions that a greedy search picks. Where there are no such maps, units start as pairs of opposite windows of zero mean.
+directions that a greedy search picks. Where there are no such maps, units start as pairs of
+opposite windows of zero mean.
 
 All weights are then fitted by the Levenberg-Marquardt method. Without a limit on weights, the number of units
 grows until the goal is met, and units that a wide network does not need are pruned.
