@@ -1,4 +1,4 @@
-"""A filter that goes by name: what it does, its parameters, and which public library it is taken from."""
+"""Filters that have names: their parameters, and the public library each is taken from."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ ParameterValue: TypeAlias = "int | float | str"
 
 @dataclass(frozen=True)
 class Parameter:
-    """The default, the smallest and the largest value; `step` 1 for whole numbers, 2 for odd ones, 0 for any.
+    """A parameter of a named filter.
 
-    With `choices` the value is one of these words or numbers instead.
+    Attributes:
+        default: The value without a mention.
+        least: The smallest value.
+        most: The largest value.
+        step: 1 for whole numbers, 2 for odd numbers, 0 for any.
+        choices: The allowed words or numbers; empty for a range.
     """
 
     default: ParameterValue
@@ -34,7 +39,7 @@ class Parameter:
     choices: tuple[ParameterValue, ...] = ()
 
     def read(self, filter_name: str, name: str, text: str) -> ParameterValue:
-        """The value that `text` says; raises `UsageError` where it says none, or one out of range."""
+        """The value that `text` stands for. Raises `UsageError` where it is not in the range."""
         if self.choices:
             for value in self.choices:
                 if str(value) == text:
@@ -67,7 +72,7 @@ def whole(default: int, least: int, most: int) -> Parameter:
 
 
 def odd(default: int, most: int, least: int = 3) -> Parameter:
-    """An odd number from `least` to `most`: the side of a window that has a centre."""
+    """An odd number from `least` to `most`, the side of a window with a centre."""
     return Parameter(default, least, most, 2)
 
 
@@ -78,13 +83,21 @@ def choice(*values: ParameterValue) -> Parameter:
 
 @dataclass(frozen=True)
 class Named:
-    """One row of the table.
+    """A row of the table of named filters.
 
-    `function` takes a uint8 picture and the parameters and gives levels (0..255, unrounded where the library
-    allows it). `radius` is a number, or is computed from the parameters; None where there is none that is
-    useful: the filter reaches far, though ever more weakly. `padding_mode` is what the library takes the pixels
-    beyond the border to be. `staged`: the filter has several stages, each of which would meet the border
-    anew; the picture is extended once, by the whole radius, instead.
+    Attributes:
+        function: From a uint8 picture and the parameters to levels in 0..255, unrounded where possible.
+        summary: A short description.
+        reference: The same filter in a public library, with {parameter} placeholders.
+        channels: The numbers of input and output channels.
+        parameters: By name.
+        radius: How far an output depends on the input, in pixels: a number, or a function of the parameters;
+            None where the influence only fades with distance.
+        padding_mode: How the library extends a picture beyond its border.
+        per_channel: The channels are treated alike, each alone.
+        rounded: The library gives whole levels.
+        staged: The filter has several stages, which would each extend the picture. Instead it is extended once, by
+            the whole radius.
     """
 
     function: Callable[..., Array]
@@ -99,9 +112,16 @@ class Named:
     staged: bool = False
 
     def target(self, name: str, given: Mapping[str, str]) -> Target:
-        """The filter with these parameters (as text), the others at their defaults.
+        """The filter with these parameters, and the others at their defaults.
 
-        Every filter that has a radius also takes `padding_mode`, which overrides what happens at the border.
+        Filters with a radius also have the parameter `edge`, the padding mode.
+
+        Args:
+            name: The filter's name.
+            given: Parameters as text.
+
+        Raises:
+            UsageError: There is no such parameter, or its value is out of range.
         """
         known = dict(self.parameters)
         if self.radius != 0 and self.radius is not None:
@@ -134,7 +154,7 @@ class Named:
 
 
 def widened(function: Function, radius: int, padding_mode: PadMode) -> Function:
-    """`function` of the picture extended by `radius` pixels as `padding_mode` says, which are cut off again."""
+    """`function` of the picture extended by `radius` pixels, which are cut off afterwards."""
 
     def of_the_extended_picture(image: Array) -> Array:
         sides = ((radius, radius), (radius, radius), (0, 0))[: image.ndim]
@@ -145,13 +165,13 @@ def widened(function: Function, radius: int, padding_mode: PadMode) -> Function:
 
 
 def nearest(word: str, known: Iterable[str], most: int = 1) -> str:
-    """A hint for a misspelt word, of the likeliest words: "did you mean 'sobel'?", or nothing."""
+    """A hint such as "did you mean 'sobel'?" for a misspelt word; empty without similar words."""
     near = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _no_such_parameter(name: str, key: str, known: Mapping[str, Parameter]) -> str:
     if not known:
-        return f"the filter {name!r} takes no parameters, and {key[:40]!r} was given"
-    said = f"the filter {name!r}, which takes {', '.join(known)}, has no parameter {key[:40]!r}"
+        return f"the filter {name!r} takes no parameters, got {key[:40]!r}"
+    said = f"the filter {name!r} has no parameter {key[:40]!r}, only {', '.join(known)}"
     return "; ".join(filter(None, (said, nearest(key, known))))
