@@ -203,10 +203,10 @@ def test_the_learning_rate_falls_along_a_cosine_to_zero(sobel, model, monkeypatc
     ("changes", "said"),
     [
         ({"save_best": True}, "save_best needs a file"),
-        ({"max_epochs": 0}, "max_epochs is at least 1"),
-        ({"early_stopping_patience": 0}, "early_stopping_patience is at least 1"),
-        ({"batch_size": 0}, "batch_size is at least 1"),
-        ({"learning_rate": -1.0}, "learning_rate is a number above 0"),
+        ({"max_epochs": 0}, "max_epochs must be at least 1"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be a number above 0"),
         ({"val_dataset": TensorDataset(torch.zeros(0, 3, 8, 8), torch.zeros(0, 1, 8, 8))}, "val_dataset is empty"),
     ],
 )  # fmt: skip
@@ -225,7 +225,9 @@ def test_a_loss_that_is_no_number_is_said_and_nothing_is_written(model, tmp_path
 
 def test_a_data_set_of_other_channels_is_refused(model):
     colour = TensorDataset(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8))
-    with pytest.raises(ShapeError, match=r"makes \(2, 1, 8, 8\) of a batch .* wants \(2, 3, 8, 8\)"):
+    with pytest.raises(
+        ShapeError, match=r"makes \(2, 1, 8, 8\) of a batch .* but the targets are \(2, 3, 8, 8\)"
+    ):
         filters.train_model(model, colour, colour)
 
 

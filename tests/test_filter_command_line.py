@@ -148,7 +148,7 @@ def test_what_is_not_a_filter_is_refused():
 
 def test_a_model_file_does_not_choose_what_is_imported(pictures):
     named = box(notes={"filter": {"target": "os:getcwd"}})
-    with pytest.raises(UsageError, match="was taught 'os:getcwd', which is no filter's name"):
+    with pytest.raises(UsageError, match="was taught 'os:getcwd', which is not the name of a filter"):
         evaluate(named, None, pictures)
 
 
@@ -361,7 +361,7 @@ def test_weights_alone_are_filled_into_an_architecture(model, pictures, tmp_path
         (["apply", "sobel:ksize=5", "in.png", "out.png"], 2, "diptych filter learn sobel:ksize=5 -o sobel.safetensors"),
         (["evaluate", "scenes"], 1, "scenes is not a filter"),
         (["evaluate", "nowhere.onnx"], 1, "nowhere.onnx"),
-        (["preview", "scenes", "-o", "in.png"], 2, "in.png is a file's name; name a folder"),
+        (["preview", "scenes", "-o", "in.png"], 2, "in.png is the name of a file; name a folder"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_sentence(arguments, status, said, tmp_path, monkeypatch, diptych_command):

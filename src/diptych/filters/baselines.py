@@ -1,7 +1,7 @@
-"""What can be had without learning: a constant, the picture itself, and the best linear filter.
+"""Baselines that need no learning: a constant, the unchanged picture, and the best linear filter.
 
-They are fitted to the very pictures that are judged, so that no constant and no 7 x 7 kernel does better:
-whatever a model gains on them, it has learned.
+They are fitted to the very pictures of the evaluation, so no other constant and no other 7 x 7 kernel does better.
+Whatever a model gains over them, it has learned.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["Baseline", "baselines"]
 Baseline: TypeAlias = Callable[[Sample], Array]
 
 _SIDE = 7
-_PIXELS = 20_000  # to fit the kernels to: 147 unknowns for each output channel
+_PIXELS = 20_000  # to fit the kernels to; there are 147 unknowns for each output channel
 
 
 def baselines(samples: Sequence[Sample], padding_mode: PadMode) -> dict[str, Baseline]:
-    """Name -> function from a sample to float32 in 0..1, of the shape that is wanted."""
+    """Functions by name, from a sample to float32 in 0..1 of the target's shape."""
     return {
         "constant": _constant(samples),
         "identity": _identity,
@@ -34,14 +34,14 @@ def baselines(samples: Sequence[Sample], padding_mode: PadMode) -> dict[str, Bas
 
 
 def _constant(samples: Sequence[Sample]) -> Baseline:
-    """The mean of each channel over all pixels, which has the smallest squared error."""
+    """The mean of each channel over all pixels, which minimises the squared error."""
     pixels = sum(s.target.shape[0] * s.target.shape[1] for s in samples)
     mean = sum(s.target.sum(axis=(0, 1), dtype=np.float64) for s in samples) / pixels
     return lambda sample: np.broadcast_to(np.asarray(mean, np.float32), sample.target.shape)
 
 
 def _identity(sample: Sample) -> Array:
-    """The picture itself; its luma (Rec. 601) where grey is wanted of colour."""
+    """The unchanged picture; its luma (Rec. 601) where the target is grey."""
     picture = sample.picture.astype(np.float32) / np.float32(255)
     if sample.target.ndim == picture.ndim:
         return picture
@@ -49,13 +49,13 @@ def _identity(sample: Sample) -> Array:
 
 
 def _linear(samples: Sequence[Sample], padding_mode: PadMode) -> Baseline:
-    """The 7 x 7 kernels, from every channel to every channel, and offsets of least squared error."""
+    """The 7 x 7 kernels and offsets, for all pairs of channels, that minimise the squared error."""
     random = np.random.default_rng(0)
     sizes = np.array([s.picture.shape[0] * s.picture.shape[1] for s in samples], float)
     counts = np.maximum((_PIXELS * sizes / sizes.sum()).astype(int), 1)
     drawn = [_windows(s, padding_mode, count, random) for s, count in zip(samples, counts, strict=True)]
     seen, target = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-    # A grey picture in three channels leaves the kernels undetermined: the inverse takes the smallest.
+    # Grey pictures in three channels leave the kernels undetermined; the pseudo-inverse takes the smallest ones.
     solution = np.linalg.pinv(seen.T @ seen, rcond=1e-13, hermitian=True) @ (seen.T @ target)
     return lambda sample: _applied(sample, padding_mode, solution)
 
@@ -63,7 +63,7 @@ def _linear(samples: Sequence[Sample], padding_mode: PadMode) -> Baseline:
 def _windows(
     sample: Sample, padding_mode: PadMode, count: int, random: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Random pixels' surroundings (count, C 7 7 + 1), the last 1 for the offset, and what is wanted there."""
+    """Windows around random pixels with a 1 appended, (count, C 7 7 + 1), and targets, (count, C')."""
     planes = extended(planes_of(sample.picture), _SIDE // 2, padding_mode)
     windows = np.lib.stride_tricks.sliding_window_view(planes, (_SIDE, _SIDE), (1, 2))
     height, width = sample.picture.shape[:2]

@@ -1,4 +1,4 @@
-"""A filter model shown at work: input, target, output and amplified error as PNG files, and a page of it all."""
+"""Previews of a filter model: input, target, output and amplified error as PNG files, and a page."""
 
 from __future__ import annotations
 
@@ -32,15 +32,19 @@ from diptych.progress import Progress, silent
 __all__ = ["Preview", "preview", "write_page"]
 
 _NOT_FOLDERS = (*files.SUFFIXES, ".html")
-_STRONGEST = 256  # an error of one level is then white: what is darker cannot be seen in an 8-bit picture
+_STRONGEST = 256  # an error of one level is then white; smaller errors are invisible in 8 bits
 _METHOD_COLUMNS = ("kind of network", "weights", "PSNR", "seconds", "remark")
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What was written: the page, the pictures, and the figures that are on the page.
+    """What was written by `preview`.
 
-    `factors`: picture name -> what its error was multiplied by.
+    Attributes:
+        report: The page.
+        paths: The pictures, and the learning curve where there is one.
+        evaluation: The scores on the page.
+        factors: For each picture by name, the factor by which its error was multiplied.
     """
 
     report: Path
@@ -49,7 +53,7 @@ class Preview:
     factors: Mapping[str, int]
 
     def to_document(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
+        """All fields, as values that JSON can hold."""
         return {
             "report": str(self.report),
             "files": [str(path) for path in self.paths],
@@ -72,17 +76,31 @@ def preview(
     engine: str = "auto",
     progress: Progress = silent,
 ) -> Preview:
-    """Writes `out`/NAME-input.png, -target.png, -output.png, -error.png for each picture, and `out`/report.html.
+    """Shows what a model makes of pictures, as PNG files and a page.
 
-    The error is the largest of a pixel's channels times a factor, a power of two up to 256, chosen for each
-    picture so that all but a thousandth of its pixels stay below white. `images` and `target` are taken as
-    `evaluate` takes them, and the same errors are raised; `UsageError` where `out` is named as a file is, and
-    `OutputError` where it cannot be written.
+    For each picture, NAME-input.png, NAME-target.png, NAME-output.png and NAME-error.png are written to `out`, and
+    report.html for all. The error is the largest over the channels, times a power of two up to 256, chosen so that
+    all but a thousandth of the pixels stay below white.
+
+    Args:
+        model: What `learn` returns, a model, or the path of a model file.
+        images: See `evaluate`.
+        target: See `evaluate`.
+        out: The folder to write to.
+        engine: The engine that runs the model; "auto" chooses one.
+        progress: Called with the pictures done, all pictures, and a picture's name.
+
+    Returns:
+        The paths and the scores.
+
+    Raises:
+        ModelError: The model is not a filter.
+        UsageError: `out` is a file, or see `evaluate`.
+        ImageError: A picture cannot be read.
+        OutputError: `out` cannot be written.
     """
     if Path(out).suffix.lower() in _NOT_FOLDERS or Path(out).is_file():
-        raise UsageError(
-            f"a preview is a folder of pictures and a page, and {out} is a file's name; name a folder"
-        )
+        raise UsageError(f"a preview is written to a folder, and {out} is the name of a file; name a folder")
     loaded = filter_of(model)
     resolved = target_of(loaded, target)
     samples = gather(loaded, resolved, images)
@@ -116,7 +134,14 @@ def preview(
 def write_page(
     path: str | Path, model: Learned | Model | str | Path, images: Any = None, target: Any = None
 ) -> None:
-    """Writes the page alone, which is complete in itself, to `path`."""
+    """Writes the page of a preview alone, which contains all of its pictures.
+
+    Args:
+        path: The HTML file.
+        model: See `preview`.
+        images: See `evaluate`.
+        target: See `evaluate`.
+    """
     with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
         made = preview(model, images, target, folder)
         temporary.write_bytes(made.report.read_bytes())
@@ -127,14 +152,14 @@ def write_page(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The four files of one picture: input, target, output, error; and the factor of the last."""
+    """The files of one picture (input, target, output, error), and the factor of the error."""
 
     paths: tuple[Path, Path, Path, Path]
     factor: int
 
 
 def _stems(names: Sequence[str]) -> list[str]:
-    """File names that differ, also where two pictures of different folders have one name."""
+    """Different file names, also for pictures of the same name in different folders."""
     stems: list[str] = []
     for name in names:
         plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")[:80] or "picture"
@@ -172,7 +197,7 @@ def _factor(error: Array) -> int:
 
 
 def _curve(model: Model) -> list[tuple[float, float, float]]:
-    """The learning curve in a model's notes; what somebody else wrote there is left out."""
+    """The learning curve in a model's notes; points of another form are left out."""
     points = notes_of(model).get("curve")
     if not isinstance(points, Sequence):
         return []
@@ -198,7 +223,7 @@ def _methods(model: Model) -> tuple[tuple[str, ...], ...]:
 
 def _draw_curve(path: Path, model: Model, evaluation: FilterEvaluation) -> Path | None:
     curve = _curve(model)
-    if len(curve) < 2:  # one point is no curve
+    if len(curve) < 2:  # a single point is not a curve
         return None
     from diptych.report.curves import learning_curve
 
@@ -244,7 +269,7 @@ def _write_report(
 def _verdict(evaluation: FilterEvaluation) -> str:
     whole = evaluation.whole
     if whole.identical == 1:
-        return f"{_weights(evaluation)}, and every pixel of every picture is the filter's own"
+        return f"{_weights(evaluation)}, and every pixel of every picture is identical to the filter's"
     return f"{_weights(evaluation)}, {decibels(whole.psnr)}, {percent(whole.identical)} of pixels identical"
 
 
