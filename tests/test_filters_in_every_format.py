@@ -54,9 +54,9 @@ NETWORKS: dict[str, Callable[[], tuple[Chain, int]]] = {
     "curve": lambda: found(curves, "threshold"),
     "rank, of boxes": lambda: found(ranks, "closing:shape=cross"),
     "rank, median": lambda: found(ranks, "median"),
-    "pieces, kinks": lambda: found(piecewise_linear, truncated),
-    "pieces, kinks along few directions": lambda: found(piecewise_linear, weighted),
-    "pieces, the largest": lambda: found(piecewise_linear, lambda image: image.max(axis=2)),
+    "sum of absolute values": lambda: found(piecewise_linear, truncated),
+    "sum of absolute values along few directions": lambda: found(piecewise_linear, weighted),
+    "maximum of linear pieces": lambda: found(piecewise_linear, lambda image: image.max(axis=2)),
     "border left alone": left_alone,
     "relu": lambda: shallow(mix=MIX, offset=RANDOM.normal(size=6), constant=np.array([0.2]), clamped=True),
     "relu, folded": lambda: (

@@ -46,8 +46,8 @@ def pictures(side: int = 160) -> list[Array]:
 
 
 @pytest.fixture
-def asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What pairs were asked about other pictures than their own; training is kept short."""
+def unanswered_queries(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Queries of pairs about other pictures than their own; training is kept short."""
     vain: list[Any] = []
     look_up = pairs._look_up
 
@@ -67,21 +67,21 @@ def asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     ids=lambda v: str(v)[:20],
 )
 def test_every_method_learns_from_pairs_alone(
-    function: Any, least: float, asked_in_vain: list[Any], monkeypatch: pytest.MonkeyPatch
+    function: Any, least: float, unanswered_queries: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(methods, "METHODS", (*methods.CLOSED, "relu"))
     before = pictures()
     report = learn((before, [function(picture) for picture in before])).report
-    assert asked_in_vain == []
+    assert unanswered_queries == []
     assert report.psnr > least
     assert report.psnr > report.scores["baselines"]["best linear"]["psnr"] - 1.5
 
 
-def test_one_small_pair_is_enough(asked_in_vain: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_small_pair_is_enough(unanswered_queries: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "METHODS", ("linear", "dilated"))
     before = pictures(80)[0]
     report = learn((before, blurred(before)), goal=100, budget=5).report
-    assert asked_in_vain == []
+    assert unanswered_queries == []
     assert report.psnr > 40
 
 

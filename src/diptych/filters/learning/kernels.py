@@ -133,7 +133,8 @@ def factored(taps: Array, tolerance: float) -> tuple[list[Conv], int]:
     tolerance = max(tolerance, 2e-7 * float(np.abs(taps).max(initial=0)))
     forms = [[_Factor(taps)], _apart(taps, tolerance), _mixed_first(taps, tolerance)]
     best = min((form for form in forms if form), key=lambda form: sum(factor.weight.size for factor in form))
-    divisors = [_denominator(factor.weight) for factor in best]
+    # The smallest whole number that makes all weights of a factor whole; 0 where it is beyond 4096.
+    divisors = [_common(factor.weight, _ALL_DENOMINATORS, 2e-13) or 0 for factor in best]
     divisor = prod(divisors)
     ties = divisor % 2 == 0 and divisor & (divisor - 1) != 0
     if ties and _exact(best, divisors):
@@ -150,11 +151,6 @@ def _exact(factors: list[_Factor], divisors: list[int]) -> bool:
         )
         low, high = up * low - down * high, up * high - down * low
     return max(-low, high) < EXACT_SUMS
-
-
-def _denominator(values: Array) -> int:
-    """The smallest whole number up to 4096 that makes all `values` whole; 0 without one."""
-    return _common(values, _ALL_DENOMINATORS, 2e-13) or 0
 
 
 def repeated(convs: list[Conv], channels: int) -> list[Conv]:

@@ -122,7 +122,8 @@ def _check(weights: int | None, budget: float | None, goal: float | None, seed: 
         raise UsageError(f"weights must be a whole number of at least 1, not {weights!r}")
     for name, value in (("budget", budget), ("goal", goal)):
         unit = {"budget": "seconds", "goal": "dB"}[name]
-        if value is not None and not (_is_number(value) and isfinite(value) and value > 0):
+        is_number = isinstance(value, float | np.floating) or _is_whole(value)
+        if value is not None and not (is_number and isfinite(value) and value > 0):
             raise UsageError(f"{name} must be a number of {unit} above 0, not {value!r}")
     if not (_is_whole(seed) and seed >= 0):
         raise UsageError(f"seed must be a whole number of at least 0, not {seed!r}")
@@ -150,10 +151,6 @@ def _check_checkpoint(path: str | Path | None) -> None:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float | np.floating) or _is_whole(value)
 
 
 def _goal(target: Target, weights: int | None, goal: float | None) -> float:

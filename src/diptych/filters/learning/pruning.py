@@ -57,7 +57,9 @@ def pruned(
         polish: Improves a smaller network that is not good enough with new output weights alone.
     """
     while len(network.bank) > 1:
-        trials = [refitted(_without(network, unit), windows, targets) for unit in range(len(network.bank))]
+        units = range(len(network.bank))
+        smaller_banks = [_only(network, [other for other in units if other != unit]) for unit in units]
+        trials = [refitted(smaller, windows, targets) for smaller in smaller_banks]
         errors = [np.mean((trial(windows) - targets) ** 2) for trial in trials]
         smaller = trials[int(np.argmin(errors))]
         if not good_enough(smaller):
@@ -75,10 +77,6 @@ def refitted(network: Shallow, windows: Array, targets: Array) -> Shallow:
         return replace(network, output=np.linalg.lstsq(answers, targets, rcond=None)[0].T)
     solved = np.linalg.lstsq(np.c_[answers, np.ones(len(answers))], targets, rcond=None)[0]
     return replace(network, output=solved[:-1].T, constant=solved[-1])
-
-
-def _without(network: Shallow, unit: int) -> Shallow:
-    return _only(network, [k for k in range(len(network.bank)) if k != unit])
 
 
 def _only(network: Shallow, units: list[int]) -> Shallow:

@@ -19,7 +19,6 @@ from itertools import product
 import numpy as np
 
 from diptych.filters.learning.kernels import padded
-from diptych.filters.learning.pairs import Pair
 from diptych.filters.learning.task import Candidate, Task
 from diptych.model.layers import (
     Activation,
@@ -50,7 +49,8 @@ def fit(task: Task) -> Candidate | None:
     """The network of the first rank filter that reproduces the target; None without one."""
     if task.channels[0] != task.channels[1]:
         return None
-    crops = [_crop(pair) for pair in task.held_out[:2]]
+    # The top left corners with their borders; targets are smaller, to leave out what the cut sides change.
+    crops = [(pair.inputs[:, :112, :120], pair.target[:, :84, :92]) for pair in task.held_out[:2]]
     for name, layers in _candidates(task):
         if all(_matches(layers, crop) for crop in crops):
             return Candidate(layers, METHOD, name)
@@ -71,11 +71,6 @@ def _candidates(task: Task) -> Iterator[tuple[str, Chain]]:
                 footprint = ((radius, radius),) if shape == "box" else ((radius, 0), (0, radius))
                 maker = _Maker(footprint, task.channels[0], task.padding_mode, once)
                 yield f"{name} with a {shape} of {2 * radius + 1} pixels", network(maker)
-
-
-def _crop(pair: Pair) -> tuple[Array, Array]:
-    """The top left corner of a picture, with its borders, and the target there without the cut sides."""
-    return pair.inputs[:, :112, :120], pair.target[:, :84, :92]
 
 
 def _matches(layers: Chain, crop: tuple[Array, Array]) -> bool:
