@@ -20,7 +20,7 @@ from diptych.errors import ImageError, ModelError, UsageError
 from diptych.filters import apply, metrics
 from diptych.filters.evaluating import HIGHEST_PSNR, evaluate, evaluate_samples
 from diptych.filters.previewing import preview
-from diptych.filters.samples import Sample
+from diptych.filters.samples import FilterSample
 from diptych.images import files
 from diptych.model.layers import Chain, Conv, Dense, Flatten, Pad
 from diptych.model.model import Model
@@ -89,7 +89,9 @@ def test_only_the_border_is_wrong_where_the_edges_differ(pictures):
 
 
 def test_pooled_and_mean_differ_as_they_should():
-    samples = [Sample(name, *_constant(level, size)) for name, level, size in [("a", 10, 8), ("b", 40, 24)]]
+    samples = [
+        FilterSample(name, *_constant(level, size)) for name, level, size in [("a", 10, 8), ("b", 40, 24)]
+    ]
     identity = Model(Chain((Conv(np.ones((1, 1, 1, 1), np.float32)),)), input_shape=(1, None, None))
     found = evaluate_samples(identity, samples, engine="onnxruntime")
     errors = [(10 / 255) ** 2, (40 / 255) ** 2]

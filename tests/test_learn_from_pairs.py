@@ -15,7 +15,7 @@ from diptych.filters import learn
 from diptych.filters.evaluating import Compared, evaluate_samples
 from diptych.filters.learning import linear, methods, relu
 from diptych.filters.learning.task import Candidate
-from diptych.filters.samples import Sample
+from diptych.filters.samples import FilterSample
 from diptych.filters.targets import pairs
 from diptych.model.layers import Array, Chain, Conv
 from diptych.model.model import Model
@@ -112,14 +112,16 @@ def test_pictures_that_a_filter_leaves_as_they_are_do_not_make_a_network_worse()
     before = [np.full((40, 40, 3), 90, np.uint8), pictures(40)[0]]
     expected = [picture / np.float32(255) for picture in before]
     expected[1] = expected[1] ** 2
-    samples = [Sample(str(index), *both) for index, both in enumerate(zip(before, expected, strict=True))]
+    samples = [
+        FilterSample(str(index), *both) for index, both in enumerate(zip(before, expected, strict=True))
+    ]
     # A third of a level off everywhere, where the picture as it is counts as 150 dB in one of two.
     given = [Compared("", each + np.float32(0.0013), before[0], each) for each in expected]
     scores = evaluate_samples(Model(Chain(()), input_shape=(3, None, None)), samples, compared=given)
     assert scores.baselines["identity"].psnr > scores.whole.psnr
     assert methods._baseline_remarks(scores) == []
     # Neither does what nobody can see: 80 dB are less than what rounding to 8 bits makes.
-    same = [Sample(str(index), p, p / np.float32(255)) for index, p in enumerate(before)]
+    same = [FilterSample(str(index), p, p / np.float32(255)) for index, p in enumerate(before)]
     given = [Compared("", s.target + np.float32(1e-4), s.picture, s.target) for s in same]
     assert (
         methods._baseline_remarks(

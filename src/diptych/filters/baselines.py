@@ -12,19 +12,19 @@ from typing import TypeAlias
 import numpy as np
 
 from diptych.filters.planes import coloured, extended, picture_of, planes_of
-from diptych.filters.samples import Sample
+from diptych.filters.samples import FilterSample
 from diptych.model.layers import Array, PadMode
 from diptych.preprocessing.grey import grey_float
 
 __all__ = ["Baseline", "baselines"]
 
-Baseline: TypeAlias = Callable[[Sample], Array]
+Baseline: TypeAlias = Callable[[FilterSample], Array]
 
 _SIDE = 7
 _PIXELS = 20_000  # to fit the kernels to; there are 147 unknowns for each output channel
 
 
-def baselines(samples: Sequence[Sample], padding_mode: PadMode) -> dict[str, Baseline]:
+def baselines(samples: Sequence[FilterSample], padding_mode: PadMode) -> dict[str, Baseline]:
     """Functions by name, from a sample to float32 in 0..1 of the target's shape."""
     return {
         "constant": _constant(samples),
@@ -33,14 +33,14 @@ def baselines(samples: Sequence[Sample], padding_mode: PadMode) -> dict[str, Bas
     }
 
 
-def _constant(samples: Sequence[Sample]) -> Baseline:
+def _constant(samples: Sequence[FilterSample]) -> Baseline:
     """The mean of each channel over all pixels, which minimises the squared error."""
     pixels = sum(s.target.shape[0] * s.target.shape[1] for s in samples)
     mean = sum(s.target.sum(axis=(0, 1), dtype=np.float64) for s in samples) / pixels
     return lambda sample: np.broadcast_to(np.asarray(mean, np.float32), sample.target.shape)
 
 
-def _identity(sample: Sample) -> Array:
+def _identity(sample: FilterSample) -> Array:
     """The unchanged picture; its luma (Rec. 601) where the target is grey."""
     picture = sample.picture.astype(np.float32) / np.float32(255)
     if sample.target.ndim == picture.ndim:
@@ -48,7 +48,7 @@ def _identity(sample: Sample) -> Array:
     return grey_float(picture) if picture.ndim == 3 else coloured(picture)
 
 
-def _linear(samples: Sequence[Sample], padding_mode: PadMode) -> Baseline:
+def _linear(samples: Sequence[FilterSample], padding_mode: PadMode) -> Baseline:
     """The 7 x 7 kernels and offsets, for all pairs of channels, that minimise the squared error."""
     random = np.random.default_rng(0)
     sizes = np.array([s.picture.shape[0] * s.picture.shape[1] for s in samples], float)
@@ -61,7 +61,7 @@ def _linear(samples: Sequence[Sample], padding_mode: PadMode) -> Baseline:
 
 
 def _windows(
-    sample: Sample, padding_mode: PadMode, count: int, random: np.random.Generator
+    sample: FilterSample, padding_mode: PadMode, count: int, random: np.random.Generator
 ) -> tuple[Array, Array]:
     """Windows around random pixels with a 1 appended, (count, C 7 7 + 1), and targets, (count, C')."""
     planes = extended(planes_of(sample.picture), _SIDE // 2, padding_mode)
@@ -74,7 +74,7 @@ def _windows(
     return seen, sample.target[rows, columns].reshape(count, -1).astype(np.float64)
 
 
-def _applied(sample: Sample, padding_mode: PadMode, solution: Array) -> Array:
+def _applied(sample: FilterSample, padding_mode: PadMode, solution: Array) -> Array:
     import cv2
 
     r = _SIDE // 2

@@ -14,7 +14,7 @@ from diptych.engines.tiled import halo
 from diptych.filters import metrics
 from diptych.filters.baselines import baselines
 from diptych.filters.learned import Learned
-from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
+from diptych.filters.samples import FilterSample, answering, filter_of, gather, target_of
 from diptych.model.layers import Array, PadMode
 from diptych.model.model import Model
 
@@ -194,7 +194,7 @@ def evaluate(
 
 def evaluate_samples(
     model: Model,
-    samples: Sequence[Sample],
+    samples: Sequence[FilterSample],
     *,
     target: str = "",
     reference: str = "",
@@ -313,7 +313,7 @@ def _scores(scored: Sequence[_Scored]) -> Scores:
     )
 
 
-def _baseline(function: Callable[[Sample], Array], samples: Sequence[Sample]) -> BaselineScore:
+def _baseline(function: Callable[[FilterSample], Array], samples: Sequence[FilterSample]) -> BaselineScore:
     errors = [metrics.mean_squared_error(function(sample), sample.target) for sample in samples]
     psnrs = [_capped(error) for error in errors]
     pixels = [sample.target.shape[0] * sample.target.shape[1] for sample in samples]

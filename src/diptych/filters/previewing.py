@@ -23,7 +23,7 @@ from diptych.filters.evaluating import (
 )
 from diptych.filters.learned import Learned, notes_of
 from diptych.filters.metrics import to_levels
-from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
+from diptych.filters.samples import FilterSample, answering, filter_of, gather, target_of
 from diptych.images import files
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -170,7 +170,7 @@ def _stems(names: Sequence[str]) -> list[str]:
     return stems
 
 
-def _draw(folder: Path, stem: str, sample: Sample, values: Array, levels: Array) -> _Drawn:
+def _draw(folder: Path, stem: str, sample: FilterSample, values: Array, levels: Array) -> _Drawn:
     from diptych.report.grid import colours
 
     error = np.abs(values - sample.target)

@@ -26,7 +26,7 @@ from diptych.progress import Progress, silent
 
 __all__ = [
     "Answers",
-    "Sample",
+    "FilterSample",
     "answering",
     "channels_of",
     "filter_of",
@@ -41,7 +41,7 @@ Answers: TypeAlias = Callable[[Array], tuple[Array, Array]]
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class FilterSample:
     """A picture, and the filter's result for it.
 
     Attributes:
@@ -109,7 +109,7 @@ def target_of(model: Model, target: Any = None) -> Target:
     )
 
 
-def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ...]:
+def gather(model: Model, target: Target, images: Any = None) -> tuple[FilterSample, ...]:
     """Gathers pictures and the filter's results for them.
 
     A model of grey pictures can be evaluated against a filter of colour, which sees the pictures in colour.
@@ -141,7 +141,7 @@ def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ..
     fitting = ((name, data.with_channels(picture, target.channels[0])) for name, picture in pictures)
     weights = grey_weights(model)
     samples = tuple(
-        Sample(name, picture if channels == 3 else greyed(picture, weights), target(picture))
+        FilterSample(name, picture if channels == 3 else greyed(picture, weights), target(picture))
         for name, picture in fitting
     )
     if not samples:

@@ -14,9 +14,9 @@ from diptych.engines.halide.extending import extended, parts, seeing
 from diptych.engines.halide.lowering import concatenated, largest, layer_value, pads_first
 from diptych.engines.halide.program import Program, Tracing
 from diptych.engines.halide.scheduling import NARROWEST
-from diptych.engines.halide.values import Picture, Value
+from diptych.engines.halide.values import InputPicture, LayerValue
 from diptych.engines.running import CONTAINERS, admit, run
-from diptych.engines.tiled import Halo, Prepared, Region, prepare, with_explicit_padding
+from diptych.engines.tiled import Halo, PreparedFilter, Region, prepare, with_explicit_padding
 from diptych.engines.tiled.preparing import leaves, shrinkage
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
 from diptych.model.layers import NUMPY_PAD, Array, Chain, Layer, Pad, PadMode
@@ -63,10 +63,10 @@ def _explicit(layer: Layer, path: str = "") -> tuple[Layer, ...]:
         ) from error
 
 
-def _value(layer: Layer, picture: Picture, record: Any = None) -> Value:
-    raw: Value = picture.raw
+def _value(layer: Layer, picture: InputPicture, record: Any = None) -> LayerValue:
+    raw: LayerValue = picture.raw
 
-    def leaf(layer: Layer, value: Value) -> Value:
+    def leaf(layer: Layer, value: LayerValue) -> LayerValue:
         for part in _explicit(layer):
             value = layer_value(part, value, picture)
         return value
@@ -102,7 +102,7 @@ class Filter:
     device = "cpu"
     cell = 1
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedFilter) -> None:
         self.prepared = prepared
         layers = pads_first(prepared.layers)
         chains = [layers] if prepared.wraps else _cut(layers)
@@ -178,7 +178,7 @@ def _padding_halo(layers: Chain) -> Halo:
 class _Stage:
     """A filter, or a part of one. Programs are made when first needed, one a number of channels."""
 
-    def __init__(self, layers: Chain, prepared: Prepared, first: bool, last: bool) -> None:
+    def __init__(self, layers: Chain, prepared: PreparedFilter, first: bool, last: bool) -> None:
         self._layers = layers
         self._mode = _picture_mode(layers)
         self.halo = prepared.halo if first and last else _padding_halo(layers)
@@ -258,8 +258,8 @@ class Compiled:
         layers = [np.stack(values).transpose(0, 3, 1, 2) for values in zip(*samples, strict=True)]
         return Trace(dict(zip(paths, map(np.ascontiguousarray, layers), strict=True)), x)
 
-    def _recorded(self, picture: Picture) -> list[Value]:
-        values: list[Value] = []
+    def _recorded(self, picture: InputPicture) -> list[LayerValue]:
+        values: list[LayerValue] = []
         _value(self._model.layers, picture, lambda path, value: values.append(value))
         return values
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.engines.halide.elementwise import Expr, number
 from diptych.engines.halide.scheduling import NARROWEST, schedule, schedule_simply, values_before
-from diptych.engines.halide.values import C, Picture, Value, X, Y
+from diptych.engines.halide.values import C, InputPicture, LayerValue, X, Y
 from diptych.model.layers import Array, PadMode
 
 __all__ = ["Program", "Tracing"]
@@ -37,13 +37,13 @@ class Program:
 
     def __init__(
         self,
-        build: Callable[[Picture], Value],
+        build: Callable[[InputPicture], LayerValue],
         channels: int,
         mode: PadMode | None,
         peaks: tuple[int | None, int | None] = (None, None),
         divisors: tuple[int, int] = (1, 1),
     ) -> None:
-        picture = Picture(_PIXELS[peaks[0]], channels, divisors[0], mode)
+        picture = InputPicture(_PIXELS[peaks[0]], channels, divisors[0], mode)
         last = build(picture)
         self.channels, self.grown = last.channels, last.grown
         self.dtype = _DTYPES[peaks[1]]
@@ -74,8 +74,10 @@ class Program:
 class Tracing:
     """Every value of a float picture, each computed as a whole."""
 
-    def __init__(self, build: Callable[[Picture], list[Value]], channels: int, mode: PadMode | None) -> None:
-        self.values = build(Picture(hl.Float(32), channels, 1, mode))
+    def __init__(
+        self, build: Callable[[InputPicture], list[LayerValue]], channels: int, mode: PadMode | None
+    ) -> None:
+        self.values = build(InputPicture(hl.Float(32), channels, 1, mode))
         schedule_simply(list(dict.fromkeys(v for value in self.values for v in values_before(value))))
         outputs = []
         for value in self.values:

@@ -7,7 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from diptych.engines.tiled.preparing import PADDING_MODES, Prepared, halo, prepare, with_explicit_padding
+from diptych.engines.tiled.preparing import (
+    PADDING_MODES,
+    PreparedFilter,
+    halo,
+    prepare,
+    with_explicit_padding,
+)
 from diptych.engines.tiled.regions import Halo, Region
 from diptych.errors import MissingExtra, UnsupportedLayer
 from diptych.model.layers import Array, Conv
@@ -17,7 +23,7 @@ __all__ = [
     "OWN",
     "PADDING_MODES",
     "Halo",
-    "Prepared",
+    "PreparedFilter",
     "Region",
     "TiledFilter",
     "automatic",
@@ -45,7 +51,7 @@ class TiledFilter(Protocol):
 
     engine: str
     device: str
-    prepared: Prepared
+    prepared: PreparedFilter
     cell: int
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:

@@ -59,7 +59,7 @@ class Held:
 
 
 def fitted(layers: Chain, held: Held, wraps: bool) -> tuple[Chain, Held]:
-    """`layers`, those of a `Prepared`, for the part `held`; and which part of the result they give.
+    """`layers`, those of a `PreparedFilter`, for the part `held`; and which part of the result they give.
 
     A `Pad` with negative numbers cuts the larger ones of several values that are joined.
     """

@@ -19,7 +19,7 @@ from diptych.model import layers as L
 from diptych.model.layers import Array, Chain, Layer, PadMode, Parallel, SkipConnection
 from diptych.model.model import Model
 
-__all__ = ["PADDING_MODES", "Prepared", "halo", "prepare", "shrinkage", "with_explicit_padding"]
+__all__ = ["PADDING_MODES", "PreparedFilter", "halo", "prepare", "shrinkage", "with_explicit_padding"]
 
 PADDING_MODES: tuple[str, ...] = get_args(PadMode)
 CHANNELS = (1, 3, 4)
@@ -29,7 +29,7 @@ Growth: TypeAlias = tuple[int, int]  # rows and columns more than the picture ha
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedFilter:
     """A filter ready for any engine.
 
     `layers` holds `Pad`, `Conv`, `MaxPool`, `MeanPool` (all with stride 1 and no padding of their own),
@@ -64,7 +64,7 @@ def with_explicit_padding(model: Model, padding_mode: str | None) -> Model:
     return model.with_(layers=_Explicit(model.name or "the model", padding_mode).chain(model.layers, ""))
 
 
-def prepare(model: Model, peak: int | None) -> Prepared:
+def prepare(model: Model, peak: int | None) -> PreparedFilter:
     """`model` as a filter for pictures whose highest level is `peak`; None: fractions, 0..1.
 
     Padding inside layers becomes `Pad`, batch normalisation becomes `Scale`. Raises `ModelError` that names
@@ -85,7 +85,7 @@ def prepare(model: Model, peak: int | None) -> Prepared:
     lows, highs = [max(0, -axis[0]) for axis in (rows, columns)], [max(0, a[1]) for a in (rows, columns)]
     levels = None if peak is None else _in_levels(plain, peak)
     assert levels is None or isinstance(levels, Chain)
-    return Prepared(
+    return PreparedFilter(
         layers=plain if levels is None else levels,
         channels=channels,
         halo=Halo(lows[0], lows[1], highs[0], highs[1]),

@@ -11,7 +11,7 @@ import numpy as np
 from diptych.engines import tiled
 from diptych.engines.tiled import Region, TiledFilter
 from diptych.errors import DiptychError, ModelError
-from diptych.filters.applying.tiles import Rows, Window, run
+from diptych.filters.applying.tiles import RowBuffer, RowSource, run
 from diptych.images.streams import Whole
 from diptych.model.model import Model
 
@@ -27,7 +27,7 @@ _cache: WeakKeyDictionary[Model, dict[_Key, TiledFilter]] = WeakKeyDictionary()
 
 
 def ready(
-    model: Model, engine: str, device: str, peak: int | None, padding_mode: str | None, source: Rows
+    model: Model, engine: str, device: str, peak: int | None, padding_mode: str | None, source: RowSource
 ) -> TiledFilter:
     """Compiles a filter for an engine; "auto" chooses the fastest on a part of `source`.
 
@@ -60,7 +60,12 @@ def ready(
 
 
 def _chosen(
-    model: Model, engine: str, device: str, peak: int | None, padding_mode: str | None, source: Rows | None
+    model: Model,
+    engine: str,
+    device: str,
+    peak: int | None,
+    padding_mode: str | None,
+    source: RowSource | None,
 ) -> TiledFilter:
     """The filter on the named engine; for "auto" the fastest on `source`, or the first without a source."""
     if engine != "auto" or device not in ("auto", "cpu"):
@@ -97,7 +102,7 @@ def _compiled(
     return found
 
 
-def _part(source: Rows) -> Rows:
+def _part(source: RowSource) -> RowSource:
     """The middle of the picture, at most `_TIMED_PART`; read a few rows at a time, as wide rows are large."""
     height, width = (min(a, b) for a, b in zip(_TIMED_PART, (source.height, source.width), strict=True))
     top = (source.height - height) // 2
@@ -106,13 +111,13 @@ def _part(source: Rows) -> Rows:
     return Whole(np.concatenate(rows))
 
 
-def _seconds(tiled_filter: TiledFilter, part: Rows) -> float:
+def _seconds(tiled_filter: TiledFilter, part: RowSource) -> float:
     """The time for `part`: the better of two runs after a first; infinite where the engine fails."""
     region, times = Region(0, 0, part.height, part.width), []
     try:
         for _ in range(3):
             start = perf_counter()
-            run(tiled_filter, part, Window(part), region)
+            run(tiled_filter, part, RowBuffer(part), region)
             times.append(perf_counter() - start)
     except ModelError:  # the engine fails after all
         return float("inf")

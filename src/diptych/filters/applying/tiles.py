@@ -13,12 +13,12 @@ from diptych.images.streams import Source
 from diptych.model.layers import Array
 from diptych.progress import Progress
 
-__all__ = ["Adapted", "Rows", "Window", "filtered", "run"]
+__all__ = ["Adapted", "RowBuffer", "RowSource", "filtered", "run"]
 
 STRIP_BYTES = 1 << 22  # of pixels read at a time without a `tile`
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """A picture that is read by rows, with the channels that the filter takes."""
 
     height: int
@@ -46,7 +46,7 @@ class Adapted:
         self.channels = channels
 
     def rows(self, top: int, bottom: int) -> Array:
-        """See `Rows`."""
+        """See `RowSource`."""
         rows = self._source.rows(top, bottom)
         if self._full != 1:
             rows = rows / np.float32(self._full)
@@ -57,10 +57,10 @@ class Adapted:
         return greyed(rows, self._weights)[..., None]
 
 
-class Window:
+class RowBuffer:
     """The rows that a row of tiles needs. It moves down the picture, and reads each row once."""
 
-    def __init__(self, source: Rows) -> None:
+    def __init__(self, source: RowSource) -> None:
         self._source = source
         self._first = 0
         self._held = np.empty((0, source.width, source.channels), source.dtype)
@@ -82,7 +82,7 @@ class Window:
 
 
 def _block(
-    window: Window, tiled_filter: TiledFilter, size: tuple[int, int], region: Region
+    window: RowBuffer, tiled_filter: TiledFilter, size: tuple[int, int], region: Region
 ) -> tuple[Array, Region]:
     """The pixels that `region` depends on, and their place."""
     needed = region.grown(tiled_filter.prepared.halo)
@@ -94,14 +94,14 @@ def _block(
     return rows[:, needed.left : needed.right], needed
 
 
-def run(tiled_filter: TiledFilter, source: Rows, window: Window, region: Region) -> Array:
+def run(tiled_filter: TiledFilter, source: RowSource, window: RowBuffer, region: Region) -> Array:
     """The filtered pixels of `region`."""
     size = (source.height, source.width)
     pixels, place = _block(window, tiled_filter, size, region)
     return tiled_filter(pixels, (place.top, place.left), size, region)
 
 
-def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
+def _tile_shape(source: RowSource, cell: int, tile: int | None) -> tuple[int, int]:
     """(height, width) of the tiles, in whole cells; strips of the whole width without a `tile`."""
     if tile is not None:
         side = -(-tile // cell) * cell
@@ -111,7 +111,7 @@ def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
 
 
 def filtered(
-    tiled_filter: TiledFilter, source: Rows, tile: int | None, progress: Progress, what: str
+    tiled_filter: TiledFilter, source: RowSource, tile: int | None, progress: Progress, what: str
 ) -> Iterator[Array]:
     """Yields the filtered picture from the top, as arrays (rows, W, C').
 
@@ -124,7 +124,7 @@ def filtered(
         what: The picture's name.
     """
     tall, wide = _tile_shape(source, tiled_filter.cell, tile)
-    window = Window(source)
+    window = RowBuffer(source)
     progress(0, source.height, what)
     for top in range(0, source.height, tall):
         bottom = min(top + tall, source.height)

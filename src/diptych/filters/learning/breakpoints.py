@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from diptych.filters.learning import kernels
-from diptych.filters.learning.oracle import Oracle, Piece, least_squares
+from diptych.filters.learning.oracle import LinearPiece, Oracle, least_squares
 from diptych.filters.learning.rounded import middle_of, polished
 from diptych.model.layers import Activation, Array, Chain, Conv
 
@@ -46,7 +46,7 @@ class _Sum:
         return result
 
 
-def summed(oracle: Oracle, pieces: list[Piece]) -> Chain | None:
+def summed(oracle: Oracle, pieces: list[LinearPiece]) -> Chain | None:
     """The network of a sum of absolute values; None where the target is not such a sum."""
     first = _chosen(oracle, _candidates(pieces))
     if first is None:
@@ -57,7 +57,7 @@ def summed(oracle: Oracle, pieces: list[Piece]) -> Chain | None:
     return None
 
 
-def _candidates(pieces: list[Piece]) -> Array:
+def _candidates(pieces: list[LinearPiece]) -> Array:
     """The differences of all pairs of pieces, (n, K + 1), without duplicates.
 
     They are scaled to a largest coefficient of 1 and sorted by their uncertainty.

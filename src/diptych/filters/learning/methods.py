@@ -23,7 +23,7 @@ from diptych.filters.learned import Attempt, Learned, LearningReport
 from diptych.filters.learning import borders, probing_queries
 from diptych.filters.learning.task import CEILING, Candidate, Pair, Task
 from diptych.filters.planes import picture_of
-from diptych.filters.samples import Answers, Sample, answering, taught_from
+from diptych.filters.samples import Answers, FilterSample, answering, taught_from
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
 from diptych.filters.targets.pairs import Pairs
@@ -366,7 +366,7 @@ def _learned_filter(
 ) -> Learned:
     target, candidate = task.target, best.candidate
     samples = [
-        Sample(name, picture, picture_of(pair.target))
+        FilterSample(name, picture, picture_of(pair.target))
         for (name, picture), pair in zip(task.data.held_out.items(), task.held_out, strict=True)
     ]
     scores = evaluate_samples(

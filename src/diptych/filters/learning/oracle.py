@@ -15,7 +15,7 @@ from diptych.filters.learning.pairs import Pair
 from diptych.filters.learning.task import Task
 from diptych.model.layers import Array, Chain, Conv
 
-__all__ = ["MAX_RADIUS", "Oracle", "Piece", "least_squares"]
+__all__ = ["MAX_RADIUS", "LinearPiece", "Oracle", "least_squares"]
 
 MAX_RADIUS = 3  # pixels; targets with a larger radius are not queried
 BASE_WINDOWS = 64  # around which pieces are measured
@@ -26,7 +26,7 @@ STANDARD_ERRORS = 8  # by which two forms must differ
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class LinearPiece:
     """A linear form of a window, one piece of the target.
 
     Attributes:
@@ -37,7 +37,7 @@ class Piece:
     form: Array
     error: float
 
-    def differs(self, other: Piece) -> bool:
+    def differs(self, other: LinearPiece) -> bool:
         """Whether two pieces differ by more than their uncertainty.
 
         The constant is less certain than the other coefficients, because their errors add up in it.
@@ -88,9 +88,9 @@ class Oracle:
         levels = 255 * targets[:, 0].astype(np.float64)
         return np.column_stack([flat, np.ones(count)]), (np.rint(levels) if self.whole else levels) / 255
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[LinearPiece]:
         """The linear pieces that were found, the most certain first; empty where there are too many."""
-        found: list[Piece] = []
+        found: list[LinearPiece] = []
         for piece in sorted(self._measure(), key=lambda piece: piece.error):
             if all(piece.differs(other) for other in found):
                 found.append(piece)
@@ -98,7 +98,7 @@ class Oracle:
                 return []
         return found
 
-    def _measure(self) -> Iterator[Piece]:
+    def _measure(self) -> Iterator[LinearPiece]:
         """The linear form around each base window, where the target is linear there.
 
         Each base is perturbed at random, and the form is the least squares solution for the answers: with the
@@ -129,7 +129,7 @@ class Oracle:
                 STANDARD_ERRORS / 255 * np.maximum(spread, MIN_SPREAD) * float(np.linalg.norm(inverse[0]))
             )
             for base, form, error in zip(bases[room][there], forms[there], errors[there], strict=True):
-                yield Piece(np.append(form[:-1], form[-1] - form[:-1] @ base / 255), float(error))
+                yield LinearPiece(np.append(form[:-1], form[-1] - form[:-1] @ base / 255), float(error))
             kept = np.ones(len(bases), bool)
             kept[np.flatnonzero(room)[there]] = False
             bases = bases[kept]

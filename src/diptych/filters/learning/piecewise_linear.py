@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.filters.learning import breakpoints, kernels
-from diptych.filters.learning.oracle import MAX_RADIUS, Oracle, Piece, least_squares
+from diptych.filters.learning.oracle import MAX_RADIUS, LinearPiece, Oracle, least_squares
 from diptych.filters.learning.rounded import middle_of
 from diptych.filters.learning.task import Candidate, Task
 from diptych.model.layers import Activation, Array, Chain, Connection, Layer, Parallel
@@ -39,7 +39,7 @@ def fit(task: Task) -> Candidate | None:
     return None
 
 
-def _extreme(oracle: Oracle, pieces: list[Piece]) -> Chain | None:
+def _extreme(oracle: Oracle, pieces: list[LinearPiece]) -> Chain | None:
     """The network of the maximum or minimum of all pieces; None where neither fits."""
     for sign in (1.0, -1.0):
         forms = _fitted(oracle, sign * np.array([piece.form for piece in pieces]), sign)

@@ -22,7 +22,7 @@ from diptych.filters.target import Target
 from diptych.filters.targets.named import nearest
 from diptych.model.layers import Array
 
-__all__ = ["Checked", "described", "imported"]
+__all__ = ["CheckedFunction", "described", "imported"]
 
 _SLACK = 1e-3  # floats may exceed 0..1 by this much, for rounding errors
 _TRIAL = (61, 83)  # odd and unequal, so that halved sizes and swapped axes are noticed
@@ -33,7 +33,7 @@ class Raised(UsageError):
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedFunction:
     """A user's function whose results are checked. Its results are in levels.
 
     Raises `UsageError` where the result is not a picture of the same size, and where the function raises.
@@ -108,7 +108,7 @@ def described(function: Callable[[Any], Any], name: str = "") -> Target:
         UsageError: The function raises, or returns something else.
     """
     called = name or _name_of(function)
-    checked = Checked(function, called)
+    checked = CheckedFunction(function, called)
     picture = np.random.default_rng(0).integers(0, 256, (*_TRIAL, 3), dtype=np.uint8)
     try:
         channels, answer = 3, checked(picture)

@@ -15,7 +15,7 @@ from diptych.errors import UsageError
 from diptych.filters.target import Function, Target
 from diptych.model.layers import NUMPY_PAD, Array, PadMode
 
-__all__ = ["Named", "Parameter", "choice", "nearest", "odd", "real", "whole", "widened"]
+__all__ = ["NamedFilter", "Parameter", "choice", "nearest", "odd", "real", "whole", "widened"]
 
 ParameterValue: TypeAlias = "int | float | str"
 
@@ -82,7 +82,7 @@ def choice(*values: ParameterValue) -> Parameter:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedFilter:
     """A row of the table of named filters.
 
     Attributes:

@@ -17,7 +17,7 @@ from diptych.errors import UsageError
 from diptych.filters.planes import coloured
 from diptych.filters.target import Target
 from diptych.filters.targets import pair_probing
-from diptych.filters.targets.functions import Checked
+from diptych.filters.targets.functions import CheckedFunction
 from diptych.filters.targets.named import widened
 from diptych.filters.targets.pairs import Pairs
 from diptych.model.layers import Array, PadMode
@@ -91,7 +91,7 @@ def probe(target: Target, pictures: Sequence[Array] = (), seed: int = 0) -> Find
             f"pixels farther away than {FAR} change the result by {far:.1f} levels on average, so it can only be "
             "approximated"
         )
-    if isinstance(target.function, Checked):
+    if isinstance(target.function, CheckedFunction):
         target, more = _filled_in(target, picture, radius)
         remarks += more
     return Findings(target, tuple(remarks), radius, effective, far)
