@@ -141,6 +141,9 @@ def write_page(
         model: See `preview`.
         images: See `evaluate`.
         target: See `evaluate`.
+
+    Raises:
+        OutputError: `path` cannot be written. Other errors are those of `preview`.
     """
     with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
         made = preview(model, images, target, folder)

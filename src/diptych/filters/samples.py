@@ -165,7 +165,16 @@ def taught_from(target: Target, images: Any = None, seed: int = 0, progress: Pro
 
 
 def held_out(target: Target, images: Any = None, seed: int = 0) -> list[Picture]:
-    """The pictures that `learn` with these arguments evaluates on, and never trains on."""
+    """The pictures that `learn` with these arguments evaluates on, and never trains on.
+
+    Args:
+        target: The filter.
+        images: The pictures to learn from, as `learn` takes them.
+        seed: The seed of `learn`.
+
+    Raises:
+        UsageError: See `taught_from`.
+    """
     return [Picture(pixels, name) for name, pixels in taught_from(target, images, seed).held_out.items()]
 
 
