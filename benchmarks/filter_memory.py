@@ -25,7 +25,7 @@ ROWS = 256
 RUN = """
 import resource, sys
 import numpy as np
-from diptych.filters.applying import apply
+from diptych.filters import apply_file
 from diptych.model.layers import Activation, Chain, Conv, Pad
 from diptych.model.model import Model
 angles = 2 * np.pi * np.arange(9) / 9
@@ -37,7 +37,7 @@ model = Model(Chain((
     Conv(np.float32(np.stack([np.cos(angles), np.sin(angles)], 1)).reshape(9, 2, 1, 1), activation=Activation("relu")),
     Conv(np.full((1, 9, 1, 1), np.pi / 9 / np.sqrt(2), np.float32)),
 )), input_shape=(3, None, None))
-apply(model, sys.argv[1], sys.argv[2])
+apply_file(model, sys.argv[1], sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
 """
 

@@ -39,14 +39,14 @@ def compare(name: str, stem: str) -> None:
     learned = learn(name, weights=48)
     ours = diptych.to_torch(learned.model)
     figures = {"classic": compute_metrics(model, validation), "ours": compute_metrics(ours, validation)}
-    wanted = torch.stack([target for _, target in validation])
+    expected = torch.stack([target for _, target in validation])
     with torch.no_grad():
         given = ours(torch.stack([picture for picture, _ in validation]))
-    own_loss = float(torch.nn.functional.l1_loss(given, wanted))
-    flat = float(torch.nn.functional.l1_loss(wanted.median().expand_as(wanted), wanted))
+    own_loss = float(torch.nn.functional.l1_loss(given, expected))
+    flat = float(torch.nn.functional.l1_loss(expected.median().expand_as(expected), expected))
     print(f"{name}: classic {len(losses[0])} epochs, {classic_seconds:.0f} s, L1 {min(losses[1]):.3g}")
     print(
-        f"{name}: ours {learned.report.rung}, {learned.report.weights} weights, {learned.report.seconds:.1f} s"
+        f"{name}: ours {learned.report.method}, {learned.report.weights} weights, {learned.report.seconds:.1f} s"
     )
     print(f"{name}: L1 of ours {own_loss:.3g}, of the best constant {flat:.3g}")
     for way, found in figures.items():

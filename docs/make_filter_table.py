@@ -85,7 +85,7 @@ _SLOW = ("bilateral", "nlm", "edge_preserving", "detail_enhance", "stylise", "pe
 
 
 def measure(name: str, budget: float | None, picture: Array | None, models: Path | None) -> dict[str, Any]:
-    """One filter's figures, or why it cannot be learned."""
+    """The figures of a filter, or the reason why it cannot be learned."""
     kept = models / f"{name}.safetensors" if models else None
     try:
         model = formats.read(kept) if kept and kept.exists() else learn(name, budget=budget).model
@@ -94,7 +94,7 @@ def measure(name: str, budget: float | None, picture: Array | None, models: Path
     report = model.notes["filter"]
     whole, baselines = report["scores"]["whole"], report["scores"]["baselines"]
     return {
-        "kind": report["rung"],
+        "kind": report.get("method") or report["rung"],  # "rung" in earlier versions
         "weights": report["weights"],
         "psnr": whole["psnr"],
         "worst": whole["worst_psnr"],
@@ -108,7 +108,7 @@ def measure(name: str, budget: float | None, picture: Array | None, models: Path
 
 
 def _speeds(name: str, ours: Callable[[Array], Any], picture: Array) -> dict[str, float]:
-    """Megapixels a second of ours and of OpenCV, by turns; what is compiled first is not counted."""
+    """Megapixels a second of Diptych and OpenCV, measured by turns, without the time for compiling."""
     ways = {"speed": ours} | ({"opencv": _OPENCV[name]} if name in _OPENCV else {})
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for way, function in ways.items():
@@ -126,7 +126,7 @@ def _speeds(name: str, ours: Callable[[Array], Any], picture: Array) -> dict[str
 
 
 def page(figures: dict[str, dict[str, Any]]) -> str:
-    """The page that `figures` make."""
+    """The page with these figures."""
     lines = [
         "# Every named filter",
         "",
@@ -134,8 +134,8 @@ def page(figures: dict[str, dict[str, Any]]) -> str:
         "the six whole held-out photographs; *without learning* is the best of the constant, the picture itself and "
         "the best linear 7 × 7 kernel, fitted to those very photographs. Speeds are megapixels a second on a "
         f"{HEIGHT} × {WIDTH} colour picture in memory, two threads, ours and OpenCV's by turns; OpenCV's where it has "
-        "the filter, 8 bits in and out. Networks called *dilated* are trained: their figures are those of the seconds "
-        "that stand beside them, on a machine with much else to do, not the best that can be had.",
+        "the filter, 8 bits in and out. Networks called *dilated* are trained; their figures are those reached in the "
+        "seconds given, on a busy machine, and not the best that is possible.",
         "",
         "| filter | network | weights | PSNR, dB | worst | without learning | SSIM | largest error | identical "
         "| seconds to learn | MP/s | OpenCV MP/s |",
@@ -145,9 +145,9 @@ def page(figures: dict[str, dict[str, Any]]) -> str:
     lines += [_row(name, learned[name]) for name in FILTERS if name in learned]
     refused = [name for name in FILTERS if "refused" in figures.get(name, {})]
     if refused:
-        lines += ["", "Not learned, and said before time is spent:", ""]
+        lines += ["", "Refused before any time is spent:", ""]
         lines += [f"- `{name}`: {figures[name]['refused']}" for name in refused]
-    lines += ["", "The reference of each:", ""]
+    lines += ["", "References:", ""]
     lines += [f"- `{name}`: {FILTERS[name].target(name, {}).reference}" for name in FILTERS]
     return "\n".join(lines) + "\n"
 
@@ -171,7 +171,7 @@ def _db(value: float) -> str:
 
 
 def main() -> None:
-    """Measures what was asked for, one filter after another, and writes the page after each."""
+    """Measures the filters named on the command line, and writes the page after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--budget", type=float, default=600.0)

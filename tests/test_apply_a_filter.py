@@ -160,13 +160,13 @@ def test_any_part_by_itself_is_the_same_part_of_the_whole(seed, mode, height, wi
     model = network(seed, mode)
     image = np.atleast_3d(picture(seed, height, width, model.input_shape[0], dtype))
     ready = tiled.compile(model, "numpy", peak=streams.PEAKS[image.dtype])
-    rng, reach = np.random.default_rng(seed), ready.prepared.reach
+    rng, halo = np.random.default_rng(seed), ready.prepared.halo
     (top, bottom), (left, right) = (np.sort(rng.choice(n + 1, 2, replace=False)) for n in (height, width))
     part, everything = tiled.Region(top, left, bottom, right), tiled.Region(0, 0, height, width)
 
     def of(region):
-        rows = np.arange(region.top - reach.top, region.bottom + reach.bottom)
-        columns = np.arange(region.left - reach.left, region.right + reach.right)
+        rows = np.arange(region.top - halo.top, region.bottom + halo.bottom)
+        columns = np.arange(region.left - halo.left, region.right + halo.right)
         if not ready.prepared.wraps:
             rows, columns = rows[(rows >= 0) & (rows < height)], columns[(columns >= 0) & (columns < width)]
         block = image.take(rows, 0, mode="wrap").take(columns, 1, mode="wrap")
@@ -210,10 +210,10 @@ def test_what_is_taken_away_first_may_be_given_back_afterwards(mode, pads):
     result = filters.apply(model, image, engine="numpy")
     np.testing.assert_allclose(result, whole(model, image), rtol=0, atol=1e-5)
     ready = tiled.compile(model, "numpy", peak=None)
-    reach = ready.prepared.reach
+    halo = ready.prepared.halo
     for top in range(20):
         region = tiled.Region(top, 3, top + 1, 5)
-        seen = region.grown(reach).clipped((20, 17))
+        seen = region.grown(halo).clipped((20, 17))
         block = image[seen.top : seen.bottom, seen.left : seen.right, None]
         part = ready(block, (seen.top, seen.left), (20, 17), region)
         assert np.array_equal(part[..., 0], result[top : top + 1, 3:5])
@@ -230,17 +230,17 @@ def test_the_edge_can_be_chosen_anew(mode):
     )
 
 
-def test_the_reach_is_counted_from_the_pixel():
-    def reach_of(*layers):
-        return tiled.reach(Model(L.Chain(layers)))
+def test_the_halo_is_counted_from_the_pixel():
+    def halo_of(*layers):
+        return tiled.halo(Model(L.Chain(layers)))
 
     weight = np.ones((1, 1, 2, 5), np.float32)
-    assert reach_of(L.Conv(weight, padding=((1, 0), (2, 2)))) == tiled.Reach(1, 2, 0, 2)
-    assert reach_of(L.Conv(weight, padding=((0, 2), (4, 4)), dilation=(2, 2))) == tiled.Reach(0, 4, 2, 4)
+    assert halo_of(L.Conv(weight, padding=((1, 0), (2, 2)))) == tiled.Halo(1, 2, 0, 2)
+    assert halo_of(L.Conv(weight, padding=((0, 2), (4, 4)), dilation=(2, 2))) == tiled.Halo(0, 4, 2, 4)
     skip = L.SkipConnection(L.Conv(weight, padding=((0, 1), (4, 0))))
-    assert reach_of(skip, skip) == tiled.Reach(0, 8, 2, 0)
+    assert halo_of(skip, skip) == tiled.Halo(0, 8, 2, 0)
     # The last column but three mirrors the one four to the right of it.
-    assert reach_of(L.Pad(((1, 0), (4, 0)), "reflect"), L.Conv(weight)) == tiled.Reach(1, 4, 1, 4)
+    assert halo_of(L.Pad(((1, 0), (4, 0)), "reflect"), L.Conv(weight)) == tiled.Halo(1, 4, 1, 4)
 
 
 NO_FILTERS = {
@@ -283,13 +283,13 @@ def test_fractions_in_a_file_are_taken_on_the_scale_they_fill(tmp_path):
     levels = filters.apply(model, tmp_path / "levels.tif", tmp_path / "b.tif")
     assert ones.remarks == ()
     assert "taken as 0-255" in levels.remarks[0]
-    wanted = 255 * filters.apply(model, image)
+    expected = 255 * filters.apply(model, image)
     for filtered in (
         255 * tifffile.imread(tmp_path / "a.tif"),
         tifffile.imread(tmp_path / "b.tif"),
         filters.apply(model, tmp_path / "levels.tif"),
     ):
-        np.testing.assert_allclose(filtered, wanted, rtol=1e-5)
+        np.testing.assert_allclose(filtered, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "not numbers"), (9000, "only 0-1 and 0-255")])
@@ -348,7 +348,7 @@ def test_a_part_is_padded_only_where_it_ends_at_the_border(side):
         "right": tiled.Region(50, 80, 60, 100),
         None: tiled.Region(50, 50, 60, 60),
     }[side]
-    held = Held.of(part.grown(prepared.reach).clipped((100, 100)), (100, 100))
+    held = Held.of(part.grown(prepared.halo).clipped((100, 100)), (100, 100))
     layers, result = fitted(prepared.layers, held, wraps=False)
     pads = [layer for layer in preparing.leaves(layers) if isinstance(layer, L.Pad)]
     ends = {"top": (0, 0), "bottom": (0, 1), "left": (1, 0), "right": (1, 1)}
@@ -457,6 +457,32 @@ def test_a_folder_and_a_model_in_a_file(tmp_path):
         filters.apply(blur(), tmp_path / "in", tmp_path / "out")
 
 
+def test_files_and_folders_have_functions_of_their_own(tmp_path):
+    for name, image in {
+        "a.png": picture(1, 10, 12, 3, np.uint8),
+        "c.png": picture(2, 8, 9, 1, np.uint8),
+    }.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:100])
+    one = filters.apply_file(blur(), tmp_path / "in" / "a.png", tmp_path / "one.png", engine="numpy")
+    assert (one.path, one.size) == (str(tmp_path / "one.png"), (10, 12))
+    result = filters.apply_folder(blur(), tmp_path / "in", tmp_path / "out", engine="numpy")
+    assert [applied.path for applied in result.applied] == [
+        str(tmp_path / "out" / n) for n in ("a.png", "c.png")
+    ]
+    assert len(result.failures) == 1
+    assert "b.png" in result.failures[0]
+    failures = ["before"]
+    done = filters.apply(blur(), tmp_path / "in", tmp_path / "again", engine="numpy", failures=failures)
+    assert [applied.path for applied in done] == [str(tmp_path / "again" / n) for n in ("a.png", "c.png")]
+    assert failures == ["before", *result.failures]
+    with pytest.raises(UsageError, match="is a folder; apply_folder filters"):
+        filters.apply_file(blur(), tmp_path / "in", tmp_path / "out")
+    with pytest.raises(UsageError, match="is not a folder; apply_file filters"):
+        filters.apply_folder(blur(), tmp_path / "in" / "a.png", tmp_path / "out")
+
+
 def test_progress_counts_rows(tmp_path):
     told = []
     Image.fromarray(picture(8, 30, 20, 1, np.uint8)).save(tmp_path / "in.png")
@@ -540,7 +566,7 @@ def test_engines_are_timed_on_the_picture_itself():
 @pytest.mark.parametrize(
     ("options", "kind", "said"),
     [
-        ({"tile": 0}, UsageError, "from 1 on, got 0"),
+        ({"tile": 0}, UsageError, "of at least 1, got 0"),
         ({"tile": 2.5}, UsageError, "got 2.5"),
         ({"edge": "mirror"}, UsageError, "zero, reflect, replicate, wrap"),
         ({"engine": "gpu"}, UsageError, "no engine is called 'gpu'"),

@@ -89,12 +89,12 @@ def test_no_start_is_dead(seed):
 def test_data_are_what_the_filter_makes_of_each_picture(sobel):
     train, validation = sobel
     assert (len(train), len(validation)) == (48, 6)
-    picture, wanted = train[5]
-    assert (picture.shape, wanted.shape) == ((3, 64, 64), (1, 64, 64))
-    assert (picture.dtype, wanted.dtype) == (torch.float32, torch.float32)
+    picture, expected = train[5]
+    assert (picture.shape, expected.shape) == ((3, 64, 64), (1, 64, 64))
+    assert (picture.dtype, expected.dtype) == (torch.float32, torch.float32)
     assert 0 <= float(picture.min()) < float(picture.max()) <= 1
     levels = metrics.to_levels(picture.numpy().transpose(1, 2, 0))
-    np.testing.assert_allclose(filters.resolve("sobel")(levels), wanted[0].numpy(), atol=1e-7)
+    np.testing.assert_allclose(filters.resolve("sobel")(levels), expected[0].numpy(), atol=1e-7)
 
 
 @pytest.mark.slow
@@ -205,10 +205,10 @@ def test_the_learning_rate_falls_along_a_cosine_to_zero(sobel, model, monkeypatc
     ("changes", "said"),
     [
         ({"save_best": True}, "save_best needs a file"),
-        ({"max_epochs": 0}, "max_epochs is at least 1"),
-        ({"early_stopping_patience": 0}, "early_stopping_patience is at least 1"),
-        ({"batch_size": 0}, "batch_size is at least 1"),
-        ({"learning_rate": -1.0}, "learning_rate is a number above 0"),
+        ({"max_epochs": 0}, "max_epochs must be at least 1"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be a number above 0"),
         ({"val_dataset": TensorDataset(torch.zeros(0, 3, 8, 8), torch.zeros(0, 1, 8, 8))}, "val_dataset is empty"),
     ],
 )  # fmt: skip
@@ -227,7 +227,9 @@ def test_a_loss_that_is_no_number_is_said_and_nothing_is_written(model, tmp_path
 
 def test_a_data_set_of_other_channels_is_refused(model):
     colour = TensorDataset(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8))
-    with pytest.raises(ShapeError, match=r"makes \(2, 1, 8, 8\) of a batch .* wants \(2, 3, 8, 8\)"):
+    with pytest.raises(
+        ShapeError, match=r"makes \(2, 1, 8, 8\) of a batch .* but the targets are \(2, 3, 8, 8\)"
+    ):
         filters.train_model(model, colour, colour)
 
 
@@ -238,8 +240,8 @@ def test_metrics_are_means_over_the_pictures(sobel, model):
     found = filters.compute_metrics(model, sobel[1], batch_size=4)
     pairs = []
     for index in range(len(sobel[1])):
-        picture, wanted = sobel[1][index]
-        pairs.append((model(picture[None])[0, 0].detach().clamp(0, 1).numpy(), wanted[0].numpy()))
+        picture, expected = sobel[1][index]
+        pairs.append((model(picture[None])[0, 0].detach().clamp(0, 1).numpy(), expected[0].numpy()))
     assert found.psnr == pytest.approx(np.mean([metrics.psnr(a, b) for a, b in pairs]), rel=1e-5)
     assert found.ssim == pytest.approx(np.mean([metrics.ssim(a, b) for a, b in pairs]), abs=1e-5)
 

@@ -529,8 +529,8 @@ def test_quick_gelu_is_one_activation_everywhere(suffix: str, tmp_path: Path) ->
     formats.write(model, tmp_path / f"m{suffix}")
     back = formats.read(tmp_path / f"m{suffix}")
     expected = module(torch.tensor(x)).detach().numpy()
-    for engine in ("numpy", "torch", "onnxruntime"):
-        np.testing.assert_allclose(engines.compile(back, engine)(x), expected, atol=1e-5)
+    for name in ("numpy", "torch", "onnxruntime"):
+        np.testing.assert_allclose(engines.compile(back, name)(x), expected, atol=1e-5)
     if suffix == ".onnx":  # and from the operations alone
         proto = onnx.load(tmp_path / "m.onnx")
         del proto.metadata_props[:]

@@ -18,9 +18,9 @@ from diptych import formats
 from diptych.datasets.photographs import photograph
 from diptych.errors import ImageError, ModelError, UsageError
 from diptych.filters import apply, metrics
-from diptych.filters.evaluating import HIGHEST_PSNR, evaluate, judge
+from diptych.filters.evaluating import HIGHEST_PSNR, evaluate, evaluate_samples
 from diptych.filters.previewing import preview
-from diptych.filters.samples import Sample
+from diptych.filters.samples import FilterSample
 from diptych.images import files
 from diptych.model.layers import Chain, Conv, Dense, Flatten, Pad
 from diptych.model.model import Model
@@ -37,9 +37,15 @@ def box(shift=0.0, notes=None, mode="replicate"):
 
 
 CURVE = [[step, 0.1 / (1 + step), 20 + step / 100] for step in range(0, 1000, 50)]
-RUNG = {"name": "linear", "weights": 30, "psnr": 88.25, "seconds": 0.125, "remark": "by least squares"}
+METHOD = {"name": "linear", "weights": 30, "psnr": 88.25, "seconds": 0.125, "remark": "by least squares"}
 TAUGHT = {
-    "filter": {"target": "box", "curve": CURVE, "rungs": [RUNG], "seconds": 0.5, "stopped": "it was exact"}
+    "filter": {
+        "target": "box",
+        "curve": CURVE,
+        "methods": [METHOD],
+        "seconds": 0.5,
+        "stopped": "it was exact",
+    }
 }
 
 
@@ -83,9 +89,11 @@ def test_only_the_border_is_wrong_where_the_edges_differ(pictures):
 
 
 def test_pooled_and_mean_differ_as_they_should():
-    samples = [Sample(name, *_constant(level, size)) for name, level, size in [("a", 10, 8), ("b", 40, 24)]]
+    samples = [
+        FilterSample(name, *_constant(level, size)) for name, level, size in [("a", 10, 8), ("b", 40, 24)]
+    ]
     identity = Model(Chain((Conv(np.ones((1, 1, 1, 1), np.float32)),)), input_shape=(1, None, None))
-    found = judge(identity, samples, engine="onnxruntime")
+    found = evaluate_samples(identity, samples, engine="onnxruntime")
     errors = [(10 / 255) ** 2, (40 / 255) ** 2]
     assert found.whole.psnr == pytest.approx(np.mean([metrics.psnr_of(error) for error in errors]))
     assert found.whole.pooled_psnr == pytest.approx(metrics.psnr_of(np.average(errors, weights=[64, 576])))
@@ -105,9 +113,9 @@ def test_the_baselines_are_the_best_of_their_kind(pictures):
 
     assert baseline("identity", box(), "identity").psnr == HIGHEST_PSNR
     assert baseline("best linear", box(), "gaussian:sigma=0.8").psnr > 100
-    wanted = np.concatenate([_sobel(path).ravel() for path in sorted(pictures.iterdir())])
+    expected = np.concatenate([_sobel(path).ravel() for path in sorted(pictures.iterdir())])
     constant = baseline("constant", _grey_box(), "sobel").pooled_psnr
-    assert constant == pytest.approx(metrics.psnr_of(float(np.var(wanted))), abs=0.01)
+    assert constant == pytest.approx(metrics.psnr_of(float(np.var(expected))), abs=0.01)
 
 
 def _grey_box():
@@ -144,7 +152,7 @@ def test_what_is_not_a_filter_is_refused():
 
 def test_a_model_file_does_not_choose_what_is_imported(pictures):
     named = box(notes={"filter": {"target": "os:getcwd"}})
-    with pytest.raises(UsageError, match="was taught 'os:getcwd', which is no filter's name"):
+    with pytest.raises(UsageError, match="was taught 'os:getcwd', which is not the name of a filter"):
         evaluate(named, None, pictures)
 
 
@@ -176,15 +184,15 @@ def test_learn_then_apply_then_evaluate(tmp_path, pictures, diptych_command):
     )
     assert applied.status == 0, applied.err
     given = np.asarray(Image.open(tmp_path / "cat.png")).astype(int)
-    wanted = np.clip(np.rint(np.asarray(Image.open(pictures / "cat.png")) + 0.2 * 255), 0, 255)
-    assert np.abs(given - wanted).max() <= 1
+    expected = np.clip(np.rint(np.asarray(Image.open(pictures / "cat.png")) + 0.2 * 255), 0, 255)
+    assert np.abs(given - expected).max() <= 1
     shown = diptych_command("filter", "evaluate", learned, "--images", pictures)
     assert shown.status == 0
     assert "without learning: constant" in shown.out
 
 
 @pytest.mark.slow
-def test_pairs_are_learned_and_judged(tmp_path, diptych_command):
+def test_pairs_are_learned_and_evaluated(tmp_path, diptych_command):
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     after.mkdir()
@@ -226,8 +234,8 @@ def test_preview_draws_every_picture_and_a_page(model, pictures, tmp_path, dipty
     names = {f"{picture}-{kind}.png" for picture in ("cat", "cup") for kind in kinds}
     assert {path.name for path in tmp_path.iterdir()} == names | {"learning_curve.png", "report.html"}
     assert {Path(path).name for path in document["files"]} == names | {"learning_curve.png"}
-    given, wanted = (np.asarray(Image.open(tmp_path / f"cat-{kind}.png")) for kind in ("output", "target"))
-    np.testing.assert_array_equal(given, wanted)
+    given, expected = (np.asarray(Image.open(tmp_path / f"cat-{kind}.png")) for kind in ("output", "target"))
+    np.testing.assert_array_equal(given, expected)
     page = (tmp_path / "report.html").read_text()
     for shown in ("88.25 dB", "by least squares", "Learning stopped: it was exact", "× 256"):
         assert shown in page
@@ -257,6 +265,12 @@ class _Outside(HTMLParser):
         self.asked += [tag] if tag in ("script", "iframe", "object") else []
 
 
+def test_the_methods_in_notes_of_earlier_versions_are_shown(pictures, tmp_path):
+    notes = {"filter": {"target": "box", "rungs": [METHOD]}}
+    preview(box(notes=notes), pictures, "box", tmp_path, engine="onnxruntime")
+    assert "88.25 dB" in (tmp_path / "report.html").read_text()
+
+
 def test_one_point_is_no_learning_curve(pictures, tmp_path):
     notes = {"filter": {"target": "box", "curve": CURVE[:1]}}
     preview(box(notes=notes), pictures, "box", tmp_path, engine="onnxruntime")
@@ -266,7 +280,9 @@ def test_one_point_is_no_learning_curve(pictures, tmp_path):
 
 def test_the_page_is_complete_and_escapes_what_others_wrote(pictures, tmp_path):
     evil = "<script>alert(1)</script>"
-    notes = {"filter": {"curve": "none", "rungs": [{"name": evil}, RUNG | {"name": evil}], "stopped": evil}}
+    notes = {
+        "filter": {"curve": "none", "methods": [{"name": evil}, METHOD | {"name": evil}], "stopped": evil}
+    }
     preview(box(notes=notes).with_(name=evil), pictures, "box", tmp_path, engine="onnxruntime")
     page = (tmp_path / "report.html").read_text()
     parser = _Outside()
@@ -334,10 +350,10 @@ def test_weights_alone_are_filled_into_an_architecture(model, pictures, tmp_path
     np.testing.assert_array_equal(
         files.read(tmp_path / "a.png").pixels, apply(model, files.read(source).pixels)
     )
-    judged = diptych_command(
+    evaluated = diptych_command(
         "filter", "evaluate", str(weights), "--target", "box", "--images", source, *given
     )
-    assert judged.status == 0
+    assert evaluated.status == 0
 
 
 @pytest.mark.parametrize(
@@ -351,7 +367,7 @@ def test_weights_alone_are_filled_into_an_architecture(model, pictures, tmp_path
         (["apply", "sobel:ksize=5", "in.png", "out.png"], 2, "diptych filter learn sobel:ksize=5 -o sobel.safetensors"),
         (["evaluate", "scenes"], 1, "scenes is not a filter"),
         (["evaluate", "nowhere.onnx"], 1, "nowhere.onnx"),
-        (["preview", "scenes", "-o", "in.png"], 2, "in.png is a file's name; name a folder"),
+        (["preview", "scenes", "-o", "in.png"], 2, "in.png is the name of a file; name a folder"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_sentence(arguments, status, said, tmp_path, monkeypatch, diptych_command):
@@ -398,7 +414,7 @@ def test_help_loads_no_framework():
 )
 def test_ctrl_c_is_one_line(asked, kept, told, tmp_path):
     slow = tmp_path / "slow.py"
-    writing = "open('kept', 'w')" if kept else "0"  # in place of a training's first judgement
+    writing = "open('kept', 'w')" if kept else "0"  # in place of a training's first evaluation
     slow.write_text(
         f"import time\ndef slow(image):\n    {writing}\n    print('begun', flush=True)\n    time.sleep(60)\n"
     )

@@ -1,4 +1,4 @@
-"""The pictures that filters are learned from, and those kept apart to judge by."""
+"""The pictures that filters are learned from, and those kept apart for evaluation."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_made_pictures_are_what_they_say():
     assert len(np.unique(synthetic.white_noise(128, generator))) == 256
 
 
-def test_a_model_is_judged_by_the_whole_of_a_lone_pair():
+def test_a_model_is_evaluated_on_the_whole_of_a_lone_pair():
     image = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
     model = Model(L.Chain((L.Conv(-np.eye(3, dtype=np.float32)[..., None, None], np.ones(3, np.float32)),)))
     evaluation = evaluate(model, (image, 255 - image), engine="numpy")

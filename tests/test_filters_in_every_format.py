@@ -17,18 +17,18 @@ from diptych.formats import julia_project
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array, Chain
 from diptych.model.model import Model
-from test_learn_exact_filters import problem_of, truncated, weighted
+from test_learn_exact_filters import task_of, truncated, weighted
 
 RANDOM = np.random.default_rng(5)
 MIX = np.array([0.3, 0.6, 0.1])
 
 
-def found(rung: Any, target: Any) -> tuple[Chain, int]:
+def found(method: Any, target: Any) -> tuple[Chain, int]:
     """What a closed form gives, and how many channels it takes."""
-    problem = problem_of(target)
-    candidate = rung.fit(problem)
+    task = task_of(target)
+    candidate = method.fit(task)
     assert candidate is not None
-    return candidate.layers, problem.channels[0]
+    return candidate.layers, task.channels[0]
 
 
 def left_alone() -> tuple[Chain, int]:
@@ -43,7 +43,7 @@ def shallow(**options: Any) -> tuple[Chain, int]:
 
 def trained_wide() -> tuple[Chain, int]:
     network = dilated.DilatedNet((3, 3), 6)
-    network.start(torch.Generator().manual_seed(3))
+    network.initialise(torch.Generator().manual_seed(3))
     torch.nn.init.normal_(network.change.weight, 0, 0.1)
     return network.layers("replicate"), 3
 
@@ -54,9 +54,9 @@ NETWORKS: dict[str, Callable[[], tuple[Chain, int]]] = {
     "curve": lambda: found(curves, "threshold"),
     "rank, of boxes": lambda: found(ranks, "closing:shape=cross"),
     "rank, median": lambda: found(ranks, "median"),
-    "pieces, kinks": lambda: found(piecewise_linear, truncated),
-    "pieces, kinks along few directions": lambda: found(piecewise_linear, weighted),
-    "pieces, the largest": lambda: found(piecewise_linear, lambda image: image.max(axis=2)),
+    "sum of absolute values": lambda: found(piecewise_linear, truncated),
+    "sum of absolute values along few directions": lambda: found(piecewise_linear, weighted),
+    "maximum of linear pieces": lambda: found(piecewise_linear, lambda image: image.max(axis=2)),
     "border left alone": left_alone,
     "relu": lambda: shallow(mix=MIX, offset=RANDOM.normal(size=6), constant=np.array([0.2]), clamped=True),
     "relu, folded": lambda: (

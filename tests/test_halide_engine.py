@@ -204,7 +204,7 @@ def picture(height: int, width: int, peak: int | None) -> Array:
 def of(image: Array, filtered: Any, region: Region) -> Array:
     """The region, from no more of the picture than it needs."""
     size = image.shape[:2]
-    needed = region.grown(filtered.prepared.reach)
+    needed = region.grown(filtered.prepared.halo)
     if not filtered.prepared.wraps:
         needed = needed.clipped(size)
     rows, columns = np.arange(needed.top, needed.bottom), np.arange(needed.left, needed.right)

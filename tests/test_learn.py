@@ -17,7 +17,7 @@ from diptych.errors import UsageError
 from diptych.filters import apply, evaluate, learn
 from diptych.filters.data import Data
 from diptych.filters.learning import linear, methods, relu
-from diptych.filters.learning.task import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Task
 from diptych.filters.samples import taught_from
 from diptych.filters.targets import resolve
 from diptych.filters.targets.probing import probe
@@ -37,21 +37,21 @@ def pictures(channels: int = 3, count: int = 3) -> list[Array]:
 
 @pytest.fixture
 def only_closed_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "RUNGS", methods.CLOSED)
+    monkeypatch.setattr(methods, "METHODS", methods.CLOSED)
 
 
 def test_what_is_learned_is_a_model_with_its_report(tmp_path: Path) -> None:
     learned = learn("gaussian:sigma=1", pictures())
     report = learned.report
-    assert (report.rung, report.weights) == ("linear", learned.model.parameters)
+    assert (report.method, report.weights) == ("linear", learned.model.parameters)
     assert report.stopped.startswith("exact")
     assert report.psnr > 120
     assert report.scores["whole"]["largest"] <= 1
-    assert [rung.name for rung in report.rungs] == ["linear"]
+    assert [method.name for method in report.methods] == ["linear"]
     learned.save(tmp_path / "gaussian.safetensors")
     read = diptych.read(tmp_path / "gaussian.safetensors")
     assert read.notes["filter"]["target"] == "gaussian:sigma=1"
-    assert read.notes["filter"]["rung"] == "linear"
+    assert read.notes["filter"]["method"] == "linear"
     assert read.input_shape == (3, None, None)
     assert read.preprocessing is not None
     assert read.preprocessing.name == "colour-any"
@@ -81,7 +81,7 @@ def test_a_function_of_the_user_is_learned_by_what_it_does() -> None:
         return np.where(image > 99, np.uint8(200), np.uint8(30))
 
     learned = learn(threshold, pictures())
-    assert learned.report.rung == "curve"
+    assert learned.report.method == "curve"
     assert learned.report.scores["whole"]["identical"] == 1
     assert learned.model.notes["filter"]["per_channel"] is True
 
@@ -99,7 +99,7 @@ def test_a_function_that_makes_colour_grey_first_is_learned_on_grey(maker: str, 
         return np.asarray(cv2.convertScaleAbs(cv2.Sobel(image, cv2.CV_16S, 1, 0)))
 
     learned = learn(edges, pictures())
-    assert learned.report.rung == "piecewise_linear"
+    assert learned.report.method == "piecewise_linear"
     assert any("makes colour grey first" in remark for remark in learned.report.remarks)
     assert learned.model.input_shape == (1, None, None)
     colours = np.random.default_rng(6).integers(0, 256, (150, 170, 3), np.uint8)  # the makers differ in a few
@@ -118,7 +118,7 @@ def test_a_border_that_is_left_alone_stays_as_it_is(kernel: ImageFilter.Kernel) 
         return np.asarray(Image.fromarray(image).filter(kernel))
 
     learned = learn(filtered, pictures())
-    assert learned.report.rung == "linear"
+    assert learned.report.method == "linear"
     assert learned.report.scores["whole"]["identical"] > 0.999
     picture = np.random.default_rng(2).integers(0, 256, (40, 33, 3), np.uint8)
     for engine in ("numpy", "onnxruntime", "torch", "halide"):
@@ -137,35 +137,35 @@ def test_pairs_alone_are_enough_for_a_linear_filter() -> None:
     before = pictures(count=4)
     blurred = [(np.roll(p, 1, 1) / 4 + p / 2 + np.roll(p, -1, 1) / 4) / 255 for p in map(np.float64, before)]
     learned = learn((before, blurred), goal=25)
-    assert learned.report.rung == "linear"
+    assert learned.report.method == "linear"
     inner = learned.report.scores["inner"]
     assert inner["psnr"] > 80
 
 
-def test_a_goal_stops_the_ladder_early() -> None:
+def test_a_goal_stops_the_search_early() -> None:
     learned = learn("sobel", pictures(), goal=1)
     assert learned.report.stopped == "the goal of 1.0 dB was met"
-    assert [rung.name for rung in learned.report.rungs] == ["linear"]
+    assert [method.name for method in learned.report.methods] == ["linear"]
 
 
 def test_a_budget_of_time_keeps_the_best_so_far() -> None:
     learned = learn("sobel", pictures(), budget=1e-3)
-    assert learned.report.stopped == "the budget of time was spent"
+    assert learned.report.stopped == "the time budget was spent"
 
 
 def test_no_time_is_spent_after_the_deadline_on_more_pictures_of_a_slow_target(tmp_path: Path) -> None:
     target = resolve("gaussian")
     data = taught_from(target, pictures(count=10))
     ended = time.monotonic() - 1
-    assert len(Problem(target, data, deadline=ended).training) == 1
-    assert len(Problem(target, data, deadline=ended, checkpoint=tmp_path / "state").training) == 8
-    assert len(Problem(target, data).training) == 8
+    assert len(Task(target, data, deadline=ended).training) == 1
+    assert len(Task(target, data, deadline=ended, checkpoint=tmp_path / "state").training) == 8
+    assert len(Task(target, data).training) == 8
 
 
 def test_a_linear_filter_is_fitted_well_even_where_the_time_is_up() -> None:
     target = resolve("median:size=7")
-    problem = Problem(target, taught_from(target, pictures(count=4)), deadline=time.monotonic() - 1)
-    found = linear.fit(problem)
+    task = Task(target, taught_from(target, pictures(count=4)), deadline=time.monotonic() - 1)
+    found = linear.fit(task)
     assert found is not None
     assert found.weights > 3 * 3 + 3  # more than single pixels have
 
@@ -175,13 +175,15 @@ def test_a_rounded_linear_filter_is_kept_as_far_as_it_is_known_where_the_time_is
         return np.asarray(cv2.GaussianBlur(image, (0, 0), 2.3))
 
     report = learn(smoothed, pictures(), budget=1e-3).report
-    assert report.rung == "linear"
+    assert report.method == "linear"
     assert report.psnr > 50
 
 
 @pytest.mark.parametrize("level", [0, 9])
 def test_pictures_without_any_detail_teach_nothing(level: int) -> None:
-    with pytest.raises(UsageError, match="of one colour each, and teach nothing; name others"):
+    with pytest.raises(
+        UsageError, match="of a single colour, from which nothing can be learned; name pictures with"
+    ):
         learn("sobel", [np.full((50, 50), level, np.uint8)] * 3)
 
 
@@ -189,11 +191,11 @@ def test_pictures_without_any_detail_teach_nothing(level: int) -> None:
 def test_a_shallow_network_is_fitted_to_what_is_black(level: int) -> None:
     target = resolve("sobel")
     before = [np.full((50, 50, 3), level, np.uint8), pictures()[0]]
-    problem = Problem(target, Data((before[0],), {"other": before[1]}), deadline=time.monotonic() + 0.2)
-    assert relu.fit(problem) is not None
+    task = Task(target, Data((before[0],), {"other": before[1]}), deadline=time.monotonic() + 0.2)
+    assert relu.fit(task) is not None
 
 
-def test_every_rung_is_reported_and_the_best_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_method_is_reported_and_the_best_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def constant(level: float) -> Candidate:
         return Candidate(
             Chain((Conv(np.zeros((1, 3, 1, 1), np.float32), np.array([level], np.float32)),)), f"to {level}"
@@ -205,14 +207,14 @@ def test_every_rung_is_reported_and_the_best_is_kept(monkeypatch: pytest.MonkeyP
         "ranks": None,
         "piecewise_linear": constant(0.7),
     }
-    monkeypatch.setattr(methods, "RUNGS", tuple(made))
-    monkeypatch.setattr(methods, "_fit", lambda name: lambda problem: made[name])
+    monkeypatch.setattr(methods, "METHODS", tuple(made))
+    monkeypatch.setattr(methods, "_fit", lambda name: lambda task: made[name])
     seen: list[str] = []
     learned = learn(
         "sobel", pictures(), progress=lambda done, total, what: seen.append(f"{done}/{total} {what}")
     )
-    assert [rung.name for rung in learned.report.rungs] == ["to 0.9", "to 0.1", "to 0.7"]
-    assert learned.report.rung == "to 0.1"
+    assert [method.name for method in learned.report.methods] == ["to 0.9", "to 0.1", "to 0.7"]
+    assert learned.report.method == "to 0.1"
     assert learned.report.stopped == "every method was tried"
     assert seen[0] == "0/4 linear, nothing so far"
     assert seen[-1].startswith("4/4 best so far ")
@@ -257,7 +259,7 @@ def test_pairs_with_other_pictures_are_refused() -> None:
 
 
 def test_what_no_local_network_can_do_is_said_before_time_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_climb", lambda *_: pytest.fail("time was spent"))
+    monkeypatch.setattr(methods, "_search", lambda *_: pytest.fail("time was spent"))
     for name in ("auto_levels", "equalise", "noise"):
         with pytest.raises(UsageError):
             learn(name, pictures())
@@ -267,14 +269,14 @@ def test_random_windows_hold_what_stands_around_their_pixel() -> None:
     from diptych.filters.data import Data
     from diptych.filters.targets import resolve
 
-    problem = Problem(resolve("box"), Data(tuple(pictures()), {"a": pictures()[0]}))
-    windows, wanted = problem.windows(1, 500)
+    task = Task(resolve("box"), Data(tuple(pictures()), {"a": pictures()[0]}))
+    windows, expected = task.windows(1, 500)
     assert windows.shape == (500, 3, 3, 3)
-    np.testing.assert_allclose(windows.mean(axis=(2, 3)), wanted, atol=1e-6)
-    again, _ = problem.windows(1, 500)
+    np.testing.assert_allclose(windows.mean(axis=(2, 3)), expected, atol=1e-6)
+    again, _ = task.windows(1, 500)
     np.testing.assert_array_equal(windows, again)
-    other, _ = problem.windows(1, 500, seed=1)
+    other, _ = task.windows(1, 500, seed=1)
     assert not np.array_equal(windows, other)
-    patches, wanted = problem.patches(60, 9, 4)  # larger than the pictures with their halo: extended
+    patches, expected = task.patches(60, 9, 4)  # larger than the pictures with their halo: extended
     assert patches.shape == (4, 3, 78, 78)
-    assert wanted.shape == (4, 3, 60, 60)
+    assert expected.shape == (4, 3, 60, 60)

@@ -28,7 +28,7 @@ from diptych.filters.learning.loop import Ending, charbonnier, threads, train
 from diptych.filters.learning.pruning import merged, pruned, refitted
 from diptych.filters.learning.schedule import Cosine, gain_per_doubling
 from diptych.filters.learning.shallow import Shallow, fit_by_levenberg_marquardt
-from diptych.filters.learning.task import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Task
 from diptych.filters.target import Target
 from diptych.model.layers import Chain, PadMode
 from diptych.model.model import Model
@@ -73,16 +73,16 @@ def length(rows: list[list[float]], name: str = "length") -> Target:
     return Target(name, lambda image: np.hypot(*gradients(image, rows)) / math.sqrt(2), name, radius=1)
 
 
-def psnrs(candidate: Candidate | None, problem: Problem) -> list[float]:
+def psnrs(candidate: Candidate | None, task: Task) -> list[float]:
     """On the whole held-out pictures, by the NumPy engine."""
     assert candidate is not None
-    model = Model(candidate.layers, input_shape=(problem.channels[0], None, None))
+    model = Model(candidate.layers, input_shape=(task.channels[0], None, None))
     return [
         -10
         * math.log10(
-            np.mean((diptych.predict(model, pair.inputs[None], engine="numpy")[0] - pair.wanted) ** 2)
+            np.mean((diptych.predict(model, pair.inputs[None], engine="numpy")[0] - pair.target) ** 2)
         )
-        for pair in problem.held_out
+        for pair in task.held_out
     ]
 
 
@@ -96,21 +96,21 @@ def weights(candidate: Candidate | None) -> int:
 
 @pytest.mark.parametrize("rows", [SOBEL, FREE], ids=["sobel", "kernels without a name"])
 def test_48_weights_are_enough_for_the_length_of_any_two_gradients(rows: list[list[float]]) -> None:
-    problem = Problem(length(rows), DATA, weights=48)
-    candidate = relu.fit(problem)
+    task = Task(length(rows), DATA, weights=48)
+    candidate = relu.fit(task)
     assert weights(candidate) <= 48
-    assert min(psnrs(candidate, problem)) > 90
+    assert min(psnrs(candidate, task)) > 90
 
 
 def test_without_a_budget_the_smallest_that_meets_the_goal_is_taken() -> None:
-    low, high = (relu.fit(Problem(length(SOBEL), DATA, goal=goal)) for goal in (50, 80))
+    low, high = (relu.fit(Task(length(SOBEL), DATA, goal=goal)) for goal in (50, 80))
     assert weights(low) < weights(high) < 48
-    assert min(psnrs(high, Problem(length(SOBEL), DATA))) > 75
+    assert min(psnrs(high, Task(length(SOBEL), DATA))) > 75
 
 
 @pytest.mark.parametrize("budget", [20, 22, 30, 33, 36, 42])
 def test_a_budget_of_weights_is_kept(budget: int) -> None:
-    candidate = relu.fit(Problem(length(SOBEL), DATA, weights=budget))
+    candidate = relu.fit(Task(length(SOBEL), DATA, weights=budget))
     assert candidate is None or weights(candidate) <= budget
 
 
@@ -119,22 +119,22 @@ def test_the_sum_of_absolute_gradients_is_found_exactly() -> None:
         across, down = gradients(image, SOBEL)
         return (np.abs(across) + np.abs(down)) / 2
 
-    problem = Problem(Target("sum", both, "sum", radius=1), DATA)
-    assert min(psnrs(relu.fit(problem), problem)) > 100
+    task = Task(Target("sum", both, "sum", radius=1), DATA)
+    assert min(psnrs(relu.fit(task), task)) > 100
 
 
 def test_channels_treated_apart_become_groups() -> None:
     def apart(image: np.ndarray) -> np.ndarray:
         return np.stack([np.abs(gradients(image[..., c], SOBEL)[0]) for c in range(3)], axis=-1)
 
-    problem = Problem(Target("apart", apart, "apart", (3, 3), radius=1, per_channel=True), DATA)
-    candidate = relu.fit(problem)
-    assert min(psnrs(candidate, problem)) > 90
+    task = Task(Target("apart", apart, "apart", (3, 3), radius=1, per_channel=True), DATA)
+    candidate = relu.fit(task)
+    assert min(psnrs(candidate, task)) > 90
 
 
 def test_what_looks_too_far_or_at_one_pixel_is_left_to_others() -> None:
-    assert relu.fit(Problem(Target("far", lambda x: x[..., 0], "", radius=12), DATA)) is None
-    assert relu.fit(Problem(Target("near", lambda x: x[..., 0], "", radius=0), DATA)) is None
+    assert relu.fit(Task(Target("far", lambda x: x[..., 0], "", radius=12), DATA)) is None
+    assert relu.fit(Task(Target("near", lambda x: x[..., 0], "", radius=0), DATA)) is None
 
 
 def test_colours_mixed_with_clipping_are_found() -> None:
@@ -142,14 +142,14 @@ def test_colours_mixed_with_clipping_are_found() -> None:
         grey = (image @ LUMA)[..., None]
         return grey + 1.5 * (image - grey)
 
-    problem = Problem(Target("saturated", saturated, "", (3, 3), radius=0), DATA, goal=70)
-    candidate = relu.fit(problem)
-    assert min(psnrs(candidate, problem)) > 70
+    task = Task(Target("saturated", saturated, "", (3, 3), radius=0), DATA, goal=70)
+    candidate = relu.fit(task)
+    assert min(psnrs(candidate, task)) > 70
     assert weights(candidate) < 40
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
-    first, second = (relu.fit(Problem(length(FREE), DATA, weights=40, seed=3)) for _ in range(2))
+    first, second = (relu.fit(Task(length(FREE), DATA, weights=40, seed=3)) for _ in range(2))
     assert first is not None
     assert second is not None
     for a, b in zip(
@@ -160,8 +160,8 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 def test_layers_compute_what_the_fitted_network_computes() -> None:
     random = np.random.default_rng(0)
-    problem = Problem(length(SOBEL), DATA)
-    samples = Samples.of(problem, 1, 500)
+    task = Task(length(SOBEL), DATA)
+    samples = Samples.of(task, 1, 500)
     mix, front = maps(samples)
     networks = [
         folded(samples, mix, front, 3, clamped=True),
@@ -169,7 +169,7 @@ def test_layers_compute_what_the_fitted_network_computes() -> None:
         Shallow(random.normal(size=(5, 27)), random.normal(size=(2, 5)), None, None, np.ones(5), np.ones(2)),
         Shallow(random.normal(size=(5, 9)), random.normal(size=(1, 5)), mix, None, np.ones(5), clamped=True),
     ]
-    windows, _ = problem.windows(1, 50)
+    windows, _ = task.windows(1, 50)
     for network in networks:
         model = Model(network.layers(1, "replicate"), input_shape=(3, None, None))
         assert model.parameters == network.weights
@@ -184,12 +184,12 @@ def test_the_jacobian_is_that_of_finite_differences(clamped: bool) -> None:
         random.normal(size=(4, 2)), random.normal(size=(2, 4)), random.normal(size=3), random.normal(size=(2, 9)),
         random.normal(size=4), random.normal(size=2), clamped,
     )  # fmt: skip
-    windows, wanted, shares = random.normal(size=(40, 3, 9)), random.random((40, 2)), random.random((40, 1))
-    _, gradient, _ = network.normal_equations(windows, wanted, shares)
+    windows, expected, shares = random.normal(size=(40, 3, 9)), random.random((40, 2)), random.random((40, 1))
+    _, gradient, _ = network.normal_equations(windows, expected, shares)
     vector, step = network.vector(), 1e-6
 
     def half(values: np.ndarray) -> float:
-        return float((shares * (network.with_vector(values)(windows) - wanted) ** 2).sum() / 2)
+        return float((shares * (network.with_vector(values)(windows) - expected) ** 2).sum() / 2)
 
     found = [(half(vector + step * e) - half(vector - step * e)) / (2 * step) for e in np.eye(len(vector))]
     np.testing.assert_allclose(gradient, found, rtol=1e-4, atol=1e-5)
@@ -211,16 +211,16 @@ def test_a_wide_network_is_pruned_to_what_is_needed() -> None:
     random = np.random.default_rng(3)
     windows = random.normal(size=(400, 1, 9))
     kernel = random.normal(size=9)
-    wanted = np.abs(windows[:, 0] @ kernel)[:, None]
+    expected = np.abs(windows[:, 0] @ kernel)[:, None]
     wide = Shallow(np.concatenate([[kernel, -kernel], random.normal(size=(4, 9))]), np.zeros((1, 6)))
 
     def good(network: Shallow) -> bool:
-        return float(np.mean((network(windows) - wanted) ** 2)) < 1e-9
+        return float(np.mean((network(windows) - expected) ** 2)) < 1e-9
 
     def polish(network: Shallow) -> Shallow:
-        return fit_by_levenberg_marquardt(network, windows, wanted, np.ones_like(wanted), steps=5)[0]
+        return fit_by_levenberg_marquardt(network, windows, expected, np.ones_like(expected), steps=5)[0]
 
-    small = pruned(refitted(wide, windows, wanted), windows, wanted, good, polish)
+    small = pruned(refitted(wide, windows, expected), windows, expected, good, polish)
     assert len(small.bank) == 2
     assert good(small)
 
@@ -264,8 +264,8 @@ def flat(_: nn.Module) -> float:
 
 ENDINGS = {
     "all 400 steps were taken": Ending(),
-    "10 judgements without a better one, after 110 steps": Ending(patience=10),
-    "twice the work would gain 0.00 dB, after 270 steps": Ending(gain=0.05),
+    "10 evaluations without improvement, after 110 steps": Ending(patience=10),
+    "twice the steps would gain 0.00 dB, after 270 steps": Ending(gain=0.05),
     "the goal of 0.5 dB was met after 10 steps": Ending(goal=0.5),
     "the time was up after 1 of 400 steps": Ending(deadline=0.0),
 }
@@ -274,7 +274,7 @@ ENDINGS = {
 @pytest.mark.parametrize("stopped", ENDINGS)
 def test_a_training_says_why_it_ended(stopped: str) -> None:
     trained = train(
-        fresh(), line, flat, steps=400, schedule=Cosine(0.01), judge_every=10, ending=ENDINGS[stopped]
+        fresh(), line, flat, steps=400, schedule=Cosine(0.01), evaluate_every=10, ending=ENDINGS[stopped]
     )
     assert trained.stopped == stopped
 
@@ -286,7 +286,7 @@ def test_the_best_weights_are_kept() -> None:
         seen.append(next(net.parameters()).detach().clone())
         return -abs(len(seen) - 3.0)
 
-    trained = train(module, line, worse_after_the_third, steps=60, schedule=Cosine(0.1), judge_every=10)
+    trained = train(module, line, worse_after_the_third, steps=60, schedule=Cosine(0.1), evaluate_every=10)
     assert trained.best_step == 30
     assert torch.equal(next(module.parameters()), seen[2])
     assert not torch.equal(seen[-1], seen[2])
@@ -330,14 +330,14 @@ def test_as_wide_as_the_weights_allow(channels: tuple[int, int], most: int, widt
 
 
 def test_nothing_is_tried_where_the_weights_have_no_place() -> None:
-    assert dilated.fit(Problem(Target("darker", darker, "", (3, 3)), DATA, weights=50)) is None
+    assert dilated.fit(Task(Target("darker", darker, "", (3, 3)), DATA, weights=50)) is None
 
 
 @pytest.mark.parametrize("edge", ["zero", "reflect", "replicate", "wrap"])
 @pytest.mark.parametrize("channels", [(3, 3), (3, 1), (1, 1)])
 def test_a_dilated_network_is_the_same_as_layers(edge: PadMode, channels: tuple[int, int]) -> None:
     net = dilated.DilatedNet(channels, 4)
-    net.start(torch.Generator().manual_seed(1))
+    net.initialise(torch.Generator().manual_seed(1))
     with torch.no_grad():
         for part in (net.change, net.gain):
             part.weight.normal_(0, 0.2)
@@ -346,17 +346,17 @@ def test_a_dilated_network_is_the_same_as_layers(edge: PadMode, channels: tuple[
     inside = net(torch.from_numpy(seen[None])).clamp(0, 1).detach().numpy()
     model = Model(net.layers(edge), input_shape=(channels[0], None, None))
     found = diptych.predict(model, planes[None], engine="numpy")
-    reach = net.reach
+    halo = net.halo
     # The means are kept in float16.
-    np.testing.assert_allclose(found[:, :, reach:-reach, reach:-reach], inside, atol=2e-3)
+    np.testing.assert_allclose(found[:, :, halo:-halo, halo:-halo], inside, atol=2e-3)
 
 
-def test_surroundings_are_the_same_as_their_layers() -> None:
+def test_local_histograms_are_the_same_as_their_layers() -> None:
     planes = np.random.default_rng(0).random((3, 40, 37), dtype=np.float32)
     model = Model(local_histograms.layers(3, "replicate"), input_shape=(3, None, None))
     found = diptych.predict(model, planes[None], engine="numpy")[0]
-    wanted = local_histograms.completed(planes, local_histograms.means(planes, "replicate"))
-    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    expected = local_histograms.completed(planes, local_histograms.means(planes, "replicate"))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
     np.testing.assert_array_equal(found[-3:], planes)
     assert len(found) == local_histograms.COUNT + 3
     assert weights(Candidate(Chain((model.layers,)), "")) == local_histograms.weights(3)
@@ -364,15 +364,15 @@ def test_surroundings_are_the_same_as_their_layers() -> None:
 
 def test_a_training_that_does_harm_is_undone() -> None:
     with threads(1):
-        training = dilated.Training(Problem(Target("darker", darker, "", (3, 3)), SMALL))
+        training = dilated.Training(Task(Target("darker", darker, "", (3, 3)), SMALL))
         net = training.network(4)
-        start, begun = copy.deepcopy(net.state_dict()), training.judge(net)
+        start, begun = copy.deepcopy(net.state_dict()), training.evaluate(net)
         with torch.no_grad():
             net.convs[0].weight.zero_()
             net.around.weight.zero_()
             net.factor.weight.zero_()
         training.keep_best(net, start)
-    assert training.judge(net) >= begun
+    assert training.evaluate(net) >= begun
 
 
 @pytest.mark.slow
@@ -380,36 +380,36 @@ def test_what_the_last_layer_can_do_needs_no_training() -> None:
     def lit(image: np.ndarray) -> np.ndarray:
         return image * (0.3 + 0.6 * (image @ LUMA / 255)[..., None])
 
-    training = dilated.Training(Problem(Target("lit", lit, "", (3, 3)), DATA))
+    training = dilated.Training(Task(Target("lit", lit, "", (3, 3)), DATA))
     with threads(1):
-        assert training.judge(training.network(4)) > 40
+        assert training.evaluate(training.network(4)) > 40
 
 
 @pytest.mark.slow
 def test_training_beats_where_it_starts() -> None:
-    problem = Problem(Target("length", lambda x: np.hypot(*gradients(x, FREE)), "", (3, 1)), DATA)
+    task = Task(Target("length", lambda x: np.hypot(*gradients(x, FREE)), "", (3, 1)), DATA)
     with threads(1):
-        training = dilated.Training(problem)
+        training = dilated.Training(task)
         net = training.network(4)
         start = copy.deepcopy(net.state_dict())
-        begun = training.judge(net)
+        begun = training.evaluate(net)
         trained = training.run(net, 60, None, Ending())
         assert trained.best > begun + 0.2
-        assert training.judge(net) == pytest.approx(trained.best)
+        assert training.evaluate(net) == pytest.approx(trained.best)
         training.keep_best(net, start)
-        assert training.judge(net) >= trained.best
+        assert training.evaluate(net) >= trained.best
 
 
 @pytest.mark.slow
 def test_a_training_tells_how_it_went_and_ends_in_time() -> None:
     seen: list[str] = []
-    problem = Problem(
+    task = Task(
         Target("darker", darker, "", (3, 3)), SMALL, weights=3000, deadline=time.monotonic() + 1,
         progress=lambda done, total, text: seen.append(text),
     )  # fmt: skip
-    candidate = dilated.fit(problem)
+    candidate = dilated.fit(task)
     assert candidate is not None
-    assert candidate.rung == "dilated"
+    assert candidate.method == "dilated"
     steps = int(candidate.curve[-1][0])
     assert candidate.remark.startswith(f"{steps} step{'s' * (steps > 1)} on ")
     assert "steps" in candidate.stopped
@@ -425,7 +425,7 @@ sys.path.insert(0, sys.argv[1])
 from test_learn_by_training import trained_state
 
 def progress(done, total, text):
-    if done == 20:  # before this judgement's state is written
+    if done == 20:  # before this evaluation's state is written
         os.kill(os.getpid(), signal.SIGKILL)
 
 trained_state(Path(sys.argv[2]), 30, progress)
@@ -433,9 +433,9 @@ trained_state(Path(sys.argv[2]), 30, progress)
 
 
 def trained_state(state_file: Path, steps: int, progress: Progress = silent) -> dict[str, Tensor]:
-    problem = Problem(Target("darker", darker, "", (3, 3)), SMALL, seed=5, progress=progress)
+    task = Task(Target("darker", darker, "", (3, 3)), SMALL, seed=5, progress=progress)
     with threads(1):
-        training = dilated.Training(problem)
+        training = dilated.Training(task)
         net = training.network(4)
         training.run(net, steps, state_file, Ending())
     return net.state_dict()
@@ -457,11 +457,13 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     module = fresh()
-    train(module, line, flat, steps=20, schedule=Cosine(0.1), judge_every=10, state_file=state, identity="a")
+    train(
+        module, line, flat, steps=20, schedule=Cosine(0.1), evaluate_every=10, state_file=state, identity="a"
+    )
     with pytest.raises(FormatError, match="another filter, size, seed or set of pictures; delete it"):
         train(fresh(), line, flat, steps=20, schedule=Cosine(0.1), state_file=state, identity="b")
     state.write_bytes(b"nothing of the kind")
-    with pytest.raises(FormatError, match="not the checkpoint of a training, or damaged"):
+    with pytest.raises(FormatError, match="not the checkpoint of a training, or it is damaged"):
         train(fresh(), line, flat, steps=20, schedule=Cosine(0.1), state_file=state, identity="a")
 
 
@@ -473,7 +475,13 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     steps: list[int] = []
     results = [
         train(
-            fresh(), once, flat, steps=20, schedule=Cosine(0.1), judge_every=10, state_file=tmp_path / "state"
+            fresh(),
+            once,
+            flat,
+            steps=20,
+            schedule=Cosine(0.1),
+            evaluate_every=10,
+            state_file=tmp_path / "state",
         )
         for _ in range(2)
     ]

@@ -19,7 +19,7 @@ from diptych.filters.learning import (
     ranks,
     rounded,
 )
-from diptych.filters.learning.task import Problem
+from diptych.filters.learning.task import Task
 from diptych.filters.samples import answering
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
@@ -41,22 +41,22 @@ def pictures(seed: int, channels: int) -> list[Any]:
     return [np.clip(picture, 0, 255).astype(np.uint8) for picture in (smooth, noisy)]
 
 
-def problem_of(target: Any, **options: Any) -> Problem:
+def task_of(target: Any, **options: Any) -> Task:
     found = probe(resolve(target)).target
     channels = found.channels[0]
     train, held_out = pictures(1, channels), pictures(2, channels)
-    return Problem(found, Data(tuple(train), {f"p{i}": p for i, p in enumerate(held_out)}), **options)
+    return Task(found, Data(tuple(train), {f"p{i}": p for i, p in enumerate(held_out)}), **options)
 
 
-def assert_exact(problem: Problem, layers: Any, engine: str = "onnxruntime") -> None:
-    model = Model(layers, input_shape=(problem.channels[0], None, None))
+def assert_exact(task: Task, layers: Any, engine: str = "onnxruntime") -> None:
+    model = Model(layers, input_shape=(task.channels[0], None, None))
     answers = answering(model, engine)
     same = total = 0.0
-    for pair in (*problem.held_out, *probing_queries.extremes(problem.target, 9)):
-        wanted = pair.wanted[0] if len(pair.wanted) == 1 else pair.wanted.transpose(1, 2, 0)
-        found = metrics.levels(answers(pair.picture)[1], wanted)
+    for pair in (*task.held_out, *probing_queries.extremes(task.target, 9)):
+        expected = pair.target[0] if len(pair.target) == 1 else pair.target.transpose(1, 2, 0)
+        found = metrics.levels(answers(pair.picture)[1], expected)
         assert found.largest <= 1
-        same, total = same + found.identical * wanted.size, total + wanted.size
+        same, total = same + found.identical * expected.size, total + expected.size
     assert same >= 0.999 * total
 
 
@@ -99,7 +99,7 @@ def shrunk(image: Any) -> Any:
 
 TABLE = np.random.default_rng(4).integers(0, 256, 256).astype(np.uint8)
 
-# target, the rung that finds it, and the most weights it may take
+# target, the method that finds it, and the most weights it may take
 EXACT = [
     ("identity", linear, 3),
     ("grey", linear, 3),
@@ -151,24 +151,24 @@ EXACT = [
 
 
 @pytest.mark.parametrize(
-    ("target", "rung", "weights"), EXACT, ids=lambda value: getattr(value, "__name__", str(value))[-40:]
+    ("target", "method", "weights"), EXACT, ids=lambda value: getattr(value, "__name__", str(value))[-40:]
 )
-def test_an_exact_filter_is_found_within_one_level_everywhere(target: Any, rung: Any, weights: int) -> None:
-    problem = problem_of(target)
-    candidate = rung.fit(problem)
+def test_an_exact_filter_is_found_within_one_level_everywhere(target: Any, method: Any, weights: int) -> None:
+    task = task_of(target)
+    candidate = method.fit(task)
     assert candidate is not None
-    assert_exact(problem, candidate.layers)
+    assert_exact(task, candidate.layers)
     assert Model(candidate.layers).parameters <= weights
 
 
-@pytest.mark.parametrize("rung", [curves, ranks, piecewise_linear])
-def test_a_method_that_does_not_apply_says_so(rung: Any) -> None:
-    assert rung.fit(problem_of("sobel")) is None
+@pytest.mark.parametrize("method", [curves, ranks, piecewise_linear])
+def test_a_method_that_does_not_apply_says_so(method: Any) -> None:
+    assert method.fit(task_of("sobel")) is None
 
 
 def test_what_neighbours_decide_is_no_curve_and_what_they_do_not_is_no_rank() -> None:
-    assert curves.fit(problem_of("erosion")) is None
-    assert ranks.fit(problem_of("gamma")) is None
+    assert curves.fit(task_of("erosion")) is None
+    assert ranks.fit(task_of("gamma")) is None
 
 
 def test_the_median_network_sorts_every_pattern_of_zeros_and_ones() -> None:
@@ -176,23 +176,23 @@ def test_the_median_network_sorts_every_pattern_of_zeros_and_ones() -> None:
     assert Model(layers).parameters == 618
     assert sum(int((array != 0).sum()) for array in Model(layers).weights().values()) == 127
     values = np.array(list(product([0, 1], repeat=9)), np.float32)
-    wanted = np.median(values, axis=1)
+    expected = np.median(values, axis=1)
     for conv in layers.layers[1:]:
         values = values @ conv.weight.reshape(len(conv.weight), -1).T  # type: ignore[attr-defined]
         values = np.maximum(values, 0) if conv.activation else values  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(values[:, 0], wanted)
+    np.testing.assert_array_equal(values[:, 0], expected)
 
 
 def test_ties_between_levels_are_exact_where_a_luma_is_filtered() -> None:
     """Half levels are frequent there, and rounding them the other way would change one pixel in ten."""
-    problem = problem_of("laplacian")
-    layers = linear.fit(problem).layers  # type: ignore[union-attr]
+    task = task_of("laplacian")
+    layers = linear.fit(task).layers  # type: ignore[union-attr]
     answers = answering(Model(layers, input_shape=(3, None, None)), "numpy")
     ties = 0
-    for pair in problem.held_out:
-        wanted = 255 * pair.wanted[0]
-        ties += int((wanted % 1 == 0.5).sum())
-        np.testing.assert_array_equal(answers(pair.picture)[1], np.clip(np.rint(wanted), 0, 255))
+    for pair in task.held_out:
+        expected = 255 * pair.target[0]
+        ties += int((expected % 1 == 0.5).sum())
+        np.testing.assert_array_equal(answers(pair.picture)[1], np.clip(np.rint(expected), 0, 255))
     assert ties > 1000
 
 
@@ -225,19 +225,19 @@ def in_opencv(image: Any) -> Any:
 )
 def test_rounded_answers_give_the_taps(function: Any, certain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounded, "SIDE", 1024 if certain else 512)
-    problem = problem_of(function)
-    assert problem.target.rounded
-    candidate = linear.fit(problem)
+    task = task_of(function)
+    assert task.target.rounded
+    candidate = linear.fit(task)
     assert candidate is not None
-    answers = answering(Model(candidate.layers, input_shape=(problem.channels[0], None, None)), "numpy")
-    for pair in problem.held_out:
-        found = metrics.levels(answers(pair.picture)[1], pair.wanted[0])
+    answers = answering(Model(candidate.layers, input_shape=(task.channels[0], None, None)), "numpy")
+    for pair in task.held_out:
+        found = metrics.levels(answers(pair.picture)[1], pair.target[0])
         assert found.identical >= (1 if certain else 0.999)
 
 
 def test_a_curve_within_a_budget_of_weights_is_coarser() -> None:
-    full = curves.fit(problem_of("gamma"))
-    small = curves.fit(problem_of("gamma", weights=120))
+    full = curves.fit(task_of("gamma"))
+    small = curves.fit(task_of("gamma", weights=120))
     assert full is not None
     assert small is not None
     assert Model(small.layers).parameters <= 120 < Model(full.layers).parameters
@@ -249,17 +249,17 @@ def test_a_filter_of_grey_pictures() -> None:
             raise ValueError("grey only")
         return ndimage.gaussian_filter(image.astype(float), 1.2, mode="nearest") / 255
 
-    problem = problem_of(blurred)
-    assert problem.channels == (1, 1)
-    candidate = linear.fit(problem)
+    task = task_of(blurred)
+    assert task.channels == (1, 1)
+    candidate = linear.fit(task)
     assert candidate is not None
-    assert_exact(problem, candidate.layers)
+    assert_exact(task, candidate.layers)
 
 
-def test_the_reach_and_the_channels_are_found_by_asking() -> None:
+def test_the_radius_and_the_channels_are_found_by_probing() -> None:
     def swapped(image: Any) -> Any:
         return ndimage.uniform_filter(image, (1, 7, 0))[..., ::-1]
 
     target = Target("swapped", swapped, "", (3, 3))
-    assert probing_queries.reach(target) == 3
+    assert probing_queries.find_radius(target) == 3
     np.testing.assert_array_equal(probing_queries.dependence(target), np.eye(3)[::-1])

@@ -12,10 +12,10 @@ from PIL import Image
 from diptych.datasets.photographs import photograph
 from diptych.errors import FormatError, UsageError
 from diptych.filters import learn
-from diptych.filters.evaluating import Compared, judge
+from diptych.filters.evaluating import Compared, evaluate_samples
 from diptych.filters.learning import linear, methods, relu
 from diptych.filters.learning.task import Candidate
-from diptych.filters.samples import Sample
+from diptych.filters.samples import FilterSample
 from diptych.filters.targets import pairs
 from diptych.model.layers import Array, Chain, Conv
 from diptych.model.model import Model
@@ -46,8 +46,8 @@ def pictures(side: int = 160) -> list[Array]:
 
 
 @pytest.fixture
-def asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What pairs were asked about other pictures than their own; training is kept short."""
+def unanswered_queries(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Queries of pairs about other pictures than their own; training is kept short."""
     vain: list[Any] = []
     look_up = pairs._look_up
 
@@ -67,23 +67,23 @@ def asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     [(blurred, 58), (edges, 22), (grey, 58), (compressed, 40)],
     ids=lambda v: getattr(v, "__name__", str(v))[-20:],
 )
-def test_every_rung_learns_from_pairs_alone(
-    function: Any, least: float, asked_in_vain: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_every_method_learns_from_pairs_alone(
+    function: Any, least: float, unanswered_queries: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(methods, "RUNGS", (*methods.CLOSED, "relu"))
+    monkeypatch.setattr(methods, "METHODS", (*methods.CLOSED, "relu"))
     before = pictures()
     report = learn((before, [function(picture) for picture in before])).report
-    assert asked_in_vain == []
+    assert unanswered_queries == []
     assert report.psnr > least
     assert report.psnr > report.scores["baselines"]["best linear"]["psnr"] - 1.5
 
 
 @pytest.mark.slow
-def test_one_small_pair_is_enough(asked_in_vain: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "RUNGS", ("linear", "dilated"))
+def test_one_small_pair_is_enough(unanswered_queries: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "METHODS", ("linear", "dilated"))
     before = pictures(80)[0]
     report = learn((before, blurred(before)), goal=100, budget=5).report
-    assert asked_in_vain == []
+    assert unanswered_queries == []
     assert report.psnr > 40
 
 
@@ -105,26 +105,33 @@ def test_noise_does_not_undo_the_taps() -> None:
 
 def test_a_network_that_is_worse_than_no_learning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     black = Candidate(Chain((Conv(np.zeros((1, 3, 1, 1), np.float32)),)), "black")
-    monkeypatch.setattr(methods, "RUNGS", ("linear",))
-    monkeypatch.setattr(methods, "_fit", lambda name: lambda problem: black)
+    monkeypatch.setattr(methods, "METHODS", ("linear",))
+    monkeypatch.setattr(methods, "_fit", lambda name: lambda task: black)
     report = learn("grey", pictures()).report
-    assert any("does better on the held-out pictures" in remark for remark in report.remarks)
+    assert any("on the held-out pictures the" in remark for remark in report.remarks)
 
 
 def test_pictures_that_a_filter_leaves_as_they_are_do_not_make_a_network_worse() -> None:
     before = [np.full((40, 40, 3), 90, np.uint8), pictures(40)[0]]
-    wanted = [picture / np.float32(255) for picture in before]
-    wanted[1] = wanted[1] ** 2
-    samples = [Sample(str(index), *both) for index, both in enumerate(zip(before, wanted, strict=True))]
+    expected = [picture / np.float32(255) for picture in before]
+    expected[1] = expected[1] ** 2
+    samples = [
+        FilterSample(str(index), *both) for index, both in enumerate(zip(before, expected, strict=True))
+    ]
     # A third of a level off everywhere, where the picture as it is counts as 150 dB in one of two.
-    given = [Compared("", each + np.float32(0.0013), before[0], each) for each in wanted]
-    scores = judge(Model(Chain(()), input_shape=(3, None, None)), samples, compared=given)
+    given = [Compared("", each + np.float32(0.0013), before[0], each) for each in expected]
+    scores = evaluate_samples(Model(Chain(()), input_shape=(3, None, None)), samples, compared=given)
     assert scores.baselines["identity"].psnr > scores.whole.psnr
-    assert methods._beside(scores) == []
+    assert methods._baseline_remarks(scores) == []
     # Neither does what nobody can see: 80 dB are less than what rounding to 8 bits makes.
-    same = [Sample(str(index), p, p / np.float32(255)) for index, p in enumerate(before)]
-    given = [Compared("", s.wanted + np.float32(1e-4), s.picture, s.wanted) for s in same]
-    assert methods._beside(judge(Model(Chain(()), input_shape=(3, None, None)), same, compared=given)) == []
+    same = [FilterSample(str(index), p, p / np.float32(255)) for index, p in enumerate(before)]
+    given = [Compared("", s.target + np.float32(1e-4), s.picture, s.target) for s in same]
+    assert (
+        methods._baseline_remarks(
+            evaluate_samples(Model(Chain(()), input_shape=(3, None, None)), same, compared=given)
+        )
+        == []
+    )
 
 
 def test_a_much_larger_network_must_earn_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +142,9 @@ def test_a_much_larger_network_must_earn_its_weights(monkeypatch: pytest.MonkeyP
 
     def kept(level: float) -> str:
         made = {"linear": grey_network(0.9, 1), "relu": grey_network(level, 9)}
-        monkeypatch.setattr(methods, "RUNGS", tuple(made))
-        monkeypatch.setattr(methods, "_fit", lambda name: lambda problem: made[name])
-        return learn("grey", pictures()).report.rung
+        monkeypatch.setattr(methods, "METHODS", tuple(made))
+        monkeypatch.setattr(methods, "_fit", lambda name: lambda task: made[name])
+        return learn("grey", pictures()).report.method
 
     assert [kept(0.9001), kept(0.97)] == ["1 units", "9 units"]
 

@@ -125,25 +125,26 @@ def apply(
 
     The result does not depend on the tiles.
     """
-    from diptych.filters.applying import apply as applied
+    from diptych.filters.applying import FolderResult, apply_file, apply_folder
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    failures: list[str] = []
     with terminal.progress() as progress:
-        done: Any = applied(_loaded(model, ReadOptions(architecture, written_by, key)), source, target, tile=tile,
-                            engine=engine, device=device, edge=edge, progress=progress,
-                            failures=failures)  # fmt: skip
-    written = done if isinstance(done, list) else [done]
-    for each in written:
+        options: dict[str, Any] = {"tile": tile, "engine": engine, "device": device, "edge": edge}
+        loaded = _loaded(model, ReadOptions(architecture, written_by, key))
+        if source.is_dir():
+            result = apply_folder(loaded, source, target, **options, progress=progress)
+        else:
+            result = FolderResult((apply_file(loaded, source, target, **options, progress=progress),))
+    for each in result.applied:
         terminal.remarks(each.remarks)
-    terminal.remarks((), failures)
+    terminal.remarks((), result.failures)
     lines = (
         f"{each.path}: {each.size[1]} x {each.size[0]}, {each.seconds:.2f} s with {each.engine}"
-        for each in written
+        for each in result.applied
     )
-    document = {"files": [each.to_document() for each in written], "failures": failures}
+    document = {"files": [each.to_document() for each in result.applied], "failures": list(result.failures)}
     terminal.result(document, "\n".join(lines))
-    raise typer.Exit(1 if failures else 0)
+    raise typer.Exit(1 if result.failures else 0)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Filters: learn any image filter as a tiny network, judge it, and apply it to pictures of any size."""
+"""Filters: learn any image filter as a tiny network, evaluate it, and apply it to pictures of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ _HOMES = {
     "LearningReport": "diptych.filters.learned",
     "NAMES": "diptych.filters.targets",
     "Target": "diptych.filters.target",
+    "Applied": "diptych.filters.applying",
+    "FolderResult": "diptych.filters.applying",
     "apply": "diptych.filters.applying",
+    "apply_file": "diptych.filters.applying",
+    "apply_folder": "diptych.filters.applying",
     "evaluate": "diptych.filters.evaluating",
     "learn": "diptych.filters.learning",
     "preview": "diptych.filters.previewing",

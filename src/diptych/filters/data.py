@@ -1,4 +1,4 @@
-"""The pictures that a filter is learned from, and whole other pictures that it is judged by."""
+"""The pictures that a filter is learned from, and others that are held out for evaluation."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ from diptych.progress import Progress, silent
 
 __all__ = ["HELD_OUT", "Data", "gather"]
 
-# Portrait, still life, machine and page; colour and grey; smooth and busy. Never learned from.
+# Held out for evaluation: portrait, still life, machine and page; colour and grey; smooth and busy.
 HELD_OUT = ("camera", "chelsea", "coffee", "coins", "motorcycle", "page")
 SHARE_HELD_OUT = 0.2
 _SYNTHETIC, _SIDE = 8, 256
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-_MOST_EXAMPLES = 2000  # of Tiny ImageNet: 8 million pixels, as many as the photographs have
+_MOST_EXAMPLES = 2000  # of Tiny ImageNet; 8 million pixels, as many as the photographs have
 
 
 class Data:
-    """Pictures, uint8 (H, W, 3) or, for one channel, (H, W): `train` to learn from, `held_out` by name to judge by.
+    """Pictures to train on and pictures to evaluate on; no picture is in both.
 
-    No picture is in both. Those to learn from begin with the photographs; made ones come last. A function
-    that gives them is called when they are first asked for: closed forms never do.
+    Pictures are uint8, (H, W, 3), or (H, W) for one channel. Synthetic pictures come after photographs.
+
+    Args:
+        train: The pictures to train on, or a function that returns them, called when they are first needed. Closed
+            forms need none.
+        held_out: The pictures to evaluate on, by name.
     """
 
     def __init__(
@@ -41,29 +45,39 @@ class Data:
 
     @cached_property
     def train(self) -> tuple[Array, ...]:
-        """The pictures to learn from."""
+        """The pictures to train on."""
         return self._train() if callable(self._train) else self._train
 
 
 def gather(images: Any = None, *, channels: int, seed: int = 0, progress: Progress = silent) -> Data:
-    """The pictures for learning a filter of `channels` (1 or 3) input channels.
+    """Gathers the pictures for learning a filter.
 
-    `images` None: the photographs that come with scikit-image, `HELD_OUT` apart, and made pictures. Otherwise
-    Tiny ImageNet's folder or archive (2000 of its training pictures), its address (`downloading.local`, which
-    tells `progress`), any folder (those inside it too), a file, several paths or uint8 arrays, or a mapping of
-    names to arrays (`Pairs.before`), of which a fifth, at least one, drawn by `seed`, is held out; of two, the
-    smaller. Raises `UsageError` for fewer than two, `ImageError` for what cannot be read, `OutputError` for a
-    download that fails.
+    Of given pictures a fifth, at least one, is held out, drawn by `seed`; of two pictures the smaller one.
+
+    Args:
+        images: None for the photographs that come with scikit-image, of which `HELD_OUT` are held out, and synthetic
+            pictures. Otherwise a folder with all its subfolders, a file, an iterable of paths or uint8 arrays, or a
+            mapping from names to arrays; or Tiny ImageNet as a folder, an archive or an address, of which 2000
+            training pictures are taken.
+        channels: 1 or 3 input channels, to which all pictures are converted.
+        seed: A whole number of at least 0.
+        progress: Told about downloads.
+
+    Raises:
+        UsageError: There are fewer than two pictures.
+        ImageError: A picture cannot be read.
+        OutputError: A download fails.
     """
     if images is None:
         return _bundled(channels, seed)
     pictures = [(name, with_channels(picture, channels)) for name, picture in _given(images, progress)]
     if len(pictures) < 2:
         raise UsageError(
-            f"learning needs at least two pictures, one of them to judge by, and got {len(pictures)}; name more"
+            f"learning needs at least two pictures, of which one is held out for evaluation, got {len(pictures)}; "
+            "name more"
         )
     order = np.random.default_rng(seed).permutation(len(pictures))
-    if len(pictures) == 2:  # the smaller is enough to judge by
+    if len(pictures) == 2:  # the smaller one is enough for evaluation
         order = np.argsort([picture.size for _, picture in pictures], kind="stable")
     apart = set(order[: max(1, round(SHARE_HELD_OUT * len(pictures)))].tolist())
     train = tuple(picture for index, (_, picture) in enumerate(pictures) if index not in apart)
@@ -84,7 +98,7 @@ def _bundled(channels: int, seed: int) -> Data:
 
 
 def with_channels(picture: Array, channels: int) -> Array:
-    """Grey as three equal channels, colour as its luma rounded to whole levels, or the picture as it is."""
+    """A picture with 3 channels or 1: grey repeated, or colour as luma rounded to whole levels."""
     return coloured(picture) if channels == 3 else grey_pillow(picture)
 
 
@@ -99,7 +113,7 @@ def _given(images: Any, progress: Progress) -> list[tuple[str, Array]]:
             return [(example.name, example.pixels) for example in examples]
         if images.is_file() and images.name.lower().endswith(_ARCHIVES):
             raise ImageError(
-                f"{images} cannot be opened as an archive: it is truncated, or of another kind than its name says; "
+                f"{images} cannot be opened as an archive: it is truncated, or of another kind than its suffix says; "
                 "download it again"
             )
         paths = folders.nested(images, files.SUFFIXES) if images.is_dir() else files.find(images)
@@ -107,9 +121,9 @@ def _given(images: Any, progress: Progress) -> list[tuple[str, Array]]:
     if isinstance(images, Mapping):
         return [(str(name), _checked(picture, str(name))) for name, picture in images.items()]
     if isinstance(images, np.ndarray) and (images.ndim == 2 or images.shape[2:] == (3,)):
-        images = [images]  # one picture, not its rows
+        images = [images]  # a single picture, not a sequence of its rows
     if not isinstance(images, Iterable):
-        raise UsageError(f"pictures are a folder, paths or arrays, not {type(images).__name__}")
+        raise UsageError(f"pictures must be a folder, paths or arrays, not {type(images).__name__}")
     return [_one(index, image) for index, image in enumerate(images)]
 
 

@@ -1,4 +1,4 @@
-"""How well a model imitates its filter, beside what can be had without learning."""
+"""Evaluates how well a model imitates its filter, next to baselines that need no learning."""
 
 from __future__ import annotations
 
@@ -10,37 +10,46 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.engines.tiled import reach
+from diptych.engines.tiled import halo
 from diptych.filters import metrics
 from diptych.filters.baselines import baselines
 from diptych.filters.learned import Learned
-from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
+from diptych.filters.samples import FilterSample, answering, filter_of, gather, target_of
 from diptych.model.layers import Array, PadMode
 from diptych.model.model import Model
 
 __all__ = [
     "HIGHEST_PSNR",
     "Compared",
-    "Evaluation",
+    "FilterEvaluation",
     "PictureScore",
     "Scores",
     "decibels",
     "evaluate",
-    "judge",
+    "evaluate_samples",
     "percent",
 ]
 
 HIGHEST_PSNR = 150.0
-"""What float32 can tell apart: a picture without any error counts as so many dB, and means stay finite."""
+"""dB; the limit of float32. Pictures without any error count as this, so that means stay finite."""
 
-_WINDOW = 11  # pixels: SSIM's; only where it fits into what a border leaves is it the same as in the whole
+# Pixels; the side of SSIM's window. Where it fits into the inner part, its similarities are those of the whole.
+_WINDOW = 11
 _Border: TypeAlias = tuple[int, int, int, int]
 _NOTHING: _Border = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class PictureScore:
-    """One picture: PSNR in dB, SSIM, largest error in levels of 255, share of identical pixels."""
+    """The scores of one picture.
+
+    Attributes:
+        name: The picture's name.
+        psnr: PSNR in dB.
+        ssim: Structural similarity.
+        largest: The largest error in levels of 255.
+        identical: The share of identical pixels.
+    """
 
     name: str
     psnr: float
@@ -51,11 +60,20 @@ class PictureScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """All pictures. `psnr` is the mean of the pictures' own in dB, `pooled_psnr` that of their joint error.
+    """The scores of all pictures together.
 
-    `psnr`, `pooled_psnr` and `ssim` are of what the model computes, unrounded and clipped to 0..1, against
-    what is wanted, unrounded; `largest` (levels of 255) and `identical` (share of pixels equal in every
-    channel) of both as 8-bit pictures.
+    PSNR and SSIM compare what the model computes, unrounded and clipped to 0..1, with the unrounded target. The
+    largest error and the share of identical pixels compare both as 8-bit pictures.
+
+    Attributes:
+        psnr: The mean of the pictures' PSNR, in dB.
+        pooled_psnr: The PSNR of the mean squared error over all pixels, in dB.
+        worst_psnr: The smallest PSNR of a picture, in dB.
+        worst_picture: The name of that picture.
+        ssim: The mean of the pictures' SSIM.
+        worst_ssim: The smallest SSIM of a picture.
+        largest: The largest error in levels of 255.
+        identical: The share of pixels that are equal in every channel.
     """
 
     psnr: float
@@ -70,7 +88,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class BaselineScore:
-    """What can be had without learning: mean, worst and pooled PSNR in dB over the same pictures."""
+    """The score of a baseline on the same pictures.
+
+    Attributes:
+        psnr: The mean PSNR in dB.
+        worst_psnr: The smallest PSNR of a picture, in dB.
+        pooled_psnr: The PSNR of the mean squared error over all pixels, in dB.
+    """
 
     psnr: float
     worst_psnr: float
@@ -78,12 +102,19 @@ class BaselineScore:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How well a model imitates `target`.
+class FilterEvaluation:
+    """How well a model imitates a filter.
 
-    `whole` is over whole pictures, `inner` without the `border` (top, left, bottom, right in pixels) where
-    the model sees beyond the picture's edge; None where no picture is larger than that. `baselines`:
-    "constant", "identity", "best linear".
+    Attributes:
+        model: The model's name.
+        target: The filter's name.
+        reference: The same filter in a public library.
+        weights: The number of the model's weights.
+        whole: The scores on whole pictures.
+        inner: The scores without the border; None where no picture is larger than the border.
+        border: (top, left, bottom, right) in pixels, where the model sees beyond the picture.
+        baselines: The scores of "constant", "identity" and "best linear".
+        pictures: The scores of each picture.
     """
 
     model: str
@@ -97,7 +128,7 @@ class Evaluation:
     pictures: tuple[PictureScore, ...]
 
     def to_document(self) -> dict[str, Any]:
-        """Everything, JSON-able; no figure is infinite or NaN."""
+        """All fields, as values that JSON can hold; no number is infinite or NaN."""
         return asdict(self)
 
     def text(self) -> str:
@@ -120,53 +151,75 @@ def _line(where: str, scores: Scores) -> str:
 
 
 def decibels(value: float) -> str:
-    """A PSNR in words."""
+    """A PSNR as text."""
     return "exact" if value >= HIGHEST_PSNR else f"{value:.2f} dB"
 
 
 def percent(share: float) -> str:
-    """A share in words, and never a rounded 100 % that is not exact."""
+    """A share as text; "all" only where it is exactly 1."""
     return "all" if share == 1 else f"{min(100 * share, 99.999):.3f} %"
 
 
 def evaluate(
     model: Learned | Model | str | Path, target: Any = None, images: Any = None, *, engine: str = "auto"
-) -> Evaluation:
-    """Judges a filter model by the filter itself.
+) -> FilterEvaluation:
+    """Evaluates a filter model against the filter itself.
 
-    `target`: whatever `targets.resolve` takes; by default what the model says it was taught. `images`:
-    files, folders, uint8 arrays or `Picture`s; by default the bundled photographs that learning holds out.
-    Raises `ModelError` for a model that is not a filter, `UsageError` where there is nothing to judge by.
+    Args:
+        model: What `learn` returns, a model, or the path of a model file.
+        target: The filter, as `targets.resolve` takes it; by default the one that the model was taught.
+        images: Files, folders, uint8 arrays or `Picture`s; by default the photographs that learning holds out.
+        engine: The engine that runs the model; "auto" chooses one.
+
+    Returns:
+        Scores for whole pictures and without their border, for each picture, and for the baselines.
+
+    Raises:
+        ModelError: The model is not a filter.
+        UsageError: There is no filter to compare with, it has other channels, or there are no pictures.
+        ImageError: A picture cannot be read.
     """
     loaded = filter_of(model)
-    wanted = target_of(loaded, target)
-    samples = gather(loaded, wanted, images)
-    return judge(
-        loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, engine=engine
+    resolved = target_of(loaded, target)
+    samples = gather(loaded, resolved, images)
+    return evaluate_samples(
+        loaded,
+        samples,
+        target=resolved.name,
+        reference=resolved.reference,
+        padding_mode=resolved.edge,
+        engine=engine,
     )
 
 
-def judge(
+def evaluate_samples(
     model: Model,
-    samples: Sequence[Sample],
+    samples: Sequence[FilterSample],
     *,
     target: str = "",
     reference: str = "",
-    edge: PadMode = "replicate",
+    padding_mode: PadMode = "replicate",
     engine: str = "auto",
     compared: Sequence[Compared] | None = None,
-) -> Evaluation:
-    """Judges a model by pictures that are there already, each with what is wanted of it.
+) -> FilterEvaluation:
+    """Evaluates a model on samples.
 
-    `compared`: each beside what the model gives, where that is there already too.
+    Args:
+        model: The model.
+        samples: Pictures with the filter's results.
+        target: The filter's name.
+        reference: The same filter in a public library.
+        padding_mode: How baselines extend the pictures.
+        engine: The engine that runs the model.
+        compared: The model's results, where they are known already.
     """
     if compared is None:
         answers = answering(model, engine)
-        compared = [Compared(s.name, *answers(s.picture), s.wanted) for s in samples]
-    border = astuple(reach(model))
+        compared = [Compared(s.name, *answers(s.picture), s.target) for s in samples]
+    border = astuple(halo(model))
     whole = [each.score() for each in compared]
     inner = [each.score(border) for each in compared if each.has_inner(border)]
-    return Evaluation(
+    return FilterEvaluation(
         model=model.name or "the model",
         target=target,
         reference=reference,
@@ -174,59 +227,65 @@ def judge(
         whole=_scores(whole),
         inner=_scores(inner) if inner else None,
         border=border,
-        baselines={name: _baseline(f, samples) for name, f in baselines(samples, edge).items()},
+        baselines={name: _baseline(f, samples) for name, f in baselines(samples, padding_mode).items()},
         pictures=tuple(each.picture for each in whole),
     )
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """One picture's score, with what is needed to pool it."""
+    """The scores of a picture, with what is needed to pool them."""
 
     picture: PictureScore
-    error: float  # mean squared
+    error: float  # mean squared error
     pixels: int
 
 
 class Compared:
-    """One picture beside what is wanted, pixel by pixel: of the whole, and of the whole without a border.
+    """A model's result next to the target, pixel by pixel.
 
-    `given` and `wanted` float32 in 0..1, `rounded` uint8, all of one shape.
+    All arrays have the same shape, (H, W) or (H, W, C).
+
+    Args:
+        name: The picture's name.
+        given: The model's result, float32 in 0..1.
+        rounded: The same as uint8.
+        target: The filter's result, float32 in 0..1.
     """
 
-    def __init__(self, name: str, given: Array, rounded: Array, wanted: Array) -> None:
-        self.name, self.given, self.rounded, self.wanted = name, given, rounded, wanted
-        squares = np.square(given - wanted)
+    def __init__(self, name: str, given: Array, rounded: Array, target: Array) -> None:
+        self.name, self.given, self.rounded, self.target = name, given, rounded, target
+        squares = np.square(given - target)
         self._squares = squares if squares.ndim == 2 else squares.mean(axis=2)
-        self._apart = metrics.apart(rounded, wanted)
+        self._apart = metrics.apart(rounded, target)
 
     @cached_property
     def _similarities(self) -> Array:
-        return metrics.similarities(self.given, self.wanted)
+        return metrics.similarities(self.given, self.target)
 
     def error(self, border: _Border = _NOTHING) -> float:
-        """The mean squared error within the border."""
+        """The mean squared error without the border."""
         return float(np.mean(_cut(self._squares, border), dtype=np.float64))
 
     def levels(self, border: _Border = _NOTHING) -> metrics.Levels:
-        """The largest difference in levels within the border, and the share of identical pixels."""
+        """The largest difference in levels, and the share of identical pixels, without the border."""
         return metrics.levels_of(_cut(self._apart, border))
 
     def has_inner(self, border: _Border) -> bool:
-        """Whether anything is left without the border."""
+        """Whether any pixel is left without the border."""
         top, left, bottom, right = border
-        height, width = self.wanted.shape[:2]
+        height, width = self.target.shape[:2]
         return bool(height > top + bottom and width > left + right)
 
     def score(self, border: _Border = _NOTHING) -> _Scored:
-        """The score of what lies within the border."""
-        wanted, error, levels = _cut(self.wanted, border), self.error(border), self.levels(border)
-        if min(wanted.shape[:2]) >= _WINDOW:
+        """The scores without the border."""
+        target, error, levels = _cut(self.target, border), self.error(border), self.levels(border)
+        if min(target.shape[:2]) >= _WINDOW:
             ssim = float(np.mean(_cut(self._similarities, border)))
         else:
-            ssim = metrics.ssim(_cut(self.given, border), wanted)
+            ssim = metrics.ssim(_cut(self.given, border), target)
         score = PictureScore(self.name, _capped(error), ssim, levels.largest, levels.identical)
-        return _Scored(score, error, wanted.shape[0] * wanted.shape[1])
+        return _Scored(score, error, target.shape[0] * target.shape[1])
 
 
 def _cut(values: Array, border: _Border) -> Array:
@@ -254,10 +313,10 @@ def _scores(scored: Sequence[_Scored]) -> Scores:
     )
 
 
-def _baseline(function: Callable[[Sample], Array], samples: Sequence[Sample]) -> BaselineScore:
-    errors = [metrics.mean_squared_error(function(sample), sample.wanted) for sample in samples]
+def _baseline(function: Callable[[FilterSample], Array], samples: Sequence[FilterSample]) -> BaselineScore:
+    errors = [metrics.mean_squared_error(function(sample), sample.target) for sample in samples]
     psnrs = [_capped(error) for error in errors]
-    pixels = [sample.wanted.shape[0] * sample.wanted.shape[1] for sample in samples]
+    pixels = [sample.target.shape[0] * sample.target.shape[1] for sample in samples]
     return BaselineScore(
         psnr=float(np.mean(psnrs)),
         worst_psnr=min(psnrs),

@@ -1,7 +1,7 @@
-"""Training a small network on a filter in plain PyTorch, as the Img2Img project does it.
+"""The training interface of the Img2Img project: a small network is trained on a filter in plain PyTorch.
 
-`create_img2img_model`, `load_filtered_dataset` and `train_model` take and give PyTorch's own objects; what
-is trained goes on to `diptych.from_torch`, and from there to `filters.apply` and every file format.
+`create_img2img_model`, `load_filtered_dataset` and `train_model` take and return PyTorch's own objects. A trained
+module becomes a Diptych model by `diptych.from_torch`, for `filters.apply` and every file format.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
     "train_model",
 ]
 
-COUNT = 2048  # pictures to train on; an eighth as many to validate by
+COUNT = 2048  # pictures for training; an eighth as many are for validation
 
 
 # ---- The model ----------------------------------------------------------------------------------------
@@ -50,20 +50,32 @@ COUNT = 2048  # pictures to train on; an eighth as many to validate by
 def create_img2img_model(
     num_input_channels: int = 3, num_output_channels: int = 1, kernel_size: int = 3
 ) -> nn.Sequential:
-    """Three convolutions, `num_input_channels` -> 1 -> 1 -> `num_output_channels`, a ReLU between each two.
+    """Creates three convolutions with ReLUs between them.
 
-    With 3 -> 1 channels and kernels of 3 x 3 it has 28 + 10 + 10 = 48 weights. The picture keeps its size:
-    beyond the border there are zeros. The weights begin as PyTorch's own, drawn from its global generator,
-    except that a layer whose output would be below 0, and so lost in the ReLU, for most of a grey picture
-    begins with the opposite sign: between layers of one channel nothing else could carry the picture.
-    Raises `UsageError` for an even kernel or fewer than one channel.
+    The numbers of channels are `num_input_channels` -> 1 -> 1 -> `num_output_channels`.
+
+    With 3 input channels, 1 output channel and 3 x 3 kernels it has 28 + 10 + 10 = 48 weights. The picture keeps its
+    size; it is padded with zeros. Weights are PyTorch's own initial ones, from its global generator. But a layer of
+    one channel whose output is negative for most of a grey picture would lose the picture in its ReLU; such a layer
+    gets the opposite sign.
+
+    Args:
+        num_input_channels: 3 for RGB, 1 for grey.
+        num_output_channels: 3 for RGB, 1 for grey.
+        kernel_size: An odd number.
+
+    Returns:
+        The network, for batches (N, C, H, W).
+
+    Raises:
+        UsageError: The kernel size is even, or there is no channel.
     """
     if num_input_channels < 1 or num_output_channels < 1:
         raise UsageError(
-            f"a network has at least one channel in and out, got {num_input_channels} and {num_output_channels}"
+            f"a network needs at least one channel in and out, got {num_input_channels} and {num_output_channels}"
         )
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise UsageError(f"kernel_size is an odd number such as 3, which has a centre, got {kernel_size}")
+        raise UsageError(f"kernel_size must be an odd number such as 3, got {kernel_size}")
 
     def convolution(inputs: int, outputs: int) -> nn.Conv2d:
         return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
@@ -80,6 +92,7 @@ def create_img2img_model(
 
 @torch.no_grad()
 def _wake(model: nn.Sequential, channels: int) -> None:
+    """Changes the sign of layers whose ReLU would lose most of a picture."""
     noise = torch.rand((1, channels, 32, 32), generator=torch.Generator().manual_seed(0))
     for index in (0, 2):
         layer = model[index]
@@ -93,43 +106,57 @@ def _wake(model: nn.Sequential, channels: int) -> None:
 
 
 class FilteredPictures(Dataset[tuple[Tensor, Tensor]]):
-    """Pictures and what a filter makes of each: pairs of float32 (C, H, W) and (C', H, W), both 0..1."""
+    """Pictures with the filter's results: float32 (C, H, W) and (C', H, W), both in 0..1.
+
+    Args:
+        pictures: Uint8 of one size, (H, W, 3) or (H, W).
+        target: The filter.
+    """
 
     def __init__(self, pictures: Sequence[Array], target: Target) -> None:
-        """`pictures`: uint8 of one size, (H, W, 3) or (H, W)."""
+        """Applies the filter to all pictures."""
         self._inputs = torch.from_numpy(np.stack([planes_of(picture) for picture in pictures]))
-        self._wanted = torch.from_numpy(np.stack([planes_of(target(picture)) for picture in pictures]))
+        self._targets = torch.from_numpy(np.stack([planes_of(target(picture)) for picture in pictures]))
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self._inputs[index].float() / 255, self._wanted[index]
+        return self._inputs[index].float() / 255, self._targets[index]
 
 
 def load_filtered_dataset(
-    filter: Any = "sobel",  # noqa: A002 - what it is called there
+    filter: Any = "sobel",  # noqa: A002 - the name in the Img2Img project
     path: str | Path | None = None,
     size: int = 64,
     count: int | None = None,
     seed: int = 0,
 ) -> tuple[FilteredPictures, FilteredPictures]:
-    """Pictures of `size` x `size` with their filtered versions: one data set to train on, one to validate by.
+    """Loads pictures with their filtered versions, for training and for validation.
 
-    `filter`: a name with parameters ("gaussian:sigma=2", "random:seed=3") or whatever `targets.resolve`
-    takes. `path`: Tiny ImageNet's folder, archive or address, or any folder of pictures; by default the
-    photographs that come with scikit-image. `count` random squares (by default 2048), drawn by `seed`, are for
-    training and an eighth as many for validation; the two never share a photograph. Raises `UsageError` where
-    there are no pictures of that size.
+    Args:
+        filter: A name with parameters ("gaussian:sigma=2", "random:seed=3"), or whatever `targets.resolve` takes.
+        path: Tiny ImageNet's folder, archive or address, or any folder of pictures; by default the photographs
+            that come with scikit-image.
+        size: The side of the squares in pixels.
+        count: The number of squares for training, 2048 by default; an eighth as many are for validation.
+        seed: From which the random squares are drawn.
+
+    Returns:
+        The data sets for training and for validation, which share no photograph.
+
+    Raises:
+        UsageError: There are no pictures of that size, or the filter does not exist.
+        ImageError: A picture cannot be read.
     """
     target = targets.resolve(filter)
-    wanted = COUNT if count is None else count
-    if wanted < 1 or size < 1:
-        raise UsageError(f"a data set has at least one picture of at least one pixel, got {wanted} of {size}")
-    gathered = _gathered(path, target.channels[0], wanted, seed)
+    number = COUNT if count is None else count
+    if number < 1 or size < 1:
+        raise UsageError(f"count and size must be at least 1, got {number} and {size}")
+    gathered = _gathered(path, target.channels[0], number, seed)
     random = np.random.default_rng(seed)
-    train = _squares(gathered.train, size, wanted, random)
-    held_out = _squares(tuple(gathered.held_out.values()), size, math.ceil(wanted / 8), random)
+    train = _squares(gathered.train, size, number, random)
+    held_out = _squares(tuple(gathered.held_out.values()), size, math.ceil(number / 8), random)
     return FilteredPictures(train, target), FilteredPictures(held_out, target)
 
 
@@ -147,7 +174,7 @@ def _gathered(path: str | Path | None, channels: int, count: int, seed: int) -> 
 
 
 def _squares(pictures: Sequence[Array], size: int, count: int, random: np.random.Generator) -> list[Array]:
-    """Random squares, in random order; each picture gives as many as it has room for, in proportion."""
+    """Random squares in random order; the number from a picture is in proportion to the places in it."""
     places = np.array([math.prod(max(side - size + 1, 0) for side in p.shape[:2]) for p in pictures], float)
     if not places.any():
         raise UsageError(
@@ -178,14 +205,31 @@ def train_model(
     *,
     progress: Progress = silent,
 ) -> tuple[list[float], list[float]]:
-    """Trains `model` in place and gives the training and the validation loss of each epoch.
+    """Trains `model` in place, and leaves the weights with the smallest validation loss in it.
 
-    L1 loss; Adam, whose learning rate falls along half a cosine to 0 at `max_epochs`; stops when the
-    validation loss has not improved for `early_stopping_patience` epochs. The weights with the smallest
-    validation loss are in `model` at the end. With `save_best` they are also in the file `save_path`, a
-    `state_dict` that `torch.load(save_path, weights_only=True)` reads, written whole at each improvement.
-    Random order comes from PyTorch's global generator. Raises `UsageError` for empty data sets, settings out
-    of range, or `save_best` without `save_path`; `ModelError` where the loss is no longer a number.
+    The loss is L1. The optimiser is Adam, whose learning rate falls along half a cosine to 0 at `max_epochs`. Batches
+    are shuffled by PyTorch's global generator.
+
+    Args:
+        model: The network.
+        train_dataset: Pairs of tensors, float32 in 0..1.
+        val_dataset: The same.
+        max_epochs: The largest number of epochs.
+        early_stopping_patience: Epochs without a smaller validation loss after which training stops.
+        batch_size: Pairs in a batch.
+        learning_rate: The initial learning rate.
+        save_best: Whether to save the best weights at each improvement.
+        save_path: The file for them, a `state_dict` that `torch.load(save_path, weights_only=True)` reads.
+        progress: Called with the epochs done, all epochs, and a line of text.
+
+    Returns:
+        The training losses and the validation losses, one for each epoch.
+
+    Raises:
+        UsageError: A data set is empty, a setting is out of range, or `save_best` is set without `save_path`.
+        ShapeError: The model's result has another shape than the data set's.
+        ModelError: The loss becomes infinite or NaN.
+        OutputError: `save_path` cannot be written.
     """
     _check_settings(max_epochs, early_stopping_patience, batch_size, learning_rate)
     if save_best and save_path is None:
@@ -216,14 +260,14 @@ def _check_settings(max_epochs: int, patience: int, batch_size: int, learning_ra
     least_one = {"max_epochs": max_epochs, "early_stopping_patience": patience, "batch_size": batch_size}
     for name, value in least_one.items():
         if value < 1:
-            raise UsageError(f"{name} is at least 1, got {value}")
+            raise UsageError(f"{name} must be at least 1, got {value}")
     if not 0 < learning_rate < math.inf:
-        raise UsageError(f"learning_rate is a number above 0, such as 0.001, got {learning_rate}")
+        raise UsageError(f"learning_rate must be a number above 0, such as 0.001, got {learning_rate}")
 
 
 def _batches(dataset: Dataset[Any], size: int, name: str, *, shuffle: bool) -> DataLoader[Any]:
     if not len(dataset):  # type: ignore[arg-type]
-        raise UsageError(f"{name} is empty; load_filtered_dataset() gives one with pictures")
+        raise UsageError(f"{name} is empty; load_filtered_dataset() returns data sets with pictures")
     return DataLoader(dataset, batch_size=size, shuffle=shuffle)
 
 
@@ -232,8 +276,8 @@ def _train_epoch(
 ) -> float:
     model.train()
     total, count = 0.0, 0
-    for inputs, wanted in batches:
-        loss = _loss(model, inputs, wanted, epoch)
+    for inputs, target in batches:
+        loss = _loss(model, inputs, target, epoch)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -245,21 +289,21 @@ def _train_epoch(
 def _validate(model: nn.Module, batches: DataLoader[Any], epoch: int) -> float:
     model.eval()
     total, count = 0.0, 0
-    for inputs, wanted in batches:
-        total += float(_loss(model, inputs, wanted, epoch)) * len(inputs)
+    for inputs, target in batches:
+        total += float(_loss(model, inputs, target, epoch)) * len(inputs)
         count += len(inputs)
     return total / count
 
 
-def _loss(model: nn.Module, inputs: Tensor, wanted: Tensor, epoch: int) -> Tensor:
+def _loss(model: nn.Module, inputs: Tensor, target: Tensor, epoch: int) -> Tensor:
     device = _device(model)
     given = model(inputs.to(device))
-    if given.shape != wanted.shape:
+    if given.shape != target.shape:
         raise ShapeError(
-            f"the model makes {tuple(given.shape)} of a batch {tuple(inputs.shape)}, and the data set wants "
-            f"{tuple(wanted.shape)}; create the model with the data set's numbers of channels"
+            f"the model makes {tuple(given.shape)} of a batch {tuple(inputs.shape)}, but the targets are "
+            f"{tuple(target.shape)}; create the model with the data set's numbers of channels"
         )
-    loss = nn.functional.l1_loss(given, wanted.to(device))
+    loss = nn.functional.l1_loss(given, target.to(device))
     if not torch.isfinite(loss):
         raise ModelError(
             f"the loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate, "
@@ -277,11 +321,16 @@ def _save(weights: Mapping[str, Tensor], path: str | Path) -> None:
         torch.save(dict(weights), stream)
 
 
-# ---- What has been learned ----------------------------------------------------------------------------
+# ---- Using the model -----------------------------------------------------------------------------------
 
 
 class Metrics(NamedTuple):
-    """Means over the pictures of a data set: PSNR in dB and SSIM."""
+    """Means over the pictures of a data set.
+
+    Attributes:
+        psnr: PSNR in dB.
+        ssim: Structural similarity.
+    """
 
     psnr: float
     ssim: float
@@ -289,7 +338,7 @@ class Metrics(NamedTuple):
 
 @torch.no_grad()
 def _answers(model: nn.Module, inputs: Tensor) -> Array:
-    """The model's output for a batch, float32 in 0..1."""
+    """The model's result for a batch, float32 in 0..1."""
     was_training = model.training
     model.eval()
     given = model(inputs.to(_device(model))).clamp(0, 1).cpu().numpy()
@@ -298,53 +347,82 @@ def _answers(model: nn.Module, inputs: Tensor) -> Array:
 
 
 def apply_filter(path: str | Path, model: nn.Module) -> Array:
-    """The filtered picture of a file, of any size: uint8 (H, W), or (H, W, 3) from a model of three outputs.
+    """Filters the picture of a file, of any size.
 
-    Raises `ImageError` for what is not a picture. `filters.apply` does the same by tiles, file to file.
+    `filters.apply_file` does the same by tiles, and writes a file.
+
+    Args:
+        path: The picture file.
+        model: A trained network.
+
+    Returns:
+        Uint8 (H, W), or (H, W, 3) for three output channels.
+
+    Raises:
+        ImageError: The file is not a picture.
     """
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     channels = 1 if convolution is not None and convolution.in_channels == 1 else 3
     picture = data.with_channels(files.read(path).pixels, channels)
-    planes = torch.from_numpy(planes_of(picture).astype(np.float32))  # a copy: what was read may be read-only
+    planes = torch.from_numpy(
+        planes_of(picture).astype(np.float32)
+    )  # a copy, because what was read may be read-only
     given = _answers(model, planes[None] / 255)[0]
     return metrics.to_levels(picture_of(given))
 
 
 def compute_metrics(model: nn.Module, dataset: Dataset[Any], batch_size: int = 128) -> Metrics:
-    """PSNR in dB and SSIM of the model's output against what the data set wants, means over its pictures.
+    """Computes PSNR and SSIM of a model on a data set, as means over its pictures.
 
-    The output is clipped to 0..1 and not rounded. A picture without any error counts as 150 dB. Raises
-    `UsageError` for an empty data set.
+    Results are clipped to 0..1 and not rounded. A picture without any error counts as 150 dB.
+
+    Args:
+        model: A trained network.
+        dataset: Pairs of tensors, float32 in 0..1.
+        batch_size: Pairs in a batch.
+
+    Raises:
+        UsageError: The data set is empty.
     """
     psnrs, ssims = [], []
-    for given, wanted in _pairs(model, dataset, batch_size):
-        psnrs.append(min(metrics.psnr(given, wanted), HIGHEST_PSNR))
-        ssims.append(metrics.ssim(given, wanted))
+    for given, target in _pairs(model, dataset, batch_size):
+        psnrs.append(min(metrics.psnr(given, target), HIGHEST_PSNR))
+        ssims.append(metrics.ssim(given, target))
     return Metrics(float(np.mean(psnrs)), float(np.mean(ssims)))
 
 
 def _pairs(model: nn.Module, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[Array, Array]]:
-    for inputs, wanted in _batches(dataset, batch_size, "dataset", shuffle=False):
-        for given, each in zip(_answers(model, inputs), wanted.numpy(), strict=True):
+    for inputs, target in _batches(dataset, batch_size, "dataset", shuffle=False):
+        for given, each in zip(_answers(model, inputs), target.numpy(), strict=True):
             yield picture_of(given), picture_of(each)
 
 
 def preview_predictions(
     dataset: Dataset[Any], model: nn.Module, count: int = 6, path: str | Path | None = None
 ) -> Any:
-    """A matplotlib figure of the first `count` pictures: input, output, target, and the PSNR of each.
+    """Draws the first pictures of a data set: input, output, target, and the PSNR of each.
 
-    A notebook shows it; with `path` it is also written there as a PNG. Raises `UsageError` where there is no
-    picture to show, `OutputError` where the file cannot be written.
+    Args:
+        dataset: Pairs of tensors, float32 in 0..1.
+        model: A trained network.
+        count: The number of pictures.
+        path: A PNG file to write; None writes nothing.
+
+    Returns:
+        A matplotlib figure, which notebooks show.
+
+    Raises:
+        UsageError: There is no picture to show.
+        OutputError: The file cannot be written.
     """
     from diptych.report.curves import pictures_figure
     from diptych.report.figure import save
 
     rows, notes = [], []
     for index in range(min(count, len(dataset))):  # type: ignore[arg-type]
-        inputs, wanted = dataset[index]
+        inputs, target = dataset[index]
         given = picture_of(_answers(model, inputs[None])[0])
-        pictures = (picture_of(inputs.numpy()), given, picture_of(wanted.numpy()))
+        pictures = (picture_of(inputs.numpy()), given, picture_of(target.numpy()))
         rows.append([metrics.to_levels(picture) for picture in pictures])
         notes.append(f"PSNR {metrics.psnr(given, pictures[2]):.2f} dB")
     if not rows:
@@ -358,10 +436,19 @@ def preview_predictions(
 def plot_losses(
     train_losses: Sequence[float], val_losses: Sequence[float], path: str | Path | None = None
 ) -> Any:
-    """A matplotlib figure of the losses that `train_model` gave, over the epochs.
+    """Draws the losses that `train_model` returns over the epochs.
 
-    A notebook shows it; with `path` it is also written there as a PNG. Raises `ShapeError` for losses that
-    are none or not equally many, `OutputError` where the file cannot be written.
+    Args:
+        train_losses: One for each epoch.
+        val_losses: One for each epoch.
+        path: A PNG file to write; None writes nothing.
+
+    Returns:
+        A matplotlib figure, which notebooks show.
+
+    Raises:
+        ShapeError: There are no losses, or not equally many.
+        OutputError: The file cannot be written.
     """
     from diptych.report.curves import loss_figure
     from diptych.report.figure import save

@@ -1,4 +1,4 @@
-"""What learning gives: a model, and the report of how it was found and how good it is."""
+"""The results of learning: a model, and the report of how it was found and how good it is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from typing import Any
 from diptych.model.model import Model
 from diptych.preprocessing import Grey
 
-__all__ = ["Learned", "LearningReport", "Rung", "notes_of"]
+__all__ = ["Attempt", "Learned", "LearningReport", "notes_of"]
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One attempt on the way: which kind of network, with how many weights, how good, in what time."""
+class Attempt:
+    """One attempt of the search.
+
+    Attributes:
+        name: The method.
+        weights: The number of weights of its network.
+        psnr: The mean PSNR in dB on held-out pictures.
+        seconds: The time it took.
+        remark: A sentence about the network.
+    """
 
     name: str
     weights: int
@@ -26,53 +34,75 @@ class Rung:
 
 @dataclass(frozen=True)
 class LearningReport:
-    """How a filter was learned. PSNR in dB on whole held-out pictures, against the unrounded target.
+    """How a filter was learned, and how good the result is on whole held-out pictures.
 
-    `scores` is `evaluating.Evaluation.to_document()`: PSNR pooled and per picture, SSIM, largest error in
-    levels, share of identical pixels, and the constant, identity and best-linear baselines. `curve` holds
-    (steps, loss, held-out PSNR) where something was trained. `stopped` says in words why it ended.
+    Attributes:
+        target: The filter's name.
+        reference: The same filter in a public library.
+        method: The method that found the network.
+        weights: The number of weights.
+        seconds: The time that learning took.
+        psnr: The mean PSNR in dB against the unrounded target.
+        worst_psnr: The smallest PSNR in dB of a picture.
+        stopped: Why the search ended, in words.
+        methods: All attempts, in order.
+        scores: `FilterEvaluation.to_document()`: PSNR pooled and for each picture, SSIM, largest error in levels,
+            share of identical pixels, and the baselines.
+        curve: (steps, loss, held-out PSNR) over the training; empty without training.
+        remarks: Sentences for the user.
     """
 
     target: str
     reference: str
-    rung: str
+    method: str
     weights: int
     seconds: float
     psnr: float
     worst_psnr: float
     stopped: str
-    rungs: tuple[Rung, ...] = ()
+    methods: tuple[Attempt, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()
     remarks: tuple[str, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
+        """All fields, as values that JSON can hold."""
         return asdict(self)
 
     def text(self) -> str:
         """A few lines for a terminal."""
-        tried = ", ".join(f"{rung.name} {rung.psnr:.1f} dB" for rung in self.rungs)
+        tried = ", ".join(f"{method.name} {method.psnr:.1f} dB" for method in self.methods)
         lines = [
-            f"{self.target}: {self.rung}, {self.weights} weights, {self.seconds:.2f} s",
+            f"{self.target}: {self.method}, {self.weights} weights, {self.seconds:.2f} s",
             f"held-out PSNR {self.psnr:.2f} dB on average, {self.worst_psnr:.2f} dB at worst",
             f"stopped: {self.stopped}",
-            *([f"tried: {tried}"] if len(self.rungs) > 1 else []),
+            *([f"tried: {tried}"] if len(self.methods) > 1 else []),
         ]
         return "\n".join([*lines, *self.remarks])
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """A learned filter: `.model` goes wherever a model goes, `.report` says how good it is."""
+    """A learned filter.
+
+    Attributes:
+        model: The network, which can be used wherever a model can.
+        report: How it was learned, and how good it is.
+    """
 
     model: Model
     report: LearningReport
 
     def save(self, path: str | Path) -> None:
-        """Writes the model, in the format that the suffix names; the report travels in its notes.
+        """Writes the model to a file; the report is kept in its notes.
 
-        Raises what `diptych.write` raises.
+        Args:
+            path: The file; its suffix is the format.
+
+        Raises:
+            OutputError: The file cannot be written.
+            UsageError: The suffix is not that of a format.
+            UnsupportedLayer: The format cannot express the model.
         """
         from diptych import formats
 
@@ -80,15 +110,15 @@ class Learned:
 
 
 def grey_weights(model: Model) -> str:
-    """How a filter of grey pictures has colour made grey: the weights of `preprocessing.Grey`."""
+    """How a filter of grey pictures makes colour grey: the weights of `preprocessing.Grey`."""
     steps = model.preprocessing.steps if model.preprocessing is not None else ()
     return next((step.weights for step in steps if isinstance(step, Grey)), "float")
 
 
 def notes_of(model: Model) -> Mapping[str, Any]:
-    """What a filter model says of itself: `LearningReport.to_document()`, "edge" and "per_channel".
+    """The notes that learning left in a model; empty for other models.
 
-    Nothing where it was not learned here; what somebody else wrote there may be of any kind.
+    They are `LearningReport.to_document()` with "edge" and "per_channel". Notes that others wrote may hold anything.
     """
     notes = model.notes.get("filter")
     return notes if isinstance(notes, Mapping) else {}

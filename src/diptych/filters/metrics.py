@@ -1,4 +1,4 @@
-"""How close two pictures are: PSNR, SSIM, and the difference in levels of 255."""
+"""Measures of the difference between two pictures: PSNR, SSIM, and levels of 255."""
 
 from __future__ import annotations
 
@@ -29,22 +29,35 @@ _K1, _K2 = 0.01, 0.03
 
 
 class Levels(NamedTuple):
-    """Two pictures after rounding to 8 bits: the largest difference, and the share of identical pixels."""
+    """The difference of two 8-bit pictures.
+
+    Attributes:
+        largest: The largest difference in levels.
+        identical: The share of identical pixels.
+    """
 
     largest: int
     identical: float
 
 
 def psnr(a: Array, b: Array) -> float:
-    """Peak signal-to-noise ratio in dB, -10 log10 of the mean squared error; infinite for equal pictures.
+    """Peak signal-to-noise ratio, -10 log10(mean squared error).
 
-    `a`, `b`: (H, W) or (H, W, C), 0..1. Raises `ShapeError` where the shapes differ.
+    Args:
+        a: (H, W) or (H, W, C), in 0..1.
+        b: The same shape.
+
+    Returns:
+        dB; infinite for equal pictures.
+
+    Raises:
+        ShapeError: The shapes differ.
     """
     return psnr_of(mean_squared_error(a, b))
 
 
 def psnr_of(error: float) -> float:
-    """The PSNR in dB of a mean squared error on the scale 0..1."""
+    """The PSNR in dB for a mean squared error on the scale 0..1."""
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
@@ -56,21 +69,33 @@ def mean_squared_error(a: Array, b: Array) -> float:
 
 
 def ssim(a: Array, b: Array) -> float:
-    """Structural similarity, 1 for equal pictures, the mean over pixels and channels.
+    """Structural similarity, the mean over pixels and channels.
 
-    `a`, `b`: (H, W) or (H, W, C), 0..1. Wang, Bovik, Sheikh and Simoncelli 2004, equation 13: a Gaussian
-    window of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population covariance, and only where the window
-    lies within the picture. This is scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, data_range=1)`. Along a side shorter than 11 pixels no window fits: there
-    the picture is mirrored at its border and nothing is cropped. Raises `ShapeError` where the shapes differ.
+    Source: Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
+    similarity" (2004), equation 13, with a Gaussian window of 11 x 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03 and
+    population covariance, where the window lies within the picture. It equals scikit-image's
+    `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)`. Along a side
+    of less than 11 pixels no window fits; there the picture is mirrored at its border and nothing is cropped.
+
+    Args:
+        a: (H, W) or (H, W, C), in 0..1.
+        b: The same shape.
+
+    Returns:
+        1 for equal pictures, otherwise less.
+
+    Raises:
+        ShapeError: The shapes differ.
     """
     return float(np.mean(similarities(a, b)))
 
 
 def similarities(a: Array, b: Array) -> Array:
-    """What `ssim` is the mean of: float64 (h, w) or (h, w, C), each at the centre of its window.
+    """The local similarities of which `ssim` is the mean.
 
-    The first is 5 pixels from the border, or 0 along a side shorter than 11 pixels.
+    Returns:
+        Float64 (h, w) or (h, w, C), each at the centre of its window. The first is 5 pixels from the border, or 0
+        along a side of less than 11 pixels.
     """
     _alike(a, b)
     x, y = a.astype(np.float64), b.astype(np.float64)
@@ -98,7 +123,7 @@ def _shifted(values: Array, factor: float, shift: float) -> Array:
 
 
 def _within(side: int) -> slice:
-    """Where the window lies within a picture."""
+    """The centres of windows that lie within a picture."""
     return slice(_RADIUS, side - _RADIUS) if side > 2 * _RADIUS else slice(None)
 
 
@@ -115,32 +140,36 @@ def _blurred(values: Array) -> Array:
 def levels(a: Array, b: Array) -> Levels:
     """The largest difference in levels of 255, and the share of pixels that are equal in every channel.
 
-    `a`, `b`: (H, W) or (H, W, C), uint8, or floats in 0..1, which are rounded half to even first. Raises
-    `ShapeError` where the shapes differ.
+    Args:
+        a: (H, W) or (H, W, C): uint8, or floats in 0..1, which are rounded half to even.
+        b: The same shape.
+
+    Raises:
+        ShapeError: The shapes differ.
     """
     return levels_of(apart(a, b))
 
 
 def apart(a: Array, b: Array) -> Array:
-    """uint8 (H, W): by how many levels two pictures differ, in the channel where it is most."""
+    """The difference of two pictures in levels, uint8 (H, W), for the channel where it is largest."""
     _alike(a, b)
     x, y = to_levels(a), to_levels(b)
     differences = np.maximum(x, y) - np.minimum(x, y)
-    # Plane by plane: NumPy is slow at the largest of three neighbours.
+    # Plane by plane, because NumPy is slow for an axis of three elements.
     return differences if x.ndim == 2 else reduce(np.maximum, np.moveaxis(differences, 2, 0))
 
 
 def levels_of(differences: Array) -> Levels:
-    """The largest of what `apart` gives, and the share of zeros."""
+    """The largest of the differences that `apart` returns, and the share of zeros."""
     return Levels(int(differences.max()), 1 - np.count_nonzero(differences) / differences.size)
 
 
 def to_levels(values: Array) -> Array:
-    """Floats in 0..1 as uint8: rounded half to even and clipped; uint8 stays as it is."""
+    """Floats in 0..1 as uint8, rounded half to even and clipped; uint8 unchanged."""
     if values.dtype == np.uint8:
         return values
-    # In single precision 255 (k/255) is k again for all multiples of a half: a tie is a tie, which it is not
-    # in double precision, where k/255 as a float32 lies beside it.
+    # In single precision 255 (k/255) is exactly k for all multiples of a half, so ties stay ties. In double precision
+    # they do not, because k/255 as a float32 is inexact.
     rounded: Array = np.clip(np.rint(values.astype(np.float32) * np.float32(255)), 0, 255).astype(np.uint8)
     return rounded
 

@@ -1,6 +1,6 @@
-"""A picture as planes and back, with three channels for one, and extended beyond its border.
+"""Conversions between pictures and planes, between grey and colour, and padding.
 
-A picture is (H, W, 3) or (H, W), as files and filters have it; planes are (C, H, W), as networks have it.
+A picture is (H, W, 3) or (H, W), as in files and filters; planes are (C, H, W), as in networks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from diptych.preprocessing.grey import WEIGHTS
 
 __all__ = ["REC601", "coloured", "extended", "greyed", "picture_of", "planes_of"]
 
-REC601 = (0.299, 0.587, 0.114)  # what red, green and blue weigh in grey
+REC601 = (0.299, 0.587, 0.114)  # the weights of red, green and blue in luma
 
 
 def planes_of(picture: Array) -> Array:
@@ -21,20 +21,22 @@ def planes_of(picture: Array) -> Array:
 
 
 def picture_of(planes: Array) -> Array:
-    """(C, H, W) -> (H, W) of one plane, (H, W, C) of several; a view."""
+    """(C, H, W) -> (H, W) for one plane, (H, W, C) for several; a view."""
     return planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0)
 
 
 def coloured(picture: Array) -> Array:
-    """Grey as three equal channels, (H, W) -> (H, W, 3); colour as it is."""
+    """Grey as three equal channels, (H, W) -> (H, W, 3); colour unchanged."""
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 
 def greyed(picture: Array, weights: str) -> Array:
-    """Colour as grey, (H, W, 3) -> (H, W) in the same dtype; grey as it is.
+    """Colour as grey by Rec.601, (H, W, 3) -> (H, W) in the same dtype; grey unchanged.
 
-    `weights` as in `preprocessing.Grey`: who rounds 8-bit pictures. With "float", and for all others, integers
-    are rounded half to even.
+    Args:
+        picture: (H, W, 3) or (H, W).
+        weights: How 8-bit pictures are rounded, as in `preprocessing.Grey`. With "float", and for other dtypes,
+            integers are rounded half to even.
     """
     if picture.ndim == 2:
         return picture
@@ -46,7 +48,7 @@ def greyed(picture: Array, weights: str) -> Array:
 
 
 def extended(planes: Array, radius: int, mode: PadMode) -> Array:
-    """(C, H, W) -> (C, H + 2 radius, W + 2 radius), by the edge mode."""
+    """(C, H, W) -> (C, H + 2 radius, W + 2 radius), by the padding mode."""
     sides = ((0, 0), (radius, radius), (radius, radius))
     result: Array = np.pad(planes, sides, mode=NUMPY_PAD[mode])
     return result

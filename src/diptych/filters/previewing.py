@@ -1,4 +1,4 @@
-"""A filter model shown at work: input, target, output and amplified error as PNG files, and a page of it all."""
+"""Previews of a filter model: input, target, output and amplified error as PNG files, and a page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ import numpy as np
 
 from diptych.errors import UsageError
 from diptych.files import made_folder, replacing
-from diptych.filters.evaluating import Compared, Evaluation, PictureScore, decibels, judge, percent
+from diptych.filters.evaluating import (
+    Compared,
+    FilterEvaluation,
+    PictureScore,
+    decibels,
+    evaluate_samples,
+    percent,
+)
 from diptych.filters.learned import Learned, notes_of
 from diptych.filters.metrics import to_levels
-from diptych.filters.samples import Sample, answering, filter_of, gather, target_of
+from diptych.filters.samples import FilterSample, answering, filter_of, gather, target_of
 from diptych.images import files
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -25,24 +32,28 @@ from diptych.progress import Progress, silent
 __all__ = ["Preview", "preview", "write_page"]
 
 _NOT_FOLDERS = (*files.SUFFIXES, ".html")
-_STRONGEST = 256  # an error of one level is then white: what is darker cannot be seen in an 8-bit picture
-_RUNG_COLUMNS = ("kind of network", "weights", "PSNR", "seconds", "remark")
+_STRONGEST = 256  # an error of one level is then white; smaller errors are invisible in 8 bits
+_METHOD_COLUMNS = ("kind of network", "weights", "PSNR", "seconds", "remark")
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What was written: the page, the pictures, and the figures that are on the page.
+    """What was written by `preview`.
 
-    `factors`: picture name -> what its error was multiplied by.
+    Attributes:
+        report: The page.
+        paths: The pictures, and the learning curve where there is one.
+        evaluation: The scores on the page.
+        factors: For each picture by name, the factor by which its error was multiplied.
     """
 
     report: Path
     paths: tuple[Path, ...]
-    evaluation: Evaluation
+    evaluation: FilterEvaluation
     factors: Mapping[str, int]
 
     def to_document(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
+        """All fields, as values that JSON can hold."""
         return {
             "report": str(self.report),
             "files": [str(path) for path in self.paths],
@@ -65,27 +76,46 @@ def preview(
     engine: str = "auto",
     progress: Progress = silent,
 ) -> Preview:
-    """Writes `out`/NAME-input.png, -target.png, -output.png, -error.png for each picture, and `out`/report.html.
+    """Shows what a model makes of pictures, as PNG files and a page.
 
-    The error is the largest of a pixel's channels times a factor, a power of two up to 256, chosen for each
-    picture so that all but a thousandth of its pixels stay below white. `images` and `target` are taken as
-    `evaluate` takes them, and the same errors are raised; `UsageError` where `out` is named as a file is, and
-    `OutputError` where it cannot be written.
+    For each picture, NAME-input.png, NAME-target.png, NAME-output.png and NAME-error.png are written to `out`, and
+    report.html for all. The error is the largest over the channels, times a power of two up to 256, chosen so that
+    all but a thousandth of the pixels stay below white.
+
+    Args:
+        model: What `learn` returns, a model, or the path of a model file.
+        images: See `evaluate`.
+        target: See `evaluate`.
+        out: The folder to write to.
+        engine: The engine that runs the model; "auto" chooses one.
+        progress: Called with the pictures done, all pictures, and a picture's name.
+
+    Returns:
+        The paths and the scores.
+
+    Raises:
+        ModelError: The model is not a filter.
+        UsageError: `out` is a file, or see `evaluate`.
+        ImageError: A picture cannot be read.
+        OutputError: `out` cannot be written.
     """
     if Path(out).suffix.lower() in _NOT_FOLDERS or Path(out).is_file():
-        raise UsageError(
-            f"a preview is a folder of pictures and a page, and {out} is a file's name; name a folder"
-        )
+        raise UsageError(f"a preview is written to a folder, and {out} is the name of a file; name a folder")
     loaded = filter_of(model)
-    wanted = target_of(loaded, target)
-    samples = gather(loaded, wanted, images)
+    resolved = target_of(loaded, target)
+    samples = gather(loaded, resolved, images)
     answers = answering(loaded, engine)
     compared = []
     for index, sample in enumerate(samples):
         progress(index, len(samples), sample.name)
-        compared.append(Compared(sample.name, *answers(sample.picture), sample.wanted))
-    evaluation = judge(
-        loaded, samples, target=wanted.name, reference=wanted.reference, edge=wanted.edge, compared=compared
+        compared.append(Compared(sample.name, *answers(sample.picture), sample.target))
+    evaluation = evaluate_samples(
+        loaded,
+        samples,
+        target=resolved.name,
+        reference=resolved.reference,
+        padding_mode=resolved.edge,
+        compared=compared,
     )
     folder = made_folder(out)
     stems = _stems([sample.name for sample in samples])
@@ -104,7 +134,17 @@ def preview(
 def write_page(
     path: str | Path, model: Learned | Model | str | Path, images: Any = None, target: Any = None
 ) -> None:
-    """Writes the page alone, which is complete in itself, to `path`."""
+    """Writes the page of a preview alone, which contains all of its pictures.
+
+    Args:
+        path: The HTML file.
+        model: See `preview`.
+        images: See `evaluate`.
+        target: See `evaluate`.
+
+    Raises:
+        OutputError: `path` cannot be written. Other errors are those of `preview`.
+    """
     with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
         made = preview(model, images, target, folder)
         temporary.write_bytes(made.report.read_bytes())
@@ -115,14 +155,14 @@ def write_page(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The four files of one picture: input, target, output, error; and the factor of the last."""
+    """The files of one picture (input, target, output, error), and the factor of the error."""
 
     paths: tuple[Path, Path, Path, Path]
     factor: int
 
 
 def _stems(names: Sequence[str]) -> list[str]:
-    """File names that differ, also where two pictures of different folders have one name."""
+    """Different file names, also for pictures of the same name in different folders."""
     stems: list[str] = []
     for name in names:
         plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")[:80] or "picture"
@@ -133,14 +173,14 @@ def _stems(names: Sequence[str]) -> list[str]:
     return stems
 
 
-def _draw(folder: Path, stem: str, sample: Sample, values: Array, levels: Array) -> _Drawn:
+def _draw(folder: Path, stem: str, sample: FilterSample, values: Array, levels: Array) -> _Drawn:
     from diptych.report.grid import colours
 
-    error = np.abs(values - sample.wanted)
+    error = np.abs(values - sample.target)
     error = error.max(axis=2) if error.ndim == 3 else error
     factor = _factor(error)
     shown = colours("magma")[to_levels(np.clip(error * factor, 0, 1))]
-    pixels = (sample.picture, to_levels(sample.wanted), levels, shown)
+    pixels = (sample.picture, to_levels(sample.target), levels, shown)
     kinds = ("input", "target", "output", "error")
     paths = tuple(folder / f"{stem}-{kind}.png" for kind in kinds)
     for path, each in zip(paths, pixels, strict=True):
@@ -160,7 +200,7 @@ def _factor(error: Array) -> int:
 
 
 def _curve(model: Model) -> list[tuple[float, float, float]]:
-    """The learning curve in a model's notes; what somebody else wrote there is left out."""
+    """The learning curve in a model's notes; points of another form are left out."""
     points = notes_of(model).get("curve")
     if not isinstance(points, Sequence):
         return []
@@ -171,21 +211,22 @@ def _are_numbers(values: Sequence[Any], count: int) -> bool:
     return len(values) == count and all(isinstance(v, int | float) for v in values)
 
 
-def _rungs(model: Model) -> tuple[tuple[str, ...], ...]:
-    rungs = notes_of(model).get("rungs")
+def _methods(model: Model) -> tuple[tuple[str, ...], ...]:
+    notes = notes_of(model)
+    methods = notes.get("methods", notes.get("rungs"))  # "rungs" in notes of earlier versions
     rows = []
-    for rung in rungs if isinstance(rungs, Sequence) else ():
-        if isinstance(rung, Mapping) and _are_numbers(
-            [rung.get(k) for k in ("weights", "psnr", "seconds")], 3
+    for method in methods if isinstance(methods, Sequence) else ():
+        if isinstance(method, Mapping) and _are_numbers(
+            [method.get(k) for k in ("weights", "psnr", "seconds")], 3
         ):
-            figures = (str(rung["weights"]), decibels(rung["psnr"]), f"{rung['seconds']:.2f}")
-            rows.append((str(rung.get("name", "")), *figures, str(rung.get("remark", ""))))
+            figures = (str(method["weights"]), decibels(method["psnr"]), f"{method['seconds']:.2f}")
+            rows.append((str(method.get("name", "")), *figures, str(method.get("remark", ""))))
     return tuple(rows)
 
 
-def _draw_curve(path: Path, model: Model, evaluation: Evaluation) -> Path | None:
+def _draw_curve(path: Path, model: Model, evaluation: FilterEvaluation) -> Path | None:
     curve = _curve(model)
-    if len(curve) < 2:  # one point is no curve
+    if len(curve) < 2:  # a single point is not a curve
         return None
     from diptych.report.curves import learning_curve
 
@@ -197,7 +238,7 @@ def _draw_curve(path: Path, model: Model, evaluation: Evaluation) -> Path | None
 
 
 def _write_report(
-    path: Path, model: Model, evaluation: Evaluation, drawn: Sequence[_Drawn], curve: Path | None
+    path: Path, model: Model, evaluation: FilterEvaluation, drawn: Sequence[_Drawn], curve: Path | None
 ) -> None:
     from diptych.report import filtering
     from diptych.report.html import MOST_IMAGES
@@ -220,28 +261,28 @@ def _write_report(
         pictures=tuple(shown[:MOST_IMAGES]),
         score_columns=("picture", "PSNR", "SSIM", "largest error", "identical pixels"),
         scores=_score_rows(evaluation),
-        rung_columns=_RUNG_COLUMNS,
-        rungs=_rungs(model),
+        rung_columns=_METHOD_COLUMNS,
+        rungs=_methods(model),
         curve=curve,
         remarks=tuple(remarks),
     )
     filtering.write_filter_page(path, content)
 
 
-def _verdict(evaluation: Evaluation) -> str:
+def _verdict(evaluation: FilterEvaluation) -> str:
     whole = evaluation.whole
     if whole.identical == 1:
-        return f"{_weights(evaluation)}, and every pixel of every picture is the filter's own"
+        return f"{_weights(evaluation)}, and every pixel of every picture is identical to the filter's"
     return f"{_weights(evaluation)}, {decibels(whole.psnr)}, {percent(whole.identical)} of pixels identical"
 
 
-def _weights(evaluation: Evaluation) -> str:
+def _weights(evaluation: FilterEvaluation) -> str:
     from diptych.report.html import thousands
 
     return "1 weight" if evaluation.weights == 1 else f"{thousands(evaluation.weights)} weights"
 
 
-def _facts(model: Model, evaluation: Evaluation) -> list[tuple[str, str]]:
+def _facts(model: Model, evaluation: FilterEvaluation) -> list[tuple[str, str]]:
     seconds = notes_of(model).get("seconds")
     facts = [("Model", evaluation.model)] if evaluation.model != evaluation.target else []
     facts += [("Target", evaluation.target), ("Reference", evaluation.reference)]
@@ -249,7 +290,7 @@ def _facts(model: Model, evaluation: Evaluation) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _bars(evaluation: Evaluation, bar: Any) -> tuple[Any, ...]:
+def _bars(evaluation: FilterEvaluation, bar: Any) -> tuple[Any, ...]:
     without = [bar(name, score.psnr, decibels(score.psnr)) for name, score in evaluation.baselines.items()]
     psnr = evaluation.whole.psnr
     return (*without, bar("this model", psnr, decibels(psnr), own=True))
@@ -264,7 +305,7 @@ def _figures(score: PictureScore) -> list[tuple[str, str]]:
     ]
 
 
-def _score_rows(evaluation: Evaluation) -> tuple[tuple[str, ...], ...]:
+def _score_rows(evaluation: FilterEvaluation) -> tuple[tuple[str, ...], ...]:
     rows = [(score.name, *(value for _, value in _figures(score))) for score in evaluation.pictures]
     for name, scores in (("all", evaluation.whole), ("all, without the border", evaluation.inner)):
         if scores is not None:
@@ -273,7 +314,7 @@ def _score_rows(evaluation: Evaluation) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def _border(evaluation: Evaluation) -> str:
+def _border(evaluation: FilterEvaluation) -> str:
     top, left, bottom, right = evaluation.border
     if len({top, left, bottom, right}) == 1:
         return "1 pixel wide" if top == 1 else f"{top} pixels wide"

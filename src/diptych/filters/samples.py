@@ -1,4 +1,4 @@
-"""What a filter model is judged on: pictures, and what the target makes of them; and the model's own answers."""
+"""The pictures of an evaluation with the filter's results for them, and the model's results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from diptych.progress import Progress, silent
 
 __all__ = [
     "Answers",
-    "Sample",
+    "FilterSample",
     "answering",
     "channels_of",
     "filter_of",
@@ -38,65 +38,100 @@ __all__ = [
 ]
 
 Answers: TypeAlias = Callable[[Array], tuple[Array, Array]]
-"""A uint8 picture -> the model's output as float32 in 0..1, unrounded, and as the uint8 it is written as."""
+"""From a uint8 picture to the model's result: float32 in 0..1, unrounded, and uint8, as it is written."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """A picture, uint8 (H, W, 3) or (H, W), and what is wanted of it: float32 in 0..1, of the same size."""
+class FilterSample:
+    """A picture, and the filter's result for it.
+
+    Attributes:
+        name: The picture's name.
+        picture: Uint8 (H, W, 3) or (H, W).
+        target: Float32 in 0..1, of the same size.
+    """
 
     name: str
     picture: Array
-    wanted: Array
+    target: Array
 
 
 def filter_of(model: Learned | Model | str | Path) -> Model:
-    """The filter model in what was given. Raises `ModelError` where it is not a filter of pictures."""
+    """The model of a learned filter, or of a file.
+
+    Raises:
+        ModelError: It is not a filter of pictures.
+    """
     loaded = model.model if isinstance(model, Learned) else load_model(model)
     channels_of(loaded)
     return loaded
 
 
 def channels_of(model: Model) -> tuple[int, int]:
-    """How many channels a filter model takes and gives, 3 or 1 each; as many as it takes where it gives any."""
+    """The numbers of input and output channels of a filter, 3 or 1 each.
+
+    Raises:
+        ModelError: The model is not a filter, or has another number of channels.
+    """
     given, made = tiled.prepare(model, None).channels
     for count, verb in ((given, "takes"), (made, "gives")):
         if count not in (1, 3, None):
             raise ModelError(
-                f"{model.name or 'the model'} {verb} {count} channels, and a filter to be judged takes and gives "
-                "pictures, of 3 channels or 1"
+                f"{model.name or 'the model'} {verb} {count} channels, and a filter takes and gives pictures, "
+                "of 3 channels or 1; give another model"
             )
     return given or 3, made or given or 3
 
 
 def target_of(model: Model, target: Any = None) -> Target:
-    """The `Target` that was given, or else the one that the model was taught, where that has a name."""
+    """The filter to evaluate a model against.
+
+    Args:
+        model: The model.
+        target: Whatever `targets.resolve` takes; None for the filter that the model was taught.
+
+    Raises:
+        UsageError: The model was not taught a filter with a name.
+    """
     if target is not None:
         return targets.resolve(target)
     name = notes_of(model).get("target")
-    # Only what is in the table: a model file must not choose which Python module is imported and run.
+    # Only filters of the table: a model file must not choose which Python module is imported and run.
     if isinstance(name, str) and name.partition(":")[0] in targets.NAMES:
         return targets.resolve(name)
-    taught = f"was taught {name!r}, which is no filter's name" if name else "does not say what it was taught"
+    taught = (
+        f"was taught {name!r}, which is not the name of a filter"
+        if name
+        else "does not say what it was taught"
+    )
     raise UsageError(
-        f"{model.name or 'the model'} {taught}; say what to judge it by with --target NAME or --pairs BEFORE AFTER"
+        f"{model.name or 'the model'} {taught}; "
+        "name the filter to compare with by --target NAME or --pairs BEFORE AFTER"
     )
 
 
-def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ...]:
-    """Pictures in the model's own number of channels, with what is wanted of each.
+def gather(model: Model, target: Target, images: Any = None) -> tuple[FilterSample, ...]:
+    """Gathers pictures and the filter's results for them.
 
-    A filter of grey pictures may be judged by one of colours, which sees them before they are made grey.
-    `images`: by default all pairs where the target is known by pairs, else the held-out photographs. Raises
-    `UsageError` where the target has other channels, or there are no pictures.
+    A model of grey pictures can be evaluated against a filter of colour, which sees the pictures in colour.
+
+    Args:
+        model: The model, in whose channels the pictures are given.
+        target: The filter.
+        images: Files, folders, uint8 arrays or `Picture`s. By default all pairs where the target is given by pairs,
+            otherwise the held-out photographs.
+
+    Raises:
+        UsageError: The filter has other channels than the model, or there are no pictures.
+        ImageError: A picture cannot be read.
     """
     channels, made = channels_of(model)
     name = model.name or "the model"
     for own, other, verb in ((channels, target.channels[0], "takes"), (made, target.channels[1], "gives")):
         if own != other and (own, verb) != (1, "takes"):
             raise UsageError(
-                f"{name} {verb} {own} channel{'s' * (own != 1)} and {target.name} {other}; choose a target of the "
-                "same kind"
+                f"{name} {verb} {own} channel{'s' * (own != 1)} and {target.name} {other}; choose a target with the "
+                "same channels"
             )
     if images is None and isinstance(target, Pairs):
         pictures: Iterable[tuple[str, Array]] = target.whole.items()
@@ -107,18 +142,19 @@ def gather(model: Model, target: Target, images: Any = None) -> tuple[Sample, ..
     fitting = ((name, data.with_channels(picture, target.channels[0])) for name, picture in pictures)
     weights = grey_weights(model)
     samples = tuple(
-        Sample(name, picture if channels == 3 else greyed(picture, weights), target(picture))
+        FilterSample(name, picture if channels == 3 else greyed(picture, weights), target(picture))
         for name, picture in fitting
     )
     if not samples:
-        raise UsageError("there are no pictures to judge by; give --images a folder that holds some")
+        raise UsageError("there are no pictures to evaluate on; give --images a folder that holds some")
     return samples
 
 
 def taught_from(target: Target, images: Any = None, seed: int = 0, progress: Progress = silent) -> data.Data:
-    """What `learn` with these arguments learns from and judges by: pairs bring their own pictures.
+    """The pictures that `learn` with these arguments uses.
 
-    Raises `UsageError` where pairs are given others, and what `data.gather` raises.
+    Raises:
+        UsageError: Pictures are given besides pairs, which bring their own; or there are too few.
     """
     if isinstance(target, Pairs):
         if images is not None:
@@ -130,7 +166,16 @@ def taught_from(target: Target, images: Any = None, seed: int = 0, progress: Pro
 
 
 def held_out(target: Target, images: Any = None, seed: int = 0) -> list[Picture]:
-    """The pictures that `learn` with these arguments judges by, and never learns from."""
+    """The pictures that `learn` with these arguments evaluates on, and never trains on.
+
+    Args:
+        target: The filter.
+        images: The pictures to learn from, as `learn` takes them.
+        seed: The seed of `learn`.
+
+    Raises:
+        UsageError: See `taught_from`.
+    """
     return [Picture(pixels, name) for name, pixels in taught_from(target, images, seed).held_out.items()]
 
 
@@ -144,14 +189,23 @@ def _given(images: Any) -> Iterator[tuple[str, Array]]:
 
 def _iterable(images: Any) -> Iterable[Any]:
     if not isinstance(images, Iterable):
-        raise UsageError(f"images are paths, arrays or Pictures, not {type(images).__name__}")
+        raise UsageError(f"images must be paths, arrays or Pictures, not {type(images).__name__}")
     return images
 
 
 def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answers:
-    """A filter model made ready to answer for whole pictures, as `filters.apply` computes them."""
+    """Makes a filter model ready for whole pictures, with the results that `filters.apply` gives.
+
+    Args:
+        model: The model.
+        engine: The engine's name, or "auto".
+        device: The device's name, or "auto".
+
+    Returns:
+        A function from a uint8 picture to the model's result, as unrounded float32 in 0..1 and as uint8.
+    """
     levels = tiled.compile(model, engine, device, peak=255)
-    if isinstance(levels, General):  # what it computes before it rounds serves for both
+    if isinstance(levels, General):  # its values before rounding serve for both results
         rounded = replace(levels.prepared, divisor=1)
         levels.prepared = replace(levels.prepared, peak=None)
 
@@ -169,12 +223,12 @@ def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answe
     return answers
 
 
-def _whole(filtering: tiled.Regional, picture: Array) -> Array:
-    """What a filter makes of a whole picture, (H, W) where it has one channel."""
+def _whole(filtering: tiled.TiledFilter, picture: Array) -> Array:
+    """The result for a whole picture, (H, W) where it has one channel."""
     height, width = picture.shape[:2]
     block, at = picture.reshape(height, width, -1), (0, 0)
     if filtering.prepared.wraps:
-        top, left, bottom, right = astuple(filtering.prepared.reach)
+        top, left, bottom, right = astuple(filtering.prepared.halo)
         block, at = np.pad(block, ((top, bottom), (left, right), (0, 0)), mode="wrap"), (-top, -left)
     result = filtering(block, at, (height, width), tiled.Region(0, 0, height, width))
     return result[..., 0] if result.shape[2] == 1 else result

@@ -1,4 +1,4 @@
-"""What is to be imitated: a filter as a function from an 8-bit picture to values in 0..1."""
+"""`Target`: a filter as a function from an 8-bit picture to values in 0..1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.model.layers import Array, PadMode
 
 __all__ = ["Function", "Target"]
 
-# uint8 (H, W, 3) or (H, W) -> uint8 levels, or floats in levels (0..255, may run over), (H, W, 3) or (H, W).
+# uint8 (H, W, 3) or (H, W) -> uint8 levels, or floats in levels (0..255, may run over), of the same size
 Function = Callable[[Array], Array]
 
 
@@ -19,12 +19,19 @@ Function = Callable[[Array], Array]
 class Target:
     """A filter, and what is known about it.
 
-    `channels`: how many go in and come out, 3 or 1 each; colour is RGB. `edge`: what the reference takes the
-    pixels beyond the border to be. `radius`: how far, in pixels, an output depends on the input, None where
-    that is not known. `per_channel`: the channels are treated alike and apart. `rounded`: the reference
-    gives whole levels, so that no imitation can be told from it by less than half a level. `grey`: it works on
-    grey pictures, and makes colour grey first, in whole levels, by these weights of `preprocessing.Grey`.
-    `left_alone`: so many pixels along the border stay as they are.
+    Attributes:
+        name: What it is called in reports.
+        function: From uint8 (H, W, 3) or (H, W) to levels in 0..255 of the same size: uint8, or floats that may
+            run over.
+        reference: The same filter in a public library, or where it comes from.
+        channels: The numbers of input and output channels, 3 (RGB) or 1 each.
+        edge: How the filter extends a picture beyond its border.
+        radius: How far an output pixel depends on the input, in pixels; None where unknown.
+        per_channel: The channels are treated alike, each alone.
+        rounded: Results are whole levels, so an imitation cannot be distinguished from it within half a level.
+        grey: The weights of `preprocessing.Grey` by which the filter makes colour grey before anything else; ""
+            where it does not.
+        left_alone: The width in pixels of a border that stays unchanged.
     """
 
     name: str
@@ -39,9 +46,13 @@ class Target:
     left_alone: int = 0
 
     def __call__(self, image: Array) -> Array:
-        """The filtered picture, float32 in 0..1, unrounded where the reference is.
+        """Filters a picture.
 
-        `image`: uint8, (H, W, 3) for three input channels, (H, W) for one.
+        Args:
+            image: Uint8, (H, W, 3) for three input channels, (H, W) for one.
+
+        Returns:
+            Float32 in 0..1, (H, W, 3) or (H, W), clipped but not rounded.
         """
         values = np.asarray(self.function(image))
         levels: Array = np.clip(values.astype(np.float32) / np.float32(255), 0, 1)

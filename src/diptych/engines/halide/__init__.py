@@ -16,16 +16,16 @@ from diptych.engines.halide.extending import extended, parts, seeing
 from diptych.engines.halide.lowering import joined, layer_value, pads_first
 from diptych.engines.halide.program import Program, Tracing
 from diptych.engines.halide.scheduling import NARROWEST
-from diptych.engines.halide.values import Picture, Value
-from diptych.engines.tiled import Prepared, Reach, Region, edged, prepare
-from diptych.engines.tiled.preparing import leaves, taps
+from diptych.engines.halide.values import InputPicture, LayerValue
+from diptych.engines.tiled import Halo, PreparedFilter, Region, prepare, with_explicit_padding
+from diptych.engines.tiled.preparing import leaves, shrinkage
 from diptych.errors import ModelError, ShapeError, UnsupportedLayer
 from diptych.model.layers import NUMPY_PAD, Array, Chain, Connection, Container, Layer, Pad, PadMode, fold
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.trace import Trace
 
-__all__ = ["DEVICES", "NAME", "Compiled", "Filter", "compile", "regional"]
+__all__ = ["DEVICES", "NAME", "Compiled", "Filter", "compile", "tiled_filter"]
 
 NAME = "halide"
 DEVICES = ("cpu",)
@@ -48,7 +48,7 @@ def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the
     return Compiled(model)
 
 
-def regional(model: Model, peak: int | None) -> Filter:
+def tiled_filter(model: Model, peak: int | None) -> Filter:
     """Makes a filter ready for parts of pictures: see `diptych.engines.tiled.compile`."""
     return Filter(prepare(model, peak))
 
@@ -56,7 +56,7 @@ def regional(model: Model, peak: int | None) -> Filter:
 def _explicit(layer: Layer, path: str = "") -> tuple[Layer, ...]:
     """The layers that say the same with padding apart from computing."""
     try:
-        return edged(Model(Chain((layer,))), None).layers.layers
+        return with_explicit_padding(Model(Chain((layer,))), None).layers.layers
     except ModelError as error:
         reason = str(error).split(") ", 1)[-1].split(";", 1)[0]
         raise UnsupportedLayer(
@@ -64,15 +64,15 @@ def _explicit(layer: Layer, path: str = "") -> tuple[Layer, ...]:
         ) from error
 
 
-def _value(layer: Layer, picture: Picture, record: Any = None) -> Value:
-    raw: Value = picture.raw
+def _value(layer: Layer, picture: InputPicture, record: Any = None) -> LayerValue:
+    raw: LayerValue = picture.raw
 
-    def leaf(layer: Layer, value: Value, path: str) -> Value:
+    def leaf(layer: Layer, value: LayerValue, path: str) -> LayerValue:
         for part in _explicit(layer):
             value = layer_value(part, value, picture)
         return value
 
-    def join(connection: Connection, values: Sequence[Value], path: str) -> Value:
+    def join(connection: Connection, values: Sequence[LayerValue], path: str) -> LayerValue:
         return joined(connection, values)
 
     return fold(layer, raw, leaf, join, record)
@@ -98,7 +98,7 @@ class Filter:
     """A filter of parts of pictures.
 
     It is cut where something inside it is padded: one program for all would be slow to compile and to run.
-    In pictures of floats, whatever lies within the reach of a value that is not finite becomes NaN: compiled
+    In pictures of floats, whatever lies within the halo of a value that is not finite becomes NaN: compiled
     code reckons with numbers alone, and a maximum of one and a NaN would depend on their order.
     """
 
@@ -106,7 +106,7 @@ class Filter:
     device = "cpu"
     cell = 1
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedFilter) -> None:
         self.prepared = prepared
         layers = pads_first(prepared.layers)
         chains = [layers] if prepared.wraps else _cut(layers)
@@ -114,16 +114,16 @@ class Filter:
         self._stages = [_Stage(chain, prepared, *end) for chain, end in zip(chains, ends, strict=True)]
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
-        """See `Regional`."""
+        """See `TiledFilter`."""
         # Halide counts in 32 bits; far below its top border a large picture may as well begin later.
-        skipped = max(0, at[0] - self.prepared.reach.top - 1)
+        skipped = max(0, at[0] - self.prepared.halo.top - 1)
         at, size = (at[0] - skipped, at[1]), (size[0] - skipped, size[1])
         region = Region(region.top - skipped, region.left, region.bottom - skipped, region.right)
         block = np.ascontiguousarray(block)
         if block.dtype.kind != "f" or (known := np.isfinite(block)).all():
             return self._filtered(block, at, size, region)
         result = self._filtered(np.where(known, block, np.float32(0)), at, size, region)
-        result[seeing(~np.asarray(known.all(axis=2)), at, region, self.prepared.reach)] = np.nan
+        result[seeing(~np.asarray(known.all(axis=2)), at, region, self.prepared.halo)] = np.nan
         return result
 
     def _filtered(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
@@ -140,10 +140,10 @@ class Filter:
         return result
 
     def _through(self, block: Array, at: tuple[int, int], size: tuple[int, int], tile: Region) -> Array:
-        wanted = [tile]
+        regions = [tile]
         for stage in self._stages[:0:-1]:
-            wanted.append(wanted[-1].grown(stage.reach).clipped(size))
-        for stage, region in zip(self._stages, reversed(wanted), strict=True):
+            regions.append(regions[-1].grown(stage.halo).clipped(size))
+        for stage, region in zip(self._stages, reversed(regions), strict=True):
             block, at = stage(block, at, size, region), (region.top, region.left)
         return block
 
@@ -157,35 +157,35 @@ def _tiles(region: Region) -> list[Region]:
 
 
 def _cut(layers: Chain) -> list[Chain]:
-    """The filter in pieces that keep the picture's size, each with no more padding inside than it must have."""
-    pieces: list[list[Layer]] = [[]]
+    """The filter in stages that keep the picture's size, each with no more padding inside than it must have."""
+    stages: list[list[Layer]] = [[]]
     grown = [0, 0]
     for layer in layers.layers:
         pads = [leaf for leaf in leaves(layer) if isinstance(leaf, Pad)]
-        if pads and pieces[-1] and not any(grown):
-            pieces.append([])
-        pieces[-1].append(layer)
+        if pads and stages[-1] and not any(grown):
+            stages.append([])
+        stages[-1].append(layer)
         if isinstance(layer, Pad):
             grown = [grown[axis] + sum(layer.padding[axis]) for axis in (0, 1)]
         elif not layer.children:
-            grown = [grown[axis] - taps(layer)[axis] for axis in (0, 1)]
-    return [Chain(tuple(piece)) for piece in pieces]
+            grown = [grown[axis] - shrinkage(layer)[axis] for axis in (0, 1)]
+    return [Chain(tuple(stage)) for stage in stages]
 
 
-def _around(layers: Chain) -> Reach:
-    """What the padding of a piece adds up to: its reach, or more."""
+def _padding_halo(layers: Chain) -> Halo:
+    """What the padding of a stage adds up to: its halo, or more."""
     pads = [leaf.padding for leaf in leaves(layers) if isinstance(leaf, Pad)]
     rows, columns = (sum(max(padding[axis]) for padding in pads) for axis in (0, 1))
-    return Reach(rows, columns, rows, columns)
+    return Halo(rows, columns, rows, columns)
 
 
 class _Stage:
-    """A filter, or a piece of one. Programs are made when first needed, one a number of channels."""
+    """A filter, or a part of one. Programs are made when first needed, one a number of channels."""
 
-    def __init__(self, layers: Chain, prepared: Prepared, first: bool, last: bool) -> None:
+    def __init__(self, layers: Chain, prepared: PreparedFilter, first: bool, last: bool) -> None:
         self._layers = layers
         self._mode = _picture_mode(layers)
-        self.reach = prepared.reach if first and last else _around(layers)
+        self.halo = prepared.halo if first and last else _padding_halo(layers)
         self._peaks = (prepared.peak if first else None, prepared.peak if last else None)
         self._divisors = (prepared.divisor if first else 1, prepared.divisor if last else 1)
         self._programs: dict[int, Program] = {}
@@ -196,16 +196,16 @@ class _Stage:
         whole = Region(region.top, region.left, region.bottom, region.left + wide)
         result = np.empty((*whole.shape, program.channels), program.dtype)
         held = Region(*at, at[0] + block.shape[0], at[1] + block.shape[1])
-        sides = (self.reach.top, self.reach.left, self.reach.bottom, self.reach.right)
-        read = Reach(*(pixels + program.margin for pixels in sides))
+        sides = (self.halo.top, self.halo.left, self.halo.bottom, self.halo.right)
+        read = Halo(*(pixels + program.margin for pixels in sides))
         for part, direct in parts(whole, held, read, NARROWEST):
             seen = part.grown(read)
             pixels = block if direct else extended(block, at, size, seen, self._mode)
             begin = at if direct else (seen.top, seen.left)
             rows, columns = part.top - whole.top, part.left - whole.left
             target = result[rows : rows + part.shape[0], columns : columns + part.shape[1]]
-            around = self.reach.top + self.reach.bottom, self.reach.left + self.reach.right
-            program(pixels, begin, size, target, (part.top, part.left), around)
+            halo_size = self.halo.top + self.halo.bottom, self.halo.left + self.halo.right
+            program(pixels, begin, size, target, (part.top, part.left), halo_size)
         return result if wide == region.shape[1] else np.ascontiguousarray(result[:, : region.shape[1]])
 
     def _program(self, channels: int) -> Program:
@@ -228,7 +228,7 @@ class Compiled:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._layers = edged(model, None).layers
+        self._layers = with_explicit_padding(model, None).layers
         self._mode = _picture_mode(self._layers)
         self._programs: dict[int, Program] = {}
         self._tracings: dict[int, Tracing] = {}
@@ -262,8 +262,8 @@ class Compiled:
         layers = [np.stack(values).transpose(0, 3, 1, 2) for values in zip(*samples, strict=True)]
         return Trace(dict(zip(paths, map(np.ascontiguousarray, layers), strict=True)), x)
 
-    def _recorded(self, picture: Picture) -> list[Value]:
-        values: list[Value] = []
+    def _recorded(self, picture: InputPicture) -> list[LayerValue]:
+        values: list[LayerValue] = []
         _value(self._model.layers, picture, lambda path, layer, value: values.append(value))
         return values
 

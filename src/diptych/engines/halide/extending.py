@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diptych.engines.tiled.regions import Reach, Region
+from diptych.engines.tiled.regions import Halo, Region
 from diptych.engines.tiled.running import border_indices
 from diptych.model.layers import Array, PadMode
 
@@ -51,26 +51,26 @@ def _within(places: Array, count: int) -> Array:
     return np.minimum(np.maximum(places, 0), count - 1)
 
 
-def seeing(places: Array, at: tuple[int, int], region: Region, reach: Reach) -> Array:
-    """Which pixels of `region` have any of `places`, a mask whose first pixel is `at`, within their reach."""
-    needed = region.grown(reach)
+def seeing(places: Array, at: tuple[int, int], region: Region, halo: Halo) -> Array:
+    """Which pixels of `region` have any of `places`, a mask whose first pixel is `at`, within their halo."""
+    needed = region.grown(halo)
     held = needed.common(Region(*at, at[0] + places.shape[0], at[1] + places.shape[1]))
     seen = np.zeros(needed.shape, bool)
     inside = places[held.top - at[0] : held.bottom - at[0], held.left - at[1] : held.right - at[1]]
     seen[held.top - needed.top :, held.left - needed.left :][: held.shape[0], : held.shape[1]] = inside
-    for axis, count in enumerate((reach.top + reach.bottom + 1, reach.left + reach.right + 1)):
+    for axis, count in enumerate((halo.top + halo.bottom + 1, halo.left + halo.right + 1)):
         seen = np.asarray(np.lib.stride_tricks.sliding_window_view(seen, count, axis=axis).any(axis=-1))
     return seen
 
 
-def parts(region: Region, inside: Region, reach: Reach, narrowest: int) -> Iterator[tuple[Region, bool]]:
+def parts(region: Region, inside: Region, halo: Halo, narrowest: int) -> Iterator[tuple[Region, bool]]:
     """`region` in parts: those that see nothing beyond `inside`, the block (True), and those that do.
 
     No part is narrower than `narrowest`, so that those at the sides may overlap with the middle. A small
     region that sees anything beyond the block is one part.
     """
-    top, bottom = inside.top + reach.top, inside.bottom - reach.bottom
-    left, right = inside.left + reach.left, inside.right - reach.right
+    top, bottom = inside.top + halo.top, inside.bottom - halo.bottom
+    left, right = inside.left + halo.left, inside.right - halo.right
     middle = Region(top, left, bottom, right).common(region)
     few = region.shape[0] * region.shape[1] <= COPIED
     if (few and middle != region) or middle.shape[0] < 1 or middle.shape[1] < narrowest:

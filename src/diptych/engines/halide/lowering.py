@@ -11,7 +11,7 @@ import halide as hl
 import numpy as np
 
 from diptych.engines.halide.elementwise import Expr, activated, number
-from diptych.engines.halide.values import C, Picture, Value, X, Y, of_channels, padded, pointwise
+from diptych.engines.halide.values import C, InputPicture, LayerValue, X, Y, of_channels, padded, pointwise
 from diptych.model import layers as L
 from diptych.model.layers import Array, Chain, Connection, Layer
 
@@ -21,7 +21,7 @@ UNROLLED = 300  # weights other than 0; a convolution of more is a loop over a t
 BLOCK = 6  # channels that a loop computes at a time: with two vectors of each, 12 of AVX2's 16 registers
 
 
-def layer_value(layer: Layer, value: Value, picture: Picture) -> Value:
+def layer_value(layer: Layer, value: LayerValue, picture: InputPicture) -> LayerValue:
     """What a layer without layers inside gives, its activation included."""
     if isinstance(layer, L.Pad):
         return _pad(layer, value, picture)
@@ -35,11 +35,11 @@ def layer_value(layer: Layer, value: Value, picture: Picture) -> Value:
     return _conv(layer, value, picture)
 
 
-def _pad(layer: L.Pad, value: Value, picture: Picture) -> Value:
+def _pad(layer: L.Pad, value: LayerValue, picture: InputPicture) -> LayerValue:
     return picture.padded(value, layer) or padded(value, layer, picture)
 
 
-def _scale(layer: L.Scale, value: Value) -> Value:
+def _scale(layer: L.Scale, value: LayerValue) -> LayerValue:
     count = max(value.channels, layer.scale.size)
     scale = np.broadcast_to(layer.scale.ravel(), (count,))
     bias = None if layer.bias is None else np.broadcast_to(layer.bias.ravel(), (count,))
@@ -47,18 +47,18 @@ def _scale(layer: L.Scale, value: Value) -> Value:
     return _few(L.Conv(weight[:, :, None, None], bias, activation=layer.activation), value)
 
 
-def joined(connection: Connection, values: Sequence[Value]) -> Value:
+def joined(connection: Connection, values: Sequence[LayerValue]) -> LayerValue:
     """Several values joined."""
     if connection.operation == "concatenate":
         return _concatenated(values)
     return reduce(_PAIRWISE[connection.operation], values)
 
 
-def _largest(first: Value, second: Value) -> Value:
+def _largest(first: LayerValue, second: LayerValue) -> LayerValue:
     return pointwise([first, second], hl.max)
 
 
-_PAIRWISE: dict[str, Callable[[Any, Any], Value]] = {
+_PAIRWISE: dict[str, Callable[[Any, Any], LayerValue]] = {
     "add": operator.add,
     "multiply": operator.mul,
     "subtract": operator.sub,
@@ -66,7 +66,7 @@ _PAIRWISE: dict[str, Callable[[Any, Any], Value]] = {
 }
 
 
-def _concatenated(values: Sequence[Value]) -> Value:
+def _concatenated(values: Sequence[LayerValue]) -> LayerValue:
     """The channels of all, one after the other."""
     sources = [(value, True) for value in values]
     if all(v.tuple or v.copies for v in values):
@@ -80,13 +80,13 @@ def _concatenated(values: Sequence[Value]) -> Value:
         first += value.channels
     func = hl.Func("concatenated")
     func[X, Y, C] = expr
-    return Value(func, first, values[0].grown, sources, tuple=False)
+    return LayerValue(func, first, values[0].grown, sources, tuple=False)
 
 
 # ---- Windows -------------------------------------------------------------------------------------------
 
 
-def _pool(layer: L.MaxPool | L.MeanPool, value: Value, picture: Picture) -> Value:
+def _pool(layer: L.MaxPool | L.MeanPool, value: LayerValue, picture: InputPicture) -> LayerValue:
     """One axis after the other, so that a window costs the sum of its sides and not their product."""
     rows, columns = layer.kernel
     value = _slid(layer, picture.often(value), 1, columns)
@@ -97,7 +97,7 @@ def _pool(layer: L.MaxPool | L.MeanPool, value: Value, picture: Picture) -> Valu
     return pointwise([value], lambda x: x * share)
 
 
-def _slid(layer: L.MaxPool | L.MeanPool, value: Value, rows: int, columns: int) -> Value:
+def _slid(layer: L.MaxPool | L.MeanPool, value: LayerValue, rows: int, columns: int) -> LayerValue:
     if rows * columns == 1:
         return value
     join: Callable[[Expr, Expr], Expr] = hl.max if isinstance(layer, L.MaxPool) else lambda a, b: a + b
@@ -111,10 +111,10 @@ def _slid(layer: L.MaxPool | L.MeanPool, value: Value, rows: int, columns: int) 
         return of_channels([(value, False)], [window(c) for c in range(value.channels)], grown)
     func = hl.Func("pooled")
     func[X, Y, C] = window(C)
-    return Value(func, value.channels, grown, [(value, False)], tuple=False)
+    return LayerValue(func, value.channels, grown, [(value, False)], tuple=False)
 
 
-def _conv(layer: L.Conv, value: Value, picture: Picture) -> Value:
+def _conv(layer: L.Conv, value: LayerValue, picture: InputPicture) -> LayerValue:
     if layer.weight.shape[2:] != (1, 1):
         value = picture.often(value)
     value.rows = max(value.rows, 1 + layer.dilation[0] * (layer.weight.shape[2] - 1))
@@ -123,7 +123,7 @@ def _conv(layer: L.Conv, value: Value, picture: Picture) -> Value:
     return _many(layer, value if not value.tuple else _spread(value))
 
 
-def _few(layer: L.Conv, value: Value) -> Value:
+def _few(layer: L.Conv, value: LayerValue) -> LayerValue:
     """A sum written out; weights of 0 are left out, those of 1 and -1 not multiplied by."""
     outputs, per_group, *kernel = layer.weight.shape
     each = outputs // layer.groups
@@ -153,7 +153,7 @@ def _plus(total: Expr, weight: float, term: Expr) -> Expr:
     return total + term if weight == 1 else total - term
 
 
-def _shrunk(layer: L.Conv, value: Value) -> tuple[int, int]:
+def _shrunk(layer: L.Conv, value: LayerValue) -> tuple[int, int]:
     rows, columns = layer.weight.shape[2:]
     return (
         value.grown[0] - layer.dilation[0] * (rows - 1),
@@ -161,7 +161,7 @@ def _shrunk(layer: L.Conv, value: Value) -> tuple[int, int]:
     )
 
 
-def _many(layer: L.Conv, value: Value) -> Value:
+def _many(layer: L.Conv, value: LayerValue) -> LayerValue:
     """Sums as a loop over the weights, a block of channels at a time."""
     outputs, per_group, rows, columns = layer.weight.shape
     each = outputs // layer.groups
@@ -176,7 +176,7 @@ def _many(layer: L.Conv, value: Value) -> Value:
     func = hl.Func("convolved")
     func[X, Y, C] = activated(layer.activation, sums[X, Y, C])
     sources = [(value, (rows, columns) == (1, 1))]
-    return Value(func, outputs, _shrunk(layer, value), sources, tuple=False, sums=(sums, taps))
+    return LayerValue(func, outputs, _shrunk(layer, value), sources, tuple=False, sums=(sums, taps))
 
 
 def _owned(array: Array) -> Any:
@@ -199,11 +199,11 @@ def _biases(layer: L.Conv, whole: int) -> Array:
     return biases
 
 
-def _spread(value: Value) -> Value:
+def _spread(value: LayerValue) -> LayerValue:
     """A tuple as planes that a loop can go through."""
     func = hl.Func("spread")
     func[X, Y, C] = value.read(X, Y, C)
-    return Value(func, value.channels, value.grown, [(value, True)], tuple=False, rows=value.rows)
+    return LayerValue(func, value.channels, value.grown, [(value, True)], tuple=False, rows=value.rows)
 
 
 # ---- Order ---------------------------------------------------------------------------------------------

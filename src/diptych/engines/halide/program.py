@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.engines.halide.elementwise import Expr, number
 from diptych.engines.halide.scheduling import NARROWEST, schedule, schedule_simply, values_before
-from diptych.engines.halide.values import C, Picture, Value, X, Y
+from diptych.engines.halide.values import C, InputPicture, LayerValue, X, Y
 from diptych.model.layers import Array, PadMode
 
 __all__ = ["Program", "Tracing"]
@@ -37,13 +37,13 @@ class Program:
 
     def __init__(
         self,
-        build: Callable[[Picture], Value],
+        build: Callable[[InputPicture], LayerValue],
         channels: int,
         mode: PadMode | None,
         peaks: tuple[int | None, int | None] = (None, None),
         divisors: tuple[int, int] = (1, 1),
     ) -> None:
-        picture = Picture(_PIXELS[peaks[0]], channels, divisors[0], mode)
+        picture = InputPicture(_PIXELS[peaks[0]], channels, divisors[0], mode)
         last = build(picture)
         self.channels, self.grown = last.channels, last.grown
         self.dtype = _DTYPES[peaks[1]]
@@ -63,10 +63,10 @@ class Program:
         size: tuple[int, int],
         result: Array,
         begin: tuple[int, int],
-        reach: tuple[int, int] = (0, 0),
+        halo_size: tuple[int, int] = (0, 0),
     ) -> None:
         """Fills `result`, (h, w, C') and at least `NARROWEST` wide, with the output's pixels from `begin` on."""
-        rows, columns = self._plan.tile(result.shape[0], result.shape[1], reach, _threads())
+        rows, columns = self._plan.tile(result.shape[0], result.shape[1], halo_size, _threads())
         numbers = {"width": size[1], "height": size[0], "rows": rows, "columns": columns}
         self._run({"picture": _buffer(block, at), **numbers}, _buffer(result, begin))
 
@@ -74,8 +74,10 @@ class Program:
 class Tracing:
     """Every value of a float picture, each computed as a whole."""
 
-    def __init__(self, build: Callable[[Picture], list[Value]], channels: int, mode: PadMode | None) -> None:
-        self.values = build(Picture(hl.Float(32), channels, 1, mode))
+    def __init__(
+        self, build: Callable[[InputPicture], list[LayerValue]], channels: int, mode: PadMode | None
+    ) -> None:
+        self.values = build(InputPicture(hl.Float(32), channels, 1, mode))
         schedule_simply(list(dict.fromkeys(v for value in self.values for v in values_before(value))))
         outputs = []
         for value in self.values:

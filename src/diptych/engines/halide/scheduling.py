@@ -14,7 +14,7 @@ from typing import Any
 import halide as hl
 
 from diptych.engines.halide.lowering import BLOCK
-from diptych.engines.halide.values import C, Value, X, Y
+from diptych.engines.halide.values import C, LayerValue, X, Y
 
 __all__ = ["NARROWEST", "Plan", "schedule", "schedule_simply"]
 
@@ -25,11 +25,11 @@ _CACHE = 384 * 1024  # bytes of rows a thread should keep at a time
 _INWARDS = hl.TailStrategy.ShiftInwards
 
 
-def values_before(last: Value) -> list[Value]:
+def values_before(last: LayerValue) -> list[LayerValue]:
     """`last` and all it is made of, each after what it is made of."""
-    ordered: list[Value] = []
+    ordered: list[LayerValue] = []
 
-    def visit(value: Value) -> None:
+    def visit(value: LayerValue) -> None:
         value = getattr(value, "of", None) or value
         if value not in ordered:
             for source, _ in value.sources:
@@ -48,17 +48,17 @@ class Plan:
     columns: Any
     column_bytes: int  # what is kept of a column of the picture
 
-    def tile(self, height: int, width: int, reach: tuple[int, int], threads: int) -> tuple[int, int]:
+    def tile(self, height: int, width: int, halo_size: tuple[int, int], threads: int) -> tuple[int, int]:
         """Rows and columns of a part for an output of this size."""
-        rows = max(-(-height // (8 * threads)), 32, 4 * reach[0])
+        rows = max(-(-height // (8 * threads)), 32, 4 * halo_size[0])
         rows = min(rows, -(-height // threads))
-        widest = max(_CACHE // max(self.column_bytes, 1), 128, 2 * reach[1])
+        widest = max(_CACHE // max(self.column_bytes, 1), 128, 2 * halo_size[1])
         parts = -(-width // widest)
         columns = max(-(-width // (parts * LANES)) * LANES, NARROWEST)
         return rows, min(columns, width)
 
 
-def schedule(output: Any, channels: int, last: Value) -> Plan:
+def schedule(output: Any, channels: int, last: LayerValue) -> Plan:
     """Schedules `output`, (c, x, y), and everything that `last` is made of."""
     rows, columns = hl.Param(hl.Int(32), "rows", 32), hl.Param(hl.Int(32), "columns", LANES)
     strips, row, tiles, inner, steps, lanes = (
@@ -85,7 +85,7 @@ def schedule(output: Any, channels: int, last: Value) -> Plan:
     return Plan(rows, columns, sum(4 * value.channels * (value.rows + 1) for value in kept))
 
 
-def schedule_simply(values: list[Value]) -> None:
+def schedule_simply(values: list[LayerValue]) -> None:
     """Every value whole and one after the other, for a trace."""
     for value in values:
         value.func.compute_root()
@@ -96,10 +96,10 @@ _STEPS, _LANES = hl.Var("steps"), hl.Var("lanes")
 _BLOCKS, _CHANNEL = hl.Var("blocks"), hl.Var("channel")
 
 
-def _groups(values: list[Value], last: Value) -> dict[Value, Value | None]:
+def _groups(values: list[LayerValue], last: LayerValue) -> dict[LayerValue, LayerValue | None]:
     """Each value -> the kept value in whose loop it is computed, `last` for the output's; None: it is kept."""
-    groups: dict[Value, Value | None] = {}
-    readers: dict[Value, list[tuple[Value, bool]]] = {value: [] for value in values}
+    groups: dict[LayerValue, LayerValue | None] = {}
+    readers: dict[LayerValue, list[tuple[LayerValue, bool]]] = {value: [] for value in values}
     for value in values:
         for source, same_pixel in value.sources:
             readers[getattr(source, "of", None) or source].append((value, same_pixel))
@@ -114,7 +114,7 @@ def _groups(values: list[Value], last: Value) -> dict[Value, Value | None]:
     return groups
 
 
-def _inside(value: Value) -> None:
+def _inside(value: LayerValue) -> None:
     """The loops over a value's own pixels."""
     func = value.func
     if value.copies:

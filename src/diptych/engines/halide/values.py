@@ -1,7 +1,7 @@
 """What a layer gives, as a Halide function of pixels, and the picture that everything is made from.
 
-Coordinates are counted from the first pixel of the array itself, as in `engines/regional`: a valid layer
-makes pixel i from pixels i ... i + reach, a `Pad` makes pixel i from pixel i - low. Values of few channels are
+Coordinates are counted from the first pixel of the array itself, as in `engines/tiled_filter`: a valid layer
+makes pixel i from pixels i ... i + halo, a `Pad` makes pixel i from pixel i - low. Values of few channels are
 tuples, one function (x, y) -> (first, second, ...), so that they live in registers; values of many channels
 are functions (x, y, c) that loops go through.
 
@@ -20,13 +20,13 @@ import halide as hl
 from diptych.engines.halide.elementwise import Expr, number
 from diptych.model.layers import Pad, PadMode
 
-__all__ = ["C", "Picture", "Value", "X", "Y", "padded", "pointwise"]
+__all__ = ["C", "InputPicture", "LayerValue", "X", "Y", "padded", "pointwise"]
 
 X, Y, C = hl.Var("x"), hl.Var("y"), hl.Var("c")
 
 
 @dataclass(eq=False)
-class Value:
+class LayerValue:
     """A function of pixels with `channels`, `grown` by (rows, columns) beyond the picture's size.
 
     `sources`: the values it is made of, and whether from the same pixel alone. `copies`: it only moves
@@ -36,7 +36,7 @@ class Value:
     func: Any
     channels: int
     grown: tuple[int, int] = (0, 0)
-    sources: list[tuple[Value, bool]] = field(default_factory=list)
+    sources: list[tuple[LayerValue, bool]] = field(default_factory=list)
     tuple: bool = True
     copies: bool = False
     sums: Any = None
@@ -56,33 +56,33 @@ class Value:
             value = hl.mux(c, [self.func[x, y][i] for i in range(self.channels)])
         return hl.cast(hl.Float(32), value)  # nothing but a reference made an expression
 
-    def __add__(self, other: Value) -> Value:
+    def __add__(self, other: LayerValue) -> LayerValue:
         return pointwise([self, other], lambda a, b: a + b)
 
-    def __mul__(self, other: Value) -> Value:
+    def __mul__(self, other: LayerValue) -> LayerValue:
         return pointwise([self, other], lambda a, b: a * b)
 
-    def __sub__(self, other: Value) -> Value:
+    def __sub__(self, other: LayerValue) -> LayerValue:
         return pointwise([self, other], lambda a, b: a - b)
 
 
 def of_channels(
-    sources: Sequence[tuple[Value, bool]], exprs: Sequence[Expr], grown: tuple[int, int]
-) -> Value:
+    sources: Sequence[tuple[LayerValue, bool]], exprs: Sequence[Expr], grown: tuple[int, int]
+) -> LayerValue:
     """A tuple of one expression a channel."""
     func = hl.Func("tuple")
     func[X, Y] = exprs[0] if len(exprs) == 1 else hl.Tuple(exprs)
-    return Value(func, len(exprs), grown, list(sources))
+    return LayerValue(func, len(exprs), grown, list(sources))
 
 
-def pointwise(values: Sequence[Value], function: Callable[..., Expr]) -> Value:
+def pointwise(values: Sequence[LayerValue], function: Callable[..., Expr]) -> LayerValue:
     """A function of the same channel of each value at the same pixel."""
     channels = max(value.channels for value in values)
     sources = [(value, True) for value in values]
     if any(not v.tuple and not v.copies for v in values):
         func = hl.Func("pointwise")
         func[X, Y, C] = function(*(v.read(X, Y, C) for v in values))
-        return Value(func, channels, values[0].grown, sources, tuple=False)
+        return LayerValue(func, channels, values[0].grown, sources, tuple=False)
     exprs = [function(*(v.read(X, Y, c) for v in values)) for c in range(channels)]
     return of_channels(sources, exprs, values[0].grown)
 
@@ -90,7 +90,7 @@ def pointwise(values: Sequence[Value], function: Callable[..., Expr]) -> Value:
 # ---- The picture ---------------------------------------------------------------------------------------
 
 
-class Picture:
+class InputPicture:
     """The input: a block (c, x, y) of a picture of `width` x `height`, counted in the whole picture.
 
     The block holds whatever is read, beyond the borders too, where pixels are what `mode` says, the mode of
@@ -116,13 +116,13 @@ class Picture:
         value = hl.cast(hl.Float(32), pixel)
         return value if self.divisor == 1 else value * number(1 / self.divisor)
 
-    def often(self, value: Value) -> Value:
+    def often(self, value: LayerValue) -> LayerValue:
         """`value`, or the same in float32 where it is still in the picture's own type."""
         if not isinstance(value, _Planes) or value.as_floats:
             return value
         return replace(self._floats, of=self._floats, offset=value.offset, grown=value.grown)
 
-    def padded(self, value: Value, pad: Pad) -> Value | None:
+    def padded(self, value: LayerValue, pad: Pad) -> LayerValue | None:
         """`value` extended by what the block holds anyway; None where it is not the picture itself."""
         if not isinstance(value, _Planes) or (pad.mode != self.mode and any(map(any, pad.padding))):
             return None
@@ -136,13 +136,13 @@ class Picture:
 
 
 @dataclass(eq=False)
-class _Planes(Value):
+class _Planes(LayerValue):
     """The picture, one plane a channel, in its own type or in float32; read as if `offset` were added."""
 
     picture: Any = None
     as_floats: bool = False
     offset: tuple[int, int] = (0, 0)
-    of: Value | None = None
+    of: LayerValue | None = None
 
     def read(self, x: Expr, y: Expr, c: int | Expr) -> Expr:
         value = hl.Expr(self.func[x - self.offset[1], y - self.offset[0], 0 if self.channels == 1 else c])
@@ -152,7 +152,7 @@ class _Planes(Value):
 # ---- Borders inside ------------------------------------------------------------------------------------
 
 
-def padded(value: Value, pad: Pad, picture: Picture) -> Value:
+def padded(value: LayerValue, pad: Pad, picture: InputPicture) -> LayerValue:
     """A value that is not the picture itself, extended at the picture's own border."""
     (top, bottom), (left, right) = pad.padding
     grown = (value.grown[0] + top + bottom, value.grown[1] + left + right)
@@ -172,7 +172,7 @@ def padded(value: Value, pad: Pad, picture: Picture) -> Value:
     else:
         exprs = [moved(c) for c in range(value.channels)]
         func[X, Y] = exprs[0] if len(exprs) == 1 else hl.Tuple(exprs)
-    return Value(func, value.channels, grown, [(value, False)], tuple=value.tuple, copies=True)
+    return LayerValue(func, value.channels, grown, [(value, False)], tuple=value.tuple, copies=True)
 
 
 def _inner(i: Expr, pads: tuple[int, int], mode: PadMode, size: Expr) -> Expr:

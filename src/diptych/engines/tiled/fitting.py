@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diptych.engines.tiled.preparing import taps
+from diptych.engines.tiled.preparing import shrinkage
 from diptych.engines.tiled.regions import Region
 from diptych.model import layers as L
 from diptych.model.layers import Chain, Layer, PadMode, Parallel, SkipConnection
@@ -59,7 +59,7 @@ class Held:
 
 
 def fitted(layers: Chain, held: Held, wraps: bool) -> tuple[Chain, Held]:
-    """`layers`, those of a `Prepared`, for the part `held`; and which part of the result they give.
+    """`layers`, those of a `PreparedFilter`, for the part `held`; and which part of the result they give.
 
     A `Pad` with negative numbers cuts the larger ones of several values that are joined.
     """
@@ -72,7 +72,7 @@ def fitted(layers: Chain, held: Held, wraps: bool) -> tuple[Chain, Held]:
             pads, held = _padded(layer, held, wraps)
             made += pads
         else:
-            rows, columns = taps(layer)
+            rows, columns = shrinkage(layer)
             held = Held(held.rows.without(rows), held.columns.without(columns))
             made.append(layer)
     return Chain(tuple(made)), held

@@ -13,15 +13,15 @@ from typing import Any, NoReturn, TypeAlias, get_args
 
 import numpy as np
 
-from diptych.engines.tiled.regions import Reach
+from diptych.engines.tiled.regions import Halo
 from diptych.errors import ModelError, UsageError
 from diptych.model import layers as L
 from diptych.model.layers import Array, Chain, Layer, PadMode, Parallel, SkipConnection
 from diptych.model.model import Model
 
-__all__ = ["EDGES", "Prepared", "edged", "prepare", "reach", "taps"]
+__all__ = ["PADDING_MODES", "PreparedFilter", "halo", "prepare", "shrinkage", "with_explicit_padding"]
 
-EDGES: tuple[str, ...] = get_args(PadMode)
+PADDING_MODES: tuple[str, ...] = get_args(PadMode)
 CHANNELS = (1, 3, 4)
 
 Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # (lowest, highest) offset, for rows and columns
@@ -29,7 +29,7 @@ Growth: TypeAlias = tuple[int, int]  # rows and columns more than the picture ha
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedFilter:
     """A filter ready for any engine.
 
     `layers` holds `Pad`, `Conv`, `MaxPool`, `MeanPool` (all with stride 1 and no padding of their own),
@@ -42,35 +42,35 @@ class Prepared:
 
     layers: Chain
     channels: tuple[int | None, int | None]
-    reach: Reach
+    halo: Halo
     peak: int | None
     divisor: int
     wraps: bool
     least: tuple[int, int]
 
 
-def reach(model: Model) -> Reach:
+def halo(model: Model) -> Halo:
     """How far around a pixel its value depends on others. Raises `ModelError` for what is not a filter."""
-    return prepare(model, None).reach
+    return prepare(model, None).halo
 
 
-def edged(model: Model, edge: str | None) -> Model:
-    """`model` with padding as `Pad` layers, every one of mode `edge` unless that is None.
+def with_explicit_padding(model: Model, padding_mode: str | None) -> Model:
+    """`model` with padding as `Pad` layers, every one of mode `padding_mode` unless that is None.
 
     Raises `ModelError` as `prepare` does, `UsageError` for an unknown mode.
     """
-    if edge is not None and edge not in EDGES:
-        raise UsageError(f"no edge is called {edge!r}; the edges are {', '.join(EDGES)}")
-    return model.with_(layers=_Explicit(model.name or "the model", edge).chain(model.layers, ""))
+    if padding_mode is not None and padding_mode not in PADDING_MODES:
+        raise UsageError(f"no edge is called {padding_mode!r}; the edges are {', '.join(PADDING_MODES)}")
+    return model.with_(layers=_Explicit(model.name or "the model", padding_mode).chain(model.layers, ""))
 
 
-def prepare(model: Model, peak: int | None) -> Prepared:
+def prepare(model: Model, peak: int | None) -> PreparedFilter:
     """`model` as a filter for pictures whose highest level is `peak`; None: fractions, 0..1.
 
     Padding inside layers becomes `Pad`, batch normalisation becomes `Scale`. Raises `ModelError` that names
     the layer where the model is not a filter: local, of the same size out as in, without global statistics.
     """
-    plain = edged(model, None).layers
+    plain = with_explicit_padding(model, None).layers
     pads = [layer for layer in leaves(plain) if isinstance(layer, L.Pad)]
     wraps = bool(pads) and all(pad.mode == "wrap" for pad in pads)
     sizes = _Sizes(model.name or "the model")
@@ -85,10 +85,10 @@ def prepare(model: Model, peak: int | None) -> Prepared:
     lows, highs = [max(0, -axis[0]) for axis in (rows, columns)], [max(0, a[1]) for a in (rows, columns)]
     levels = None if peak is None else _in_levels(plain, peak)
     assert levels is None or isinstance(levels, Chain)
-    return Prepared(
+    return PreparedFilter(
         layers=plain if levels is None else levels,
         channels=channels,
-        reach=Reach(lows[0], lows[1], highs[0], highs[1]),
+        halo=Halo(lows[0], lows[1], highs[0], highs[1]),
         peak=peak,
         divisor=1 if peak is None or levels is not None else peak,
         wraps=wraps,
@@ -96,7 +96,7 @@ def prepare(model: Model, peak: int | None) -> Prepared:
     )
 
 
-def taps(layer: Layer) -> tuple[int, int]:
+def shrinkage(layer: Layer) -> tuple[int, int]:
     """How many rows and columns fewer come out of a layer than go in (a `Pad` gives none away)."""
     if isinstance(layer, L.Conv):
         rows, columns = layer.weight.shape[2:]
@@ -147,7 +147,7 @@ class _Explicit:
     """The layers anew, padding split off, everything foldable folded."""
 
     name: str
-    edge: str | None
+    padding_mode: str | None
 
     def chain(self, layer: Layer, path: str) -> Chain:
         made: list[Layer] = []
@@ -183,7 +183,7 @@ class _Explicit:
             _refuse(self.name, path, layer, "joins along another axis than the channels")
 
     def _pad(self, pad: L.Pad) -> L.Pad:
-        mode: Any = self.edge or pad.mode
+        mode: Any = self.padding_mode or pad.mode
         return L.Pad(pad.padding, mode)
 
 
@@ -256,7 +256,7 @@ _RULES: Mapping[type[Layer], Callable[[Any], Made]] = {
 }
 
 
-# ---- Sizes and reach ----------------------------------------------------------------------------------
+# ---- Sizes and halos ----------------------------------------------------------------------------------
 
 
 class _Sizes:
@@ -313,21 +313,21 @@ class _Sizes:
             self.grown[id(layer)] = growth
             (a, b), (c, d) = layer.padding
             return count, (growth[0] + a + b, growth[1] + c + d)
-        rows, columns = taps(layer)
+        rows, columns = shrinkage(layer)
         growth = (growth[0] - rows, growth[1] - columns)
         self.least = (max(self.least[0], 1 - growth[0]), max(self.least[1], 1 - growth[1]))
         return self._channels(layer, count), growth
 
     def _channels(self, layer: Layer, count: int | None) -> int | None:
         if isinstance(layer, L.Conv):
-            wanted: int = layer.weight.shape[1] * layer.groups
+            expected: int = layer.weight.shape[1] * layer.groups
             result: int = layer.weight.shape[0]
         elif isinstance(layer, L.Scale) and len(layer.scale) > 1:
-            wanted = result = len(layer.scale)
+            expected = result = len(layer.scale)
         else:
             return count
-        if count is not None and count != wanted:
-            raise ModelError(f"{self.name}: a {type(layer).__name__} takes {wanted} channels, got {count}")
+        if count is not None and count != expected:
+            raise ModelError(f"{self.name}: a {type(layer).__name__} takes {expected} channels, got {count}")
         return result
 
     def _join(
@@ -358,7 +358,7 @@ def _span(layer: Layer, need: Span, grown: Mapping[int, Growth]) -> Span:
         axes = zip(layer.padding, need, grown[id(layer)], strict=True)
         rows, columns = (_behind(layer.mode, pads[0], axis, growth) for pads, axis, growth in axes)
         return rows, columns
-    axes_taken = zip(need, taps(layer), strict=True)
+    axes_taken = zip(need, shrinkage(layer), strict=True)
     rows, columns = ((low, high + taken) for (low, high), taken in axes_taken)
     return rows, columns
 

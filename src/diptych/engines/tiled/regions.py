@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Reach", "Region"]
+__all__ = ["Halo", "Region"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Region:
         """(height, width)."""
         return self.bottom - self.top, self.right - self.left
 
-    def grown(self, reach: Reach) -> Region:
+    def grown(self, halo: Halo) -> Region:
         """With everything that its pixels depend on; it may stick out of the picture."""
         return Region(
-            self.top - reach.top, self.left - reach.left, self.bottom + reach.bottom, self.right + reach.right
+            self.top - halo.top, self.left - halo.left, self.bottom + halo.bottom, self.right + halo.right
         )
 
     def common(self, other: Region) -> Region:
@@ -48,7 +48,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Reach:
+class Halo:
     """How many pixels above, left of, below and right of a pixel its filtered value depends on."""
 
     top: int

@@ -18,7 +18,7 @@ import numpy as np
 
 from diptych import engines
 from diptych.engines.tiled.fitting import Held, fitted
-from diptych.engines.tiled.preparing import Prepared, leaves
+from diptych.engines.tiled.preparing import PreparedFilter, leaves
 from diptych.engines.tiled.regions import Region
 from diptych.errors import ShapeError
 from diptych.model import layers as L
@@ -34,13 +34,13 @@ CELL = 256  # pixels a side: small enough for the caches, large enough that a ha
 _SIDE_BY_SIDE: Mapping[str, Mapping[str, Any]] = {"onnxruntime": {"threads": 1}}
 
 
-def to_values(prepared: Prepared, block: Array) -> Array:
+def to_values(prepared: PreparedFilter, block: Array) -> Array:
     """Pixels as the float32 values that the layers take."""
     values = block.astype(np.float32)
     return values if prepared.divisor == 1 else values / np.float32(prepared.divisor)
 
 
-def from_values(prepared: Prepared, values: Array, dtype: Any) -> Array:
+def from_values(prepared: PreparedFilter, values: Array, dtype: Any) -> Array:
     """The layers' values as pixels: for integers rounded half to even and clipped to the levels there are."""
     if prepared.divisor != 1:
         values = values * np.float32(prepared.divisor)
@@ -73,7 +73,7 @@ class General:
 
     cell = CELL
 
-    def __init__(self, prepared: Prepared, engine: str, device: str) -> None:
+    def __init__(self, prepared: PreparedFilter, engine: str, device: str) -> None:
         self.prepared = prepared
         self._engine, self._device = engine, device
         self._compiled: dict[tuple[Any, ...], engines.Compiled] = {}
@@ -83,14 +83,14 @@ class General:
         self.engine, self.device = first.engine, first.device
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
-        """See `Regional`. Pixels of a cell that `block` does not hold count as 0, and reach no result."""
+        """See `TiledFilter`. Pixels of a cell that `block` does not hold count as 0, and reach no result."""
         result: Array | None = None
         cells = _cells(region, size, self.cell)
         for cell, pixels in zip(cells, self._each(partial(self._cell, block, at, size), cells), strict=True):
-            wanted = cell.common(region)
+            overlap = cell.common(region)
             if result is None:
                 result = np.empty((*region.shape, pixels.shape[2]), block.dtype)
-            result[_inside(wanted, region)] = pixels[_inside(wanted, cell)]
+            result[_inside(overlap, region)] = pixels[_inside(overlap, cell)]
         if result is None:
             raise ShapeError(f"a region to filter has at least one pixel, got {region}")
         return result
@@ -104,7 +104,7 @@ class General:
             yield from pool.map(function, cells)
 
     def _cell(self, block: Array, at: tuple[int, int], size: tuple[int, int], cell: Region) -> Array:
-        needed = cell.grown(self.prepared.reach)
+        needed = cell.grown(self.prepared.halo)
         needed = needed if self.prepared.wraps else needed.clipped(size)
         there = Region(*at, at[0] + block.shape[0], at[1] + block.shape[1])
         known = needed.common(there)

@@ -1,5 +1,5 @@
-"""Applying learned filters to pictures of any size, in constant memory where the format allows it."""
+"""Apply learned filters to pictures of any size, in constant memory where the file format allows it."""
 
-from diptych.filters.applying.apply import Applied, apply
+from diptych.filters.applying.apply import Applied, FolderResult, apply, apply_file, apply_folder
 
-__all__ = ["Applied", "apply"]
+__all__ = ["Applied", "FolderResult", "apply", "apply_file", "apply_folder"]

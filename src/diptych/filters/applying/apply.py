@@ -1,4 +1,4 @@
-"""`apply`: a learned filter on pictures in memory, in files and in folders."""
+"""Apply a learned filter to arrays, picture files and folders of picture files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
-from diptych.engines.tiled import Regional, edged, prepare
+from diptych.engines.tiled import TiledFilter, prepare, with_explicit_padding
 from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import check_place, keep, made_folder
 from diptych.filters.applying.choosing import ready
@@ -25,18 +25,25 @@ from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.progress import Progress, silent
 
-__all__ = ["Applied", "apply"]
+__all__ = ["Applied", "FolderResult", "apply", "apply_file", "apply_folder"]
 
-_BEYOND = 1e-6  # what rounding may leave outside of 0..1
+_ROUNDING = 1e-6  # floats may exceed 0..1 by this much
 
-Filter: TypeAlias = "Learned | Model | str | Path"
+FilterModel: TypeAlias = "Learned | Model | str | Path"
 
 
 @dataclass(frozen=True)
 class Applied:
-    """A filtered picture in a file: how it was made, and how fast.
+    """A filtered picture that was written to a file.
 
-    `size` is (height, width). `streamed`: the picture was never whole in memory while it was read.
+    Attributes:
+        path: The file that was written.
+        engine: The engine that computed it.
+        device: The device that the engine ran on.
+        size: (height, width) in pixels.
+        seconds: Wall time, reading and writing included.
+        streamed: Whether the source was read in parts, so that it was never in memory as a whole.
+        remarks: What had to be decided on the way, one sentence each.
     """
 
     path: str
@@ -49,16 +56,74 @@ class Applied:
 
     @property
     def megapixels_per_second(self) -> float:
-        """Reading and writing included."""
+        """The speed in millions of pixels a second, reading and writing included."""
         return self.size[0] * self.size[1] / 1e6 / self.seconds
 
     def to_document(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
+        """All fields and the speed, as values that JSON can hold."""
         return asdict(self) | {"megapixels_per_second": self.megapixels_per_second}
 
 
+@dataclass(frozen=True)
+class FolderResult:
+    """The outcome for a folder of pictures.
+
+    Attributes:
+        applied: The pictures that were filtered and written, in the order of their names.
+        failures: One error message for each picture that could not be filtered.
+    """
+
+    applied: tuple[Applied, ...]
+    failures: tuple[str, ...] = ()
+
+
+@overload
 def apply(
-    learned: Filter,
+    learned: FilterModel,
+    source: Array,
+    target: None = None,
+    *,
+    tile: int | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    edge: str | None = None,
+    progress: Progress = silent,
+    failures: list[str] | None = None,
+) -> Array: ...
+
+
+@overload
+def apply(
+    learned: FilterModel,
+    source: str | Path,
+    target: None = None,
+    *,
+    tile: int | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    edge: str | None = None,
+    progress: Progress = silent,
+    failures: list[str] | None = None,
+) -> Array: ...
+
+
+@overload
+def apply(
+    learned: FilterModel,
+    source: str | Path,
+    target: str | Path,
+    *,
+    tile: int | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    edge: str | None = None,
+    progress: Progress = silent,
+    failures: list[str] | None = None,
+) -> Applied | list[Applied]: ...
+
+
+def apply(
+    learned: FilterModel,
     source: str | Path | Array,
     target: str | Path | None = None,
     *,
@@ -69,105 +134,211 @@ def apply(
     progress: Progress = silent,
     failures: list[str] | None = None,
 ) -> Applied | list[Applied] | Array:
-    """Filters a picture of any size from 1 pixel on.
+    """Filters a picture and returns the result as an array.
 
-    `source`: a file, a folder of pictures, or an array, uint8, uint16 or floats in 0..1, (H, W) or
-    (H, W, 3) in RGB. With `target` a file is written, in the format of its suffix and with the depth of the
-    source; for a folder, one file for each of its pictures. Without it the filtered array is given back:
-    (H, W) or (H, W, 3), in the source's dtype (float32 for floats).
+    A grey picture counts as three equal channels where the filter takes colour, and the result is grey
+    where the filter treats the channels alike and apart.
 
-    TIFF files are read and written, and PNG files written, in memory that does not grow with the height of
-    the picture. `tile`: pixels a side worked on at once, None for strips of the whole width; engines that
-    compute in cells of 256 pixels round it up to these. The result is the same bits for every tile. Where
-    the engine is named it is the same in every run; "auto" takes the fastest by measurement, and engines
-    differ in the last bit. `edge` replaces what the filter takes pixels beyond the border to be: zero,
-    reflect, replicate or wrap.
+    With a `target`, the call is passed on to `apply_file` or, where the source is a folder, to
+    `apply_folder`. Prefer those two: each has one type of result.
 
-    Files of fractions on the scale 0-255 are taken as such, with a remark; NaN and other scales are refused.
-    Of a folder all pictures are tried: `failures` takes a sentence for each that could not be filtered, and
-    without it `ImageError` is raised after the others are done.
+    Args:
+        learned: What `learn` returns, a model, or the path of a model file.
+        source: An array of shape (H, W) or (H, W, 3), RGB, of at least one pixel: uint8, uint16, or floats
+            in 0..1. Or the path of a picture file.
+        target: The file or folder to write.
+        tile: The side in pixels of the squares that are computed at once; None for strips as wide as the
+            picture. Engines that compute in cells of 256 pixels round it up to whole cells. The result has
+            the same bits for every value.
+        engine: "halide", "onnxruntime", "openvino", "torch" or "numpy"; "auto" takes the fastest by
+            measurement. Engines may differ in the last bit of a float.
+        device: "auto", "cpu", "cuda" or "mps".
+        edge: How pixels beyond the border are made: "zero", "reflect", "replicate" or "wrap"; None for the
+            filter's own choice.
+        progress: Called with the rows done, all rows, and the picture's name.
+        failures: For folders: a list to which one message is appended for each picture that fails. Without
+            it the first failure is raised once all pictures have been tried.
 
-    A grey picture is three equal channels to a filter of colours, and comes out grey where the filter
-    treats channels apart. Raises `ImageError`, `OutputError`, `UsageError`, and `ModelError` for a model that
-    is no filter; nothing half-written is left.
+    Returns:
+        The filtered picture, (H, W) or (H, W, 3), in the dtype of the source; float32 for all floats. With
+        a `target`: an `Applied`, or a list of them for a folder.
+
+    Raises:
+        ImageError: The source is not a picture of a supported kind, or is too small for the filter.
+        ModelError: The model is not a filter, that is, a local network that keeps the picture's size.
+        OutputError: The target cannot be written.
+        UsageError: An argument is of the wrong kind or out of range.
     """
-    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1):
-        raise UsageError(f"a tile is a whole number of pixels from 1 on, got {tile!r}")
-    work = _Work(_model(learned), tile, engine, device, edge, progress)
     if isinstance(source, np.ndarray):
         if target is not None:
-            raise UsageError("an array is filtered into an array; to write a file, name a file to read")
-        return work.array(_in_memory(source), "array")
+            raise UsageError(
+                "an array is filtered into an array and nothing is written; leave the target out, or give a "
+                "picture file as the source"
+            )
+        return _Work.of(learned, tile, engine, device, edge, progress).array(_in_memory(source), "array")
     if not isinstance(source, str | Path):
-        raise UsageError(f"a picture is a file, a folder or an array, not {type(source).__name__}")
+        raise UsageError(f"the source must be a file, a folder or an array, not {type(source).__name__}")
     path = Path(source)
     if path.is_dir():
-        return _folder(work, path, target, failures)
-    if target is None:
-        opened = streams.open(path)
+        if target is None:
+            raise UsageError(f"{path} is a folder; name a folder for its filtered pictures as the target")
+        result = apply_folder(
+            learned, path, target, tile=tile, engine=engine, device=device, edge=edge, progress=progress
+        )
+        return _applied_or_raise(result, failures)
+    if target is not None:
+        return apply_file(
+            learned, path, target, tile=tile, engine=engine, device=device, edge=edge, progress=progress
+        )
+    work = _Work.of(learned, tile, engine, device, edge, progress)
+    opened = streams.open(path)
+    try:
+        return work.array(opened, path.name, file=True)
+    finally:
+        opened.close()
+
+
+def apply_file(
+    learned: FilterModel,
+    source: str | Path,
+    target: str | Path,
+    *,
+    tile: int | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    edge: str | None = None,
+    progress: Progress = silent,
+) -> Applied:
+    """Filters a picture file of any size and writes the result to a file.
+
+    TIFF files are read and written, and PNG files written, in memory that does not grow with the height of
+    the picture. TIFF files of floats hold 0..1; 0..255 is accepted, with a remark. Nothing half-written is
+    left behind.
+
+    Args:
+        learned: What `learn` returns, a model, or the path of a model file.
+        source: The picture file.
+        target: The file to write, in the format of its suffix and with the bit depth of the source; or an
+            existing folder, in which the file keeps its name.
+        tile: See `apply`.
+        engine: See `apply`.
+        device: See `apply`.
+        edge: See `apply`.
+        progress: See `apply`.
+
+    Returns:
+        What was written, by which engine, and how long it took.
+
+    Raises:
+        ImageError: The source cannot be read, holds NaN or floats on another scale, or is too small.
+        ModelError: The model is not a filter.
+        OutputError: The target cannot be written, or is the source.
+        UsageError: An argument is out of range, or the source is a folder.
+    """
+    work = _Work.of(learned, tile, engine, device, edge, progress)
+    path, place = Path(source), Path(target)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; apply_folder filters all of its pictures")
+    return work.file(path, place / _output_name(path) if place.is_dir() else place)
+
+
+def apply_folder(
+    learned: FilterModel,
+    folder: str | Path,
+    target: str | Path,
+    *,
+    tile: int | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    edge: str | None = None,
+    progress: Progress = silent,
+) -> FolderResult:
+    """Filters every picture of a folder into files of the same names in another folder.
+
+    All pictures are tried; one that fails does not stop the others.
+
+    Args:
+        learned: What `learn` returns, a model, or the path of a model file.
+        folder: The folder of pictures.
+        target: The folder to write to; it is made where it does not exist. Kinds of pictures that cannot be
+            written become PNG files.
+        tile: See `apply`.
+        engine: See `apply`.
+        device: See `apply`.
+        edge: See `apply`.
+        progress: See `apply`.
+
+    Returns:
+        The pictures that were written, and one message for each that failed.
+
+    Raises:
+        ImageError: The folder holds no pictures.
+        ModelError: The model is not a filter.
+        OutputError: The target cannot be written, or a source would be replaced.
+        UsageError: An argument is out of range, `folder` is not a folder, or two pictures would be written
+            to one file.
+    """
+    work, folder = _Work.of(learned, tile, engine, device, edge, progress), Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; apply_file filters a single picture")
+    pairs = [(path, Path(target, _output_name(path))) for path in files.find(folder)]
+    places = [place for _, place in pairs]
+    twice = next((place for place, count in Counter(places).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"two pictures of {folder} would both become {twice}; rename one")
+    keep([path for path, _ in pairs], places)
+    made_folder(target)
+    applied, failures = [], []
+    for path, place in pairs:
         try:
-            return work.array(opened, path.name, file=True)
-        finally:
-            opened.close()
-    place = Path(target)
-    return work.file(path, place / _named(path) if place.is_dir() else place)
+            applied.append(work.file(path, place))
+        except ImageError as error:
+            failures.append(str(error))
+    return FolderResult(tuple(applied), tuple(failures))
 
 
-def _model(learned: Filter) -> Model:
-    return load_model(learned.model if isinstance(learned, Learned) else learned)
+def _applied_or_raise(result: FolderResult, failures: list[str] | None) -> list[Applied]:
+    """The pictures that were written; failures go to the list, or the first is raised without one."""
+    if failures is not None:
+        failures += result.failures
+    elif result.failures:
+        count, total = len(result.failures), len(result.applied) + len(result.failures)
+        rest = f" (and {count - 1} more of {total} pictures failed)" if count > 1 else ""
+        raise ImageError(f"{result.failures[0]}{rest}")
+    return list(result.applied)
 
 
-def _named(path: Path) -> str:
-    """The name of the filtered picture in a folder: the same, as PNG where its kind is not written."""
+def _output_name(path: Path) -> str:
+    """The file name of a filtered picture: the same, as PNG where its kind cannot be written."""
     return path.name if path.suffix.lower() in streams.WRITABLE else f"{path.stem}.png"
 
 
-def _folder(
-    work: _Work, folder: Path, target: str | Path | None, failures: list[str] | None
-) -> list[Applied]:
-    if target is None:
-        raise UsageError(f"{folder} is a folder; name a folder for its filtered pictures")
-    pairs = [(path, Path(target, _named(path))) for path in files.find(folder)]
-    written = [place for _, place in pairs]
-    twice = next((place for place, count in Counter(written).items() if count > 1), None)
-    if twice is not None:
-        raise UsageError(f"two pictures of {folder} would both become {twice}; rename one")
-    keep([path for path, _ in pairs], written)
-    made_folder(target)
-    done, failed = [], []
-    for path, place in pairs:
-        try:
-            done.append(work.file(path, place))
-        except ImageError as error:
-            failed.append(str(error))
-    if failures is not None:
-        failures += failed
-    elif failed:
-        rest = f" (and {len(failed) - 1} more of {len(pairs)} pictures failed)" if len(failed) > 1 else ""
-        raise ImageError(f"{failed[0]}{rest}")
-    return done
-
-
 def _in_memory(array: Array) -> Whole:
+    """An array as a source of rows; raises `ImageError` where it is not a picture."""
     pixels = array.astype(np.float32) if array.dtype == np.float64 else array
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if native.dtype not in PEAKS:
-        raise ImageError(f"a picture is uint8, uint16 or floats in 0..1, got {array.dtype}; convert it first")
+        raise ImageError(
+            f"a picture must be uint8, uint16 or floats in 0..1, got {array.dtype}; convert it first"
+        )
     if native.ndim not in (2, 3) or 0 in native.shape or native.shape[2:] not in ((), (1,), (3,)):
-        raise ImageError(f"a picture is (H, W) or (H, W, 3) with at least one pixel, got {array.shape}")
+        raise ImageError(
+            f"a picture must be (H, W) or (H, W, 3) with at least one pixel, got {array.shape}; "
+            "transpose or crop it first"
+        )
     if native.dtype.kind == "f":
         lowest, highest = float(native.min()), float(native.max())
-        if not -_BEYOND <= lowest <= highest <= 1 + _BEYOND:  # NaN too
+        if not -_ROUNDING <= lowest <= highest <= 1 + _ROUNDING:  # also false for NaN
             raise ImageError(
-                f"a picture of floats holds 0..1, and this array goes from {lowest:.4g} to {highest:.4g}; "
-                "divide by 255 what goes up to 255, and replace NaN"
+                f"a picture of floats must lie in 0..1, got {lowest:.4g} to {highest:.4g}; "
+                "divide by 255 if it goes up to 255, and replace NaN"
             )
     return Whole(native)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is the same for every picture of a call."""
+    """The arguments that all pictures of a call share."""
 
     model: Model
     tile: int | None
@@ -176,7 +347,25 @@ class _Work:
     edge: str | None
     progress: Progress
 
+    @classmethod
+    def of(
+        cls,
+        learned: FilterModel,
+        tile: int | None,
+        engine: str,
+        device: str,
+        edge: str | None,
+        progress: Progress,
+    ) -> _Work:
+        if tile is not None and (
+            isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1
+        ):
+            raise UsageError(f"tile must be a whole number of pixels of at least 1, got {tile!r}")
+        model = load_model(learned.model if isinstance(learned, Learned) else learned)
+        return cls(model, tile, engine, device, edge, progress)
+
     def array(self, source: StreamSource, what: str, file: bool = False) -> Array:
+        """The filtered picture in memory."""
         full = self._scale(source, what)[0] if file else 1
         _, shape, rows, _ = self._begin(source, what, full=full)
         result, done = np.empty(shape, source.dtype), 0
@@ -186,15 +375,16 @@ class _Work:
         return result if shape[2] > 1 else result[..., 0]
 
     def file(self, path: Path, target: Path) -> Applied:
+        """The filtered picture in a file."""
         keep([path], [target])
         check_place(target)
         start = perf_counter()
         source = streams.open(path)
         try:
             full, scaled = self._scale(source, str(path))
-            regional, shape, rows, remarks = self._begin(source, path.name, target, full)
+            tiled_filter, shape, rows, remarks = self._begin(source, path.name, target, full)
             kept = source.kept
-            if shape[2] != source.channels:  # a profile is for grey or for colour
+            if shape[2] != source.channels:  # an ICC profile is for grey or for colour
                 kept = replace(kept, icc_profile=None)
             streams.write(target, shape, source.dtype, rows, kept)
         except MemoryError as error:
@@ -205,8 +395,8 @@ class _Work:
             source.close()
         return Applied(
             path=str(target),
-            engine=regional.engine,
-            device=regional.device,
+            engine=tiled_filter.engine,
+            device=tiled_filter.device,
             size=shape[:2],
             seconds=perf_counter() - start,
             streamed=source.streams,
@@ -218,21 +408,22 @@ class _Work:
 
     def _begin(
         self, source: StreamSource, what: str, target: Path | None = None, full: int = 1
-    ) -> tuple[Regional, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
-        """The filter, the shape of its result, the rows to come, and what had to be decided."""
+    ) -> tuple[TiledFilter, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
+        """The compiled filter, the shape of the result, its rows as they are computed, and remarks."""
         peak = PEAKS[source.dtype]
-        prepared = prepare(edged(self.model, self.edge), peak)
+        name = self.model.name or "the filter"
+        prepared = prepare(with_explicit_padding(self.model, self.edge), peak)
         taken, given = prepared.channels
         least = prepared.least
         if source.height < least[0] or source.width < least[1]:
             raise ImageError(
-                f"{self.model.name or 'the filter'} needs pictures of at least {least[1]} x {least[0]} pixels, "
+                f"{name} needs pictures of at least {least[1]} x {least[0]} pixels, "
                 f"got {source.width} x {source.height} in {what}; take a larger one"
             )
         takes = taken or source.channels
         if takes not in (1, 3):
             raise ModelError(
-                f"{self.model.name or 'the filter'} takes {takes} channels, and pictures are read with 1 or 3"
+                f"{name} takes {takes} channels, and pictures are read with 1 or 3; give another model"
             )
         gives = given or takes
         if source.channels < takes and gives == takes and notes_of(self.model).get("per_channel"):
@@ -241,11 +432,11 @@ class _Work:
         if target is not None:
             streams.check(target, shape, source.dtype)
         adapted = Adapted(source, takes, grey_weights(self.model), full)
-        regional = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
-        rows = filtered(regional, adapted, self.tile, self.progress, what)
+        tiled_filter = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
+        rows = filtered(tiled_filter, adapted, self.tile, self.progress, what)
         remarks = {
             (1, 3): ("grey taken as three equal channels",),
             (3, 1): ("colour taken as grey (Rec.601)",),
         }.get((source.channels, takes), ())
         parts = (part[..., :gives] if full == 1 else full * part[..., :gives] for part in rows)
-        return regional, shape, parts, remarks
+        return tiled_filter, shape, parts, remarks

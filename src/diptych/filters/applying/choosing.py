@@ -1,4 +1,4 @@
-"""Which engine filters a picture fastest: found out on a small part of the very picture."""
+"""The choice of an engine for a picture: the fastest one on a small part of that picture."""
 
 from __future__ import annotations
 
@@ -8,50 +8,73 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from diptych.engines import tiled as regionals
-from diptych.engines.tiled import Region, Regional
+from diptych.engines import tiled
+from diptych.engines.tiled import Region, TiledFilter
 from diptych.errors import DiptychError, ModelError
-from diptych.filters.applying.tiles import Rows, Window, run
+from diptych.filters.applying.tiles import RowBuffer, RowSource, run
 from diptych.images.streams import Whole
 from diptych.model.model import Model
 
 __all__ = ["ready"]
 
-SMALL = 1_000_000  # pixels: filtering fewer takes less time than finding out what is fastest
-_PART = (256, 2048)  # pixels that are timed, at most
-_BAND = 32  # rows
+SMALL = 1_000_000  # pixels; smaller pictures take less time than finding the fastest engine
+_TIMED_PART = (256, 2048)  # (height, width) that is timed, at most
+_ROWS_AT_ONCE = 32
 
 _Key = tuple[str, str, int | None, str | None, bool]
-# A model is immutable, so what an engine made of it is kept for as long as the model lives.
-_ready: WeakKeyDictionary[Model, dict[_Key, Regional]] = WeakKeyDictionary()
+# Models are immutable, so a compiled filter is valid as long as its model lives.
+_cache: WeakKeyDictionary[Model, dict[_Key, TiledFilter]] = WeakKeyDictionary()
 
 
 def ready(
-    model: Model, engine: str, device: str, peak: int | None, edge: str | None, source: Rows
-) -> Regional:
-    """The filter on the engine asked for; "auto" times those there are on a part of `source`, once a model.
+    model: Model, engine: str, device: str, peak: int | None, padding_mode: str | None, source: RowSource
+) -> TiledFilter:
+    """Compiles a filter for an engine; "auto" chooses the fastest on a part of `source`.
 
-    Pictures of less than a megapixel are not worth it: ONNX Runtime takes them, NumPy where it cannot.
-    PyTorch is timed only where the program has loaded it: it needs more memory than the rest together.
-    Halide is not compiled for networks that are too heavy for it.
+    The choice is made once for each model and kept as long as the model lives. Pictures of less than a megapixel
+    are not timed: ONNX Runtime takes them, or NumPy where it cannot. PyTorch is timed only where the program has
+    imported it, because it needs more memory than all others together. Halide is not compiled for networks that
+    are too heavy for it.
+
+    Args:
+        model: The filter.
+        engine: The name of an engine, or "auto".
+        device: "auto", "cpu", "cuda" or "mps".
+        peak: 255, 65535, or None for floats in 0..1.
+        padding_mode: The padding mode that replaces the model's own, or None.
+        source: The picture.
+
+    Returns:
+        The compiled filter, from a cache where it has been compiled before.
+
+    Raises:
+        ModelError: The model is not a filter.
+        UsageError: There is no such engine, device or padding mode.
     """
-    made = _ready.setdefault(model, {})
+    compiled = _cache.setdefault(model, {})
     small = engine == "auto" and source.height * source.width < SMALL
-    key = (engine, device, peak, edge, small)
-    if key not in made:
-        made[key] = _chosen(model, engine, device, peak, edge, None if small else source)
-    return made[key]
+    key = (engine, device, peak, padding_mode, small)
+    if key not in compiled:
+        compiled[key] = _chosen(model, engine, device, peak, padding_mode, None if small else source)
+    return compiled[key]
 
 
 def _chosen(
-    model: Model, engine: str, device: str, peak: int | None, edge: str | None, source: Rows | None
-) -> Regional:
-    """The engine asked for, else the fastest on `source`, or without one the first that can."""
+    model: Model,
+    engine: str,
+    device: str,
+    peak: int | None,
+    padding_mode: str | None,
+    source: RowSource | None,
+) -> TiledFilter:
+    """The filter on the named engine; for "auto" the fastest on `source`, or the first without a source."""
     if engine != "auto" or device not in ("auto", "cpu"):
-        return regionals.compile(model, engine, device, peak=peak, edge=edge)
-    found = _all(model, peak, edge, _candidates(model) if source is not None else ("onnxruntime",))
+        return tiled.compile(model, engine, device, peak=peak, padding_mode=padding_mode)
+    found = _compiled(
+        model, peak, padding_mode, _candidates(model) if source is not None else ("onnxruntime",)
+    )
     if not found:
-        return regionals.compile(model, "numpy", "cpu", peak=peak, edge=edge)
+        return tiled.compile(model, "numpy", "cpu", peak=peak, padding_mode=padding_mode)
     if source is None or len(found) == 1:
         return found[0]
     part = _part(source)
@@ -60,38 +83,42 @@ def _chosen(
 
 def _candidates(model: Model) -> tuple[str, ...]:
     there = {"halide", "onnxruntime", *({"torch"} & sys.modules.keys())}
-    return tuple(name for name in regionals.automatic(model) if name in there)
+    return tuple(name for name in tiled.automatic(model) if name in there)
 
 
-def _all(model: Model, peak: int | None, edge: str | None, names: tuple[str, ...]) -> list[Regional]:
-    """The filter on each of the engines that are there and can express it."""
-    regionals.prepare(regionals.edged(model, edge), peak)  # what is no filter is said once, by no engine
+def _compiled(
+    model: Model, peak: int | None, padding_mode: str | None, names: tuple[str, ...]
+) -> list[TiledFilter]:
+    """The filter on each of the engines that are installed and support all of its layers."""
+    tiled.prepare(
+        tiled.with_explicit_padding(model, padding_mode), peak
+    )  # raises once for a model that is not a filter
     found = []
     for name in names:
         try:
-            found.append(regionals.compile(model, name, "auto", peak=peak, edge=edge))
+            found.append(tiled.compile(model, name, "auto", peak=peak, padding_mode=padding_mode))
         except (DiptychError, ImportError):
             continue
     return found
 
 
-def _part(source: Rows) -> Rows:
-    """At most `_PART` pixels from the middle, read a few rows at a time: those of a wide picture are large."""
-    height, width = (min(a, b) for a, b in zip(_PART, (source.height, source.width), strict=True))
+def _part(source: RowSource) -> RowSource:
+    """The middle of the picture, at most `_TIMED_PART`; read a few rows at a time, as wide rows are large."""
+    height, width = (min(a, b) for a, b in zip(_TIMED_PART, (source.height, source.width), strict=True))
     top = (source.height - height) // 2
-    bands = range(top, top + height, _BAND)
-    rows = [source.rows(row, min(row + _BAND, top + height))[:, :width].copy() for row in bands]
+    bands = range(top, top + height, _ROWS_AT_ONCE)
+    rows = [source.rows(row, min(row + _ROWS_AT_ONCE, top + height))[:, :width].copy() for row in bands]
     return Whole(np.concatenate(rows))
 
 
-def _seconds(regional: Regional, part: Rows) -> float:
-    """For `part`, the better of two runs after a first."""
+def _seconds(tiled_filter: TiledFilter, part: RowSource) -> float:
+    """The time for `part`: the better of two runs after a first; infinite where the engine fails."""
     region, times = Region(0, 0, part.height, part.width), []
     try:
         for _ in range(3):
             start = perf_counter()
-            run(regional, part, Window(part), region)
+            run(tiled_filter, part, RowBuffer(part), region)
             times.append(perf_counter() - start)
-    except ModelError:  # an engine that cannot after all
+    except ModelError:  # the engine fails after all
         return float("inf")
     return min(times[1:])

@@ -1,4 +1,4 @@
-"""On which scale a picture of fractions lies: 0-1, as filters take it, or 0-255."""
+"""The scale of pictures of floats: 0-1, as filters take them, or 0-255."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from diptych.images.streams import StreamSource
 
 __all__ = ["scale_of"]
 
-_ROWS = 64  # read at a time
+_ROWS = 64  # rows read at a time
 
 
 def scale_of(source: StreamSource, name: str) -> tuple[int, tuple[str, ...]]:
-    """What stands for white, 1 or 255, and a remark where it is 255.
+    """Finds the value that stands for white in a picture of floats. The picture is read once for it.
 
-    The picture is read once for it. Raises `ImageError` for values that are not numbers, and for others than
-    these two scales have.
+    Args:
+        source: The picture.
+        name: Its name for messages.
+
+    Returns:
+        1 or 255, and a remark where it is 255.
+
+    Raises:
+        ImageError: The picture holds NaN or infinity, or values on neither scale.
     """
     lowest, highest = np.inf, -np.inf
     for top in range(0, source.height, _ROWS):
         rows = source.rows(top, min(top + _ROWS, source.height))
         if not np.isfinite(rows).all():
             raise ImageError(
-                f"{name} has values that are not numbers (NaN or infinite), the first in rows {top} to "
-                f"{top + len(rows) - 1}, and a filter would spread them; replace them first"
+                f"{name} holds values that are not numbers (NaN or infinite), the first in rows {top} to "
+                f"{top + len(rows) - 1}, which a filter would spread; replace them first"
             )
         lowest, highest = min(lowest, float(rows.min())), max(highest, float(rows.max()))
     try:

@@ -1,4 +1,4 @@
-"""A picture filtered a row of tiles at a time, in memory that does not grow with its height."""
+"""Filters a picture one row of tiles at a time, in memory that does not grow with its height."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diptych.engines.tiled import Region, Regional
+from diptych.engines.tiled import Region, TiledFilter
 from diptych.filters.planes import greyed
 from diptych.images.streams import StreamSource
 from diptych.model.layers import Array
 from diptych.progress import Progress
 
-__all__ = ["Adapted", "Rows", "Window", "filtered", "run"]
+__all__ = ["Adapted", "RowBuffer", "RowSource", "filtered", "run"]
 
-STRIP_BYTES = 1 << 22  # of pixels read at a time where no tile is given
+STRIP_BYTES = 1 << 22  # of pixels read at a time without a `tile`
 
 
-class Rows(Protocol):
-    """What is filtered: rows of a picture with the channels that the filter takes."""
+class RowSource(Protocol):
+    """A picture that is read by rows, with the channels that the filter takes."""
 
     height: int
     width: int
@@ -27,13 +27,17 @@ class Rows(Protocol):
     dtype: np.dtype[Any]
 
     def rows(self, top: int, bottom: int) -> Array:
-        """Rows top ... bottom - 1, (rows, width, channels)."""
+        """Rows top ... bottom - 1, of shape (rows, width, channels)."""
 
 
 class Adapted:
-    """A source with as many channels as a filter takes: grey three times over, or colour as Rec.601 grey.
+    """A source with the channels that a filter takes: grey repeated three times, or colour made grey by Rec.601.
 
-    `weights` as in `preprocessing.Grey`: who rounds the grey of 8-bit pictures. Fractions are divided by `full`.
+    Args:
+        source: The picture.
+        channels: 1 or 3.
+        weights: How colour is made grey and rounded, as in `preprocessing.Grey`.
+        full: The value of white by which floats are divided.
     """
 
     def __init__(self, source: StreamSource, channels: int, weights: str = "float", full: int = 1) -> None:
@@ -42,7 +46,7 @@ class Adapted:
         self.channels = channels
 
     def rows(self, top: int, bottom: int) -> Array:
-        """See `Rows`."""
+        """See `RowSource`."""
         rows = self._source.rows(top, bottom)
         if self._full != 1:
             rows = rows / np.float32(self._full)
@@ -53,16 +57,16 @@ class Adapted:
         return greyed(rows, self._weights)[..., None]
 
 
-class Window:
-    """The rows that a row of tiles needs; nothing is read twice while it moves down."""
+class RowBuffer:
+    """The rows that a row of tiles needs. It moves down the picture, and reads each row once."""
 
-    def __init__(self, source: Rows) -> None:
+    def __init__(self, source: RowSource) -> None:
         self._source = source
         self._first = 0
         self._held = np.empty((0, source.width, source.channels), source.dtype)
 
     def rows(self, top: int, bottom: int) -> Array:
-        """Rows counted on beyond the picture's first and last where it wraps round."""
+        """Rows top ... bottom - 1; where the picture wraps round, they may lie beyond its first and last row."""
         end = self._first + len(self._held)
         kept = self._held[top - self._first :] if self._first <= top < end else self._held[:0]
         parts = [kept] if len(kept) else []
@@ -77,10 +81,12 @@ class Window:
         return self._held
 
 
-def _block(window: Window, regional: Regional, size: tuple[int, int], region: Region) -> tuple[Array, Region]:
-    """The pixels that `region` depends on, and where they lie."""
-    needed = region.grown(regional.prepared.reach)
-    if not regional.prepared.wraps:
+def _block(
+    window: RowBuffer, tiled_filter: TiledFilter, size: tuple[int, int], region: Region
+) -> tuple[Array, Region]:
+    """The pixels that `region` depends on, and their place."""
+    needed = region.grown(tiled_filter.prepared.halo)
+    if not tiled_filter.prepared.wraps:
         needed = needed.clipped(size)
     rows = window.rows(needed.top, needed.bottom)
     if needed.left < 0 or needed.right > size[1]:
@@ -88,15 +94,15 @@ def _block(window: Window, regional: Regional, size: tuple[int, int], region: Re
     return rows[:, needed.left : needed.right], needed
 
 
-def run(regional: Regional, source: Rows, window: Window, region: Region) -> Array:
+def run(tiled_filter: TiledFilter, source: RowSource, window: RowBuffer, region: Region) -> Array:
     """The filtered pixels of `region`."""
     size = (source.height, source.width)
-    pixels, place = _block(window, regional, size, region)
-    return regional(pixels, (place.top, place.left), size, region)
+    pixels, place = _block(window, tiled_filter, size, region)
+    return tiled_filter(pixels, (place.top, place.left), size, region)
 
 
-def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
-    """(height, width) of the tiles: whole cells, and the whole width where none is given."""
+def _tile_shape(source: RowSource, cell: int, tile: int | None) -> tuple[int, int]:
+    """(height, width) of the tiles, in whole cells; strips of the whole width without a `tile`."""
     if tile is not None:
         side = -(-tile // cell) * cell
         return side, side
@@ -105,20 +111,25 @@ def _tile_shape(source: Rows, cell: int, tile: int | None) -> tuple[int, int]:
 
 
 def filtered(
-    regional: Regional, source: Rows, tile: int | None, progress: Progress, what: str
+    tiled_filter: TiledFilter, source: RowSource, tile: int | None, progress: Progress, what: str
 ) -> Iterator[Array]:
-    """The filtered picture, (rows, W, C') at a time from the top.
+    """Yields the filtered picture from the top, as arrays (rows, W, C').
 
-    `tile`: pixels a side worked on at once, rounded up to the engine's cells; None: strips of the whole
-    width. The pixels are the same for each.
+    Args:
+        tiled_filter: The compiled filter.
+        source: The picture.
+        tile: The side of the tiles in pixels, rounded up to the engine's cells; None for strips of the whole
+            width. The result is the same for every value.
+        progress: Called with the rows done, all rows, and `what`.
+        what: The picture's name.
     """
-    tall, wide = _tile_shape(source, regional.cell, tile)
-    window = Window(source)
+    tall, wide = _tile_shape(source, tiled_filter.cell, tile)
+    window = RowBuffer(source)
     progress(0, source.height, what)
     for top in range(0, source.height, tall):
         bottom = min(top + tall, source.height)
         row = [
-            run(regional, source, window, Region(top, left, bottom, min(left + wide, source.width)))
+            run(tiled_filter, source, window, Region(top, left, bottom, min(left + wide, source.width)))
             for left in range(0, source.width, wide)
         ]
         yield row[0] if len(row) == 1 else np.concatenate(row, axis=1)

@@ -1,6 +1,6 @@
-"""How a network learns a filter: a ladder of methods that stops at the first that meets the target."""
+"""Learn a filter: methods are tried in order until one reproduces it exactly or meets the goal."""
 
 from diptych.filters.learning.methods import learn
-from diptych.filters.learning.task import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Task
 
-__all__ = ["Candidate", "Problem", "learn"]
+__all__ = ["Candidate", "Task", "learn"]

@@ -1,4 +1,4 @@
-"""Filters that leave the pixels along the border as they are, as Pillow's kernels do."""
+"""Filters that leave the pixels along the border unchanged, as Pillow's kernels do."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ __all__ = ["left_alone"]
 
 
 def left_alone(layers: Chain, width: int, channels: int) -> Chain:
-    """What `layers` make of a picture of so many channels, and along its border the picture itself.
+    """Layers that compute `layers`, but leave `width` pixels along the border unchanged.
 
-    A plane of -1, with zeros around it, has the maximum m = 0 where a window of `width` meets the border and -1
-    within. Values are 0..1, so of relu(y - m - 1) + relu(x + m) one term is always 0: the first along the border.
+    A plane of -1, padded with zeros, has a maximum over windows of radius `width` of m = 0 along the border and
+    m = -1 inside. Values lie in 0..1, so relu(y - m - 1) + relu(x + m) is x along the border and y inside: one of
+    the two terms is always 0.
+
+    Args:
+        layers: The filter.
+        width: The width of the border in pixels.
+        channels: The number of channels.
     """
     white = Conv(
         np.zeros((channels, 1, 1, 1), np.float32), np.full(channels, -1, np.float32), groups=channels

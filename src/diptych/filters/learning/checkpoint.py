@@ -1,4 +1,4 @@
-"""A training's whole state in one file, so that one that was killed goes on as if it had not been."""
+"""The whole state of a training in one file, so that a training that was killed can resume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["fingerprint", "load", "look", "save"]
 
 
 def fingerprint(facts: Any, *arrays: Any) -> str:
-    """A SHA-256 of JSON-able facts and arrays: what must be equal for a state to be gone on from."""
+    """A SHA-256 over JSON-able facts and arrays; a state is resumed only by a training with the same one."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in arrays:
         digest.update(array.tobytes())
@@ -25,26 +25,26 @@ def fingerprint(facts: Any, *arrays: Any) -> str:
 
 
 def save(path: Path, state: dict[str, Any], identity: str) -> None:
-    """Writes the state, all or nothing. Raises `OutputError`."""
+    """Writes the state to a temporary file and renames it. Raises `OutputError`."""
     with replacing(path) as temporary, temporary.open("wb") as stream:
         torch.save({"identity": identity, **state}, stream)
 
 
 def load(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state, None where there is none yet; raises `FormatError` for one of another training."""
+    """The state, or None where the file does not exist. Raises `FormatError` for another training's state."""
     if not path.exists():
         return None
     state = look(path)
     if state.pop("identity") != identity:
         raise FormatError(
             f"{path} belongs to a training of another filter, size, seed or set of pictures; "
-            "delete it or name another"
+            "delete it or name another file"
         )
     return state
 
 
 def look(path: Path) -> dict[str, Any]:
-    """The state with its identity, whatever training it is of; raises `FormatError` for another file."""
+    """The state of any training, its identity included. Raises `FormatError` for any other file."""
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
         return dict(state, identity=state["identity"])
@@ -58,5 +58,5 @@ def look(path: Path) -> dict[str, Any]:
         pickle.UnpicklingError,
     ) as e:
         raise FormatError(
-            f"{path} is not the checkpoint of a training, or damaged; delete it or name another"
+            f"{path} is not the checkpoint of a training, or it is damaged; delete it or name another file"
         ) from e

@@ -1,10 +1,11 @@
-"""Networks that look far: 3 x 3 convolutions with growing gaps, and fixed histograms of the surroundings.
+"""Networks with a large radius: dilated 3 x 3 convolutions, and fixed local histograms.
 
-The trunk is Chen, Xu and Koltun's (2017) for imitating heavy operators, made small and strictly local: no
-statistics of the picture anywhere. What lies further off comes from `surroundings`, once a picture; so crops
-need little halo. On a CPU dense layers of 16 channels train fastest by far: 50 GFLOP/s a thread where
-depthwise ones reach 10. The last layer, which also multiplies, starts at the least squared error over random
-features: from there on training only improves.
+The trunk is that of Chen, Xu and Koltun, "Fast Image Processing with Fully-Convolutional Networks" (2017), made
+small and strictly local: it uses no statistics of the whole picture. More distant pixels enter through
+`local_histograms`, which are computed once for each picture, so crops need only a small halo. On a CPU dense
+layers of 16 channels train fastest: 50 GFLOP/s a thread, against 10 for depthwise ones. The last layer, which
+also multiplies, is initialised with the least squares solution for random features, and training only improves
+on that.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from diptych.filters.learning import checkpoint, local_histograms
 from diptych.filters.learning.loop import Ending, Trained, threads, train
 from diptych.filters.learning.schedule import Cosine
-from diptych.filters.learning.task import CEILING, Candidate, Pair, Problem, extended
+from diptych.filters.learning.task import CEILING, Candidate, Pair, Task, extended
 from diptych.model.layers import (
     Activation,
     Array,
@@ -42,33 +43,39 @@ from diptych.model.layers import (
 __all__ = ["DilatedNet", "fit"]
 
 GAPS = (1, 2, 4)
-WIDEST = 64
-MOST = 10_000  # weights, where nothing else is asked for
-SECONDS = 240.0  # of training, where no time is set
-_GAIN = 0.05  # dB for twice the work, below which more work is wasted
+MAX_WIDTH = 64
+MAX_WEIGHTS = 10_000  # weights, without a limit
+SECONDS = 240.0  # seconds of training, without a budget
+_GAIN = 0.05  # dB; training ends where twice the steps would gain less
 _SLOPE = 0.1
 _CROPS, _SIDE = 2, 96
-_JUDGED = 256  # side of the squares of held-out pictures that are judged while training
-_SOLVED = 40  # batches for the closed form at the start, of which
-_THINNED = 7  # every so many pixels are taken; the size of a crop must not be a multiple
+_EVALUATED_SIDE = 256  # pixels; the side of the middles of held-out pictures
+_SOLVER_BATCHES = 40  # batches for the least squares solution
+_SOLVER_STRIDE = 7  # every so many pixels of them are used; not a divisor of a crop's side
 _RIDGE = 1e-5
-_MEASURING = 0.1  # of the time, at most spent on measuring how long a step takes
+_TIMING_SHARE = 0.1  # of the time, at most, for timing a step
 RATE = 2e-3
 
 
 class DilatedNet(nn.Module):
-    """(N, COUNT + C, H, W), pictures after their surroundings -> (N, C', H - 2 reach, W - 2 reach).
+    """A trunk of dilated convolutions, and a last layer with a product.
 
-    A trunk of dilated convolutions gives `width` features; with all that goes in they are z. The result is
-    change z + (gain z) (factor z): to begin with, factor z is the picture, or its luma where the channels
-    differ in number, so that what is learned is how much to add and what to multiply by.
+    It maps (N, COUNT + C, H, W), a picture after its local histograms, to (N, C', H - 2 halo, W - 2 halo). The trunk
+    gives `width` features; together with all inputs they are z. The result is change z + (gain z) (factor z), with
+    1 x 1 convolutions. Initially factor z is the picture, or its luma where the numbers of channels differ, so the
+    network learns what to add and what to multiply by.
+
+    Args:
+        channels: The numbers of input and output channels.
+        width: The number of features.
+        gaps: The dilations of all convolutions but the first, which has dilation 1.
     """
 
     def __init__(self, channels: tuple[int, int], width: int, gaps: Sequence[int] = GAPS) -> None:
         super().__init__()
         self.channels = inputs, outputs = channels
         self.gaps = (1, *gaps)
-        self.reach = sum(self.gaps)
+        self.halo = sum(self.gaps)
         sizes = (inputs, *[width] * len(self.gaps))
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, dilation=g) for a, b, g in zip(sizes, sizes[1:], self.gaps, strict=False)
@@ -79,8 +86,8 @@ class DilatedNet(nn.Module):
         self.gain = nn.Conv2d(size, outputs, 1, bias=False)
         self.factor = nn.Conv2d(size, outputs, 1, bias=False)
 
-    def start(self, generator: torch.Generator) -> None:
-        """Fresh weights: inner layers near the identity, and a result of zero."""
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draws fresh weights: inner layers close to the identity, and a result of zero."""
         inputs, outputs = self.channels
         with torch.no_grad():
             for index, conv in enumerate(self.convs):
@@ -100,33 +107,37 @@ class DilatedNet(nn.Module):
             self.factor.weight[:, -inputs:, 0, 0] = same
 
     def features(self, x: Tensor) -> Tensor:
-        """z, (N, width + COUNT + C, H - 2 reach, W - 2 reach)."""
+        """z, (N, width + COUNT + C, H - 2 halo, W - 2 halo)."""
         value = x[:, -self.channels[0] :]
         for index, (conv, gap) in enumerate(zip(self.convs, self.gaps, strict=True)):
             value = conv(value)
             if not index:
                 value = value + self.around(_inner(x, gap))
             value = F.leaky_relu(value, _SLOPE)
-        return torch.cat([value, _inner(x, self.reach)], 1)
+        return torch.cat([value, _inner(x, self.halo)], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is wanted of the picture, `reach` within."""
+        """The network's result, without the halo."""
         z = self.features(x)
         result: Tensor = self.change(z) + self.gain(z) * self.factor(z)
         return result
 
     def solve(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Sets `change` and `gain` to the least squared error, which is in closed form with the rest as it is."""
+        """Sets `change` and `gain` to the least squares solution for the other weights as they are.
+
+        With the factor fixed, the result is linear in both: the columns are z, 1 and z (factor z). Their normal
+        equations are summed over the batches, with a small ridge.
+        """
         outputs = self.channels[1]
         normal: list[Any] = [0.0] * outputs
         with torch.no_grad():
-            for inputs, wanted in batches:
+            for inputs, targets in batches:
                 z = self.features(inputs)
                 factor = self.factor(z)
                 ones = torch.ones_like(z[:, :1])
                 for o in range(outputs):
-                    columns = torch.cat([z, ones, z * factor[:, o : o + 1], wanted[:, o : o + 1]], 1)
-                    rows = columns.permute(1, 0, 2, 3).flatten(1)[:, ::_THINNED].double()
+                    columns = torch.cat([z, ones, z * factor[:, o : o + 1], targets[:, o : o + 1]], 1)
+                    rows = columns.permute(1, 0, 2, 3).flatten(1)[:, ::_SOLVER_STRIDE].double()
                     normal[o] = normal[o] + rows @ rows.T
             for o, squares in enumerate(normal):
                 left, right = squares[:-1, :-1], squares[:-1, -1]
@@ -138,11 +149,11 @@ class DilatedNet(nn.Module):
                 self.change.bias[o] = solved[count]
                 self.gain.weight[o, :, 0, 0] = solved[count + 1 :]
 
-    def layers(self, edge: PadMode) -> Chain:
-        """The same as layers, whole pictures in and out, limited to 0..1."""
+    def layers(self, padding_mode: PadMode) -> Chain:
+        """The network as layers for whole pictures, limited to 0..1."""
         leaky = Activation("leakyrelu", (_SLOPE,))
         convs = [
-            Chain((Pad(((gap, gap),) * 2, edge), Conv(*_arrays(conv), dilation=(gap, gap))))
+            Chain((Pad(((gap, gap),) * 2, padding_mode), Conv(*_arrays(conv), dilation=(gap, gap))))
             for conv, gap in zip(self.convs, self.gaps, strict=True)
         ]
         inputs = self.channels[0]
@@ -155,7 +166,7 @@ class DilatedNet(nn.Module):
         product = Parallel(Connection("multiply"), (gain, factor))
         return Chain(
             (
-                local_histograms.layers(inputs, edge),
+                local_histograms.layers(inputs, padding_mode),
                 SkipConnection(Chain(tuple(trunk)), Connection("concatenate")),
                 Parallel(Connection("add"), (change, product)),
                 Activation("clamp"),
@@ -167,9 +178,9 @@ def _rate(step: int, steps: int) -> float:
     return Cosine(RATE, warm_up=min(200, steps // 10), last=0.01)(step, steps)
 
 
-def _root(result: Tensor, wanted: Tensor) -> Tensor:
-    """The root of the mean square of each square, averaged: dark and light ones count alike, as in PSNR."""
-    return (result - wanted).square().mean((1, 2, 3)).add(1e-10).sqrt().mean()
+def _root(result: Tensor, targets: Tensor) -> Tensor:
+    """The mean over squares of their root mean square error; dark and bright squares count alike, as in PSNR."""
+    return (result - targets).square().mean((1, 2, 3)).add(1e-10).sqrt().mean()
 
 
 def _inner(planes: Tensor, border: int) -> Tensor:
@@ -186,7 +197,7 @@ def _array(values: Tensor) -> Array:
 
 
 def width_within(weights: int, channels: tuple[int, int]) -> int:
-    """The widest network of at most so many weights, up to `WIDEST` channels; 0 where two are too many."""
+    """The largest width for at most so many weights, up to `MAX_WIDTH`; 0 where a width of 2 is too much."""
     inputs, outputs = channels
     seen = local_histograms.COUNT + inputs
     fixed = local_histograms.weights(inputs) + inputs * seen
@@ -195,163 +206,163 @@ def width_within(weights: int, channels: tuple[int, int]) -> int:
         trunk = (9 * inputs + 1 + seen) * width + len(GAPS) * (9 * width + 1) * width
         return fixed + trunk + (3 * (width + seen) + 1) * outputs
 
-    return max((width for width in range(2, WIDEST + 1) if size(width) <= weights), default=0)
+    return max((width for width in range(2, MAX_WIDTH + 1) if size(width) <= weights), default=0)
 
 
-def fit(problem: Problem) -> Candidate | None:
-    """A dilated network of at most `problem.weights` (10,000) weights, trained until the deadline.
+def fit(task: Task) -> Candidate | None:
+    """A dilated network of at most `task.weights` (10,000) weights, trained until the deadline.
 
-    None where the budget of weights has no place for one. How many steps the time allows is measured once,
-    at the start, and is kept in the checkpoint: from then on the training is the same bit for bit.
+    None where the limit on weights is too small. The number of steps that the time allows is measured once, at the
+    start, and kept in the checkpoint; from then on the training is the same bit for bit.
     """
-    width = width_within(MOST if problem.weights is None else problem.weights, problem.channels)
+    width = width_within(MAX_WEIGHTS if task.weights is None else task.weights, task.channels)
     if not width:
         return None
     with threads():
-        training = Training(problem)
+        training = Training(task)
         net = training.network(width)
-        start = copy.deepcopy(net.state_dict())
-        seconds = SECONDS if math.isinf(problem.time_left) else problem.time_left
+        initial = copy.deepcopy(net.state_dict())
+        seconds = SECONDS if math.isinf(task.time_left) else task.time_left
         steps = training.steps_in(0.8 * seconds, width)
-        goal = min(problem.goal, CEILING if problem.target.rounded else math.inf)
-        ending = Ending(goal, gain=_GAIN, deadline=problem.deadline)
-        trained = training.run(net, steps, problem.checkpoint, ending)
-        training.keep_best(net, start)
+        goal = min(task.goal, CEILING if task.target.rounded else math.inf)
+        ending = Ending(goal, gain=_GAIN, deadline=task.deadline)
+        trained = training.run(net, steps, task.checkpoint, ending)
+        training.keep_best(net, initial)
         remarks = [
-            _counted(int(trained.history[-1][0]), "step")
-            + " on "
-            + _counted(torch.get_num_threads(), "thread")
+            _plural(int(trained.history[-1][0]), "step") + " on " + _plural(torch.get_num_threads(), "thread")
         ]
-        if problem.weights is None:
+        if task.weights is None:
             remarks += training.probed(width, steps // 16)
     curve = tuple((float(step), loss, score) for step, loss, score in trained.history)
-    return Candidate(net.layers(problem.edge), "dilated", "; ".join(remarks), curve, trained.stopped)
+    return Candidate(net.layers(task.padding_mode), "dilated", "; ".join(remarks), curve, trained.stopped)
 
 
-def _counted(number: int, what: str) -> str:
+def _plural(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
 @dataclass(frozen=True)
-class _Crop:
-    inputs: Array
-    around: Array  # float16: most of all memory
-    wanted: Array
+class _Picture:
+    """A picture with its local means, (2 LEVELS, H, W), and the filter's result for it."""
 
-    def within(self, top: int, left: int, side: int, reach: int) -> tuple[Array, Array]:
-        """What a network sees of a square with its halo, and what is wanted of the square."""
-        whole = slice(top, top + side + 2 * reach), slice(left, left + side + 2 * reach)
-        inner = slice(top + reach, top + reach + side), slice(left + reach, left + reach + side)
-        seen = local_histograms.completed(self.inputs[:, *whole], self.around[:, *whole])
-        return seen, self.wanted[:, *inner]
+    inputs: Array
+    means: Array  # float16, as they take most of the memory
+    target: Array
+
+    def within(self, top: int, left: int, side: int, halo: int) -> tuple[Array, Array]:
+        """The network's input for a square with its halo, and the target of the square."""
+        whole = slice(top, top + side + 2 * halo), slice(left, left + side + 2 * halo)
+        inner = slice(top + halo, top + halo + side), slice(left + halo, left + halo + side)
+        seen = local_histograms.completed(self.inputs[:, *whole], self.means[:, *whole])
+        return seen, self.target[:, *inner]
 
 
 class Training:
-    """The pictures of a problem as tensors, and trainings on them."""
+    """The pictures of a task as tensors, and training runs on them."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.reach = sum((1, *GAPS))
-        self.side = min(_SIDE, max(min(pair.size) for pair in problem.training))
-        large = [pair for pair in problem.training if min(pair.size) >= self.side]
-        self.pictures = [_with_halo(pair, self.side, self.reach, problem.edge) for pair in large]
-        # A large picture shows more, but of the same kind.
-        sizes = np.sqrt([picture.wanted[0].size for picture in self.pictures])
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.halo = sum((1, *GAPS))
+        self.side = min(_SIDE, max(min(pair.size) for pair in task.training))
+        large = [pair for pair in task.training if min(pair.size) >= self.side]
+        self.pictures = [_with_halo(pair, self.side, self.halo, task.padding_mode) for pair in large]
+        # Large pictures show more, but of the same kind: pictures are drawn by their side, not their area.
+        sizes = np.sqrt([picture.target[0].size for picture in self.pictures])
         self.shares = sizes / sizes.sum()
-        self.judged = [_middle(pair, self.reach, problem.edge) for pair in problem.held_out]
+        self.held_out_squares = [_middle(pair, self.halo, task.padding_mode) for pair in task.held_out]
 
     def network(self, width: int) -> DilatedNet:
-        """A fresh network, the same for the same seed and width, its last layer solved for."""
+        """A fresh network with its last layer solved for; the same for the same seed and width."""
         net = self._unsolved(width)
-        net.solve(self.batch(-1 - index) for index in range(_SOLVED))
+        net.solve(self.batch(-1 - index) for index in range(_SOLVER_BATCHES))
         return net
 
     def _unsolved(self, width: int) -> DilatedNet:
-        net = DilatedNet(self.problem.channels, width)
-        net.start(torch.Generator().manual_seed(self.problem.seed))
+        net = DilatedNet(self.task.channels, width)
+        net.initialise(torch.Generator().manual_seed(self.task.seed))
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return net
 
-    def keep_best(self, net: DilatedNet, start: dict[str, Any]) -> None:
-        """Leaves in `net` the best of how it is, how it started, and, if there is time, solved for anew."""
+    def keep_best(self, net: DilatedNet, initial: dict[str, Any]) -> None:
+        """Leaves in `net` the best of: as trained, as initialised, and, if time is left, solved again."""
         trained = copy.deepcopy(net.state_dict())
-        if self.problem.time_left > 0:
-            net.solve(self.batch(-1 - index) for index in range(_SOLVED))
+        if self.task.time_left > 0:
+            net.solve(self.batch(-1 - index) for index in range(_SOLVER_BATCHES))
 
         def score(state: Mapping[str, Any]) -> float:
             net.load_state_dict(state)
-            return self.judge(net)
+            return self.evaluate(net)
 
-        states = [start, trained, copy.deepcopy(net.state_dict())]
+        states = [initial, trained, copy.deepcopy(net.state_dict())]
         net.load_state_dict(max(states, key=score))
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Random squares, a function of the seed and the step alone."""
-        random = np.random.default_rng([self.problem.seed, abs(step), int(step < 0)])
+        """Random squares and their targets; a function of the seed and the step alone."""
+        random = np.random.default_rng([self.task.seed, abs(step), int(step < 0)])
         crops = [self._square(random) for _ in range(_CROPS)]
-        inputs, wanted = (torch.from_numpy(np.stack(parts)) for parts in zip(*crops, strict=True))
-        return inputs.contiguous(memory_format=torch.channels_last), wanted
+        inputs, targets = (torch.from_numpy(np.stack(parts)) for parts in zip(*crops, strict=True))
+        return inputs.contiguous(memory_format=torch.channels_last), targets
 
     def _square(self, random: np.random.Generator) -> tuple[Array, Array]:
         picture = self.pictures[random.choice(len(self.pictures), p=self.shares)]
-        whole = self.side + 2 * self.reach
+        whole = self.side + 2 * self.halo
         top, left = (int(random.integers(0, size - whole + 1)) for size in picture.inputs.shape[1:])
-        return picture.within(top, left, self.side, self.reach)
+        return picture.within(top, left, self.side, self.halo)
 
-    def judge(self, net: nn.Module) -> float:
-        """The mean PSNR over the middles of the held-out pictures."""
+    def evaluate(self, net: nn.Module) -> float:
+        """The mean PSNR in dB over the middles of the held-out pictures."""
         scores = []
-        for inputs, wanted in self.judged:
+        for inputs, targets in self.held_out_squares:
             with torch.no_grad():
-                error = float((net(inputs)[0].clamp(0, 1) - wanted).square().mean())
+                error = float((net(inputs)[0].clamp(0, 1) - targets).square().mean())
             scores.append(-10 * math.log10(max(error, 1e-20)))
         return sum(scores) / len(scores)
 
     def steps_in(self, seconds: float, width: int) -> int:
-        """How many steps fit into the time, by the middle of a few."""
+        """How many training steps fit into so many seconds, from the median of a few."""
         net, times = self._unsolved(width), []
         optimiser = torch.optim.Adam(net.parameters(), 0.0)
         for step in range(12):
             began = time.perf_counter()
-            inputs, wanted = self.batch(step)
+            inputs, targets = self.batch(step)
             optimiser.zero_grad()
-            (net(inputs) - wanted).square().mean().backward()
+            (net(inputs) - targets).square().mean().backward()
             optimiser.step()
             times.append(time.perf_counter() - began)
-            if step >= 2 and sum(times) > _MEASURING * seconds:
+            if step >= 2 and sum(times) > _TIMING_SHARE * seconds:
                 break
         return max(20, int(seconds / float(np.median(times[2:]))))
 
     def run(self, net: DilatedNet, steps: int, state_file: Path | None, ending: Ending) -> Trained:
-        """Trains for so many steps; those that a state file remembers take precedence."""
+        """Trains for `steps` steps, or for the number in the state file."""
         return train(
             net,
             self.batch,
-            self.judge,
+            self.evaluate,
             steps=steps,
             loss=_root,
             schedule=_rate,
-            judge_every=max(10, steps // 24),
+            evaluate_every=max(10, steps // 24),
             averaging=0.998,
             ending=ending,
             state_file=state_file,
             identity="" if state_file is None else self._identity(net),
-            progress=self.problem.progress,
+            progress=self.task.progress,
         )
 
     def _identity(self, net: DilatedNet) -> str:
-        target = self.problem.target
-        facts = [target.name, target.reference, self.problem.seed, self.side, _CROPS, net.gaps]
+        target = self.task.target
+        facts = [target.name, target.reference, self.task.seed, self.side, _CROPS, net.gaps]
         shapes = [list(parameter.shape) for parameter in net.parameters()]
-        pictures = (np.ascontiguousarray(picture.wanted[:, ::5, ::5]) for picture in self.pictures)
+        pictures = (np.ascontiguousarray(picture.target[:, ::5, ::5]) for picture in self.pictures)
         return checkpoint.fingerprint([*facts, shapes], *pictures)
 
     def probed(self, width: int, steps: int) -> list[str]:
-        """What half as many channels again would gain, by two short trainings; nothing where time is short."""
-        if steps < 100 or self.problem.time_left <= 0:
+        """A remark on what half as many channels more would gain, by two short trainings; empty in a hurry."""
+        if steps < 100 or self.task.time_left <= 0:
             return []
         wider = width + width // 2
-        ending = Ending(deadline=self.problem.deadline)
+        ending = Ending(deadline=self.task.deadline)
         short, long = (self.run(self.network(size), steps, None, ending) for size in (width, wider))
         gain = long.best - short.best
         if gain < 0.1:
@@ -363,21 +374,21 @@ class Training:
         ]
 
 
-def _with_halo(pair: Pair, side: int, reach: int, edge: PadMode) -> _Crop:
-    """A picture from which squares of `side` can be cut with their halo: a small one gets it from its edges."""
-    planes = pair.inputs, local_histograms.means(pair.inputs, edge), pair.wanted
-    if min(pair.size) >= side + 2 * reach:
-        return _Crop(*planes)
-    return _Crop(*(extended(each, reach, edge) for each in planes))
+def _with_halo(pair: Pair, side: int, halo: int, padding_mode: PadMode) -> _Picture:
+    """A picture from which squares of `side` pixels can be cut with their halo; small ones are extended."""
+    planes = pair.inputs, local_histograms.means(pair.inputs, padding_mode), pair.target
+    if min(pair.size) >= side + 2 * halo:
+        return _Picture(*planes)
+    return _Picture(*(extended(each, halo, padding_mode) for each in planes))
 
 
-def _middle(pair: Pair, reach: int, edge: PadMode) -> tuple[Tensor, Tensor]:
-    """At most `_JUDGED` pixels square from the middle of a picture, as a network sees it, and what is wanted."""
-    planes = pair.inputs, local_histograms.means(pair.inputs, edge)
-    top, left = (max(0, (size - _JUDGED) // 2) for size in pair.size)
-    whole = tuple(slice(start, start + _JUDGED + 2 * reach) for start in (top, left))
-    inputs, around = (extended(each, reach, edge)[:, *whole] for each in planes)
-    seen = local_histograms.completed(inputs, around)
-    wanted = pair.wanted[:, top : top + _JUDGED, left : left + _JUDGED]
+def _middle(pair: Pair, halo: int, padding_mode: PadMode) -> tuple[Tensor, Tensor]:
+    """The middle of a picture, at most `_EVALUATED_SIDE` pixels a side, as input and target of a network."""
+    planes = pair.inputs, local_histograms.means(pair.inputs, padding_mode)
+    top, left = (max(0, (size - _EVALUATED_SIDE) // 2) for size in pair.size)
+    whole = tuple(slice(first, first + _EVALUATED_SIDE + 2 * halo) for first in (top, left))
+    inputs, means = (extended(each, halo, padding_mode)[:, *whole] for each in planes)
+    seen = local_histograms.completed(inputs, means)
+    targets = pair.target[:, top : top + _EVALUATED_SIDE, left : left + _EVALUATED_SIDE]
     batch = torch.from_numpy(seen[None]).contiguous(memory_format=torch.channels_last)
-    return batch, torch.from_numpy(np.ascontiguousarray(wanted))
+    return batch, torch.from_numpy(np.ascontiguousarray(targets))

@@ -1,9 +1,10 @@
-"""Lengths by folding: sqrt(a^2 + b^2) from absolute values and rotations.
+"""The magnitude sqrt(a^2 + b^2) by absolute values and rotations.
 
-Taking absolute values folds the plane into a quarter; turning that quarter to lie on both sides of the first
-axis and taking absolute values again halves it, and so on, as CORDIC's vectoring does (Volder 1959). After k
-turns every vector lies within 45/2^k degrees of one direction, and its length is nearly its share along it:
-each turn costs four weights and gains 12 dB, where a star of ReLUs doubles its units for that.
+Absolute values map the plane to a quadrant. A rotation by 45 degrees puts the quadrant symmetrically around the
+first axis, absolute values halve it, and so on, as in the vectoring mode of CORDIC (Volder 1959). After k
+rotations every vector lies within 45 / 2^k degrees of one direction, and its magnitude is close to its component
+along that direction. Each rotation costs four weights and gains 12 dB; a star of ReLUs needs twice the units
+for the same gain.
 """
 
 from __future__ import annotations
@@ -20,30 +21,35 @@ __all__ = ["Folded", "folded"]
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """The length of the two maps `front` (2, K) of a window whose channels `mix` (C,) makes one.
+    """The weights of a network that computes the magnitude of two linear maps.
 
-    `last` (1, 2) weighs what is left after the turns.
+    Attributes:
+        mix: The weights of the channels, (C,), or None for one channel.
+        front: The maps, (2, K).
+        rotations: The number of rotations.
+        last: The weights of the two values after all rotations, (1, 2).
+        clamped: Whether the result is limited to 0..1.
     """
 
     mix: Array | None
     front: Array
-    turns: int
+    rotations: int
     last: Array
     clamped: bool = False
 
     @property
     def weights(self) -> int:
-        """How many numbers there are."""
-        return (0 if self.mix is None else self.mix.size) + self.front.size + 4 * self.turns + 2
+        """The number of weights."""
+        return (0 if self.mix is None else self.mix.size) + self.front.size + 4 * self.rotations + 2
 
     def _kernels(self) -> list[Array]:
-        """The turns, (2, 2), and the last direction, (1, 2)."""
-        angles = [np.pi / 4 / 2**turn for turn in range(self.turns)]
+        """The rotation matrices, (2, 2), and the last weights, (1, 2)."""
+        angles = [np.pi / 4 / 2**rotation for rotation in range(self.rotations)]
         turning = [np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) for a in angles]
         return [*turning, self.last]
 
     def folds(self, windows: Array) -> Array:
-        """The two absolute values after all turns, (N, 2)."""
+        """The two absolute values after all rotations, (N, 2)."""
         mixed = windows[:, 0] if self.mix is None else self.mix @ windows
         values: Array = np.abs(mixed @ self.front.T)
         for kernel in self._kernels()[:-1]:
@@ -51,15 +57,21 @@ class Folded:
         return values
 
     def __call__(self, windows: Array) -> Array:
-        """(N, C, K) -> (N, 1)."""
+        """The results (N, 1) for windows (N, C, K)."""
         values: Array = self.folds(windows) @ self.last.T
         return np.clip(values, 0, 1) if self.clamped else values
 
-    def layers(self, radius: int, edge: PadMode, copies: int = 1) -> Chain:
-        """As layers, from 0..1 to 0..1; `copies`: the same for each of so many channels, apart."""
+    def layers(self, radius: int, padding_mode: PadMode, copies: int = 1) -> Chain:
+        """The network as layers, from 0..1 to 0..1.
+
+        Args:
+            radius: The radius of the windows.
+            padding_mode: How the picture is extended.
+            copies: The number of channels to which the network is applied alone.
+        """
         side, fold = 2 * radius + 1, Activation("abs")
         layers: list[Layer] = [] if self.mix is None else [Conv(_kernel(self.mix[None, :, None, None]))]
-        layers.append(Pad(((radius, radius),) * 2, edge))
+        layers.append(Pad(((radius, radius),) * 2, padding_mode))
         *turning, last = (kernel[:, :, None, None] for kernel in self._kernels())
         kernels = (self.front.reshape(2, 1, side, side), *turning)
         layers += [Conv(_kernel(kernel, copies), groups=copies, activation=fold) for kernel in kernels]
@@ -71,9 +83,9 @@ def _kernel(values: Array, copies: int = 1) -> Array:
     return np.ascontiguousarray(np.tile(values, (copies, 1, 1, 1)), dtype=np.float32)
 
 
-def folded(samples: Samples, mix: Array | None, front: Array, turns: int, clamped: bool) -> Folded:
-    """The folded length of `front`'s maps, its last weights those that err least, relative to the pictures."""
-    blank = Folded(mix, front, turns, np.ones((1, 2)))
+def folded(samples: Samples, mix: Array | None, front: Array, rotations: int, clamped: bool) -> Folded:
+    """The magnitude of the maps `front`, with the least squares `last` weights for the weighted samples."""
+    blank = Folded(mix, front, rotations, np.ones((1, 2)))
     roots = np.sqrt(samples.shares)
-    last = np.linalg.lstsq(blank.folds(samples.windows) * roots, samples.wanted * roots, rcond=None)[0]
+    last = np.linalg.lstsq(blank.folds(samples.windows) * roots, samples.targets * roots, rcond=None)[0]
     return replace(blank, last=last.T, clamped=clamped)

@@ -11,9 +11,9 @@ from diptych.model.layers import Activation, Array, Chain, Conv, Layer, Pad, Pad
 
 __all__ = ["clipped", "clips", "factored", "layers", "padded", "repeated", "snapped", "trimmed", "with_bias"]
 
-_SMALL = np.array((*range(1, 257), 273, 512, 1000, 1024, 4096))  # of the filters that people write
-_ALL = np.arange(1, 4097)
-EXACT_SUMS = 2**24  # whole numbers up to here, and so their sums, are exact in float32
+_USUAL_DENOMINATORS = np.array((*range(1, 257), 273, 512, 1000, 1024, 4096))  # tried first
+_ALL_DENOMINATORS = np.arange(1, 4097)
+EXACT_SUMS = 2**24  # whole numbers up to here are exact in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,34 +24,40 @@ class _Factor:
     groups: int = 1
 
     def conv(self, times: float = 1) -> Conv:
-        """The layer, its weight multiplied."""
+        """The layer, with its weight multiplied by `times`."""
         return Conv((self.weight * times).astype(np.float32), groups=self.groups)
 
 
-def layers(taps: Array, bias: Array, edge: PadMode, tolerance: float = 0.0) -> Chain:
-    """clip(taps * x + bias), clipped only where it can run over 0..1.
+def layers(taps: Array, bias: Array, padding_mode: PadMode, tolerance: float = 0.0) -> Chain:
+    """Layers that compute clip(taps * x + bias, 0, 1); the clip is left out where it never acts.
 
-    `taps` (C', C, k, k) float64, each known to within `tolerance`; `bias` (C',).
+    Args:
+        taps: Float64 (C', C, k, k).
+        bias: (C',).
+        padding_mode: How the picture is extended by k // 2 pixels.
+        tolerance: The uncertainty of the taps, within which they may be simplified.
     """
     convs, divisor = factored(taps, tolerance)
     convs = with_bias(convs, divisor * bias)
     if divisor == 1 and not clips(taps, bias):
-        return Chain((*padded(taps.shape[-1] // 2, edge), *convs))
-    return Chain((*padded(taps.shape[-1] // 2, edge), *convs, *clipped(divisor)))
+        return Chain((*padded(taps.shape[-1] // 2, padding_mode), *convs))
+    return Chain((*padded(taps.shape[-1] // 2, padding_mode), *convs, *clipped(divisor)))
 
 
 def with_bias(convs: list[Conv], bias: Array) -> list[Conv]:
-    """The last convolution with a bias, where that is not zero."""
+    """The convolutions with a bias on the last one, unless it is zero."""
     last = convs[-1]
     kept = bias.astype(np.float32) if np.abs(bias).max() > 1e-7 else None
     return [*convs[:-1], Conv(last.weight, kept, groups=last.groups)]
 
 
 def clipped(divisor: int) -> list[Activation]:
-    """clamp(x / divisor, 0, 1), such that odd multiples of half the divisor come out exactly.
+    """Layers for clamp(x / divisor, 0, 1) that give exact results for odd multiples of half the divisor.
 
-    1/f is not exact in float32, but where its relative error is below 2^-25, k f (1/f) rounds to k. The
-    clamp comes first: engines may multiply a factor into the convolution before it, which is not exact.
+    For such x the result lies exactly between two levels. 1/f is inexact in float32, but where its relative
+    error is below 2^-25, the product k f (1/f) is rounded to k. So the divisor is split into factors with that
+    property. The clamp comes first, because engines may merge a multiplication into the convolution before it,
+    which would be inexact.
     """
     if divisor == 1:
         return [Activation("clamp")]
@@ -68,20 +74,20 @@ def _inverts(factor: int) -> bool:
     return abs(float(np.float32(1 / factor)) * factor - 1) < 2.0**-25
 
 
-def padded(radius: int, edge: PadMode) -> list[Layer]:
-    """A `Pad` on all sides, or nothing where there is no radius."""
-    return [Pad(((radius, radius), (radius, radius)), edge)] if radius else []
+def padded(radius: int, padding_mode: PadMode) -> list[Layer]:
+    """A list of one `Pad` by `radius` on all sides; empty for radius 0."""
+    return [Pad(((radius, radius), (radius, radius)), padding_mode)] if radius else []
 
 
 def clips(taps: Array, bias: Array) -> bool:
-    """Whether some input in 0..1 gives an output beyond 0..1."""
+    """Whether some input in 0..1 gives an output outside of 0..1."""
     above = np.where(taps > 0, taps, 0).sum(axis=(1, 2, 3)) + bias
     below = np.where(taps < 0, taps, 0).sum(axis=(1, 2, 3)) + bias
     return bool(above.max() > 1 + 1e-6 or below.min() < -1e-6)
 
 
 def trimmed(taps: Array, tolerance: float) -> Array:
-    """Taps within `tolerance` of zero become zero, and rings of zeros are cut off."""
+    """Taps within `tolerance` of zero become zero, and outer rings of zeros are cut off."""
     taps = np.where(np.abs(taps) > tolerance, taps, 0)
     while taps.shape[-1] > 1:
         ring = taps.copy()
@@ -93,33 +99,42 @@ def trimmed(taps: Array, tolerance: float) -> Array:
 
 
 def snapped(values: Array, tolerance: float) -> Array:
-    """The fractions of one small denominator that all `values` lie within `tolerance` of, if there is one.
+    """Replaces values by fractions of one small denominator where all lie within `tolerance` of such fractions.
 
-    The filters that people write have such taps: 1/9, 1/16, -1/2.
+    The kernels that people write have such taps, for example 1/9, 1/16 and -1/2.
     """
-    # Every number is near some fraction: only what chance gives less than once in ten times counts.
-    tried = _SMALL[tolerance * _SMALL < 0.05]
+    # Every number is close to a fraction with a large denominator. Denominators are tried only as long as a
+    # match by chance has a probability below 1/10.
+    tried = _USUAL_DENOMINATORS[tolerance * _USUAL_DENOMINATORS < 0.05]
     found = _common(values, tried, tolerance)
     return values if found is None else np.rint(values * found) / found
 
 
 def _common(values: Array, denominators: Array, tolerance: float) -> int | None:
-    """The first of the denominators that all `values` are multiples of, within `tolerance`."""
+    """The first of the denominators of which all `values` are multiples within `tolerance`; None without one."""
     for value in np.unique(values):
         denominators = denominators[np.abs(value - np.rint(value * denominators) / denominators) <= tolerance]
     return int(denominators[0]) if len(denominators) else None
 
 
 def factored(taps: Array, tolerance: float) -> tuple[list[Conv], int]:
-    """Convolutions that compute (C', C, k, k) taps times a divisor: the factorisation with the fewest weights.
+    """The convolutions with the fewest weights that compute taps (C', C, k, k) times a divisor.
 
-    The divisor is 1, unless the taps are fractions that give halves of levels: then whole
-    numbers are computed, so that what lies between two levels does so exactly, and is rounded as it should.
+    The divisor is 1 unless results can lie exactly between two levels. Then all weights are whole numbers, whose
+    sums are exact in float32, so that these results are rounded as the filter rounds them.
+
+    Args:
+        taps: Float64 (C', C, k, k).
+        tolerance: The largest error of a tap.
+
+    Returns:
+        The convolutions, and the divisor.
     """
     tolerance = max(tolerance, 2e-7 * float(np.abs(taps).max(initial=0)))
     forms = [[_Factor(taps)], _apart(taps, tolerance), _mixed_first(taps, tolerance)]
     best = min((form for form in forms if form), key=lambda form: sum(factor.weight.size for factor in form))
-    divisors = [_denominator(factor.weight) for factor in best]
+    # The smallest whole number that makes all weights of a factor whole; 0 where it is beyond 4096.
+    divisors = [_common(factor.weight, _ALL_DENOMINATORS, 2e-13) or 0 for factor in best]
     divisor = prod(divisors)
     ties = divisor % 2 == 0 and divisor & (divisor - 1) != 0
     if ties and _exact(best, divisors):
@@ -128,7 +143,7 @@ def factored(taps: Array, tolerance: float) -> tuple[list[Conv], int]:
 
 
 def _exact(factors: list[_Factor], divisors: list[int]) -> bool:
-    """Whether all sums of 8-bit levels stay within what float32 holds exactly."""
+    """Whether all sums of 8-bit levels stay within the whole numbers that float32 represents exactly."""
     low, high = 0.0, 255.0
     for factor, own in zip(factors, divisors, strict=True):
         up, down = (
@@ -138,13 +153,8 @@ def _exact(factors: list[_Factor], divisors: list[int]) -> bool:
     return max(-low, high) < EXACT_SUMS
 
 
-def _denominator(values: Array) -> int:
-    """The smallest whole number that makes all `values` whole; 0 where it is beyond 4096."""
-    return _common(values, _ALL, 2e-13) or 0
-
-
 def repeated(convs: list[Conv], channels: int) -> list[Conv]:
-    """The same for several channels, each by itself."""
+    """The convolutions for several channels, applied to each channel alone."""
     return [
         Conv(
             np.tile(conv.weight, (channels, 1, 1, 1)),
@@ -156,7 +166,7 @@ def repeated(convs: list[Conv], channels: int) -> list[Conv]:
 
 
 def _apart(taps: Array, tolerance: float) -> list[_Factor] | None:
-    """Every channel by itself: one group each."""
+    """One group for each channel; None where channels are mixed."""
     outputs, inputs = taps.shape[:2]
     if outputs != inputs or any(taps[o, i].any() for o in range(outputs) for i in range(inputs) if o != i):
         return None
@@ -164,7 +174,10 @@ def _apart(taps: Array, tolerance: float) -> list[_Factor] | None:
 
 
 def _mixed_first(taps: Array, tolerance: float) -> list[_Factor] | None:
-    """One weighted sum of the channels (a luma), and whatever follows on that alone."""
+    """One weighted sum of the channels, such as a luma, followed by spatial kernels on it; None where it does not fit.
+
+    The weights are the leading singular vector of the taps as a matrix (C, C' k k), which must have rank 1.
+    """
     outputs, inputs, size, _ = taps.shape
     by_channel = taps.transpose(1, 0, 2, 3).reshape(inputs, -1)
     left, strength, right = np.linalg.svd(by_channel, full_matrices=False)
@@ -173,7 +186,7 @@ def _mixed_first(taps: Array, tolerance: float) -> list[_Factor] | None:
     if np.abs(strength[0] * np.outer(left[:, 0], right[0]) - by_channel).max() > 4 * tolerance:
         return None
     mix, rest = left[:, 0] * strength[0], right[0]
-    # Weights that sum to 1, as a luma's, where they do not cancel.
+    # Normalise the weights to a sum of 1, as for a luma, unless they cancel.
     scale = mix.sum() if np.abs(mix.sum()) > 0.1 * np.abs(mix).max() else mix[np.abs(mix).argmax()]
     slack = 4 * tolerance / np.abs(by_channel).max()
     mix, rest = snapped(mix / scale, slack), snapped(rest * scale, slack * np.abs(rest * scale).max())
@@ -183,16 +196,17 @@ def _mixed_first(taps: Array, tolerance: float) -> list[_Factor] | None:
 
 
 def _planes(kernels: Array, tolerance: float) -> list[_Factor]:
-    """(C, k, k), a kernel for each channel alone: as sums of column times row where that is less.
+    """Kernels (C, k, k), each for its own channel, as columns times rows where that takes fewer weights.
 
-    The singular value decomposition, cut where the taps are met within `tolerance`.
+    The singular value decomposition gives the separable terms. The smallest rank is taken that meets the taps
+    within `tolerance`.
     """
     count, size, _ = kernels.shape
     left, strength, right = np.linalg.svd(kernels)
     for rank in range(1, (size + 1) // 2):
         columns, rows = left[..., :rank] * strength[:, None, :rank], right[:, :rank]
         if np.abs(columns @ rows - kernels).max() <= 4 * tolerance:
-            # The largest entry of each row is 1, so that the factors of fractions are fractions.
+            # Make the largest entry of each row 1, so that fractional kernels get fractional factors.
             at = np.abs(rows).argmax(axis=2)[..., None]
             largest = np.take_along_axis(rows, at, axis=2)
             rows, columns = rows / largest, columns * largest.transpose(0, 2, 1)

@@ -1,8 +1,8 @@
-"""The first rung: every output a fixed weighted sum of the input around it, by least squares.
+"""Linear filters: each output is a fixed weighted sum of the inputs around it, found by least squares.
 
-With X the windows around many pixels (a column of ones added) and t what is wanted at their centres, the
-taps are those that minimise |X w - t|^2: (X'X) w = X't, in float64. Where the target clips, only what it
-did not clip is fitted, and the network clips too.
+Let X hold the windows around many pixels, one a row, with a column of ones, and t the targets at their
+centres. The taps w minimise |X w - t|^2 and solve the normal equations X'X w = X't, in float64. Where the
+target is clipped at 0 or 1 it is left out of the fit, and the network clips as well.
 """
 
 from __future__ import annotations
@@ -13,33 +13,36 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diptych.filters.learning import kernels, probing_queries, rounded
-from diptych.filters.learning.task import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Task
 from diptych.model.layers import Array, Chain, Conv, Pad
 from diptych.model.model import Model
 from diptych.predicting import predict
 
 __all__ = ["Form", "fit"]
 
-RUNG = "linear"
-EXACT = 4e-6  # of 0..1: a thousandth of a level, where the target is unrounded
-WITHIN = (
-    0.55 * probing_queries.LEVEL
-)  # half a level, and what rounding leaves uncertain, where it gives whole levels
-RADII = (0, 1, 2, 3, 5, 7)  # tried one after the other where the reach cannot be asked
-ALWAYS = 3  # the radius up to which fitting takes no time: also tried where the time is up
-MOST_COLUMNS = 2900  # what least squares solves in about a second
-FEW = 20_000  # windows by which it is seen whether the taps of a form of whole levels are certain
-LIKELY = 0.75  # levels: the mean error of what may well be a linear form
-WORSE, FLOOR = 10**0.01, 1e-12  # 0.1 dB, and 120 dB: what may be lost where taps are factorised
-LOOSEST = 0.1  # of the largest tap: beyond that nothing is known of its factors
-CLIPPED = 1e-6  # nearer than this to 0 or 1, a value may have been clipped
+METHOD = "linear"
+# The largest errors, in 0..1, of an exact form: a thousandth of a level for unrounded targets; half a level and a
+# margin for targets in whole levels.
+EXACT, WITHIN = 4e-6, 0.55 * probing_queries.LEVEL
+RADII = (0, 1, 2, 3, 5, 7)  # tried in this order where the radius cannot be probed
+MAX_CHEAP_RADIUS = 3  # tried even when the time is up, because fitting takes no time
+MAX_COLUMNS = 2900  # unknowns, solved in about a second
+FEW_WINDOWS = 20_000  # on which rounding errors are examined
+LIKELY_RMS = 0.75  # levels; a form with a smaller RMS error is probably linear
+# What simplified taps may add to the squared error: 0.1 dB, or an error of 120 dB.
+ALLOWED_LOSS, FLOOR = 10**0.01, 1e-12
+MAX_TOLERANCE = 0.1  # of the largest tap; the tolerance is never larger
+CLIPPED = 1e-6  # in 0..1; closer to 0 or 1 than this, a value may have been clipped
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """A linear form for each output channel: `taps` float64 (C', C, k, k), `bias` (C',).
+    """One linear form for each output channel.
 
-    The taps are known to within `tolerance`.
+    Attributes:
+        taps: Float64 (C', C, k, k).
+        bias: (C',).
+        tolerance: The uncertainty of the taps.
     """
 
     taps: Array
@@ -47,19 +50,19 @@ class Form:
     tolerance: float = 0.0
 
     def tidied(self) -> Form:
-        """Taps that are nothing but rounding become zero, and fractions that people write become exact."""
+        """The form with tiny taps set to zero, and with exact fractions where all taps are close to them."""
         taps = kernels.snapped(kernels.trimmed(self.taps, self.tolerance), self.tolerance)
-        slack = 510 * self.tolerance  # of the bias, in levels: it balances all taps
+        slack = 510 * self.tolerance  # levels; the errors of all taps add up in the bias
         bias = kernels.snapped(np.where(np.abs(255 * self.bias) < slack, 0, 255 * self.bias), slack)
         return Form(taps, bias / 255, self.tolerance)
 
-    def errors(self, windows: Array, wanted: Array) -> Array:
-        """By how many levels it is off, before rounding."""
-        result: Array = 255 * (np.clip(self(windows), 0, 1) - wanted)
+    def errors(self, windows: Array, targets: Array) -> Array:
+        """The errors in levels on windows and targets, clipped but not rounded."""
+        result: Array = 255 * (np.clip(self(windows), 0, 1) - targets)
         return result
 
     def __call__(self, windows: Array) -> Array:
-        """(n, C, k, k) windows, or larger ones, of which the middle counts -> (n, C') values."""
+        """Values (n, C') at the centres of windows (n, C, k, k); larger windows are cropped."""
         extra = (windows.shape[-1] - self.taps.shape[-1]) // 2
         middle = windows[..., extra : windows.shape[-2] - extra, extra : windows.shape[-1] - extra]
         flat = middle.reshape(len(middle), -1).astype(np.float64)
@@ -67,73 +70,71 @@ class Form:
         return result
 
 
-def fit(problem: Problem) -> Candidate | None:
-    """The linear filter itself where the target is one, else the linear filter nearest to it."""
-    if problem.answers:
-        exact = _asked(problem)
-        if exact is not None and problem.allows(exact.weights):
+def fit(task: Task) -> Candidate | None:
+    """The filter itself where it is linear, otherwise the linear filter closest to it."""
+    if task.answers:
+        exact = _from_noise(task)
+        if exact is not None and task.allows(exact.weights):
             return exact
-    return _from_photographs(problem)
+    return _from_photographs(task)
 
 
-def _asked(problem: Problem) -> Candidate | None:
-    """From noise pictures, which tell all taps equally well; None where the target is not linear."""
-    radius, sees = problem.reach, problem.dependence
+def _from_noise(task: Task) -> Candidate | None:
+    """The exact form, from noise pictures, which determine all taps equally well; None if not linear."""
+    radius, sees = task.radius, task.dependence
     columns = max(1, int(sees.sum(axis=1).max()) * (2 * radius + 1) ** 2)
-    if columns > MOST_COLUMNS:
+    if columns > MAX_COLUMNS:
         return None
-    pairs = probing_queries.noise(problem.target, problem.seed)
+    pairs = probing_queries.noise(task.target, task.seed)
     whole = probing_queries.in_whole_levels(pairs)
     count = max(3 * columns, min(60_000, 10**9 // columns**2)) if whole else 3 * columns
-    form = fitted(*problem.windows(radius, count + 1500, 1, pairs), sees, problem.target.per_channel)
+    form = fitted(*task.windows(radius, count + 1500, 1, pairs), sees, task.target.per_channel)
     if form is None:
         return None
     form = form.tidied()
-    checks = [probing_queries.noise(problem.target, problem.seed + 1), problem.held_out]
+    checks = [probing_queries.noise(task.target, task.seed + 1), task.held_out]
     likely = False
     if whole:
-        errors = form.errors(*problem.windows(radius, FEW, 6, pairs))
-        # Rounding alone leaves 0.3 levels, and never more than a half; what is not linear leaves more.
-        likely = bool(np.square(errors).mean() < LIKELY**2)
-        if likely and np.abs(errors).max() > 0.5 and problem.time_left > 0:
-            form = Form(*rounded.refined(problem, form.taps, form.bias))
-    checked = [problem.windows(radius, 1500, 2, check) for check in checks]
+        errors = form.errors(*task.windows(radius, FEW_WINDOWS, 6, pairs))
+        # Rounding alone gives an RMS error of 0.29 levels and at most half a level; nonlinearity gives more.
+        likely = bool(np.square(errors).mean() < LIKELY_RMS**2)
+        if likely and np.abs(errors).max() > 0.5 and task.time_left > 0:
+            form = Form(*rounded.refined(task, form.taps, form.bias))
+    checked = [task.windows(radius, 1500, 2, check) for check in checks]
     if not all(holds(form, *check, whole) for check in checked):
-        if not likely or problem.time_left > 0:
+        if not likely or task.time_left > 0:
             return None
         return _cheapest(
-            problem, (form,), *checked[-1], "a linear filter; more time would make it more exact"
+            task, (form,), *checked[-1], "a linear filter; more time would make its taps more accurate"
         )
     remark = "the filter itself, by least squares on noise pictures"
-    return _cheapest(problem, (form,), *checked[-1], remark)
+    return _cheapest(task, (form,), *checked[-1], remark)
 
 
-def _cheapest(
-    problem: Problem, forms: Sequence[Form], windows: Array, wanted: Array, remark: str
-) -> Candidate:
-    """The first form whose cheapest layers are at most 0.1 dB worse on the windows than the last form itself.
+def _cheapest(task: Task, forms: Sequence[Form], windows: Array, targets: Array, remark: str) -> Candidate:
+    """The candidate with the fewest weights that loses at most 0.1 dB against the last form.
 
-    Noisy samples leave taps uncertain, and what differs from them by no more may still be worse. Where no
-    good one is within the budget of weights, the best that is.
+    Noise in the samples leaves taps uncertain, so simplified taps within that uncertainty may still be worse.
+    Where no candidate is both accurate and within the limit on weights, the most accurate allowed one is taken.
     """
-    most = WORSE * _error(forms[-1](windows), wanted) + FLOOR
+    most = ALLOWED_LOSS * _error(forms[-1](windows), targets) + FLOOR
     tried = []
     for each in (*forms, replace(forms[-1], tolerance=0.0)):
-        chain = kernels.layers(each.taps, each.bias, problem.edge, each.tolerance)
-        candidate = Candidate(chain, RUNG, remark)
-        error = _error(_computed(chain, windows), wanted)
-        if error <= most and problem.allows(candidate.weights):
+        chain = kernels.layers(each.taps, each.bias, task.padding_mode, each.tolerance)
+        candidate = Candidate(chain, METHOD, remark)
+        error = _error(_computed(chain, windows), targets)
+        if error <= most and task.allows(candidate.weights):
             return candidate
-        tried.append((not problem.allows(candidate.weights), error, candidate))
+        tried.append((not task.allows(candidate.weights), error, candidate))
     return min(tried, key=lambda one: one[:2])[2]
 
 
-def _error(values: Array, wanted: Array) -> float:
-    return float(np.mean((np.clip(values, 0, 1) - wanted) ** 2))
+def _error(values: Array, targets: Array) -> float:
+    return float(np.mean((np.clip(values, 0, 1) - targets) ** 2))
 
 
 def _computed(chain: Chain, windows: Array) -> Array:
-    """(n, C') that layers give at the centres of windows (n, C, k, k), which need no padding."""
+    """What the layers compute at the centres of windows (n, C, k, k), without padding: (n, C')."""
     valid = Chain(tuple(layer for layer in chain.layers if not isinstance(layer, Pad)))
     own = 1 + sum(layer.weight.shape[2] - 1 for layer in valid.layers if isinstance(layer, Conv))
     extra = (windows.shape[-1] - own) // 2
@@ -142,26 +143,33 @@ def _computed(chain: Chain, windows: Array) -> Array:
     return predict(model, np.ascontiguousarray(middle, np.float32), engine="numpy")[:, :, 0, 0]
 
 
-def fitted(windows: Array, wanted: Array, sees: Array, alike: bool = False) -> Form | None:
-    """Least squares over what is not clipped, each output from the input channels that it `sees`.
+def fitted(windows: Array, targets: Array, sees: Array, alike: bool = False) -> Form | None:
+    """Least squares over the targets that are not clipped.
 
-    `alike`: every channel is treated as the first is. None where too little is left to fit.
+    Args:
+        windows: (n, C, k, k).
+        targets: (n, C').
+        sees: Which input channels each output depends on, bool (C', C).
+        alike: All channels are treated as the first one, which alone is fitted.
+
+    Returns:
+        The form with its tolerance; None where too few windows are left.
     """
-    outputs, (inputs, size) = wanted.shape[1], windows.shape[1:3]
+    outputs, (inputs, size) = targets.shape[1], windows.shape[1:3]
     taps, bias, tolerance = np.zeros((outputs, inputs, size, size)), np.zeros(outputs), 0.0
     for output in range(1 if alike else outputs):
-        free = np.flatnonzero((wanted[:, output] > CLIPPED) & (wanted[:, output] < 1 - CLIPPED))
+        free = np.flatnonzero((targets[:, output] > CLIPPED) & (targets[:, output] < 1 - CLIPPED))
         chosen = np.flatnonzero(sees[output])
-        if not len(chosen):  # a constant, which may well be black or white
-            bias[output] = wanted[0, output]
+        if not len(chosen):  # a constant output, which may be black or white
+            bias[output] = targets[0, output]
             continue
         x = windows[free][:, chosen].reshape(len(free), len(chosen) * size**2).astype(np.float64)
         if len(x) < 1.2 * x.shape[1] + 20:
             return None
-        solution, bias[output], error = least_squares(x, wanted[free, output].astype(np.float64))
+        solution, bias[output], error = least_squares(x, targets[free, output].astype(np.float64))
         taps[output, chosen] = solution.reshape(len(chosen), size, size)
-        # Never so much that the taps themselves are lost in it, as they are in the noise of a few pictures.
-        tolerance = max(tolerance, min(6 * error, LOOSEST * float(np.abs(solution).max(initial=0))))
+        # With few noisy pictures the error may exceed the taps, which must not all be rounded away.
+        tolerance = max(tolerance, min(6 * error, MAX_TOLERANCE * float(np.abs(solution).max(initial=0))))
     if alike:
         for output in range(1, outputs):
             taps[output, output], bias[output] = taps[0, 0], bias[0]
@@ -169,55 +177,68 @@ def fitted(windows: Array, wanted: Array, sees: Array, alike: bool = False) -> F
 
 
 def least_squares(x: Array, t: Array) -> tuple[Array, float, float]:
-    """w and b that minimise |x w + b - t|^2, and the standard error of the least certain w."""
+    """Solves min |x w + b - t|^2 for w and b.
+
+    Columns and targets are centred, which removes b from the normal equations. One step of iterative refinement
+    recovers the digits that the normal equations lose.
+
+    Args:
+        x: Float64 (n, K).
+        t: Float64 (n,).
+
+    Returns:
+        w (K,), b, and the largest standard error of a w: sqrt(s^2 max diag((x'x)^-1)), where s^2 is the residual
+        variance with n - K degrees of freedom.
+    """
     middle, level = x.mean(axis=0), float(t.mean())
     x, t = x - middle, t - level
     gram = x.T @ x
     gram[np.diag_indices_from(gram)] += 1e-12 * max(float(np.trace(gram)) / len(gram), 1e-9)
     inverse = np.linalg.pinv(gram, hermitian=True) if len(gram) < 100 else np.linalg.inv(gram)
     w = inverse @ (x.T @ t)
-    w += inverse @ (x.T @ (t - x @ w))  # once more: the normal equations lose digits
+    w += inverse @ (x.T @ (t - x @ w))  # iterative refinement
     left = t - x @ w
     variance = float(left @ left) / (len(x) - x.shape[1])
     error = float(np.sqrt(variance * max(np.diag(inverse).max(), 0)))
     return w, level - float(middle @ w), error
 
 
-def holds(form: Form, windows: Array, wanted: Array, whole: bool) -> bool:
-    """Whether the form, clipped, gives what is wanted at every sample."""
-    off = np.abs(np.clip(form(windows), 0, 1) - wanted).max()
+def holds(form: Form, windows: Array, targets: Array, whole: bool) -> bool:
+    """Whether the clipped form gives every target within rounding."""
+    off = np.abs(np.clip(form(windows), 0, 1) - targets).max()
     return bool(off <= (WITHIN if whole else EXACT))
 
 
-def _from_photographs(problem: Problem) -> Candidate | None:
-    """The best there is without asking: ever larger windows, while the held-out error still falls."""
+def _from_photographs(task: Task) -> Candidate | None:
+    """The best fit on ordinary pictures, with windows that grow while the held-out error falls."""
     best: Candidate | None = None
     lowest = np.inf
     for radius in RADII:
-        if best is not None and problem.time_left <= 0 and radius > ALWAYS:
+        if best is not None and task.time_left <= 0 and radius > MAX_CHEAP_RADIUS:
             break
-        columns = problem.channels[0] * (2 * radius + 1) ** 2
-        samples = problem.windows(radius, 20 * columns + 4000, 3)
-        windows, wanted = problem.windows(radius, 4000, 4, problem.held_out)
+        columns = task.channels[0] * (2 * radius + 1) ** 2
+        samples = task.windows(radius, 20 * columns + 4000, 3)
+        windows, targets = task.windows(radius, 4000, 4, task.held_out)
         form = None
-        for sees in [problem.dependence] if problem.answers else _guesses(problem.channels):
-            other = fitted(*samples, sees, problem.target.per_channel)
+        for sees in [task.dependence] if task.answers else _guesses(task.channels):
+            other = fitted(*samples, sees, task.target.per_channel)
             if other is not None and (
-                form is None or _error(form(windows), wanted) > WORSE * _error(other(windows), wanted)
+                form is None
+                or _error(form(windows), targets) > ALLOWED_LOSS * _error(other(windows), targets)
             ):
                 form = other
         if form is None:
             break
-        error = _error(form(windows), wanted)
+        error = _error(form(windows), targets)
         forms = (form.tidied(), form)
-        candidate = _cheapest(problem, forms, windows, wanted, "the nearest linear filter")
-        if error > 0.97 * lowest or not problem.allows(candidate.weights):
+        candidate = _cheapest(task, forms, windows, targets, "the closest linear filter")
+        if error > 0.97 * lowest or not task.allows(candidate.weights):
             break
         best, lowest = candidate, error
     return best
 
 
 def _guesses(channels: tuple[int, int]) -> list[Array]:
-    """Which input channels each output may depend on, where it cannot be asked: its own, then all."""
+    """Which input channels each output may depend on, where it cannot be probed: its own, then all."""
     every = np.ones(channels[::-1], bool)
     return [np.eye(channels[0], dtype=bool), every] if channels == (3, 3) else [every]

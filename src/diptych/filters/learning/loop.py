@@ -1,7 +1,7 @@
-"""One plain training loop, for every network that is trained by gradients.
+"""The training loop for all networks that are trained by gradients.
 
-A step is a pure function of its number and of the state, so a training that was killed goes on bit for bit:
-the batch of step n is `batches(n)`, its rate is `schedule(n, steps)`.
+A step depends only on its number and the state: step n uses the batch `batches(n)` and the learning rate
+`schedule(n, steps)`. So a training that was killed resumes bit for bit.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ State: TypeAlias = dict[str, Tensor]
 class Ending:
     """When a training ends before its last step.
 
-    `goal`: a score that is enough. `patience`: after so many judgements in a row without a better score.
-    `gain`: where a doubling of the steps gains less than this (`gain_per_doubling`), from two thirds of all
-    steps on. `deadline`: a `time.monotonic()`.
+    Attributes:
+        goal: The score that is enough.
+        patience: Evaluations in a row without a better score after which to stop; None for no limit.
+        gain: The smallest gain for a doubling of the steps (`gain_per_doubling`); checked from two thirds of
+            all steps on.
+        deadline: A `time.monotonic()`.
     """
 
     goal: float = math.inf
@@ -43,7 +46,14 @@ class Ending:
 
 @dataclass
 class Trained:
-    """How a training went: `history` holds (step, mean loss since the last, score); the best is kept."""
+    """The course of a training.
+
+    Attributes:
+        history: (step, mean loss since the last evaluation, score), one for each evaluation.
+        best: The best score.
+        best_step: The step of the best score.
+        stopped: Why the training ended, in words.
+    """
 
     history: list[tuple[float, float, float]] = field(default_factory=list)
     best: float = -math.inf
@@ -51,14 +61,17 @@ class Trained:
     stopped: str = ""
 
 
-def charbonnier(result: Tensor, wanted: Tensor) -> Tensor:
-    """mean(sqrt(difference^2 + 1e-6)): the absolute error, smooth where it is below a quarter of a level."""
-    return (result - wanted).square().add(1e-6).sqrt().mean()
+def charbonnier(result: Tensor, targets: Tensor) -> Tensor:
+    """The Charbonnier loss, mean(sqrt(difference^2 + 1e-6)): an L1 loss that is smooth near 0.
+
+    Source: Charbonnier, Blanc-Feraud, Aubert and Barlaud (1994).
+    """
+    return (result - targets).square().add(1e-6).sqrt().mean()
 
 
 @contextmanager
 def threads(count: int | None = None) -> Iterator[None]:
-    """PyTorch on so many threads, None for as many as it has, and as before afterwards."""
+    """Sets the number of PyTorch's threads for a block of code; None leaves it. It is restored afterwards."""
     before = torch.get_num_threads()
     try:
         if count is not None:
@@ -71,24 +84,42 @@ def threads(count: int | None = None) -> Iterator[None]:
 def train(
     module: nn.Module,
     batches: Callable[[int], tuple[Tensor, Tensor]],
-    judge: Callable[[nn.Module], float],
+    evaluate: Callable[[nn.Module], float],
     *,
     steps: int,
     schedule: Callable[[int, int], float],
     loss: Callable[[Tensor, Tensor], Tensor] = charbonnier,
-    judge_every: int = 100,
+    evaluate_every: int = 100,
     averaging: float = 0.0,
     ending: Ending | None = None,
     state_file: Path | None = None,
     identity: str = "",
     progress: Progress = silent,
 ) -> Trained:
-    """Trains `module` by Adam, in place, and leaves the best weights that were judged in it.
+    """Trains `module` in place with Adam, and leaves the weights with the best score in it.
 
-    `judge` gives a score of the module, the higher the better; every `judge_every` steps and at the end it
-    sees the weights averaged exponentially by `averaging` (0: the last ones). With a `state_file` the state
-    is kept there after every judgement, and gone on from: the file remembers `steps` too. `identity` tells
-    trainings apart. Raises `FormatError` for the file of another training, `OutputError`.
+    Args:
+        module: The network.
+        batches: From a step to its inputs and targets.
+        evaluate: From the module to a score; higher is better. It is called every `evaluate_every` steps and
+            at the end, with averaged weights.
+        steps: The number of steps.
+        schedule: From a step and the number of steps to the learning rate.
+        loss: From outputs and targets to a scalar.
+        evaluate_every: Steps between evaluations.
+        averaging: The decay of the exponential average of the weights; 0 evaluates the current weights.
+        ending: When to end early.
+        state_file: A file to which the state is saved after each evaluation, and from which it resumes. The
+            number of steps in it takes precedence over `steps`.
+        identity: Tells trainings apart in state files.
+        progress: Called with steps done, all steps, and a line of text.
+
+    Returns:
+        The course of the training.
+
+    Raises:
+        FormatError: The state file belongs to another training.
+        OutputError: The state file cannot be written.
     """
     run = _Run(module, schedule, steps, averaging)
     if state_file is not None:
@@ -97,9 +128,9 @@ def train(
     run.trained.stopped = _why(run, ending) if run.done else ""
     while not run.trained.stopped:
         run.step(*batches(run.done), loss)
-        if run.done % judge_every and run.done < run.steps and time.monotonic() < ending.deadline:
+        if run.done % evaluate_every and run.done < run.steps and time.monotonic() < ending.deadline:
             continue
-        run.judge(judge)
+        run.evaluate(evaluate)
         run.trained.stopped = _why(run, ending)
         progress(run.done, run.steps, f"{run.trained.best:.2f} dB")
         if state_file is not None:
@@ -109,7 +140,7 @@ def train(
 
 
 class _Run:
-    """The state of a training, and how it moves."""
+    """The state of a training, advanced step by step."""
 
     def __init__(
         self,
@@ -125,16 +156,16 @@ class _Run:
         self.average = _copied(module.state_dict())
         self.kept = _copied(module.state_dict())
 
-    def step(self, inputs: Tensor, wanted: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def step(self, inputs: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule(self.done, self.steps)
         self.optimiser.zero_grad()
-        error = loss(self.module(inputs), wanted)
+        error = loss(self.module(inputs), targets)
         error.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.done += 1
         self.losses += float(error.detach())
-        # A short memory at first: the start must not linger in the average.
+        # The average starts with a short memory, so that the initial weights do not linger in it.
         decay = min(self.averaging, self.done / (self.done + 10))
         for name, value in self.module.state_dict().items():
             if value.is_floating_point():
@@ -142,12 +173,12 @@ class _Run:
             else:
                 self.average[name].copy_(value)
 
-    def judge(self, judge: Callable[[nn.Module], float]) -> None:
+    def evaluate(self, evaluate: Callable[[nn.Module], float]) -> None:
         current = _copied(self.module.state_dict())
         self.module.load_state_dict(self.average)
         self.module.eval()
         with torch.no_grad():
-            score = judge(self.module)
+            score = evaluate(self.module)
         self.module.train()
         self.module.load_state_dict(current)
         trained = self.trained
@@ -187,16 +218,16 @@ def _copied(state: dict[str, Any]) -> State:
 
 
 def _why(run: _Run, ending: Ending) -> str:
-    """Why to stop now, or an empty text."""
+    """Why to stop now; empty to go on."""
     trained = run.trained
     if trained.best >= ending.goal:
         return f"the goal of {ending.goal:.1f} dB was met after {run.done} steps"
     since_best = sum(step > trained.best_step for step, _, _ in trained.history)
     if ending.patience is not None and since_best >= ending.patience:
-        return f"{since_best} judgements without a better one, after {run.done} steps"
+        return f"{since_best} evaluations without improvement, after {run.done} steps"
     gain = gain_per_doubling([(step, score) for step, _, score in trained.history])
     if run.done >= 2 * run.steps / 3 and gain < ending.gain:
-        return f"twice the work would gain {max(gain, 0):.2f} dB, after {run.done} steps"
+        return f"twice the steps would gain {max(gain, 0):.2f} dB, after {run.done} steps"
     if run.done >= run.steps:
         return f"all {run.steps} steps were taken"
     if time.monotonic() >= ending.deadline:

@@ -1,4 +1,8 @@
-"""`learn`: a ladder of methods, from closed forms to training, that stops at the first that does."""
+"""`learn`: try the methods of this package in order, and keep the best network that they find.
+
+Closed forms come before training. The search ends with the first network that is exact, when the goal is
+met, or when the time is up.
+"""
 
 from __future__ import annotations
 
@@ -14,41 +18,41 @@ import numpy as np
 
 from diptych.errors import UnsupportedLayer, UsageError
 from diptych.filters import metrics
-from diptych.filters.evaluating import HIGHEST_PSNR, Compared, Evaluation, judge
-from diptych.filters.learned import Learned, LearningReport, Rung
+from diptych.filters.evaluating import HIGHEST_PSNR, Compared, FilterEvaluation, evaluate_samples
+from diptych.filters.learned import Attempt, Learned, LearningReport
 from diptych.filters.learning import borders, probing_queries
-from diptych.filters.learning.task import CEILING, Candidate, Pair, Problem
+from diptych.filters.learning.task import CEILING, Candidate, Pair, Task
 from diptych.filters.planes import picture_of
-from diptych.filters.samples import Answers, Sample, answering, taught_from
+from diptych.filters.samples import Answers, FilterSample, answering, taught_from
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
 from diptych.filters.targets.pairs import Pairs
-from diptych.filters.targets.probing import EDGES, probe
+from diptych.filters.targets.probing import PADDING_MODES, probe
 from diptych.model.layers import Array, Chain, Conv, Pad, PadMode
 from diptych.model.model import Model
 from diptych.preprocessing import Colour, Grey, Preprocessing, Scale
 from diptych.progress import Progress, silent
 
-__all__ = ["GOAL", "RUNGS", "learn"]
+__all__ = ["GOAL", "METHODS", "learn"]
 
-# A module of this package each, with `fit(problem) -> Candidate | None`; closed forms first.
+# Each names a module of this package with `fit(task) -> Candidate | None`. Closed forms come first.
 CLOSED = ("linear", "curves", "ranks", "piecewise_linear")
 TRAINED = ("relu", "dilated")
-RUNGS = (*CLOSED, *TRAINED)
+METHODS = (*CLOSED, *TRAINED)
 
-_WITHOUT = {  # learning
+_BASELINE_NAMES = {
     "constant": "mean grey or colour",
-    "identity": "picture as it is",
-    "best linear": "linear filter of 7 x 7 pixels that was fitted to them",
+    "identity": "unchanged picture",
+    "best linear": "best linear filter of 7 x 7 pixels",
 }
-GOAL = 70.0  # dB: the error is then a quarter of what rounding to 8 bits makes
-SMALL = 3_000_000  # values, of pictures that are judged in a moment
-TOO_SHORT = 2.0  # seconds, in which no training is worth its beginning
-JUDGING = 0.15  # of the budget of time, kept for judging what was found
-EARNED, MUCH_LARGER = 0.5, 4  # dB that a network of so many times the weights must gain
-WORSE = 0.5  # dB below what needs no learning, from which on a remark says so
-IDENTICAL, LARGEST = 0.999, 1  # what counts as exact: share of equal pixels, largest error in levels
-NUDGES = (1 / 4096, -1 / 4096)  # levels: decide ties, and change nothing else
+GOAL = 70.0  # dB; the error is then a quarter of what rounding to 8 bits causes
+SMALL = 3_000_000  # input values; so few are evaluated even when the time is up
+TOO_SHORT = 2.0  # seconds; training is not begun with less time left
+EVALUATION_SHARE = 0.15  # of the time budget, reserved for evaluating what was found
+MIN_GAIN, MUCH_LARGER = 0.5, 4  # A network of MUCH_LARGER times the weights must gain so many dB.
+BELOW_BASELINE = 0.5  # dB; a network that is further below a baseline gets a remark
+MIN_IDENTICAL, MAX_ERROR = 0.999, 1  # share of equal pixels, and levels of 255
+NUDGES = (1 / 4096, -1 / 4096)  # levels; they decide ties in rounding and change nothing else
 
 
 def learn(
@@ -62,41 +66,55 @@ def learn(
     checkpoint: str | Path | None = None,
     progress: Progress = silent,
 ) -> Learned:
-    """Finds a small network that does what `target` does.
+    """Finds a small network that computes what a filter computes.
 
-    `target`: a name ("sobel", "gaussian:sigma=2"), "package.module:function", a function, or pictures
-    (before, after); see `filters.resolve`. `images`: what to learn from, by default photographs that come
-    with scikit-image, and made pictures; see `filters.data.gather`. `weights`: the most weights the network
-    may have. `budget`: seconds after which the best found so far is kept. `goal`: the held-out PSNR in dB
-    that is enough; by default 70, or as much as the weights allow. `checkpoint`: a file to which training
-    writes its state, and from which it goes on.
+    The same arguments give the same network, as long as no `budget` of time is set.
 
-    The same arguments give the same network. Raises `UsageError` for arguments out of range, for pictures
-    without any detail, and for filters that no local network can do, and whatever reading the pictures raises.
+    Args:
+        target: The filter, as `filters.resolve` takes it: a name such as "sobel" or "gaussian:sigma=2", the
+            text "package.module:function", a function, or pictures (before, after).
+        images: The pictures to learn from, as `filters.data.gather` takes them. By default the photographs
+            that come with scikit-image, and synthetic pictures.
+        weights: The largest number of weights that the network may have; None for no limit.
+        budget: The time in seconds after which the best network so far is returned; None for no limit.
+        seed: A whole number of at least 0 from which all random choices are drawn.
+        goal: The PSNR in dB on held-out pictures at which the search ends. By default 70 dB, 58.8 dB for
+            filters that round to whole levels, and no goal where `weights` is given.
+        checkpoint: A file to which training saves its state, and from which it resumes.
+        progress: Called with the methods done, all methods, and a line of text.
+
+    Returns:
+        The model, and the report of how it was found and how good it is.
+
+    Raises:
+        UsageError: An argument is out of range, the pictures have no detail, no network of at most `weights`
+            weights was found, or the filter needs more than a neighbourhood of each pixel.
+        FormatError: `checkpoint` is not a checkpoint.
+        ImageError: A picture cannot be read.
     """
     started = time.monotonic()
     _check(weights, budget, goal, seed)
     _check_checkpoint(checkpoint)
     found = probe(resolve(target), seed=seed)
-    problem = Problem(
+    task = Task(
         target=found.target,
         data=taught_from(found.target, images, seed, progress),
         weights=weights,
         goal=_goal(found.target, weights, goal),
-        deadline=inf if budget is None else started + (1 - JUDGING) * budget,
+        deadline=inf if budget is None else started + (1 - EVALUATION_SHARE) * budget,
         seed=seed,
         progress=progress,
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
     if images is not None:
-        _check_detail(problem.data.train)
-    climbed = _climb(problem, goal)
-    best = climbed.best
+        _check_detail(task.data.train)
+    search = _search(task, goal)
+    best = search.best
     if best is None:
         raise UsageError(
-            f"no network of at most {weights} weights was found for {problem.target.name}; allow more weights"
+            f"no network of at most {weights} weights was found for {task.target.name}; allow more weights"
         )
-    return _reported(problem, best, climbed, time.monotonic() - started, found.remarks)
+    return _learned_filter(task, best, search, time.monotonic() - started, found.remarks)
 
 
 def _check(weights: int | None, budget: float | None, goal: float | None, seed: int) -> None:
@@ -104,7 +122,8 @@ def _check(weights: int | None, budget: float | None, goal: float | None, seed: 
         raise UsageError(f"weights must be a whole number of at least 1, not {weights!r}")
     for name, value in (("budget", budget), ("goal", goal)):
         unit = {"budget": "seconds", "goal": "dB"}[name]
-        if value is not None and not (_is_number(value) and isfinite(value) and value > 0):
+        is_number = isinstance(value, float | np.floating) or _is_whole(value)
+        if value is not None and not (is_number and isfinite(value) and value > 0):
             raise UsageError(f"{name} must be a number of {unit} above 0, not {value!r}")
     if not (_is_whole(seed) and seed >= 0):
         raise UsageError(f"seed must be a whole number of at least 0, not {seed!r}")
@@ -113,12 +132,13 @@ def _check(weights: int | None, budget: float | None, goal: float | None, seed: 
 def _check_detail(pictures: Sequence[Array]) -> None:
     if all((picture == picture[0, 0]).all() for picture in pictures):
         raise UsageError(
-            "the pictures to learn from are of one colour each, and teach nothing; name others with more detail"
+            "each picture to learn from is of a single colour, from which nothing can be learned; name pictures "
+            "with detail"
         )
 
 
 def _check_checkpoint(path: str | Path | None) -> None:
-    """Before time is spent: training comes last, and would only then find that it cannot go on."""
+    """Refuses an unusable checkpoint at once, not only when training begins."""
     if path is None:
         return
     if Path(path).is_dir():
@@ -133,10 +153,6 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, float | np.floating) or _is_whole(value)
-
-
 def _goal(target: Target, weights: int | None, goal: float | None) -> float:
     if goal is not None:
         return float(goal)
@@ -145,118 +161,128 @@ def _goal(target: Target, weights: int | None, goal: float | None) -> float:
     return CEILING if target.rounded else GOAL
 
 
-# ---- Climbing -----------------------------------------------------------------------------------------
+# ---- Searching ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class _Tried:
-    """A candidate as a model, and how it does on whole held-out pictures."""
+class _Evaluated:
+    """A candidate as a model, with its results on the held-out pictures."""
 
     candidate: Candidate
     model: Model
-    compared: tuple[Compared, ...]  # what it gives for each, beside what is wanted
+    compared: tuple[Compared, ...]  # one for each held-out picture
     psnr: float
     exact: bool
-    edge: PadMode
+    padding_mode: PadMode
 
 
 @dataclass
-class _Climbed:
-    """How far the ladder was climbed."""
+class _Search:
+    """The state of the search: the best candidate so far, and every attempt."""
 
-    best: _Tried | None = None
-    rungs: list[Rung] = field(default_factory=list)
+    best: _Evaluated | None = None
+    methods: list[Attempt] = field(default_factory=list)
     stopped: str = "every method was tried"
 
 
-def _climb(problem: Problem, asked: float | None) -> _Climbed:
-    climbed = _Climbed()
-    for number, name in enumerate(RUNGS):
-        if climbed.best is not None and problem.time_left <= (TOO_SHORT if name in TRAINED else 0):
-            climbed.stopped = "the budget of time was spent"
+def _search(task: Task, goal: float | None) -> _Search:
+    search = _Search()
+    for number, name in enumerate(METHODS):
+        if search.best is not None and task.time_left <= (TOO_SHORT if name in TRAINED else 0):
+            search.stopped = "the time budget was spent"
             break
-        enough = problem.goal if name in TRAINED or asked is not None else inf
-        if climbed.best is not None and climbed.best.psnr >= enough:
-            climbed.stopped = f"the goal of {enough:.1f} dB was met"
+        enough = task.goal if name in TRAINED or goal is not None else inf
+        if search.best is not None and search.best.psnr >= enough:
+            search.stopped = f"the goal of {enough:.1f} dB was met"
             break
-        problem.progress(number, len(RUNGS), f"{name}, {_so_far(climbed.best)}")
+        task.progress(number, len(METHODS), f"{name}, {_progress_text(search.best)}")
         begun = time.monotonic()
-        candidate = _fit(name)(problem)
+        candidate = _fit(name)(task)
         if candidate is None:
             continue
-        tried = _try(problem, candidate)
+        evaluated = _evaluate_candidate(task, candidate)
         seconds = time.monotonic() - begun
-        climbed.rungs.append(
-            Rung(candidate.rung, tried.model.parameters, tried.psnr, seconds, candidate.remark)
+        search.methods.append(
+            Attempt(candidate.method, evaluated.model.parameters, evaluated.psnr, seconds, candidate.remark)
         )
-        if not problem.allows(tried.model.parameters):
+        if not task.allows(evaluated.model.parameters):
             continue
-        if climbed.best is None or _better(tried, climbed.best, problem):
-            climbed.best = tried
-        if tried.exact:
-            climbed.stopped = "exact: within one level everywhere, and the same in 99.9 % of pixels or more"
+        if search.best is None or _better(evaluated, search.best, task):
+            search.best = evaluated
+        if evaluated.exact:
+            search.stopped = "exact: no error above one level, and at least 99.9 % of pixels identical"
             break
-    problem.progress(len(RUNGS), len(RUNGS), _so_far(climbed.best))
-    return climbed
+    task.progress(len(METHODS), len(METHODS), _progress_text(search.best))
+    return search
 
 
-def _better(tried: _Tried, best: _Tried, problem: Problem) -> bool:
-    """Whether a candidate is to take the place of the best so far.
+def _better(evaluated: _Evaluated, best: _Evaluated, task: Task) -> bool:
+    """Whether a candidate replaces the best so far.
 
-    Without a budget of weights, a network of four times the weights or more must gain 0.5 dB, or meet the
-    goal, or be exact where the smaller one is not.
+    Exact beats inexact; otherwise the higher PSNR wins. Without a limit on weights, a network of `MUCH_LARGER`
+    times the weights must gain `MIN_GAIN` dB or be the first to meet the goal.
     """
-    larger = tried.model.parameters >= MUCH_LARGER * best.model.parameters
-    meets = tried.psnr >= problem.goal > best.psnr
-    must_earn = problem.weights is None and larger and not meets
-    earned = tried.psnr > best.psnr + (EARNED if must_earn else 0.0)
-    return tried.exact if tried.exact != best.exact else earned
+    larger = evaluated.model.parameters >= MUCH_LARGER * best.model.parameters
+    meets = evaluated.psnr >= task.goal > best.psnr
+    must_earn = task.weights is None and larger and not meets
+    earned = evaluated.psnr > best.psnr + (MIN_GAIN if must_earn else 0.0)
+    return evaluated.exact if evaluated.exact != best.exact else earned
 
 
-def _fit(name: str) -> Callable[[Problem], Candidate | None]:
-    fit: Callable[[Problem], Candidate | None] = import_module(f"diptych.filters.learning.{name}").fit
+def _fit(name: str) -> Callable[[Task], Candidate | None]:
+    fit: Callable[[Task], Candidate | None] = import_module(f"diptych.filters.learning.{name}").fit
     return fit
 
 
-def _so_far(best: _Tried | None) -> str:
+def _progress_text(best: _Evaluated | None) -> str:
     return "nothing so far" if best is None else f"best so far {best.psnr:.1f} dB"
 
 
-def _try(problem: Problem, candidate: Candidate) -> _Tried:
-    """The candidate on whole held-out pictures; one that errs at ties only also with these decided otherwise."""
-    tried = _judged(problem, candidate)
-    if isinstance(problem.target, Pairs):
-        tried = _at_the_border(problem, tried)
-    candidate = tried.candidate
+def _evaluate_candidate(task: Task, candidate: Candidate) -> _Evaluated:
+    """The candidate on the held-out pictures, with ties in rounding decided the best way.
+
+    Where every error is a single level, the network may round halves the other way than the filter does. The
+    last bias is then moved by a tiny amount, up and down, and kept where that makes the network exact.
+    """
+    evaluated = _evaluated(task, candidate)
+    if isinstance(task.target, Pairs):
+        evaluated = _best_padding_mode(task, evaluated)
+    candidate = evaluated.candidate
     added_up = any(isinstance(layer, Conv) for layer in candidate.layers.layers)
-    if tried.exact or not added_up or any(each.levels().largest > LARGEST for each in tried.compared):
-        return tried
+    if (
+        evaluated.exact
+        or not added_up
+        or any(each.levels().largest > MAX_ERROR for each in evaluated.compared)
+    ):
+        return evaluated
     for nudge in NUDGES:
-        other = _judged(
-            problem, Candidate(_nudged(candidate.layers, nudge), candidate.rung, candidate.remark)
+        other = _evaluated(
+            task, Candidate(_nudged(candidate.layers, nudge), candidate.method, candidate.remark)
         )
         if other.exact:
             return other
-    return tried
+    return evaluated
 
 
-def _at_the_border(problem: Problem, tried: _Tried) -> _Tried:
-    """The candidate with whichever edge suits best: pairs cannot be asked what lies beyond their border."""
-    layers = tried.candidate.layers.layers
+def _best_padding_mode(task: Task, evaluated: _Evaluated) -> _Evaluated:
+    """The candidate with the padding mode that suits pairs best: they do not tell their border."""
+    layers = evaluated.candidate.layers.layers
     if not any(isinstance(layer, Pad) for layer in layers):
-        return tried
-    small = sum(pair.inputs.size for pair in problem.held_out) < SMALL
-    for edge in EDGES:
-        if edge != problem.edge and not tried.exact and (small or problem.time_left > 0):
-            changed = Chain(tuple(replace(one, mode=edge) if isinstance(one, Pad) else one for one in layers))
-            other = _judged(problem, replace(tried.candidate, layers=changed))
-            if (other.exact, other.psnr) > (tried.exact, tried.psnr):
-                tried = replace(other, edge=edge)
-    return tried
+        return evaluated
+    small = sum(pair.inputs.size for pair in task.held_out) < SMALL
+    for padding_mode in PADDING_MODES:
+        if padding_mode != task.padding_mode and not evaluated.exact and (small or task.time_left > 0):
+            changed = Chain(
+                tuple(replace(one, mode=padding_mode) if isinstance(one, Pad) else one for one in layers)
+            )
+            other = _evaluated(task, replace(evaluated.candidate, layers=changed))
+            if (other.exact, other.psnr) > (evaluated.exact, evaluated.psnr):
+                evaluated = replace(other, padding_mode=padding_mode)
+    return evaluated
 
 
 def _nudged(layers: Chain, levels: float) -> Chain:
-    """The last convolution's results a tiny bit higher."""
+    """The layers with the last convolution's bias raised by a fraction of a level."""
     changed = list(layers.layers)
     at = max(index for index, layer in enumerate(changed) if isinstance(layer, Conv))
     conv = changed[at]
@@ -266,42 +292,42 @@ def _nudged(layers: Chain, levels: float) -> Chain:
     return Chain(tuple(changed))
 
 
-def _judged(problem: Problem, candidate: Candidate) -> _Tried:
-    model = _model(problem.target, candidate)
+def _evaluated(task: Task, candidate: Candidate) -> _Evaluated:
+    model = _model(task.target, candidate)
     answers = _answers(model)
     compared = tuple(
-        Compared(name, *answers(picture), picture_of(pair.wanted))
-        for (name, picture), pair in zip(problem.data.held_out.items(), problem.held_out, strict=True)
+        Compared(name, *answers(picture), picture_of(pair.target))
+        for (name, picture), pair in zip(task.data.held_out.items(), task.held_out, strict=True)
     )
     psnr = float(np.mean([min(metrics.psnr_of(each.error()), HIGHEST_PSNR) for each in compared]))
-    exact = _is_exact((each.levels(), pair) for each, pair in zip(compared, problem.held_out, strict=True))
-    if exact and problem.answers:
-        hard = probing_queries.extremes(problem.target, problem.seed)
+    exact = _is_exact((each.levels(), pair) for each, pair in zip(compared, task.held_out, strict=True))
+    if exact and task.answers:
+        hard = probing_queries.extremes(task.target, task.seed)
         exact = _is_exact(
-            (metrics.levels(answers(pair.picture)[1], picture_of(pair.wanted)), pair) for pair in hard
+            (metrics.levels(answers(pair.picture)[1], picture_of(pair.target)), pair) for pair in hard
         )
-    return _Tried(candidate, model, compared, psnr, exact, problem.edge)
+    return _Evaluated(candidate, model, compared, psnr, exact, task.padding_mode)
 
 
 def _answers(model: Model) -> Answers:
     try:
-        return answering(model, "onnxruntime")  # nothing is compiled first, as a fused loop would be
+        return answering(model, "onnxruntime")  # it needs no compiling, unlike Halide
     except UnsupportedLayer:
         return answering(model, "numpy")
 
 
 def _is_exact(found: Iterator[tuple[metrics.Levels, Pair]]) -> bool:
-    """Whether all pictures together are the same within what counts as exact."""
+    """Whether all pictures together meet the limits `MIN_IDENTICAL` and `MAX_ERROR`."""
     same = total = 0.0
     for levels, pair in found:
-        if levels.largest > LARGEST:
+        if levels.largest > MAX_ERROR:
             return False
-        pixels = pair.wanted[0].size
+        pixels = pair.target[0].size
         same, total = same + levels.identical * pixels, total + pixels
-    return same >= IDENTICAL * total
+    return same >= MIN_IDENTICAL * total
 
 
-# ---- What is handed over ------------------------------------------------------------------------------
+# ---- The result ---------------------------------------------------------------------------------------
 
 
 def _model(target: Target, candidate: Candidate) -> Model:
@@ -320,51 +346,51 @@ def _model(target: Target, candidate: Candidate) -> Model:
     )
 
 
-def _beside(scores: Evaluation) -> list[str]:
-    """A remark where what needs no learning does better over all pictures together, and that can be seen.
+def _baseline_remarks(scores: FilterEvaluation) -> list[str]:
+    """A remark where a baseline beats the network visibly over all pictures together.
 
-    Pooled: a picture that the filter leaves as it is would be worth any number of dB in a mean.
+    The pooled PSNR is compared, because a picture that the filter leaves unchanged counts as 150 dB for the
+    identity and would dominate a mean.
     """
     name, best = max(scores.baselines.items(), key=lambda item: item[1].pooled_psnr)
-    if scores.whole.pooled_psnr >= min(best.pooled_psnr - WORSE, GOAL):
+    if scores.whole.pooled_psnr >= min(best.pooled_psnr - BELOW_BASELINE, GOAL):
         return []
     return [
-        f"the {_WITHOUT[name]} does better on the held-out pictures, {best.pooled_psnr:.1f} dB over all of "
-        f"them together, than this network, {scores.whole.pooled_psnr:.1f} dB: "
-        "allow more time or weights, or learn from more pictures"
+        f"on the held-out pictures the {_BASELINE_NAMES[name]} reaches {best.pooled_psnr:.1f} dB and this network "
+        f"only {scores.whole.pooled_psnr:.1f} dB; allow more time or weights, or learn from more pictures"
     ]
 
 
-def _reported(
-    problem: Problem, best: _Tried, climbed: _Climbed, seconds: float, remarks: Sequence[str]
+def _learned_filter(
+    task: Task, best: _Evaluated, search: _Search, seconds: float, remarks: Sequence[str]
 ) -> Learned:
-    target, candidate = problem.target, best.candidate
+    target, candidate = task.target, best.candidate
     samples = [
-        Sample(name, picture, picture_of(pair.wanted))
-        for (name, picture), pair in zip(problem.data.held_out.items(), problem.held_out, strict=True)
+        FilterSample(name, picture, picture_of(pair.target))
+        for (name, picture), pair in zip(task.data.held_out.items(), task.held_out, strict=True)
     ]
-    scores = judge(
+    scores = evaluate_samples(
         best.model,
         samples,
         target=target.name,
         reference=target.reference,
-        edge=best.edge,
+        padding_mode=best.padding_mode,
         compared=best.compared,
     )
-    beside = [] if best.exact else _beside(scores)
+    baseline_remarks = [] if best.exact else _baseline_remarks(scores)
     report = LearningReport(
         target=target.name,
         reference=target.reference,
-        rung=candidate.rung,
+        method=candidate.method,
         weights=best.model.parameters,
         seconds=seconds,
         psnr=scores.whole.psnr,
         worst_psnr=scores.whole.worst_psnr,
-        stopped=candidate.stopped or climbed.stopped,
-        rungs=tuple(climbed.rungs),
+        stopped=candidate.stopped or search.stopped,
+        methods=tuple(search.methods),
         scores=scores.to_document(),
         curve=candidate.curve,
-        remarks=tuple(remark for remark in (candidate.remark, *beside, *remarks) if remark),
+        remarks=tuple(remark for remark in (candidate.remark, *baseline_remarks, *remarks) if remark),
     )
-    described = {"edge": best.edge, "per_channel": target.per_channel, **report.to_document()}
+    described = {"edge": best.padding_mode, "per_channel": target.per_channel, **report.to_document()}
     return Learned(best.model.with_(notes={"filter": described}), report)

@@ -1,4 +1,4 @@
-"""A picture before and after."""
+"""A picture with the filter's result for it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ __all__ = ["Pair", "extended"]
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A picture before and after: float32 (C, H, W) and (C', H, W), both 0..1."""
+    """A picture before and after the filter.
+
+    Attributes:
+        inputs: Before, float32 (C, H, W) in 0..1.
+        target: After, float32 (C', H, W) in 0..1.
+    """
 
     inputs: Array
-    wanted: Array
+    target: Array
 
     @classmethod
     def of(cls, target: Target, picture: Array) -> Pair:
-        """The pair that `target` makes of a uint8 picture (H, W, 3) or (H, W)."""
+        """The pair of a uint8 picture, (H, W, 3) or (H, W), and the filter's result for it."""
         return cls(planes_of(picture) / np.float32(255), planes_of(target(picture)))
 
     @property

@@ -1,4 +1,4 @@
-"""Asking a target: pictures made for the purpose, and what they tell about its reach and its channels."""
+"""Pictures to probe a filter with, and what its results tell: radius, channels, whole levels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from diptych.filters.planes import coloured
 from diptych.filters.target import Target
 from diptych.model.layers import Array
 
-__all__ = ["LEVEL", "colours", "dependence", "extremes", "in_whole_levels", "noise", "reach"]
+__all__ = ["LEVEL", "colours", "dependence", "extremes", "find_radius", "in_whole_levels", "noise"]
 
 LEVEL = 1 / 255
-FARTHEST = 16  # how far a reach is looked for, in pixels
-CHANGE = 1e-6  # below this, in 0..1, two answers are the same
+MAX_RADIUS = 16  # pixels
+CHANGE = 1e-6  # in 0..1; smaller differences are rounding
 
 
 def noise(target: Target, seed: int, size: int = 112) -> tuple[Pair, ...]:
-    """Pairs of noise pictures from full contrast to nearly flat, at several brightnesses.
+    """Noise pictures from full contrast to nearly flat, with the filter's results.
 
     A filter that clips shows its unclipped side on the flat ones.
     """
@@ -25,14 +25,14 @@ def noise(target: Target, seed: int, size: int = 112) -> tuple[Pair, ...]:
     shape = (size, size, 3)[: 3 if target.channels[0] == 3 else 2]
     pictures = [random.integers(0, 256, shape), random.integers(0, 2, shape) * 255]
     for contrast in (96, 32, 12):
-        # One brightness for every block of 28 pixels, so that a few pictures cover them all.
+        # Each block of 28 x 28 pixels has its own brightness, so that few pictures cover all.
         blocks = random.integers(0, 256 - contrast, (size // 28, size // 28, *shape[2:]))
         pictures.append(blocks.repeat(28, 0).repeat(28, 1) + random.integers(0, contrast, shape))
     return tuple(Pair.of(target, picture.astype(np.uint8)) for picture in pictures)
 
 
 def colours(target: Target, seed: int) -> tuple[Pair, ...]:
-    """Pairs of pictures with every level of grey, and with a great many colours."""
+    """Pictures with every level of grey and a great many colours, with the filter's results."""
     random = np.random.default_rng([seed, 5])
     greys = np.repeat(np.arange(256).reshape(16, 16, 1), 3, axis=2)
     pictures = [greys, random.integers(0, 256, (256, 256, 3)), greys.repeat(8, 0).repeat(8, 1)]
@@ -42,7 +42,7 @@ def colours(target: Target, seed: int) -> tuple[Pair, ...]:
 
 
 def extremes(target: Target, seed: int) -> tuple[Pair, ...]:
-    """Pairs of pictures that no camera takes: all black, all white, checks, single dots, ramps, noise."""
+    """Artificial pictures with the filter's results: black, white, checks, dots, ramps and noise."""
     random = np.random.default_rng([seed, 2])
     size = 40
     rows, columns = np.mgrid[:size, :size]
@@ -64,10 +64,10 @@ def extremes(target: Target, seed: int) -> tuple[Pair, ...]:
     return tuple(Pair.of(target, np.ascontiguousarray(picture, dtype=np.uint8)) for picture in shaped)
 
 
-def reach(target: Target, seed: int = 0) -> int:
-    """The farthest that a changed pixel is felt, in pixels; `FARTHEST` where it is felt beyond that."""
+def find_radius(target: Target, seed: int = 0) -> int:
+    """How far a changed pixel changes the result, in pixels; at most `MAX_RADIUS`."""
     random = np.random.default_rng([seed, 3])
-    middle = FARTHEST + 1
+    middle = MAX_RADIUS + 1
     size = 2 * middle + 1
     farthest = 0
     for contrast in (256, 256, 60, 60, 20, 4, 1):
@@ -78,11 +78,11 @@ def reach(target: Target, seed: int = 0) -> int:
             difference = np.abs(_answer(target, changed) - _answer(target, base)).max(axis=0)
             felt = np.argwhere(difference > CHANGE)
             farthest = max(farthest, int(np.abs(felt - middle).max(initial=0)))
-    return min(farthest, FARTHEST)
+    return min(farthest, MAX_RADIUS)
 
 
 def dependence(target: Target, seed: int = 0) -> Array:
-    """bool (C', C): whether an output channel changes with an input channel."""
+    """Whether each output channel changes with each input channel, bool (C', C)."""
     inputs, outputs = target.channels
     random = np.random.default_rng([seed, 4])
     base = random.integers(60, 196, (24, 24, inputs))
@@ -98,11 +98,11 @@ def dependence(target: Target, seed: int = 0) -> Array:
 
 
 def in_whole_levels(pairs: tuple[Pair, ...]) -> bool:
-    """Whether the target gives nothing but whole levels."""
-    return all(np.abs(255 * p.wanted - np.rint(255 * p.wanted)).max() < 1e-3 for p in pairs)
+    """Whether all targets are whole levels of 255."""
+    return all(np.abs(255 * p.target - np.rint(255 * p.target)).max() < 1e-3 for p in pairs)
 
 
 def _answer(target: Target, picture: Array) -> Array:
-    """(C', H, W), of an integer (H, W, C)."""
+    """The filter's result, (C', H, W), for an integer picture (H, W, C)."""
     pixels = picture.astype(np.uint8)
-    return Pair.of(target, pixels if target.channels[0] == 3 else pixels[..., 0]).wanted
+    return Pair.of(target, pixels if target.channels[0] == 3 else pixels[..., 0]).target

@@ -1,4 +1,4 @@
-"""Shrinking a shallow network: units that do nothing go, units that do the same become one, the least goes first."""
+"""Pruning of shallow networks: inactive units go, equal units merge, and the least useful go one by one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ __all__ = ["merged", "pruned", "refitted"]
 
 
 def merged(network: Shallow, windows: Array, parallel: float = 0.9999) -> Shallow:
-    """Without the units that never answer on `windows`, and with those of one direction and kink as one unit.
+    """The network without inactive units, and with units of the same direction merged.
 
-    A unit may be scaled against its output weight, so only the direction of (bank, offset) tells units apart.
+    A unit can be scaled against its output weight, so only the direction of (bank, offset) tells units apart.
+
+    Args:
+        network: The network.
+        windows: (N, C, K); a unit that is never active on them is removed.
+        parallel: The cosine above which directions are the same.
     """
     answers = network.units(windows)
     alive = np.flatnonzero((answers > 0).any(0) & (np.abs(network.output).max(0) > 0))
@@ -38,17 +43,24 @@ def merged(network: Shallow, windows: Array, parallel: float = 0.9999) -> Shallo
 def pruned(
     network: Shallow,
     windows: Array,
-    wanted: Array,
+    targets: Array,
     good_enough: Callable[[Shallow], bool],
     polish: Callable[[Shallow], Shallow],
 ) -> Shallow:
-    """The network after removing, one at a time, the unit that is missed least, as long as it is good enough.
+    """The network after removing the least useful units one at a time.
 
-    Whenever taking a unit away and fitting the output anew is not enough, `polish` may mend it.
+    Args:
+        network: The network.
+        windows: (N, C, K), to fit the output weights to.
+        targets: (N, O).
+        good_enough: Whether a smaller network may be kept.
+        polish: Improves a smaller network that is not good enough with new output weights alone.
     """
     while len(network.bank) > 1:
-        trials = [refitted(_without(network, unit), windows, wanted) for unit in range(len(network.bank))]
-        errors = [np.mean((trial(windows) - wanted) ** 2) for trial in trials]
+        units = range(len(network.bank))
+        smaller_banks = [_only(network, [other for other in units if other != unit]) for unit in units]
+        trials = [refitted(smaller, windows, targets) for smaller in smaller_banks]
+        errors = [np.mean((trial(windows) - targets) ** 2) for trial in trials]
         smaller = trials[int(np.argmin(errors))]
         if not good_enough(smaller):
             smaller = polish(smaller)
@@ -58,17 +70,13 @@ def pruned(
     return network
 
 
-def refitted(network: Shallow, windows: Array, wanted: Array) -> Shallow:
-    """The same units with the best output weights for them."""
+def refitted(network: Shallow, windows: Array, targets: Array) -> Shallow:
+    """The same units with the least squares output weights for them."""
     answers = network.units(windows)
     if network.constant is None:
-        return replace(network, output=np.linalg.lstsq(answers, wanted, rcond=None)[0].T)
-    solved = np.linalg.lstsq(np.c_[answers, np.ones(len(answers))], wanted, rcond=None)[0]
+        return replace(network, output=np.linalg.lstsq(answers, targets, rcond=None)[0].T)
+    solved = np.linalg.lstsq(np.c_[answers, np.ones(len(answers))], targets, rcond=None)[0]
     return replace(network, output=solved[:-1].T, constant=solved[-1])
-
-
-def _without(network: Shallow, unit: int) -> Shallow:
-    return _only(network, [k for k in range(len(network.bank)) if k != unit])
 
 
 def _only(network: Shallow, units: list[int]) -> Shallow:

@@ -1,13 +1,13 @@
-"""Filters that choose a level among those around: erosion, dilation, what is made of them, and the median.
+"""Rank filters: erosion, dilation, their compositions, and the median.
 
-A dilation is the largest value under a footprint: `MaxPool` with stride 1, along rows and columns one after
-the other for a box; an erosion is -max(-x). A footprint that is no box is a union of boxes around the same
-centre, and its maximum that of theirs.
+A dilation is the maximum under a footprint: `MaxPool` with stride 1, for a box along rows and then along
+columns. An erosion is -max(-x). Any other footprint is a union of boxes with the same centre, and its maximum
+is the maximum of theirs.
 
-The median of nine values takes 19 exchanges (J. L. Smith, "Implementing median filters in XC4000E FPGAs",
-Xcell 23, 1996; A. W. Paeth, "Median finding on a 3 x 3 grid", Graphics Gems, 1990). With
-min(a, b) = b - relu(b - a) and max(a, b) = a + relu(b - a), each row of exchanges is a matrix, a ReLU and a
-matrix, and neighbouring matrices are multiplied together.
+The median of nine values takes 19 compare-exchange operations (J. L. Smith, "Implementing median filters in
+XC4000E FPGAs", Xcell 23, 1996; A. W. Paeth, "Median finding on a 3 x 3 grid", Graphics Gems, 1990). With
+min(a, b) = b - relu(b - a) and max(a, b) = a + relu(b - a), each row of exchanges is a matrix, a ReLU and
+another matrix, and matrices that follow each other are multiplied together.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from itertools import product
 import numpy as np
 
 from diptych.filters.learning.kernels import padded
-from diptych.filters.learning.pairs import Pair
-from diptych.filters.learning.task import Candidate, Problem
+from diptych.filters.learning.task import Candidate, Task
 from diptych.model.layers import (
     Activation,
     Array,
@@ -37,8 +36,8 @@ from diptych.model.layers import (
 
 __all__ = ["fit"]
 
-RUNG = "rank"
-LARGEST = 7  # the radius up to which footprints are tried
+METHOD = "rank"
+MAX_RADIUS = 7  # radii of footprints up to this are tried
 EXACT = 1e-6
 NEGATED = Activation("affine", (-1.0, 0.0))
 
@@ -46,46 +45,42 @@ Box = tuple[int, int]  # radius along rows and columns
 Footprint = tuple[Box, ...]
 
 
-def fit(problem: Problem) -> Candidate | None:
-    """The network of the first rank filter that gives what is wanted; None where there is none."""
-    if problem.channels[0] != problem.channels[1]:
+def fit(task: Task) -> Candidate | None:
+    """The network of the first rank filter that reproduces the target; None without one."""
+    if task.channels[0] != task.channels[1]:
         return None
-    crops = [_crop(pair) for pair in problem.held_out[:2]]
-    for name, layers in _candidates(problem):
-        if all(_gives(layers, crop) for crop in crops):
-            return Candidate(layers, RUNG, name)
+    # The top left corners with their borders; targets are smaller, to leave out what the cut sides change.
+    crops = [(pair.inputs[:, :112, :120], pair.target[:, :84, :92]) for pair in task.held_out[:2]]
+    for name, layers in _candidates(task):
+        if all(_matches(layers, crop) for crop in crops):
+            return Candidate(layers, METHOD, name)
     return None
 
 
-def _candidates(problem: Problem) -> Iterator[tuple[str, Chain]]:
-    """Every rank filter with the reach that was found, or, where that cannot be asked, with any."""
-    farthest = problem.reach if problem.answers else 0
-    if farthest == 1 or not problem.answers:
-        yield "the median of 3 x 3", median(problem.channels[0], problem.edge)
+def _candidates(task: Task) -> Iterator[tuple[str, Chain]]:
+    """Every rank filter with the target's radius, or of any radius where that cannot be probed."""
+    farthest = task.radius if task.answers else 0
+    if farthest == 1 or not task.answers:
+        yield "the median of 3 x 3 pixels", median(task.channels[0], task.padding_mode)
     for name, network, radii in _MADE_OF:
-        reaches = [farthest / radii] if problem.answers else range(1, 4)
-        for radius in (int(reach) for reach in reaches if reach in range(1, LARGEST + 1)):
+        radii_tried = [farthest / radii] if task.answers else range(1, 4)
+        for radius in (int(radius) for radius in radii_tried if radius in range(1, MAX_RADIUS + 1)):
             for shape, once in product(("box", "cross"), (True, False)):
                 if radii == 1 and once != (shape == "box"):
-                    continue  # one stage meets the border once anyhow
+                    continue  # a single stage needs the border only once
                 footprint = ((radius, radius),) if shape == "box" else ((radius, 0), (0, radius))
-                maker = _Maker(footprint, problem.channels[0], problem.edge, once)
-                yield f"{name} by a {shape} of {2 * radius + 1}", network(maker)
+                maker = _Maker(footprint, task.channels[0], task.padding_mode, once)
+                yield f"{name} with a {shape} of {2 * radius + 1} pixels", network(maker)
 
 
-def _crop(pair: Pair) -> tuple[Array, Array]:
-    """The top left corner of a picture, borders and all, and what is wanted there without the cut's sides."""
-    return pair.inputs[:, :112, :120], pair.wanted[:, :84, :92]
-
-
-def _gives(layers: Chain, crop: tuple[Array, Array]) -> bool:
-    inputs, wanted = crop
-    given = run(layers, inputs)[:, : wanted.shape[1], : wanted.shape[2]]
-    return bool(np.abs(given - wanted).max() <= EXACT)
+def _matches(layers: Chain, crop: tuple[Array, Array]) -> bool:
+    inputs, targets = crop
+    given = run(layers, inputs)[:, : targets.shape[1], : targets.shape[2]]
+    return bool(np.abs(given - targets).max() <= EXACT)
 
 
 def run(layers: Chain, planes: Array) -> Array:
-    """The reference engine's answer to one picture (C, H, W)."""
+    """The result of the reference engine for one picture (C, H, W)."""
     from diptych.engines import numpy as reference
     from diptych.model.model import Model
 
@@ -98,15 +93,18 @@ def run(layers: Chain, planes: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Maker:
-    """What the networks of one footprint have in common.
+    """Builds the networks for one footprint.
 
-    `once`: the picture is extended before the first stage only, by as much as all stages take; otherwise
-    before each.
+    Attributes:
+        footprint: Boxes with the same centre, whose union is the footprint.
+        channels: The number of channels, each treated alone.
+        padding_mode: How the picture is extended.
+        once: Extend the picture once, for all stages together, instead of before each stage.
     """
 
     footprint: Footprint
     channels: int
-    edge: PadMode
+    padding_mode: PadMode
     once: bool
 
     @property
@@ -114,8 +112,8 @@ class _Maker:
         return max(max(box) for box in self.footprint)
 
     def stages(self, *kinds: str) -> Chain:
-        """Minima and maxima, one after the other."""
-        made = padded(len(kinds) * self.radius, self.edge) if self.once else []
+        """Minima and maxima in sequence."""
+        made = padded(len(kinds) * self.radius, self.padding_mode) if self.once else []
         for kind in kinds:
             largest = self._largest()
             made += [*largest] if kind == "max" else [NEGATED, *largest, NEGATED]
@@ -124,15 +122,15 @@ class _Maker:
     def _largest(self) -> list[Layer]:
         """The maximum under the footprint."""
         if len(self.footprint) == 1:
-            return [*([] if self.once else padded(self.radius, self.edge)), *_box(*self.footprint[0])]
-        branches = [Chain((*self._fitted(*box), *_box(*box))) for box in self.footprint]
+            return [*([] if self.once else padded(self.radius, self.padding_mode)), *_box(*self.footprint[0])]
+        branches = [Chain((*self._with_border(*box), *_box(*box))) for box in self.footprint]
         return [Parallel(Connection("maximum"), tuple(branches))]
 
-    def _fitted(self, rows: int, columns: int) -> list[Layer]:
-        """As much border as a box of these radii takes away, so that all branches end with the same size."""
+    def _with_border(self, rows: int, columns: int) -> list[Layer]:
+        """The border that a box of these radii consumes, so that all branches end with the same size."""
         if not self.once:
-            return [Pad(((rows, rows), (columns, columns)), self.edge)]
-        # What the wider boxes would take is cut off by a kernel that is 1 in its middle.
+            return [Pad(((rows, rows), (columns, columns)), self.padding_mode)]
+        # Cut off what the wider boxes consume, with a kernel that is 1 in its middle.
         kernel = np.zeros((self.channels, 1, 2 * (self.radius - rows) + 1, 2 * (self.radius - columns) + 1))
         kernel[:, :, self.radius - rows, self.radius - columns] = 1
         return [Conv(kernel.astype(np.float32), groups=self.channels)]
@@ -143,22 +141,22 @@ def _box(rows: int, columns: int) -> list[Layer]:
     return [MaxPool(size, (1, 1)) for size in sizes if size != (1, 1)]
 
 
-def _without(layers: Chain) -> Chain:
-    """x minus what the layers make of it."""
+def _minus_result(layers: Chain) -> Chain:
+    """x - layers(x)."""
     return Chain((SkipConnection(Chain((*layers.layers, NEGATED)), Connection("add")),))
 
 
-# name, the network, and its reach in radii of the footprint
+# name, network, and its radius in radii of the footprint
 _MADE_OF: Sequence[tuple[str, Callable[[_Maker], Chain], int]] = (
     ("dilation", lambda of: of.stages("max"), 1),
     ("erosion", lambda of: of.stages("min"), 1),
     ("gradient", lambda of: _difference(of.stages("max"), of.stages("min")), 1),
-    ("inner gradient", lambda of: _without(of.stages("min")), 1),
-    ("outer gradient", lambda of: _beyond(of.stages("max")), 1),
+    ("inner gradient", lambda of: _minus_result(of.stages("min")), 1),
+    ("outer gradient", lambda of: _result_minus(of.stages("max")), 1),
     ("opening", lambda of: of.stages("min", "max"), 2),
     ("closing", lambda of: of.stages("max", "min"), 2),
-    ("top hat", lambda of: _without(of.stages("min", "max")), 2),
-    ("black hat", lambda of: _beyond(of.stages("max", "min")), 2),
+    ("top hat", lambda of: _minus_result(of.stages("min", "max")), 2),
+    ("black hat", lambda of: _result_minus(of.stages("max", "min")), 2),
 )
 
 
@@ -166,14 +164,14 @@ def _difference(first: Chain, second: Chain) -> Chain:
     return Chain((Parallel(Connection("subtract"), (first, second)),))
 
 
-def _beyond(layers: Chain) -> Chain:
-    """What the layers make of x, minus x."""
+def _result_minus(layers: Chain) -> Chain:
+    """layers(x) - x."""
     return Chain((SkipConnection(layers, Connection("subtract")),))
 
 
 # ---- The median of nine -------------------------------------------------------------------------------
 
-# Exchanges (low, high) that leave the median of nine values in place 4, those of a row independent.
+# Exchanges (low, high) that move the median of nine values to place 4; those of a row are independent.
 EXCHANGES: tuple[tuple[tuple[int, int], ...], ...] = (
     ((1, 2), (4, 5), (7, 8)),
     ((0, 1), (3, 4), (6, 7)),
@@ -187,15 +185,15 @@ EXCHANGES: tuple[tuple[tuple[int, int], ...], ...] = (
 )
 
 
-def median(channels: int, edge: PadMode) -> Chain:
-    """The exact median of 3 x 3, of every channel by itself."""
-    live = np.eye(9)  # the nine values, from what the last ReLUs gave
+def median(channels: int, padding_mode: PadMode) -> Chain:
+    """The exact 3 x 3 median of each channel."""
+    live = np.eye(9)  # the nine values in terms of the last units
     kernels: list[Array] = []
     for row, exchanges in enumerate(EXCHANGES):
-        matrix, live = _exchanged(live, exchanges, _wanted_after(row))
+        matrix, live = _exchanged(live, exchanges, _needed_after(row))
         kernels.append(matrix)
     kernels.append(live[4:5])
-    layers: list[Layer] = padded(1, edge)
+    layers: list[Layer] = padded(1, padding_mode)
     for number, matrix in enumerate(kernels):
         shape = (len(matrix), 1, 3, 3) if number == 0 else (*matrix.shape, 1, 1)
         weight = np.tile(matrix.reshape(shape), (channels, 1, 1, 1)).astype(np.float32)
@@ -204,7 +202,7 @@ def median(channels: int, edge: PadMode) -> Chain:
     return Chain(tuple(layers))
 
 
-def _wanted_after(row: int) -> list[int]:
+def _needed_after(row: int) -> list[int]:
     """The places that a later exchange, or the result, still reads."""
     places = {4}
     for exchanges in reversed(EXCHANGES[row + 1 :]):
@@ -213,10 +211,15 @@ def _wanted_after(row: int) -> list[int]:
 
 
 def _exchanged(live: Array, exchanges: Sequence[tuple[int, int]], kept: list[int]) -> tuple[Array, Array]:
-    """One row of exchanges: the matrix before its ReLUs, and the nine places in terms of them.
+    """One row of exchanges as a matrix before its ReLUs, and the nine places in terms of the ReLUs' outputs.
 
-    `live` (9, n): the places in terms of the units before. Values are 0..1, so that a ReLU carries those
-    that wait. Each exchange costs a unit for relu(high - low) and one for each place that is not carried.
+    Each exchange costs a unit for relu(high - low) and one for each of its places that is still read. Values
+    are 0..1, so a ReLU passes on places that are not exchanged.
+
+    Args:
+        live: The places in terms of the units before, (9, n).
+        exchanges: (low, high) places.
+        kept: The places that are read later.
     """
     units: list[Array] = []
     after: dict[int, dict[int, float]] = {}

@@ -1,11 +1,14 @@
-"""Small ReLU networks, fitted by second-order steps from a start that the data chooses.
+"""Small ReLU networks, initialised from the data and fitted by second-order steps.
 
-Many filters are a function of a few linear maps of the window: a gradient's length of two, an absolute
-response of one. `starts` finds the maps. A length is folded (`folding`), which needs no training. Else the
-units start in the plane of the maps: as an odd star, directions 2 pi j / k, whose even terms cancel all but
-the length, or as those that a greedy search picks. Elsewhere they start as paired windows of zero mean. Then
-Levenberg and Marquardt's method moves every weight. Without a budget of weights the units grow until the goal
-is met, and what a wide network does not need is taken away again.
+Many filters are a function of a few linear maps of the window: a gradient's magnitude of two, an absolute
+response of one. `initialisation` finds the maps. A magnitude becomes rotations and absolute values
+(`folding`), which need no training. Otherwise the units start in the plane of the maps: as a star of k
+directions 2 pi j / k with an odd k, for which all harmonics of the error below the order 2 k cancel, or as
+directions that a greedy search picks. Where there are no such maps, units start as pairs of
+opposite windows of zero mean.
+
+All weights are then fitted by the Levenberg-Marquardt method. Without a limit on weights, the number of units
+grows until the goal is met, and units that a wide network does not need are pruned.
 """
 
 from __future__ import annotations
@@ -21,41 +24,41 @@ from diptych.filters.learning.folding import Folded, folded
 from diptych.filters.learning.initialisation import Samples, in_maps, maps, paired, saturates
 from diptych.filters.learning.pruning import merged, pruned
 from diptych.filters.learning.shallow import Shallow, fit_by_levenberg_marquardt
-from diptych.filters.learning.task import CEILING, Candidate, Problem
+from diptych.filters.learning.task import CEILING, Candidate, Task
 from diptych.model.layers import Array
 
 __all__ = ["fit"]
 
-_FOLDS = (0, 2, 3, 4, 5, 6)  # each gains 12 dB, until float32 is the limit
-_BANKS = (2, 4, 5, 7, 9, 17)  # units in a plane: each doubling of an odd star gains 12 dB
+_ROTATIONS = (0, 2, 3, 4, 5, 6)  # rotations; each one gains 12 dB until float32 is the limit
+_BANKS = (2, 4, 5, 7, 9, 17)  # units in a plane; each doubling of an odd star gains 12 dB
 _PAIRS = (4, 8, 16, 32)
-_MANY = 700  # weights: beyond that a second-order step takes longer than what it saves
-_FURTHEST = 7  # pixels that a shallow network looks around
-_GUESSES = (1, 2)  # pixels looked around where the reach cannot be known
-_WIDER = 0.5  # dB that a wider window must gain
-_EXACT = 100.0  # dB: nothing is left to gain
-_FEW = 8  # steps for the two sides of one map, which starts where it belongs or never gets there
+_MAX_WEIGHTS = 700  # with more weights second-order steps take too long
+_MAX_RADIUS = 7  # pixels
+_UNKNOWN_RADII = (1, 2)  # pixels; tried where the radius cannot be probed
+_WINDOW_GAIN = 0.5  # dB; what a larger window must gain
+_NO_GAIN = 100.0  # dB; nothing is left to gain
+_FEW_STEPS = 8  # steps for one map with two units, which is right from the start or never
 _SECONDS = 20.0  # after which no larger network is begun
 
 _Network = Shallow | Folded
-_Start = Callable[[], _Network]
+_Initialisation = Callable[[], _Network]
 
 
 @dataclass(frozen=True, eq=False)
-class _Study:
-    """A problem at one radius: its samples, and what was found out about them."""
+class _Fitting:
+    """A task with windows of one radius: its samples and their linear maps."""
 
-    problem: Problem
+    task: Task
     radius: int
     deadline: float
 
     @cached_property
     def samples(self) -> Samples:
-        return Samples.of(self.problem, self.radius, 10_000)
+        return Samples.of(self.task, self.radius, 10_000)
 
     @cached_property
-    def judges(self) -> Samples:
-        return Samples.of(self.problem, self.radius, 8_000, held_out=True)
+    def held_out(self) -> Samples:
+        return Samples.of(self.task, self.radius, 8_000, held_out=True)
 
     @cached_property
     def maps(self) -> tuple[Array | None, Array]:
@@ -63,154 +66,158 @@ class _Study:
 
     @property
     def copies(self) -> int:
-        """How many channels the network is repeated for."""
-        return self.problem.channels[0] if self.problem.target.per_channel else 1
+        """The number of channels for which the network is repeated."""
+        return self.task.channels[0] if self.task.target.per_channel else 1
 
     def psnr(self, network: _Network) -> float:
-        error = np.mean((network(self.judges.windows) - self.judges.wanted) ** 2)
+        error = np.mean((network(self.held_out.windows) - self.held_out.targets) ** 2)
         return float(-10 * np.log10(max(error, 1e-20)))
 
     def fitted(self, network: Shallow, steps: int = 60) -> Shallow:
-        end = min(self.deadline + _SECONDS, self.problem.deadline)
+        end = min(self.deadline + _SECONDS, self.task.deadline)
         if time.monotonic() > end:
             return network
         few = slice(0, max(3000, 40 * network.weights))
-        parts = (self.samples.windows[few], self.samples.wanted[few], self.samples.shares[few])
+        parts = (self.samples.windows[few], self.samples.targets[few], self.samples.shares[few])
         return fit_by_levenberg_marquardt(network, *parts, steps=steps, floor=1e-11, deadline=end)[0]
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _Result:
     network: _Network
-    study: _Study
+    fitting: _Fitting
     psnr: float
 
 
-def fit(problem: Problem) -> Candidate | None:
-    """The smallest shallow network that meets the goal, or the best within the budget of weights.
+def fit(task: Task) -> Candidate | None:
+    """The smallest shallow network that meets the goal, or the best one within the limit on weights.
 
-    None where the filter looks further than 7 pixels, where it is a curve, or nothing of this kind fits the
-    budget.
+    None for filters of single pixels or with a radius of more than 7 pixels, and where nothing fits the limit.
     """
-    colours = problem.channels == (3, 3) and not problem.target.per_channel
-    best: _Found | None = None
-    deadline = time.monotonic() + min(problem.time_left, _SECONDS)
-    # Pairs cannot be asked how far they look: the smallest window that does.
-    for radius in (problem.reach,) if problem.answers else _GUESSES:
-        if not (0 if colours else 1) <= radius <= _FURTHEST or time.monotonic() > deadline:
+    colours = task.channels == (3, 3) and not task.target.per_channel
+    best: _Result | None = None
+    deadline = time.monotonic() + min(task.time_left, _SECONDS)
+    # The radius of pairs is unknown: take the smallest window that is good enough.
+    for radius in (task.radius,) if task.answers else _UNKNOWN_RADII:
+        if not (0 if colours else 1) <= radius <= _MAX_RADIUS or time.monotonic() > deadline:
             continue
-        found = _best(_Study(problem, radius, deadline))
-        if found is not None and (best is None or found.psnr > best.psnr + _WIDER):
+        found = _best(_Fitting(task, radius, deadline))
+        if found is not None and (best is None or found.psnr > best.psnr + _WINDOW_GAIN):
             best = found
     if best is None:
         return None
-    radius, study = best.study.radius, best.study
+    radius, fitting = best.fitting.radius, best.fitting
     wide = isinstance(best.network, Shallow) and best.network.front is None
-    if wide and problem.weights is None and problem.time_left > 0:
+    if wide and task.weights is None and task.time_left > 0:
         assert isinstance(best.network, Shallow)
         best = _shrunk(best, best.network)
     network = best.network
-    chain = network.layers(radius, problem.edge, study.copies)
+    chain = network.layers(radius, task.padding_mode, fitting.copies)
     shape = (
-        f"{len(network.bank)} ReLUs" if isinstance(network, Shallow) else f"a length, {network.turns} folds"
+        f"{len(network.bank)} ReLUs"
+        if isinstance(network, Shallow)
+        else f"a magnitude by {network.rotations} rotations"
     )
     return Candidate(chain, "relu", f"{shape}, {best.psnr:.1f} dB on held-out windows")
 
 
-def _best(study: _Study) -> _Found | None:
-    """The best of all starts; without a budget of weights, a larger network must gain 0.1 dB."""
-    problem, best = study.problem, None
-    margin = 0.1 if problem.weights is None else 0.0
-    goal = min(problem.goal, CEILING if problem.target.rounded else _EXACT)
-    for size, start in _starts(study):
-        if not problem.allows(size * study.copies):
+def _best(fitting: _Fitting) -> _Result | None:
+    """The best network over all initialisations; without a limit, a larger one must gain 0.1 dB."""
+    task, best = fitting.task, None
+    margin = 0.1 if task.weights is None else 0.0
+    goal = min(task.goal, CEILING if task.target.rounded else _NO_GAIN)
+    for size, initialise in _initialisations(fitting):
+        if not task.allows(size * fitting.copies):
             continue
-        if best is not None and (best.psnr >= goal or time.monotonic() > study.deadline):
+        if best is not None and (best.psnr >= goal or time.monotonic() > fitting.deadline):
             break
-        network = start()
+        network = initialise()
         if isinstance(network, Shallow):
-            network = study.fitted(network, _FEW if len(network.bank) == 2 else 60)
-        found = _Found(network, study, study.psnr(network))
+            network = fitting.fitted(network, _FEW_STEPS if len(network.bank) == 2 else 60)
+        found = _Result(network, fitting, fitting.psnr(network))
         if best is None or found.psnr > best.psnr + margin:
             best = found
-        problem.progress(0, 0, f"a network of {network.weights} weights, best so far {best.psnr:.1f} dB")
+        task.progress(0, 0, f"a network of {network.weights} weights, best so far {best.psnr:.1f} dB")
     return best
 
 
-def _starts(study: _Study) -> Iterator[tuple[int, _Start]]:
-    """Networks to begin with, each with its weights: from small to large, or what fills the budget first."""
-    problem = study.problem
-    inputs, outputs = (1, 1) if problem.target.per_channel else problem.channels
-    side = (2 * study.radius + 1) ** 2
+def _initialisations(fitting: _Fitting) -> Iterator[tuple[int, _Initialisation]]:
+    """The initial networks, each with its number of weights.
+
+    They come in ascending size, or, with a limit on weights, with those first that make the most of it.
+    """
+    task = fitting.task
+    inputs, outputs = (1, 1) if task.target.per_channel else task.channels
+    side = (2 * fitting.radius + 1) ** 2
     mixed = inputs if inputs > 1 and outputs == 1 else 0
     seen = side if mixed or inputs == 1 else inputs * side
-    if outputs == 1 and len(study.maps[1]):
-        absolute = (mixed + seen + 2 * 2, _bound(_in_maps, study, 2, "star", 1))
+    if outputs == 1 and len(fitting.maps[1]):
+        absolute = (mixed + seen + 2 * 2, _lazily(_in_maps, fitting, 2, "star", 1))
         lengths = [
-            (mixed + 2 * seen + 4 * turns + 2, _bound(_length, study, turns))
-            for turns in _turns(problem, mixed + 2 * seen + 2, study.copies)
+            (mixed + 2 * seen + 4 * rotations + 2, _lazily(_length, fitting, rotations))
+            for rotations in _rotation_counts(task, mixed + 2 * seen + 2, fitting.copies)
         ]
-        yield from [absolute, *lengths] if problem.weights is None else [*lengths, absolute]
-        for units in _bank_sizes(problem, mixed + 2 * seen, study.copies):
+        yield from [absolute, *lengths] if task.weights is None else [*lengths, absolute]
+        for units in _bank_sizes(task, mixed + 2 * seen, fitting.copies):
             for kind in ("search",) if units <= 4 else ("star", "search"):
-                if units == 4 or kind == "star" or problem.weights is not None:
-                    yield mixed + 2 * seen + 3 * units, _bound(_in_maps, study, units, kind, 2)
-    for units in _PAIRS if problem.weights is None else reversed(_PAIRS):
+                if units == 4 or kind == "star" or task.weights is not None:
+                    yield mixed + 2 * seen + 3 * units, _lazily(_in_maps, fitting, units, kind, 2)
+    for units in _PAIRS if task.weights is None else reversed(_PAIRS):
         size = mixed + (seen + 1 + outputs) * units + outputs
-        if size <= _MANY:
+        if size <= _MAX_WEIGHTS:
             for attempt in range(2):
-                yield size, _bound(_paired, study, units, attempt)
+                yield size, _lazily(_paired, fitting, units, attempt)
 
 
-def _turns(problem: Problem, before: int, copies: int) -> tuple[int, ...]:
-    """How often a plane is folded: as the budget allows."""
-    if problem.weights is None:
-        return _FOLDS
-    most = (problem.weights // copies - before) // 4
-    return (min(most, _FOLDS[-1]),) if most >= 0 else ()
+def _rotation_counts(task: Task, before: int, copies: int) -> tuple[int, ...]:
+    """The numbers of rotations to try, within the limit on weights."""
+    if task.weights is None:
+        return _ROTATIONS
+    most = (task.weights // copies - before) // 4
+    return (min(most, _ROTATIONS[-1]),) if most >= 0 else ()
 
 
-def _bank_sizes(problem: Problem, before: int, copies: int) -> tuple[int, ...]:
-    """How many units a bank has: as the budget allows, an odd number first."""
-    if problem.weights is None:
+def _bank_sizes(task: Task, before: int, copies: int) -> tuple[int, ...]:
+    """The numbers of units to try, within the limit on weights; an odd number first."""
+    if task.weights is None:
         return _BANKS[1:]
-    most = min((problem.weights // copies - before) // 3, 33)
+    most = min((task.weights // copies - before) // 3, 33)
     odd = most - (most % 2 == 0)
     return tuple(size for size in dict.fromkeys((odd, most, 4)) if 3 <= size <= most)
 
 
-def _bound(function: Callable[..., _Network], *arguments: object) -> _Start:
+def _lazily(function: Callable[..., _Network], *arguments: object) -> _Initialisation:
     return lambda: function(*arguments)
 
 
-def _length(study: _Study, turns: int) -> _Network:
-    mix, front = study.maps
+def _length(fitting: _Fitting, rotations: int) -> _Network:
+    mix, front = fitting.maps
     if len(front) < 2:
         front = np.concatenate([front, np.zeros_like(front)])
-    return folded(study.samples, mix, front, turns, saturates(study.samples))
+    return folded(fitting.samples, mix, front, rotations, saturates(fitting.samples))
 
 
-def _in_maps(study: _Study, units: int, kind: str, planes: int) -> Shallow:
-    mix, front = study.maps
-    return in_maps(study.samples, mix, front[:planes], units, kind)
+def _in_maps(fitting: _Fitting, units: int, kind: str, planes: int) -> Shallow:
+    mix, front = fitting.maps
+    return in_maps(fitting.samples, mix, front[:planes], units, kind)
 
 
-def _paired(study: _Study, units: int, attempt: int) -> Shallow:
-    mix = study.maps[0] if study.samples.wanted.shape[1] == 1 else None
-    random = np.random.default_rng([study.problem.seed, study.radius, units, attempt])
-    return paired(study.samples, mix, units, random)
+def _paired(fitting: _Fitting, units: int, attempt: int) -> Shallow:
+    mix = fitting.maps[0] if fitting.samples.targets.shape[1] == 1 else None
+    random = np.random.default_rng([fitting.task.seed, fitting.radius, units, attempt])
+    return paired(fitting.samples, mix, units, random)
 
 
-def _shrunk(found: _Found, network: Shallow) -> _Found:
-    """A wide network after pruning: within 0.1 dB of what it was, or still meeting the goal."""
-    study, samples = found.study, found.study.samples
-    enough = min(found.psnr - 0.1, max(study.problem.goal, 0))
+def _shrunk(found: _Result, network: Shallow) -> _Result:
+    """A wide network after pruning, at most 0.1 dB worse or still meeting the goal."""
+    fitting, samples = found.fitting, found.fitting.samples
+    enough = min(found.psnr - 0.1, max(fitting.task.goal, 0))
     small = pruned(
         merged(network, samples.windows),
         samples.windows,
-        samples.wanted,
-        lambda network: study.psnr(network) >= enough,
-        lambda network: study.fitted(network, 15),
+        samples.targets,
+        lambda network: fitting.psnr(network) >= enough,
+        lambda network: fitting.fitted(network, 15),
     )
-    small = study.fitted(small)
-    return _Found(small, study, study.psnr(small)) if study.psnr(small) >= enough else found
+    small = fitting.fitted(small)
+    return _Result(small, fitting, fitting.psnr(small)) if fitting.psnr(small) >= enough else found

@@ -1,4 +1,4 @@
-"""The learning rate over a training, and when to end it."""
+"""The learning rate over a training, and the measure by which it ends early."""
 
 from __future__ import annotations
 
@@ -11,24 +11,32 @@ __all__ = ["Cosine", "gain_per_doubling"]
 
 @dataclass(frozen=True)
 class Cosine:
-    """A linear rise over `warm_up` steps to `peak`, then half a cosine down to `last` of it at the end."""
+    """A linear rise over `warm_up` steps to `peak`, then half a cosine down to `last` times `peak`.
+
+    Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017), without restarts.
+    """
 
     peak: float
     warm_up: int = 0
     last: float = 0.0
 
     def __call__(self, step: int, steps: int) -> float:
-        """The rate of a step, counted from 0, of so many."""
+        """The learning rate of `step`, counted from 0, out of `steps`."""
         rise = min(1.0, (step + 1) / (self.warm_up + 1))
         share = min(1.0, max(0.0, (step - self.warm_up) / max(1, steps - self.warm_up)))
         return self.peak * rise * (self.last + (1 - self.last) * (1 + math.cos(math.pi * share)) / 2)
 
 
 def gain_per_doubling(history: Sequence[tuple[float, float]]) -> float:
-    """By how much the score rose with the last doubling of the steps, smoothed; infinite where that is unknown.
+    """By how much the score rose over the last doubling of the steps.
 
-    `history`: (step, score), in order. The slope of a straight line through score by log2(step), over the
-    second half of the steps; fewer than four points there tell nothing.
+    It is the slope of a line through the scores against log2(step), fitted over the second half of the steps.
+
+    Args:
+        history: (step, score) in order.
+
+    Returns:
+        The slope; infinite where fewer than four points lie in the second half.
     """
     if not history:
         return math.inf

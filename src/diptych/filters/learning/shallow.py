@@ -1,9 +1,11 @@
-"""A network with one layer of ReLUs, its Jacobian, and the Levenberg-Marquardt method that fits it.
+"""Networks with one layer of ReLUs, their Jacobian, and the Levenberg-Marquardt method that fits them.
 
-y = output relu(bank front (mix window) + offset): `mix` makes one channel of several, `front` a few linear
-maps of a window, `bank` the units, `output` their sum. Each may be missing, and is then the identity. Such
-networks have tens to hundreds of weights, where second-order steps reach in a hundred what Adam does not in
-a hundred thousand. All in float64; no framework is needed.
+    y = output relu(bank front (mix window) + offset) + constant
+
+`mix` combines the channels, `front` holds a few linear maps of the window, `bank` the units, and `output` adds
+them up. Any of them may be missing, which means the identity. Such networks have tens to hundreds of weights,
+for which a hundred second-order steps achieve what Adam does not in a hundred thousand steps. Everything is
+computed in float64 with NumPy.
 """
 
 from __future__ import annotations
@@ -22,10 +24,16 @@ __all__ = ["Shallow", "fit_by_levenberg_marquardt"]
 
 @dataclass(frozen=True, eq=False)
 class Shallow:
-    """The weights: mix (C,), front (J, K), bank (H, J), offset (H,), output (O, H), constant (O,).
+    """The weights of a network. K is (2 r + 1)^2 after a mix, otherwise C (2 r + 1)^2, for windows of radius r.
 
-    K is the number of values that `front` sees: (2 r + 1)^2 after a mix, else C (2 r + 1)^2. `clamped`: the
-    result is limited to 0..1.
+    Attributes:
+        bank: (H, J).
+        output: (O, H).
+        mix: (C,) or None.
+        front: (J, K) or None.
+        offset: (H,) or None.
+        constant: (O,) or None.
+        clamped: Whether the result is limited to 0..1.
     """
 
     bank: Array
@@ -38,7 +46,7 @@ class Shallow:
 
     @property
     def weights(self) -> int:
-        """How many numbers there are."""
+        """The number of weights."""
         return sum(value.size for value in self._arrays().values())
 
     def _arrays(self) -> dict[str, Array]:
@@ -46,11 +54,11 @@ class Shallow:
         return {name: value for name, value in named if value is not None}
 
     def vector(self) -> Array:
-        """All weights in one row."""
+        """All weights in one vector."""
         return np.concatenate([value.ravel() for value in self._arrays().values()])
 
     def with_vector(self, vector: Array) -> Shallow:
-        """The same network with other weights."""
+        """The network with other weights, in the order of `vector`."""
         taken, changes = 0, dict[str, Any]()
         for name, value in self._arrays().items():
             changes[name] = vector[taken : taken + value.size].reshape(value.shape)
@@ -58,32 +66,41 @@ class Shallow:
         return replace(self, **changes)
 
     def maps(self, windows: Array) -> Array:
-        """What the units see: (N, C, K) -> (N, J)."""
+        """The inputs of the units for windows (N, C, K): (N, J)."""
         mixed: Array = windows.reshape(len(windows), -1) if self.mix is None else self.mix @ windows
         result: Array = mixed if self.front is None else mixed @ self.front.T
         return result
 
     def units(self, windows: Array) -> Array:
-        """The units after their ReLU, (N, H)."""
+        """The outputs of the units after their ReLU, (N, H)."""
         seen = self.maps(windows) @ self.bank.T
         result: Array = np.maximum(seen if self.offset is None else seen + self.offset, 0)
         return result
 
     def __call__(self, windows: Array) -> Array:
-        """(N, C, K) -> (N, O)."""
+        """The results (N, O) for windows (N, C, K)."""
         result: Array = self.units(windows) @ self.output.T
         if self.constant is not None:
             result = result + self.constant
         return np.clip(result, 0, 1) if self.clamped else result
 
-    def normal_equations(self, windows: Array, wanted: Array, shares: Array) -> tuple[Array, Array, float]:
-        """J^T J, J^T r and the mean square of the residual r = network - wanted, weighted by `shares` (N, 1)."""
+    def normal_equations(self, windows: Array, targets: Array, shares: Array) -> tuple[Array, Array, float]:
+        """The matrices of a Gauss-Newton step for the residual r = network - targets with Jacobian J.
+
+        Args:
+            windows: (N, C, K).
+            targets: (N, O).
+            shares: The weights of the windows, (N, 1).
+
+        Returns:
+            J'J, J'r and the mean of r^2, all weighted by `shares`.
+        """
         maps, units = self.maps(windows), self.units(windows)
         raw = units @ self.output.T + (0 if self.constant is None else self.constant)
-        residual = raw - wanted
+        residual = raw - targets
         free = np.ones_like(raw)
-        if self.clamped:  # where the limit holds, no weight has an effect
-            residual = np.clip(raw, 0, 1) - wanted
+        if self.clamped:  # where the limit acts, no weight has an effect
+            residual = np.clip(raw, 0, 1) - targets
             free = ((raw > 0) & (raw < 1)).astype(float)
         size = self.vector().size
         squares, gradient = np.zeros((size, size)), np.zeros(size)
@@ -96,10 +113,10 @@ class Shallow:
         return squares, gradient, float(np.mean(shares * residual**2))
 
     def _jacobian(self, windows: Array, maps: Array, units: Array, o: int) -> Array:
-        """d output o / d every weight, (N, weights), in the order of `vector`."""
+        """The derivatives of output `o` by all weights, (N, weights), in the order of `vector`."""
         slopes = (units > 0) * self.output[o]
         before = windows.reshape(len(windows), -1) if self.mix is None else self.mix @ windows
-        back = slopes @ self.bank  # by the maps
+        back = slopes @ self.bank  # derivative by the maps
         columns: dict[str, Array] = {"bank": (slopes[:, :, None] * maps[:, None, :]).reshape(len(maps), -1)}
         own = np.zeros((len(maps), *self.output.shape))
         own[:, o] = units
@@ -115,13 +132,19 @@ class Shallow:
             columns["constant"] = np.broadcast_to(np.eye(len(self.output))[o], (len(maps), len(self.output)))
         return np.concatenate([columns[name] for name in self._arrays()], axis=1)
 
-    def layers(self, radius: int, edge: PadMode, copies: int = 1) -> Chain:
-        """As layers, from 0..1 to 0..1; `copies`: the same for each of so many channels, apart."""
+    def layers(self, radius: int, padding_mode: PadMode, copies: int = 1) -> Chain:
+        """The network as layers, from 0..1 to 0..1.
+
+        Args:
+            radius: The radius r of the windows.
+            padding_mode: How the picture is extended.
+            copies: The number of channels to which the network is applied alone.
+        """
         side = 2 * radius + 1
         layers: list[Layer] = []
         if self.mix is not None:
             layers.append(Conv(_kernel(self.mix[None, :, None, None])))
-        layers.append(Pad(((radius, radius),) * 2, edge))
+        layers.append(Pad(((radius, radius),) * 2, padding_mode))
         relu = Activation("relu")
         offset = None if self.offset is None else _kernel(np.tile(self.offset, copies))
         first = self.bank if self.front is None else self.front
@@ -149,22 +172,34 @@ def _grouped(kernel: Array, copies: int) -> Array:
 def fit_by_levenberg_marquardt(
     network: Shallow,
     windows: Array,
-    wanted: Array,
+    targets: Array,
     shares: Array,
     *,
     steps: int = 100,
     floor: float = 0.0,
     deadline: float = inf,
 ) -> tuple[Shallow, float]:
-    """The network after at most `steps` steps, and its mean squared error as weighted.
+    """Fits all weights by the Levenberg-Marquardt method.
 
-    `windows` float64 (N, C, K), `wanted` (N, O), `shares` (N, 1), how much each counts. Ends early where the
-    error is below `floor`, where eight dampings in a row help nothing, or where ten steps together gain less
-    than a hundredth.
+    A step solves (J'J + damping diag(J'J)) move = J'r (Marquardt 1963). Damping falls after a step that lowers the
+    error, and otherwise rises until one does. The method ends early at an error below `floor`, where eight
+    dampings in a row do not help, or where ten steps gain less than 1 % together.
+
+    Args:
+        network: The initial network.
+        windows: Float64 (N, C, K).
+        targets: (N, O).
+        shares: The weights of the windows, (N, 1).
+        steps: The largest number of steps.
+        floor: A weighted mean squared error that is small enough.
+        deadline: A `time.monotonic()` at which to end.
+
+    Returns:
+        The fitted network, and its weighted mean squared error.
     """
     damping, history = 1e-3, []
     vector = network.vector()
-    squares, gradient, error = network.normal_equations(windows, wanted, shares)
+    squares, gradient, error = network.normal_equations(windows, targets, shares)
     for _ in range(steps):
         if error <= floor or time.monotonic() > deadline:
             break
@@ -173,7 +208,7 @@ def fit_by_levenberg_marquardt(
         for _ in range(8):
             move = np.linalg.solve(squares + damping * np.diag(scale), gradient)
             trial = network.with_vector(vector - move)
-            tried = float(np.mean(shares * (trial(windows) - wanted) ** 2))
+            tried = float(np.mean(shares * (trial(windows) - targets) ** 2))
             if tried < error:
                 better = trial
                 break
@@ -182,7 +217,7 @@ def fit_by_levenberg_marquardt(
             break
         damping = max(damping / 5, 1e-12)
         network, vector = better, better.vector()
-        squares, gradient, error = network.normal_equations(windows, wanted, shares)
+        squares, gradient, error = network.normal_equations(windows, targets, shares)
         history.append(error)
         if len(history) > 10 and history[-1] > 0.99 * history[-11]:
             break

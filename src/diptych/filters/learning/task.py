@@ -1,6 +1,6 @@
-"""What a rung of the ladder is given, and what it gives back.
+"""What a method is given, and what it returns.
 
-A rung is a module with `fit(problem: Problem) -> Candidate | None`; None says that it does not apply.
+A method is a module with `fit(task: Task) -> Candidate | None`; None means that it does not apply.
 """
 
 from __future__ import annotations
@@ -25,19 +25,28 @@ from diptych.progress import Progress, silent
 if TYPE_CHECKING:
     from diptych.filters.data import Data
 
-__all__ = ["CEILING", "Candidate", "Pair", "Problem", "extended"]
+__all__ = ["CEILING", "Candidate", "Pair", "Task", "extended"]
 
 CEILING = 58.8
-"""dB: 10 log10(12 255^2) = 58.92 is all that unrounded values can reach against a target in whole levels."""
+"""dB; the most that unrounded values reach against a target in whole levels.
+
+A rounding error is uniform over one level, so its mean square is 1 / (12 255^2): 58.92 dB.
+"""
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """A filter to be imitated, pictures to learn from, and what may be spent on it.
+class Task:
+    """A filter to imitate, the pictures to learn from, and the limits on time and weights.
 
-    `weights`: how many weights the network may have, None for as many as it takes. `goal`: the held-out
-    PSNR in dB at which to stop. `deadline`: a `time.monotonic()` after which nothing new is begun, and
-    training ends with what it has. `checkpoint`: where training writes its state, to be resumed.
+    Attributes:
+        target: The filter.
+        data: Pictures to train on, and held-out pictures to evaluate on.
+        weights: The largest number of weights that the network may have; None for no limit.
+        goal: The PSNR in dB on held-out pictures at which to stop.
+        deadline: A `time.monotonic()` after which nothing new is begun; training ends with what it has.
+        seed: From which all random choices are drawn.
+        progress: Called with steps done, all steps, and a line of text.
+        checkpoint: The file to which training writes its state, and from which it resumes.
     """
 
     target: Target
@@ -51,12 +60,12 @@ class Problem:
 
     @property
     def channels(self) -> tuple[int, int]:
-        """How many channels go in and come out."""
+        """The numbers of input and output channels."""
         return self.target.channels
 
     @property
-    def edge(self) -> PadMode:
-        """What lies beyond the border."""
+    def padding_mode(self) -> PadMode:
+        """How the filter extends a picture beyond its border."""
         return self.target.edge
 
     @property
@@ -66,10 +75,10 @@ class Problem:
 
     @cached_property
     def training(self) -> tuple[Pair, ...]:
-        """The pictures to learn from, each with what the target makes of it.
+        """The pictures to train on, each with the filter's result.
 
-        Only the first of them, at least one, where a slow target would take more than half of the time left.
-        A checkpoint needs them all: it is of one set of pictures.
+        Computing results stops at half of the time left, with at least one pair. With a checkpoint all pairs are
+        computed, because its state belongs to one set of pictures.
         """
         enough = inf if self.checkpoint else time.monotonic() + self.time_left / 2
         pairs: list[Pair] = []
@@ -81,54 +90,69 @@ class Problem:
 
     @cached_property
     def held_out(self) -> tuple[Pair, ...]:
-        """Whole pictures that nothing is ever fitted to."""
+        """Whole pictures for evaluation, which nothing is fitted to."""
         return tuple(Pair.of(self.target, picture) for picture in self.data.held_out.values())
 
     @cached_property
     def answers(self) -> bool:
-        """Whether the target can be asked about any picture: pairs of files know only their own."""
+        """Whether the target can be applied to any picture; pairs of files know only their own."""
         return not isinstance(self.target, Pairs)
 
     @cached_property
-    def reach(self) -> int:
-        """How far an output depends on the input, in pixels: what the target says, or what asking finds.
+    def radius(self) -> int:
+        """How far an output pixel depends on the input, in pixels; stated by the target or found by probing.
 
-        Only where the target `answers`, as for `dependence`.
+        Available only where the target `answers`.
         """
         return (
-            probing_queries.reach(self.target, self.seed)
+            probing_queries.find_radius(self.target, self.seed)
             if self.target.radius is None
             else self.target.radius
         )
 
     @cached_property
     def dependence(self) -> Array:
-        """bool (C', C): which input channels an output channel depends on."""
+        """Which input channels each output channel depends on, bool (C', C). Only where `answers`."""
         return probing_queries.dependence(self.target, self.seed)
 
     def allows(self, weights: int) -> bool:
-        """Whether a network with so many weights is within what was asked for."""
+        """Whether a network with so many weights is within the limit."""
         return self.weights is None or weights <= self.weights
 
     def windows(
         self, radius: int, count: int, seed: int = 0, pairs: Sequence[Pair] | None = None
     ) -> tuple[Array, Array]:
-        """Random pixels with what surrounds them, the same for the same seeds.
+        """Windows around random pixels, the same for the same seeds.
 
-        -> float32 (count, C, 2 radius + 1, 2 radius + 1) and the target's (count, C') at their centres.
-        Each picture of `pairs` (the training ones) is drawn in proportion to its pixels.
+        Args:
+            radius: Pixels on each side of the centre.
+            count: The number of windows n.
+            seed: Combined with the seed of the task.
+            pairs: The pairs to draw from, in proportion to their pixels; None for the training pairs.
+
+        Returns:
+            Windows, float32 (n, C, 2 radius + 1, 2 radius + 1), and targets at their centres, (n, C').
         """
-        patches, wanted = self.patches(1, radius, count, seed, pairs)
-        return patches, wanted[:, :, 0, 0]
+        patches, targets = self.patches(1, radius, count, seed, pairs)
+        return patches, targets[:, :, 0, 0]
 
     def patches(
         self, size: int, radius: int, count: int, seed: int = 0, pairs: Sequence[Pair] | None = None
     ) -> tuple[Array, Array]:
-        """Random squares with the halo of `radius` around them, the same for the same seeds.
+        """Random squares with a halo of `radius` pixels, the same for the same seeds.
 
-        -> float32 (count, C, size + 2 radius, size + 2 radius) and (count, C', size, size). The halo lies
-        within the picture where the picture is large enough, and else is extended by the edge mode.
-        Pictures smaller than `size` are left out; where there are no others the squares are smaller.
+        Halos lie within the picture where it is large enough; otherwise the picture is padded. Pictures smaller
+        than `size` are left out; where all are smaller, the squares shrink to the largest possible size.
+
+        Args:
+            size: The side of the squares in pixels.
+            radius: The width of the halo in pixels.
+            count: The number of squares n.
+            seed: Combined with the seed of the task.
+            pairs: The pairs to draw from, in proportion to their pixels; None for the training pairs.
+
+        Returns:
+            Inputs, float32 (n, C, size + 2 radius, size + 2 radius), and targets, (n, C', size, size).
         """
         chosen = list(self.training if pairs is None else pairs)
         large = [pair for pair in chosen if min(pair.size) >= size]
@@ -138,45 +162,52 @@ class Problem:
         random = np.random.default_rng([self.seed, seed, size, radius])
         shares = np.array([pair.inputs[0].size for pair in large], float)
         counts = random.multinomial(count, shares / shares.sum())
-        drawn = [_cut(p, size, radius, n, random, self.edge) for p, n in zip(large, counts, strict=True)]
+        drawn = [
+            _cut(p, size, radius, n, random, self.padding_mode) for p, n in zip(large, counts, strict=True)
+        ]
         order = random.permutation(count)
         return (
             np.concatenate([inputs for inputs, _ in drawn])[order],
-            np.concatenate([wanted for _, wanted in drawn])[order],
+            np.concatenate([targets for _, targets in drawn])[order],
         )
 
 
 def _cut(
-    pair: Pair, size: int, radius: int, count: int, random: np.random.Generator, edge: PadMode
+    pair: Pair, size: int, radius: int, count: int, random: np.random.Generator, padding_mode: PadMode
 ) -> tuple[Array, Array]:
     """`count` random squares of one picture, with their halo."""
     whole = size + 2 * radius
     inner = all(side >= whole for side in pair.size)
-    inputs = pair.inputs if inner else extended(pair.inputs, radius, edge)
+    inputs = pair.inputs if inner else extended(pair.inputs, radius, padding_mode)
     rows, columns = (random.integers(0, side - whole + 1, count) for side in inputs.shape[1:])
     shift = radius if inner else 0
     seen = np.lib.stride_tricks.sliding_window_view(inputs, (whole, whole), (1, 2))
-    wanted = np.lib.stride_tricks.sliding_window_view(pair.wanted, (size, size), (1, 2))
+    targets = np.lib.stride_tricks.sliding_window_view(pair.target, (size, size), (1, 2))
     return (
         seen[:, rows, columns].transpose(1, 0, 2, 3),
-        wanted[:, rows + shift, columns + shift].transpose(1, 0, 2, 3),
+        targets[:, rows + shift, columns + shift].transpose(1, 0, 2, 3),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What a rung found: layers that take 0..1 to 0..1, where from, and how its training went.
+    """The network that a method found.
 
-    `curve`: (steps, loss, held-out PSNR) where something was trained. `stopped`: why it ended, in words.
+    Attributes:
+        layers: From 0..1 to 0..1.
+        method: The name of the method.
+        remark: A sentence for the report.
+        curve: (steps, loss, held-out PSNR) over the training; empty without training.
+        stopped: Why the training ended, in words; empty without training.
     """
 
     layers: Chain
-    rung: str
+    method: str
     remark: str = ""
     curve: tuple[tuple[float, float, float], ...] = ()
     stopped: str = ""
 
     @property
     def weights(self) -> int:
-        """How many there are."""
+        """The number of weights."""
         return sum(array.size for _, layer in walk(self.layers) for array in layer.arrays.values())

@@ -1,4 +1,4 @@
-"""Filters by name, from any function, or from pairs of pictures before and after."""
+"""Filters by name, from Python functions, and from pairs of pictures before and after."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ NAMES: Mapping[str, str] = {name: named.summary for name, named in FILTERS.items
 
 
 def resolve(target: Any) -> Target:
-    """The filter that `target` means.
+    """Finds the filter that `target` means.
 
-    - a name with parameters: "sobel", "gaussian:sigma=2", "unsharp:sigma=2,amount=1.5"; see `NAMES`, `FILTERS`;
-    - "package.module:function", which is imported, the current folder first;
-    - a function: uint8 (H, W, 3) or (H, W) to uint8 levels or floats from 0 to 1, of the same size;
-    - (before, after): two folders, files, arrays, or lists of them, giving `Pairs`; or a list of such pairs;
-    - a `Target`, as it is.
+    Args:
+        target: One of the following.
 
-    Raises `UsageError` for a name, parameter, module or function that does not exist, and for a function that
-    does not keep to the contract; `ImageError` for pairs that cannot be read.
+            - A name, with parameters where needed: "sobel", "gaussian:sigma=2", "unsharp:sigma=2,amount=1.5".
+              `NAMES` lists them all.
+            - "package.module:function", which is imported; the current folder is searched first.
+            - A function from uint8 (H, W, 3) or (H, W) to uint8 levels or floats in 0..1 of the same size.
+            - A tuple (before, after) of two folders, files, arrays, or lists of them; or a list of such tuples.
+            - A `Target`, which is returned unchanged.
+
+    Returns:
+        The filter; for pictures it is of the subclass `Pairs`.
+
+    Raises:
+        UsageError: There is no such name, parameter, module or function, or the function does not return
+            pictures as described above.
+        ImageError: A picture of a pair cannot be read.
     """
     if isinstance(target, Target):
         return target
@@ -47,7 +56,7 @@ def resolve(target: Any) -> Target:
     ):
         return paired([one[0] for one in target], [one[1] for one in target])
     raise UsageError(
-        "a filter is a name, 'package.module:function', a function, or pictures (before, after), "
+        "a filter must be a name, 'package.module:function', a function, or pictures (before, after), "
         f"not {type(target).__name__}"
     )
 
@@ -60,7 +69,7 @@ def _by_name(text: str) -> Target:
     written, colon, rest = text.partition(":")
     name = _tidy(written)
     if name not in FILTERS:
-        said = f"no filter is called {written.strip()[:60]!r}, and `diptych filter list` names all that there are"
+        said = f"no filter is called {written.strip()[:60]!r}; `diptych filter list` shows all names"
         raise UsageError("; ".join(filter(None, (said, nearest(name, FILTERS, 3)))))
     return FILTERS[name].target(name, _parameters(name, colon, rest))
 
@@ -70,10 +79,12 @@ def _parameters(name: str, colon: str, text: str) -> dict[str, str]:
     for part in text.split(",") if colon else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if key in given:
-            raise UsageError(f"the filter {name!r} is given {key} twice, in {text[:60]!r}; give it once")
+            raise UsageError(
+                f"the filter {name!r} has the parameter {key} twice in {text[:60]!r}; give it once"
+            )
         if not (key and equals and value):
             raise UsageError(
-                f"parameters of the filter {name!r} are written {name}:name=value,name=value, not {text[:60]!r}"
+                f"parameters of the filter {name!r} must be written as {name}:name=value,name=value, not {text[:60]!r}"
             )
         given[key] = value
     return given

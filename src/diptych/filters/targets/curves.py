@@ -1,4 +1,4 @@
-"""Curves: every level of every channel becomes another, whatever stands beside it."""
+"""Curves: each level of each channel is mapped to another."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def invert(image: Array) -> Array:
 
 
 def threshold(image: Array, level: int) -> Array:
-    """White above `level`, else black, in every channel."""
+    """White above `level`, otherwise black, in every channel."""
     return np.where(image > level, np.uint8(255), np.uint8(0))
 
 
 def posterise(image: Array, levels: int) -> Array:
-    """Evenly wide bands, shown as evenly spaced levels from 0 to 255."""
+    """Bands of equal width, shown as equally spaced levels from 0 to 255."""
     return (image.astype(np.int64) * levels // 256) * (255 / (levels - 1))
 
 
@@ -40,7 +40,7 @@ def gamma(image: Array, gamma: float) -> Array:
 
 
 def solarise(image: Array, level: int) -> Array:
-    """Levels from `level` on inverted."""
+    """Levels from `level` upwards inverted."""
     return np.where(image < level, image, 255 - image)
 
 
@@ -60,7 +60,7 @@ def s_curve(image: Array, gain: float) -> Array:
 
 
 def saturation(image: Array, amount: float) -> Array:
-    """luma + amount (x - luma) in every channel; grey stays as it is."""
+    """luma + amount (x - luma) in every channel; grey pixels stay unchanged."""
     from diptych.filters.targets.linear import luma
 
     if image.ndim == 2:

@@ -25,24 +25,24 @@ def sobel_l1(image: Array) -> Array:
 
 
 def sobel_x(image: Array, ksize: int) -> Array:
-    """The derivative across, halved, about the middle grey."""
+    """Half the horizontal derivative, about middle grey."""
     return MIDDLE + _gradients(image, ksize)[0] / 2
 
 
 def sobel_y(image: Array, ksize: int) -> Array:
-    """The derivative down, halved, about the middle grey."""
+    """Half the vertical derivative, about middle grey."""
     return MIDDLE + _gradients(image, ksize)[1] / 2
 
 
 def by_skimage(name: str, image: Array) -> Array:
-    """scikit-image's magnitude: its "scharr", "prewitt" or "roberts"."""
+    """scikit-image's gradient magnitude "scharr", "prewitt" or "roberts"."""
     from skimage import filters
 
     return np.asarray(getattr(filters, name)(luma(image)))
 
 
 def _gradients(image: Array, ksize: int) -> tuple[Array, Array]:
-    """Derivatives across and down in levels a pixel: OpenCV's kernels, the weights of either sign summing to 1."""
+    """Horizontal and vertical derivatives in levels a pixel; weights of either sign sum to 1."""
     import cv2
 
     kernels: Any = cv2.getDerivKernels(1, 0, ksize, ktype=cv2.CV_64F)

@@ -1,4 +1,7 @@
-"""Any Python function as a filter. The contract: uint8 in; uint8 levels or floats from 0 to 1 out, the same size."""
+"""Python functions as filters.
+
+A function takes uint8 and returns uint8 levels or floats in 0..1, of the same size.
+"""
 
 from __future__ import annotations
 
@@ -19,41 +22,41 @@ from diptych.filters.target import Target
 from diptych.filters.targets.named import nearest
 from diptych.model.layers import Array
 
-__all__ = ["Checked", "described", "imported"]
+__all__ = ["CheckedFunction", "described", "imported"]
 
-_SLACK = 1e-3  # floats may run over 0..1 by this much, as rounding makes them
-_TRIAL = (61, 83)  # odd, unequal: whoever halves sizes or confuses the axes is found out
+_SLACK = 1e-3  # floats may exceed 0..1 by this much, for rounding errors
+_TRIAL = (61, 83)  # odd and unequal, so that halved sizes and swapped axes are noticed
 
 
 class Raised(UsageError):
-    """The user's function raised; `UsageError` with its error in the sentence."""
+    """The user's function raised an exception, whose message is part of this one."""
 
 
 @dataclass(frozen=True)
-class Checked:
-    """The user's function, whose every answer is held to the contract. Gives levels.
+class CheckedFunction:
+    """A user's function whose results are checked. Its results are in levels.
 
-    Raises `UsageError` for an answer that is no picture of the same size, and where the function raises.
+    Raises `UsageError` where the result is not a picture of the same size, and where the function raises.
     """
 
     function: Callable[[Any], Any]
     name: str
 
     def __call__(self, image: Array) -> Array:
-        """uint8 levels, or float64 levels where the function gives floats."""
+        """Uint8 levels, or float64 levels where the function returns floats."""
         given = np.array(image, order="C")
         try:
-            with _discreet():
+            with _quietly():
                 answer = np.asarray(self.function(given))
         except (Exception, SystemExit) as error:
             reason = " ".join(str(error).split())[:200]
             raise Raised(
                 f"{self.name} raised {type(error).__name__} on a uint8 picture of shape {image.shape}: "
-                f"{reason or 'it gave no reason'}"
+                f"{reason or 'without a message'}"
             ) from error
         if not np.array_equal(given, image):
             raise UsageError(
-                f"{self.name} changes the picture it is given; let it work on a copy: image.copy()"
+                f"{self.name} changes the picture that is passed to it; let it work on a copy: image.copy()"
             )
         return self._levels(answer, image)
 
@@ -63,8 +66,8 @@ class Checked:
         height, width = image.shape[:2]
         if answer.shape not in ((height, width), (height, width, 3)):
             raise UsageError(
-                f"{self.name} must return a picture of the size it is given, ({height}, {width}) or "
-                f"({height}, {width}, 3), and returned {_described(answer)}"
+                f"{self.name} must return a picture of the same size, ({height}, {width}) or "
+                f"({height}, {width}, 3), and returned {_shape_text(answer)}"
             )
         if answer.dtype == np.uint8:
             return answer
@@ -79,7 +82,7 @@ class Checked:
         if not np.isfinite(answer).all():
             count = int((~np.isfinite(answer)).sum())
             raise UsageError(
-                f"{self.name} returned {count} values that are NaN or infinite; floats from 0 to 1 are wanted"
+                f"{self.name} returned {count} values that are NaN or infinite; it must return floats from 0 to 1"
             )
         low, high = float(answer.min()), float(answer.max())
         if low < -_SLACK or high > 1 + _SLACK:
@@ -92,13 +95,20 @@ class Checked:
 
 
 def described(function: Callable[[Any], Any], name: str = "") -> Target:
-    """The filter that a function is: tried on a small colour picture and, where it cannot take one, a grey one.
+    """Makes a filter of a function, after a trial on a small picture.
 
-    What a trial cannot tell (edge, radius, channels alike) is left open; `probing.probe` finds it. Raises
-    `UsageError` where the function keeps to no contract.
+    The trial uses a colour picture, and a grey one where the function raises on colour. The padding mode, the radius
+    and whether channels are alike remain open; `probing.probe` finds them.
+
+    Args:
+        function: From uint8 (H, W, 3) or (H, W) to uint8 levels or floats in 0..1 of the same size.
+        name: What to call it; by default the function's own name.
+
+    Raises:
+        UsageError: The function raises, or returns something else.
     """
-    called = name or _called(function)
-    checked = Checked(function, called)
+    called = name or _name_of(function)
+    checked = CheckedFunction(function, called)
     picture = np.random.default_rng(0).integers(0, 256, (*_TRIAL, 3), dtype=np.uint8)
     try:
         channels, answer = 3, checked(picture)
@@ -116,7 +126,7 @@ def described(function: Callable[[Any], Any], name: str = "") -> Target:
     )
 
 
-def _called(function: Callable[[Any], Any]) -> str:
+def _name_of(function: Callable[[Any], Any]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", None)
@@ -129,7 +139,7 @@ def imported(text: str) -> Target:
     if module_name.endswith(".py") or "/" in module_name:
         stem = Path(module_name).stem
         raise UsageError(
-            f"a function is named by its module, without folder or .py: {stem}:{attribute}, not {text!r}"
+            f"name a function by its module, without folder or .py: {stem}:{attribute}, not {text!r}"
         )
     module = _module(module_name, text)
     found: Any = module
@@ -141,7 +151,9 @@ def imported(text: str) -> Target:
             )
         found = getattr(found, part)
     if not callable(found):
-        raise UsageError(f"{text} is {type(found).__name__}, not a function; name one that takes a picture")
+        raise UsageError(
+            f"{text} is {type(found).__name__}, not a function; name a function that takes a picture"
+        )
     return described(found, text)
 
 
@@ -151,15 +163,18 @@ def _module(name: str, text: str) -> Any:
     if added:
         sys.path.insert(0, here)
     try:
-        importlib.invalidate_caches()  # the file may be younger than the search that missed it
-        with _discreet():
+        importlib.invalidate_caches()  # the file may have been written after an earlier search
+        with _quietly():
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(
-                f"there is no module {error.name!r} for the filter {text!r}, neither installed nor in {here}"
+                f"there is no module {error.name!r} for the filter {text!r}, neither installed nor in {here}; "
+                "check the name, or change to its folder"
             ) from error
-        raise UsageError(f"the module {name} needs {error.name!r}, which is not installed") from error
+        raise UsageError(
+            f"the module {name} needs {error.name!r}, which is not installed; install it first"
+        ) from error
     except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"the module {name} cannot be imported: {type(error).__name__}: {reason}") from error
@@ -169,17 +184,17 @@ def _module(name: str, text: str) -> Any:
 
 
 @contextlib.contextmanager
-def _discreet() -> Iterator[None]:
-    """Others' code: what it prints goes to stderr, for stdout is a program's answer; its warnings nowhere.
+def _quietly() -> Iterator[None]:
+    """Runs a user's code: what it prints goes to stderr, as stdout is for the program's own output.
 
-    What they warn of, such as an invalid value, is looked for in the answer, and said once and in full.
+    Warnings are hidden. Invalid values, the usual reason, are found in the result and reported there.
     """
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _described(answer: Array) -> str:
+def _shape_text(answer: Array) -> str:
     if answer.ndim == 0:
-        return f"no array but {type(answer.item()).__name__}"
+        return f"{type(answer.item()).__name__} instead of an array"
     return f"shape {answer.shape}"

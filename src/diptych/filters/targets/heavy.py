@@ -1,6 +1,6 @@
-"""The heavy ones: filters that divide, sort, iterate or look far, which a small network can only approach.
+"""Heavy filters, which divide, sort, iterate or depend on distant pixels; a small network only approximates them.
 
-OpenCV's photographic functions want BGR, and whole levels in; they give whole levels.
+OpenCV's photographic functions take BGR in whole levels, and return whole levels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def bilateral(image: Array, size: int, colour: float, space: float) -> Array:
-    """Tomasi and Manduchi 1998, by OpenCV in float32."""
+    """The bilateral filter of Tomasi and Manduchi (1998), by OpenCV in float32."""
     import cv2
 
     values = image.astype(np.float32)
@@ -36,7 +36,7 @@ def bilateral(image: Array, size: int, colour: float, space: float) -> Array:
 
 
 def tv(image: Array, weight: float, steps: int) -> Array:
-    """Total variation (Rudin, Osher, Fatemi 1992) by Chambolle's 2004 projections, a fixed number of them."""
+    """Total variation denoising (Rudin, Osher and Fatemi 1992) by a fixed number of Chambolle's projections (2004)."""
     from skimage import restoration
 
     axis = 2 if image.ndim == 3 else None
@@ -46,21 +46,21 @@ def tv(image: Array, weight: float, steps: int) -> Array:
 
 
 def nlm(image: Array, h: float, patch: int, search: int) -> Array:
-    """Non-local means (Buades, Coll, Morel 2005) by OpenCV, on the three channels at once."""
+    """Non-local means (Buades, Coll and Morel 2005) by OpenCV, on all three channels together."""
     import cv2
 
     return np.asarray(cv2.fastNlMeansDenoising(np.ascontiguousarray(image), None, h, patch, search))
 
 
 def edge_preserving(image: Array, space: float, colour: float) -> Array:
-    """The domain transform, recursive (Gastal and Oliveira 2011), by OpenCV."""
+    """The recursive domain transform (Gastal and Oliveira 2011) by OpenCV."""
     import cv2
 
     return _photographic(cv2.edgePreservingFilter, image, cv2.RECURS_FILTER, space, colour)
 
 
 def detail_enhance(image: Array, space: float, colour: float) -> Array:
-    """The detail above the domain transform, made stronger, by OpenCV."""
+    """The detail above the domain transform amplified, by OpenCV."""
     import cv2
 
     return _photographic(cv2.detailEnhance, image, space, colour)
@@ -94,7 +94,10 @@ def clahe(image: Array, clip: float, tile: int) -> Array:
 
 
 def local_tone(image: Array, compression: float, size: int) -> Array:
-    """Durand and Dorsey 2002: the bilateral base of log luma compressed towards white, detail and hue kept."""
+    """Tone mapping after Durand and Dorsey (2002).
+
+    The bilateral base of log luma is compressed towards white; detail and hue are kept.
+    """
     import cv2
 
     light = (luma(image) + 1) / 256
@@ -105,10 +108,10 @@ def local_tone(image: Array, compression: float, size: int) -> Array:
 
 
 def l0(image: Array, strength: float, kappa: float) -> Array:
-    """L0 gradient minimisation: Xu, Lu, Xu and Jia 2011, "Image smoothing via L0 gradient minimization".
+    """L0 gradient minimisation: Xu, Lu, Xu and Jia, "Image smoothing via L0 gradient minimization" (2011).
 
-    Half-quadratic splitting, their algorithm 1: gradients below a threshold are set to zero, all channels
-    together, and the picture nearest to both is solved for by FFT, so that its borders meet.
+    Their algorithm 1, half-quadratic splitting: gradients below a threshold are set to zero in all channels together,
+    and the picture closest to both the original and these gradients is solved for by FFT, with periodic borders.
     """
     from scipy import fft
 

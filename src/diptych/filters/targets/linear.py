@@ -1,4 +1,4 @@
-"""Linear filters, in float64: every output is a fixed weighted sum of the input around it."""
+"""Linear filters, in float64: each output is a fixed weighted sum of the inputs around it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0
 SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], float)
 LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], float)
 EMBOSS = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], float)
-MIDDLE = 127.5  # what a filter with negative values adds, so that they are seen
-TRUNCATE = 3.0  # a Gaussian ends at three sigma
+MIDDLE = 127.5  # added to make negative values visible
+TRUNCATE = 3.0  # sigmas at which a Gaussian is cut off
 
 
 def luma(image: Array) -> Array:
@@ -43,7 +43,7 @@ def luma(image: Array) -> Array:
 
 
 def identity(image: Array) -> Array:
-    """The picture as it is."""
+    """The picture unchanged."""
     return image
 
 
@@ -53,7 +53,7 @@ def grey(image: Array) -> Array:
 
 
 def sepia(image: Array) -> Array:
-    """The usual 3 x 3 colour matrix of sepia, clipped."""
+    """The usual 3 x 3 colour matrix for sepia, clipped."""
     return np.asarray(coloured(image).astype(np.float64) @ SEPIA.T)
 
 
@@ -63,24 +63,24 @@ def box(image: Array, size: int) -> Array:
 
 
 def gaussian_radius(sigma: float) -> int:
-    """How far scipy's Gaussian reaches when it is cut at three sigma."""
+    """The radius in pixels of SciPy's Gaussian when it is cut off at three sigma."""
     return int(TRUNCATE * sigma + 0.5)
 
 
 def gaussian(image: Array, sigma: float) -> Array:
-    """A Gaussian cut at three sigma."""
+    """A Gaussian blur, cut off at three sigma."""
     radius = gaussian_radius(sigma)
     bell = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return along_both(image, *(bell / bell.sum(),) * 2)
 
 
 def sharpen(image: Array) -> Array:
-    """The 4-neighbour sharpening kernel."""
+    """The sharpening kernel of the four neighbours."""
     return _correlate(image, SHARPEN)
 
 
 def emboss(image: Array) -> Array:
-    """Lit from the lower right: the weights sum to 1."""
+    """A relief lit from the lower right; the weights sum to 1."""
     return _correlate(image, EMBOSS)
 
 
@@ -90,23 +90,23 @@ def unsharp(image: Array, sigma: float, amount: float) -> Array:
 
 
 def high_pass(image: Array, sigma: float) -> Array:
-    """What a Gaussian blur takes away, about the middle grey."""
+    """What a Gaussian blur removes, about middle grey."""
     return MIDDLE + image - gaussian(image, sigma)
 
 
 def difference_of_gaussians(image: Array, sigma: float, ratio: float) -> Array:
-    """Twice the difference of two blurs of the luma, about the middle grey."""
+    """Twice the difference of two blurs of the luma, about middle grey."""
     grey_levels = luma(image)
     return MIDDLE + 2 * (gaussian(grey_levels, sigma) - gaussian(grey_levels, ratio * sigma))
 
 
 def laplacian(image: Array) -> Array:
-    """Half the 4-neighbour Laplacian of the luma, about the middle grey."""
+    """Half the Laplacian of the luma from the four neighbours, about middle grey."""
     return MIDDLE + _correlate(luma(image), LAPLACIAN) / 2
 
 
 def laplacian_of_gaussian(image: Array, sigma: float) -> Array:
-    """sigma^2 times the Laplacian of the blurred luma, about the middle grey."""
+    """sigma^2 times the Laplacian of the blurred luma, about middle grey."""
     from scipy import ndimage
 
     response = ndimage.gaussian_laplace(luma(image), sigma, mode="nearest", truncate=TRUNCATE)
@@ -123,14 +123,17 @@ def motion(image: Array, size: int, angle: int) -> Array:
 
 
 def random_kernel(seed: int, size: int) -> Array:
-    """(size, size, 3) float64 that sums to 1: uniform in -1..1, scaled so that |k| sums to 2, then shifted."""
+    """A kernel of random weights, float64 (size, size, 3).
+
+    The weights are uniform in -1..1, scaled to sum |k| = 2, and shifted to sum k = 1.
+    """
     kernel = np.random.default_rng(seed).uniform(-1, 1, (size, size, 3))
     kernel *= 2 / np.abs(kernel).sum()
     return np.asarray(kernel + (1 - kernel.sum()) / kernel.size)
 
 
 def random(image: Array, seed: int, size: int) -> Array:
-    """A seeded linear kernel of all three channels, (H, W)."""
+    """A seeded linear kernel over all three channels, (H, W)."""
     colour, kernel = coloured(image), random_kernel(seed, size)
     return np.asarray(sum(_correlate(colour[..., c], kernel[..., c]) for c in range(3)))
 
@@ -143,8 +146,8 @@ def _correlate(image: Array, kernel: Array) -> Array:
 
 
 def along_both(image: Array, down: Array, across: Array) -> Array:
-    """Every channel correlated with `down` along columns and with `across` along rows."""
-    import cv2  # as SciPy's correlate1d, and imported in a tenth of the time
+    """Every channel correlated with `down` along columns and `across` along rows."""
+    import cv2  # the same as scipy.ndimage.correlate1d, with a tenth of the import time
 
     values = image.astype(np.float64)
     return np.asarray(cv2.sepFilter2D(values, cv2.CV_64F, across, down, borderType=cv2.BORDER_REPLICATE))

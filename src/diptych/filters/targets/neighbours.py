@@ -1,4 +1,4 @@
-"""Filters that choose among the levels around a pixel: morphology and the median. Levels stay whole."""
+"""Rank filters: morphology and the median. Levels stay whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["median", "morphology"]
 
 
 def morphology(operation: str, image: Array, size: int, shape: str) -> Array:
-    """OpenCV's MORPH_ERODE, MORPH_DILATE ... by a "box" or a "cross" of `size` pixels a side."""
+    """OpenCV's MORPH_ERODE, MORPH_DILATE and others with a "box" or a "cross" of `size` pixels."""
     import cv2
 
     outline = cv2.MORPH_CROSS if shape == "cross" else cv2.MORPH_RECT
@@ -22,7 +22,7 @@ def morphology(operation: str, image: Array, size: int, shape: str) -> Array:
 
 
 def median(image: Array, size: int) -> Array:
-    """The middle level of a square."""
+    """The median of a square of `size` pixels."""
     import cv2
 
     return np.asarray(cv2.medianBlur(np.ascontiguousarray(image), size))

@@ -1,4 +1,4 @@
-"""A filter known only from pictures before and after it."""
+"""Filters that are known only by pictures before and after them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ LOSSY = (".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True, eq=False)
 class Pairs(Target):
-    """Pictures before and after: called with a whole picture of `before`, it gives the one after.
+    """A filter known by pictures before and after it.
 
-    `before` and `after`: by name, uint8 (H, W, 3), or (H, W) where all are grey; `after` may be float levels.
-    `whole`: the pictures before the filter as they came, where learning has a lone pair cut in two.
-    `compressed`: the names whose file after the filter is a lossy one. The border, radius and whether channels
-    are alike are unknown.
+    Called with a whole picture of `before`, it returns the one after. The edge, the radius and whether channels are
+    alike are unknown.
+
+    Attributes:
+        before: Pictures by name, uint8 (H, W, 3), or (H, W) where all are grey.
+        after: The same after the filter; may be float levels.
+        whole: The pictures before the filter as they were given, where a single pair was split for learning.
+        compressed: The names of pictures whose file after the filter is lossy.
     """
 
     before: Mapping[str, Array] = field(default_factory=dict)
@@ -41,11 +45,18 @@ class Pairs(Target):
 
 
 def paired(before: Any, after: Any) -> Pairs:
-    """The pairs of two folders, two files, two arrays, or two lists of files or arrays.
+    """Makes a filter of pairs of pictures.
 
-    Files are matched by their names without the ending, arrays by their order. A lone pair is cut in two,
-    four fifths and one fifth of its longer side, so that there is something to judge by. Raises `UsageError`
-    for pictures without a partner and pairs of different sizes, `ImageError` for what is no picture.
+    Files are matched by their names without suffix, arrays by their order. A single pair is split into four fifths
+    and one fifth along its longer side, so that a part is left for evaluation.
+
+    Args:
+        before: A folder, a file, an array, or a list of files or arrays.
+        after: The same, after the filter.
+
+    Raises:
+        UsageError: A picture has no partner, or one of another size.
+        ImageError: A file or array is not a picture.
     """
     first, second = _pictures(before, "before"), _pictures(after, "after")
     matched_by_name = bool(first.paths) and bool(second.paths)
@@ -53,7 +64,7 @@ def paired(before: Any, after: Any) -> Pairs:
         if len(first.pictures) != len(second.pictures):
             raise UsageError(
                 f"there are {len(first.pictures)} pictures before the filter and {len(second.pictures)} after it; "
-                "every picture needs its partner"
+                "give as many of both"
             )
         second = second.renamed(list(first.pictures))
     _check_partners(first, second)
@@ -115,7 +126,7 @@ def _once(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     for name, path in named:
         if name in found:
             raise UsageError(
-                f"{found[name]} and {path} have the same name, so that pairs cannot be told; rename one"
+                f"{found[name]} and {path} have the same name, so pairs cannot be matched; rename one"
             )
         found[name] = path
     return found
@@ -132,9 +143,9 @@ def _array(given: Any, index: int, which: str) -> Array:
         return np.ascontiguousarray(given)
     if is_picture and dtype.kind == "f" and which == "after" and 0 <= np.min(given) <= np.max(given) <= 1:
         return np.asarray(given, np.float64) * 255
-    wanted = "uint8" if which == "before" else "uint8, or floats from 0 to 1,"
+    expected = "uint8" if which == "before" else "uint8, or floats from 0 to 1,"
     raise ImageError(
-        f"picture {index} {which} the filter must be {wanted} of shape (H, W, 3) or (H, W), "
+        f"picture {index} {which} the filter must be {expected} of shape (H, W, 3) or (H, W), "
         f"not {dtype} of shape {shape}"
     )
 
@@ -154,7 +165,7 @@ def _check_partners(first: _Side, second: _Side) -> None:
         if one != other:
             raise UsageError(
                 f"the pair {name!r} is {one[1]} x {one[0]} pixels before and {other[1]} x {other[0]} after the filter; "
-                "both must be of one size"
+                "make both the same size"
             )
 
 
@@ -162,9 +173,11 @@ def _cut(one: dict[str, Array]) -> dict[str, Array]:
     ((name, picture),) = one.items()
     axis = 0 if picture.shape[0] >= picture.shape[1] else 1
     if picture.shape[axis] < 5:
-        raise UsageError("one pair of a few pixels is too little to learn from; give larger pictures")
+        raise UsageError(
+            "a single pair of less than 5 pixels is too small to learn from; give larger pictures"
+        )
     place = picture.shape[axis] * 4 // 5
-    place -= place % 8 if place >= 64 else 0  # on the grid of JPEG's blocks, which is looked for later
+    place -= place % 8 if place >= 64 else 0  # on the grid of JPEG's blocks, which is examined later
     parts = np.split(picture, [place], axis=axis)
     return {
         f"{name} ({which})": np.ascontiguousarray(part)
@@ -191,6 +204,6 @@ def _look_up(known: Mapping[Any, Array], image: Array) -> Array:
         return known[_key(image)]
     except KeyError:
         raise UsageError(
-            "a filter known from pairs can only be asked about the whole pictures of these pairs; "
-            "learn it, and ask the model"
+            "a filter that is given by pairs can only be applied to the whole pictures of these pairs; "
+            "learn it, and apply the model"
         ) from None

@@ -1,4 +1,4 @@
-"""Filters that no local network can imitate. They have names so that the reason is said when one is asked for."""
+"""Filters that a local network cannot imitate. They have names so that users are told the reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["auto_levels", "equalise", "noise"]
 
 
 def auto_levels(image: Array) -> Array:
-    """Stretched so that the darkest level of the picture is 0 and the lightest 255."""
+    """Levels stretched so that the darkest one of the picture becomes 0 and the brightest 255."""
     low, high = float(image.min()), float(image.max())
     return (image - low) * (255 / max(high - low, 1))
 
