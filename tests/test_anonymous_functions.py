@@ -413,7 +413,7 @@ LOOP = (call("relu", X), expr("gotoifnot", ssa(1), 4), core("GotoNode", 1), expr
         ((call("getindex", X, ref(":"), 1), give(1)), "calls getindex"),
         (DOUBLED, "more than 200"),
         ((expr("?"), expr("return", X)), r"statement \?"),
-        ((call("_apply_iterate", ref("iterate"), ref("relu"), X), give(1)), "no tuple"),
+        ((call("_apply_iterate", ref("iterate"), ref("relu"), X), give(1)), "not a tuple"),
     ],
 )  # fmt: skip
 def test_code_that_is_not_followed(code: tuple[Any, ...], words: str) -> None:

@@ -302,7 +302,7 @@ def test_strangers_are_named(tmp_path: Path) -> None:
         "big-endian": golden.replace(b"64-bit LE", b"64-bit BE", 1),
         "format 1.0.0": golden.replace(b"version 0.2.0", b"version 1.0.0", 1),
         "empty": b"",
-        "no HDF5 file": b"\x89PNG" + bytes(3000),
+        "not an HDF5 file": b"\x89PNG" + bytes(3000),
     }
     for words, data in cases.items():
         path = tmp_path / "stranger.jld2"

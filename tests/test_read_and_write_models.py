@@ -306,6 +306,6 @@ def test_layers_nested_too_deep_are_not_written(tmp_path: Path) -> None:
 
 def test_weights_alone_are_remarked_and_what_refuses_them_speaks_to_both(tmp_path: Path) -> None:
     (remark,) = formats.write(Model(Chain((Dense(np.eye(2, dtype=np.float32)),))), tmp_path / "a.jld2")
-    assert "takes weights alone" in remark
+    assert "holds weights alone" in remark
     with pytest.raises(FormatError, match=r"--architecture \(in Python architecture= of diptych.read\)"):
         formats.read(tmp_path / "a.jld2")

@@ -67,7 +67,7 @@ def test_one_of_several_models_is_chosen(tmp_path: Path, diptych_command) -> Non
         target = tmp_path / f"{key}.bson"
         assert diptych_command("convert", tmp_path / "m.bson", target, "--key", key).status == 0
         assert diptych.read(target).layers.layers[0].weight.shape[0] == outputs
-    with pytest.raises(FormatError, match=r"has no 'opt': it holds gen, dis, epoch; choose one"):
+    with pytest.raises(FormatError, match=r"does not have 'opt': it holds gen, dis, epoch; choose one"):
         read(tmp_path, values, key="opt")
     assert diptych_command("inspect", tmp_path / "m.bson", "--key", "epoch").status == 1
     diptych.write(model, tmp_path / "m.safetensors")
@@ -128,7 +128,9 @@ def test_a_model_of_metalhead_is_the_chain_inside(tmp_path: Path) -> None:
     ids=["activation", "of a package", "layer", "connection"],
 )
 def test_a_function_of_ones_own_is_not_taken_for_its_namesake(model: JuliaStruct, tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"is defined by the author, and its code is not in the file"):
+    with pytest.raises(
+        FormatError, match=r"was defined by the model's author, and its code is not in the file"
+    ):
         read(tmp_path, {"model": model})
 
 

@@ -1,11 +1,11 @@
 """BSON.jl files: `.bson` as Julia's BSON package writes it, read and written without Julia.
 
-    load(path)            -> the values under the top keys, as `julia.py` names them
-    dump(values)          -> the bytes of such a file
-    write(values, path)   the same into a file
+    load(path)            -> the values under the top keys
+    dump(values)          -> the bytes of a file with these values
+    write(values, path)      writes these bytes to a file
 
-The bytes are `wire.py`'s, the tagged documents `values.py`'s and `documents.py`'s. Nothing
-from a file is ever executed or imported.
+Values are represented as in `diptych.formats.julia`. `wire.py` converts between bytes and documents, `values.py` and
+`documents.py` between documents and values. Nothing from a file is ever executed or imported.
 """
 
 from __future__ import annotations
@@ -25,11 +25,18 @@ __all__ = ["dump", "load", "write"]
 
 
 def load(source: str | Path | bytes) -> dict[str, Any]:
-    """The values under the top keys of a BSON.jl file: `BSON.@save "f.bson" model` gives {"model": ...}.
+    """Reads a BSON.jl file.
 
-    Arrays are read-only views of the mapped file, in Julia's shape and Fortran order. What the file
-    cannot hold (GPU arrays, BigInt) is `Unreadable` in its place. Raises `FormatError` for a file that
-    is cut short, damaged, or of another kind, with the byte or the place in the document.
+    Args:
+        source: A file, or its bytes.
+
+    Returns:
+        The values under the top keys: a file of `BSON.@save "f.bson" model` gives {"model": ...}. Arrays are
+        read-only views of the mapped file, of Julia's shape and in Fortran order. A value that the file does not
+        really hold (a GPU array, a BigInt) is an `Unreadable`.
+
+    Raises:
+        FormatError: If the file is truncated, damaged or of another kind, with the byte or the place in the document.
     """
     name = "the document" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _map(Path(source))
@@ -41,11 +48,15 @@ def load(source: str | Path | bytes) -> dict[str, Any]:
 
 
 def dump(values: Mapping[str, Any]) -> bytes:
-    """The bytes of a BSON.jl file with `values` under its top keys: the same values, the same bytes.
+    """The bytes of a BSON.jl file. The same values always give the same bytes.
 
-    Takes what `load` gives (`julia.py`, and a JuliaStruct whose one field is `bytes` for a primitive type of
-    its own). Objects that occur twice are stored once. Raises `FormatError` for a value that such a file
-    cannot hold, `OutputError` from 2 GiB on.
+    Args:
+        values: The values by top key, as `load` gives them. A value of an unknown primitive type is a `JuliaStruct`
+            whose only field is `bytes`. An object that occurs twice is stored once.
+
+    Raises:
+        FormatError: If a BSON.jl file cannot hold a value.
+        OutputError: If the file would have 2 GiB or more.
     """
     try:
         return serialise(document_of(values))
@@ -54,7 +65,16 @@ def dump(values: Mapping[str, Any]) -> bytes:
 
 
 def write(values: Mapping[str, Any], path: str | Path) -> None:
-    """`dump` into a file, which appears whole or not at all. Raises `OutputError` where it cannot."""
+    """Writes the bytes of `dump` to a file, as a whole or not at all.
+
+    Args:
+        values: The values by top key.
+        path: The file.
+
+    Raises:
+        FormatError: If a BSON.jl file cannot hold a value.
+        OutputError: If the file cannot be written, or would have 2 GiB or more.
+    """
     content = dump(values)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -73,7 +93,7 @@ def _map(path: Path) -> bytes | mmap.mmap:
 # ---- Files of another kind ----------------------------------------------------------------------------
 
 _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
-    # offset, signature, what it is, what to do
+    # offset and signature, then what such a file is, and advice
     (0, b"PK\x03\x04", "a zip archive, such as PyTorch's .pt", "name it .pt and read that"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", "name it .jld2 if Julia's JLD2 wrote it"),
     (0, b"HDF5-based Julia Data Format", "a JLD2 file", "name it .jld2"),
@@ -90,7 +110,7 @@ _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
 
 
 def _check_kind(data: bytes | mmap.mmap, name: str) -> None:
-    """Says what a file that is not BSON seems to be; a BSON file starts with its own length."""
+    """Raises `FormatError`, saying what the file seems to be, unless it starts with its own length as BSON does."""
     size = len(data)
     if size < 5:
         raise FormatError(f"{name} has {size} bytes, too few for a BSON file; get it again")
@@ -110,9 +130,11 @@ def _check_kind(data: bytes | mmap.mmap, name: str) -> None:
             f"{name} is a safetensors file, not a BSON file that Julia wrote: name it .safetensors"
         )
     if length < 5:
-        raise FormatError(f"{name} is not a BSON file: it does not start with its length; check what it is")
+        raise FormatError(
+            f"{name} is not a BSON file: it does not start with its length; check what kind of file it is"
+        )
     if length > size:
-        raise FormatError(f"{name} is cut short: {size} of {length} bytes are there; get it again")
+        raise FormatError(f"{name} is cut short: it has {size} of {length} bytes; get it again")
     if _is_dump(data, length):
         raise FormatError(
             f"{name} holds several BSON documents one after the other, as a MongoDB dump does; "

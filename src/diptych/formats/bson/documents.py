@@ -52,7 +52,7 @@ def document_of(values: Mapping[str, Any]) -> Document:
 class _BsonWriter:
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
-        self.numbers: dict[int, int] = {}  # id of a shared object -> its number in _backrefs
+        self.numbers: dict[int, int] = {}  # the number in _backrefs of each shared object, by id
         self.shared: list[Any] = []
 
     def write(self) -> Document:
@@ -65,7 +65,7 @@ class _BsonWriter:
         return top
 
     def number_shared(self) -> None:
-        """Every object met twice gets a number, in the order of the first second meeting."""
+        """Numbers every object that occurs more than once, in the order in which the second occurrences come."""
         met: set[int] = {id(self.values)}
         stack: list[Any] = list(reversed(self.values.values()))
         while stack:
@@ -198,7 +198,7 @@ class _BsonWriter:
         return {"tag": "array", "type": self.document(kind, place, depth), "size": sizes, "data": data}
 
 
-# In this order: a NamedTuple is a tuple, a Char no plain string.
+# The order matters: a NamedTuple is also a tuple, and a Char also a str.
 _WRITERS: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (NamedTuple, _BsonWriter.named_tuple),
     (tuple, _BsonWriter.tuple),
@@ -217,7 +217,7 @@ _WRITERS: tuple[tuple[Any, Callable[..., Any]], ...] = (
 
 
 def _empty(value: Any) -> bool:
-    """Function singletons and types without parameters: sharing them would say nothing."""
+    """Whether a value is a named function or a type without parameters, whose identity does not matter."""
     if isinstance(value, JuliaStruct):
         return not value.fields and value.type.definition is None
     return isinstance(value, JuliaType) and not value.parameters and value.definition is None
@@ -244,12 +244,12 @@ def _inside(value: Any) -> list[Any]:
 
 
 def _full(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Julia itself spells Base's path from Main."""
+    """The path of a type as Julia spells it: that of Base starts at Main."""
     return ("Main", *path) if path[:1] == ("Base",) else path
 
 
 def type_of(value: Any) -> JuliaType:
-    """The Julia type of a value, as `typeof` gives it; `Core.Any` where it is not known."""
+    """The Julia type of a value, as `typeof` would give it; `Core.Any` if it is not known."""
     if isinstance(value, (JuliaStruct, JuliaDict)):
         return value.type
     if isinstance(value, NamedTuple):

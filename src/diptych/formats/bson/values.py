@@ -36,7 +36,7 @@ _BUSY = object()
 
 
 class _BsonPlace:
-    """Where a value stands, for messages: "model.fields[0][3]"; spelled only when needed."""
+    """The place of a value, such as "model.fields[0][3]", which is put into words only for a message."""
 
     __slots__ = ("depth", "outer", "step")
 
@@ -183,7 +183,7 @@ class _BsonReader:
         return tuple(parts[1:] if parts[0] == "Main" and len(parts) > 1 else parts)
 
     def parameters(self, raw: Document, place: _BsonPlace) -> tuple[Any, ...]:
-        """A list, or a tagged array where all of them are integers."""
+        """The parameters of a type: a list, or a tagged array if all of them are integers."""
         stored = raw.get("params")
         if isinstance(stored, dict):
             stored = self.value(stored, place)
@@ -208,7 +208,7 @@ class _BsonReader:
         stored = self.part(raw, "typename", dict, place)
         definition = self.value(stored, place.inside(".typename"))
         while isinstance(stored, dict) and stored.get("tag") == "backref":
-            stored = self.backrefs[stored["ref"] - 1]  # in range: `value` has been there, and met no cycle
+            stored = self.backrefs[stored["ref"] - 1]  # `value` has already checked the number and cycles
         fields = stored.get("data") if isinstance(stored, dict) else None
         symbol = fields[1] if isinstance(fields, list) and len(fields) > 1 else None
         name = symbol.get("name") if isinstance(symbol, dict) else None
@@ -225,7 +225,7 @@ class _BsonReader:
         if isinstance(data, list):
             return self.boxed(kind, shape, data, place)
         if not isinstance(kind, JuliaType):
-            raise self.refuse(place, "an array's element type is no type")
+            raise self.refuse(place, "an array's element type is not a type")
         dtype = layout(kind)
         if not len(data) and (dtype is None or not dtype.itemsize):
             return self.zero_size(kind, shape, place)
@@ -261,7 +261,7 @@ class _BsonReader:
         """An array whose elements take no bytes, such as `[nothing, nothing]`, or an empty one."""
         count = math.prod(shape)
         if count * 8 > self.size:
-            raise self.refuse(place, f"{count} elements of {kind} are claimed and no byte is there")
+            raise self.refuse(place, f"{count} elements of {kind} are declared, but it has no bytes")
         made = np.empty(shape, np.dtype(object, metadata={"julia": kind, "bits": True}), order="F")
         made.fill(None if kind.path == ("Core", "Nothing") else JuliaStruct(kind))
         return made
@@ -272,7 +272,7 @@ class _BsonReader:
         kind = self.value(raw.get("type"), place.inside(".type"))
         data = self.part(raw, "data", (list, memoryview), place)
         if not isinstance(kind, JuliaType):
-            raise self.refuse(place, "a struct's type is no type")
+            raise self.refuse(place, "a struct's type is not a type")
         lost = self.lost(kind)
         if lost is not None:
             return lost
@@ -296,7 +296,7 @@ class _BsonReader:
         return made
 
     def lost(self, kind: JuliaType) -> Unreadable | None:
-        """What Julia saved as an address in memory, which means nothing in another process."""
+        """A value that Julia saved as an address in memory, which is meaningless in another process."""
         if kind.path[0] in _GPU and kind.name in _GPU_ARRAYS:
             return Unreadable(
                 f"a GPU array ({kind}) was saved, and BSON.jl stores only its address, not its numbers; "

@@ -20,7 +20,7 @@ __all__ = ["Document", "parse", "serialise"]
 
 Document: TypeAlias = dict[str, Any]
 
-# Julia's `Chain` inside `Chain` takes four documents a level; nothing that people make comes near.
+# A `Chain` inside a `Chain` nests four documents deeper, so no real model comes near this limit.
 DEEPEST = 1000
 
 _DOUBLE, _STRING, _DOCUMENT, _ARRAY, _BINARY, _BOOLEAN, _NULL, _INT32, _INT64 = (
@@ -35,7 +35,7 @@ _DOUBLE, _STRING, _DOCUMENT, _ARRAY, _BINARY, _BOOLEAN, _NULL, _INT32, _INT64 = 
     0x12,
 )
 _WIDTHS = {_DOUBLE: 8, _INT64: 8, _INT32: 4, _BOOLEAN: 1}
-# MongoDB's other element types, to say what a foreign file holds.
+# Element types that only MongoDB uses, so that a message can name them.
 _FOREIGN = {
     0x06: "undefined",
     0x07: "ObjectId",
@@ -63,7 +63,7 @@ class _Parser:
         self.source = source
         self.view = memoryview(source)
         self.name = name
-        self.names: dict[bytes, str] = {}  # the same dozen keys come thousands of times
+        self.names: dict[bytes, str] = {}  # decoded keys, because a dozen keys repeat thousands of times
 
     def refuse(self, position: int, what: str) -> FormatError:
         return FormatError(f"{self.name} is damaged at byte {position}: {what}; get the file again")

@@ -1,4 +1,4 @@
-"""Flux models in BSON.jl files: `BSON.@save "model.bson" model`, and what Diptych writes for it."""
+"""Flux models in BSON.jl files, as `BSON.@save "model.bson" model` writes them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,40 @@ def read(
     architecture: Model | None = None,
     key: str | None = None,
 ) -> Model:
-    """The model in a .bson file that Flux 0.8 to 0.16 wrote.
+    """Reads a .bson file of Flux 0.8 to 0.16.
 
-    `flux_version` decides where versions compute differently and the file does not tell. Weights alone
-    are filled into the model `architecture`. `key` chooses one of several models, as
-    in `document.model_of`. Raises `FormatError` where there is no model, or a layer that has no equal here,
-    with its path.
+    Args:
+        path: The file.
+        flux_version: The version of Flux that wrote it, such as "0.13.4", which decides where versions compute
+            differently and the file does not record its own.
+        architecture: The model to fill if the file holds weights alone.
+        key: Which of several models to read, such as "generator", "gan.generator" or "model.2".
+
+    Raises:
+        FormatError: If the file is damaged, holds no model, or has a layer with no counterpart here; with its path.
+        UsageError: If `flux_version` is not a version of Flux.
     """
     version = version_asked(flux_version)
     return model_of(bson.load(path), str(path), "BSON", version, architecture=architecture, chosen=key)
 
 
 def write(model: Model, path: str | Path, flux_version: str | None = None) -> list[str]:
-    """A .bson file that `BSON.@load` turns into a live model of Flux 0.12 to 0.16, 0.16 unless told otherwise.
+    """Writes a .bson file that `BSON.@load` turns into a live Flux model.
 
-    Preprocessing, classes and what else the model records lie under keys of their own. The same model gives
-    the same bytes. Raises `UnsupportedLayer` with path and reason for what that version cannot express.
+    Recipe, classes and notes lie under keys of their own. The same model always gives the same bytes.
+
+    Args:
+        model: The model.
+        path: The file.
+        flux_version: The version of Flux to write for, 0.12 to 0.16, such as "0.14" or "0.14.25"; 0.16 if None.
+
+    Returns:
+        Remarks about what that version computes slightly differently.
+
+    Raises:
+        UnsupportedLayer: If that version cannot express a layer, with its path and the reason.
+        UsageError: If the version cannot be written.
+        OutputError: If the file cannot be written.
     """
     remarks: list[str] = []
     bson.write(values_of(model, flux_version, remarks), path)

@@ -1,4 +1,4 @@
-"""From the top keys of a .bson or .jld2 file to a Model: which of them is the model, and what the others are."""
+"""From the values under the top keys of a file to a Model: which of them is the model, and what the others mean."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from diptych.preprocessing import Preprocessing
 __all__ = ["find_model", "model_of", "version_asked"]
 
 _OWN = (PREPROCESSING, NOTES, FLUX_VERSION)
-_DEEPEST = 4  # dictionaries around a model
+_DEEPEST = 4  # the most dictionaries around a model that are looked through
 
 
 def version_asked(text: str | None) -> Version | None:
-    """The version that a user named. Raises `UsageError` where it is none."""
+    """The version of Flux that a user named. Raises `UsageError` if it is not one."""
     if text is None:
         return None
     version = parse_version(text)
     if version is None or not (0, 7) <= version < (1,):
-        raise UsageError(f"flux_version {text!r} is no version of Flux; give one such as 0.14 or 0.16.9")
+        raise UsageError(f"flux_version {text!r} is not a version of Flux; give one such as 0.14 or 0.16.9")
     return version
 
 
 def find_model(values: Mapping[str, Any]) -> str | None:
-    """The key of the model: `model`, or the only value that is one of Flux's layers."""
+    """The key under which the model lies: "model", or the only key with a Flux layer; None if neither exists."""
     if is_layer(values.get("model")):
         return "model"
     found = [key for key, value in values.items() if is_layer(value)]
@@ -47,7 +47,7 @@ def find_model(values: Mapping[str, Any]) -> str | None:
 
 
 def _unwrapped(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a dictionary under the only key with a model inside holds, beside the other keys."""
+    """The values with a dictionary that contains the model, if there is exactly one, replaced by its contents."""
     given = values
     for _ in range(_DEEPEST):
         if find_model(values) is not None:
@@ -63,7 +63,7 @@ def _unwrapped(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _chosen(values: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
-    """The values with what lies at `key` as the model, or as the only weights. Raises `FormatError`."""
+    """The values reduced to the model, or the weights, that lie at `key`. Raises `FormatError` for a wrong key."""
     value: Any = dict(values)
     parts = key.split(".")
     for number, part in enumerate(parts):
@@ -71,14 +71,16 @@ def _chosen(values: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]
         if part not in inside:
             where = ".".join(parts[:number]) or "it"
             known = ", ".join([*inside][:12]) or "nothing"
-            raise FormatError(f"{name} has no {key!r}: {where} holds {known}; choose one of these with --key")
+            raise FormatError(
+                f"{name} does not have {key!r}: {where} holds {known}; choose one of these with --key"
+            )
         value = inside[part]
     beside = {k: v for k, v in values.items() if k != parts[0] and not is_layer(v)}
     return {("model" if is_layer(value) else parts[-1]): value, **(beside if is_layer(value) else {})}
 
 
 def _parts(value: Any) -> dict[str, Any]:
-    """What lies inside a value, by name or by number from 1."""
+    """The parts of a value, by name or by number from 1."""
     value = unwrapped(value)
     if isinstance(value, JuliaStruct):
         names = value.names or fields_of(value.type.name, len(value.fields))
@@ -94,7 +96,7 @@ def _parts(value: Any) -> dict[str, Any]:
 
 
 def _layers_in(values: Mapping[str, Any]) -> list[str]:
-    """Where layers lie, as `--key` takes it: at the top, or in a container or somebody's own struct there."""
+    """The places of layers, in the form that `--key` takes: top keys, and parts of a container or struct there."""
     found = [key for key, value in values.items() if is_layer(value)]
     for key, value in values.items():
         if not is_layer(value):
@@ -121,14 +123,20 @@ def model_of(
     architecture: Model | None = None,
     chosen: str | None = None,
 ) -> Model:
-    """The model among the values under the top keys of the file `name`.
+    """The model in a file.
 
-    `chosen` is the one to read where there are several, such as "generator", or a place inside, such as
-    "gan.generator" or "model.2", counted from 1. `version` is Flux's where the user said it, else the one that
-    a file of ours was written for; `julia` is Julia's where the container says it. A file that holds weights
-    alone is filled into the `architecture`.
+    Args:
+        values: The values under the file's top keys.
+        name: The file, for messages.
+        format_name: The format, which the model records as its source.
+        version: The version of Flux that wrote the file, if the user named it. A file that Diptych wrote records it.
+        julia: The version of Julia, if the container records it.
+        architecture: The model to fill if the file holds weights alone.
+        chosen: Which of several models to read: a key such as "generator", or a place inside one, such as
+            "gan.generator" or, counted from 1, "model.2".
 
-    Raises `FormatError` where there is none, or a layer that has no equal here, with its path.
+    Raises:
+        FormatError: If there is no model or no unique one, or a layer has no counterpart here; with its path.
     """
     version = version or _version_of(values, name)
     values = _unwrapped(values) if chosen is None else _chosen(values, chosen, name)
@@ -174,7 +182,7 @@ def _from_weights(
         raise FormatError(_no_model(values, name))
     if architecture is None:
         raise FormatError(
-            f"{name} holds no model, but weights alone, {weights.text}: name the model they belong to with "
+            f"{name} holds weights alone ({weights.text}), not a model: name the model they belong to with "
             "--architecture (in Python architecture= of diptych.read)"
         )
     layers, warnings = filled(architecture, weights, name)
@@ -208,7 +216,7 @@ def _check_shape(model: Model, name: str) -> None:
 def _classes_of(
     model: Model, values: Mapping[str, Any], extras: dict[str, Any], warnings: list[str]
 ) -> tuple[str, ...] | None:
-    """The class names, where there are as many as the model has outputs; else they stay among the extras."""
+    """The class names, unless the model has another number of outputs; then they stay among the extras."""
     classes, outputs = _classes(values), output_features(model)
     if classes is None:
         return None
@@ -224,7 +232,7 @@ def _is_weights(key: str, value: Any) -> bool:
 
 
 def _spatial_ranks(value: Any) -> list[int]:
-    """The numbers of spatial axes that the types of convolutions and pools inside tell, first ones first."""
+    """The number of spatial axes of the first convolution or pool inside, from its type; empty if none tells it."""
     found: list[int] = []
     stack, steps = [value], 0
     while stack and steps < 10_000 and not found:
@@ -247,7 +255,7 @@ def _spatial_ranks(value: Any) -> list[int]:
     return found
 
 
-# ---- What is beside the model ------------------------------------------------------------------------
+# ---- Beside the model -------- ------------------------------------------------------------------------
 
 
 def _preprocessing(values: Mapping[str, Any], name: str) -> Preprocessing | None:
@@ -271,7 +279,7 @@ def _json(values: Mapping[str, Any], key: str, name: str) -> Any:
 
 
 def _version_of(values: Mapping[str, Any], name: str) -> Version | None:
-    """The version of Flux that our writer wrote the file for."""
+    """The version of Flux that a file of Diptych's own was written for."""
     text = values.get(FLUX_VERSION)
     if text is None:
         return None
@@ -282,7 +290,7 @@ def _version_of(values: Mapping[str, Any], name: str) -> Version | None:
 
 
 def _classes(values: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The names under `classes` or `labels`, where they are a list of texts or symbols."""
+    """The names under "classes" or "labels", if they are a list of strings or symbols."""
     for key in (CLASSES, "labels"):
         value = values.get(key)
         if isinstance(value, (list, tuple, np.ndarray)) and 0 < len(value) <= 100_000:
@@ -293,7 +301,7 @@ def _classes(values: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _notes(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Our own entry: name, input shape, whether trained, notes."""
+    """The fields of a Model that Diptych's own entry holds: name, input shape, trained, notes."""
     document = _json(values, NOTES, name)
     if not isinstance(document, dict):
         return {}
@@ -302,7 +310,9 @@ def _notes(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if isinstance(shape, list) and 1 <= len(shape) <= 8:
         if not all(n is None or (type(n) is int and 0 < n < 2**31) for n in shape):
-            raise FormatError(f"{name}: {NOTES} holds the input shape {str(shape)[:40]}, which is none")
+            raise FormatError(
+                f"{name}: {NOTES} holds {str(shape)[:40]}, which is not an input shape; it is damaged or was edited"
+            )
         found["input_shape"] = tuple(shape)
     if isinstance(trained, bool):
         found["trained"] = trained
@@ -314,7 +324,7 @@ def _notes(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def summary(value: Any, depth: int = 0) -> Any:
-    """A value beside the model in short, JSON-able: numbers and texts as they are, the rest described."""
+    """A short form of a value, as JSON can hold it: numbers and strings unchanged, anything else described."""
     if value is None or isinstance(value, (bool, int, str)):
         return value if not isinstance(value, str) else value[:1000]
     if isinstance(value, (float, np.floating, np.integer)):

@@ -1,4 +1,4 @@
-"""A Model as the values under the top keys of a file: the structs, and what travels with them."""
+"""From a Model to the values under the top keys of a file: the struct of the model, and what travels with it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ __all__ = ["beside_the_model", "state_of", "state_values_of", "struct_of_model",
 
 
 def values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dict[str, Any]:
-    """{"model": the struct, "classes": ..., ...}, for the version of Flux. Raises `UnsupportedLayer`.
+    """The values of a file that holds a whole model: {"model": the struct, "classes": ..., ...}.
 
-    `remarks` gets what that version computes a little differently.
+    Args:
+        model: The model.
+        flux_version: The version of Flux to write for, such as "0.14" or "0.14.25"; 0.16 if None.
+        remarks: A list that receives a sentence for each thing that this version computes slightly differently.
+
+    Raises:
+        UnsupportedLayer: If that version cannot express a layer.
+        UsageError: If the version cannot be written.
     """
     hints = _hints(model)
     key = hints.get("key")
@@ -30,13 +37,16 @@ def values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dic
 
 
 def state_values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dict[str, Any]:
-    """{"model_state": `Flux.state` of the model, ...}: names and order of every field as in the version."""
+    """The values of a file that holds weights alone: {"model_state": `Flux.state(model)`, "classes": ..., ...}.
+
+    Fields have the names and the order of the version. Arguments and errors are those of `values_of`.
+    """
     made = struct_of_model(model, flux_version, state=True, remarks=remarks)
     return {"model_state": state_of(made), **beside_the_model(model, flux_version)}
 
 
 def state_of(value: Any) -> Any:
-    """`Flux.state` of a struct: named tuples of all fields, functions and what else has no numbers as ()."""
+    """`Flux.state` of a struct: named tuples of all fields, with () for functions and whatever holds no numbers."""
     if isinstance(value, NamedTuple):
         return NamedTuple(value.names, [state_of(item) for item in value])
     if isinstance(value, tuple):
@@ -54,7 +64,10 @@ def state_of(value: Any) -> Any:
 def struct_of_model(
     model: Model, flux_version: str | None, state: bool = False, remarks: list[str] | None = None
 ) -> JuliaStruct:
-    """The model as a struct of Flux: a Chain, or the one layer where the file held that alone."""
+    """The model as a struct of Flux: a Chain, or a single layer if the file it came from held a single layer.
+
+    Arguments and errors are those of `values_of`. With `state`, functions are left out, as `Flux.state` does.
+    """
     check_layers(model.layers)
     check_classes(model)
     check_input_shape(model)
@@ -69,7 +82,7 @@ def struct_of_model(
 
 
 def beside_the_model(model: Model, flux_version: str | None) -> dict[str, Any]:
-    """The version, preprocessing and notes as JSON texts, classes as a list of texts; only what there is."""
+    """What a file holds beside the model: the version of Flux and, if the model has them, classes, recipe and notes."""
     values: dict[str, Any] = {FLUX_VERSION: ".".join(map(str, version_written(flux_version)))}
     if model.classes is not None:
         values[CLASSES] = list(model.classes)
@@ -96,7 +109,7 @@ def _hints(model: Model) -> Mapping[str, Any]:
 
 
 def _entries(model: Model) -> dict[str, tuple[int, ...]]:
-    """Layer path -> the shape that reaches it, where the model records its input's."""
+    """The shape that reaches each layer, by path; empty if the model does not record the shape of its input."""
     shape = model.input_shape
     if shape is None or None in shape:
         return {}

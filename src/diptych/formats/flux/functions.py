@@ -1,4 +1,4 @@
-"""Julia's functions by name: which of our activations they are, and what they are called in each version."""
+"""Named Julia functions: the activation each one is, and its name in each version of Flux."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Path = tuple[str, ...]
 # What NNlib has no function for.
 NOT_IN_NNLIB = ("affine", "clamp", "quickgelu")
 
-# NNlib's names where they differ from ours.
+# Every name that NNlib uses, with our name for the function.
 _OURS: dict[str, str] = {
     **{name: name for name in ACTIVATIONS if name not in NOT_IN_NNLIB},
     "σ": "sigmoid",
@@ -28,11 +28,11 @@ _OURS: dict[str, str] = {
     "tanh_fast": "tanh",
     "gelu": "gelu_tanh",
     "gelu_sigmoid": "gelu_tanh",  # the same function by another formula
-    "rrelu": "",  # random while training; refused by name
+    "rrelu": "",  # random in training, so the name is refused
 }
 _BASE = ("identity", "tanh", "abs", "abs2", "exp", "sqrt", "sin")
 _NNLIB = {"sigmoid": "σ", "hardsigmoid": "hardσ", "logsigmoid": "logσ"}
-# Functions that older versions' NNlib has not, by the first Flux that requires an NNlib with them.
+# Functions that older NNlibs lack: the first version of Flux that requires an NNlib with the function.
 FIRST_VERSIONS: dict[str, Version] = {
     "tanh_fast": (0, 13),
     "sigmoid_fast": (0, 13),
@@ -43,12 +43,12 @@ FIRST_VERSIONS: dict[str, Version] = {
 
 
 def function(*path: str) -> JuliaStruct:
-    """A function as a file holds it: an instance without fields of the type "#name"."""
+    """A named function as files store it: an instance of the type "#name", which has no fields."""
     return JuliaStruct(JuliaType((*path[:-1], f"#{path[-1]}")))
 
 
 def path_of(value: Any) -> Path | None:
-    """("NNlib", "relu") of a function of Julia's or Flux's that is only a name; None for anything else."""
+    """The path of a named function of Julia or Flux, such as ("NNlib", "relu"), or None for any other value."""
     if not isinstance(value, JuliaStruct) or value.fields or value.type.definition is not None:
         return None
     name = value.type.name
@@ -58,7 +58,7 @@ def path_of(value: Any) -> Path | None:
 
 
 def named_activation(value: Any, old_nnlib: bool) -> Activation | None:
-    """The activation a named function is; `old_nnlib`: 0.7.8 or before, whose hardσ has the slope 0.2."""
+    """The activation that a named function is, or None. The hardσ of NNlib 0.7.8 and before has the slope 0.2."""
     path = path_of(value)
     name = _OURS.get(path[-1], "") if path is not None else ""
     if not name:
@@ -67,7 +67,7 @@ def named_activation(value: Any, old_nnlib: bool) -> Activation | None:
 
 
 def default_path(name: str, version: Version) -> Path | None:
-    """The path of the function that one of our activations is, by its name alone; None where there is none."""
+    """The path of the named function that computes an activation, or None if that version has no such function."""
     if name in NOT_IN_NNLIB:
         return None
     if name in _BASE:
@@ -80,5 +80,5 @@ def default_path(name: str, version: Version) -> Path | None:
 
 
 def same_parameters(given: tuple[float, ...], expected: tuple[float, ...]) -> bool:
-    """Equal as Float32 numbers, which is what files hold."""
+    """Whether the parameters are equal as Float32 numbers, the precision that files keep."""
     return np.array_equal(np.array(given, np.float32), np.array(expected, np.float32))

@@ -1,4 +1,4 @@
-"""Flux models in JLD2 files: `jldsave("model.jld2"; model)`, `Flux.state(model)`, and what Diptych writes."""
+"""Flux models in JLD2 files, as `jldsave("model.jld2"; model)` and `jldsave(...; model_state)` write them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ def read(
     architecture: Model | None = None,
     key: str | None = None,
 ) -> Model:
-    """The model in a .jld2 file of JLD2 0.4 to 0.6.
+    """Reads a .jld2 file of JLD2 0.4 to 0.6.
 
-    `flux_version` decides where versions compute differently and the file does not tell. Weights alone
-    are filled into the model `architecture`. `key` chooses one of several models, as
-    in `document.model_of`. Raises `FormatError` where there is no model, or a layer that has no equal here,
-    with its path.
+    Args:
+        path: The file.
+        flux_version: The version of Flux that wrote it, such as "0.13.4", which decides where versions compute
+            differently and the file does not record its own.
+        architecture: The model to fill if the file holds weights alone.
+        key: Which of several models to read, such as "generator", "gan.generator" or "model.2".
+
+    Raises:
+        FormatError: If the file is damaged, holds no model, or has a layer with no counterpart here; with its path.
+        UsageError: If `flux_version` is not a version of Flux.
     """
     values = jld2.load(path)
     julia = _julia(jld2.version(path).writer)
@@ -34,16 +40,29 @@ def read(
 
 
 _WEIGHTS_ALONE = (
-    "a .jld2 file takes weights alone: to read it here the model is needed beside it (--architecture, or "
-    "architecture= of diptych.read); .bson and .safetensors hold both"
+    "a .jld2 file holds weights alone: reading it here needs the model as well (--architecture, or architecture= of "
+    "diptych.read); .bson and .safetensors hold both"
 )
 
 
 def write(model: Model, path: str | Path, flux_version: str | None = None) -> list[str]:
-    """A .jld2 file with `model_state`, which `Flux.loadmodel!(model, JLD2.load(path, "model_state"))` takes.
+    """Writes a .jld2 file with `model_state`, for `Flux.loadmodel!(model, JLD2.load(path, "model_state"))`.
 
-    Fields and their order are those of the version, 0.16 unless told otherwise; functions are (), as in
-    `Flux.state`. The same model gives the same bytes. Raises `UnsupportedLayer` for what it has no struct for.
+    The fields and their order are those of the version; functions are (), as in `Flux.state`. The same model always
+    gives the same bytes.
+
+    Args:
+        model: The model.
+        path: The file.
+        flux_version: The version of Flux to write for, 0.12 to 0.16, such as "0.14" or "0.14.25"; 0.16 if None.
+
+    Returns:
+        Remarks: what that version computes slightly differently, and that the file holds weights alone.
+
+    Raises:
+        UnsupportedLayer: If that version has no struct for a layer.
+        UsageError: If the version cannot be written.
+        OutputError: If the file cannot be written.
     """
     remarks: list[str] = []
     jld2.write(path, state_values_of(model, flux_version, remarks))

@@ -1,4 +1,4 @@
-"""The top keys under which our own files carry what Flux has no place for."""
+"""The top keys under which Diptych's own files keep what a Flux model has no field for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The fields of Flux's structs, by version, in order: BSON.jl stores no names, so the count tells them apart.
+"""The fields of Flux's structs, in order, for each version of Flux.
 
-Taken from Flux's source at every release from 0.8 to 0.16. Names are those of the newest version that has
-the struct: Dense's W and b (0.11 and before) are `weight` and `bias` here.
+BSON.jl stores the values of a struct without their names, so the number of values decides which layout a file
+has. The tables were taken from Flux's source code at every release from 0.8 to 0.16. A field has the name that
+the newest version gives it: the W and b of a Dense layer (0.11 and before) are called `weight` and `bias` here.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ _TRACKED = (*_STATISTICS, "affine", "track_stats", "active", "chs")
 _POOL = ("k", "pad", "stride")
 _DENSE = ("weight", "bias", "σ")
 
-# Struct -> (first version, fields), newest first. Where two layouts are equally long the older comes second
-# and is never reached by count: their fields mean the same to us.
+# Each struct maps to its layouts, newest first: the first version that has the layout, and its fields. Where two
+# layouts have the same length, a lookup by count finds the newer one, whose fields mean the same to Diptych.
 LAYOUTS: dict[str, tuple[tuple[Version, Names], ...]] = {
     "Chain": (((0, 8), ("layers",)),),
     "Dense": (((0, 8), _DENSE),),
@@ -66,7 +67,8 @@ LAYOUTS: dict[str, tuple[tuple[Version, Names], ...]] = {
     "WeightNorm": (((0, 16), ("layer", "g", "which", "dims")),),
 }
 
-# What each type parameter is the type of; "N", "M" and "mode" are counted or stored as they are.
+# The type parameters of each struct, newest first: the field whose type a parameter is, except for "N", "M" and
+# "S", which are numbers of axes, and "mode", which is stored as a symbol.
 PARAMETERS: dict[str, tuple[tuple[Version, Names], ...]] = {
     "Chain": (((0, 8), ("layers",)),),
     "Dense": (((0, 8), ("σ", "weight", "bias")),),
@@ -98,17 +100,20 @@ PARAMETERS: dict[str, tuple[tuple[Version, Names], ...]] = {
 
 
 def fields_of(struct: str, count: int) -> Names | None:
-    """The field names of a stored struct of `count` fields; None where no version has that many."""
+    """The names of the fields of a struct that is stored with `count` values, or None if no version has that many."""
     return next((names for _, names in LAYOUTS.get(struct, ()) if len(names) == count), None)
 
 
 def fields_written(struct: str, version: Version) -> Names | None:
-    """The field names that `version` of Flux expects; None where it has no such struct."""
+    """The names of the fields that `version` of Flux gives a struct, or None if it does not have the struct."""
     return next((names for first, names in LAYOUTS.get(struct, ()) if version >= first), None)
 
 
 def parse_version(text: str) -> Version | None:
-    """ "0.12.1" as (0, 12, 1), "0.16" as (0, 16, 10**6)'s lower neighbour (0, 16): None for anything else."""
+    """The numbers in a version of two or three parts, or None: "0.12.1" gives (0, 12, 1), "0.16" gives (0, 16).
+
+    (0, 16) is less than every (0, 16, n), so as a bound "0.16" means the first release of its line.
+    """
     parts = text.split(".")
     if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() for part in parts):
         return None

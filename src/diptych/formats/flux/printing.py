@@ -1,7 +1,7 @@
-"""A model as Flux prints it: `Conv((3, 3), 1 => 16, relu),  # 160 parameters`.
+"""Printing a model as Flux does: `Conv((3, 3), 1 => 16, relu),  # 160 parameters`.
 
-After `src/layers/show.jl` and the `Base.show` methods of the layers in Flux 0.16. What is printed is what
-`diptych convert` writes for that version: what Flux has under no name stands as what replaces it.
+This follows `src/layers/show.jl` and the `Base.show` methods of the layers in Flux 0.16. The model is printed as
+`diptych convert` writes it for that version: a function without a name in Flux appears as what replaces it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from diptych.model.model import Model
 
 __all__ = ["as_flux"]
 
-_VERSIONS = ("0.16", "0.13")  # the older one for the LayerNorm that only it computes
+_VERSIONS = ("0.16", "0.13")  # 0.13 for a LayerNorm that divides by std + eps
 _CONTAINERS = ("Chain", "SkipConnection", "Parallel", "Maxout")
 _STATISTICS = ("μ", "σ²")
 _COMMENT = 39  # the column of the comments
 
 
 def as_flux(model: Model) -> str:
-    """The lines that Flux shows for the model; "" where neither of these versions has all its layers."""
+    """The lines with which Flux shows the model, or "" if neither 0.16 nor 0.13 has all of its layers."""
     for version in _VERSIONS:
         try:
             made = struct_of_model(model, version)
@@ -38,7 +38,7 @@ def as_flux(model: Model) -> str:
 
 
 def _lines(layer: JuliaStruct, indent: int, name: str) -> list[str]:
-    """A layer on one line with its parameters; a container on several, one for each thing inside."""
+    """A layer on one line with its number of parameters, or a container on several lines."""
     margin, end = " " * indent, "," if indent else ""
     if layer.type.name not in _CONTAINERS or layer.type.path[0] != "Flux":
         text = f"{name}{_shown(layer)}"
@@ -74,7 +74,7 @@ def _parameters(layer: JuliaStruct) -> str:
 
 
 def _arrays(value: Any) -> tuple[list[Any], list[Any]]:
-    """The arrays that are trained and those that are not, each once: ties are the same object."""
+    """The arrays that are trained and those that are not. A tied array is one object and counts once."""
     trained: dict[int, Any] = {}
     other: dict[int, Any] = {}
 
@@ -87,7 +87,7 @@ def _arrays(value: Any) -> tuple[list[Any], list[Any]]:
         elif isinstance(item, (tuple, list)) or (
             isinstance(item, JuliaStruct) and as_array(item) is not None
         ):
-            # A Transpose shares its array.
+            # The fields of a Transpose: it shares its parent's array.
             for part in item.fields if isinstance(item, JuliaStruct) else item:
                 collect(part, into)
 
@@ -100,7 +100,7 @@ def _values(layer: JuliaStruct) -> dict[str, Any]:
 
 
 def _number(count: int) -> str:
-    """1_290, as Julia groups digits."""
+    """A number with its digits grouped as Julia prints them: 1_290."""
     return f"{count:_}"
 
 
@@ -115,7 +115,7 @@ def _shown(layer: JuliaStruct) -> str:
     return f"{layer.type.name}({separator.join(filter(None, (', '.join(positional), ', '.join(options))))})"
 
 
-Shown = tuple[list[str], list[str]]  # what stands by its place, and by its name
+Shown = tuple[list[str], list[str]]  # positional arguments, and keyword arguments
 Values = dict[str, Any]
 
 
@@ -198,7 +198,7 @@ _SHOWN: dict[str, Callable[[Values, JuliaStruct], Shown]] = {
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """Of an array or a wrapped one; () for none."""
+    """The shape of an array or of a wrapped array; () for any other value."""
     array = as_array(value)
     return () if array is None else array.shape
 
@@ -225,7 +225,7 @@ def _unless(name: str, sizes: Sequence[int], default: int, one: bool = True) -> 
 
 
 def _one(sizes: Any) -> str:
-    """One number where all agree."""
+    """One number if all are equal, otherwise a tuple."""
     if not isinstance(sizes, Sequence):
         return f"{sizes:g}"
     return f"{sizes[0]:g}" if len(set(sizes)) == 1 else _tuple(sizes)
@@ -240,7 +240,7 @@ def _tuple(values: Iterable[Any]) -> str:
 
 
 def _function(value: JuliaStruct, with_module: bool = False) -> str:
-    """relu; NNlib.softmax with its module, where it stands as a layer; Base.Fix2(leakyrelu, 0.2f0)."""
+    """A function: relu, Base.Fix2(leakyrelu, 0.2f0), or NNlib.softmax with its module if it stands as a layer."""
     if value.type.path[0] == "Flux" and value.type.name[:1] != "#":
         return " ".join(line.strip() for line in _lines(value, 0, "")).replace("( ", "(").replace(", )", ")")
     name = value.type.name.removeprefix("#")

@@ -1,8 +1,8 @@
-"""A Flux struct -> our layer: the walk, and the fields of one struct as the types they must have.
+"""Reading Flux structs as layers: the walk over a model, and typed access to the fields of one struct.
 
-What each struct means is in `reading_layers`. Whatever is not understood is refused by name with its path.
-What our layers do not keep but a file must have to be written again as it was (a `CrossCor` that is no
-`Conv`, padding stored short) is noted in `hints` by layer path.
+`reading_layers` says what each struct means. A struct that is not understood is refused with its name and path.
+Details that our layers do not keep, but that writing the same file again needs (a layer was a `CrossCor`, its
+padding was stored in short form), are recorded in `hints` under the path of the layer.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ LayerRule = Callable[["FluxReader", "Fields"], Layer]
 
 
 def is_layer(value: Any) -> bool:
-    """Whether a value is one of Flux's own structs, or a model of Metalhead, which wraps one.
+    """Whether a value is a layer: a struct of the module Flux itself, or a Metalhead model, which wraps one.
 
-    An optimiser lies deeper, in `Flux.Optimise`.
+    Optimisers do not count: their module is `Flux.Optimise`.
     """
     value = unwrapped(value)
     if not isinstance(value, JuliaStruct) or len(value.type.path) != 2:
@@ -49,14 +49,21 @@ def is_layer(value: Any) -> bool:
 
 
 def unwrapped(value: Any) -> Any:
-    """The Chain inside a model of Metalhead, such as `ResNet`: it has no other field, and calls it."""
+    """The Chain inside a Metalhead model such as `ResNet`, whose only field it is; any other value unchanged."""
     wraps = isinstance(value, JuliaStruct) and value.type.path[0] == "Metalhead" and len(value.fields) == 1
     return value.fields[0] if wraps else value
 
 
 @dataclass
 class FluxReader:
-    """One reading: `rules` by struct name, what was found out about the version, and what it leaves behind."""
+    """Reads the structs of one file as layers, and collects `warnings` and `hints` on the way.
+
+    Args:
+        rules: How each struct is read, by its name.
+        signs: What is known about the version of Flux.
+        function_rule: How a function in the place of a layer is read.
+        name: The file, for messages.
+    """
 
     rules: dict[str, LayerRule]
     signs: Signs
@@ -64,36 +71,38 @@ class FluxReader:
     name: str = "the file"
     warnings: list[str] = field(default_factory=list)
     hints: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rank: int | None = None  # spatial axes, where a convolution or pool tells them
+    rank: int | None = None  # the number of spatial axes, once a convolution or pool has told it
     _converted: dict[tuple[int, str], tuple[Any, Array]] = field(default_factory=dict)
     _layers: dict[int, tuple[Any, Layer, str]] = field(default_factory=dict)
     _open: list[int] = field(default_factory=list)
     _count: int = 0
 
     def refuse(self, path: str, struct: str, why: str) -> FormatError:
-        """The error for a layer, naming file, path and struct."""
+        """The error for a layer, with the file, the path and the struct."""
         where = f"layer {path} ({struct})" if path else f"the model ({struct})"
         return FormatError(f"{self.name}: {where} {why}")
 
     def warn(self, text: str) -> None:
-        """Says something once."""
+        """Adds a warning unless it was given before."""
         if text not in self.warnings:
             self.warnings.append(text)
 
     def hint(self, path: str, **values: Any) -> None:
-        """Notes what our layers do not keep."""
+        """Records details of the layer at `path` that our layers do not keep."""
         self.hints.setdefault(path, {}).update(values)
 
     def layer(self, value: Any, path: str) -> Layer:
-        """The layer that a value is. Raises `FormatError` with the path for what has no layer of ours."""
+        """Reads a value as a layer. Raises `FormatError`, with the path, if no layer of ours computes the same."""
         value = unwrapped(value)
         self._count += 1
         if self._count > _MOST_LAYERS:
-            raise self.refuse(path, "...", f"is beyond the {_MOST_LAYERS} layers that are read")
+            raise self.refuse(
+                path, "...", f"comes after {_MOST_LAYERS} others, the most layers that are read"
+            )
         if isinstance(value, Unreadable):
             raise self.refuse(path, "unreadable", f"cannot be read: {value.reason}")
         if not isinstance(value, JuliaStruct):
-            raise self.refuse(path, type(value).__name__, "is no layer; save a Flux model")
+            raise self.refuse(path, type(value).__name__, "is not a layer; save a Flux model")
         if id(value) in self._open or len(self._open) > _DEEPEST:
             raise self.refuse(
                 path, value.type.name, f"contains itself, or lies deeper than {_DEEPEST} layers"
@@ -115,17 +124,17 @@ class FluxReader:
         if is_layer(value) and struct in self.rules:
             return self.rules[struct](self, self.fields(value, path))
         if is_layer(value) and struct in _REFUSED:
-            raise self.refuse(path, struct, f"is {_REFUSED[struct]}, which Diptych does not have")
+            raise self.refuse(path, struct, f"is {_REFUSED[struct]}, which Diptych does not support")
         raise self.refuse(path, str(value.type)[:80], f"is not known; {contents(value)}")
 
     def copy_hints(self, origin: str, path: str) -> None:
-        """A layer at a second place has its hints there too."""
+        """Copies the hints of a layer, and of those inside it, to a second place where the same object stands."""
         for known, values in list(self.hints.items()):
             if known == origin or known.startswith(f"{origin}."):
                 self.hints[path + known[len(origin) :]] = dict(values)
 
     def fields(self, value: JuliaStruct, path: str) -> Fields:
-        """The fields of a struct by name. Raises `FormatError` for a count that no version has."""
+        """The fields of a struct by name. Raises `FormatError` if no version has that number of fields."""
         struct = value.type.name
         if value.names:
             values = dict(zip(value.names, value.fields, strict=False))
@@ -143,7 +152,7 @@ class FluxReader:
     # ---- Arrays ----
 
     def array(self, value: Any, change: str, convert: Callable[[Array], Array]) -> Array | None:
-        """`convert` of the array that a value is, the same object for the same value; None for no array."""
+        """The converted array of a value, or None if it is not an array. Tied values give the same object."""
         known = self._converted.get((id(value), change))
         if known is not None:
             return known[1]
@@ -158,13 +167,13 @@ class FluxReader:
     # ---- Functions ----
 
     def activation(self, value: Any, path: str, struct: str) -> tuple[Activation, tuple[Layer, ...]]:
-        """An elementwise function: the activation, and what must follow where one is not enough."""
+        """Reads an elementwise function as an activation and the layers that must follow it, usually none."""
         found = named_activation(value, self.signs.old_nnlib)
         if found is not None:
             if found.name == "hardsigmoid" and self.signs.nnlib_unsure:
                 self.warn(
-                    "hardσ was another function (0.2 x + 0.5) before NNlib 0.7.10; the file does not say "
-                    "which, and the newer one is taken"
+                    "hardσ was another function (0.2 x + 0.5) before NNlib 0.7.10; the file does not record "
+                    "which one it means, and the newer one is assumed"
                 )
             return found, ()
         if not isinstance(value, JuliaStruct) or not is_function(value):
@@ -181,7 +190,7 @@ class FluxReader:
         return plain[0], tuple(plain[1:])
 
     def note_function(self, value: Any, activation: Activation, path: str, name: str = "σ") -> None:
-        """Hints at a function whose name is not the one that would be written."""
+        """Records the name of a function if writing would choose another one."""
         found = path_of(value)
         usual = default_path(activation.name, (99,)), default_path(activation.name, (0, 8))
         default = same_parameters(activation.parameters, ACTIVATIONS[activation.name][1])
@@ -198,7 +207,10 @@ _RENAMED: dict[str, dict[str, str]] = {
 
 @dataclass
 class Fields:
-    """The fields of one struct by name, each asked for as what it must be."""
+    """The fields of one struct, read as the types that they must have.
+
+    Every method raises `FormatError`, with the file, the path and the struct, for a value of another type.
+    """
 
     reader: FluxReader
     type: JuliaType
@@ -207,7 +219,7 @@ class Fields:
 
     @property
     def struct(self) -> str:
-        """Its name in Flux."""
+        """The name of the struct in Flux."""
         return self.type.name
 
     def refuse(self, why: str) -> FormatError:
@@ -215,11 +227,14 @@ class Fields:
         return self.reader.refuse(self.path, self.struct, why)
 
     def has(self, name: str) -> bool:
-        """Whether the version that wrote it has the field."""
+        """Whether the version that wrote the struct has the field."""
         return name in self.values
 
     def get(self, name: str) -> Any:
-        """A field; one that took no bytes in a JLD2 file of JLD2 0.4 is what the type's parameter says."""
+        """A field as it was stored, or None.
+
+        JLD2 0.4 does not store a field that takes no bytes, such as a function; the type parameter tells its value.
+        """
         if name in self.values:
             return self.values[name]
         for _, names in PARAMETERS.get(self.struct, ()):
@@ -230,7 +245,7 @@ class Fields:
         return None
 
     def array(self, name: str, change: str, convert: Callable[[Array], Array], rank: int | None) -> Array:
-        """`convert` of a floating-point array of `rank` axes; raises `FormatError` for anything else."""
+        """A floating-point array of `rank` axes (any number if None), converted."""
         value = self.get(name)
         try:
             made = self.reader.array(value, change, convert)
@@ -248,7 +263,7 @@ class Fields:
     def maybe(
         self, name: str, change: str, convert: Callable[[Array], Array], rank: int | None
     ) -> Array | None:
-        """An array, or None for the ways in which Flux says that there is none."""
+        """An array, or None where Flux stores `nothing`, `false` or `Zeros()` instead."""
         value = self.get(name)
         if value is None or value is False or (isinstance(value, np.bool_) and not value):
             return None
@@ -266,13 +281,15 @@ class Fields:
         return int(value)
 
     def wholes(self, name: str, counts: tuple[int, ...]) -> tuple[int, ...]:
-        """A tuple of whole numbers, as many as one of `counts`."""
+        """A tuple of whole numbers whose length is one of `counts`."""
         value = self.get(name)
         numbers = value if isinstance(value, tuple) else (value,)
         good = all(isinstance(n, (int, np.integer)) and not isinstance(n, (bool, np.bool_)) for n in numbers)
         if not good or len(numbers) not in counts or any(abs(int(n)) > 2**31 for n in numbers):
             expected = " or ".join(map(str, counts))
-            raise self.refuse(f"has {str(value)[:40]} for {name}; {expected} whole numbers are expected")
+            raise self.refuse(
+                f"has {str(value)[:40]} for {name}, where {expected} whole numbers are expected"
+            )
         return tuple(int(n) for n in numbers)
 
     def number(self, name: str) -> float:
@@ -283,7 +300,7 @@ class Fields:
         return float(value)
 
     def children(self, name: str) -> tuple[tuple[Any, ...], tuple[str, ...], str]:
-        """The layers inside, their names, and the container: "tuple", "named" or "vector"."""
+        """The layers inside, their names, and the kind of container: "tuple", "named" or "vector"."""
         value = self.get(name)
         if isinstance(value, NamedTuple):
             return tuple(value), value.names, "named"
@@ -294,7 +311,7 @@ class Fields:
         raise self.refuse(f"has a {_kind(value)} where its layers are expected")
 
     def activated(self, name: str, build: Callable[[Activation], Layer]) -> Layer:
-        """The layer with its activation; a Chain where the function takes more than one of ours."""
+        """The layer with its activation; a Chain if the function takes more than one of our activations."""
         value = self.get(name)
         activation, rest = self.reader.activation(value, self.path, self.struct)
         self.reader.note_function(value, activation, self.path)
@@ -303,13 +320,13 @@ class Fields:
 
 
 def contents(value: JuliaStruct) -> str:
-    """What a struct of somebody's own holds, field by field, so that it can be saved in parts."""
+    """A sentence about the fields of an unknown struct, so that the user can read or save one of them alone."""
     if not value.fields:
         return "it has no fields"
     names = value.names or tuple(f"field {i}" for i in range(1, len(value.fields) + 1))
     parts = [f"{n} {_kind(v)}" for n, v in zip(names, value.fields, strict=False)][:12]
     more = f" and {len(value.fields) - 12} more" if len(value.fields) > 12 else ""
-    return f"it holds {', '.join(parts)}{more}; one that is a layer of Flux can be read alone, with --key (key=...)"
+    return f"it holds {', '.join(parts)}{more}; a field that is a Flux layer can be read alone with --key (key=...)"
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Functions that stand where a layer stands, and those that join branches."""
+"""Reading functions: those that stand in the place of a layer, and those that join branches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diptych.model.layers import (
 __all__ = ["connection_of", "function_layer"]
 
 _FLATTEN = {("Flux", "flatten"), ("MLUtils", "flatten")}
-_SAME = ("identity", "cpu", "gpu", "f32")  # where the numbers lie, and as what, is the engine's matter
+_SAME = ("identity", "cpu", "gpu", "f32")  # device and precision are chosen by the engine
 _NAMED_JOINS = {
     "+": ("add", 1),
     "-": ("subtract", 1),
@@ -40,7 +40,7 @@ _DOTTED_JOINS = {"*": "multiply", "+": "add", "-": "subtract", "max": "maximum"}
 
 
 def function_layer(r: FluxReader, value: JuliaStruct, path: str) -> Layer:
-    """The layer that a function in a Chain is; several become a Chain of their own, none the identity."""
+    """The layer that computes a function; a Chain where that takes several, the identity where it takes none."""
     name = path_of(value)
     if name is not None:
         made = _named(r, name, value, path)
@@ -78,7 +78,7 @@ def _named(r: FluxReader, name: tuple[str, ...], value: JuliaStruct, path: str) 
             r.warn(formula_unsure("normalise", formula))
         return Normalise(0, float(np.float32(1e-5)), formula)
     if name[0] == "NNlib":
-        # NNlib's activations take whole arrays as well; Base's tanh of a matrix is another function.
+        # NNlib's activations also accept a whole array; Base's tanh of a matrix is the matrix function.
         activation, rest = r.activation(value, path, name[-1])
         if not rest:
             r.hint(path, function=list(name))
@@ -129,7 +129,7 @@ def connection_of(r: FluxReader, f: Fields, count: int) -> Connection:
     """How the outputs of `count` branches are joined."""
     value = f.get("connection")
     if not isinstance(value, JuliaStruct):
-        raise f.refuse("has no function that joins its branches")
+        raise f.refuse("does not have a function that joins its branches")
     name = path_of(value)
     if name is not None and name[-1] in _NAMED_JOINS:
         operation, axis = _NAMED_JOINS[name[-1]]
@@ -148,11 +148,11 @@ def connection_of(r: FluxReader, f: Fields, count: int) -> Connection:
 
 
 def _anonymous(r: FluxReader, f: Fields, value: JuliaStruct, count: int) -> Connection:
-    """A closure of all branches, or, before 0.13, of two at a time."""
+    """The connection that a closure computes: of all branches at once or, before 0.13, of two at a time."""
     failure: FormatError | None = None
     for arguments in dict.fromkeys((count, 2)):
         try:
             return as_connection(interpret(value, arguments))
         except FormatError as error:
             failure = failure or error
-    raise f.refuse(f"joins its branches by a function that cannot be read: {failure}") from failure
+    raise f.refuse(f"joins its branches with a function that cannot be read: {failure}") from failure

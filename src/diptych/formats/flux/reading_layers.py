@@ -1,7 +1,7 @@
-"""What each of Flux's structs computes, as one of our layers: one small function a struct.
+"""How each struct of Flux is read as one of our layers: one small function for each struct.
 
-Julia's sizes run W, H, C, N and ours N, C, H, W, so tuples are reversed and arrays have their axes reversed;
-a `Conv` is a true convolution, so its kernel is flipped (`axes`), a `CrossCor`'s is not.
+Julia orders sizes W, H, C, N where Diptych has N, C, H, W, so tuples and the axes of arrays are reversed. `Conv` is
+a true convolution, so its kernel is flipped (see `diptych.axes`); that of `CrossCor` is not.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _conv_transpose(r: FluxReader, f: Fields) -> Layer:
 def _rank(f: Fields, weight: Array) -> int:
     rank = weight.ndim - 2
     if rank not in (1, 2, 3):
-        raise f.refuse(f"has a kernel of {weight.ndim} axes; 3 to 5 are known")
+        raise f.refuse(f"has a kernel of {weight.ndim} axes, where 3 to 5 are expected")
     f.reader.rank = f.reader.rank or rank
     return rank
 
@@ -120,7 +120,7 @@ def _with_windows(f: Fields, rank: int, build: Callable[..., Layer]) -> Layer:
 
 
 def _padding(f: Fields, rank: int) -> Pads:
-    """One number an axis, or (low, high) an axis, W first: ours are pairs, W last."""
+    """Padding as (low, high) pairs, W last. Flux stores one or two numbers for each axis, W first."""
     stored = f.wholes("pad", (rank, 2 * rank))
     if len(stored) == rank:
         f.reader.hint(f.path, pad=rank)
@@ -145,7 +145,7 @@ def _bilinear(r: FluxReader, f: Fields) -> Layer:
     bias = f.maybe("bias", "same", _same, 1)
     if weight.shape[1] != weight.shape[2]:
         raise f.refuse(
-            f"takes two inputs, of {weight.shape[1]} and {weight.shape[2]} features; models here have one"
+            f"takes two inputs, of {weight.shape[1]} and {weight.shape[2]} features, where models in Diptych have one"
         )
     return f.activated("σ", lambda activation: Bilinear(weight, bias, activation))
 
@@ -168,7 +168,9 @@ def _embedding_bag(r: FluxReader, f: Fields) -> Layer:
     name = reduction.type.name if isinstance(reduction, JuliaStruct) else ""
     ways: dict[str, Any] = {"#mean": "mean", "#sum": "sum", "#maximum": "max"}
     if name not in ways:
-        raise f.refuse(f"reduces by {name or 'something unknown'}; mean, sum and maximum are known")
+        raise f.refuse(
+            f"reduces by {name.removeprefix('#') or 'an unknown function'}, where mean, sum or maximum is expected"
+        )
     return Embedding(weight, first=1, reduction=ways[name])
 
 
@@ -183,17 +185,23 @@ def _weight_norm(r: FluxReader, f: Fields) -> Layer:
         dims = ()
     weight = weight_of_norm(v, np.asarray(g) if isinstance(g, np.floating) else as_array(g), dims)
     if weight is None or not isinstance(inner, JuliaStruct):
-        raise f.refuse("is not over the weight of a layer along one axis or all of them")
+        raise f.refuse("does not normalise the weight of a layer along one axis or all of them")
     index = next(i for i, value in enumerate(inner.fields) if value is place.get("weight"))
     fields = [*inner.fields[:index], weight, *inner.fields[index + 1 :]]
-    r.warn("WeightNorm was computed once: the model holds the weights it gives, not g and v")
+    r.warn("WeightNorm was computed once: the model holds the resulting weights instead of g and v")
     return r._layer(JuliaStruct(inner.type, fields, inner.names), f.path)
 
 
 def weight_of_norm(v: Array | None, g: Array | None, dims: Any) -> Array | None:
-    """The weight that `reparametrize` computes: g v / sqrt(sum(v^2) + eps); None where the parts are no such.
+    """The weight that Flux's `WeightNorm` computes, g v / sqrt(sum(v^2) + eps), or None if the parts do not fit.
 
-    `dims`: the axis of v, counted from 1, along which the squares are summed; () for all.
+    Args:
+        v: The direction, of the shape of the weight.
+        g: The length, of a shape that broadcasts against `v`.
+        dims: The axis of `v`, counted from 1, along which the squares are summed; () for all axes.
+
+    Returns:
+        The weight in the dtype of `v`, in Fortran order.
     """
     if v is None or g is None or v.dtype.kind != "f" or g.dtype.kind != "f":
         return None
@@ -214,9 +222,7 @@ def weight_of_norm(v: Array | None, g: Array | None, dims: Any) -> Array | None:
 def _noted_mode(r: FluxReader, f: Fields) -> None:
     active = f.get("active")
     if active is True:
-        r.warn(
-            f"{f.struct} was saved in training mode (active = true); it is run in test mode, as at inference"
-        )
+        r.warn(f"{f.struct} was saved in training mode (active = true); Diptych runs it in test mode")
     if isinstance(active, bool):
         r.hint(f.path, active=active)
 
@@ -231,7 +237,7 @@ def _norm(r: FluxReader, f: Fields) -> Layer:
         momentum = f.number("momentum")
         if f.struct != "BatchNorm" and abs(momentum - 0.1) > 1e-7:
             r.hint(f.path, momentum=momentum)
-    if f.get("chs") is not None and scale is None and mean is None:  # else their length tells
+    if f.get("chs") is not None and scale is None and mean is None:  # otherwise the length of an array tells
         r.hint(f.path, chs=f.whole("chs"))
     if f.struct == "BatchNorm":
         momentum = f.number("momentum") if f.has("momentum") else 0.1
@@ -243,7 +249,8 @@ def _norm(r: FluxReader, f: Fields) -> Layer:
 
 
 def _vector(array: Array) -> Array:
-    return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array  # G×1 before 0.12
+    # GroupNorm stored (G, 1) before 0.12.
+    return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def _epsilon(r: FluxReader, f: Fields) -> float:
@@ -262,9 +269,9 @@ def _layer_norm(r: FluxReader, f: Fields) -> Layer:
     inner = r.fields(diagonal, f.path) if _is(diagonal, "Diagonal", "Scale") else None
     scale = inner.array("scale", "reversed", reverse_axes, None) if inner else None
     shift = inner.maybe("bias", "reversed", reverse_axes, None) if inner else None
-    if not f.has("size"):  # 0.11 and before: the first axis alone
+    if not f.has("size"):  # 0.11 and before normalised along the first axis alone
         if scale is None:
-            raise f.refuse("has no scale, which tells its size")
+            raise f.refuse("does not have a scale, which would tell its size")
         epsilon = 0.0 if r.signs.old_nnlib else 1e-5
         return LayerNorm(scale.shape, scale, shift, epsilon, formula)
     size = f.get("size")
@@ -309,7 +316,7 @@ def _upsample(r: FluxReader, f: Fields) -> Layer:
     name = mode.name if isinstance(mode, Symbol) else ""
     ranks = {"nearest": r.rank or 2, "linear": 1, "bilinear": 2, "trilinear": 3}
     if name not in ranks:
-        raise f.refuse(f"has the mode {name or mode}; {', '.join(ranks)} are known")
+        raise f.refuse(f"has the mode {name or mode}, where {', '.join(ranks)} are expected")
     scale, size = f.get("scale"), f.get("size")
     options: dict[str, Any] = {} if name == "nearest" else {"mode": "linear", "align_corners": True}
     if size is not None:
@@ -317,7 +324,7 @@ def _upsample(r: FluxReader, f: Fields) -> Layer:
     if isinstance(scale, tuple):
         whole = all(isinstance(n, (int, np.integer)) for n in scale)
         if not 1 <= len(scale) <= 3 or not all(isinstance(n, (int, float, np.number)) for n in scale):
-            raise f.refuse(f"has the scale {str(scale)[:40]}")
+            raise f.refuse(f"has the scale {str(scale)[:40]}, where one to three numbers are expected")
         if not whole:
             r.hint(f.path, scale=[n if isinstance(n, int) else float(n) for n in scale])
         return Upsample(tuple(float(n) for n in reversed(scale)), **options)
@@ -354,7 +361,7 @@ def _chain(r: FluxReader, f: Fields) -> Layer:
 
 
 def _joined_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
-    """What `writing` makes of a concatenation along channels: joined along the first axis, then moved back."""
+    """Reads back what `structs_of_containers` makes of a concatenation along another axis than Julia's first."""
     if len(values) == 3:
         return _softmax_by_permuting(r, f, values)
     if len(values) != 2 or not _is(values[0], "SkipConnection", "Parallel"):
@@ -383,7 +390,7 @@ def _joined_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> L
 def _branches_that_permute(
     r: FluxReader, f: Fields, fields: Fields, back: tuple[int, ...] | None
 ) -> Layer | None:
-    """The same for Flux 0.12, where each branch moves its own axes."""
+    """The same as Flux 0.12 has it, where each branch permutes its own axes."""
     branches, moves = [], []
     for value in fields.children("layers")[0]:
         if not _is(value, "Chain"):
@@ -418,7 +425,7 @@ def _undoes(back: tuple[int, ...] | None, move: tuple[int, ...] | None) -> bool:
 
 
 def _permutation(value: Any) -> tuple[int, ...] | None:
-    """p of `Base.Fix2(permutedims, p)`."""
+    """The order p of a `Base.Fix2(permutedims, p)`, or None for any other value."""
     if not isinstance(value, JuliaStruct) or value.type.path != ("Base", "Fix2") or len(value.fields) != 2:
         return None
     function, p = value.fields
@@ -440,14 +447,14 @@ def _skip(r: FluxReader, f: Fields) -> Layer:
 def _parallel(r: FluxReader, f: Fields) -> Layer:
     branches, _ = _inside(r, f)
     if not branches:
-        raise f.refuse("has no branches")
+        raise f.refuse("does not have any branches")
     return Parallel(connection_of(r, f, len(branches)), branches)
 
 
 def _maxout(r: FluxReader, f: Fields) -> Layer:
     branches, _ = _inside(r, f)
     if not branches:
-        raise f.refuse("has no branches")
+        raise f.refuse("does not have any branches")
     r.hint(f.path, struct="Maxout")
     return Parallel(Connection("maximum"), branches)
 

@@ -1,8 +1,8 @@
-"""Weights without an architecture, filled into one that is given.
+"""Filling an architecture with weights from a file that holds weights alone.
 
-`Flux.state(model)` is a tree of named tuples with the fields of every struct; `Flux.params(model)` a list of
-arrays in the order of the layers, each weight before its bias, a BatchNorm's shift (β) before its scale (γ);
-`Flux.destructure(model)` the same in one long vector. Old programs stored such lists under all sorts of names.
+Such files hold one of three things: `Flux.state(model)`, a tree of named tuples with the fields of every struct;
+`Flux.params(model)`, a list of arrays in the order of the layers, each weight before its bias and the shift (β) of
+a BatchNorm before its scale (γ); or `Flux.destructure(model)`, the same numbers in one long vector.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from diptych.model.model import Model
 
 __all__ = ["Weights", "filled", "find_weights"]
 
-_DEEPEST = 100  # some files were loaded and saved again, one dictionary deeper each time
-# Trainable fields in the order in which `Flux.params` gives them; statistics are not among them.
+_DEEPEST = 100  # a file that is loaded and saved again in a loop gains one dictionary each time
+# The trainable fields, in the order of `Flux.params`, which leaves out statistics.
 _TRAINABLE = ("weight", "scale", "β", "γ", "bias", "diag")
-# The names that a state has; some hold no array, as that of a Chain of pools.
+# The field names by which a state is recognised even if it holds no array, as that of a Chain of pools.
 _STATES = {names for layouts in LAYOUTS.values() for _, names in layouts if names}
 _KEYS = ("model_state", "state", "weights", "params", "parameters", "ps", "p")
 
 
 class Weights:
-    """What was found: `tree` of `Flux.state`, or `arrays` in order; `text` says so for messages."""
+    """Weights found in a file: the `tree` of a `Flux.state`, or `arrays` in order. `text` describes them."""
 
     def __init__(self, text: str, tree: Any = None, arrays: list[Array] | None = None) -> None:
         self.text, self.tree, self.arrays = text, tree, arrays
 
 
 def find_weights(values: Mapping[str, Any]) -> Weights | None:
-    """The weights in the top keys of a file that holds no model; None where there are none."""
+    """Looks for weights under the top keys of a file that does not hold a model; None if there are none."""
     keys = [key for key in _KEYS if key in values] + [key for key in values if key not in _KEYS]
     for key in keys:
         found = _weights(values[key], key)
@@ -72,7 +72,9 @@ def _weights(value: Any, key: str) -> Weights | None:
             key = str(next(iter(value)))
             value = value[next(iter(value))]
     state = isinstance(value, NamedTuple) and (key == "model_state" or tuple(value.names) in _STATES)
-    if key == "model_state" and isinstance(value, tuple) and not value:  # of an Upsample alone, say
+    if (
+        key == "model_state" and isinstance(value, tuple) and not value
+    ):  # that of an Upsample alone, for example
         return Weights(f"an empty state under {key}", tree=value)
     if state or (isinstance(value, NamedTuple) and _holds_array(value)):
         return Weights(f"a state under {key}", tree=value)
@@ -102,7 +104,7 @@ def _holds_array(value: Any, depth: int = 0) -> bool:
 
 
 def _named_arrays(values: Mapping[str, Any], key: str) -> Weights | None:
-    """Arrays by name such as "layer1_weight" or "layers/1/weight", in natural order, weights before biases."""
+    """Arrays named like "layer1_weight" or "layers/1/weight", in natural order, each weight before its bias."""
     arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
     if not arrays or len(arrays) < len(values):
         return None
@@ -123,10 +125,20 @@ def _natural(key: str) -> tuple[Any, ...]:
 
 
 def filled(architecture: Model, weights: Weights, name: str) -> tuple[Chain, list[str]]:
-    """The layers of `architecture` with these weights, and what there is to say about it.
+    """Fills an architecture with weights.
 
-    Some of our layers are others in Flux, by version: the newest that fits is taken. Raises `FormatError`
-    naming the leaf where none does.
+    Which structs a layer of ours becomes depends on the version of Flux: the newest version that fits is taken.
+
+    Args:
+        architecture: The model whose arrays are replaced.
+        weights: The arrays, from `find_weights`.
+        name: The file, for messages.
+
+    Returns:
+        The layers with the new arrays, and warnings for the user.
+
+    Raises:
+        FormatError: If the weights do not fit, with the path of the first layer that differs.
     """
     refusals: list[FormatError | UnsupportedLayer] = []
     for version in reversed(NEWEST):
@@ -151,7 +163,7 @@ def _filled(architecture: Model, weights: Weights, name: str, version: Version) 
 
 
 def _is_of_chain(tree: tuple[Any, ...], only: Layer) -> bool:
-    """Whether a state belongs to a Chain of one layer, or to that one layer alone."""
+    """Whether a state is that of a Chain of one layer, rather than of the layer alone."""
     if not isinstance(tree, NamedTuple) or tree.names != ("layers",):
         return False
     inside = tree[0]
@@ -175,11 +187,11 @@ class _Filling:
 
     def refuse(self, where: str, why: str) -> FormatError:
         return FormatError(
-            f"{self.name} does not fit the architecture at {where}: {why}; give the one it was trained with"
+            f"{self.name} does not fit the architecture at {where}: {why}; give the architecture it was trained with"
         )
 
     def next_array(self, own: Array) -> Array | None:
-        """The next of the list, or the next stretch of the one long vector that `destructure` gives."""
+        """The next array of the list, or the next stretch of the one long vector of `destructure`."""
         if self.flat is None:
             return next(self.queue, None)
         if self.flat.size < own.size:
@@ -197,14 +209,16 @@ class _Filling:
             return tuple(self.layer(child, None, child_path(path, i)) for i, child in enumerate(layers))
         if not isinstance(states, (tuple, list)) or len(states) != len(layers):
             size = len(states) if isinstance(states, (tuple, list)) else 0
-            raise self.refuse(path or "the model", f"the file has {size} layers there, it has {len(layers)}")
+            raise self.refuse(
+                path or "the model", f"the file has {size} layers there, the architecture {len(layers)}"
+            )
         pairs = zip(layers, states, strict=True)
         return tuple(self.layer(child, state, child_path(path, i)) for i, (child, state) in enumerate(pairs))
 
     def part(self, state: Any, name: str, path: str) -> Any:
         if isinstance(state, NamedTuple) and name in state.names:
             return state.as_dict()[name]
-        raise self.refuse(path or "the model", f"the file has no {name} there")
+        raise self.refuse(path or "the model", f"the file does not have {name} there")
 
     def layer(self, layer: Layer, state: Any, path: str) -> Layer:
         known = self.done.get(id(layer))
@@ -228,11 +242,11 @@ class _Filling:
         reader = FluxReader(READING, Signs(), function_layer, self.name)
         arrays = _arrays_for(layer, reader.layer(struct, path))
         if arrays is None:
-            raise self.refuse(where, "Flux has no such layer")
+            raise self.refuse(where, "Flux does not have this layer")
         return replace(layer, **arrays)
 
     def plain(self, state: Any, where: str) -> Any:
-        """The state of a layer; of a WeightNorm around one, with the weight that it gives."""
+        """The state of a layer. If a WeightNorm is around it, its weight is computed first."""
         if not isinstance(state, NamedTuple) or tuple(state.names) != LAYOUTS["WeightNorm"][0][1]:
             return state
         parts = state.as_dict()
@@ -241,19 +255,21 @@ class _Filling:
             v, np.asarray(g) if isinstance(g, np.floating) else as_array(g), parts["dims"]
         )
         if weight is None:
-            raise self.refuse(where, "its WeightNorm is not over a weight along one axis or all of them")
-        self.warn("WeightNorm was computed once: the model holds the weights it gives, not g and v")
+            raise self.refuse(
+                where, "its WeightNorm does not normalise a weight along one axis or all of them"
+            )
+        self.warn("WeightNorm was computed once: the model holds the resulting weights instead of g and v")
         inner = parts["layer"]
         pairs = zip(inner.names, inner, strict=True)
         return NamedTuple(inner.names, [weight if name == "weight" else value for name, value in pairs])
 
     def fill(self, struct: JuliaStruct, state: Any, where: str) -> None:
-        """Puts the file's arrays into a struct of the architecture's."""
-        if struct.type.name == "Chain":  # what is one layer here is several there
+        """Replaces the arrays of a struct of the architecture with those of the file."""
+        if struct.type.name == "Chain":  # one layer of ours is several in Flux
             parts = struct.fields[0]
             states = self.part(state, "layers", where) if state is not None else (None,) * len(parts)
             if not isinstance(states, (tuple, list)) or len(states) != len(parts):
-                raise self.refuse(where, f"the file does not have the {len(parts)} layers that it is in Flux")
+                raise self.refuse(where, f"in Flux it is {len(parts)} layers, which the file does not have")
             for part, inner in zip(parts, states, strict=True):
                 self.fill(part, inner, where)
             return
@@ -269,7 +285,7 @@ class _Filling:
                 struct.fields[index] = self.array(own, name, state, where)
         if state is None and _tracks(struct):
             self.warn(
-                "a list of parameters holds no running statistics: those of BatchNorm are the architecture's"
+                "the file lists parameters without running statistics: BatchNorm keeps those of the architecture"
             )
 
     def array(self, own: Array, name: str, state: Any, where: str) -> Array:
@@ -280,14 +296,14 @@ class _Filling:
         if state is not None:
             value = self.part(state, name, where)
             found = np.zeros_like(own) if value is False and name == "bias" else as_array(value)
-            while found is None and isinstance(value, tuple) and len(value) == 1:  # a wrapper's parent
+            while found is None and isinstance(value, tuple) and len(value) == 1:  # the parent of a Transpose
                 value = value[0]
                 found = as_array(value)
                 found = None if found is None else found.T
         else:
             found = self.next_array(own)
         if found is None:
-            raise self.refuse(where, f"the file has no array for its {name}")
+            raise self.refuse(where, f"the file does not have an array for its {name}")
         if (
             found.shape != own.shape
             and found.size == own.size
@@ -297,7 +313,7 @@ class _Filling:
             found = found.reshape(own.shape, order="F")  # DepthwiseConv of 0.12 and before
         if found.shape != own.shape:
             raise self.refuse(
-                where, f"its {name} has the shape {_sizes(own)}, the file's next one {_sizes(found)}"
+                where, f"its {name} has the shape {_sizes(own)}, the array in the file {_sizes(found)}"
             )
         self.given[id(own)] = (own, found)
         return found
@@ -310,15 +326,15 @@ class _Filling:
         left = sum(1 for _ in self.queue) if self.flat is None else self.flat.size
         if left:
             kind = "arrays" if self.flat is None else "numbers"
-            raise self.refuse("its end", f"the file has {left} {kind} more than it takes")
+            raise self.refuse("its end", f"the file has {left} {kind} more than the architecture")
 
 
 def _arrays_for(layer: Layer, read: Layer) -> dict[str, Array] | None:
-    """The arrays of `layer`, from what its struct of Flux was read as; None where that is another layer."""
+    """The arrays for `layer` from the layer that its struct was read as, or None if the two do not correspond."""
     same = next((found for _, found in (("", read), *walk(read)) if type(found) is type(layer)), None)
     if same is not None:
         return {name: getattr(same, name) for name in layer.arrays}
-    # A GroupNorm with statistics is written as a BatchNorm with those of each channel's group.
+    # In Flux, a GroupNorm with statistics becomes a BatchNorm with the statistics of each channel's group.
     if isinstance(layer, GroupNorm) and isinstance(read, BatchNorm) and read.mean is not None:
         each = len(read.mean) // layer.groups
         return {

@@ -1,7 +1,7 @@
-"""Our layers as the structs of one version of Flux, with the exact type parameters that BSON.jl loads by.
+"""Building the structs of one version of Flux from our layers, with the exact type parameters that BSON.jl needs.
 
-What each layer becomes is in `structs_of_layers`. What Flux has under no name is expressed by what it has,
-where that gives the same numbers, and refused otherwise: nothing anonymous is ever written.
+`structs_of_layers` says what each layer becomes. A function that Flux has no name for is built from those that it
+has if that gives the same numbers, and refused otherwise: an anonymous function is never written.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from diptych.model.model import Model
 
 __all__ = ["NEWEST", "FluxSite", "StructBuilder", "hints_of", "ranks_of", "struct_of", "version_written"]
 
-# What "0.14" means: the last release of each line. 0.16.11 changed LayerNorm, so it is asked for by name.
+# The release that "0.14" stands for: the last of its line, except that 0.16.11, which changed LayerNorm, must be
+# named in full.
 NEWEST: dict[Version, Version] = {
     (0, 12): (0, 12, 10),
     (0, 13): (0, 13, 17),
@@ -56,7 +57,7 @@ LayerRule = Callable[["FluxSite", Any], JuliaStruct]
 
 
 def version_written(text: str | None) -> Version:
-    """The version to write for. Raises `UsageError` for one that is none, or none of 0.12 to 0.16."""
+    """The version to write for, 0.16 by default. Raises `UsageError` unless it is one of 0.12 to 0.16."""
     version = (0, 16) if text is None else parse_version(text)
     if version is None or version[:2] not in NEWEST:
         raise UsageError(
@@ -67,20 +68,29 @@ def version_written(text: str | None) -> Version:
 
 @dataclass
 class StructBuilder:
-    """One writing: `rules` by layer, the version, and the arrays that were already made Julia's."""
+    """Builds the structs of one model for one version of Flux.
+
+    Args:
+        rules: How the struct of each class of layer is built.
+        version: The version of Flux.
+        hints: What the reader recorded, by path of the layer.
+        shapes: The shape that reaches each layer, by path, where it is known.
+        ranks: The number of axes of that shape, by path, where it is known.
+        state: Whether only arrays matter, as for `Flux.state`: functions are then left out.
+    """
 
     rules: dict[type[Layer], LayerRule]
     version: Version
     hints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # what reaches each layer, if known
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ranks: dict[str, int | None] = field(default_factory=dict)
-    state: bool = False  # for `Flux.state`: functions do not matter, and none is put in between
-    formulas: dict[str, list[str]] = field(default_factory=dict)  # divisors that it has not -> layers
+    state: bool = False
+    formulas: dict[str, list[str]] = field(default_factory=dict)  # a divisor that was replaced -> its layers
     _arrays: dict[Any, tuple[Array, Array]] = field(default_factory=dict)
     _mutable: dict[int, tuple[Layer, JuliaStruct]] = field(default_factory=dict)
 
     def layer(self, layer: Layer, path: str) -> JuliaStruct:
-        """Raises `UnsupportedLayer` for what this version of Flux cannot express."""
+        """The struct of a layer. Raises `UnsupportedLayer` if this version of Flux cannot express the layer."""
         known = self._mutable.get(id(layer))
         if known is not None:
             return known[1]
@@ -88,28 +98,28 @@ class StructBuilder:
             return function("Base", "identity")
         rule = self.rules.get(type(layer))
         if rule is None:
-            raise self.refuse(layer, path, "it has no such layer")
+            raise self.refuse(layer, path, "it does not have this layer")
         made = rule(FluxSite(self, path, layer), layer)
         if made.type.name in _MUTABLE:
             self._mutable[id(layer)] = (layer, made)
         return made
 
     def refuse(self, layer: Layer, path: str, why: str) -> UnsupportedLayer:
-        """The error for a layer."""
+        """The error for the layer at `path`."""
         name = ".".join(map(str, self.version))
         return UnsupportedLayer(f"{path} ({type(layer).__name__})", f"Flux {name}", why)
 
     def remarks(self) -> list[str]:
-        """What this version computes a little differently from the model."""
+        """Sentences about what this version of Flux computes slightly differently from the model."""
         name = ".".join(map(str, self.version))
         return [
-            f"{', '.join(layers)}: {formula} in Flux {name}; the two differ by at most eps in their divisor, so "
-            "samples of a small deviation come out a little different, which diptych compare shows"
+            f"{', '.join(layers)}: {formula} in Flux {name}; the divisors differ by at most eps, so the outputs for "
+            "samples with a small deviation differ slightly; diptych compare shows by how much"
             for formula, layers in self.formulas.items()
         ]
 
     def array(self, array: Array, change: str, convert: Callable[[Array], Array]) -> Array:
-        """`convert` of an array; for the same memory seen the same way the same object, so that ties hold."""
+        """The converted array. Views of the same memory give the same object, so that tied weights stay tied."""
         place = array.__array_interface__
         key = (place["data"][0], place["strides"], array.shape, array.dtype.str, change)
         if key not in self._arrays:
@@ -119,7 +129,7 @@ class StructBuilder:
 
 @dataclass
 class FluxSite:
-    """Where a layer is written: its path, and what the reader noted there."""
+    """The place where a layer is built: its path, and access to everything that is known about it."""
 
     builder: StructBuilder
     path: str
@@ -127,17 +137,17 @@ class FluxSite:
 
     @property
     def version(self) -> Version:
-        """The version of Flux that is written for."""
+        """The version of Flux to build for."""
         return self.builder.version
 
     @property
     def hints(self) -> Mapping[str, Any]:
-        """What the reader noted of this layer; nothing for a model from elsewhere."""
+        """What the reader recorded about this layer; empty for a model that was not read from a Flux file."""
         return self.builder.hints.get(self.path, {})
 
     @property
     def rank(self) -> int | None:
-        """The number of axes of what reaches the layer, the batch included; None where it is not known."""
+        """The number of axes of the layer's input, with the batch, or None if it is not known."""
         return self.builder.ranks.get(self.path)
 
     def refuse(self, why: str) -> UnsupportedLayer:
@@ -145,15 +155,15 @@ class FluxSite:
         return self.builder.refuse(self.layer, self.path, why)
 
     def child(self, index: int) -> str:
-        """The path of a layer inside."""
+        """The path of the child at `index`."""
         return child_path(self.path, index)
 
     def array(self, array: Array, change: str, convert: Callable[[Array], Array]) -> Array:
-        """See `StructBuilder.array`."""
+        """The converted array, see `StructBuilder.array`."""
         return self.builder.array(array, change, convert)
 
     def bias(self, array: Array | None, convert: Callable[[Array], Array] | None = None) -> Any:
-        """The array, or what stands for none: a struct `Zeros` up to 0.12, `false` since."""
+        """The bias, or what stands for a missing one: a struct `Zeros` up to 0.12, `false` since then."""
         if array is not None:
             return (
                 self.array(array, "reversed", convert) if convert else self.array(array, "same", lambda a: a)
@@ -161,14 +171,14 @@ class FluxSite:
         return JuliaStruct(JuliaType(("Flux", "Zeros"))) if self.version < (0, 13) else False
 
     def struct(self, name: str, **values: Any) -> JuliaStruct:
-        """A struct of this version; `values` may hold more fields than it has."""
+        """A struct with the fields that this version gives it; other entries of `values` are ignored."""
         if fields_written(name, self.version) is None:
             first = ".".join(map(str, LAYOUTS[name][-1][0]))
-            raise self.refuse(f"{name} is in Flux since {first}")
+            raise self.refuse(f"{name} exists only since Flux {first}")
         return struct_of(name, self.version, values)
 
     def functions(self, activation: Activation, hint: str = "σ") -> list[JuliaStruct]:
-        """Named functions that, one after the other, are the activation."""
+        """Named functions that compute the activation when they are applied one after the other."""
         if self.builder.state:
             return [function("Base", "identity")]
         name, parameters = activation.name, activation.parameters
@@ -187,7 +197,7 @@ class FluxSite:
             return [function(*noted)]
         path = default_path(name, self.version)
         if path is None:
-            raise self.refuse(f"its NNlib has no {name}")
+            raise self.refuse(f"its NNlib does not have {name}")
         if default:
             return [function(*path)]
         if name not in _PARAMETRIC:
@@ -195,29 +205,29 @@ class FluxSite:
         return [_fixed(path, parameters[0])]
 
     def activated(self, activation: Activation, build: Callable[[JuliaStruct], JuliaStruct]) -> JuliaStruct:
-        """`build` of the layer's function; where one is not enough, a Chain with the rest behind the layer."""
+        """The struct that `build` gives for the activation; a Chain if that takes more than one function."""
         functions = self.functions(activation)
         if len(functions) == 1:
             return build(functions[0])
         return self.chain(build(function("Base", "identity")), *map(broadcast, functions))
 
     def chain(self, *parts: JuliaStruct) -> JuliaStruct:
-        """Several structs as a Chain; one alone as it is."""
+        """A Chain of several structs; one struct alone is returned unchanged."""
         return parts[0] if len(parts) == 1 else self.struct("Chain", layers=tuple(parts))
 
 
 def _fixed(path: tuple[str, ...], number: float) -> JuliaStruct:
-    """`Base.Fix2(f, number)`, x -> f(x, number)."""
+    """`Base.Fix2(f, number)`, which computes x -> f(x, number)."""
     return fix("Fix2", function(*path), np.float32(number))
 
 
 def fix(name: str, first: Any, second: Any) -> JuliaStruct:
-    """`Base.Fix1(f, x)` or `Base.Fix2(f, x)`."""
+    """`Base.Fix1(f, x)` or `Base.Fix2(f, x)`, as `name` says."""
     return JuliaStruct(JuliaType(("Base", name), (kind_of(first), kind_of(second))), [first, second])
 
 
 def broadcast(value: JuliaStruct) -> JuliaStruct:
-    """`Base.Fix1(broadcast, f)`: a function of numbers as one of arrays."""
+    """`Base.Fix1(broadcast, f)`, which applies a function of numbers to every element of an array."""
     return fix("Fix1", function("Base", "Broadcast", "broadcast"), value)
 
 
@@ -247,7 +257,7 @@ def _parameter(parameter: str, name: str, values: Mapping[str, Any]) -> Any:
 
 
 def kind_of(value: Any) -> JuliaType:
-    """The type of a value, a new object each time: a type that is met twice would be stored as a reference."""
+    """The Julia type of a value. It is a new object each time, because BSON.jl stores a repeated one as a reference."""
     if isinstance(value, NamedTuple):
         names = tuple(Symbol(name) for name in value.names)
         return JuliaType(("Core", "NamedTuple"), (names, kind_of(tuple(value))))
@@ -264,7 +274,7 @@ def _copy(kind: Any) -> Any:
 
 
 def hints_of(model: Model) -> dict[str, Mapping[str, Any]]:
-    """What the reader of a Flux file noted, by layer path; nothing for a model from elsewhere."""
+    """What the reader recorded, by path of the layer; empty for a model that was not read from a Flux file."""
     found = model.source.extras.get("flux")
     noted = found.get("layers") if isinstance(found, Mapping) else None
     return {k: v for k, v in noted.items() if isinstance(v, Mapping)} if isinstance(noted, Mapping) else {}
@@ -274,7 +284,7 @@ def hints_of(model: Model) -> dict[str, Mapping[str, Any]]:
 
 
 def ranks_of(model: Model) -> dict[str, int | None]:
-    """Layer path -> the number of axes of what reaches it, the batch included, where that is known."""
+    """The number of axes of each layer's input, with the batch, by path; None where it is not known."""
     entry = _entry(model.layers) if model.input_shape is None else len(model.input_shape) + 1
     found: dict[str, int | None] = {"": entry}
 
@@ -292,14 +302,14 @@ def ranks_of(model: Model) -> dict[str, int | None]:
 
 
 def _entry(layer: Layer) -> int | None:
-    """What the first layer that is made for a number of axes needs."""
+    """The number of axes that the first layer with a fixed number of them requires."""
     for child in (layer, *layer.children) if not isinstance(layer, Chain) else layer.layers:
         if isinstance(child, Conv | ConvTranspose):
             return child.weight.ndim
         if isinstance(child, MaxPool | MeanPool):
             return len(child.kernel) + 2
         if isinstance(child, Dense):
-            return 2  # features, unless the model records another input
+            return 2  # (N, features), unless the model records another input shape
         if isinstance(child, Flatten | Reshape | Embedding):
             return None
         inside = _entry(child) if child is not layer and child.children else None

@@ -1,8 +1,8 @@
-"""Chains, skips and branches as structs of Flux, and joins that it has no named function for.
+"""How containers become structs of Flux: chains, skip connections and parallel branches.
 
-Julia's `cat` along a later axis needs a keyword, so an anonymous function; none is written. Instead the
-branches' axes are permuted so that the joined one is first, `vcat` joins, and the result is permuted back:
-`Chain(SkipConnection(f, Parallel(vcat, p, p)), q)` with p and q `Base.Fix2(permutedims, order)`.
+Concatenating along a later axis would need an anonymous function, because Julia's `cat` takes the axis as a keyword.
+Instead, the axes of each branch are permuted so that the joined axis is first, `vcat` joins them, and the result is
+permuted back: `Chain(SkipConnection(f, Parallel(vcat, p, p)), q)`, where p and q are `Base.Fix2(permutedims, order)`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ __all__ = ["CONTAINERS", "moved", "permutation", "there_and_back"]
 
 
 def moved(s: FluxSite, axis: int) -> int:
-    """Our axis as Julia's, from 1: -1 is 1. Raises `UnsupportedLayer` where the rank must be known and is not."""
+    """The number, from 1, of one of our axes in Julia's order: -1 gives 1.
+
+    Raises `UnsupportedLayer` if that depends on the rank and the rank is not known.
+    """
     if axis < 0:
         return -axis
     if s.rank is None:
-        raise s.refuse("the number of axes must be known; set model.input_shape")
+        raise s.refuse("it must know the number of axes; set model.input_shape")
     return s.rank - axis
 
 
 def there_and_back(s: FluxSite, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The permutation that puts `axis` of Julia's first, and its inverse."""
+    """The permutation that puts an axis, numbered as in Julia, first, and its inverse."""
     if s.rank is None or not 1 <= axis <= s.rank:
-        raise s.refuse("the number of axes must be known; set model.input_shape")
+        raise s.refuse("it must know the number of axes; set model.input_shape")
     there = (axis, *(n for n in range(1, s.rank + 1) if n != axis))
     return there, tuple(there.index(n) + 1 for n in range(1, s.rank + 1))
 
@@ -49,7 +52,7 @@ def _chain(s: FluxSite, layer: Chain) -> JuliaStruct:
 
 
 def _vector_of(parts: tuple[JuliaStruct, ...]) -> JuliaType:
-    """`Vector{T}` of the type that Julia gives `[parts...]`, where they are all the same or all Dense."""
+    """The type that Julia gives to `[parts...]`, if the parts are of one type or are all Dense; else Vector{Any}."""
     kinds = [kind_of(part) for part in parts]
     element: Any = JuliaType(("Core", "Any"))
     if kinds and len({str(kind) for kind in kinds}) == 1:
@@ -65,7 +68,7 @@ def _vector_of(parts: tuple[JuliaStruct, ...]) -> JuliaType:
 
 
 def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None:
-    """A named function of `count` arrays; None for a concatenation that must be permuted."""
+    """A named function that joins `count` arrays, or None if only a permutation makes the concatenation possible."""
     if s.builder.state:
         return function("Base", "identity")
     dotted = {"multiply": "*", "maximum": "max"}
@@ -73,7 +76,7 @@ def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None
         return function("Base", "+")
     if connection.operation == "subtract":
         if count != 2 and s.version >= (0, 13):
-            raise s.refuse("its - takes two branches")
+            raise s.refuse("its function - takes two branches only")
         return function("Base", "-")
     if connection.operation in dotted:
         inner = function("Base", dotted[connection.operation])
@@ -93,7 +96,7 @@ def _skip(s: FluxSite, layer: SkipConnection) -> JuliaStruct:
 
 
 def _stacked(s: FluxSite, order: tuple[int, ...], count: int) -> JuliaStruct:
-    """`Parallel(vcat, p, p ...)`, which takes as many arrays as it has branches."""
+    """`Parallel(vcat, p, p, ...)`, which permutes and joins as many arrays as it has branches."""
     branches = tuple(permutation(order) for _ in range(count))
     return s.struct("Parallel", connection=function("Base", "vcat"), layers=branches)
 
@@ -106,7 +109,7 @@ def _parallel(s: FluxSite, layer: Parallel) -> JuliaStruct:
     if join is not None:
         return s.struct("Parallel", connection=join, layers=_named(s, parts))
     there, back = there_and_back(s, moved(s, layer.connection.axis))
-    if s.version < (0, 13) and len(parts) != 2:  # joined two by two: each branch moves its own axes
+    if s.version < (0, 13) and len(parts) != 2:  # 0.12 joins two at a time, so each branch permutes itself
         moving = tuple(s.chain(part, permutation(there)) for part in parts)
         joined = s.struct("Parallel", connection=function("Base", "vcat"), layers=moving)
     else:

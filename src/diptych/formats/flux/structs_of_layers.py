@@ -1,4 +1,7 @@
-"""Each of our layers as a struct of Flux: one small function a layer, the inverse of `reading_layers`."""
+"""How each of our layers becomes a struct of Flux: one small function for each layer, the inverse of `reading_layers`.
+
+A refusal continues the sentence "Flux 0.14.25 cannot express the layer 3 (Pad):", so "its" means that version's.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def _conv(s: FluxSite, layer: L.Conv) -> JuliaStruct:
             s, layer, "DepthwiseConv", s.array(layer.weight, "depthwise", _depthwise(groups))
         )
     elif groups > 1 and s.version < (0, 12, 6):
-        raise s.refuse("its Conv has no groups; write for 0.12.6 or later")
+        raise s.refuse("its Conv does not have groups; write for 0.12.6 or later")
     change, convert = ("reversed", reverse_axes) if name == "CrossCor" else ("flipped", _flipped)
     return _with_windows(s, layer, name, s.array(layer.weight, change, convert), groups=groups)
 
@@ -52,12 +55,12 @@ def _depthwise(groups: int) -> Any:
 def _conv_transpose(s: FluxSite, layer: L.ConvTranspose) -> JuliaStruct:
     padding, extra = layer.padding, layer.output_padding
     if s.version < (0, 14, 17) and any(extra):
-        # Cropping less at the high end gives the same values.
+        # Padding less at the high end gives the same values.
         padding = tuple((low, high - more) for (low, high), more in zip(padding, extra, strict=True))
         if any(high < 0 for _, high in padding):
-            raise s.refuse("its ConvTranspose has no output padding; write for 0.14.17 or later")
+            raise s.refuse("its ConvTranspose does not have output padding; write for 0.14.17 or later")
     if layer.groups > 1 and s.version < (0, 12, 8):
-        raise s.refuse("its ConvTranspose has no groups; write for 0.12.8 or later")
+        raise s.refuse("its ConvTranspose does not have groups; write for 0.12.8 or later")
     weight = s.array(layer.weight, "flipped", _flipped)
     return _with_windows(
         s, layer, "ConvTranspose", weight, padding, groups=layer.groups, outpad=tuple(reversed(extra))
@@ -84,7 +87,7 @@ def _with_windows(
 
 
 def _pad_tuple(s: FluxSite, padding: Pads) -> tuple[int, ...]:
-    """(low, high) an axis, W first; one number an axis where the file had it so."""
+    """Padding as (low, high) for each axis, W first, or in the short form if the file had that."""
     if s.hints.get("pad") == len(padding) and all(low == high for low, high in padding):
         return tuple(low for low, _ in reversed(padding))
     return tuple(edge for pair in reversed(padding) for edge in pair)
@@ -145,13 +148,13 @@ def _channels(s: FluxSite, *arrays: Array | None) -> int:
         known = shape[1]
     if not isinstance(known, int):
         raise s.refuse(
-            "it needs the number of channels, which the model does not tell; set model.input_shape"
+            "it must know the number of channels, which the model does not record; set model.input_shape"
         )
     return known
 
 
 def _affine(s: FluxSite, layer: Any, channels: int) -> tuple[Array | None, Array | None]:
-    """Shift and scale: both or neither."""
+    """Shift and scale. Flux has both or neither, so a missing one is filled in."""
     scale, shift = layer.scale, layer.shift
     if scale is None and shift is None:
         return None, None
@@ -166,7 +169,7 @@ def _norm(s: FluxSite, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> Jul
     channels = _channels(s, layer.scale, layer.shift, None if by_group else mean)
     name = type(layer).__name__
     if isinstance(layer, L.GroupNorm) and mean is not None and variance is not None and s.version >= (0, 14):
-        # It tracks no statistics any more; a BatchNorm with those of each channel's group is the same.
+        # GroupNorm does not track statistics any more; a BatchNorm with those of each channel's group is equal.
         each = channels // layer.groups
         name, mean, variance = "BatchNorm", np.repeat(mean, each), np.repeat(variance, each)
     shift, scale = _affine(s, layer, channels)
@@ -190,10 +193,10 @@ def _norm(s: FluxSite, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> Jul
 
 
 def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
-    """The epsilon that gives the same divisor in the version's own formula.
+    """The epsilon with which this version's own formula gives the divisor that `formula` gives.
 
-    "std + eps" and "sqrt(var + eps^2)" differ by less than eps: small ones are taken for each other, with a
-    remark. The two square roots are the same with another epsilon.
+    The two square roots are equal with different epsilons. "std + eps" and "sqrt(var + eps^2)" differ by less than
+    eps, so for small epsilons one stands for the other, with a remark.
     """
     own: NormFormula = "std + eps"
     if s.version >= (0, 15):
@@ -201,10 +204,12 @@ def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
     if formula == own or epsilon == 0:
         return epsilon
     if own == "std + eps" and formula == "sqrt(var + eps)":
-        raise s.refuse("it divides by std + eps; write for Flux 0.15 or later")
+        raise s.refuse("it divides by std + eps, not by sqrt(var + eps); write for Flux 0.15 or later")
     if "std + eps" in (own, formula):
         if epsilon > 1e-4:
-            raise s.refuse(f"it divides by {own}, which with epsilon {epsilon:g} is not {formula}")
+            raise s.refuse(
+                f"it divides by {own}, which differs too much from {formula} with the epsilon {epsilon:g}"
+            )
         s.builder.formulas.setdefault(f"divided by {formula}, but by {own}", []).append(
             f"{s.path} ({type(s.layer).__name__})"
         )
@@ -239,7 +244,7 @@ def _layer_norm(s: FluxSite, layer: L.LayerNorm) -> JuliaStruct:
         return s.struct("Scale", **arrays, σ=own)
 
     wide = s.hints.get("epsilon") == "Float64"
-    values: dict[str, Any] = {  # Python would spell a keyword ϵ as another epsilon
+    values: dict[str, Any] = {  # a dict, because Python normalises a keyword argument ϵ to ε
         "λ": own,
         "diag": diagonal(),
         "ϵ": epsilon if wide else np.float32(epsilon),
@@ -252,9 +257,9 @@ def _layer_norm(s: FluxSite, layer: L.LayerNorm) -> JuliaStruct:
 
 def _normalise(s: FluxSite, layer: L.Normalise) -> JuliaStruct:
     if layer.axis != 0 and (s.rank is None or layer.axis != -s.rank):
-        raise s.refuse("its normalise works along the batch alone")
+        raise s.refuse("its normalise works along the batch axis only")
     if not np.isclose(_epsilon(s, layer.formula, layer.epsilon), 1e-5, rtol=1e-3):
-        raise s.refuse("its normalise has the epsilon 1e-5")
+        raise s.refuse("its normalise always has the epsilon 1e-5")
     return function("Flux", "normalise")
 
 
@@ -275,7 +280,7 @@ def _dropout(s: FluxSite, layer: L.Dropout) -> JuliaStruct:
 
 def _pool(s: FluxSite, layer: L.MaxPool | L.MeanPool) -> JuliaStruct:
     if isinstance(layer, L.MeanPool) and not layer.count_padding and any(map(any, layer.padding)):
-        raise s.refuse("its MeanPool counts padding")
+        raise s.refuse("its MeanPool counts padding as values")
     return s.struct(
         type(layer).__name__,
         k=tuple(reversed(layer.kernel)),
@@ -289,7 +294,7 @@ def _adaptive(s: FluxSite, layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool) -> Jul
     divides = shape is not None and all(n % m == 0 for n, m in zip(shape[2:], layer.output, strict=True))
     if layer.rule != "flux" and set(layer.output) != {1} and not divides:
         raise s.refuse(
-            "its windows are others where the sizes do not divide; set model.input_shape if they do"
+            "its windows differ unless the output sizes divide the input sizes; set model.input_shape if they do"
         )
     return s.struct(type(layer).__name__, out=tuple(reversed(layer.output)))
 
@@ -298,19 +303,19 @@ def _upsample(s: FluxSite, layer: L.Upsample) -> JuliaStruct:
     sizes = layer.size or layer.scale
     if layer.mode == "linear" and not layer.align_corners:
         raise s.refuse(
-            "Flux's Upsample aligns the corners when it interpolates, and this layer does not (align_corners=False); a "
-            "Julia project expresses it: convert to a folder"
+            "its Upsample aligns the corners when it interpolates, and this layer does not (align_corners=False); "
+            "convert to a folder instead: a Julia project can express it"
         )
     mode = "nearest" if layer.mode == "nearest" else ("linear", "bilinear", "trilinear")[len(sizes) - 1]
     if s.version < (0, 13) and mode in ("linear", "trilinear"):
-        raise s.refuse(f"its Upsample has no {mode} mode; write for 0.13 or later")
+        raise s.refuse(f"its Upsample does not have the mode {mode}; write for 0.13 or later")
     whole = all(float(n).is_integer() for n in sizes)
     if mode == "nearest" and not whole:
-        raise s.refuse("nearest upsampling takes whole factors")
+        raise s.refuse("its nearest upsampling takes whole factors only")
     entry = s.builder.shapes.get(s.path)
     sizes_there = entry[2:] if mode == "nearest" and layer.size and entry is not None else ()
     if any(m % n for n, m in zip(sizes_there, layer.size, strict=False)):
-        raise s.refuse("nearest upsampling takes whole factors")
+        raise s.refuse("its nearest upsampling takes whole factors only")
     scale: Any = tuple(int(n) if float(n).is_integer() else float(n) for n in reversed(layer.scale)) or None
     noted = s.hints.get("scale")
     if noted is not None and scale is not None and _spread(noted, len(scale)) == [float(n) for n in scale]:
@@ -330,7 +335,7 @@ def _reshape(s: FluxSite, layer: L.Reshape) -> JuliaStruct:
     if -1 in shape:
         entry = s.builder.shapes.get(s.path)
         if entry is None:
-            raise s.refuse("a free size beside the batch is not expressible; set model.input_shape")
+            raise s.refuse("its reshape leaves only the batch size free; set model.input_shape")
         known = int(np.prod([n for n in shape if n != -1]))
         shape = tuple(int(np.prod(entry[1:])) // known if n == -1 else n for n in shape)
     return fix(
@@ -343,15 +348,15 @@ _PADS = {"zero": "pad_zeros", "reflect": "pad_reflect", "replicate": "pad_repeat
 
 def _pad(s: FluxSite, layer: L.Pad) -> JuliaStruct:
     if layer.mode == "wrap" and s.version < (0, 14):
-        raise s.refuse("its NNlib has no pad_circular; write for 0.14 or later")
+        raise s.refuse("its NNlib does not have pad_circular; write for 0.14 or later")
     edges = tuple(edge for pair in reversed(layer.padding) for edge in pair)
     if layer.mode == "zero":
-        edges += (0, 0, 0, 0)  # channels and batch
+        edges += (0, 0, 0, 0)  # of the channels and the batch
     return fix("Fix2", function("NNlib", _PADS[layer.mode]), edges)
 
 
 def _softmax(s: FluxSite, layer: L.Softmax) -> JuliaStruct:
-    """Along Julia's first axis; others are moved there and back."""
+    """softmax works along Julia's first axis, so another axis is moved there and back."""
     made = function("NNlib", "logsoftmax" if layer.log else "softmax")
     axis = moved(s, layer.axis)
     if axis == 1:

@@ -1,6 +1,7 @@
-"""Which versions of Flux can have written a file: it does not say, but its structs tell.
+"""Which versions of Flux can have written a file.
 
-A set of structs gives bounds: a `Conv` with groups is of 0.12.6 or later, `Flux.Zeros` of 0.12 or before.
+A file does not record the version, but its structs give bounds: a `Conv` with groups comes from 0.12.6 or later,
+`Flux.Zeros` from 0.12 or before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from diptych.model.layers import NormFormula
 __all__ = ["Signs", "formula_unsure", "signs_of"]
 
 _MOST = 200_000
-# Struct -> the first version that has it, the first that has not.
+# For each struct: the first version that has it, and the first one after that which does not.
 _LIVES: dict[str, tuple[Version, Version]] = {
     "Diagonal": ((0, 8), (0, 13)),
     "Zeros": ((0, 11), (0, 13)),
@@ -34,7 +35,7 @@ _LIVES: dict[str, tuple[Version, Version]] = {
     "TrackedArray": ((0, 7), (0, 10)),
     "_GLOBAL_RNG": ((0, 12), (0, 14)),  # Julia 1.6 and before; Flux 0.14 needs 1.9
 }
-# (struct, number of fields) -> first version that has so many, the first that has not.
+# The same for each struct with a given number of fields.
 _COUNTS: dict[tuple[str, int], tuple[Version, Version]] = {
     ("Conv", 6): ((0, 8), (0, 12, 6)),
     ("Conv", 7): ((0, 12, 6), (1,)),
@@ -58,7 +59,10 @@ _COUNTS: dict[tuple[str, int], tuple[Version, Version]] = {
 
 @dataclass(frozen=True)
 class Signs:
-    """`low` <= version < `high`; `exact` where the user said it."""
+    """What is known about the version of Flux that wrote a file: `low` <= version < `high`.
+
+    `exact` is the version that the user named, `julia` the version of Julia where the file tells it.
+    """
 
     low: Version = (0, 7)
     high: Version = (1,)
@@ -67,7 +71,7 @@ class Signs:
 
     @property
     def text(self) -> str:
-        """For people: "0.16.9", "0.12 to 0.13", "0.14.17 or later"."""
+        """The version as people read it: "0.16.9", "0.12 or later, before 0.13", "0.14.17 or later"."""
         if self.exact is not None:
             return ".".join(map(str, self.exact))
         low = ".".join(map(str, self.low)) if self.low > (0, 7) else ""
@@ -77,18 +81,18 @@ class Signs:
 
     @property
     def old_nnlib(self) -> bool:
-        """Whether NNlib was 0.7.8 or before for certain: Flux 0.10 and before."""
+        """Whether the file certainly belongs to NNlib 0.7.8 or before, which Flux 0.10 and before used."""
         return (self.exact or self.high) < (0, 11) if self.exact else self.high <= (0, 11)
 
     @property
     def nnlib_unsure(self) -> bool:
-        """Whether it can have been either: Flux 0.11 or before by the structs."""
+        """Whether the file may belong to either side of that change, as files of Flux 0.11 or before do."""
         return self.exact is None and not self.old_nnlib and self.low < (0, 11) and self.high <= (0, 12)
 
     def formula(self) -> tuple[NormFormula, bool]:
-        """The divisor of LayerNorm and normalise, and whether that is certain.
+        """The divisor of LayerNorm and normalise, and whether it is certain.
 
-        Where the structs do not tell, a file of Julia 1.7 or later is taken for one of Flux 0.15 to 0.16.10.
+        If the structs leave it open, a file from Julia 1.7 or later is taken to be from Flux 0.15 to 0.16.10.
         """
         if self.exact is not None:
             if self.exact < (0, 15):
@@ -103,11 +107,12 @@ class Signs:
 
 
 def formula_unsure(name: str, formula: NormFormula) -> str:
-    """The warning where the divisor is a guess; the sizes are those of the files that real Flux wrote."""
+    """The warning for a divisor that had to be guessed. The errors it states were measured on files of real Flux."""
     return (
-        f"{name} is taken to divide by {formula}; the file does not say its version of Flux, and others divide "
-        "differently: outputs of typical data are off by 1e-5 to 3e-5 of the largest, where deviations are tiny by "
-        "3e-3 and more; name the version that wrote it with --written-by (flux_version=...)"
+        f"{name} is assumed to divide by {formula}: the file does not record its version of Flux, and other versions "
+        "divide differently; if the guess is wrong, outputs of typical data are off by 1e-5 to 3e-5 of the largest "
+        "value, and by 3e-3 or more where deviations are tiny; name the version that wrote the file with "
+        "--written-by (flux_version=...)"
     )
 
 
@@ -116,9 +121,10 @@ def _dotted(version: Version) -> str:
 
 
 def signs_of(value: Any, exact: Version | None = None, julia: Version | None = None) -> Signs:
-    """The bounds that all structs inside a value give together; cycles end, and very large trees.
+    """The bounds that all structs inside a value give together.
 
-    `julia` is the version of Julia where the container tells it; closures do too.
+    `julia` is the version of Julia if the container records it; otherwise a closure may tell it. The walk visits
+    each object once and stops after 200 000, so cycles and huge trees end.
     """
     low: Version = (0, 7)
     high: Version = (1,)
@@ -148,7 +154,7 @@ def signs_of(value: Any, exact: Version | None = None, julia: Version | None = N
 
 
 def _julia(item: JuliaStruct) -> Version | None:
-    """What a closure's definition begins with, "1.5.3", or a generator of random numbers tells."""
+    """The version of Julia that a closure's definition begins with, or that a random number generator implies."""
     definition = item.type.definition
     if isinstance(definition, JuliaStruct) and definition.fields and isinstance(definition.fields[0], str):
         return parse_version(definition.fields[0])

@@ -1,8 +1,7 @@
-"""The part of HDF5 that JLD2 files are made of, read without the HDF5 library.
+"""The part of HDF5 that JLD2 files use, read without the HDF5 library.
 
-The sections named are those of the "HDF5 File Format Specification Version 3.0" (The HDF Group).
-Everything is read from one memory map; nothing is copied here. Addresses are the file's own,
-relative to its superblock.
+Section numbers refer to the "HDF5 File Format Specification Version 3.0" (The HDF Group). Everything is read from one
+memory map without copying. Addresses are relative to the superblock, as in the file.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 @dataclass
 class Object:
-    """An object header with its messages read: a group (links), a dataset, or a committed type."""
+    """An object of the file (a group, a dataset or a committed type) with the messages of its header."""
 
     address: int
     datatype: Datatype | None = None
@@ -51,7 +50,11 @@ class Object:
 class Hdf5File(MappedFile):
     """A mapped HDF5 file: its superblock (II.A), its objects by address (IV.A) and its global heaps (III.E).
 
-    `path` is for messages only. Every failure is a `FormatError` that names the byte.
+    Args:
+        path: The file.
+
+    Raises:
+        FormatError: Here and in every method, if the file is damaged or not supported, with the byte.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -61,7 +64,7 @@ class Hdf5File(MappedFile):
         self.root = NOWHERE
         self._objects: dict[int, Object] = {}
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
-        # A hostile file may lay a million headers over one another: no honest one is read more than once.
+        # A hostile file may contain a million overlapping headers; a good file needs each byte once.
         self._header_budget = 4 * self.size + 65536
         self._read_superblock()
 
@@ -75,7 +78,7 @@ class Hdf5File(MappedFile):
                 return at
             at = max(512, 2 * at)
         raise FormatError(
-            f"{self.path} is no HDF5 file, or is cut short: no signature at byte 0, 512, 1024, 2048; "
+            f"{self.path} is not an HDF5 file, or is cut short: there is no signature at byte 0, 512, 1024 or 2048; "
             "give a file that JLD2 wrote"
         )
 
@@ -88,7 +91,7 @@ class Hdf5File(MappedFile):
         elif version in (0, 1):
             self._read_superblock_0(at, version)
         else:
-            self.refuse(f"an HDF5 superblock of version {version}", at, "versions 0 to 3 are known")
+            self.refuse(f"an HDF5 superblock of version {version}", at, "save the model again with JLD2")
 
     def _read_superblock_2(self, at: int) -> None:
         if (self.uint(at + 1, 1), self.uint(at + 2, 1)) != (8, 8):
@@ -106,7 +109,7 @@ class Hdf5File(MappedFile):
         self.root = self.uint(addresses + 40, 8)
 
     def _set_base(self, base: int, at: int) -> None:
-        # A file with a block put before it keeps its old base 0: addresses count from the superblock.
+        # If a block was put in front of a file, its base is still 0: addresses count from the superblock.
         if base not in (0, self.start):
             self.fail(f"the superblock stands at byte {self.start} but says {base}", at)
         self.base = self.start
@@ -165,7 +168,7 @@ class Hdf5File(MappedFile):
         """IV.A.1.b, version 2: checksummed blocks, continued by message 0x10."""
         if self.uint(at + 4, 1) != 2:
             self.refuse(
-                f"an object header of version {self.uint(at + 4, 1)}", at, "versions 1 and 2 are known"
+                f"an object header of version {self.uint(at + 4, 1)}", at, "save the model again with JLD2"
             )
         flags = self.uint(at + 5, 1)
         first = at + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
@@ -194,7 +197,7 @@ class Hdf5File(MappedFile):
                     yield kind, message_flags, body
 
     def _read_message(self, thing: Object, kind: int, flags: int, c: Cursor) -> None:
-        """IV.A.2: the messages that matter; others are passed over unless marked as vital."""
+        """Reads a message (IV.A.2) if it matters; others are skipped unless they are marked as required."""
         if kind == 0x01:
             thing.dataspace = read_dataspace(c)
         elif kind == 0x03:

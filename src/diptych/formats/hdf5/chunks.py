@@ -1,6 +1,6 @@
-"""The elements of HDF5 datasets: as they lie in the file, or gathered from chunks and decompressed.
+"""The elements of HDF5 datasets, which lie in the file in one piece or in compressed chunks.
 
-The sections named are those of the "HDF5 File Format Specification Version 3.0" (The HDF Group); the filters'
+Section numbers refer to the "HDF5 File Format Specification Version 3.0" (The HDF Group); the filters'
 numbers are those of the HDF Group's registry.
 """
 
@@ -22,7 +22,7 @@ from diptych.formats.hdf5.messages import Filter, Layout
 __all__ = ["elements"]
 
 LARGEST = 4 << 30
-# The most bytes that one compressed byte can stand for; a block of Zstandard can be one repeated byte.
+# The most bytes that one compressed byte can expand to. A block of Zstandard can be one byte, repeated.
 _RATIO = {1: 1040, 307: 50_000, 32004: 260, 32015: 50_000}
 _NAMES = {1: "deflate", 2: "shuffle", 3: "Fletcher32", 307: "bzip2", 32004: "LZ4", 32015: "Zstandard"}
 
@@ -175,7 +175,7 @@ def _entry(body: Cursor, client: int, width: int, block: int) -> tuple[int, int,
 def _chunk(
     file: Hdf5File, thing: Object, address: int, stored: int, mask: int, block: int, size: int
 ) -> memoryview:
-    """One chunk through its filters backwards (IV.A.2.l): `block` bytes of elements of `size` bytes."""
+    """Undoes the filters of one chunk (IV.A.2.l): `block` bytes, of elements of `size` bytes."""
     at = file.place(address)
     raw = file.bytes(at, stored)
     applied = [f for number, f in enumerate(thing.filters) if not mask >> number & 1]
@@ -215,7 +215,7 @@ def _undo(file: Hdf5File, step: Filter, raw: memoryview, block: int, size: int, 
 
 
 def _unshuffle(raw: memoryview, size: int) -> memoryview:
-    """Filter 2: the bytes of equal rank of all elements lie together; a remainder stays as it is."""
+    """Undoes filter 2, which stores the first bytes of all elements, then the second ones; a remainder is unchanged."""
     if size < 2 or size > len(raw):
         return raw
     whole = len(raw) // size * size
@@ -236,7 +236,7 @@ def _zstandard(file: Hdf5File, raw: bytes, limit: int) -> bytes:
 
 
 def _lz4(file: Hdf5File, raw: bytes, limit: int) -> bytes:
-    """Filter 32004: blocks with big-endian lengths; before JLD2 0.6 a frame of the lz4 program."""
+    """Undoes filter 32004: blocks with big-endian lengths or, before JLD2 0.6, a frame of the lz4 program."""
     if raw[:4] == b"\x04\x22\x4d\x18":
         frame = _optional(file, "lz4.frame", "LZ4")
         return bytes(frame.LZ4FrameDecompressor().decompress(raw, max_length=limit))

@@ -1,6 +1,6 @@
 """A file mapped into memory, and a bounded cursor over part of it: what the HDF5 readers stand on.
 
-The sections named are those of the "HDF5 File Format Specification Version 3.0" (The HDF Group).
+Section numbers refer to the "HDF5 File Format Specification Version 3.0" (The HDF Group).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class MappedFile:
         self.base = 0
 
     def fail(self, what: str, at: int) -> NoReturn:
-        """Raise the `FormatError` of a damaged file."""
+        """Raises the `FormatError` of a damaged file."""
         raise FormatError(
             f"{self.path} is damaged or cut short: {what} at byte {at}; get or save the file again"
         )
 
     def refuse(self, what: str, at: int, instead: str) -> NoReturn:
-        """Raise the `FormatError` of something that is not read here."""
+        """Raises the `FormatError` of a feature that is not supported; `instead` says what to do."""
         raise FormatError(f"{self.path} holds {what} at byte {at}, which is not read here; {instead}")
 
     def bytes(self, at: int, count: int) -> memoryview:
@@ -56,14 +56,14 @@ class MappedFile:
         return Cursor(self, at, at + count)
 
     def place(self, address: int) -> int:
-        """The byte of the file that an address means."""
+        """The byte of the file that an address stands for."""
         if address == NOWHERE or self.base + address >= self.size:
             self.fail(f"the address {address:#x} points outside the file", self.base)
         return self.base + address
 
 
 class Cursor:
-    """A bounded reader: every read beyond its end is a `FormatError`."""
+    """Reads part of a file, from byte `at` to byte `end`. A read beyond the end raises `FormatError`."""
 
     def __init__(self, file: MappedFile, at: int, end: int) -> None:
         self.file = file
@@ -76,7 +76,7 @@ class Cursor:
         return self.end - self.at
 
     def skip(self, count: int) -> int:
-        """Pass over `count` bytes and return where they begin."""
+        """Skips `count` bytes and returns where they begin."""
         at = self.at
         if count < 0 or at + count > self.end:
             self.file.fail(f"{count} bytes expected where {self.left} are left", at)
@@ -112,7 +112,7 @@ class Cursor:
         return text
 
     def align(self, start: int) -> None:
-        """Pass over the padding to the next multiple of 8 from `start`."""
+        """Skips the padding up to the next multiple of 8 bytes from `start`."""
         self.skip(-(self.at - start) % 8)
 
 
@@ -121,15 +121,15 @@ def _map(path: Path) -> memoryview:
         with path.open("rb") as stream:
             return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except ValueError:
-        raise FormatError(f"{path} is empty: it holds no model; give a file that JLD2 wrote") from None
+        raise FormatError(f"{path} is empty; give a file that JLD2 wrote") from None
     except OSError as error:
         raise FormatError(
-            f"cannot read {path}: {error.strerror or error}; check the name and the rights"
+            f"cannot read {path}: {error.strerror or error}; check the name and the permissions"
         ) from error
 
 
 def lookup3(data: bytes) -> int:
-    """The checksum of HDF5: Bob Jenkins's `hashlittle` of lookup3.c (2006, public domain) from 0."""
+    """The checksum of HDF5: `hashlittle` with the seed 0, from Bob Jenkins's lookup3.c (2006, public domain)."""
     a = b = c = (0xDEADBEEF + len(data)) & _BIT32
     whole = max(0, (len(data) - 1) // 12)
     for x, y, z in struct.iter_unpack("<III", data[: 12 * whole]):

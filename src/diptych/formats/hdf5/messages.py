@@ -1,6 +1,6 @@
 """The messages of HDF5 object headers that JLD2 writes: types, shapes, layouts, filters, attributes, links.
 
-The sections named are those of the "HDF5 File Format Specification Version 3.0" (The HDF Group).
+Section numbers refer to the "HDF5 File Format Specification Version 3.0" (The HDF Group).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
     "read_shared",
 ]
 
-# A type inside a type inside a type: Julia's nested NamedTuples are the deepest met, some twenty levels.
+# Types nest in each other; the deepest in practice, Julia's NamedTuples in NamedTuples, have some twenty levels.
 _DEEPEST_TYPE = 120
 
 
@@ -69,7 +69,7 @@ class Dataspace:
 
     @property
     def count(self) -> int:
-        """How many elements."""
+        """The number of elements."""
         product = 0 if self.kind == "null" else 1
         for length in self.shape:
             product *= length
@@ -124,7 +124,7 @@ def read_dataspace(c: Cursor) -> Dataspace:
     elif version == 2:
         kind = c.uint(1)
     else:
-        c.file.refuse(f"a dataspace of version {version}", at, "versions 1 and 2 are known")
+        c.file.refuse(f"a dataspace of version {version}", at, "save the model again with JLD2")
     if kind > 2 or rank > 32 or (kind == 0 and rank):
         c.file.fail(f"a dataspace of kind {kind} and {rank} dimensions", at)
     shape = tuple(c.uint(8) for _ in range(rank))

@@ -1,7 +1,7 @@
-"""JLD2 files (Julia's HDF5 dialect) as Julia values, and back.
+"""JLD2 files, Julia's dialect of HDF5, read and written without Julia.
 
-`load` reads what JLD2 0.4 to 0.6 write, format versions 0.1.1 and 0.2.0. `write` writes 0.1.1 unless told
-otherwise: JLD2 0.4 reads nothing else, and 0.5 and 0.6 read it too.
+`load` reads the files of JLD2 0.4 to 0.6, which have the format versions 0.1.1 and 0.2.0. `write` writes 0.1.1 by
+default, which all of these read; JLD2 0.4 cannot read 0.2.0.
 """
 
 from __future__ import annotations
@@ -29,26 +29,42 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class Version:
-    """What the first bytes of a JLD2 file say: the format's version, and who wrote it ("Julia 1.10.4")."""
+    """What the header of a JLD2 file says.
+
+    Attributes:
+        format: The version of the format, such as "0.1.1".
+        writer: What wrote the file, such as "Julia 1.10.4"; "" if the header does not say.
+    """
 
     format: str
     writer: str
 
 
 def version(path: str | Path) -> Version:
-    """The versions that the header of a JLD2 file names.
+    """Reads the header of a JLD2 file.
 
-    Raises `FormatError` where the file cannot be read or is not JLD2's, saying what it seems to be.
+    Args:
+        path: The file.
+
+    Raises:
+        FormatError: If the file cannot be read or is not a JLD2 file, saying what it seems to be.
     """
     return _version(Hdf5File(path))
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """All values of a JLD2 file by name, groups as dicts, the committed types left out.
+    """Reads a JLD2 file. Nothing in it is executed.
 
-    Uncompressed arrays are views of the mapped file in Julia's shape; the nouns are those of `julia.py`.
-    Nothing is executed. Raises `FormatError` for a file that is damaged, of another kind, or holds what is
-    not read here, and `MissingExtra` for Zstandard or LZ4 data without their package.
+    Args:
+        path: The file.
+
+    Returns:
+        The values by name, as `diptych.formats.julia` represents them; groups are dicts, and the group of committed
+        types is left out. Uncompressed arrays are views of the mapped file, of Julia's shape.
+
+    Raises:
+        FormatError: If the file is damaged, of another kind, or holds something that is not read here.
+        MissingExtra: If the package that decompresses Zstandard or LZ4 data is not installed.
     """
     file = Hdf5File(path)
     _version(file)
@@ -63,7 +79,7 @@ def _version(file: Hdf5File) -> Version:
     if found[4] == b"BE":
         file.refuse("big-endian values", 0, "save the model on a little-endian machine")
     if not found[1].startswith(b"0."):
-        file.refuse(f"JLD2 format {found[1].decode()}", 0, "versions 0.1 and 0.2 are known")
+        file.refuse(f"JLD2 format {found[1].decode()}", 0, "give a file of the format 0.1 or 0.2")
     return Version(found[1].decode(), (found[2] or b"").decode("ascii", "replace"))
 
 
@@ -81,17 +97,23 @@ def _stranger(file: Hdf5File, head: bytes) -> str:
 
 
 def write(path: str | Path, values: Mapping[str, Any], version: str = "0.1.1") -> None:
-    """A JLD2 file with `values` under their keys, which `JLD2.load` and `Flux.loadmodel!` understand.
+    """Writes a JLD2 file that `JLD2.load` and `Flux.loadmodel!` understand.
 
-    Values are tuples, `NamedTuple`s, lists, arrays of numbers in Julia's shape, lists of strings, numbers
-    (Int64, Float64 and Bool Python's own, others NumPy scalars), strings, `Symbol`s and None, nested at will.
-    An array in two places is written once and is one array in Julia. The same values give the same bytes.
+    The same values always give the same bytes. An array that occurs twice is written once and is one array in Julia.
 
-    Raises `OutputError` for anything else and where the file cannot be written, `UsageError` for an unknown
-    version.
+    Args:
+        path: The file.
+        values: The values by name: tuples, `NamedTuple`s, lists, arrays of numbers of Julia's shape, lists of strings,
+            numbers, strings, `Symbol`s and None, nested in any way. int, float and bool become Int64, Float64 and
+            Bool; NumPy scalars keep their type.
+        version: The version of the format, "0.1.1" or "0.2.0".
+
+    Raises:
+        OutputError: If a value is of another kind, or the file cannot be written.
+        UsageError: If the version is unknown.
     """
     if version not in FORMATS:
-        raise UsageError(f"JLD2 format {version!r} is not known; choose one of {', '.join(FORMATS)}")
+        raise UsageError(f"JLD2 format {version!r} cannot be written; choose one of {', '.join(FORMATS)}")
     for name in values:
         if not name or "/" in name or "\0" in name or name == "_types":
             raise OutputError(f"a JLD2 file cannot have a value named {name!r}; choose another name")

@@ -1,6 +1,6 @@
 """From the objects of a JLD2 file to Julia values.
 
-How JLD2 maps Julia's types is described in its manual, "Internals & Design"; the HDF5 is in `hdf5.py`.
+JLD2's manual, "Internals & Design", describes how it maps Julia's types to HDF5; `diptych.formats.hdf5` reads the HDF5.
 
 Two things are JLD2's own. Types are committed under `/_types`: an HDF5 type with the attribute `julia_type`,
 a struct of the type's name and parameters. And what takes no bytes (a function, `()`, `nothing`, a struct
@@ -40,17 +40,17 @@ from diptych.formats.julia.elements import array_from_bytes, layout, marked
 __all__ = ["values_of"]
 
 _DEEPEST = 200  # structs inside structs in one dataset
-_LARGEST_FLOOR = 16 << 20  # bytes of Python objects that any file may make, however small
+_LARGEST_FLOOR = 16 << 20  # bytes of Python objects that even the smallest file may give
 _NUMERIC = ("opaque", "compound", "integer", "float", "bits")
 
-# What a reading step asks for: the value of an object, or the committed type at an address.
+# What a reading step can request: the value of an object, or the committed type at an address.
 _Request: TypeAlias = "tuple[str, int]"
 _Steps: TypeAlias = Generator[_Request, Any, Any]
 
 
 @dataclass(frozen=True)
 class _Committed:
-    """A type under `/_types`: how it is stored, and what it is in Julia."""
+    """A type under `/_types`: how its values are stored, and the Julia type that it stands for."""
 
     datatype: Datatype
     type: JuliaType
@@ -85,7 +85,7 @@ class _Jld2Reader:
         self.budget = 4 * file.size + _LARGEST_FLOOR
 
     def run(self, first: _Request) -> Any:
-        """The answer to a request and to all that follow from it."""
+        """The answer to a request, which may require further requests."""
         stack = [(first, self.start(first))]
         running = {first}
         answer: Any = None
@@ -113,7 +113,7 @@ class _Jld2Reader:
         return self.value(address) if kind == "value" else self.committed(address)
 
     def spend(self, count: int, at: int) -> None:
-        """Count what Python makes, in pieces of 64 bytes, so that no small file can fill the memory."""
+        """Counts the Python objects that are made, as 64 bytes each, so that a small file cannot fill the memory."""
         self.budget -= 64 * count
         if self.budget < 0:
             self.file.fail("more values than a file of this size can hold", at)
@@ -186,7 +186,7 @@ class _Jld2Reader:
         if "written_type" in thing.attributes:
             written = yield from self.attribute(thing.attributes["written_type"], at)
         if not isinstance(kind, JuliaType) or not isinstance(written, JuliaType | None):
-            self.file.fail("a committed type whose Julia type is none", at)
+            self.file.fail("a committed type whose Julia type is not a type", at)
         names: tuple[str, ...] = tuple(m.name for m in thing.datatype.members)
         if "field_names" in thing.attributes:
             names = tuple((yield from self.attribute(thing.attributes["field_names"], at)))
@@ -202,7 +202,7 @@ class _Jld2Reader:
         """The value of an attribute: one type, or a list of names."""
         datatype = attribute.datatype
         if datatype.kind == "shared":
-            # Not through `committed`: the type of `DataType` has itself as its attribute's type.
+            # `committed` would not end here, because the attribute of the type `DataType` has that type itself.
             shared = self.file.object(datatype.committed).datatype
             if shared is None or shared.kind == "shared":
                 self.file.fail("an attribute without a type", attribute.at)
@@ -226,7 +226,7 @@ class _Jld2Reader:
     # -- single values; `cell` is exactly the bytes of one element
 
     def plain(self, datatype: Datatype, cell: memoryview, at: int, depth: int) -> _Steps:
-        """A value whose HDF5 type says all."""
+        """A value that its HDF5 type describes completely."""
         kind = datatype.kind
         if kind in ("integer", "float", "bits", "enum"):
             return number_of(datatype, cell)
@@ -249,7 +249,7 @@ class _Jld2Reader:
         self.file.refuse(f"a value of the HDF5 kind {kind!r}", at, "save the model again with JLD2")
 
     def text(self, cell: memoryview) -> str:
-        """A variable-length string: its length, and where in which global heap it lies."""
+        """A variable-length string, stored as its length and its place in a global heap."""
         length, address = int.from_bytes(cell[:4], "little"), int.from_bytes(cell[4:12], "little")
         index = int.from_bytes(cell[12:16], "little")
         if length == 0:
@@ -429,7 +429,7 @@ class _Jld2Reader:
         return tuple(np.frombuffer(raw, "<u8").tolist())[::-1]
 
     def empty_elements(self, kind: JuliaType, shape: tuple[int, ...], at: int) -> Any:
-        """An array of `nothing` and the like."""
+        """An array whose elements take no bytes, such as `nothing`."""
         if len(shape) > 32 or prod(shape) > max(65536, self.file.size):
             self.file.fail(f"{prod(shape)} elements that take no bytes", at)
         self.spend(prod(shape), at)
@@ -445,7 +445,7 @@ class _Jld2Reader:
         shape: tuple[int, ...],
         at: int,
     ) -> Any:
-        """The array where its elements are numbers, characters or structs of them, else None."""
+        """The array if its elements are numbers, characters or structs of these; otherwise None."""
         if len(shape) > 32 or max(shape, default=0) >= 1 << 62:
             self.file.fail(f"an array of {len(shape)} dimensions", at)
         kind = None if committed is None or committed.written is not None else committed.type
@@ -488,7 +488,7 @@ class _Jld2Reader:
         raw: memoryview,
         shape: tuple[int, ...],
     ) -> _Steps:
-        """An array of anything else: a list, or an array of objects where it has not one dimension."""
+        """An array of any other elements: a list, or an array of objects unless it has one dimension."""
         at = self.file.place(thing.address)
         size, count = datatype.size, prod(shape)
         self.spend(count, at)

@@ -1,4 +1,4 @@
-"""What JLD2's structs become: tuples, numbers, dictionaries, modules; and the values that take no bytes.
+"""How the structs in a JLD2 file become Python values, and the values of types that take no bytes.
 
 JLD2 converts some Julia types before writing them and reverses that when reading (its `writeas`, manual
 section "Custom Serialization"): dictionaries, modules, big integers, simple vectors, long tuples.
@@ -53,7 +53,7 @@ def type_path(name: str) -> tuple[str, ...]:
 
 
 def singleton(kind: JuliaType, depth: int = 0) -> Any:
-    """The one value of a type that takes no bytes: nothing, (), a function, a struct without fields."""
+    """The only value of a type that takes no bytes: `nothing`, (), a function, or a struct without fields."""
     if kind.path == ("Core", "Nothing"):
         return None
     inner = kind.parameters
@@ -73,13 +73,13 @@ def stays_struct(kind: JuliaType) -> bool:
 
 
 def from_fields(kind: JuliaType, names: tuple[str, ...], values: list[Any]) -> Any:
-    """A stored struct as the Python value that Julia's type has an equal of, else as a `JuliaStruct`."""
+    """A stored struct as a Python value of the corresponding kind, or as a `JuliaStruct` if there is none."""
     if kind.path == ("Core", "Tuple"):
         return tuple(values)
     if kind.path == ("Core", "NamedTuple"):
         return NamedTuple(names, values, kind)
     if kind.path == ("JLD2", "InlineUnionEl") and len(values) == 3:
-        # An element of an array of two bits types: 0 chooses the first, 255 the second.
+        # An element of an array of a union of two bits types: 0 selects the first type, 255 the second.
         return values[2] if values[0] else values[1]
     if kind.path == ("Base", "Complex") and len(values) == 2:
         return _complex(kind, values)
@@ -162,7 +162,7 @@ def _plain_list(column: Any) -> list[Any]:
 
 
 def _big_integer(text: str, fail: Callable[[str], NoReturn]) -> int:
-    """JLD2 writes a `BigInt` in base 62, digits before capitals before small letters."""
+    """A `BigInt`, which JLD2 writes in base 62: digits, then capital letters, then small letters."""
     digits = text.removeprefix("-")
     if not digits or len(digits) > 10_000 or not set(digits) <= set(_DIGITS):
         fail("a BigInt that is not a number in base 62")
@@ -185,7 +185,7 @@ def _lost(kind: JuliaType) -> bool:
 
 
 def number_of(datatype: Datatype, cell: memoryview) -> Any:
-    """Int64, Float64 and Bool as Python's own, other numbers as NumPy scalars or `Int128`."""
+    """A number: int, float or bool for Int64, Float64 or Bool, a NumPy scalar or `Int128` for other types."""
     if datatype.kind == "bits" and datatype.size == 1:
         return cell[0] != 0
     if datatype.dtype is None:
@@ -212,7 +212,7 @@ def plain_type(datatype: Datatype) -> JuliaType | None:
 
 
 def packed(datatype: Datatype) -> np.dtype[Any] | None:
-    """The dtype of a struct of numbers as JLD2 packs it; None where it holds anything else."""
+    """The dtype of a struct of numbers as JLD2 packs it, or None if the struct holds anything else."""
     if datatype.kind == "bits" and datatype.size == 1:
         return np.dtype("?")
     if datatype.kind in ("integer", "float"):

@@ -40,13 +40,13 @@ _DEEPEST = 100
 
 @dataclass(frozen=True)
 class TypeKey:
-    """A Julia type: its name as JLD2 spells it, and its parameters (types, integers, tuples of symbols)."""
+    """A Julia type, as a hashable key: its name as JLD2 spells it, and its parameters."""
 
     name: str
     parameters: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        # Types hold types: a hash made anew each time would make deep models slow.
+        # Types nest, so hashing them anew each time would make deep models slow.
         object.__setattr__(self, "_hash", hash((self.name, self.parameters)))
 
     def __hash__(self) -> int:
@@ -85,7 +85,7 @@ _SIZES = {name: struct.unpack_from("<I", code, 4)[0] for name, code in _NUMBERS.
 
 
 def opaque(size: int) -> bytes:
-    """The HDF5 type of `size` bytes without a meaning of their own."""
+    """The opaque HDF5 type of `size` bytes."""
     return _basic(0x35, 0, size)
 
 
@@ -95,7 +95,7 @@ def string(size: int) -> bytes:
 
 
 def plain(kind: TypeKey) -> bytes | None:
-    """The HDF5 type of a number; None for other types."""
+    """The HDF5 type of a number, or None for other types."""
     return _NUMBERS.get(kind.name)
 
 
@@ -112,12 +112,12 @@ def compound(members: list[tuple[str, bytes]]) -> bytes:
     return out
 
 
-# A type itself: its name, and references to its parameters.
+# How a type itself is stored: its name, and references to its parameters.
 TYPE = compound([("name", TEXT), ("parameters", struct.pack("<BBBBI", 0x39, 0, 0, 0, 16) + REFERENCE)])
 
 
 def kind_of(value: Any, where: str, depth: int = 0) -> TypeKey:
-    """The Julia type of a value to be written; raises `OutputError`, naming `where`, if there is none."""
+    """The Julia type of a value to write. Raises `OutputError`, naming `where`, for a value that has none."""
     if depth > _DEEPEST:
         raise OutputError(f"cannot write {where[:60]}…: it is nested more than {_DEEPEST} deep; flatten it")
     if value is None:
@@ -179,7 +179,7 @@ def _element(array: np.ndarray[Any, Any], where: str) -> TypeKey:
     if name in _NUMBERS or name.endswith(".BFloat16"):
         return TypeKey(name)
     raise OutputError(
-        f"cannot write {where}: an array of {array.dtype} has no place in a Flux state; convert it to float32"
+        f"cannot write {where}: a Flux state cannot hold an array of {array.dtype}; convert it to float32"
     )
 
 
@@ -192,7 +192,7 @@ def fields_of(kind: TypeKey) -> tuple[tuple[str, ...], tuple[TypeKey, ...]]:
 
 
 def is_struct(kind: TypeKey) -> bool:
-    """Whether it is a tuple or named tuple."""
+    """Whether a type is a tuple or named tuple."""
     return kind.name in ("Core.Tuple", "Core.NamedTuple")
 
 

@@ -1,4 +1,4 @@
-"""Julia values as a JLD2 file: the same objects in the same order as JLD2 writes them.
+"""Julia values as the bytes of a JLD2 file, with the same objects in the same order as JLD2 writes them.
 
 Format 0.2.0 is what JLD2 0.5 and 0.6 write, 0.1.1 what 0.4 wrote; every JLD2 from 0.4 on reads 0.1.1, only
 those from 0.5 on read 0.2.0. The sections named are those of the "HDF5 File Format
@@ -37,9 +37,9 @@ __all__ = ["serialise"]
 
 _BASE = 512
 _SUPERBLOCK = 48
-_NULL = bytes(16)  # a string or sequence without content
+_NULL = bytes(16)  # an empty string or sequence
 _CONTINUATION = struct.pack("<BHB", 0, 16, 0) + _NULL  # room for a continuation, as an empty message
-# A struct's description must fit a message of 65535 bytes: beyond, its parts become objects of their own.
+# The description of a struct must fit a message of 65 535 bytes; the parts of a larger one become objects of their own.
 _LARGEST_DESCRIPTION = 60_000
 
 _Session: TypeAlias = dict[Any, int]
@@ -47,7 +47,7 @@ _Session: TypeAlias = dict[Any, int]
 
 @dataclass(frozen=True)
 class _Committed:
-    """A type that has been written: where, its HDF5 type, and how each field of a struct is kept."""
+    """A type that has been written: its address, its HDF5 type, and how each field of a struct is stored."""
 
     address: int
     code: bytes
@@ -88,7 +88,7 @@ def serialise(
 
 
 def _space(kind: int, shape: tuple[int, ...] = ()) -> bytes:
-    """IV.A.2.b: 0 scalar, 1 simple, 2 null."""
+    """A dataspace message (IV.A.2.b), of the kind 0 (scalar), 1 (simple) or 2 (null)."""
     return struct.pack(f"<BBBB{len(shape)}Q", 2, len(shape), 0, kind, *shape)
 
 
@@ -119,7 +119,7 @@ class _Jld2Writer:
         self.type_addresses: list[int] = []
         self.type_type: _Committed | None = None
         self.arrays: _Session = {}
-        self.held: list[Any] = []  # keeps what `arrays` knows by identity alive
+        self.held: list[Any] = []  # keeps the objects alive that `arrays` knows by their ids
         self.file_session: _Session = {}
 
     def file(self, values: Mapping[str, Any]) -> bytearray:
@@ -209,7 +209,7 @@ class _Jld2Writer:
         array: bool = False,
         track: Callable[[int], None] = lambda address: None,
     ) -> int:
-        """Reserves the header, so that what `content` writes comes after it, and fills it in."""
+        """Reserves the header and fills it in after `content` has written the objects that follow it."""
         head = _message(0x05, 0, b"\3\x09") + _message(0x01, 0, space)
         size_of_head = len(head) + sum(4 + len(a) for a in attributes) + 4 + len(code)
         limit = (8192 if array else 65535) if self.old else (1 if array else 8192)
@@ -238,7 +238,7 @@ class _Jld2Writer:
         return _message(0x0C, 0, head + name + attribute.code + attribute.space + attribute.content())
 
     def value(self, value: Any, kind: TypeKey) -> int:
-        """Writes a value as an object of its own; an array that was written before is only referred to."""
+        """Writes a value as an object of its own, unless it is an array that was written before; its address."""
         if kind.name == "Core.Array":
             if id(value) not in self.arrays:
                 self.held.append(value)
@@ -318,7 +318,7 @@ class _Jld2Writer:
         )
 
     def nothings(self, element: TypeKey, count: int) -> int:
-        """A vector of elements that take no bytes: only its length is written."""
+        """Writes a vector whose elements take no bytes; only its length is stored."""
         length = struct.pack("<Q", count)
         dimensions = _Attribute("dimensions", _INT64, False, _space(1, (1,)), 8, lambda: length)
         return self.dataset(_shared(self.commit(element).address), True, _EMPTY, 0, bytes, (dimensions,))
@@ -416,7 +416,7 @@ class _Jld2Writer:
         return not self.old and kind.name == "Core.Tuple" and len(inner) > 10 and _equal(inner)
 
     def has_data(self, kind: TypeKey) -> bool:
-        """Whether the file holds a byte for a value of the type; a tuple kept as a vector always has one."""
+        """Whether a value of the type takes any bytes in the file; a tuple that is kept as a vector always does."""
         if is_struct(kind):
             return self.as_vector(kind) or any(self.has_data(part) for part in fields_of(kind)[1])
         return kind.name != "Core.Nothing"

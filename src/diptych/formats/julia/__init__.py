@@ -1,13 +1,17 @@
-"""Julia values as plain Python data: what the BSON and JLD2 readers give and `flux.py` understands.
+"""Julia values as plain Python data, which the BSON and JLD2 readers produce and `formats.flux` interprets.
 
-Int64, Float64, Bool, String and nothing are Python's own; other numbers NumPy scalars (`Float32` is
-`np.float32`) or the small classes below. Arrays are NumPy arrays with Julia's own shape, in Fortran
-order, views of the file where that is possible; an element type that NumPy has not (BFloat16, N0f8,
-Char) is read as the nearest one and kept as the dtype's metadata, see `elements.py`.
-Tuples are tuples, `Vector{Any}` lists, `Dict{Symbol}` a dict with string keys, other dictionaries
-`JuliaDict`. Nothing here is ever called or imported: a function is a name.
+| Julia | Python |
+|---|---|
+| Int64, Float64, Bool, String, nothing | int, float, bool, str, None |
+| other numbers | NumPy scalars, or the small classes below |
+| Array | a NumPy array of Julia's shape in Fortran order, a view of the file where possible |
+| Tuple, `Vector{Any}` | tuple, list |
+| `Dict{Symbol}`, other dictionaries | a dict with string keys, `JuliaDict` |
+| any other struct | `JuliaStruct` |
 
-Identity is kept: two places that shared one Julia object hold the same Python object.
+An element type that NumPy lacks (BFloat16, N0f8, Char) is read as the nearest one and recorded in the metadata of
+the dtype, see `elements.py`. Nothing is ever called or imported: a function is represented by its name. Two places
+that shared one object in Julia hold the same object in Python.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Symbol:
-    """`:name`."""
+    """A Julia symbol, `:name`."""
 
     name: str
 
@@ -59,16 +63,16 @@ UNDEFINED = Undefined()
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A value whose content the file does not hold: `reason` is a sentence with what the user can do.
+    """A value whose content is not in the file. It takes the value's place, so that the rest can still be read.
 
-    It stands in the tree so that what is beside it can still be read.
+    `reason` is a sentence that says why, and what the user can do.
     """
 
     reason: str
 
 
 class Char(str):
-    """A `Char`, to tell it from a `String` of length 1."""
+    """A `Char`, as opposed to a `String` of length 1."""
 
 
 class BFloat16(float):
@@ -85,13 +89,13 @@ class UInt128(int):
 
 @dataclass(eq=False, repr=False)
 class JuliaType:
-    """A type: `path` such as ("Flux", "Conv") without a leading "Main", and its parameters.
+    """A Julia type. The type of the function `relu` has the path ("NNlib", "#relu").
 
-    Parameters are types, integers, symbols, tuples or `JuliaStruct`s for type variables. The type of
-    the function `relu` is ("NNlib", "#relu").
-
-    `definition` is only there for anonymous functions in BSON.jl files: the `Core.TypeName` struct that
-    their code hangs from, which `lowered.py` reads.
+    Attributes:
+        path: Modules and name, such as ("Flux", "Conv"), without a leading "Main".
+        parameters: Types, integers, symbols, tuples, or `JuliaStruct`s for type variables.
+        definition: The `Core.TypeName` struct that holds the code of an anonymous function in a BSON.jl file, which
+            `lowered.py` reads; None for every other type.
     """
 
     path: tuple[str, ...]
@@ -112,7 +116,7 @@ class JuliaType:
     __repr__ = __str__
 
 
-# A damaged file can share types so that their full text has no end in practice.
+# Types in a damaged file can refer to each other so often that their full text would be practically endless.
 _LONGEST = 400
 
 
@@ -132,10 +136,12 @@ def _spell(value: Any, pieces: list[str]) -> None:
 
 @dataclass(eq=False)
 class JuliaStruct:
-    """An instance of a type that Python has no equal of: its fields by position, and by name where known.
+    """An instance of a Julia struct. It is mutable, because objects may refer to each other in cycles.
 
-    BSON.jl stores no field names (`names` is empty then); JLD2 does. A function is an instance of its
-    type without fields. Mutable, because objects may refer to each other in cycles.
+    Attributes:
+        type: Its type. A function is an instance of its own type, without fields.
+        fields: The values of its fields, in order.
+        names: The names of the fields. JLD2 stores them; BSON.jl does not, and `names` is empty.
     """
 
     type: JuliaType
@@ -143,12 +149,12 @@ class JuliaStruct:
     names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        # Fields may refer back to this struct: never print them.
+        # Fields are not shown, because they may refer back to this struct.
         return f"<{self.type} with {len(self.fields)} fields>"
 
 
 class NamedTuple(tuple[Any, ...]):
-    """A tuple whose values have names; `type` is the Julia type where a file gave it."""
+    """A tuple whose values have names. `type` is the Julia type if the file gave it."""
 
     names: tuple[str, ...]
     type: JuliaType | None
@@ -159,7 +165,7 @@ class NamedTuple(tuple[Any, ...]):
         values: Sequence[Any],
         type: JuliaType | None = None,  # noqa: A002
     ) -> NamedTuple:
-        """Raises `ValueError` where there are not as many names as values."""
+        """Raises `ValueError` unless there are as many names as values."""
         made = super().__new__(cls, values)
         if len(names) != len(made):
             raise ValueError(f"{len(names)} names for {len(made)} values")
@@ -173,9 +179,9 @@ class NamedTuple(tuple[Any, ...]):
 
 @dataclass(eq=False)
 class JuliaDict(Mapping[Any, Any]):
-    """A dictionary with any keys (`Dict`, `IdDict`): two sequences of equal length.
+    """A dictionary with keys of any kind (`Dict`, `IdDict`), stored as two sequences of equal length.
 
-    Keys that Python cannot hash, arrays of an optimiser's state for one, are found by identity.
+    A key that Python cannot hash, such as an array in the state of an optimiser, is found by identity.
     """
 
     type: JuliaType
@@ -197,11 +203,11 @@ class JuliaDict(Mapping[Any, Any]):
     def __repr__(self) -> str:
         return f"<{self.type} with {len(self)} entries>"
 
-    # The Mapping's own comparison would need hashable keys, and follow cycles.
+    # Mapping's comparison would need hashable keys and would follow cycles.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
 
 def _plain(key: Any) -> bool:
-    # Only these compare to a truth value, cheaply, whatever the file holds.
+    # Comparing keys of these kinds is cheap and gives a single truth value, whatever the file holds.
     return isinstance(key, (str, int, float, bytes, Symbol)) or (hasattr(key, "dtype") and not key.shape)

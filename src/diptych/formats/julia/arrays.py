@@ -1,7 +1,7 @@
 """Julia's array wrappers, ranges and parameter lists as plain NumPy arrays.
 
-The readers keep a `Transpose` or a `SubArray` as the struct it is; whoever wants numbers asks here. Fields
-are those of Julia's Base and LinearAlgebra, 1.0 to 1.12, by position.
+The readers keep a `Transpose` or a `SubArray` as a struct; this module computes the array that it stands for. The
+positions of the fields are those in Base and LinearAlgebra of Julia 1.0 to 1.12.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ __all__ = ["as_array", "parameters_in_order"]
 
 Array = NDArray[Any]
 _DEEPEST = 16  # a view of a view of ...
-_LARGEST = 1 << 28  # elements that a wrapper may spell out (a range, a sparse matrix) without holding them
+_LARGEST = 1 << 28  # the most elements that a range or a sparse matrix may expand to
 
 
 def as_array(value: Any) -> Array | None:
-    """The array that a value stands for, in Julia's shape; None where it is no array.
+    """The array that a Julia value stands for.
 
-    Views where possible: Transpose, Adjoint, ReshapedArray, SubArray and PermutedDimsArray share their
-    parent's memory. Ranges, Diagonal, BitArray, one-hot and sparse matrices are spelled out. A
-    TrackedArray (Flux 0.9 and before) gives its data. Raises `FormatError` where the fields contradict
-    each other or the file does not hold the numbers.
+    Transpose, Adjoint, ReshapedArray, SubArray and PermutedDimsArray give views of their parent where possible.
+    Ranges, Diagonal, BitArray, one-hot and sparse matrices are expanded. A TrackedArray (Flux 0.9 and before) gives
+    its data.
+
+    Returns:
+        An array of Julia's shape, or None if the value is not an array.
+
+    Raises:
+        FormatError: If the fields contradict each other, or the file does not hold the numbers.
     """
     return _array(value, 0)
 
@@ -51,7 +56,7 @@ def _array(value: Any, depth: int) -> Array | None:
     except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
         raise FormatError(
             f"a {value.type.name} cannot be read: its {len(value.fields)} fields contradict each other; "
-            "in Julia save Array(x) instead"
+            "save Array(x) in Julia instead"
         ) from error
 
 
@@ -119,7 +124,7 @@ def _along(array: Array, axis: int, index: int | Array) -> Array:
 
 
 def _bits(value: JuliaStruct, depth: int) -> Array:
-    """BitArray: 64 to a chunk. A BitVector's `dims` are never set by Julia, so its length is `len`."""
+    """A BitArray, with 64 bits to a chunk. Julia never sets the `dims` of a BitVector, so `len` is its length."""
     chunks, length, sizes = _parent(value, depth), int(value.fields[1]), value.fields[2]
     if length < 0 or length > chunks.size * 64:
         raise ValueError("more bits than chunks hold")
@@ -132,7 +137,7 @@ def _tracked(value: JuliaStruct, depth: int) -> Array:
 
 
 def _reinterpreted(value: JuliaStruct, depth: int) -> Array:
-    """The same bytes as another type; the first axis shrinks or grows with the size of an element."""
+    """The same bytes as another type. The first axis shrinks or grows as the elements become larger or smaller."""
     parent, dtype = _parent(value, depth), layout(value.type.parameters[0])
     if dtype is None or parent.ndim == 0:
         raise ValueError("an unknown element type")
@@ -190,7 +195,7 @@ def _one_hot(value: JuliaStruct, depth: int) -> Array:
 
 
 def _sparse(value: JuliaStruct, depth: int) -> Array:
-    """SparseMatrixCSC: rows, columns, where each column starts, the row of each value, the values."""
+    """A SparseMatrixCSC, whose fields are rows, columns, the start of each column, the row of each value, values."""
     rows, columns = (int(number) for number in value.fields[:2])
     starts, places, values = (_parent(value, depth, index) for index in (2, 3, 4))
     _bounded(rows * columns)
@@ -203,7 +208,7 @@ def _sparse(value: JuliaStruct, depth: int) -> Array:
 
 
 def _zeros(value: JuliaStruct, depth: int) -> Array:
-    """Flux 0.11's `Zeros`, an array without memory; Flux 0.12's has no size and is no array."""
+    """The `Zeros` of Flux 0.11, an array without memory. That of Flux 0.12 has no size and is not an array."""
     sizes = tuple(map(int, value.fields[0]))
     _bounded(math.prod(sizes))
     return np.zeros(sizes, np.float32)
@@ -229,10 +234,10 @@ _WRAPPERS: dict[str, Callable[[JuliaStruct, int], Array]] = {
 
 
 def parameters_in_order(value: Any) -> list[Any] | None:
-    """The arrays of `Flux.params(model)` in their order; None where the value is no such list.
+    """The arrays of a `Flux.params(model)` in order, or None if the value is not a `Zygote.Params`.
 
-    A `Zygote.Params` holds a Buffer, whose data is the order, and an unordered IdSet of the same arrays;
-    before Zygote 0.5.3 the first field was the plain vector.
+    A `Zygote.Params` holds a Buffer with the arrays in order, and an unordered IdSet of the same arrays. Before Zygote
+    0.5.3 its first field was the plain vector.
     """
     if not isinstance(value, JuliaStruct) or value.type.name != "Params" or not value.fields:
         return None

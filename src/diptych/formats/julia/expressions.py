@@ -1,4 +1,4 @@
-"""What an anonymous Julia function does, as an expression: a tree of calls by name."""
+"""Expressions: what an anonymous Julia function computes, as a tree of calls by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Apply", "Argument", "Call", "Captured", "Constant", "Expression", "F
 
 @dataclass(frozen=True)
 class Argument:
-    """The function's own argument, from 1."""
+    """An argument of the function, counted from 1."""
 
     index: int
     name: str = "x"
@@ -71,7 +71,7 @@ class Tuple:
 
 @dataclass(frozen=True)
 class Call:
-    """A readable function called on arguments; `broadcast` where Julia has a dot: `relu.(x)`, `2 .* x`."""
+    """A call of a readable function. `broadcast` means that Julia has a dot: `relu.(x)`, `2 .* x`."""
 
     function: str
     arguments: tuple[Expression, ...]
@@ -95,7 +95,7 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Apply:
-    """A captured value that is no function by name, a layer for one, called on arguments."""
+    """A call of a captured value that is not a named function, such as a layer."""
 
     value: JuliaStruct
     arguments: tuple[Expression, ...]
@@ -114,7 +114,7 @@ Expression: TypeAlias = Argument | Constant | Captured | Name | Tuple | Call | A
 
 @dataclass(frozen=True)
 class Function:
-    """What a function does, and where its code stood: "#26 (three_conv.jl, line 5)"."""
+    """What a function computes, and where its code is: "#26 (three_conv.jl, line 5)"."""
 
     expression: Expression
     where: str

@@ -6,9 +6,9 @@
     %2 = call Main.reshape _2 : %1
     return %2
 
-(Julia's manual, "Julia ASTs", section "Lowered form"). They are walked with symbols in place of numbers
-and give an expression; nothing is ever run. Only the functions in `READABLE` are followed: any other is
-refused by name, with the line of Julia it stands on.
+(Julia's manual, "Julia ASTs", section "Lowered form"). Walking them with symbols instead of numbers gives an
+expression; nothing is ever run. A call of a function that is not in `READABLE` is refused with its name and the line
+of Julia code.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from diptych.formats.julia.lowered_code import code_of, is_core
 
 __all__ = ["MODULES", "READABLE", "interpret", "is_function"]
 
-# What `lowered_layers.py` understands; everything else is refused where it is called.
+# The functions that `lowered_layers.py` understands. A call of any other function is refused.
 # fmt: off
 READABLE = frozenset((
     "relu", "relu6", "leakyrelu", "trelu", "elu", "celu", "selu", "gelu", "gelu_tanh", "gelu_erf", "σ",
@@ -60,7 +60,7 @@ _DEEPEST = 8  # functions that call captured functions
 
 @dataclass(frozen=True)
 class _Type:
-    """`NamedTuple{(:dims,)}` or `Val{2}`, a call away from its value."""
+    """A type such as `NamedTuple{(:dims,)}` or `Val{2}`, which the code calls to make a value."""
 
     name: str
     parameters: tuple[Any, ...]
@@ -73,12 +73,12 @@ class _Keywords:
 
 @dataclass(frozen=True)
 class _Sorter:
-    """`Core.kwfunc(f)`: f, waiting for its keywords (Julia before 1.9)."""
+    """The result of `Core.kwfunc(f)`, which takes the keywords of f first (Julia before 1.9)."""
 
 
 @dataclass(frozen=True)
 class _Self:
-    """The closure itself, whose fields are what it captured."""
+    """The closure itself, whose fields are the values that it captured."""
 
     closure: JuliaStruct
     names: tuple[str, ...]
@@ -88,7 +88,7 @@ _Value: TypeAlias = Expression | _Type | _Keywords | _Sorter | _Self
 
 
 def is_function(value: Any) -> bool:
-    """Whether a value is something Julia calls a function: a named one, a closure, a Fix or a composition."""
+    """Whether a value is a function: a named one, a closure, a `Base.Fix1` or `Fix2`, or a composition."""
     return isinstance(value, JuliaStruct) and (
         value.type.definition is not None
         or _singleton(value) is not None
@@ -98,7 +98,7 @@ def is_function(value: Any) -> bool:
 
 
 def _singleton(value: JuliaStruct) -> str | None:
-    """The name of a function without captured values: its type is called "#relu"."""
+    """The name of a named function, whose type is called "#relu"; None for other values."""
     name = value.type.name
     if value.fields or value.type.definition is not None or len(name) < 2 or name[0] != "#":
         return ":" if value.type.path == ("Base", "Colon") else None
@@ -106,21 +106,25 @@ def _singleton(value: JuliaStruct) -> str | None:
 
 
 def _only_a_name(value: JuliaStruct) -> bool:
-    """A closure's type, "#28#30", without the definition that would hold its code."""
+    """Whether a value is a closure, of a type such as "#28#30", whose code is not in the file."""
     return value.type.definition is None and re.fullmatch(r"#.*#\d+", value.type.name) is not None
 
 
-# Whose functions are known by their names; another module's `relu` may compute anything.
+# The modules whose functions are trusted by name: `relu` of any other module may compute anything.
 MODULES = frozenset(
     ("Base", "Core", "CUDA", "CuArrays", "Flux", "MLUtils", "Metalhead", "NNlib", "NNlibCUDA", "Statistics")
 )
 
 
 def interpret(value: JuliaStruct, arguments: int = 1) -> Function:
-    """What a function-like value does to `arguments` arguments, as an expression.
+    """What a function computes, as an expression.
 
-    Takes closures, named functions, `Base.Fix1`, `Base.Fix2` and compositions. Raises `FormatError` naming
-    whatever it calls that is not readable, with the function and the line it stands on.
+    Args:
+        value: A closure, a named function, a `Base.Fix1`, a `Base.Fix2` or a composition.
+        arguments: The number of its arguments.
+
+    Raises:
+        FormatError: If it calls something that is not readable, with its name, the function and the line of code.
     """
     walker = _Walker()
     walker.where = str(value.type.name)
@@ -147,7 +151,7 @@ class _Walker:
     def refuse(self, what: str) -> FormatError:
         return FormatError(
             f"the Julia function {self.where} {what}, which Diptych does not read; "
-            "in Julia use named layers such as Flux.flatten instead and save again"
+            "use named layers such as Flux.flatten in Julia instead, and save the model again"
         )
 
     def finished(self, value: _Value) -> Expression:
@@ -158,19 +162,19 @@ class _Walker:
     # ---- Calls ----
 
     def apply(self, value: Any, arguments: Sequence[_Value], keywords: Sequence[tuple[str, Any]]) -> _Value:
-        """A Julia value, out of the file, called."""
+        """Calls a Julia value from the file."""
         if not isinstance(value, JuliaStruct):
             raise self.refuse(f"calls {str(value)[:40]}")
         if _only_a_name(value):
             raise FormatError(
                 f"the anonymous function {value.type.name} has no code in the file: JLD2, and BSON.jl on newer "
-                "Julia, store only its name; in Julia use a named layer such as Flux.flatten and save again"
+                "Julia, store only its name; use a named layer such as Flux.flatten in Julia, and save the model again"
             )
         name = _singleton(value)
         if name is not None and value.type.path[0] not in MODULES:
             raise FormatError(
-                f"the function {'.'.join(value.type.path).replace('#', '')} is defined by the author, and its code is "
-                "not in the file; in Julia use a function of Flux or NNlib and save again"
+                f"the function {'.'.join(value.type.path).replace('#', '')} was defined by the model's author, and its "
+                "code is not in the file; use a function of Flux or NNlib in Julia, and save the model again"
             )
         if name is not None:
             return self.named(name, arguments, tuple(keywords))
@@ -222,7 +226,7 @@ class _Walker:
         raise self.refuse("calls something that it computes itself")
 
     def with_keywords(self, arguments: Sequence[_Value]) -> _Value:
-        """keywords, function, arguments..."""
+        """Calls a keyword sorter, whose arguments are the keywords, the function and its arguments."""
         keywords = arguments[0]
         if not isinstance(keywords, _Keywords):
             raise self.refuse("passes keywords that it computes itself")
@@ -253,7 +257,7 @@ class _Walker:
     # ---- Statements ----
 
     def run(self, code: list[Any], at: int, results: dict[int, _Value], slots: dict[int, _Value]) -> _Value:
-        """The value returned from statement `at` on; both ways where a condition is not known."""
+        """The value that is returned from statement `at` on. If a condition is not known, both branches are walked."""
         while True:
             self.steps += 1
             if not 0 <= at < len(code) or self.steps > _MOST_STATEMENTS:
@@ -283,7 +287,7 @@ class _Walker:
     def jump(
         self, statement: Any, at: int, results: dict[int, _Value], slots: dict[int, _Value]
     ) -> tuple[_Value, tuple[int, ...]] | None:
-        """(value, ()) for a return, (None, (target,)) for a goto, (test, (then, otherwise)) for a branch."""
+        """How a statement goes on: (value, ()) returns, (None, (target,)) jumps, (test, (then, otherwise)) branches."""
         if not isinstance(statement, JuliaStruct):
             return None
         name, fields = statement.type.name, statement.fields
@@ -299,7 +303,7 @@ class _Walker:
 
     def label(self, value: Any) -> int:
         if not isinstance(value, (int, np.integer)):
-            raise self.refuse("jumps to a place that is no number")
+            raise self.refuse("jumps to a target that is not a number")
         return int(value) - 1
 
     def statement(self, statement: Any, results: dict[int, _Value], slots: dict[int, _Value]) -> _Value:
@@ -354,7 +358,7 @@ def _number(part: JuliaStruct) -> int:
     return int(value) if isinstance(value, (int, np.integer)) else -1
 
 
-# ---- The functions that lowering itself puts in --------------------------------------------------------
+# ---- Functions that lowering inserts ----------- --------------------------------------------------------
 
 
 def _getfield(walker: _Walker, arguments: list[_Value]) -> _Value:
@@ -397,7 +401,7 @@ def _broadcasted(walker: _Walker, arguments: list[_Value]) -> _Value:
 
 
 def _power(walker: _Walker, arguments: list[_Value], broadcast: bool = False) -> _Value:
-    """`x^2` is literal_pow(^, x, Val(2))."""
+    """The call literal_pow(^, x, Val(2)), which Julia makes of `x^2`."""
     if len(arguments) != 3:
         raise walker.refuse("calls literal_pow")
     base, exponent = (walker.finished(a) for a in arguments[1:])
@@ -411,19 +415,19 @@ def _materialize(walker: _Walker, arguments: list[_Value]) -> _Value:
 
 
 def _splat(walker: _Walker, arguments: list[_Value]) -> _Value:
-    """_apply_iterate(iterate, f, tuples...)."""
+    """The call _apply_iterate(iterate, f, tuples...), which Julia makes of `f(x...)`."""
     if len(arguments) < 2:
         raise walker.refuse("calls _apply_iterate")
     items: list[_Value] = []
     for argument in arguments[2:]:
         if not isinstance(argument, Tuple):
-            raise walker.refuse("splats a value that is no tuple")
+            raise walker.refuse("splats a value that is not a tuple")
         items.extend(argument.items)
     return walker.call(arguments[1], items)
 
 
 def _getindex(walker: _Walker, arguments: list[_Value]) -> _Value:
-    """`size(x)[k]`, and the elements of a tuple; any other indexing is refused."""
+    """Indexing: only `size(x)[k]` and the elements of a tuple are read."""
     if len(arguments) == 2:
         owner, index = arguments
         if isinstance(owner, Tuple):
@@ -481,7 +485,7 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _fold(name: str, arguments: tuple[Expression, ...]) -> Expression | None:
-    """Arithmetic on numbers alone, and `1:3`, done at once."""
+    """The value of arithmetic on plain numbers, and of ranges such as `1:3`, which are computed at once."""
     values = [a.value for a in arguments if isinstance(a, (Constant, Captured))]
     numbers = [v for v in values if isinstance(v, (int, float, np.number))]
     if len(numbers) != len(arguments) or len(numbers) != 2:

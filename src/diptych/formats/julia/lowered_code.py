@@ -34,7 +34,7 @@ class Code:
 
 
 def code_of(value: JuliaStruct, arguments: int | None = None) -> Code | None:
-    """The code of a closure; None for other values. Raises `FormatError` where the file has none."""
+    """The code of a closure, or None for other values. Raises `FormatError` if the file does not hold it."""
     definition = value.type.definition
     if not isinstance(definition, JuliaStruct):
         return None
@@ -42,14 +42,14 @@ def code_of(value: JuliaStruct, arguments: int | None = None) -> Code | None:
     if not methods:
         raise FormatError(
             f"the anonymous function {value.type.name} has no code in the file for this many arguments; "
-            "in Julia use a named layer such as Flux.flatten and save again"
+            "use a named layer such as Flux.flatten in Julia, and save the model again"
         )
     method = methods[0]
     info = next((f for f in method.fields if is_core(f, "CodeInfo")), None)
     statements = info.fields[0] if info is not None and info.fields else None
     if not isinstance(statements, list):
         raise FormatError(
-            f"the code of {_where(method)} is compressed; in Julia use a named layer and save again"
+            f"the code of {_where(method)} is compressed; use a named layer in Julia, and save the model again"
         )
     names = next((f for f in definition.fields if is_core(f, "SimpleVector")), None)
     captured = tuple(s.name if isinstance(s, Symbol) else "" for s in names.fields) if names else ()

@@ -1,7 +1,7 @@
-"""From the expression of an anonymous Julia function to Diptych's layers.
+"""From the expression of an anonymous Julia function to our layers.
 
-Julia's axes are ours reversed: its axis d is our axis -d. What has no layer is refused, with the function
-and its line, and nothing is guessed: `reshape` must keep the batch, means must cover the spatial axes.
+Julia's axis d is our axis -d. An expression that no layer computes is refused, with the function and its line.
+Nothing is guessed: `reshape` must keep the batch axis, and a mean must cover all spatial axes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = ["ACTIVATION_NAMES", "as_connection", "as_layers"]
 
 LayerOf = Callable[[JuliaStruct], Layer]
 
-# NNlib's names where they differ from ours; every other name in ACTIVATIONS is its own.
+# The names in NNlib that differ from ours; every other activation has the same name.
 ACTIVATION_NAMES: dict[str, str] = {
     **{name: name for name in ACTIVATIONS if name not in ("affine", "clamp", "identity", "quickgelu")},
     "σ": "sigmoid",
@@ -67,18 +67,26 @@ _GATES = {"sigmoid": "swish", "tanh": "lisht", "hardsigmoid": "hardswish"}
 def as_layers(
     function: Function, elementwise: bool = False, layer_of: LayerOf | None = None
 ) -> tuple[Layer, ...]:
-    """The layers, in order, that do what a function of one argument does; () for `x -> x`.
+    """The layers that compute a function of one argument.
 
-    `elementwise`: the function is a layer's activation and sees one number at a time, so that no dots are
-    needed. `layer_of` turns a captured layer into ours. Raises `FormatError` for what no layer does.
+    Args:
+        function: The function, from `interpret`.
+        elementwise: Whether it is an activation, which is applied to single numbers and so needs no dots.
+        layer_of: Reads a layer that the function captured.
+
+    Returns:
+        The layers in order; () for the identity.
+
+    Raises:
+        FormatError: If no layer computes a part of the function.
     """
     return _Translation(function, elementwise, layer_of).layers(function.expression)
 
 
 def as_connection(function: Function) -> Connection:
-    """How a function of the outputs of several branches, in their order, joins them.
+    """How a function joins the outputs of several branches.
 
-    Raises `FormatError` for anything but +, -, * with dots, cat, vcat and hcat of all the arguments.
+    Raises `FormatError` unless it is a dotted +, - or *, or a cat, vcat or hcat, of all arguments in order.
     """
     expression = function.expression
     translation = _Translation(function, False, None)
@@ -105,7 +113,7 @@ class _Translation:
         )
 
     def layers(self, part: Expression) -> tuple[Layer, ...]:
-        """What happens to the argument until it is `part`."""
+        """The layers that turn the argument of the function into `part`."""
         if isinstance(part, Argument):
             return ()
         if isinstance(part, Apply):
@@ -145,7 +153,7 @@ class _Translation:
         return (*before, activation) if activation else before
 
     def activation(self, part: Call) -> tuple[Activation, Expression] | None:
-        """An elementwise function of one expression, and that expression."""
+        """The activation that a call computes, and the expression it is applied to; None if it is not one."""
         name, arguments = part.function, part.arguments
         if part.keywords or not arguments:
             return None
@@ -191,7 +199,7 @@ class _Translation:
         return (Activation("affine", affine), inner) if affine is not None else None
 
     def gate(self, name: str, left: Expression, right: Expression) -> tuple[Activation, Expression] | None:
-        """x f(x), max(x, a x)."""
+        """The activations that are written as x f(x) or max(x, a x)."""
         for inner, other in ((left, right), (right, left)):
             if name == "*" and inner == other:
                 return Activation("abs2"), inner
@@ -210,7 +218,7 @@ class _Translation:
     def branch(
         self, test: Expression, then: Expression, otherwise: Expression
     ) -> tuple[Activation, Expression] | None:
-        """`x > a ? x : ...`, either way round."""
+        """The activations that are written as `x > a ? x : ...`, in either order."""
         if (
             not isinstance(test, Call)
             or test.function not in (">", ">=", "<", "<=")
@@ -238,7 +246,7 @@ class _Translation:
         return (Activation("leakyrelu", (slope,)), inner) if shift == 0 and 0 <= slope <= 1 else None
 
     def number(self, part: Expression) -> float | None:
-        """The number that an expression is, without its argument; `zero(x)` is 0."""
+        """The value of an expression that does not depend on the argument; `zero(x)` counts as 0."""
         if isinstance(part, Call) and part.function in ("zero", "one") and len(part.arguments) == 1:
             return float(part.function == "one")
         if isinstance(part, Call) and part.function == "-" and len(part.arguments) == 1:
@@ -264,7 +272,7 @@ class _Translation:
         return Connection("concatenate", -axis) if axis is not None and axis > 0 else None
 
     def joined(self, part: Call) -> tuple[Layer, ...] | None:
-        """f(x) + x as a SkipConnection, f(x) + g(x) as a Parallel."""
+        """Reads f(x) + x as a SkipConnection and f(x) + g(x) as a Parallel."""
         connection = self.connection(part)
         if connection is None or len(part.arguments) < 2 or any(map(self.is_value, part.arguments)):
             return None
@@ -304,7 +312,7 @@ class _Translation:
         return (*self.layers(part.arguments[0]), Flatten())
 
     def pooled(self, part: Call) -> tuple[Layer, ...]:
-        """`mean(x, dims = (1, 2))` and `maximum`, over all spatial axes."""
+        """Reads `mean(x, dims = (1, 2))` or `maximum` over all spatial axes."""
         dims = _dims(part)
         if (
             len(part.arguments) != 1
@@ -331,7 +339,7 @@ class _Translation:
         return (*self.layers(part.arguments[0]), Softmax(axis=-dims[0], log=part.function == "logsoftmax"))
 
     def windowed(self, part: Call) -> tuple[Layer, ...]:
-        """`maxpool(x, (2, 2); stride, pad)`; window, stride and padding run W first in Julia."""
+        """Reads `maxpool(x, (2, 2); stride, pad)`, whose window, stride and padding have W first in Julia."""
         keywords = dict(part.keywords)
         kernel = _numbers(part.arguments[1]) if len(part.arguments) == 2 else None
         if not kernel or any(k < 1 for k in kernel) or not keywords.keys() <= {"stride", "pad"}:
@@ -339,7 +347,7 @@ class _Translation:
         stride = _numbers(keywords["stride"]) if "stride" in keywords else kernel
         pad = _numbers(keywords["pad"]) if "pad" in keywords else (0,)
         if stride is None or pad is None:
-            raise self.refuse(part, f"calls {part.function} with sizes that are no numbers")
+            raise self.refuse(part, f"calls {part.function} with sizes that are not numbers")
         strides, padding = _spread(stride, len(kernel)), _pads(pad, len(kernel))
         if strides is None or padding is None:
             raise self.refuse(part, f"calls {part.function} with sizes that do not fit the window")
@@ -376,7 +384,7 @@ _SHAPES: dict[str, Callable[[_Translation, Call], tuple[Layer, ...]]] = {
 
 
 def _affine(name: str, number: float, number_first: bool) -> tuple[float, float] | None:
-    """(scale, shift) of x + n, x - n, n - x, n x, x / n."""
+    """The (scale, shift) of x + n, x - n, n - x, n x or x / n."""
     if name == "+":
         return 1.0, number
     if name == "-":
@@ -405,7 +413,7 @@ def _whole(part: Expression | None) -> int | None:
 
 
 def _numbers(part: Expression) -> tuple[int, ...] | None:
-    """A number or a tuple of numbers, written or captured."""
+    """A number or a tuple of numbers, written in the code or captured."""
     value = _value(part)
     parts = part.items if isinstance(part, Tuple) else (part,)
     if isinstance(value, tuple):
@@ -439,7 +447,7 @@ def _spread(numbers: tuple[int, ...], rank: int) -> tuple[int, ...] | None:
 
 
 def _pads(numbers: tuple[int, ...], rank: int) -> Pads | None:
-    """One number, one an axis, or (low, high) an axis, W first; ours are pairs, W last."""
+    """Padding as pairs, W last, from one number, one for each axis, or (low, high) for each axis, W first."""
     if any(n < 0 for n in numbers):
         return None
     if len(numbers) == 2 * rank:
