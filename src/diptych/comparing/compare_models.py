@@ -14,7 +14,6 @@ from diptych.comparing.runs import LayerOutput, Run
 from diptych.comparing.wording import agreement, diagnosis
 from diptych.errors import UsageError
 from diptych.loading import ModelLike
-from diptych.model.labels import label
 from diptych.model.summary import summarise
 from diptych.predicting import compiled_for
 
@@ -140,4 +139,4 @@ def _pair(row: Row) -> LayerPair:
 def _label(output: LayerOutput) -> str:
     if output.layer is None:
         return "what the model is given"
-    return label(output.layer) + (f", {output.detail}" if output.detail else "")
+    return output.layer.label + (f", {output.detail}" if output.detail else "")

@@ -19,7 +19,6 @@ from diptych.comparing.hypotheses import (
     lone_layers,
 )
 from diptych.comparing.runs import Run
-from diptych.model.labels import label
 from diptych.model.layers import (
     ACTIVATIONS,
     IDENTITY,
@@ -80,7 +79,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _written(value: Any) -> str:
     if isinstance(value, Activation):
-        return label(value)
+        return value.label
     if is_dataclass(value):
         return " ".join(str(getattr(value, f.name)) for f in fields(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -144,7 +143,7 @@ def _padded_apart(case: Case) -> Iterator[Trial]:
             continue
         bare = replace(of_b, padding=of_a.padding)
         changes |= dict.fromkeys(others, IDENTITY) | {row.b.path: Chain((*pads, bare)) if pads else bare}
-        values[", ".join(label(layer) for layer in (*pads, of_a))] = None
+        values[", ".join(layer.label for layer in (*pads, of_a))] = None
     yield from layer_trials(
         case, "b", changes, f"the padding of A's {'; '.join([*values][:3])}, in {{layers}}"
     )
@@ -190,7 +189,7 @@ def _other_kind(kinds: tuple[type[Layer], ...], case: Case) -> Iterator[Trial]:
     of_a, of_b = both
     plain = not (of_a.arrays or of_b.arrays or of_a.children or of_b.children)
     if plain and type(of_a) is not type(of_b) and isinstance(of_a, kinds):
-        what = f"A's {label(of_a)} instead of {label(of_b)} in {{layers}}"
+        what = f"A's {of_a.label} instead of {of_b.label} in {{layers}}"
         yield from layer_trials(case, "b", {case.row.b.path: of_a}, what)
 
 
@@ -199,7 +198,7 @@ def _left_out(kinds: tuple[type[Layer], ...], case: Case) -> Iterator[Trial]:
     found = [(which, path, layer) for which, path, layer in lone_layers(case) if isinstance(layer, kinds)]
     for which in ("a", "b"):
         changes: dict[str, Layer] = {path: IDENTITY for side, path, _ in found if side == which}
-        names = ", ".join(dict.fromkeys(label(layer) for side, _, layer in found if side == which))
+        names = ", ".join(dict.fromkeys(layer.label for side, _, layer in found if side == which))
         yield from layer_trials(
             case, which, changes, f"{names} left out of {{layers}}, which the other side lacks"
         )

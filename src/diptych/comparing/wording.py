@@ -10,7 +10,6 @@ from diptych.comparing.alignment import Alignment, Row, measure, same_kinds
 from diptych.comparing.comparison import FoundCause, short
 from diptych.comparing.diagnosis import TIME_LIMIT, Search
 from diptych.comparing.runs import Run
-from diptych.model.labels import label
 
 __all__ = ["agreement", "diagnosis"]
 
@@ -74,7 +73,7 @@ def _where(row: Row, differ: str = "differ first") -> str:
     else:
         layer = row.a.layer if row.lone != "b" else row.b.layer
         name = f"{row.a.shown}" if row.lone != "b" else f"{row.b.shown} of B"
-        place = f"at layer {name} ({label(layer)})" if layer is not None else f"at layer {name}"
+        place = f"at layer {name} ({layer.label})" if layer is not None else f"at layer {name}"
         if row.lone:
             place += f", which only {row.lone.upper()} has"
     difference = row.difference
@@ -101,8 +100,8 @@ def _unexplained(a: Run, b: Run, row: Row) -> str:
     weights = _weights(a, b, row)
     if weights:
         return weights
-    if label(layers[0]) != label(layers[1]):
-        return f"The layers are {label(layers[0])} in A and {label(layers[1])} in B."
+    if layers[0].label != layers[1].label:
+        return f"The layers are {layers[0].label} in A and {layers[1].label} in B."
     return f"The layers have the same weights and settings: the engines {a.engine} and {b.engine} differ."
 
 

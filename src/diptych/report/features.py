@@ -18,7 +18,6 @@ from diptych.errors import UsageError
 from diptych.files import keep, made_folder
 from diptych.images.arguments import ImageLike, as_picture
 from diptych.loading import ModelLike, Recipe, load, recipe_of
-from diptych.model.labels import label
 from diptych.model.layers import Conv, ConvTranspose
 from diptych.model.model import Model
 from diptych.options import ScaleRule
@@ -130,7 +129,7 @@ def feature_plots(
     for done, path in enumerate(paths, 1):
         array = trace[path][0]
         where = f"Convolution {numbers[path]}" if path in numbers else f"Layer {path}"
-        title = f"{where} · {label(by_path[path]).replace('->', '→')}"
+        title = f"{where} · {by_path[path].label.replace('->', '→')}"
         name = f"conv_layer_{numbers[path]}" if path in numbers else f"layer_{path.replace('.', '-')}"
         draw = partial(activations, array=array, title=title, scale=scale)
         file = make(f"{name}_feature_maps.png", draw)
