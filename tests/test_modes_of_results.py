@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych import jobs
+from diptych import preparing
 from diptych.errors import OutputError
 from diptych.files import replacing
 from diptych.filters.learning import checkpoint
 from diptych.formats import FORMATS
-from diptych.images import files, streams
+from diptych.images import files, generation, streams
 from little_models import seeing
 from little_pictures import COLOUR
 
@@ -50,7 +50,7 @@ def rows(name: str) -> Callable[[Path], object]:
 
 def preprocessed(folder: Path) -> None:
     files.write_png(folder / "a.png", COLOUR)
-    jobs.preprocess_files([folder / "a.png"], "colour-32", out=folder / "inputs")
+    preparing.preprocess_files([folder / "a.png"], "colour-32", out=folder / "inputs")
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -65,9 +65,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "png-by-rows": rows("a.png"),
     "tiff-by-rows": rows("a.tif"),
     "jpeg-by-rows": rows("a.jpg"),
-    "npy": lambda folder: jobs.write_array(folder / "a.npy", np.zeros((2, 3), np.float32)),
+    "npy": lambda folder: preparing.write_array(folder / "a.npy", np.zeros((2, 3), np.float32)),
     "npy-png-and-json": preprocessed,
-    "generated": lambda folder: jobs.generate_files("an island", out=folder / "new" / "images", count=1),
+    "generated": lambda folder: generation.generate_files("an island", out=folder / "new" / "images", count=1),
     "checkpoint": lambda folder: checkpoint.save(folder / "a.pt", {}, "who"),
     "run": lambda folder: diptych.run("an island", out=folder / "new" / "run", count=1, maps="0"),
 }
