@@ -17,6 +17,7 @@ from diptych.files import replacing
 from diptych.filters.learning import checkpoint
 from diptych.formats import FORMATS
 from diptych.images import files, generation, streams
+from diptych.options import GenerationOptions
 from little_models import seeing
 from little_pictures import COLOUR
 
@@ -67,7 +68,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "jpeg-by-rows": rows("a.jpg"),
     "npy": lambda folder: preparing.write_array(folder / "a.npy", np.zeros((2, 3), np.float32)),
     "npy-png-and-json": preprocessed,
-    "generated": lambda folder: generation.generate_files("an island", out=folder / "new" / "images", count=1),
+    "generated": lambda folder: generation.generate_files(
+        "an island", GenerationOptions(count=1), out=folder / "new" / "images"
+    ),
     "checkpoint": lambda folder: checkpoint.save(folder / "a.pt", {}, "who"),
     "run": lambda folder: diptych.run("an island", out=folder / "new" / "run", count=1, maps="0"),
 }
