@@ -7,7 +7,7 @@ needs to say where a kernel has its centre, and even kernels are nothing special
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeAlias, get_args
 
@@ -16,7 +16,7 @@ import numpy as np
 from diptych.engines.tiled.regions import Halo
 from diptych.errors import ModelError, UsageError
 from diptych.model import layers as L
-from diptych.model.layers import Array, Chain, Layer, PadMode, Parallel, SkipConnection
+from diptych.model.layers import Array, Chain, Layer, PadMode, Parallel, SkipConnection, child_path, fold
 from diptych.model.model import Model
 
 __all__ = ["PADDING_MODES", "PreparedFilter", "halo", "prepare", "shrinkage", "with_explicit_padding"]
@@ -26,6 +26,7 @@ CHANNELS = (1, 3, 4)
 
 Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # (lowest, highest) offset, for rows and columns
 Growth: TypeAlias = tuple[int, int]  # rows and columns more than the picture has
+Sized: TypeAlias = tuple[int | None, Growth]  # channels, None where any number will do, and the growth
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +133,7 @@ _WHY: Mapping[type[Layer], str] = {
     L.PixelShuffle: "changes the picture's size",
     L.ConvTranspose: "is not one that slides over a picture",
     L.Embedding: "looks numbers up in a table",
+    L.Graph: "is no row of layers, nor branches that meet at once",
 }
 
 
@@ -161,26 +163,20 @@ class _Explicit:
 
     def layers(self, layer: Layer, path: str) -> list[Layer]:
         """What takes the place of `layer`; every `Pad` is a new object."""
-        inside = [f"{path}.{i}" if path else str(i) for i in range(len(layer.children))]
         if isinstance(layer, Chain):
-            pairs = zip(layer.layers, inside, strict=True)
-            return [made for child, place in pairs for made in self.layers(child, place)]
-        if isinstance(layer, SkipConnection):
-            self._joined(layer.connection, layer, path)
-            return [SkipConnection(self.chain(layer.inner, inside[0]), layer.connection)]
-        if isinstance(layer, Parallel):
-            self._joined(layer.connection, layer, path)
-            branches = zip(layer.branches, inside, strict=True)
-            return [Parallel(layer.connection, tuple(self.chain(b, place) for b, place in branches))]
+            children = enumerate(layer.layers)
+            return [made for i, child in children for made in self.layers(child, child_path(path, i))]
+        if isinstance(layer, SkipConnection | Parallel):
+            connection = layer.connection
+            if connection.operation == "concatenate" and connection.axis not in (1, -3):
+                _refuse(self.name, path, layer, "joins along another axis than the channels")
+            inside = [self.chain(child, child_path(path, i)) for i, child in enumerate(layer.children)]
+            return [layer.with_children(inside)]
         rule = _RULES.get(type(layer))
         made = rule(layer) if rule is not None else _WHY.get(type(layer), "is of an unknown kind")
         if isinstance(made, str):
             _refuse(self.name, path, layer, made)
         return [self._pad(one) if isinstance(one, L.Pad) else one for one in made if not _idle(one)]
-
-    def _joined(self, connection: L.Connection, layer: Layer, path: str) -> None:
-        if connection.operation == "concatenate" and connection.axis not in (1, -3):
-            _refuse(self.name, path, layer, "joins along another axis than the channels")
 
     def _pad(self, pad: L.Pad) -> L.Pad:
         mode: Any = self.padding_mode or pad.mode
@@ -273,7 +269,7 @@ class _Sizes:
     def check(self, layers: Chain, first: int | None) -> tuple[int | None, int | None]:
         """Channels in and out. Raises `ModelError` where sizes do not fit, or the picture's is not kept."""
         given = self._first(layers) if first is None else first
-        channels, growth = self._through(layers, given, (0, 0))
+        channels, growth = fold(layers, (given, (0, 0)), self._leaf, self._join)
         if growth != (0, 0):
             raise ModelError(
                 f"{self.name} is not a filter: its output has {growth[0]:+d} rows and {growth[1]:+d} columns of "
@@ -299,16 +295,8 @@ class _Sizes:
                 return found
         return None
 
-    def _through(self, layer: Layer, count: int | None, growth: Growth) -> tuple[int | None, Growth]:
-        if isinstance(layer, Chain):
-            for child in layer.layers:
-                count, growth = self._through(child, count, growth)
-            return count, growth
-        if isinstance(layer, SkipConnection):
-            inner = self._through(layer.inner, count, growth)
-            return self._join(layer.connection, [inner, (count, growth)])
-        if isinstance(layer, Parallel):
-            return self._join(layer.connection, [self._through(b, count, growth) for b in layer.branches])
+    def _leaf(self, layer: Layer, value: Sized, path: str) -> Sized:
+        count, growth = value
         if isinstance(layer, L.Pad):
             self.grown[id(layer)] = growth
             (a, b), (c, d) = layer.padding
@@ -330,9 +318,7 @@ class _Sizes:
             raise ModelError(f"{self.name}: a {type(layer).__name__} takes {expected} channels, got {count}")
         return result
 
-    def _join(
-        self, connection: L.Connection, parts: list[tuple[int | None, Growth]]
-    ) -> tuple[int | None, Growth]:
+    def _join(self, connection: L.Connection, parts: Sequence[Sized], path: str) -> Sized:
         counts, sizes = [part[0] for part in parts], {part[1] for part in parts}
         if len(sizes) != 1:
             raise ModelError(f"{self.name} is not a filter: it joins pictures of different sizes")
@@ -415,16 +401,9 @@ def _in_levels(layer: Layer, peak: int) -> Layer | None:
     known = tuple(child for child in children if child is not None)
     if len(known) < len(children):
         return None
-    if isinstance(layer, Chain):
-        return Chain(known)
-    assert isinstance(layer, SkipConnection | Parallel)
-    if layer.connection.operation == "multiply":
+    if isinstance(layer, SkipConnection | Parallel) and layer.connection.operation == "multiply":
         return None
-    return (
-        Parallel(layer.connection, known)
-        if isinstance(layer, Parallel)
-        else SkipConnection(known[0], layer.connection)
-    )
+    return layer.with_children(known)
 
 
 def _times(bias: Array | None, peak: int) -> Array | None:
