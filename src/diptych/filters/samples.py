@@ -17,8 +17,7 @@ from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.filters.planes import greyed
 from diptych.filters.target import Target
 from diptych.filters.targets.pairs import Pairs
-from diptych.images import files
-from diptych.images.arguments import as_picture
+from diptych.images.arguments import Images, as_picture, each_image
 from diptych.images.picture import Picture
 from diptych.loading import load_model
 from diptych.model.layers import Array
@@ -179,18 +178,10 @@ def held_out(target: Target, images: Any = None, seed: int = 0) -> list[Picture]
     return [Picture(pixels, name) for name, pixels in taught_from(target, images, seed).held_out.items()]
 
 
-def _given(images: Any) -> Iterator[tuple[str, Array]]:
-    single = isinstance(images, str | Path | Picture | np.ndarray)
-    for number, image in enumerate([images] if single else _iterable(images), 1):
-        for each in files.find([image]) if isinstance(image, str | Path) else [image]:
-            picture = as_picture(each, f"picture {number}")
-            yield picture.name, picture.pixels
-
-
-def _iterable(images: Any) -> Iterable[Any]:
-    if not isinstance(images, Iterable):
-        raise UsageError(f"images must be paths, arrays or Pictures, not {type(images).__name__}")
-    return images
+def _given(images: Images) -> Iterator[tuple[str, Array]]:
+    for image in each_image(images):
+        picture = as_picture(image)
+        yield picture.name, picture.pixels
 
 
 def answering(model: Model, engine: str = "auto", device: str = "auto") -> Answers:
