@@ -149,7 +149,7 @@ class TestRefusals:
     def test_a_folder_that_is_not_ours_stays_as_it_is(self, tmp_path: Path) -> None:
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "thesis.txt").write_text("ten years of work")
-        with pytest.raises(OutputError, match="no earlier export of Diptych"):
+        with pytest.raises(OutputError, match="not an earlier export of Diptych"):
             diptych.convert(little_model(), tmp_path / "mine")
         assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 

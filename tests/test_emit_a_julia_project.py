@@ -297,7 +297,7 @@ def test_the_same_model_gives_the_same_bytes_and_replaces_an_earlier_export(
 
 def test_a_file_in_the_way_stays(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("mine")
-    with pytest.raises(OutputError, match="no earlier export"):
+    with pytest.raises(OutputError, match="not an earlier export"):
         export(case("classifier")[0], tmp_path / "p")
     assert (tmp_path / "p").read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""A recipe as JSON-able values and back. What comes back may be a stranger's: only known steps pass."""
+"""A recipe as values that JSON can hold, and back. A document may be untrusted: only known steps are accepted."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def _step_document(name: str, step: RecipeStep) -> dict[str, Any]:
 
 
 def from_document(document: Any) -> tuple[tuple[RecipeStep, ...], str]:
-    """The steps and the name; settings that are left out take their defaults. Raises `ModelError`."""
+    """The steps and the name of a document. Missing settings take their defaults. Raises `ModelError`."""
     _check_keys(document, "a recipe", ("version", "name", "steps"), required=("version", "steps"))
     version, name, steps = document["version"], document.get("name", ""), document["steps"]
     if version != _VERSION or isinstance(version, bool):
         raise ModelError(
-            f"a recipe of version {_VERSION} is expected, but this one says another; update Diptych"
+            f"a recipe of version {_VERSION} is expected, but this one has another version; update Diptych"
         )
     if not isinstance(name, str):
-        raise ModelError(f"a recipe's name is expected to be a text, but it is a {type(name).__name__}")
+        raise ModelError(f"a recipe's name is expected to be a string, but it is a {type(name).__name__}")
     if not isinstance(steps, list) or len(steps) > MAX_STEPS:
         size = f" of {len(steps)}" if isinstance(steps, list) else ""
         raise ModelError(
@@ -67,7 +67,7 @@ def _step(item: Any, number: int) -> RecipeStep:
     name = item.get("step") if isinstance(item, dict) else None
     if not isinstance(name, str) or name not in known:
         raise ModelError(
-            f"step {number} of the recipe is expected to be one of {', '.join(known)}, but is another"
+            f"step {number} of the recipe is expected to be one of {', '.join(known)}, but it is another"
         )
     kind = known[name]
     allowed = tuple(f.name for f in fields(kind))
@@ -92,6 +92,6 @@ def _check_keys(document: Any, what: str, allowed: tuple[str, ...], required: tu
     if unknown:
         first = repr(unknown[0])[:40]
         raise ModelError(
-            f"{what} has {len(unknown)} setting(s) that are not known, the first is {first}; "
-            f"known are {', '.join(allowed)}"
+            f"{what} has {len(unknown)} unknown setting(s), the first of which is {first}; "
+            f"the settings are {', '.join(allowed)}"
         )

@@ -82,10 +82,14 @@ _FAMILIES = {_SIZE.sub("N", name): steps for name, _, steps in _RECIPES}
 
 
 def named(name: str) -> Preprocessing:
-    """The recipe of that name.
+    """A recipe by name.
 
-    Any of `NAMES` may have another size: "grey-64" is "grey-224" with 64 x 64 pixels, "colour-48x64" gives
-    48 rows of 64. Raises `UsageError` for an unknown name, with the nearest known one.
+    Args:
+        name: One of `NAMES`, or one of these with another size: "grey-64" is "grey-224" with 64 x 64 pixels,
+            "colour-48x64" has 48 rows of 64 pixels.
+
+    Raises:
+        UsageError: If the name is unknown; the message suggests the most similar one.
     """
     size = _SIZE.search(str(name))
     steps = _FAMILIES.get(_SIZE.sub("N", str(name))) if size else None

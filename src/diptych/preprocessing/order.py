@@ -1,4 +1,4 @@
-"""Which orders of steps make sense. A recipe is checked when it is made, so that none can fail half-way."""
+"""Which orders of steps make sense. A recipe is checked when it is made, so that it cannot fail half-way later."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _STEPS = (Grey, Colour, Resize, Scale, Normalise, SpatialOrder)
 
 
 def check_order(steps: Sequence[Any]) -> None:
-    """Raises `ModelError` for a step that does not fit what the steps before it leave.
+    """Raises `ModelError` for a step that cannot follow the steps before it.
 
-    Followed through the recipe: whether the pixels are still 8-bit, whether they are scaled to 0-1, and the
-    number of channels where it is known.
+    The check follows through the recipe whether the pixels are still 8-bit, whether they are scaled to 0-1, and the
+    number of channels if it is known.
     """
     eight_bit, scaled, finished, channels = True, False, "", 0
     for step in steps:
@@ -58,12 +58,12 @@ def _check_rounding(step: Grey | Resize, eight_bit: bool) -> None:
         return
     if isinstance(step, Resize) and step.round:
         raise ModelError(
-            "Resize with round=True expects 8-bit pixels, but a step before it has left 8 bits; "
+            "Resize with round=True expects 8-bit pixels, but a step before it has made them float32; "
             "write round=False, or move it before that step"
         )
     if isinstance(step, Grey) and step.weights != "float":
         raise ModelError(
-            f"Grey({step.weights!r}) rounds 8-bit pixels, but a step before it has left 8 bits; "
+            f"Grey({step.weights!r}) rounds 8-bit pixels, but a step before it has made them float32; "
             "write Grey('float'), or move it before that step"
         )
 

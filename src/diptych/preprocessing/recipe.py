@@ -39,11 +39,18 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The way from a picture to a model's input, step by step. Two recipes are equal when their steps are.
+    """A recipe: the steps from a picture to the input of a model. Recipes with equal steps are equal.
 
-    Pixels are 8-bit until a step leaves 8 bits behind (see `steps`), so the order of steps decides where
-    rounding happens. Raises `ModelError` for an order that would compute nonsense: dividing by 255 twice,
-    rounding to 8 bits what no longer is 8-bit, normalising before scaling.
+    Pixels are 8-bit until a step turns them into float32 (see `diptych.preprocessing.steps`), so the order of the
+    steps decides where values are rounded.
+
+    Args:
+        steps: The steps, in order; at most 32.
+        name: A name, of at most 100 printable characters.
+
+    Raises:
+        ModelError: If the order of the steps makes no sense: it would divide by 255 twice, round float32 values to
+            8 bits, or normalise before scaling.
     """
 
     steps: tuple[RecipeStep, ...]
@@ -64,11 +71,18 @@ class Preprocessing:
     # -- pictures -----------------------------------------------------------------------------------------
 
     def apply(self, image: Array | Image) -> NDArray[np.float32]:
-        """One picture, uint8 (H, W, 3) or (H, W), as the model's input: float32 (C, H, W), C-contiguous.
+        """Prepares one picture.
 
-        A Pillow picture in mode L or RGB gives the same values as its array, and sooner.
-        In 0-1 where the recipe has `Scale` (not clipped: float bicubic and Lanczos may overshoot), else in
-        0-255. Raises `ShapeError` for an array of another shape and `ModelError` for another dtype.
+        Args:
+            image: uint8 (H, W, 3) or (H, W), or a Pillow image of mode L or RGB, which gives the same values faster.
+
+        Returns:
+            The input of the model: float32 (C, H, W), C-contiguous; in 0-1 if the recipe has `Scale`, otherwise in
+            0-255. Values are not clipped: bicubic and Lanczos kernels on float32 may exceed the range.
+
+        Raises:
+            ShapeError: If the array has another shape.
+            ModelError: If it has another dtype.
         """
         pixels, steps = begin(image, self.steps) if is_pillow_picture(image) else (image, self.steps)
         pixels, scaled = _checked_picture(pixels), False
@@ -79,9 +93,18 @@ class Preprocessing:
         return np.ascontiguousarray(planes, dtype=np.float32)
 
     def apply_batch(self, images: Iterable[Array | Image], names: Sequence[str] = ()) -> NDArray[np.float32]:
-        """Pictures as one batch, float32 (N, C, H, W); `names` are used in errors.
+        """Prepares several pictures as one batch.
 
-        Raises `ShapeError`, naming the picture, where one comes out in another shape than the first.
+        Args:
+            images: The pictures, as `apply` takes them.
+            names: Their names, for messages.
+
+        Returns:
+            float32 (N, C, H, W).
+
+        Raises:
+            ShapeError: If there is no picture, or one gets another shape than the first; with its name.
+            ModelError: If a picture has another dtype than uint8.
         """
         items: list[NDArray[np.float32]] = []
         for index, image in enumerate(images):
@@ -101,9 +124,18 @@ class Preprocessing:
         return np.stack(items)
 
     def display(self, item: Array) -> NDArray[np.uint8]:
-        """One input, float32 (C, H, W), as a picture to look at: uint8 (H, W) or (H, W, 3).
+        """Turns an input of the model back into a picture to look at.
 
-        Undoes the spatial order, the mean and std and the scale, then rounds and clips; NaN shows as black.
+        This undoes the spatial order, mean and std, and the scale, then rounds and clips. NaN becomes black.
+
+        Args:
+            item: float32 (C, H, W) with 1 or 3 channels.
+
+        Returns:
+            uint8 (H, W) or (H, W, 3).
+
+        Raises:
+            ShapeError: If the item has another shape.
         """
         if item.ndim != 3 or item.shape[0] not in (1, 3):
             raise ShapeError(f"display expects one input of shape (1 or 3, H, W), but got {_shape(item)}")
@@ -119,7 +151,7 @@ class Preprocessing:
         return np.ascontiguousarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
 
     def upright(self, item: Array) -> Array:
-        """One input (C, H, W) with its rows where the picture's rows are: undoes `SpatialOrder` alone."""
+        """An input (C, H, W) or (C, W, H) in the orientation of the picture: undoes `SpatialOrder` alone."""
         turns = sum(isinstance(step, SpatialOrder) and step.order == "wh" for step in self.steps)
         return item.transpose(0, 2, 1) if turns % 2 else item
 
@@ -127,7 +159,7 @@ class Preprocessing:
 
     @property
     def channels(self) -> int | None:
-        """The number of channels of the result: 1, 3, or None where the picture decides."""
+        """The number of channels of the result: 1, 3, or None if it depends on the picture."""
         channels: int | None = None
         for step in self.steps:
             if isinstance(step, Grey):
@@ -138,7 +170,7 @@ class Preprocessing:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """The last two axes of the result, or None where the picture decides."""
+        """The sizes of the last two axes of the result, or None if they depend on the picture."""
         size: tuple[int, int] | None = None
         for step in self.steps:
             if isinstance(step, Resize):
@@ -148,9 +180,9 @@ class Preprocessing:
         return size
 
     def describe(self) -> list[str]:
-        """One plain line a step; one line says so where there is none."""
+        """The steps in plain words, one line each."""
         if not self.steps:
-            return ["the pixels as they are, 0-255 as float32"]
+            return ["the pixels unchanged, 0-255 as float32"]
         lines = [sentence(step) for step in self.steps]
         if not any(isinstance(step, Scale) for step in self.steps):
             lines.append("not scaled: the values stay in 0-255")
@@ -159,12 +191,19 @@ class Preprocessing:
     # -- documents ----------------------------------------------------------------------------------------
 
     def to_document(self) -> dict[str, Any]:
-        """The recipe as JSON-able values, for a model file."""
+        """The recipe as values that JSON can hold; `from_document` reads it back."""
         return documents.to_document(self.steps, self.name)
 
     @classmethod
     def from_document(cls, document: Any) -> Preprocessing:
-        """The recipe of a document; raises `ModelError`, in one sentence, for anything but a whole recipe."""
+        """Reads a recipe back.
+
+        Args:
+            document: What `to_document` gave, or anything else that a file holds in its place.
+
+        Raises:
+            ModelError: If the document is not a complete recipe.
+        """
         steps, name = documents.from_document(document)
         return cls(steps, name=name)
 

@@ -1,7 +1,7 @@
-"""The resize kernels, one function each, their literal table, and the three ways to fit another aspect ratio.
+"""The resize kernels, and the three ways to fit a picture of another aspect ratio.
 
-Every kernel takes (H, W) or (H, W, 3), uint8 or float32, and gives a new array of the same dtype: uint8 is
-rounded as the library in question rounds it, float32 is not rounded.
+Every kernel takes (H, W) or (H, W, 3), uint8 or float32, and gives a new array of the same dtype. uint8 is rounded in
+the way of the library that the kernel reproduces; float32 is not rounded.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ __all__ = ["KERNELS", "imresize", "imresize_neighbours", "nearest", "size_within
 Array = NDArray[Any]
 Kernel = Callable[[Array, int, int], Array]
 
-_BLOCK = 2**18  # new pixels computed at a time: the float64 intermediates stay small and in the cache
-# The scaled picture before a centre crop, in pixels: a picture of 1 x 60000 must not ask for gigabytes.
+_BLOCK = 2**18  # new pixels computed at a time, so that the float64 intermediates stay in the cache
+# The most pixels that a picture may be scaled to before a centre crop: one of 1 x 60000 must not need gigabytes.
 _MOST_SCALED = 2**27
 
 
 def imresize(image: Array, height: int, width: int) -> Array:
-    """Julia's `imresize` (ImageTransformations 0.5 and later): bilinear, half-pixel, no antialias.
+    """Julia's `imresize` (ImageTransformations 0.5 and later): bilinear, half-pixel centres, no antialiasing.
 
-    Blended in float64 as there. uint8 stands for Julia's N0f8 and is rounded back ties-to-even, with the
-    very operations Julia does, so that exact halves fall the same way: `Gray` multiplies value/255 by the
-    weights (FixedPointNumbers), `RGB` multiplies the integer by weight * (1/255) (ColorVectorSpace).
+    Values are blended in float64, as there. uint8 stands for Julia's N0f8 and is rounded to nearest, ties to even.
+    The operations are exactly Julia's, so that ties agree: for `Gray`, value/255 is multiplied by the weights
+    (FixedPointNumbers); for `RGB`, the integer is multiplied by weight * (1/255) (ColorVectorSpace).
     """
     if image.shape[:2] == (height, width):
         return image.copy()
@@ -147,7 +147,7 @@ KERNELS: dict[str, Kernel] = {
 
 
 def resized(image: Array, height: int, width: int, kernel: str, fit: str, ground: float) -> Array:
-    """The picture at `height` x `width`; `ground` is the padding's level in the picture's own scale."""
+    """The picture, resized to `height` x `width`. `ground` is the level of the padding, on the picture's scale."""
     scaled_height, scaled_width = size_within(image.shape[0], image.shape[1], height, width, fit)
     if scaled_height * scaled_width > _MOST_SCALED:
         raise ShapeError(
@@ -168,10 +168,10 @@ def resized(image: Array, height: int, width: int, kernel: str, fit: str, ground
 
 
 def size_within(h: int, w: int, height: int, width: int, fit: str) -> tuple[int, int]:
-    """The size an h x w picture is scaled to before it is cropped or padded to `height` x `width`.
+    """The (height, width) to which an h x w picture is scaled before it is cropped or padded to the final size.
 
-    For "crop" the shorter side fits and the longer is rounded down, as torchvision's Resize does; for "pad"
-    the longer side fits and the shorter is rounded, as Pillow's `ImageOps.contain` does, but never to 0.
+    For "crop" the shorter side fits and the longer side is rounded down, as in torchvision's Resize. For "pad" the
+    longer side fits and the shorter side is rounded, but not to 0, as in Pillow's `ImageOps.contain`.
     """
     if fit == "stretch" or h * width == w * height:
         return height, width

@@ -1,8 +1,7 @@
-"""The steps of a recipe: frozen dataclasses that hold settings and check them; they compute nothing.
+"""The steps of a recipe: frozen dataclasses that hold and check settings, but compute nothing.
 
-The pixels that pass from step to step are (H, W) or (H, W, 3). They are 8-bit (uint8, 0-255) until a step
-leaves 8 bits behind: `Resize(round=False)` and `Grey("float")` give float32 still in 0-255, and `Scale`
-gives float32 in 0-1.
+Pixels pass from step to step as (H, W) or (H, W, 3). They are 8-bit (uint8, 0-255) until a step turns them into
+float32: `Resize(round=False)` and `Grey("float")` keep the range 0-255, and `Scale` gives 0-1.
 """
 
 from __future__ import annotations
@@ -35,18 +34,19 @@ FITS = ("stretch", "crop", "pad")
 ORDERS = ("hw", "wh")
 MAX_STEPS = 32
 MAX_SIDE = 16384
-# A recipe can come from a stranger's model file; more pixels than this are a mistake or an attack.
+# A recipe can come from an untrusted model file, in which more pixels than this are a mistake or an attack.
 MAX_PIXELS = 2**26
 _LARGEST = 1e6  # of a mean or a standard deviation: far beyond any real one, and safe in float32
 
 
 @dataclass(frozen=True)
 class Grey:
-    """Colour to grey with the Rec.601 weights 0.299, 0.587, 0.114; a grey picture stays as it is.
+    """Converts colour to grey with the Rec. 601 weights 0.299, 0.587, 0.114; a grey picture is left unchanged.
 
-    `weights` says who rounds to 8 bits: "julia" (Colors.jl 0.11 and later on N0f8), "pillow"
-    (`convert("L")`), "opencv" (`cvtColor`). The three differ by one level on about one colour in a thousand.
-    "float" does not round: float32, in 0-255 before `Scale` and in 0-1 after it (Julia on Float32 colours).
+    Args:
+        weights: The library whose rounding to 8 bits is reproduced: "julia" (Colors.jl 0.11 and later on N0f8),
+            "pillow" (`convert("L")`) or "opencv" (`cvtColor`), which differ by one level for about one colour in a
+            thousand. "float" gives float32 without rounding, as Julia does for Float32 colours.
     """
 
     weights: str = "julia"
@@ -57,18 +57,26 @@ class Grey:
 
 @dataclass(frozen=True)
 class Colour:
-    """Grey to three equal channels; a colour picture stays as it is."""
+    """Converts grey to three equal channels; a colour picture is left unchanged."""
 
 
 @dataclass(frozen=True)
 class Resize:
-    """To `height` x `width` pixels with one of `KERNELS`.
+    """Resizes a picture.
 
-    `fit`: "stretch" ignores the aspect ratio; "crop" scales until the picture covers the size and keeps the
-    centre, as torchvision's Resize and CenterCrop; "pad" scales until it fits and puts it in the middle of
-    a ground of the level `fill` (0-255), as Pillow's `ImageOps.pad`.
-    `round`: back to 8 bits after resizing, as Pillow, OpenCV and Julia's N0f8 do on 8-bit pictures. Without
-    it the result is float32 in the scale it came in; after `Scale` only `round=False` is allowed.
+    Args:
+        height: Rows of the result, 1 to 16384.
+        width: Columns of the result, 1 to 16384.
+        kernel: One of `KERNELS`.
+        fit: What happens to another aspect ratio. "stretch" ignores it; "crop" scales until the picture covers the
+            size and keeps the centre, as torchvision's Resize and CenterCrop do; "pad" scales until the picture fits
+            and centres it, as Pillow's `ImageOps.pad` does.
+        round: Whether the result is rounded to 8 bits, as by Pillow, OpenCV and Julia's N0f8. Otherwise it is float32
+            in the same range; after `Scale` only False is allowed.
+        fill: The level of the padding, 0-255.
+
+    Raises:
+        ModelError: If a setting is out of range.
     """
 
     height: int
@@ -95,12 +103,20 @@ class Resize:
 
 @dataclass(frozen=True)
 class Scale:
-    """0-255 to 0-1: float32 divided by 255, which is also what `Float32.(img)` gives on Julia's N0f8."""
+    """Converts 0-255 to 0-1: divides by 255 in float32, which is also what `Float32.(img)` does to Julia's N0f8."""
 
 
 @dataclass(frozen=True)
 class Normalise:
-    """(x - mean) / std in float32 on 0-1 values; one number for all channels, or one for each of three."""
+    """Computes (x - mean) / std in float32, on values in 0-1.
+
+    Args:
+        mean: One number for all channels, or one for each of three channels.
+        std: As many positive numbers as `mean` has.
+
+    Raises:
+        ModelError: If the numbers are not finite, too large or too small, or not as many.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -121,10 +137,13 @@ class Normalise:
 
 @dataclass(frozen=True)
 class SpatialOrder:
-    """Which axis comes first in the result: "hw" gives (C, H, W), "wh" the transposed (C, W, H).
+    """Chooses the order of the spatial axes of the result.
 
-    Julia code that loads a picture (rows first) and feeds it with `reshape(img, H, W, 1, 1)` calls the rows
-    W: in a batch of axes (N, C, H, W), which is Julia's order reversed, that is "wh".
+    Julia code that loads a picture, rows first, and feeds it with `reshape(img, H, W, 1, 1)` treats the rows as W. In
+    our order of axes, (N, C, H, W), that is the transposed picture, "wh".
+
+    Args:
+        order: "hw" for (C, H, W), or "wh" for (C, W, H).
     """
 
     order: str = "hw"

@@ -31,7 +31,7 @@ from diptych.model.trace import Trace
 __all__ = ["FLUX_VERSIONS", "example_batch", "write", "write_model"]
 
 FLUX_VERSIONS = ("0.12", "0.13", "0.14", "0.15", "0.16")
-_MARK = "diptych.json"  # by this file an earlier export is known for one
+_MARK = "diptych.json"  # its presence shows that a folder is an earlier export
 _BATCH = 2
 
 _PROJECT = """\
@@ -49,7 +49,7 @@ julia = "1.6"
 """
 
 _MODEL = """\
-# {title}, as Flux code. Axes are (W, H, C, N); each comment is the layer's path and what it is in Diptych.
+# {title}, as Flux code. Axes are (W, H, C, N); each comment is the layer's path and its name in Diptych.
 
 using Flux
 
@@ -70,12 +70,18 @@ end
 
 
 def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | None = None) -> None:
-    """Writes the project; the same model and trace always give the same bytes.
+    """Writes the project, as a whole or not at all. The same model and trace always give the same bytes.
 
-    `trace`: every layer's output for `example_batch(model)`, kept for `predict.jl --check`. `flux_version`:
-    one of `FLUX_VERSIONS` to bind the project to; all of them otherwise. The folder appears as a whole or not
-    at all. Raises `UnsupportedLayer` for a layer that Flux cannot express, `OutputError` where the folder
-    holds anything but an earlier export.
+    Args:
+        model: The model.
+        folder: The folder, which must be new, empty or an earlier export.
+        trace: The output of every layer for `example_batch(model)`, with which `predict.jl --check` compares.
+        flux_version: The only version of Flux that the project accepts, one of `FLUX_VERSIONS`; all of them if None.
+
+    Raises:
+        UnsupportedLayer: If Flux cannot express a layer.
+        UsageError: If the version is unknown.
+        OutputError: If the folder holds anything else, or cannot be written.
     """
     if flux_version is not None and flux_version not in FLUX_VERSIONS:
         known = ", ".join(FLUX_VERSIONS)
@@ -101,9 +107,14 @@ def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | No
 
 
 def write_model(model: Model, folder: Path) -> None:
-    """Writes model.jl, arrays.jl, layers.jl and weights/ into a folder that exists.
+    """Writes model.jl, arrays.jl, layers.jl and weights/ into an existing folder.
 
-    Raises `UnsupportedLayer` for a layer that Flux cannot express.
+    Args:
+        model: The model.
+        folder: The folder.
+
+    Raises:
+        UnsupportedLayer: If Flux cannot express a layer.
     """
     arrays = Arrays()
     text = _MODEL.format(title=_title(model), chain=chain(model.layers, arrays))
@@ -116,9 +127,14 @@ def write_model(model: Model, folder: Path) -> None:
 
 
 def example_batch(model: Model, seed: int = 0) -> Array:
-    """A seeded batch that the model takes, float32 in 0-1, for the check.
+    """A batch for the check: random numbers, float32 in 0-1.
 
-    Its shape is `model.entry.sample_shape`. Raises `ModelError` where none is known.
+    Args:
+        model: The model, whose `diptych.model.entry.sample_shape` is the shape of a sample.
+        seed: The seed of the random numbers.
+
+    Raises:
+        ModelError: If the shape of the model's input is not known.
     """
     shape = (_BATCH, *sample_shape(model))
     return np.random.Generator(np.random.PCG64(seed)).random(shape, np.float32)
@@ -138,7 +154,7 @@ def _about(model: Model) -> str:
         f"const RECIPE = {_string('; '.join(_steps(model)))}\n\n"
         f"# One sample as NumPy has it, (C, H, W); `nothing` is a free size.\n"
         f"const INPUT_SHAPE = {shape}\n\n"
-        f"# Every layer's path, counted from 0, and what it is.\n"
+        f"# Every layer's path, counted from 0, and its name.\n"
         f"const LAYERS = Dict{{String,String}}(\n{layers})\n"
     )
 
@@ -153,7 +169,7 @@ def _vector(sizes: Sequence[int | None]) -> str:
 
 
 def _string(text: str) -> str:
-    r"""A Julia string literal: backslash, quote and dollar escaped, unprintable characters as \u."""
+    r"""A Julia string literal, with backslash, quote and dollar escaped, and unprintable characters as \U."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
 
@@ -180,7 +196,7 @@ def _text(path: Path, text: str) -> None:
 def _appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of `folder` when the block ends, and vanishes if it fails."""
     if folder.exists() and not _replaceable(folder):
-        raise OutputError(f"{folder} exists and is no earlier export of Diptych; choose another folder")
+        raise OutputError(f"{folder} exists and is not an earlier export of Diptych; choose another folder")
     place: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Each layer as the Julia expression that builds it, and the arrays it needs in Flux's orientation.
+"""The Julia expression that builds each layer, and the arrays that it needs, in Flux's orientation.
 
 Flux's own layers stand wherever all versions from 0.12 to 0.16 compute what ours does; the rest are the
 functions of `templates/layers.jl`.
@@ -23,14 +23,14 @@ INDENT = "    "
 
 
 class Arrays:
-    """The weight files: name -> array as NumPy must save it. What layers share is saved once."""
+    """The weight files of a project: each array, as NumPy must save it, by name. Shared arrays are saved once."""
 
     def __init__(self) -> None:
         self.files: dict[str, Array] = {}
         self._names: dict[tuple[int, str], str] = {}
 
     def put(self, name: str, array: Array, turn: Callable[[Array], Array] | None = None) -> str:
-        """The Julia expression for `array`, after `turn`; the file's axes are Julia's reversed."""
+        """The Julia expression for an array, after `turn`; the axes in the file are Julia's, reversed."""
         key = (id(array), turn.__name__ if turn else "")
         if key not in self._names:
             self._names[key] = name
@@ -40,7 +40,7 @@ class Arrays:
 
 
 def chain(layers: L.Chain, arrays: Arrays) -> str:
-    """The whole network, one layer a line, each with its path and label as a comment."""
+    """The expression of the whole network: one line for each layer, with its path and label as a comment."""
     return _container("Chain", [], layers, "", arrays, 1)
 
 
@@ -69,12 +69,14 @@ def _expression(layer: Layer, path: str, arrays: Arrays, depth: int) -> str:
         joined = f"{step}{inner},{step}{_connection(layer.connection)},\n{INDENT * depth}"
         return f"SkipConnection({joined})"
     if type(layer) not in _EXPRESSIONS:
-        raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "a Julia project", "it has no expression")
+        raise UnsupportedLayer(
+            f"{path} ({type(layer).__name__})", "a Julia project", "there is no Julia code for it"
+        )
     return _EXPRESSIONS[type(layer)](layer, JuliaSite(path, arrays))
 
 
 class JuliaSite:
-    """Where a layer stands: it names the files of its arrays after its path."""
+    """The place of a layer, after whose path the files of its arrays are named."""
 
     def __init__(self, path: str, arrays: Arrays) -> None:
         self.path = path
@@ -85,13 +87,14 @@ class JuliaSite:
         return self._arrays.put(f"{self.path}.{name}", array, turn)
 
     def keywords(self, layer: Layer, *names: str) -> list[str]:
-        """`name = w("...")` for those arrays that the layer has, in the axes that they have here reversed."""
+        """The arguments `name = w("...")` for those arrays that the layer has, with their axes reversed."""
         return [f"{name} = {self.array(name, layer.arrays[name])}" for name in names if name in layer.arrays]
 
 
 # ---- Elementwise functions -------------------------------------------------------------------------------
 
-# A function of one number, with its parameters; NNlib's own where no version of it differs.
+# The Julia function of each activation, and whether it takes parameters. NNlib's function is used if all versions of
+# NNlib agree on it.
 _FUNCTIONS: dict[str, tuple[str, bool]] = {
     "identity": ("identity", False),
     "relu": ("relu", False),
@@ -126,11 +129,11 @@ _FUNCTIONS: dict[str, tuple[str, bool]] = {
     "clamp": ("between", True),
     "affine": ("line", True),
 }
-_NNLIB_DEFAULTS = ("leakyrelu", "trelu", "elu", "celu")  # whose own default parameters are ours
+_NNLIB_DEFAULTS = ("leakyrelu", "trelu", "elu", "celu")  # their default parameters in NNlib are ours
 
 
 def _function(activation: L.Activation) -> str:
-    """The Julia function of one number."""
+    """The Julia function of an activation, which takes one number."""
     name, takes = _FUNCTIONS[activation.name]
     same = activation.parameters == ACTIVATIONS[activation.name][1]
     if not takes or (same and activation.name in _NNLIB_DEFAULTS):
@@ -156,7 +159,7 @@ def _number(value: float) -> str:
 
 
 def _dimension(axis: int) -> str:
-    """Our axis as Julia's dimension of an `x` of any rank."""
+    """The dimension in Julia of one of our axes, as an expression that holds for any rank of `x`."""
     if axis < 0:
         return str(-axis)
     return "ndims(x)" if axis == 0 else f"ndims(x) - {axis}"
@@ -168,7 +171,7 @@ def _call(name: str, arguments: Sequence[str], keywords: Sequence[str] = ()) -> 
 
 
 def _last(layer: Any) -> list[str]:
-    """The activation as a last argument, where there is one."""
+    """The activation as the last argument, or no argument if there is none."""
     return [_function(layer.activation)] if layer.activation else []
 
 
@@ -182,7 +185,7 @@ def _sizes(sizes: Sequence[Any]) -> str:
 
 
 def _pads(padding: L.Pads) -> str:
-    """(low, high) of each axis in Julia's order; one number an axis where both are the same."""
+    """The padding of each axis in Julia's order: (low, high), or one number for each axis if both are equal."""
     if all(low == high for low, high in padding):
         return _sizes([low for low, _ in padding])
     return _sizes([edge for pads in padding for edge in reversed(pads)])
@@ -215,7 +218,7 @@ def _conv(layer: L.Conv, site: JuliaSite) -> str:
 def _conv_transpose(layer: L.ConvTranspose, site: JuliaSite) -> str:
     _check_rank(layer.weight.ndim - 2, site, layer)
     weight = site.array("weight", layer.weight, flip_kernel)
-    # What is to be longer at the far end is cropped less there, and beyond the last tap it is zero.
+    # Output padding crops less at the far end; beyond the last tap of the kernel the output is zero.
     edges = list(zip(layer.padding, layer.output_padding, strict=True))
     padding = tuple((low, max(high - extra, 0)) for (low, high), extra in edges)
     beyond = tuple(max(extra - high, 0) for (_, high), extra in edges)
@@ -230,7 +233,7 @@ def _conv_transpose(layer: L.ConvTranspose, site: JuliaSite) -> str:
 def _check_rank(rank: int, site: JuliaSite, layer: Layer) -> None:
     if rank > 3:
         where = f"{site.path} ({type(layer).__name__})"
-        raise UnsupportedLayer(where, "a Julia project", f"Flux has 1 to 3 spatial axes, this one {rank}")
+        raise UnsupportedLayer(where, "a Julia project", f"Flux has 1 to 3 spatial axes, this layer {rank}")
 
 
 def _dense(layer: L.Dense, site: JuliaSite) -> str:

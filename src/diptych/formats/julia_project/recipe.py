@@ -1,4 +1,4 @@
-"""preprocess.jl: a recipe in plain Julia, with those parts of the templates that its steps need."""
+"""The file preprocess.jl: a recipe in plain Julia, with the parts of the templates that its steps need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diptych.preprocessing.steps import RecipeStep
 
 __all__ = ["preprocess_text"]
 
-# Kernel -> (the template with it, the function).
+# For each kernel: the template that contains it, and its function there.
 _KERNELS = {
     "imresize": ("imresize", "imresize"),
     "nearest": ("nearest", "nearest"),
@@ -38,7 +38,7 @@ end
 
 
 def preprocess_text(recipe: Preprocessing | None) -> str:
-    """The whole file."""
+    """The contents of preprocess.jl."""
     if recipe is None:
         refusal = "this model carries no recipe for pictures; give an array that is already prepared"
         return f'preprocess(pixels) = error("{refusal}")\n'
@@ -55,7 +55,7 @@ def preprocess_text(recipe: Preprocessing | None) -> str:
 
 
 def _line(step: RecipeStep, scaled: bool) -> tuple[str, list[str]]:
-    """One step as Julia, and the templates that it needs."""
+    """The Julia code of one step, and the templates that it needs."""
     expression: Callable[[Any, bool], tuple[str, list[str]]] = _STEPS[type(step)]
     return expression(step, scaled)
 
