@@ -104,10 +104,10 @@ HOSTILE = [
     ({"version": True, "steps": []}, "update Diptych"),
     ({"version": 1, "steps": {}}, "came as a dict"),
     ({"version": 1, "steps": [{"step": "scale"}] * 100_000}, "at most 32"),
-    ({"version": 1, "steps": [], "name": 7}, "expected to be a text"),
+    ({"version": 1, "steps": [], "name": 7}, "expected to be a string"),
     ({"version": 1, "steps": [], "name": "x" * 101}, "printable"),
     ({"version": 1, "steps": [], "name": "\x1b[2J"}, "printable"),
-    ({"version": 1, "steps": [], "__class__": "os.system"}, "first is '__class__'"),
+    ({"version": 1, "steps": [], "__class__": "os.system"}, "first of which is '__class__'"),
     (steps(None), "step 1 of the recipe is expected to be one of grey, colour"),
     (steps({"step": "eval"}), "expected to be one of grey"),
     (steps({"step": ["grey"]}), "expected to be one of grey"),
@@ -117,7 +117,7 @@ HOSTILE = [
     ),
     (steps({"step": "grey", "weights": ["julia"]}), "but got a list of 1"),
     (steps({"step": "grey", "weights": "j" * 10_000}), "\\.\\.\\.'"),
-    (steps({"step": "scale", "by": 255}), "scale, has 1 setting"),
+    (steps({"step": "scale", "by": 255}), "scale, has 1 unknown setting"),
     (steps({"step": "resize", "height": 8}), "lacks width"),
     (steps(SIZE | {"height": 10**9}), "height to be a whole number from 1 to 16384, but got 1000000000"),
     (steps(SIZE | {"height": 10**5000}), "more than 18 digits"),
@@ -282,4 +282,4 @@ def test_a_recipe_cannot_be_changed():
 
 def test_a_recipe_without_scale_says_that_it_is_not_scaled():
     assert Preprocessing((Colour(),)).describe()[-1] == "not scaled: the values stay in 0-255"
-    assert Preprocessing(()).describe() == ["the pixels as they are, 0-255 as float32"]
+    assert Preprocessing(()).describe() == ["the pixels unchanged, 0-255 as float32"]
