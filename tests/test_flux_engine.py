@@ -164,5 +164,5 @@ class TestFindingJulia:
 def test_a_layer_that_flux_lacks_is_refused_by_name(fake: Callable[[str], Model]) -> None:
     fake("")
     model = Model(Chain((Conv(np.ones((1, 1, 1, 1, 1, 1), np.float32)),)))
-    with pytest.raises(UnsupportedLayer, match=r"0 \(Conv\).*1 to 3 spatial axes, this one 4"):
+    with pytest.raises(UnsupportedLayer, match=r"0 \(Conv\).*1 to 3 spatial axes, and this layer has 4"):
         engines.compile(model, "flux")

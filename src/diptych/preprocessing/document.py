@@ -49,15 +49,14 @@ def from_document(document: Any) -> tuple[tuple[RecipeStep, ...], str]:
     version, name, steps = document["version"], document.get("name", ""), document["steps"]
     if version != _VERSION or isinstance(version, bool):
         raise ModelError(
-            f"a recipe of version {_VERSION} is expected, but this one has another version; update Diptych"
+            f"the recipe has another version than {_VERSION}, which this Diptych reads; update Diptych"
         )
     if not isinstance(name, str):
-        raise ModelError(f"a recipe's name is expected to be a string, but it is a {type(name).__name__}")
+        raise ModelError(f"a recipe's name must be a string, not {type(name).__name__}")
     if not isinstance(steps, list) or len(steps) > MAX_STEPS:
         size = f" of {len(steps)}" if isinstance(steps, list) else ""
         raise ModelError(
-            f"a recipe's steps are expected as a list of at most {MAX_STEPS}, "
-            f"but came as a {type(steps).__name__}{size}"
+            f"a recipe's steps must be a list of at most {MAX_STEPS}, not {type(steps).__name__}{size}"
         )
     return tuple(_step(item, number) for number, item in enumerate(steps, 1)), name
 
@@ -66,9 +65,7 @@ def _step(item: Any, number: int) -> RecipeStep:
     known = dict(_STEPS)
     name = item.get("step") if isinstance(item, dict) else None
     if not isinstance(name, str) or name not in known:
-        raise ModelError(
-            f"step {number} of the recipe is expected to be one of {', '.join(known)}, but it is another"
-        )
+        raise ModelError(f"step {number} of the recipe must be one of {', '.join(known)}")
     kind = known[name]
     allowed = tuple(f.name for f in fields(kind))
     required = {Resize: ("height", "width"), Normalise: ("mean", "std")}.get(kind, ())
@@ -81,17 +78,11 @@ def _step(item: Any, number: int) -> RecipeStep:
 
 def _check_keys(document: Any, what: str, allowed: tuple[str, ...], required: tuple[str, ...]) -> None:
     if not isinstance(document, dict):
-        raise ModelError(
-            f"{what} is expected to be an object with {', '.join(allowed)}, "
-            f"but is a {type(document).__name__}"
-        )
+        raise ModelError(f"{what} must be an object with {', '.join(allowed)}, not {type(document).__name__}")
     missing = [key for key in required if key not in document]
     if missing:
         raise ModelError(f"{what} lacks {', '.join(missing)}; take the document of another copy")
     unknown = [key for key in document if key not in allowed]
     if unknown:
         first = repr(unknown[0])[:40]
-        raise ModelError(
-            f"{what} has {len(unknown)} unknown setting(s), the first of which is {first}; "
-            f"the settings are {', '.join(allowed)}"
-        )
+        raise ModelError(f"{what} has the unknown setting {first}; the settings are {', '.join(allowed)}")
