@@ -8,7 +8,7 @@ value beyond that one, no nesting says so, and the whole part becomes one `Tangl
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from diptych.formats.graph import Graph, Join, Step, Tangle, Value, refusal
 
@@ -20,15 +20,19 @@ _MOST_PLACES = 2_000_000  # values counted once for every join that they lie ins
 
 @dataclass(eq=False)
 class _Part:
-    """A join with its branches as a step, the values strictly inside, and how deep joins lie in each other."""
+    """A join with all that leads to it from its dominator.
 
-    step: Step
-    inside: set[int] = field(default_factory=set)
+    Attributes:
+        branches: The values of each branch that follow each other, in order; empty where `tangled`.
+        inside: The values strictly between the dominator and the join.
+        height: How deep joins lie in each other.
+        tangled: Whether no nesting says it.
+    """
+
+    branches: list[list[Value]]
+    inside: set[int]
     height: int = 1
-
-    @property
-    def tangled(self) -> bool:
-        return isinstance(self.step.layer, Tangle)
+    tangled: bool = False
 
 
 def nested_steps(graph: Graph, output: Value) -> list[Step]:
@@ -37,7 +41,8 @@ def nested_steps(graph: Graph, output: Value) -> list[Step]:
     Raises:
         UnsupportedLayer: `output` does not depend on the input, or the graph is too entangled.
     """
-    return _Nesting(graph.input, output).region(graph.input, output)[0]
+    nesting = _Nesting(graph.input, output)
+    return nesting.steps(nesting.region(graph.input, output)[0])
 
 
 class _Nesting:
@@ -50,23 +55,25 @@ class _Nesting:
             if isinstance(value.made_by, Join):
                 self._parts[id(value)] = self._part(value)
 
-    def region(self, source: Value, sink: Value) -> tuple[list[Step], set[int], int]:
-        """The steps from `source` to `sink`, which it dominates; the values behind `source`; the height."""
-        steps: list[Step] = []
+    def region(self, source: Value, sink: Value) -> tuple[list[Value], set[int], int]:
+        """What follows `source` up to `sink`, which it dominates: in a row, all of it, and the height."""
+        row: list[Value] = []
         inside: set[int] = set()
         height, value = 0, sink
         while value is not source:
+            row.append(value)
             inside.add(id(value))
             if isinstance(value.made_by, Join):
                 part = self._parts[id(value)]
                 inside |= part.inside
                 height = max(height, part.height)
-                steps.append(part.step)
-            else:
-                steps.append(_step(value))
             assert value.dominator is not None
             value = value.dominator
-        return steps[::-1], inside, height
+        return row[::-1], inside, height
+
+    def steps(self, row: list[Value]) -> list[Step]:
+        """The values of a row as steps, joins with their branches."""
+        return [self._joined(value) if isinstance(value.made_by, Join) else _step(value) for value in row]
 
     def _part(self, value: Value) -> _Part:
         above = value.dominator
@@ -78,10 +85,17 @@ class _Nesting:
         if self._places > _MOST_PLACES:
             raise refusal(value.name, "its branches are entangled with too many others")
         if sum(len(found) for _, found, _ in branches) > len(inside) or height > _DEEPEST:
-            return _Part(self._tangle(above, value), inside)
+            return _Part([], inside, tangled=True)
+        return _Part([row for row, _, _ in branches], inside, height)
+
+    def _joined(self, value: Value) -> Step:
+        part = self._parts[id(value)]
+        if part.tangled:
+            assert value.dominator is not None
+            return self._tangle(value.dominator, value)
         step = _step(value)
-        step.branches = [steps for steps, _, _ in branches]
-        return _Part(step, inside, height)
+        step.branches = [self.steps(row) for row in part.branches]
+        return step
 
     def _tangle(self, source: Value, sink: Value) -> Step:
         """The part from `source` to `sink` as nodes, each as long a row of steps as nobody else looks into."""
@@ -122,10 +136,10 @@ class _Nesting:
                 absorbed.add(id(at))
                 (at,) = at.inputs
                 continue
-            part = self._parts.get(id(at))  # there is none yet for the last join of the tangle itself
-            if part is None or part.tangled or not _alone(part, at, consumers):
+            part = self._parts[id(at)]
+            if part.tangled or not _alone(part, at, consumers):
                 return at.inputs, at.made_by, steps[::-1]
-            steps.append(part.step)
+            steps.append(self._joined(at))
             absorbed |= part.inside | {id(at)}
             assert at.dominator is not None
             at = at.dominator
