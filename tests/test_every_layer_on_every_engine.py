@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -560,3 +561,16 @@ def test_containers_are_walked_with_the_paths_of_the_model() -> None:
             assert all(
                 order.index(inner) < order.index(path) for inner in order if inner.startswith(f"{path}.")
             )
+
+
+def test_auto_goes_on_to_the_next_engine_when_the_first_batch_shows_that_one_cannot() -> None:
+    """ONNX has no mean over the values inside of windows that lie in padding alone."""
+    layer = case("meanpool-padding-not-counted")[0].layers.layers[0]
+    layer = replace(layer, kernel=(2, 2), stride=(1, 1), padding=((2, 2), (0, 0)))
+    model = Model(Chain((layer,)))
+    compiled = engines.compile(model, "auto")
+    x = numbers(2, 3, 5, 6)
+    expected = engines.compile(model, "numpy")
+    assert_close(compiled(x), expected(x))
+    assert compiled.engine == "torch"
+    assert list(compiled.trace(x)) == ["0"]

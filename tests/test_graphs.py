@@ -185,10 +185,35 @@ def test_inspect_shows_every_node_with_its_shape_and_receptive_field() -> None:
     rows = {row.path: row for row in summary.rows}
     (graph,) = [row for row in summary.rows if row.layer.startswith("Graph of")]
     assert graph.output_shape == (1, 10, 8, 12)
-    joins = [row.layer for row in rows.values() if row.layer in ("add", "concatenate")]
-    assert joins == ["add", "concatenate"]
+    joins = [row.layer for row in rows.values() if row.layer.startswith(("add", "concatenate"))]
+    assert joins == ["add of 3.1, 3.2", "concatenate of 3.4, 3.5"]
     assert all(row.output_shape and row.receptive_field for row in rows.values())
     assert summary.multiply_adds == sum(row.multiply_adds for row in rows.values() if row.multiply_adds)
+
+
+@pytest.mark.parametrize("example", [BATCH, None], ids=["with-example", "without"])
+@pytest.mark.parametrize("change", ["module", "function", "method", "argument"])
+def test_what_is_overwritten_in_place_is_seen_overwritten(change: str, example: Any) -> None:
+    class Overwriting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.conv(x)
+            if change == "module":
+                b = self.relu(a)
+            elif change == "function":
+                b = torch.relu_(a)
+            else:
+                b = a.relu_() if change == "method" else F.relu(a, True)
+            return b * 2 + torch.tanh(a)
+
+    torch.manual_seed(0)
+    module = Overwriting().eval()
+    np.testing.assert_allclose(
+        diptych.predict(from_torch(module, example=example), BATCH), truth(module), atol=1e-5
+    )
 
 
 # ---- Any graph ------------------------------------------------------------------------------------------

@@ -168,10 +168,10 @@ def _plain(name: object) -> bool:
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     for key in now:
         if before.get(key) != now[key]:
-            return f"{key}: {_short(before.get(key))} there, {_short(now[key])} asked for"
+            return f"{key} was {_short(before.get(key))} there and is {_short(now[key])} now"
     return "it has more settings"
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from diptych.engine_names import AUTOMATIC, ENGINES
 from diptych.errors import UnsupportedLayer, UsageError
@@ -12,6 +13,8 @@ from diptych.model.model import Model
 from diptych.model.trace import Trace
 
 __all__ = ["ENGINES", "Compiled", "compile"]
+
+Result = TypeVar("Result")
 
 
 class Compiled(Protocol):
@@ -44,13 +47,48 @@ def compile(  # noqa: A001 - the field's verb
         if engine not in ENGINES:
             raise UsageError(f"no engine is called {engine!r}; the engines are auto, {', '.join(ENGINES)}")
         return _compile(model, engine, device, **options)
-    candidates = AUTOMATIC if device in ("auto", "cpu") else ("torch",)
-    for candidate in candidates[:-1]:
-        try:
-            return _compile(model, candidate, device)
-        except UnsupportedLayer:
-            continue
-    return _compile(model, candidates[-1], device)
+    return _FirstAble(model, AUTOMATIC if device in ("auto", "cpu") else ("torch",), device)
+
+
+class _FirstAble:
+    """A model on the first engine that can express every layer.
+
+    Where the model records no input shape, an engine may find out only with the first batch; then the next one
+    takes over.
+    """
+
+    def __init__(self, model: Model, candidates: Sequence[str], device: str) -> None:
+        self._model, self._candidates, self._device = model, list(candidates), device
+        self._take_next()
+
+    def __call__(self, batch: Array) -> Array:
+        """See `Compiled`."""
+        return self._first(lambda compiled: compiled(batch))
+
+    def trace(self, batch: Array) -> Trace:
+        """See `Compiled`."""
+        return self._first(lambda compiled: compiled.trace(batch))
+
+    def _first(self, run: Callable[[Compiled], Result]) -> Result:
+        while True:
+            try:
+                return run(self._compiled)
+            except UnsupportedLayer:
+                if not self._candidates:
+                    raise
+                self._take_next()
+
+    def _take_next(self) -> None:
+        while True:
+            candidate = self._candidates.pop(0)
+            try:
+                self._compiled = _compile(self._model, candidate, self._device)
+            except UnsupportedLayer:
+                if not self._candidates:
+                    raise
+                continue
+            self.engine, self.device = self._compiled.engine, self._compiled.device
+            return
 
 
 def _compile(model: Model, engine: str, device: str, **options: Any) -> Compiled:

@@ -13,11 +13,13 @@ from diptych.model.layers import (
     Connection,
     Conv,
     ConvTranspose,
+    Graph,
     Layer,
     MaxPool,
     MeanPool,
     Pad,
     Shape,
+    child_path,
     fold,
 )
 from diptych.model.model import Model
@@ -163,12 +165,13 @@ def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
     entry = own if assumed is None else (1, *assumed)
     shapes = {} if entry is None else layer_shapes(model, entry)
     fields = receptive_fields(model.layers, _spatial_rank(model, entry), entry)
+    wiring = _wiring(model)
     shown: dict[int, str] = {}  # id of a weight -> the path of the row that counted it
     products = {} if entry is None else _multiply_adds(model, entry)
     rows = tuple(
         Row(
             path=path,
-            layer=_label(path, layer, shown),
+            layer=_label(path, layer, shown) + wiring.get(path, ""),
             output_shape=shapes.get(path),
             parameters=_parameters(path, layer, shown),
             multiply_adds=None if entry is None else products.get(path, 0),
@@ -214,6 +217,17 @@ def _spatial_rank(model: Model, entry: Shape | None) -> int | None:
         if isinstance(layer, Pad):
             return len(layer.padding)
     return None
+
+
+def _wiring(model: Model) -> dict[str, str]:
+    """For every node of a graph: " of 3.0, 3.2", the paths of the nodes that it takes, or "input"."""
+    found: dict[str, str] = {}
+    for path, layer in model.walk():
+        if isinstance(layer, Graph):
+            places = {name: child_path(path, index) for index, name in enumerate(layer.names)}
+            for name, inputs in zip(layer.names, layer.inputs, strict=True):
+                found[places[name]] = f" of {', '.join(places.get(each, each) for each in inputs)}"
+    return found
 
 
 def _multiply_adds(model: Model, entry: Shape) -> dict[str, int]:

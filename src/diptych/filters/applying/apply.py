@@ -235,6 +235,10 @@ def apply_file(
         OutputError: The target cannot be written, or is the source.
         UsageError: An argument is out of range, or the source is a folder.
     """
+    if isinstance(source, np.ndarray):
+        raise UsageError(
+            "apply_file takes a picture file; an array is filtered by filters.apply(learned, array)"
+        )
     work = _Work.of(learned, tile, engine, device, edge, progress)
     path, place = Path(source), Path(target)
     if path.is_dir():

@@ -127,7 +127,7 @@ def _named(s: FluxSite, parts: tuple[JuliaStruct, ...]) -> tuple[JuliaStruct, ..
 
 def _graph(s: FluxSite, layer: Graph) -> JuliaStruct:
     raise s.refuse(
-        "its containers are trees, and this is none; a Julia project can hold it: diptych convert MODEL FOLDER/"
+        "Flux's containers hold trees of layers only; a Julia project can hold a graph: diptych convert MODEL FOLDER/"
     )
 
 

@@ -246,7 +246,23 @@ class _Reader:
             if node.op == "output":
                 return as_chain(nested_steps(self._graph, self._output(node)))
             self._values[node] = self._read(node)
+            changed = self._changed_in_place(node)
+            if changed is not None:  # whatever takes it later sees the new value
+                self._values[changed] = self._values[node]
         raise ModelError("the module returns nothing")
+
+    def _changed_in_place(self, node: fx.Node) -> fx.Node | None:
+        """The node whose tensor an operation overwrites, such as `relu_(x)` or `nn.ReLU(inplace=True)`."""
+        first = node.args[0] if node.args else None
+        if not isinstance(first, fx.Node) or node.op not in ("call_module", "call_function", "call_method"):
+            return None
+        if node.op == "call_module":
+            module = self._traced.get_submodule(str(node.target))
+            return first if getattr(module, "inplace", False) is True else None
+        name = _written_name(node)
+        overwrites = name in _OVERWRITING or (name.endswith("_") and not name.endswith("__"))
+        positional = node.op == "call_function" and _name(node) in _INPLACE_LAST and node.args[-1] is True
+        return first if overwrites or positional or node.kwargs.get("inplace") is True else None
 
     def _output(self, node: fx.Node) -> Value:
         result = fx.node.map_arg(node.args[0], lambda n: self._values[n])
@@ -396,8 +412,30 @@ def _is_aten(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload)
 
 
+# Python's in-place operators, and the functions whose last argument may be `inplace`.
+_OVERWRITING = ("iadd", "isub", "imul", "itruediv")
+_INPLACE_LAST = (
+    "relu",
+    "relu6",
+    "silu",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "elu",
+    "celu",
+    "selu",
+    "leaky_relu",
+)
+
+
 def _name(node: fx.Node) -> str:
     """The operation's plain name: "relu" for F.relu, torch.relu_, x.relu() and aten.relu.default."""
+    name = _written_name(node)
+    return name if name.startswith("_") else name.rstrip("_")
+
+
+def _written_name(node: fx.Node) -> str:
+    """The operation's name with the underscore of operations in place."""
     target: Any = node.target
     if isinstance(target, str):
         name = target
@@ -405,7 +443,7 @@ def _name(node: fx.Node) -> str:
         name = target.name().partition("::")[2].partition(".")[0]
     else:
         name = getattr(target, "__name__", str(target))
-    return name if name.startswith("_") else name.rstrip("_")
+    return str(name)
 
 
 def _holds_value(tree: Any) -> bool:

@@ -222,7 +222,9 @@ class PixelShuffle(_Reshaping):
 
     def output_shape(self, shape: Shape) -> Shape:
         r, rank = self.factor, len(shape) - 2
-        if rank < 1 or shape[1] % r**rank:
+        if rank < 1:
+            raise ShapeError(f"takes (N, C, *spatial), got {shape}")
+        if shape[1] % r**rank:
             raise ShapeError(f"needs a multiple of {r}^{rank} channels, got {shape}")
         return (shape[0], shape[1] // r**rank, *[n * r for n in shape[2:]])
 
