@@ -235,7 +235,8 @@ def apply_file(
         OutputError: The target cannot be written, or is the source.
         UsageError: An argument is out of range, or the source is a folder.
     """
-    if isinstance(source, np.ndarray):
+    given: object = source
+    if not isinstance(given, str | Path):
         raise UsageError(
             "apply_file takes a picture file; an array is filtered by filters.apply(learned, array)"
         )
