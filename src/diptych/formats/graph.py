@@ -1,6 +1,6 @@
 """Graphs of values: how models that are graphs elsewhere are read.
 
-A reader builds a `Graph`: each value is one layer's output, or several values joined. `nesting` makes steps of
+A reader builds a `ValueGraph`: each value is one layer's output, or several values joined. `nesting` makes steps of
 it, one after the other and nested, and `patterns` makes layers of these.
 """
 
@@ -34,7 +34,6 @@ __all__ = [
     "Erf",
     "Fill",
     "Gather",
-    "Graph",
     "Join",
     "Lookup",
     "Operation",
@@ -48,6 +47,7 @@ __all__ = [
     "Tangle",
     "Transpose",
     "Value",
+    "ValueGraph",
     "first_or_merged",
     "refusal",
     "reshape_layers",
@@ -188,7 +188,7 @@ class Step:
     branches: list[list[Step]] = field(default_factory=list)
 
 
-class Graph:
+class ValueGraph:
     """Values from one input on. Nothing is computed, only shapes.
 
     With `merging`, the same operation on the same value is one value: what was written twice then meets.

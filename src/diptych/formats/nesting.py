@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from diptych.formats.graph import Graph, Join, Step, Tangle, Value, refusal
+from diptych.formats.graph import Join, Step, Tangle, Value, ValueGraph, refusal
 
 __all__ = ["nested_steps"]
 
@@ -35,7 +35,7 @@ class _Part:
     tangled: bool = False
 
 
-def nested_steps(graph: Graph, output: Value) -> list[Step]:
+def nested_steps(graph: ValueGraph, output: Value) -> list[Step]:
     """What leads from the input of `graph` to `output`.
 
     Raises:

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
 from diptych.files import replacing
-from diptych.formats.onnx.graph import Graph, Site, refer, store
+from diptych.formats.onnx.graph import OnnxGraph, OnnxSite, refer, store
 from diptych.formats.onnx.layers import LAYER_RULES, activate, join
 from diptych.formats.onnx.preprocessing import put_in_front
 from diptych.model.document import from_document, to_document
@@ -84,7 +84,7 @@ def _check_size(arrays: dict[str, Array]) -> None:
         )
 
 
-def _finished(model: Model, every_layer: bool, pixels_in: bool = False) -> tuple[Graph, onnx.ModelProto]:
+def _finished(model: Model, every_layer: bool, pixels_in: bool = False) -> tuple[OnnxGraph, onnx.ModelProto]:
     shape = (1, *sample_shape(model))
     spatial = 3 <= len(shape) <= 5
     graph, shapes = _written(model, shape, every_layer)
@@ -100,7 +100,7 @@ def _finished(model: Model, every_layer: bool, pixels_in: bool = False) -> tuple
     return graph, graph.model(inputs, outputs)
 
 
-def _same_graph(model: Model, graph: Graph, shape: Shape, every_layer: bool) -> bool:
+def _same_graph(model: Model, graph: OnnxGraph, shape: Shape, every_layer: bool) -> bool:
     """Whether another input size gives the same graph: then no size is written in it."""
     try:
         other, _ = _written(model, shape, every_layer)
@@ -112,13 +112,13 @@ def _same_graph(model: Model, graph: Graph, shape: Shape, every_layer: bool) -> 
     return same_constants and graph.nodes == other.nodes
 
 
-def _written(model: Model, shape: Shape, every_layer: bool) -> tuple[Graph, dict[str, Shape]]:
+def _written(model: Model, shape: Shape, every_layer: bool) -> tuple[OnnxGraph, dict[str, Shape]]:
     """The graph for an input of `shape`, and the shape of every layer's output."""
-    graph, shapes = Graph(model.layers), dict[str, Shape]()
+    graph, shapes = OnnxGraph(model.layers), dict[str, Shape]()
 
     def leaf(layer: Layer, value: Place, path: str) -> Place:
         name, entry = value
-        site = Site(graph, path, name, entry)
+        site = OnnxSite(graph, path, name, entry)
         rule = LAYER_RULES.get(type(layer))
         if rule is None:
             raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "ONNX", "no rule is written for it")
@@ -129,7 +129,7 @@ def _written(model: Model, shape: Shape, every_layer: bool) -> tuple[Graph, dict
 
     def joined(connection: Connection, values: Sequence[Place], path: str) -> Place:
         names, entries = [name for name, _ in values], [entry for _, entry in values]
-        result = join(Site(graph, path, names[0], entries[0]), connection, names)
+        result = join(OnnxSite(graph, path, names[0], entries[0]), connection, names)
         return graph.named(result, path), connection.joined_shape(entries)
 
     def visit(path: str, layer: Layer, value: Place) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-from diptych.formats.onnx.graph import Site
+from diptych.formats.onnx.graph import OnnxSite
 
 __all__ = ["ACTIVATION_RULES"]
 
@@ -17,45 +17,45 @@ def _operation(name: str) -> Rule:
     return lambda s, x: s.node(name, x)
 
 
-def _clip(s: Site, x: str, low: float, high: float) -> str:
+def _clip(s: OnnxSite, x: str, low: float, high: float) -> str:
     return s.node("Clip", x, s.constant(low), s.constant(high))
 
 
-def _leakyrelu(s: Site, x: str, a: float) -> str:
+def _leakyrelu(s: OnnxSite, x: str, a: float) -> str:
     if a <= 1:
         return s.node("LeakyRelu", x, alpha=a)
     return s.node("Max", x, s.node("Mul", x, s.constant(a)))
 
 
-def _gelu_tanh(s: Site, x: str) -> str:
+def _gelu_tanh(s: OnnxSite, x: str) -> str:
     cube = s.node("Mul", s.node("Mul", x, x), x)
     inner = s.node("Add", x, s.node("Mul", cube, s.constant(0.044715)))
     tanh = s.node("Tanh", s.node("Mul", inner, s.constant(math.sqrt(2 / math.pi))))
     return _half_of_one_plus(s, x, tanh)
 
 
-def _gelu_erf(s: Site, x: str) -> str:
+def _gelu_erf(s: OnnxSite, x: str) -> str:
     erf = s.node("Erf", s.node("Mul", x, s.constant(math.sqrt(0.5))))
     return _half_of_one_plus(s, x, erf)
 
 
-def _half_of_one_plus(s: Site, x: str, y: str) -> str:
+def _half_of_one_plus(s: OnnxSite, x: str, y: str) -> str:
     half = s.node("Mul", x, s.constant(0.5))
     return s.node("Mul", half, s.node("Add", y, s.constant(1.0)))
 
 
-def _logsigmoid(s: Site, x: str) -> str:
+def _logsigmoid(s: OnnxSite, x: str) -> str:
     return s.node("Neg", s.node("Softplus", s.node("Neg", x)))
 
 
-def _logcosh(s: Site, x: str) -> str:
+def _logcosh(s: OnnxSite, x: str) -> str:
     # log(cosh(x)) = |x| + log(1 + exp(-2 |x|)) - log 2, which cannot overflow.
     size = s.node("Abs", x)
     rest = s.node("Softplus", s.node("Mul", size, s.constant(-2.0)))
     return s.node("Sub", s.node("Add", size, rest), s.constant(math.log(2)))
 
 
-def _affine(s: Site, x: str, scale: float, shift: float) -> str:
+def _affine(s: OnnxSite, x: str, scale: float, shift: float) -> str:
     return s.node("Add", s.node("Mul", x, s.constant(scale)), s.constant(shift))
 
 

@@ -11,14 +11,14 @@ from onnx import TensorProto, helper
 
 from diptych.model.layers import Array, Layer, walk
 
-__all__ = ["OPSET", "Graph", "Site", "refer", "store"]
+__all__ = ["OPSET", "OnnxGraph", "OnnxSite", "refer", "store"]
 
 # 19 is the first with "wrap" in Pad, and what onnxruntime 1.17 and anything newer runs.
 OPSET = 19
 _IR_VERSION = 9
 
 
-class Graph:
+class OnnxGraph:
     """Nodes in order of computation. Weights are named as in the model's document, constants with a "/"."""
 
     def __init__(self, layers: Layer) -> None:
@@ -89,10 +89,10 @@ def _declare(proto: onnx.ModelProto, name: str, array: Array) -> TensorProto:
     return proto.graph.initializer.add(name=name, data_type=kind, dims=array.shape)
 
 
-class Site:
+class OnnxSite:
     """Where one layer is written: its path, the value and shape that reach it."""
 
-    def __init__(self, graph: Graph, path: str, value: str, shape: tuple[int, ...]) -> None:
+    def __init__(self, graph: OnnxGraph, path: str, value: str, shape: tuple[int, ...]) -> None:
         self.graph, self.path, self.input, self.shape = graph, path, value, shape
         self._count = 0
 

@@ -1,6 +1,6 @@
 """Every layer in standard ONNX operations: one small function each, in the table `LAYER_RULES`.
 
-A function takes the layer's `Site` and returns the value of the output, before the activation. Sizes that
+A function takes the layer's `OnnxSite` and returns the value of the output, before the activation. Sizes that
 ONNX needs as constants come from `site.shape`; a graph in which none was needed takes pictures of any size.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from diptych.errors import UnsupportedLayer
 from diptych.formats.onnx.activations import ACTIVATION_RULES
-from diptych.formats.onnx.graph import Site
+from diptych.formats.onnx.graph import OnnxSite
 from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm, normalise
 from diptych.model.layers import (
     NUMPY_PAD,
@@ -52,12 +52,12 @@ from diptych.model.layers import (
 __all__ = ["LAYER_RULES", "activate", "join"]
 
 
-def activate(s: Site, activation: Activation, value: str) -> str:
+def activate(s: OnnxSite, activation: Activation, value: str) -> str:
     """The value after an elementwise function; nothing is written for the identity."""
     return ACTIVATION_RULES[activation.name](s, value, *activation.parameters) if activation else value
 
 
-def join(s: Site, connection: Connection, values: list[str]) -> str:
+def join(s: OnnxSite, connection: Connection, values: list[str]) -> str:
     """The values of several branches joined, from the left."""
     if connection.operation == "concatenate":
         return s.node("Concat", *values, axis=connection.axis)
@@ -71,7 +71,7 @@ def join(s: Site, connection: Connection, values: list[str]) -> str:
 # ---- Weighted layers ----------------------------------------------------------------------------------
 
 
-def _conv(s: Site, layer: Conv) -> str:
+def _conv(s: OnnxSite, layer: Conv) -> str:
     return s.node(
         "Conv",
         *_operands(s, layer),
@@ -83,7 +83,7 @@ def _conv(s: Site, layer: Conv) -> str:
     )
 
 
-def _conv_transpose(s: Site, layer: ConvTranspose) -> str:
+def _conv_transpose(s: OnnxSite, layer: ConvTranspose) -> str:
     return s.node(
         "ConvTranspose",
         *_operands(s, layer),
@@ -96,7 +96,7 @@ def _conv_transpose(s: Site, layer: ConvTranspose) -> str:
     )
 
 
-def _dense(s: Site, layer: Dense) -> str:
+def _dense(s: OnnxSite, layer: Dense) -> str:
     if s.rank == 2:
         return s.node("Gemm", *_operands(s, layer), transB=1)
     weight = s.node("Transpose", s.weight(layer.weight), perm=(1, 0))
@@ -104,7 +104,7 @@ def _dense(s: Site, layer: Dense) -> str:
     return product if layer.bias is None else s.node("Add", product, s.weight(layer.bias))
 
 
-def _bilinear(s: Site, layer: Bilinear) -> str:
+def _bilinear(s: OnnxSite, layer: Bilinear) -> str:
     """The pairwise products x[i] x[j] as one long axis, then a dense layer over it."""
     outputs, inputs, _ = layer.weight.shape
     rank = s.rank
@@ -116,7 +116,7 @@ def _bilinear(s: Site, layer: Bilinear) -> str:
     return result if layer.bias is None else s.node("Add", result, s.weight(layer.bias))
 
 
-def _embedding(s: Site, layer: Embedding) -> str:
+def _embedding(s: OnnxSite, layer: Embedding) -> str:
     shifted = s.node("Sub", s.node("Round", s.input), s.constant(float(layer.first)))
     inside = s.node("Clip", shifted, s.constant(0.0), s.constant(float(len(layer.weight) - 1)))
     rows = s.node("Gather", s.weight(layer.weight), s.node("Cast", inside, to=7), axis=0)  # 7: INT64
@@ -126,12 +126,12 @@ def _embedding(s: Site, layer: Embedding) -> str:
     return s.node(operation, rows, s.ints(s.rank - 1), keepdims=0)
 
 
-def _operands(s: Site, layer: Conv | ConvTranspose | Dense) -> list[str]:
+def _operands(s: OnnxSite, layer: Conv | ConvTranspose | Dense) -> list[str]:
     bias = [] if layer.bias is None else [s.weight(layer.bias)]
     return [s.input, s.weight(layer.weight), *bias]
 
 
-def _scale(s: Site, layer: Scale) -> str:
+def _scale(s: OnnxSite, layer: Scale) -> str:
     product = s.node("Mul", s.input, s.weight(layer.scale))
     return product if layer.bias is None else s.node("Add", product, s.weight(layer.bias))
 
@@ -143,7 +143,7 @@ def _begins_then_ends(padding: Pads) -> list[int]:
 # ---- Pools --------------------------------------------------------------------------------------------
 
 
-def _max_pool(s: Site, layer: MaxPool) -> str:
+def _max_pool(s: OnnxSite, layer: MaxPool) -> str:
     value, pads = s.input, layer.padding
     if _wider_than_kernel(layer):  # which the operation refuses
         value, pads = _padded(s, pads, s.constant(-np.inf)), ((0, 0),) * len(pads)
@@ -152,7 +152,7 @@ def _max_pool(s: Site, layer: MaxPool) -> str:
     )
 
 
-def _mean_pool(s: Site, layer: MeanPool) -> str:
+def _mean_pool(s: OnnxSite, layer: MeanPool) -> str:
     value, pads = s.input, layer.padding
     if _wider_than_kernel(layer):
         if not layer.count_padding:
@@ -172,14 +172,14 @@ def _wider_than_kernel(layer: MaxPool | MeanPool) -> bool:
     return any(max(pair) >= k for pair, k in zip(layer.padding, layer.kernel, strict=True))
 
 
-def _padded(s: Site, padding: Pads, value: str, mode: str = "constant") -> str:
+def _padded(s: OnnxSite, padding: Pads, value: str, mode: str = "constant") -> str:
     # The axes are named because onnxruntime (1.31) merges a Pad of zeros without them into the MaxPool that
     # follows, where padding counts as -inf, and into pools that refuse so wide a padding.
     axes = s.ints(*range(2, s.rank))
     return s.node("Pad", s.input, s.ints(*_begins_then_ends(padding)), value, axes, mode=mode)
 
 
-def _adaptive_pool(s: Site, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> str:
+def _adaptive_pool(s: OnnxSite, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> str:
     largest = isinstance(layer, AdaptiveMaxPool)
     if set(layer.output) == {1}:
         return s.node("GlobalMaxPool" if largest else "GlobalAveragePool", s.input)
@@ -202,7 +202,7 @@ def _is_regular(spans: list[tuple[int, int]]) -> bool:
     return same_size and len(steps) <= 1 and 0 not in steps
 
 
-def _reduced(s: Site, value: str, axis: int, span: tuple[int, int], operation: str) -> str:
+def _reduced(s: OnnxSite, value: str, axis: int, span: tuple[int, int], operation: str) -> str:
     part = s.node("Slice", value, s.ints(span[0]), s.ints(span[1]), s.ints(axis))
     if operation == "ReduceMax":
         return s.node("ReduceMax", part, s.ints(axis))
@@ -212,11 +212,11 @@ def _reduced(s: Site, value: str, axis: int, span: tuple[int, int], operation: s
 # ---- Shape --------------------------------------------------------------------------------------------
 
 
-def _pad(s: Site, layer: Pad) -> str:
+def _pad(s: OnnxSite, layer: Pad) -> str:
     return _padded(s, layer.padding, "", NUMPY_PAD[layer.mode])  # ONNX took NumPy's names
 
 
-def _upsample(s: Site, layer: Upsample) -> str:
+def _upsample(s: OnnxSite, layer: Upsample) -> str:
     old = s.shape[2:]
     if layer.scale and all(float(f).is_integer() for f in layer.scale):
         factors = s.floats(1, 1, *layer.scale)
@@ -243,7 +243,7 @@ def _resize_mode(layer: Upsample) -> dict[str, Any]:
     return {"mode": "linear", "coordinate_transformation_mode": centres}
 
 
-def _pixel_shuffle(s: Site, layer: PixelShuffle) -> str:
+def _pixel_shuffle(s: OnnxSite, layer: PixelShuffle) -> str:
     r, sizes = layer.factor, s.shape[2:]
     if len(sizes) == 2:
         return s.node("DepthToSpace", s.input, blocksize=r, mode="CRD")
@@ -261,7 +261,7 @@ def _free(sizes: Any) -> list[int]:
     return [-1] if len(sizes) == 1 else list(sizes)
 
 
-LAYER_RULES: dict[type[Layer], Callable[[Site, Any], str]] = {
+LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {
     Activation: lambda s, layer: ACTIVATION_RULES[layer.name](s, s.input, *layer.parameters),
     Softmax: lambda s, layer: s.node("LogSoftmax" if layer.log else "Softmax", s.input, axis=layer.axis),
     Dropout: lambda s, layer: s.node("Identity", s.input),

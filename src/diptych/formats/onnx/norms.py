@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych.formats.onnx.graph import Site
+from diptych.formats.onnx.graph import OnnxSite
 from diptych.model.layers import Array, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalise"]
 
 
-def batch_norm(s: Site, layer: BatchNorm) -> str:
+def batch_norm(s: OnnxSite, layer: BatchNorm) -> str:
     """One operation with the stored statistics, primitive ones with the batch's own."""
     if layer.mean is not None and layer.variance is not None:
         return _by_stored(s, layer, layer.mean, layer.variance)
@@ -18,7 +18,7 @@ def batch_norm(s: Site, layer: BatchNorm) -> str:
     return _by_channel(s, value, layer.scale, layer.shift)
 
 
-def instance_norm(s: Site, layer: InstanceNorm) -> str:
+def instance_norm(s: OnnxSite, layer: InstanceNorm) -> str:
     """Stored statistics make it a BatchNorm."""
     if layer.mean is not None and layer.variance is not None:
         return _by_stored(s, layer, layer.mean, layer.variance)
@@ -26,7 +26,7 @@ def instance_norm(s: Site, layer: InstanceNorm) -> str:
     return _by_channel(s, value, layer.scale, layer.shift)
 
 
-def group_norm(s: Site, layer: GroupNorm) -> str:
+def group_norm(s: OnnxSite, layer: GroupNorm) -> str:
     """The groups become the channels of an array without spatial axes, and back."""
     if layer.mean is not None and layer.variance is not None:
         repeats = s.shape[1] // layer.groups
@@ -38,14 +38,14 @@ def group_norm(s: Site, layer: GroupNorm) -> str:
     return _by_channel(s, value, layer.scale, layer.shift)
 
 
-def normalise(s: Site, layer: Normalise) -> str:
+def normalise(s: OnnxSite, layer: Normalise) -> str:
     """By hand, along any one axis."""
     outside = layer.formula == "std + eps"
     epsilon = layer.epsilon**2 if layer.formula == "sqrt(var + eps^2)" else layer.epsilon
     return _standardised(s, s.input, [layer.axis], epsilon, outside)
 
 
-def layer_norm(s: Site, layer: LayerNorm) -> str:
+def layer_norm(s: OnnxSite, layer: LayerNorm) -> str:
     """LayerNormalization where its formula is ONNX's; the old Flux formula by hand."""
     if layer.formula == "std + eps":
         axes = list(range(s.rank - len(layer.shape), s.rank))
@@ -65,7 +65,7 @@ def layer_norm(s: Site, layer: LayerNorm) -> str:
     )
 
 
-def _by_stored(s: Site, layer: BatchNorm | InstanceNorm | GroupNorm, mean: Array, variance: Array) -> str:
+def _by_stored(s: OnnxSite, layer: BatchNorm | InstanceNorm | GroupNorm, mean: Array, variance: Array) -> str:
     channels = s.shape[1]
     scale = s.constant(np.ones(channels)) if layer.scale is None else s.weight(layer.scale)
     shift = s.constant(np.zeros(channels)) if layer.shift is None else s.weight(layer.shift)
@@ -76,7 +76,7 @@ def _by_stored(s: Site, layer: BatchNorm | InstanceNorm | GroupNorm, mean: Array
     return s.node("BatchNormalization", s.input, scale, shift, *statistics, epsilon=layer.epsilon)
 
 
-def _standardised(s: Site, value: str, axes: list[int], epsilon: float, outside: bool = False) -> str:
+def _standardised(s: OnnxSite, value: str, axes: list[int], epsilon: float, outside: bool = False) -> str:
     """(x - mean) / sqrt(var + epsilon), or / (std + epsilon) where `outside`."""
     where = s.ints(*axes)
     centred = (
@@ -89,7 +89,7 @@ def _standardised(s: Site, value: str, axes: list[int], epsilon: float, outside:
     return s.node("Div", centred, s.node("Sqrt", s.node("Add", variance, s.constant(epsilon))))
 
 
-def _by_channel(s: Site, value: str, scale: Array | None, shift: Array | None) -> str:
+def _by_channel(s: OnnxSite, value: str, scale: Array | None, shift: Array | None) -> str:
     for operation, array in (("Mul", scale), ("Add", shift)):
         if array is not None:
             column = s.node("Reshape", s.weight(array), s.ints(-1, *[1] * (s.rank - 2)))

@@ -17,7 +17,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from diptych.errors import ModelError
-from diptych.formats.onnx.graph import Graph, Site
+from diptych.formats.onnx.graph import OnnxGraph, OnnxSite
 from diptych.model.layers import Chain
 from diptych.preprocessing import (
     Colour,
@@ -40,7 +40,7 @@ _EXPLAINED = (
 )
 
 
-def put_in_front(graph: Graph, recipe: Preprocessing | None, shape: Shape, free: bool) -> Any:
+def put_in_front(graph: OnnxGraph, recipe: Preprocessing | None, shape: Shape, free: bool) -> Any:
     """Puts the recipe's nodes before those of `graph`; gives the declaration of the new input.
 
     `shape` is what the model takes, (1, C, H, W), its sizes only an example where they are `free`. Raises
@@ -52,7 +52,7 @@ def put_in_front(graph: Graph, recipe: Preprocessing | None, shape: Shape, free:
             "preprocessing inside the file needs a model that carries a recipe, but this one has none; "
             "give it one with model.with_(preprocessing=...) or --preprocessing"
         )
-    own = Graph(Chain(()))
+    own = OnnxGraph(Chain(()))
     place = _Place(own, "preprocessing", "pixels", ())
     pixels = _Pixels(place.node("Transpose", "pixels", perm=[0, 3, 1, 2]))
     for step in recipe.steps:
@@ -82,7 +82,7 @@ def _declared(recipe: Preprocessing, shape: Shape, free: bool) -> Any:
     return helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *sizes, 3], _EXPLAINED)
 
 
-class _Place(Site):
+class _Place(OnnxSite):
     """Arithmetic in the graph: an operand is a value's name, or a number that becomes a constant.
 
     A plain float becomes float64, an int int64; a NumPy number or array keeps its own type.

@@ -1,4 +1,4 @@
-"""ONNX graphs of others -> Model: node by node into a `Graph`, which becomes the tree of layers.
+"""ONNX graphs of others -> Model: node by node into a `ValueGraph`, which becomes layers.
 
 Nothing is run: constants are worked out, the picture is only a shape. Sizes that a file leaves free are
 tried with the usual ones, and stay free where no layer depends on them.
@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
-from diptych.formats.graph import BATCH, Graph, Value, first_or_merged, refusal
+from diptych.formats.graph import BATCH, Value, ValueGraph, first_or_merged, refusal
 from diptych.formats.nesting import nested_steps
 from diptych.formats.onnx.reading_constants import Folder
 from diptych.formats.onnx.reading_operations import OPERATIONS, Node
@@ -123,11 +123,11 @@ def _layers(
     if len(proto.graph.output) != 1:
         raise refusal("the output", f"the graph gives {len(proto.graph.output)} outputs, a model gives one")
     return first_or_merged(
-        lambda merging: _once(proto, weights, declared[0], Graph((BATCH, *sizes), merging))
+        lambda merging: _once(proto, weights, declared[0], ValueGraph((BATCH, *sizes), merging))
     )
 
 
-def _once(proto: onnx.ModelProto, weights: dict[str, Array], batch: int | None, graph: Graph) -> Chain:
+def _once(proto: onnx.ModelProto, weights: dict[str, Array], batch: int | None, graph: ValueGraph) -> Chain:
     known: dict[str, Value | Array] = dict(weights)
     known[_input_names(proto.graph, weights)[0]] = graph.input
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
@@ -141,7 +141,7 @@ def _once(proto: onnx.ModelProto, weights: dict[str, Array], batch: int | None, 
 
 
 def _node(
-    node: Any, graph: Graph, known: dict[str, Any], opset: int, folder: Folder, batch: int | None
+    node: Any, graph: ValueGraph, known: dict[str, Any], opset: int, folder: Folder, batch: int | None
 ) -> None:
     name = f"{(node.name or node.output[0])[:80]} ({node.op_type[:40]})" if node.output else node.op_type[:40]
     if node.domain not in ("", "ai.onnx"):

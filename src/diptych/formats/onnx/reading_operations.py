@@ -15,7 +15,6 @@ from diptych.formats.graph import (
     Erf,
     Fill,
     Gather,
-    Graph,
     Lookup,
     Operation,
     Piece,
@@ -25,6 +24,7 @@ from diptych.formats.graph import (
     Slice,
     Transpose,
     Value,
+    ValueGraph,
     refusal,
     reshape_layers,
     with_constant,
@@ -41,7 +41,12 @@ class Node:
     """One operation: its inputs are values, constants or absent."""
 
     def __init__(
-        self, graph: Graph, name: str, opset: int, inputs: Sequence[Value | Array | None], attributes: Any
+        self,
+        graph: ValueGraph,
+        name: str,
+        opset: int,
+        inputs: Sequence[Value | Array | None],
+        attributes: Any,
     ) -> None:
         self.graph, self.name, self.opset, self.inputs = graph, name, opset, inputs
         self.attributes: Mapping[str, Any] = attributes

@@ -1,6 +1,6 @@
 """Functions and methods of tensors -> layers, by the name that they have in `torch`, `F` and ATen alike.
 
-A rule takes the `Site` and the arguments after the input, and returns the layers.
+A rule takes the `TorchSite` and the arguments after the input, and returns the layers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diptych.formats.graph import Operation, Reduce, Transpose
-from diptych.formats.torch.site import Site, numbers
+from diptych.formats.torch.site import TorchSite, numbers
 from diptych.model import layers as L
 from diptych.model.layers import Activation
 
@@ -29,63 +29,65 @@ def _plain(name: str) -> Rule:
     return lambda s, *rest, **others: [Activation(name)]
 
 
-def _leaky_relu(s: Site, negative_slope: float = 0.01, inplace: bool = False) -> list[Operation]:
+def _leaky_relu(s: TorchSite, negative_slope: float = 0.01, inplace: bool = False) -> list[Operation]:
     return [Activation("leakyrelu", (negative_slope,))]
 
 
-def _elu(s: Site, alpha: float = 1.0, *rest: Any, inplace: bool = False) -> list[Operation]:
+def _elu(s: TorchSite, alpha: float = 1.0, *rest: Any, inplace: bool = False) -> list[Operation]:
     return [Activation("elu", (alpha,))]
 
 
-def _celu(s: Site, alpha: float = 1.0, inplace: bool = False) -> list[Operation]:
+def _celu(s: TorchSite, alpha: float = 1.0, inplace: bool = False) -> list[Operation]:
     return [Activation("celu", (alpha,))]
 
 
-def _gelu(s: Site, approximate: str = "none") -> list[Operation]:
+def _gelu(s: TorchSite, approximate: str = "none") -> list[Operation]:
     return [Activation("gelu_tanh" if approximate == "tanh" else "gelu_erf")]
 
 
-def _softplus(s: Site, beta: float = 1, threshold: float = 20) -> list[Operation]:
+def _softplus(s: TorchSite, beta: float = 1, threshold: float = 20) -> list[Operation]:
     if beta != 1 or threshold < 15:
         s.refuse(f"softplus has beta {beta} and threshold {threshold}; only 1 and 20 have a layer")
     return [Activation("softplus")]
 
 
-def _hardtanh(s: Site, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> list[Operation]:
+def _hardtanh(
+    s: TorchSite, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> list[Operation]:
     return [Activation("hardtanh", (min_val, max_val))]
 
 
-def _clamp(s: Site, min: Any = None, max: Any = None) -> list[Operation]:  # noqa: A002 - PyTorch's names
+def _clamp(s: TorchSite, min: Any = None, max: Any = None) -> list[Operation]:  # noqa: A002 - PyTorch's names
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         s.refuse("the limits of a clamp must be numbers")
     return [Activation("clamp", (-math.inf if min is None else min, math.inf if max is None else max))]
 
 
-def _threshold(s: Site, threshold: float, value: float, inplace: bool = False) -> list[Operation]:
+def _threshold(s: TorchSite, threshold: float, value: float, inplace: bool = False) -> list[Operation]:
     if value != 0:
         s.refuse(f"a threshold that gives {value} below it has no layer")
     return [Activation("trelu", (threshold,))]
 
 
-def _softshrink(s: Site, lambd: float = 0.5) -> list[Operation]:
+def _softshrink(s: TorchSite, lambd: float = 0.5) -> list[Operation]:
     return [Activation("softshrink", (lambd,))]
 
 
-def _prelu(s: Site, weight: Tensor) -> list[Operation]:
+def _prelu(s: TorchSite, weight: Tensor) -> list[Operation]:
     if weight.numel() != 1:
         s.refuse("PReLU with a slope for every channel has no layer")
     return [Activation("leakyrelu", (float(weight),))]
 
 
-def _softmax(s: Site, dim: int | None = None, *rest: Any, **others: Any) -> list[Operation]:
+def _softmax(s: TorchSite, dim: int | None = None, *rest: Any, **others: Any) -> list[Operation]:
     return [L.Softmax(_softmax_axis(s, dim))]
 
 
-def _log_softmax(s: Site, dim: int | None = None, *rest: Any, **others: Any) -> list[Operation]:
+def _log_softmax(s: TorchSite, dim: int | None = None, *rest: Any, **others: Any) -> list[Operation]:
     return [L.Softmax(_softmax_axis(s, dim), log=True)]
 
 
-def _softmax_axis(s: Site, dim: int | None) -> int:
+def _softmax_axis(s: TorchSite, dim: int | None) -> int:
     if dim is None:
         dim = 0 if len(s.known_shape()) == 3 else 1  # PyTorch's old rule
     if dim == 0:
@@ -93,7 +95,7 @@ def _softmax_axis(s: Site, dim: int | None) -> int:
     return dim
 
 
-def _dropout(s: Site, p: float = 0.5, training: bool = False, inplace: bool = False) -> list[Operation]:
+def _dropout(s: TorchSite, p: float = 0.5, training: bool = False, inplace: bool = False) -> list[Operation]:
     if training:
         s.refuse("dropout is on even in evaluation mode")
     return [L.Dropout(p)]
@@ -109,7 +111,7 @@ def same_padding(kernel: Sequence[int], dilation: Sequence[int]) -> L.Pads:
 
 
 def _conv(
-    s: Site,
+    s: TorchSite,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,
@@ -128,7 +130,7 @@ def _conv(
 
 
 def _conv_transpose(
-    s: Site,
+    s: TorchSite,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,
@@ -143,12 +145,12 @@ def _conv_transpose(
     return [L.ConvTranspose(*arrays, steps, s.pads(padding, rank), extra, numbers(dilation, rank), groups)]
 
 
-def _linear(s: Site, weight: Tensor, bias: Tensor | None = None) -> list[Operation]:
+def _linear(s: TorchSite, weight: Tensor, bias: Tensor | None = None) -> list[Operation]:
     return [L.Dense(s.weight(weight), s.array(bias))]
 
 
 def _batch_norm(
-    s: Site,
+    s: TorchSite,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -163,7 +165,7 @@ def _batch_norm(
 
 
 def _instance_norm(
-    s: Site,
+    s: TorchSite,
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,
     weight: Tensor | None = None,
@@ -176,22 +178,26 @@ def _instance_norm(
     return [L.InstanceNorm(s.array(weight), s.array(bias), *statistics, eps)]
 
 
-def _aten_instance_norm(s: Site, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> list[Operation]:
+def _aten_instance_norm(
+    s: TorchSite, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any
+) -> list[Operation]:
     return _instance_norm(s, mean, var, weight, bias, *rest[:3])
 
 
-def _aten_batch_norm(s: Site, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> list[Operation]:
+def _aten_batch_norm(
+    s: TorchSite, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any
+) -> list[Operation]:
     return _batch_norm(s, mean, var, weight, bias, *rest[:3])
 
 
 def _layer_norm(
-    s: Site, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
+    s: TorchSite, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
 ) -> list[Operation]:
     return [L.LayerNorm(numbers(normalized_shape, 1), s.array(weight), s.array(bias), eps)]
 
 
 def _group_norm(
-    s: Site, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
+    s: TorchSite, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
 ) -> list[Operation]:
     return [L.GroupNorm(num_groups, s.array(weight), s.array(bias), epsilon=eps)]
 
@@ -205,7 +211,9 @@ def ceil_changes(shape: Any, kernel: Any, stride: Any, padding: Any) -> bool:
     return any((n + low + high - k) % step for n, k, step, (low, high) in windows)
 
 
-def _window(s: Site, rank: int, kernel: Any, stride: Any, padding: Any, ceil: bool) -> tuple[Any, Any, Any]:
+def _window(
+    s: TorchSite, rank: int, kernel: Any, stride: Any, padding: Any, ceil: bool
+) -> tuple[Any, Any, Any]:
     window = numbers(kernel, rank)
     steps = window if stride is None or stride == [] else numbers(stride, rank)
     pads = s.pads(padding, rank)
@@ -219,7 +227,7 @@ def _window(s: Site, rank: int, kernel: Any, stride: Any, padding: Any, ceil: bo
 
 def _max_pool(rank: int) -> Rule:
     def rule(
-        s: Site,
+        s: TorchSite,
         kernel_size: Any,
         stride: Any = None,
         padding: Any = 0,
@@ -236,7 +244,7 @@ def _max_pool(rank: int) -> Rule:
 
 def _mean_pool(rank: int) -> Rule:
     def rule(
-        s: Site,
+        s: TorchSite,
         kernel_size: Any,
         stride: Any = None,
         padding: Any = 0,
@@ -253,7 +261,7 @@ def _mean_pool(rank: int) -> Rule:
 
 
 def _adaptive_pool(rank: int, largest: bool) -> Rule:
-    def rule(s: Site, output_size: Any, return_indices: bool = False) -> list[Operation]:
+    def rule(s: TorchSite, output_size: Any, return_indices: bool = False) -> list[Operation]:
         given = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * rank
         given = given * rank if len(given) == 1 else given
         if return_indices:
@@ -268,7 +276,7 @@ def _adaptive_pool(rank: int, largest: bool) -> Rule:
 
 
 def _reduce(kind: str) -> Rule:
-    def rule(s: Site, dim: Any = None, keepdim: bool = False, **others: Any) -> list[Operation]:
+    def rule(s: TorchSite, dim: Any = None, keepdim: bool = False, **others: Any) -> list[Operation]:
         if dim is None:
             s.refuse(f"a {kind} over all axes mixes samples")
         axes = tuple(dim) if isinstance(dim, tuple | list | torch.Size) else (dim,)
@@ -281,7 +289,7 @@ def _reduce(kind: str) -> Rule:
 # ---- Shape --------------------------------------------------------------------------------------------
 
 
-def _flatten(s: Site, start_dim: int = 0, end_dim: int = -1) -> list[Operation]:
+def _flatten(s: TorchSite, start_dim: int = 0, end_dim: int = -1) -> list[Operation]:
     if (start_dim, end_dim) == (1, -1):
         return [L.Flatten()]
     shape = s.known_shape()
@@ -289,30 +297,30 @@ def _flatten(s: Site, start_dim: int = 0, end_dim: int = -1) -> list[Operation]:
     return s.reshaped((*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
-def _view(s: Site, *sizes: Any) -> list[Operation]:
+def _view(s: TorchSite, *sizes: Any) -> list[Operation]:
     return s.reshaped(sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes)
 
 
-def _unflatten(s: Site, dim: int, sizes: Any) -> list[Operation]:
+def _unflatten(s: TorchSite, dim: int, sizes: Any) -> list[Operation]:
     shape = s.known_shape()
     axis = dim % len(shape)
     return s.reshaped((*shape[:axis], *sizes, *shape[axis + 1 :]))
 
 
-def _squeeze(s: Site, dim: Any = None) -> list[Operation]:
+def _squeeze(s: TorchSite, dim: Any = None) -> list[Operation]:
     shape = s.known_shape()
     axes = range(len(shape)) if dim is None else (dim if isinstance(dim, tuple | list) else (dim,))
     gone = {a % len(shape) for a in axes}
     return s.reshaped([n for axis, n in enumerate(shape) if n != 1 or axis not in gone])
 
 
-def _unsqueeze(s: Site, dim: int) -> list[Operation]:
+def _unsqueeze(s: TorchSite, dim: int) -> list[Operation]:
     shape = list(s.known_shape())
     shape.insert(dim % (len(shape) + 1), 1)
     return s.reshaped(shape)
 
 
-def _getitem(s: Site, index: Any) -> list[Operation]:
+def _getitem(s: TorchSite, index: Any) -> list[Operation]:
     places = index if isinstance(index, tuple) else (index,)
     shape, axis, kept = s.known_shape(), 0, []
     for place in places:
@@ -326,12 +334,12 @@ def _getitem(s: Site, index: Any) -> list[Operation]:
     return s.reshaped((*kept, *shape[axis:]))
 
 
-def _permute(s: Site, *order: Any) -> list[Operation]:
+def _permute(s: TorchSite, *order: Any) -> list[Operation]:
     axes = tuple(order[0]) if len(order) == 1 and isinstance(order[0], tuple | list) else order
     return [Transpose(tuple(a % len(axes) for a in axes))]
 
 
-def _transpose(s: Site, dim0: int, dim1: int) -> list[Operation]:
+def _transpose(s: TorchSite, dim0: int, dim1: int) -> list[Operation]:
     order = list(range(len(s.known_shape())))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return [Transpose(tuple(order))]
@@ -345,7 +353,7 @@ _MODES: dict[str, L.PadMode] = {
 }
 
 
-def _pad(s: Site, pad: Any, mode: str = "constant", value: float | None = None) -> list[Operation]:
+def _pad(s: TorchSite, pad: Any, mode: str = "constant", value: float | None = None) -> list[Operation]:
     edges = [int(n) for n in pad]
     pairs = tuple((edges[i], edges[i + 1]) for i in range(0, len(edges), 2))[::-1]
     rank = len(s.shape) - 2 if s.shape is not None else max(len(pairs), 2)
@@ -361,7 +369,7 @@ def _pad(s: Site, pad: Any, mode: str = "constant", value: float | None = None) 
 
 
 def _interpolate(
-    s: Site,
+    s: TorchSite,
     size: Any = None,
     scale_factor: Any = None,
     mode: str = "nearest",
@@ -384,19 +392,19 @@ def _interpolate(
     return [L.Upsample((), sizes, kind, corners)]
 
 
-def _aten_nearest(s: Site, size: Any = None, factors: Any = None) -> list[Operation]:
+def _aten_nearest(s: TorchSite, size: Any = None, factors: Any = None) -> list[Operation]:
     return _interpolate(s, size, factors)
 
 
-def _aten_linear(s: Site, size: Any, corners: bool, factors: Any = None) -> list[Operation]:
+def _aten_linear(s: TorchSite, size: Any, corners: bool, factors: Any = None) -> list[Operation]:
     return _interpolate(s, size, factors, "linear", corners)
 
 
-def _pixel_shuffle(s: Site, upscale_factor: int) -> list[Operation]:
+def _pixel_shuffle(s: TorchSite, upscale_factor: int) -> list[Operation]:
     return [L.PixelShuffle(upscale_factor)]
 
 
-def _same(s: Site, *rest: Any, **others: Any) -> list[Operation]:
+def _same(s: TorchSite, *rest: Any, **others: Any) -> list[Operation]:
     return []
 
 

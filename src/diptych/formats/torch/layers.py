@@ -11,14 +11,14 @@ from torch import nn
 from diptych.formats.graph import Operation
 from diptych.formats.torch import modules as M
 from diptych.formats.torch.calls import CALLS, same_padding
-from diptych.formats.torch.site import Site
+from diptych.formats.torch.site import TorchSite
 from diptych.model import layers as L
 from diptych.model.layers import Activation
 
 __all__ = ["layers_of"]
 
 
-def layers_of(s: Site, module: nn.Module) -> list[Operation]:
+def layers_of(s: TorchSite, module: nn.Module) -> list[Operation]:
     """What `module` does. Raises `UnsupportedLayer` where no layer can express it."""
     rule = next((rule for kinds, rule in _RULES if isinstance(module, kinds)), None)
     if rule is None:
@@ -41,7 +41,7 @@ def _pairs(edges: Any) -> L.Pads:
     return tuple((int(edges[i]), int(edges[i + 1])) for i in range(0, len(edges), 2))[::-1]
 
 
-def _conv(s: Site, m: Any) -> list[Operation]:
+def _conv(s: TorchSite, m: Any) -> list[Operation]:
     if isinstance(m.padding, str):
         same = m.padding == "same"
         padding = same_padding(m.kernel_size, m.dilation) if same else ((0, 0),) * len(m.kernel_size)
@@ -58,7 +58,7 @@ def _conv(s: Site, m: Any) -> list[Operation]:
     return [*before, L.Conv(*arrays, m.stride, padding, m.dilation, m.groups)]
 
 
-def _conv_transpose(s: Site, m: Any) -> list[Operation]:
+def _conv_transpose(s: TorchSite, m: Any) -> list[Operation]:
     padding, extra = tuple((n, n) for n in m.padding), tuple(m.output_padding)
     if isinstance(m, M.Extended) and any(m.edges):
         pairs = [(-low, -high) for low, high in _pairs(m.edges)]
@@ -68,31 +68,31 @@ def _conv_transpose(s: Site, m: Any) -> list[Operation]:
     return [L.ConvTranspose(*arrays, m.stride, padding, extra, m.dilation, m.groups)]
 
 
-def _scale(s: Site, m: M.Scale) -> list[Operation]:
+def _scale(s: TorchSite, m: M.Scale) -> list[Operation]:
     return [L.Scale(s.weight(m.scale), s.array(m.bias))]
 
 
 # ---- Normalisation ------------------------------------------------------------------------------------
 
 
-def _batch_norm(s: Site, m: Any) -> list[Operation]:
+def _batch_norm(s: TorchSite, m: Any) -> list[Operation]:
     scale, shift, mean, variance = map(s.array, (m.weight, m.bias, m.running_mean, m.running_var))
     momentum = 0.1 if m.momentum is None else m.momentum
     return [L.BatchNorm(scale, shift, mean, variance, m.eps, momentum)]
 
 
-def _instance_norm(s: Site, m: Any) -> list[Operation]:
+def _instance_norm(s: TorchSite, m: Any) -> list[Operation]:
     scale, shift, mean, variance = map(s.array, (m.weight, m.bias, m.running_mean, m.running_var))
     return [L.InstanceNorm(scale, shift, mean, variance, m.eps)]
 
 
-def _group_norm(s: Site, m: Any) -> list[Operation]:
+def _group_norm(s: TorchSite, m: Any) -> list[Operation]:
     tracked = isinstance(m, M.TrackedGroupNorm)
     statistics = (s.array(m.running_mean), s.array(m.running_var)) if tracked else (None, None)
     return [L.GroupNorm(m.num_groups, s.array(m.weight), s.array(m.bias), *statistics, m.eps)]
 
 
-def _layer_norm(s: Site, m: Any) -> list[Operation]:
+def _layer_norm(s: TorchSite, m: Any) -> list[Operation]:
     formula: L.NormFormula = "std + eps" if isinstance(m, M.LayerNormStd) else "sqrt(var + eps)"
     return [L.LayerNorm(tuple(m.normalized_shape), s.array(m.weight), s.array(m.bias), m.eps, formula)]
 
@@ -100,66 +100,66 @@ def _layer_norm(s: Site, m: Any) -> list[Operation]:
 # ---- Functions, pools and shape -----------------------------------------------------------------------
 
 
-def _call(name: str, *attributes: str) -> Callable[[Site, Any], list[Operation]]:
+def _call(name: str, *attributes: str) -> Callable[[TorchSite, Any], list[Operation]]:
     """The function of that name with the module's attributes."""
     return lambda s, m: CALLS[name](s, **{a: getattr(m, a) for a in attributes})
 
 
-def _max_pool(s: Site, m: Any) -> list[Operation]:
+def _max_pool(s: TorchSite, m: Any) -> list[Operation]:
     rank = int(type(m).__name__[-2])
     window = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
     return CALLS[f"max_pool{rank}d"](s, *window)
 
 
-def _mean_pool(s: Site, m: Any) -> list[Operation]:
+def _mean_pool(s: TorchSite, m: Any) -> list[Operation]:
     rank = int(type(m).__name__[-2])
     divisor = getattr(m, "divisor_override", None)
     window = (m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, divisor)
     return CALLS[f"avg_pool{rank}d"](s, *window)
 
 
-def _adaptive_pool(s: Site, m: Any) -> list[Operation]:
+def _adaptive_pool(s: TorchSite, m: Any) -> list[Operation]:
     name, rank = type(m).__name__, int(type(m).__name__[-2])
     kind = "max" if "Max" in name else "avg"
     indices = getattr(m, "return_indices", False)
     return CALLS[f"adaptive_{kind}_pool{rank}d"](s, m.output_size, indices)
 
 
-def _own_adaptive_pool(s: Site, m: M.AdaptivePool) -> list[Operation]:
+def _own_adaptive_pool(s: TorchSite, m: M.AdaptivePool) -> list[Operation]:
     largest = m.kind == "max"
     if m.output is None:
         return [L.GlobalMaxPool() if largest else L.GlobalMeanPool()]
     return [(L.AdaptiveMaxPool if largest else L.AdaptiveMeanPool)(m.output, m.rule)]
 
 
-def _own_pool(s: Site, m: M.WidePool) -> list[Operation]:
+def _own_pool(s: TorchSite, m: M.WidePool) -> list[Operation]:
     if m.kind == "max":
         return [L.MaxPool(m.kernel, m.stride, m.padding)]
     return [L.MeanPool(m.kernel, m.stride, m.padding, m.count_padding)]
 
 
-def _pad(mode: str) -> Callable[[Site, Any], list[Operation]]:
+def _pad(mode: str) -> Callable[[TorchSite, Any], list[Operation]]:
     return lambda s, m: CALLS["pad"](s, m.padding, mode, getattr(m, "value", None))
 
 
-def _upsample(s: Site, m: Any) -> list[Operation]:
+def _upsample(s: TorchSite, m: Any) -> list[Operation]:
     return CALLS["interpolate"](s, m.size, m.scale_factor, m.mode, m.align_corners)
 
 
-def _own_upsample(s: Site, m: M.Upsample) -> list[Operation]:
+def _own_upsample(s: TorchSite, m: M.Upsample) -> list[Operation]:
     mode: Any = m.mode
     return [L.Upsample(m.scale, m.size, mode, m.align_corners)]
 
 
-def _softmax_2d(s: Site, m: nn.Softmax2d) -> list[Operation]:
+def _softmax_2d(s: TorchSite, m: nn.Softmax2d) -> list[Operation]:
     return [L.Softmax(1)]
 
 
-def _rrelu(s: Site, m: nn.RReLU) -> list[Operation]:
+def _rrelu(s: TorchSite, m: nn.RReLU) -> list[Operation]:
     return [Activation("leakyrelu", ((m.lower + m.upper) / 2,))]
 
 
-def _elementwise(s: Site, m: M.Elementwise) -> list[Operation]:
+def _elementwise(s: TorchSite, m: M.Elementwise) -> list[Operation]:
     return [Activation(m.name, m.arguments)]
 
 
@@ -169,7 +169,7 @@ def _kinds(names: str) -> tuple[type[nn.Module], ...]:
     return tuple(kind for kind in found if kind is not None)
 
 
-_RULES: tuple[tuple[Any, Callable[[Site, Any], list[Operation]]], ...] = (
+_RULES: tuple[tuple[Any, Callable[[TorchSite, Any], list[Operation]]], ...] = (
     (_kinds("Conv"), _conv),
     (_kinds("ConvTranspose"), _conv_transpose),
     (nn.Linear, lambda s, m: CALLS["linear"](s, m.weight, m.bias)),

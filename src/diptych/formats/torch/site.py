@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ModelError
-from diptych.formats.graph import BATCH, Graph, Operation, Shape, Value, refusal, reshape_layers
+from diptych.formats.graph import BATCH, Operation, Shape, Value, ValueGraph, refusal, reshape_layers
 from diptych.model.layers import Array, Flatten, Pads, Reshape
 
-__all__ = ["Site", "Weights", "numbers"]
+__all__ = ["TorchSite", "Weights", "numbers"]
 
 
 class Weights:
@@ -37,10 +37,10 @@ class Weights:
         return self._known[key][1]
 
 
-class Site:
+class TorchSite:
     """One operation applied to one value."""
 
-    def __init__(self, graph: Graph, weights: Weights, name: str, value: Value) -> None:
+    def __init__(self, graph: ValueGraph, weights: Weights, name: str, value: Value) -> None:
         self.graph, self.weights, self.name, self.value = graph, weights, name, value
 
     @property

@@ -21,11 +21,11 @@ from torch import Tensor, fx, nn
 from diptych.errors import DiptychError, ModelError, ShapeError, UsageError
 from diptych.formats.graph import (
     BATCH,
-    Graph,
     Operation,
     Shape,
     Transpose,
     Value,
+    ValueGraph,
     first_or_merged,
     refusal,
     with_constant,
@@ -36,7 +36,7 @@ from diptych.formats.torch import modules as M
 from diptych.formats.torch.building import to_torch
 from diptych.formats.torch.calls import CALLS
 from diptych.formats.torch.layers import layers_of
-from diptych.formats.torch.site import Site, Weights
+from diptych.formats.torch.site import TorchSite, Weights
 from diptych.model import layers as L
 from diptych.model.layers import Activation
 from diptych.model.model import Model, Source
@@ -236,7 +236,7 @@ class _Reader:
     def __init__(self, traced: fx.GraphModule, shape: Shape | None, merging: bool) -> None:
         self._traced = traced
         self._batch = traced.meta.get("batch")  # where sizes are written in the graph as numbers
-        self._graph, self._weights = Graph(shape, merging), Weights()
+        self._graph, self._weights = ValueGraph(shape, merging), Weights()
         self._values: dict[fx.Node, Any] = {}
         self._made: dict[tuple[int, Any], list[Operation]] = {}
         self._inputs = 0
@@ -308,13 +308,13 @@ class _Reader:
             return None
         if len(args) != 1 or node.kwargs or not isinstance(args[0], Value):
             raise refusal(name, "it takes more than one value")
-        site = Site(self._graph, self._weights, name, args[0])
+        site = TorchSite(self._graph, self._weights, name, args[0])
         key = (id(module), args[0].shape)
         if key not in self._made:
             self._made[key] = layers_of(site, module)
         return self._applied(site, self._made[key])
 
-    def _applied(self, site: Site, layers: list[Operation]) -> Value:
+    def _applied(self, site: TorchSite, layers: list[Operation]) -> Value:
         value = site.value
         for layer in layers:
             value = self._graph.apply(layer, value, site.name, _piece_shape(layer, value.shape))
@@ -326,7 +326,7 @@ class _Reader:
         if name == "getattr" and what not in ("shape", "ndim"):
             return None  # a type or device, of no importance
         if name == "dim" or what == "ndim":
-            return len(Site(self._graph, self._weights, node.name, value).known_shape())
+            return len(TorchSite(self._graph, self._weights, node.name, value).known_shape())
         sizes: Any = _UnknownSizes(node.name) if value.shape is None else value.shape
         return sizes if name == "getattr" or what is None else sizes[what]
 
@@ -342,7 +342,7 @@ class _Reader:
         value = args.pop(0) if args else kwargs.pop("input", kwargs.pop("self", None))
         if rule is None or not isinstance(value, Value) or _holds_value((args, kwargs)):
             raise refusal(f"{node.name} ({name})", "there is no layer for it")
-        site = Site(self._graph, self._weights, f"{node.name} ({name})", value)
+        site = TorchSite(self._graph, self._weights, f"{node.name} ({name})", value)
         if self._batch is not None and name in ("view", "reshape"):
             args[0] = [BATCH if i == 0 and n == self._batch else n for i, n in enumerate(args[0])]
         try:
@@ -382,7 +382,7 @@ class _Reader:
         if isinstance(a, Value) and isinstance(b, Value):
             return self._graph.join(operation, [a, b], where)
         value, constant, flipped = (a, b, False) if isinstance(a, Value) else (b, a, True)
-        site = Site(self._graph, self._weights, where, value)
+        site = TorchSite(self._graph, self._weights, where, value)
         array = site.weight(constant) if isinstance(constant, Tensor) else np.asarray(float(constant))
         layers = with_constant(operation, array, flipped)
         if layers is None:
