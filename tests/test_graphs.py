@@ -303,6 +303,21 @@ def test_a_graph_with_several_outputs_gives_the_first_and_any_other_when_asked()
         graph.with_output("c")
 
 
+def test_an_onnx_file_gives_every_output_of_a_graph_that_comes_last(tmp_path: Path) -> None:
+    import onnxruntime
+
+    graph = small(outputs=("b", "a"))
+    model = Model(Chain((Activation("tanh"), graph)), input_shape=(3, 16, 24))
+    diptych.write(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["output", "output/a"]
+    trace = diptych.trace(model, BATCH, engine="numpy")
+    for result, path in zip(session.run(None, {"input": BATCH}), ("1.1", "1.0"), strict=True):
+        np.testing.assert_allclose(result, trace[path], atol=1e-6)
+    np.testing.assert_allclose(diptych.predict(model, BATCH, engine="onnxruntime"), trace["1"], atol=1e-6)
+    assert diptych.read(tmp_path / "m.onnx").layers.layers[1].outputs == ("b", "a")
+
+
 def test_weights_that_two_nodes_share_are_counted_and_stored_once(tmp_path: Path) -> None:
     tied = Conv(np.ones((3, 3, 1, 1), np.float32))
     graph = Graph((tied, tied, Connection("add")), ("a", "b", "c"), (("input",), ("a",), ("a", "b")), ("c",))

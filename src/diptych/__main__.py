@@ -72,7 +72,7 @@ def _interrupted(arguments: list[str]) -> int:
     if arguments[:1] == ["run"] or (checkpoint and Path(checkpoint).is_file()):
         told = "the same command continues where this one stopped"
     elif checkpoint:
-        told = "nothing was kept, because training had not begun or was not judged; the same command starts again"
+        told = "nothing was kept, because training had not begun or was not evaluated; the same command starts again"
     elif learning:
         told = "nothing was kept; with --checkpoint FILE the same command continues where it stopped"
     else:

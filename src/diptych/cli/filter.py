@@ -1,4 +1,4 @@
-"""`diptych filter ...`: learn a filter as a tiny network, judge it, look at it, and apply it."""
+"""`diptych filter ...`: learn a filter as a tiny network, evaluate it, look at it, and apply it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ app = typer.Typer(
 )
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A filter's model file.", show_default=False)]
-Judged = Annotated[
+EvaluationTarget = Annotated[
     str | None,
-    typer.Option("--target", help="The filter to judge by; default: the one that the model learned."),
+    typer.Option("--target", help="The filter to compare with; default: the one that the model learned."),
 ]
 Pairs = Annotated[
     tuple[Path, Path] | None,
@@ -81,17 +81,17 @@ def learn(
     formats.written_as(out)  # before time is spent
     for place in filter(None, (out, report, checkpoint)):
         check_place(place)
-    wanted = resolve(given)
+    filter_target = resolve(given)
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        learned = learned_from(wanted, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
+        learned = learned_from(filter_target, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
                                progress=progress)  # fmt: skip
     terminal.remarks(formats.write(learned.model, out))
     if report is not None:
         from diptych.filters.previewing import write_page
         from diptych.filters.samples import held_out
 
-        write_page(report, learned, held_out(wanted, images, seed), wanted)
+        write_page(report, learned, held_out(filter_target, images, seed), filter_target)
         terminal.remark(f"report: {report}")
     document = {"model": str(out), **learned.report.to_document()}
     terminal.result(document, f"{learned.report.text()}\nmodel: {out}")
@@ -150,7 +150,7 @@ def apply(
 @app.command()
 def evaluate(
     model: ModelFile,
-    target: Judged = None,
+    target: EvaluationTarget = None,
     pairs: Pairs = None,
     images: Images = None,
     engine: FilterEngine = "auto",
@@ -181,7 +181,7 @@ def preview(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for pictures and report.html.")] = Path(
         "preview"
     ),
-    target: Judged = None,
+    target: EvaluationTarget = None,
     pairs: Pairs = None,
     images: Images = None,
     engine: FilterEngine = "auto",

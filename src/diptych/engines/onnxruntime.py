@@ -139,9 +139,9 @@ def _threads() -> int:
 
 
 def _takes(session: Any, shape: Sequence[int]) -> bool:
-    wanted = session.get_inputs()[0].shape
-    return len(wanted) == len(shape) and all(
-        isinstance(n, str) or n == m for n, m in zip(wanted, shape, strict=True)
+    expected = session.get_inputs()[0].shape
+    return len(expected) == len(shape) and all(
+        isinstance(n, str) or n == m for n, m in zip(expected, shape, strict=True)
     )
 
 

@@ -261,8 +261,8 @@ def _write_report(
         pictures=tuple(shown[:MOST_IMAGES]),
         score_columns=("picture", "PSNR", "SSIM", "largest error", "identical pixels"),
         scores=_score_rows(evaluation),
-        rung_columns=_METHOD_COLUMNS,
-        rungs=_methods(model),
+        method_columns=_METHOD_COLUMNS,
+        methods=_methods(model),
         curve=curve,
         remarks=tuple(remarks),
     )

@@ -161,9 +161,11 @@ class TiffSource:
             self._tall, self._wide = min(int(page.rowsperstrip), self.height), self.width
         self._across, self._down = -(-self.width // self._wide), -(-self.height // self._tall)
         self._offsets, self._counts = list(page.dataoffsets), list(page.databytecounts)
-        wanted = self._across * self._down * self._planes
-        if len(self._offsets) < wanted or len(self._counts) < wanted:
-            raise self._damaged(f"{min(len(self._offsets), len(self._counts))} pieces of {wanted} are listed")
+        expected = self._across * self._down * self._planes
+        if len(self._offsets) < expected or len(self._counts) < expected:
+            raise self._damaged(
+                f"{min(len(self._offsets), len(self._counts))} pieces of {expected} are listed"
+            )
         end = os.fstat(self._tiff.filehandle.fileno()).st_size
         last = max(offset + count for offset, count in zip(self._offsets, self._counts, strict=False))
         if last > end:
@@ -176,7 +178,7 @@ class TiffSource:
                 f"{MOST_BYTES:,} that are read at once; save it uncompressed, or in tiles"
             )
         if self._compression == _NONE:
-            for index in range(wanted):
+            for index in range(expected):
                 least = self._piece_rows(index) * self._row_bytes
                 if 0 < self._counts[index] < least:
                     raise self._damaged(f"piece {index} has {self._counts[index]:,} bytes, not {least:,}")

@@ -48,8 +48,8 @@ class FilterContent:
         pictures: The first is shown large.
         score_columns: The columns of `scores`.
         scores: One row for each picture.
-        rung_columns: The columns of `rungs`.
-        rungs: One row for each method that was tried.
+        method_columns: The columns of `methods`.
+        methods: One row for each method that was tried.
         curve: The file of a figure of this package, or None.
         remarks: Sentences beside the result.
     """
@@ -61,8 +61,8 @@ class FilterContent:
     pictures: tuple[FilterPicture, ...]
     score_columns: tuple[str, ...]
     scores: tuple[tuple[str, ...], ...]
-    rung_columns: tuple[str, ...] = ()
-    rungs: tuple[tuple[str, ...], ...] = ()
+    method_columns: tuple[str, ...] = ()
+    methods: tuple[tuple[str, ...], ...] = ()
     curve: Path | None = None
     remarks: tuple[str, ...] = ()
 

@@ -80,22 +80,7 @@ class FolderResult:
 @overload
 def apply(
     learned: FilterModel,
-    source: Array,
-    target: None = None,
-    *,
-    tile: int | None = None,
-    engine: str = "auto",
-    device: str = "auto",
-    edge: str | None = None,
-    progress: Progress = silent,
-    failures: list[str] | None = None,
-) -> Array: ...
-
-
-@overload
-def apply(
-    learned: FilterModel,
-    source: str | Path,
+    source: str | Path | Array,
     target: None = None,
     *,
     tile: int | None = None,

@@ -28,8 +28,10 @@ from diptych.model.layers import (
     Activated,
     Array,
     Connection,
+    Graph,
     Layer,
     Shape,
+    child_path,
     fold,
 )
 from diptych.model.model import Model
@@ -51,11 +53,12 @@ def to_onnx(model: Model, every_layer: bool = False) -> onnx.ModelProto:
     """The graph of `model`: float32 (N, C, H, W) "input" -> "output".
 
     N is free, and the spatial axes too where no layer needs a fixed size. With `every_layer` the outputs are
-    those of all layers instead, each under its path. A model that records no input shape is taken to
-    begin at its first weighted layer. Raises `UnsupportedLayer` where a layer has no exact expression, and
-    `ModelError` where the input shape cannot be told.
+    those of all layers instead, each under its path. The further outputs of a `Graph` that comes last are
+    "output/NAME". A model that records no input shape is taken to begin at its first weighted layer. Raises
+    `UnsupportedLayer` where a layer has no exact expression, and `ModelError` where the input shape cannot be
+    told.
     """
-    graph, proto = _finished(model, every_layer)
+    graph, proto = _finished(model, every_layer, further_outputs=not every_layer)
     _check_size(graph.weights)
     for name, array in graph.weights.items():
         store(proto, name, array)
@@ -84,7 +87,9 @@ def _check_size(arrays: dict[str, Array]) -> None:
         )
 
 
-def _finished(model: Model, every_layer: bool, pixels_in: bool = False) -> tuple[OnnxGraph, onnx.ModelProto]:
+def _finished(
+    model: Model, every_layer: bool, pixels_in: bool = False, further_outputs: bool = False
+) -> tuple[OnnxGraph, onnx.ModelProto]:
     shape = (1, *sample_shape(model))
     spatial = 3 <= len(shape) <= 5
     graph, shapes = _written(model, shape, every_layer)
@@ -92,6 +97,9 @@ def _finished(model: Model, every_layer: bool, pixels_in: bool = False) -> tuple
     free = spatial and all(_same_graph(model, graph, other, every_layer) for other in others)
     other_shapes = layer_shapes(model, others[0]) if free else shapes
     names = {path: path for path in shapes} if every_layer else {"output": _last(shapes)}
+    if further_outputs:
+        for name, path in _further_outputs(model).items():
+            names[graph.add("Identity", [path], name)] = path
     inputs = [put_in_front(graph, model.preprocessing, shape, free) if pixels_in else _input(shape, free)]
     outputs = [
         _output(name, shapes.get(path, shape), other_shapes.get(path, others[0] if free else shape))
@@ -143,6 +151,16 @@ def _written(model: Model, shape: Shape, every_layer: bool) -> tuple[OnnxGraph, 
     return graph, shapes
 
 
+def _further_outputs(model: Model) -> dict[str, str]:
+    """The outputs beside the first of a `Graph` that comes last: "output/NAME" -> the path of the node."""
+    layers = model.layers.layers
+    if not layers or not isinstance(layers[-1], Graph):
+        return {}
+    last, path = layers[-1], str(len(layers) - 1)
+    further = [name for name in last.outputs[1:] if name != Graph.INPUT]
+    return {f"output/{name}": child_path(path, last.names.index(name)) for name in further}
+
+
 def _last(shapes: dict[str, Shape]) -> str:
     top = [path for path in shapes if "." not in path]
     return top[-1] if top else ""
@@ -172,7 +190,7 @@ def write(model: Model, path: str | Path, preprocessing_inside: bool = False) ->
     """
     document, arrays = to_document(model)
     _check_size(arrays)
-    _, proto = _finished(model, every_layer=False, pixels_in=preprocessing_inside)
+    _, proto = _finished(model, every_layer=False, pixels_in=preprocessing_inside, further_outputs=True)
     for name, array in arrays.items():  # all of them, also those the graph needs in another form
         store(proto, name, array)
     entries = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}

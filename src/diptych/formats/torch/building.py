@@ -183,16 +183,14 @@ def _behind(layer: Layer, shape: PartialShape) -> PartialShape:
         return (None, *(None if n == -1 else n for n in layer.shape))
     if isinstance(layer, L.MaxPool | L.MeanPool) and shape is None:
         return (None,) * (2 + len(layer.kernel))
-    if shape is None:
-        return None
-    return (
-        (*shape[:2], *[None] * (len(shape) - 2))
-        if isinstance(layer, _KEEP_CHANNELS)
-        else (None,) * len(shape)
-    )
+    if shape is not None and isinstance(layer, _KEEP_CHANNELS):
+        return (*shape[:2], *[None] * (len(shape) - 2))
+    if shape is not None and isinstance(layer, _KEEP_RANK):
+        return (None,) * len(shape)
+    return None
 
 
-# Layers of which the output has as many axes and channels as the input; others keep the number of axes alone.
+# Layers of which the output has as many axes and channels as the input, and as many axes alone.
 _KEEP_CHANNELS = (
     L.Activation,
     L.Softmax,
@@ -209,6 +207,7 @@ _KEEP_CHANNELS = (
     L.Pad,
     L.Upsample,
 )
+_KEEP_RANK = (L.Dense, L.Bilinear, L.Scale, L.LayerNorm, L.Normalise, L.PixelShuffle)
 
 
 def _by_rank(names: str, rank: int, own: bool = False) -> Any:

@@ -180,21 +180,21 @@ def _into_module(path: Path, state: dict[str, Tensor], module: nn.Module) -> Mod
 def _into_model(path: Path, state: dict[str, Tensor], model: Model) -> Model:
     document, arrays = to_document(model)
     given = _distinct(path, state)
-    wanted = list(arrays.items())
-    for (place, array), (name, value) in zip(wanted, given, strict=False):
+    expected = list(arrays.items())
+    for (place, array), (name, value) in zip(expected, given, strict=False):
         if array.shape != value.shape:
             raise FormatError(
                 f"{path} does not fit the architecture {model.name or 'given'}: its weight {place} has the shape "
                 f"{array.shape}, the file has {name!r} of shape {value.shape} in this place"
             )
-    if len(wanted) != len(given):
-        more = given[len(wanted)][0] if len(given) > len(wanted) else wanted[len(given)][0]
-        whose = "the file has more, such as" if len(given) > len(wanted) else "the file lacks one for"
+    if len(expected) != len(given):
+        more = given[len(expected)][0] if len(given) > len(expected) else expected[len(given)][0]
+        whose = "the file has more, such as" if len(given) > len(expected) else "the file lacks one for"
         raise FormatError(
             f"{path} holds {len(given)} weights and the architecture {model.name or 'given'} "
-            f"{len(wanted)}: {whose} {more!r}"
+            f"{len(expected)}: {whose} {more!r}"
         )
-    names = dict(zip((name for name, _ in wanted), (value for _, value in given), strict=True))
+    names = dict(zip((name for name, _ in expected), (value for _, value in given), strict=True))
     return from_document(document, names).with_(source=_source(), trained=None)
 
 
