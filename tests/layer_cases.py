@@ -300,7 +300,7 @@ def _graph(w: Weights) -> Graph:
             ("c", "a"),
             ("d", "b", "input"),
         ),
-        outputs=("last", "pooled"),
+        outputs=("last",),
     )
 
 

@@ -314,7 +314,9 @@ def test_an_onnx_file_gives_every_output_of_a_graph_that_comes_last(tmp_path: Pa
     trace = diptych.trace(model, BATCH, engine="numpy")
     for result, path in zip(session.run(None, {"input": BATCH}), ("1.1", "1.0"), strict=True):
         np.testing.assert_allclose(result, trace[path], atol=1e-6)
-    np.testing.assert_allclose(diptych.predict(model, BATCH, engine="onnxruntime"), trace["1"], atol=1e-6)
+    for engine in ("torch", "onnxruntime", "openvino"):
+        np.testing.assert_allclose(diptych.predict(model, BATCH, engine=engine), trace["1"], atol=1e-6)
+        assert list(diptych.trace(model, BATCH, engine=engine)) == list(trace)
     assert diptych.read(tmp_path / "m.onnx").layers.layers[1].outputs == ("b", "a")
 
 

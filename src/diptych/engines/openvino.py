@@ -67,7 +67,7 @@ class Compiled:
     def __call__(self, batch: Array) -> Array:
         """Float32 batch -> float32 output. Raises `ShapeError` where the batch does not fit."""
         x = validate_batch(self._model, batch)
-        (result,) = self._run(x, every_layer=False)
+        result, *_ = self._run(x, every_layer=False)  # a graph may have further outputs
         return result
 
     def trace(self, batch: Array) -> Trace:
