@@ -230,7 +230,7 @@ class Code(nn.Module):
         (lambda x: torch.cumsum(x, 1), r"cumsum.*there is no layer for it"),
         (lambda x: x[:, 1:], "getitem.*part of an axis"),
         (lambda x: x.permute(0, 2, 3, 1), "permute.*order of the axes"),
-        (lambda x: x.mean(1, keepdim=True), "mean.*not one over all spatial axes"),
+        (lambda x: x.mean(1, keepdim=True), "mean.*does not cover exactly the spatial axes"),
         (lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True), r"max_pool2d.*rounds the size of \(7, 10\) up"),
         (lambda x: x.reshape(-1), "reshape.*keep the batch axis first"),
         (lambda x: torch.cat([x, x], 0), "cat.*along the batch axis"),

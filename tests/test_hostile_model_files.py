@@ -268,7 +268,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "a weight of whole numbers": (
         array("0.weight", np.zeros((4, 3, 3, 3), np.int8)),
-        "layer 0 (Conv): weights are float16, float32 or float64, got int8",
+        "layer 0 (Conv): weights must be float16, float32 or float64, got int8",
     ),
     "a weight of two axes": (
         array("0.weight", np.zeros((4, 3), np.float32)),
