@@ -338,9 +338,9 @@ def _holds_graph(layers: Layer) -> bool:
     return any(isinstance(layer, L.Graph) for _, layer in walk(layers))
 
 
-def refusal(name: str, reason: str) -> UnsupportedLayer:
-    """The error for the node `name`, which no layer can express."""
-    return UnsupportedLayer(name, "a Diptych model", reason)
+def refusal(name: str, reason: str, what: str = "the layer") -> UnsupportedLayer:
+    """The error for a node that no layer can express, or for another part of the graph, `what`."""
+    return UnsupportedLayer(name, "a Diptych model", reason, what)
 
 
 def _meeting(a: Value, b: Value) -> Value:
