@@ -465,7 +465,7 @@ class Branching(nn.Module):
 
 
 def test_a_refused_module_prints_nothing(capfd: pytest.CaptureFixture[str]):
-    with pytest.raises(ModelError, match=r"neither torch.fx nor torch.export can follow Branching"):
+    with pytest.raises(ModelError, match=r"neither torch.fx nor torch.export can trace Branching"):
         from_torch(Branching(), np.ones((2, 3), np.float32))
     assert capfd.readouterr() == ("", "")
 
