@@ -148,7 +148,7 @@ class TestFindingJulia:
     ) -> None:
         model = fake("")
         monkeypatch.setenv("DIPTYCH_JULIA_TIMEOUT", limit)
-        with pytest.raises(UsageError, match="DIPTYCH_JULIA_TIMEOUT is a number of seconds above 0"):
+        with pytest.raises(UsageError, match="DIPTYCH_JULIA_TIMEOUT must be a number of seconds above 0"):
             engines.compile(model, "flux")
 
     def test_auto_never_takes_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
