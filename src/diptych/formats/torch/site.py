@@ -42,10 +42,8 @@ class Weights:
             plain = tensor.detach().cpu()
             if plain.dtype not in (torch.float16, torch.float32, torch.float64):
                 plain = plain.to(torch.float32)
-            self._known[key] = (
-                tensor,
-                np.array(plain.numpy()),
-            )  # keeps the tensor alive, so that no other gets its address
+            # Keeping the tensor makes sure that no other tensor gets its address.
+            self._known[key] = tensor, np.array(plain.numpy())
         return self._known[key][1]
 
 
