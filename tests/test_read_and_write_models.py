@@ -170,7 +170,7 @@ def test_extras_that_json_cannot_hold_are_left_out(tmp_path: Path) -> None:
         ("pointer.bson", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         ("array.pt", b"\x93NUMPY" + bytes(80), "a NumPy array"),
         ("noise.onnx", b"\xff" * 100, "damaged or cut off"),
-        ("noise", b"\xff" * 100, "no model file that Diptych knows"),
+        ("noise", b"\xff" * 100, "not a model file that Diptych can read"),
     ],
 )
 def test_what_is_no_readable_model_is_refused(
