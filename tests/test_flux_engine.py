@@ -106,7 +106,7 @@ class TestTheProtocol:
     ) -> None:
         compiled = engines.compile(fake("hang"), "flux")
         monkeypatch.setenv("DIPTYCH_JULIA_TIMEOUT", "0.5")
-        with pytest.raises(ModelError, match=r"did not answer within 0.5 seconds \(run\) and was ended"):
+        with pytest.raises(ModelError, match=r"did not answer within 0.5 seconds \(run\) and was stopped"):
             compiled(BATCH)
         (running,) = julia_process._running.values()
         assert not running.alive

@@ -38,7 +38,7 @@ def nested(folder: str | os.PathLike[str], suffixes: Collection[str]) -> list[Pa
         found += [Path(place, name) for name in sorted(fitting, key=natural)]
     if not found:
         raise ImageError(
-            f"the folder {root} holds no pictures ({', '.join(suffixes)}), nor do those inside it"
+            f"the folder {root} holds no pictures ({', '.join(suffixes)}), and neither do its subfolders"
         )
     return found
 

@@ -149,8 +149,8 @@ class JuliaProcess:
         except queue.Empty:
             self.end(grace=0)
             raise ModelError(
-                f"Julia did not answer within {limit:g} seconds ({what}) and was ended; "
-                "set DIPTYCH_JULIA_TIMEOUT to more seconds"
+                f"Julia did not answer within {limit:g} seconds ({what}) and was stopped; "
+                "set DIPTYCH_JULIA_TIMEOUT to a longer time"
             ) from None
         if line is None:
             raise self._ended(what)

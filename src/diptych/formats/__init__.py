@@ -85,7 +85,7 @@ FORMATS = (
 _STRANGERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("a picture", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")),
     ("a Git LFS pointer, not the file itself: fetch it with git lfs pull", (b"version https://git-lfs",)),
-    ("a web page, perhaps of a download that failed", (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+    ("a web page, perhaps from a failed download", (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
     ("an HDF5 file", (b"\x89HDF\r\n",)),
     ("a NumPy array", (b"\x93NUMPY",)),
     ("a zip archive", (b"PK\x03\x04",)),
@@ -122,7 +122,7 @@ def read(path: str | Path, **options: Any) -> Model:
         seems = _seems(found, head)
         advice = f"; rename it to {path.stem}{found.suffixes[0]}" if found is not None else ""
         raise FormatError(
-            f"{path} does not hold {named.name}, as its name says: it seems to be {seems}{advice}"
+            f"{path} does not hold {named.name}, although its name says so: it seems to be {seems}{advice}"
         )
     if found is None:
         raise FormatError(

@@ -52,7 +52,7 @@ class _Nesting:
         self._places = 0
         for value in _ancestors(output):
             if value is not source and (value.made_by is None or value.dominator is None):
-                raise refusal(value.name, "it does not depend on the model's input alone")
+                raise refusal(value.name, "it does not depend only on the model's input")
             if isinstance(value.made_by, Join):
                 self._parts[id(value)] = self._part(value)
 
@@ -88,7 +88,7 @@ class _Nesting:
         height = 1 + max((height for _, _, height in branches), default=0)
         self._places += len(inside)
         if self._places > _MOST_PLACES:
-            raise refusal(value.name, "its branches are entangled with too many others")
+            raise refusal(value.name, "its branches share values with too many others")
         if sum(len(found) for _, found, _ in branches) > len(inside) or height > _DEEPEST:
             return _Part([], inside, tangled=True)
         return _Part([row for row, _, _ in branches], inside, height)

@@ -84,7 +84,7 @@ class _Writer:
         if LAYERS.get(type(layer).__name__) is not type(layer):
             raise ModelError(f"layer {path} is a {type(layer).__name__}, which is not a layer of Diptych")
         if path.count(".") >= _DEEPEST:
-            raise ModelError(f"layer {path} lies deeper than {_DEEPEST} containers; flatten the model")
+            raise ModelError(f"layer {path} is nested deeper than {_DEEPEST} containers; flatten the model")
         record: dict[str, Json] = {"layer": type(layer).__name__}
         for field in fields(layer):
             value, hint = getattr(layer, field.name), _HINTS[type(layer)][field.name]
@@ -175,7 +175,9 @@ def from_document(document: Json, arrays: Mapping[str, Array]) -> Model:
     if type(version) is not int or version < 1:
         raise ModelError(f"the model document must state its version, got {_short(version)}")
     if version > VERSION:
-        raise ModelError(f"the model document has version {version}, this Diptych reads {VERSION}: update it")
+        raise ModelError(
+            f"the model document has version {version}, this Diptych reads {VERSION}; update Diptych"
+        )
     unknown = record.keys() - _KEYS
     if unknown or "layers" not in record:
         raise ModelError(f"the model document has {_unexpected(unknown, {'layers'} - record.keys())}")
@@ -225,7 +227,7 @@ class _Reader:
         where = f"layer {path}" if path else "the outermost layer"
         record = _record(value, where)
         if depth > _DEEPEST:
-            raise ModelError(f"{where} lies deeper than {_DEEPEST} containers")
+            raise ModelError(f"{where} is nested deeper than {_DEEPEST} containers")
         if "same" in record:
             return self._again(record, where)
         before = self._count
@@ -340,13 +342,13 @@ def _read_float(value: Json, field: str) -> float:
     return float(value)
 
 
-_NOUNS = {str: "a text", bool: "true or false", int: f"a whole number up to {_LARGEST}"}
+_NOUNS = {str: "a string", bool: "true or false", int: f"a whole number up to {_LARGEST}"}
 _TEXTS = tuple[str, ...]
 _PLURALS: dict[Any, str] = {
-    str: "texts",
+    str: "strings",
     float: "numbers",
     int: "whole numbers",
-    _TEXTS: "lists of texts",
+    _TEXTS: "lists of strings",
     tuple[int, int]: "pairs of whole numbers",
 }
 

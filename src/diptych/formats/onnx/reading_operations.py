@@ -1,7 +1,4 @@
-"""ONNX operations as layers: a function for each operation, in the table `OPERATIONS`.
-
-Source: https://onnx.ai/onnx/operators/. An operation that no layer can express is an error that names the node.
-"""
+"""ONNX operations (https://onnx.ai/onnx/operators/) as layers: a function for each, in the table `OPERATIONS`."""
 
 from __future__ import annotations
 
@@ -41,11 +38,8 @@ class Node:
     """One operation of a graph.
 
     Attributes:
-        graph: The graph to which the layers are added.
-        name: Of the node, for messages.
-        opset: The version of the operator set.
-        inputs: Values that depend on the model's input, constants, or None for an absent input.
-        attributes: By name.
+        graph, name, opset: Where layers are added, the node's name for messages, and the version of the operator set.
+        inputs, attributes: Values that depend on the model's input, constants, or None if absent; attributes by name.
         own_batch: The batch size, if the file fixes it; it then also occurs in constants.
     """
 
@@ -104,12 +98,7 @@ class Node:
         raise refusal(self.name, reason)
 
     def give(self, *layers: Operation, shape: Shape | None = None) -> Value:
-        """Applies layers to the first input, one after the other.
-
-        Args:
-            *layers: The layers.
-            shape: The output shape, which must be given if the layer is a `Piece`.
-        """
+        """Applies layers to the first input in turn; `shape` is the output shape, needed if the layer is a `Piece`."""
         value = self.x
         for layer in layers:
             value = self.graph.apply(layer, value, self.name, shape if isinstance(layer, Piece) else None)

@@ -318,7 +318,7 @@ class _Reader:
         if str(node.target) == "_guards_fn":
             return None
         if len(args) != 1 or node.kwargs or not isinstance(args[0], Value):
-            raise refusal(name, "it takes more than one value")
+            raise refusal(name, "a layer takes one value and no further arguments")
         site = TorchSite(self._graph, self._weights, name, args[0])
         key = (id(module), args[0].shape)
         if key not in self._made:
