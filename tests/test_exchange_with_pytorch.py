@@ -234,7 +234,7 @@ class Code(nn.Module):
         (lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True), r"max_pool2d.*rounds the size of \(7, 10\) up"),
         (lambda x: x.reshape(-1), "reshape.*keep the batch axis first"),
         (lambda x: torch.cat([x, x], 0), "cat.*along the batch axis"),
-        (lambda x: (x, x), "returns 2 values"),
+        (lambda x: (x, x), "^a Diptych model cannot express the output: the module returns 2 values"),
         (lambda x: F.pad(x, (1, 1), value=3.0), "pad.*pads with 3.0"),
         (lambda x: x / (1 + torch.exp(2 * x)), "truediv.*divides one branch by another"),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "bicubic"),

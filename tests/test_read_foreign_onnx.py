@@ -327,6 +327,16 @@ def test_what_no_layer_expresses_is_refused_by_its_node(name: str, tmp_path: Pat
         read(by_hand(nodes, weights), tmp_path)
 
 
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_second_input_or_output_is_refused(side: str, tmp_path: Path):
+    proto = by_hand([node("Relu", "x", to="z"), node("Relu", "z")], {})
+    getattr(proto.graph, side).append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    with pytest.raises(UnsupportedLayer) as error:
+        read(proto, tmp_path)
+    said = f"a Diptych model cannot express the {side}s of the graph: the graph has 2, a model has one"
+    assert str(error.value) == said
+
+
 HUGE = np.array([2**40, 2**40])
 HOSTILE: dict[str, Callable[[], onnx.ModelProto]] = {
     "missing": lambda: by_hand([node("Relu", "nothing")], {}),
