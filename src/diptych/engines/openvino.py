@@ -1,4 +1,4 @@
-"""OpenVINO: the model as our own ONNX graph, compiled for each shape of batch, which is where it is fast."""
+"""OpenVINO: the model as our own ONNX graph, compiled for each shape of input, which is where it is fast."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.engines.batches import validate_batch
+from diptych.engines.batches import Run, by_sample, processors, validate_batch
 from diptych.errors import MissingExtra, ModelError, UnsupportedLayer
 from diptych.formats.onnx import to_onnx
 from diptych.model.layers import Array
 from diptych.model.model import Model
-from diptych.model.shapes import layer_shapes
+from diptych.model.shapes import layer_shapes, mixes_samples
 from diptych.model.trace import Trace
 
 __all__ = ["DEVICES", "NAME", "Compiled", "compile"]
@@ -22,7 +22,7 @@ NAME = "openvino"
 DEVICES = ("cpu",)
 
 _MOST_SHAPES = 4
-_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
 _TELEMETRY = "openvino_telemetry"
 
 
@@ -49,7 +49,7 @@ def _package() -> Any:
 
 
 class Compiled:
-    """A model in OpenVINO, compiled once for each shape of batch."""
+    """A model in OpenVINO, compiled once for each shape of input."""
 
     engine = NAME
     device = "cpu"
@@ -79,18 +79,27 @@ class Compiled:
         return Trace(dict(zip(paths, self._run(x, every_layer=True), strict=True)), x)
 
     def _run(self, x: Array, every_layer: bool) -> list[Array]:
-        key = every_layer, x.shape
+        samples = len(x) if mixes_samples(self._model, x.shape) else 1
+        key = every_layer, (samples, *x.shape[1:])
         if key not in self._graphs:
             kept = list(self._graphs.items())[-_MOST_SHAPES + 1 :]
-            self._graphs = dict(kept) | {key: self._made(x.shape, every_layer)}
-        results = self._graphs[key]([x])
-        # Copies: it reuses its own arrays.
-        return [np.array(value, np.float32, order="C") for value in results.values()]
+            self._graphs = dict(kept) | {key: self._made(key[1], every_layer)}
+        compiled = self._graphs[key]
+
+        def prepare() -> Run:
+            request = compiled.create_infer_request()  # one for each thread
+            return lambda sample: [
+                np.asarray(value, np.float32) for value in request.infer([sample]).values()
+            ]
+
+        return by_sample(self._model, x, prepare)
 
     def _made(self, shape: tuple[int, ...], every_layer: bool) -> Any:
         graph = _read(to_onnx(self._model.with_(input_shape=shape[1:]), every_layer))
         graph.reshape(list(shape))
-        return _package().Core().compile_model(graph, "CPU", _OPTIONS)
+        streams = processors()
+        options = {**_OPTIONS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}  # one thread each
+        return _package().Core().compile_model(graph, "CPU", options)
 
 
 def _read(proto: Any) -> Any:
@@ -98,4 +107,4 @@ def _read(proto: Any) -> Any:
         return _package().Core().read_model(proto.SerializeToString())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1][:200]
-        raise UnsupportedLayer("in this model", "openvino", reason) from error
+        raise UnsupportedLayer("", "openvino", reason, what="this model") from error

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diptych.engines.batches import validate_batch
+from diptych.engines.batches import Run, by_sample, validate_batch
 from diptych.errors import UsageError
 from diptych.formats.torch.building import network
 from diptych.model.layers import Array
@@ -55,13 +57,31 @@ class TorchModel:
         self.device = device
         self._model = model
         self._module = network(model).to(device)
+        self._lock = Lock()
 
     def __call__(self, batch: Any) -> Array:
         """Float32 batch -> a new float32 array. Raises `ShapeError` where the batch does not fit."""
-        return self._run(validate_batch(self._model, batch))
+        (result,) = self._run(validate_batch(self._model, batch), self._output)
+        return result
 
     def trace(self, batch: Any) -> Trace:
         """The output of every layer."""
+        x = validate_batch(self._model, batch)
+        outputs = self._run(x, self._outputs)
+        return Trace({path: value for (path, _), value in zip(self._model.walk(), outputs, strict=True)}, x)
+
+    def _run(self, x: Array, run: Run) -> list[Array]:
+        if self.device != "cpu":  # a GPU needs whole batches to be fast
+            return list(run(x))
+        with _one_thread():
+            return by_sample(self._model, x, partial(_on_one_thread, run))
+
+    def _output(self, x: Array) -> list[Array]:
+        with torch.inference_mode(), _full_precision(self.device):
+            # `torch.tensor` copies: PyTorch warns about sharing read-only memory, such as a mapped file's.
+            return [_to_numpy(self._module(torch.tensor(x, device=self.device)))]
+
+    def _outputs(self, x: Array) -> list[Array]:
         outputs: dict[str, Array] = {}
 
         def recorder(path: str) -> Callable[[Any, Any, Tensor], None]:
@@ -70,24 +90,34 @@ class TorchModel:
 
             return record
 
-        x = validate_batch(self._model, batch)
-        modules = dict(self._module.named_modules())
-        with ExitStack() as hooks:
+        with self._lock, ExitStack() as hooks:  # hooks are seen by every thread that runs the module
+            modules = dict(self._module.named_modules())
             for path, _ in self._model.walk():
                 hooks.enter_context(modules[path].register_forward_hook(recorder(path)))
-            self._run(x)
-        return Trace(outputs, x)
-
-    def _run(self, batch: Array) -> Array:
-        with torch.inference_mode(), _full_precision(self.device):
-            # `torch.tensor` copies: PyTorch warns about sharing read-only memory, such as a mapped file's.
-            return _to_numpy(self._module(torch.tensor(batch, device=self.device)))
+            self._output(x)
+        return [outputs[path] for path, _ in self._model.walk()]
 
 
 def _to_numpy(value: Tensor) -> Array:
     """A copy, so that no two entries of a trace share memory with each other or with the input."""
     result: Array = np.array(value.cpu().numpy(), dtype=np.float32, order="C")
     return result
+
+
+def _on_one_thread(run: Run) -> Run:
+    torch.set_num_threads(1)  # a new thread begins with OpenMP's own number
+    return run
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for each operation of PyTorch while the block runs; the setting belongs to the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diptych.model.layers import Layer, Shape, follow_shapes
+from diptych.model.layers import Connection, Layer, Shape, fold, follow_shapes
 from diptych.model.model import Model
 
-__all__ = ["layer_shapes"]
+__all__ = ["layer_shapes", "mixes_samples"]
 
 
 def layer_shapes(model: Model, shape: Sequence[int]) -> dict[str, Shape]:
@@ -30,3 +30,25 @@ def layer_shapes(model: Model, shape: Sequence[int]) -> dict[str, Shape]:
 
     follow_shapes(model.layers, tuple(shape), record)
     return shapes
+
+
+def mixes_samples(model: Model, shape: Sequence[int]) -> bool:
+    """Whether a sample's output depends on the other samples of its batch, as with the statistics of a batch.
+
+    Args:
+        model: Any model.
+        shape: A shape of the input that the model takes, batch axis included.
+    """
+    found = []
+
+    def leaf(layer: Layer, entry: Shape, path: str) -> Shape:
+        found.append(layer.mixes_samples(entry))
+        return layer.output_shape(entry)
+
+    def join(connection: Connection, entries: Sequence[Shape], path: str) -> Shape:
+        result = connection.joined_shape(entries)
+        found.append(result[0] != entries[0][0])
+        return result
+
+    fold(model.layers, tuple(shape), leaf, join)
+    return any(found)

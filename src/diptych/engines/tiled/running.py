@@ -7,8 +7,7 @@ same size, whatever part of the picture is requested.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from diptych import engines
+from diptych.engines.batches import processors
 from diptych.engines.tiled.fitting import Held, fitted
 from diptych.engines.tiled.preparing import PreparedFilter, leaves
 from diptych.engines.tiled.regions import Region
@@ -31,7 +31,7 @@ CELL = 256  # side in pixels: fits in the caches, while a halo of 10 pixels adds
 
 # Engines that compute several cells at a time with one thread each. Threads that share the work of small layers would
 # wait for each other, on a busy machine for longer than they compute.
-_SIDE_BY_SIDE: Mapping[str, Mapping[str, Any]] = {"onnxruntime": {"threads": 1}}
+_SIDE_BY_SIDE = ("onnxruntime",)
 
 
 def to_values(prepared: PreparedFilter, block: Array) -> Array:
@@ -124,7 +124,7 @@ class General:
         return result
 
     def _each(self, function: Callable[[Region], Array], cells: Sequence[Region]) -> Iterator[Array]:
-        threads = min(_processors() if self.engine in _SIDE_BY_SIDE else 1, len(cells))
+        threads = min(processors() if self.engine in _SIDE_BY_SIDE else 1, len(cells))
         if threads <= 1:
             yield from map(function, cells)
             return
@@ -151,14 +151,8 @@ class General:
         with self._lock:
             if key not in self._compiled:
                 model = Model(layers, input_shape=(channels, *needed.shape))
-                self._compiled[key] = engines.compile(
-                    model, self._engine, self._device, **_SIDE_BY_SIDE.get(self._engine, {})
-                )
+                self._compiled[key] = engines.compile(model, self._engine, self._device)
         return self._compiled[key], held.region
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cells(region: Region, size: tuple[int, int], cell: int) -> list[Region]:

@@ -89,6 +89,10 @@ class Layer(ABC):
             ShapeError: The layer does not take that shape; the text is a predicate, such as "takes 3 channels".
         """
 
+    def mixes_samples(self, shape: Shape) -> bool:
+        """Whether a sample's output depends on the other samples of a batch of `shape`, as batch statistics do."""
+        return False
+
     @abstractmethod
     def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
         """How much of the model's input one value behind this layer depends on.

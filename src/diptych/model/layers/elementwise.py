@@ -226,6 +226,9 @@ class Softmax(Layer):
         need_axis(self.axis, shape)
         return shape
 
+    def mixes_samples(self, shape: Shape) -> bool:
+        return self.axis in (0, -len(shape))
+
     def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
         return field.along(self.axis) if field.spatial else field.whole()
 

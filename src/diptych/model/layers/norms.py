@@ -106,6 +106,9 @@ class BatchNorm(_ChannelNorm):
         statistics = "" if self.tracked else "statistics of the batch"
         return [_with_channels("BatchNorm", self.arrays), statistics, _epsilon(self.epsilon)]
 
+    def mixes_samples(self, shape: Shape) -> bool:
+        return not self.tracked
+
     def compute(self, x: Array) -> Array:
         return self._affine(self._normalised(x, (0, *range(2, x.ndim))))
 
@@ -218,6 +221,9 @@ class LayerNorm(Activated):
             raise ShapeError(f"normalises the last axes {self.shape}, got {shape}")
         return shape
 
+    def mixes_samples(self, shape: Shape) -> bool:
+        return len(self.shape) == len(shape)
+
     def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
         return field.whole()
 
@@ -251,6 +257,9 @@ class Normalise(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         need_axis(self.axis, shape)
         return shape
+
+    def mixes_samples(self, shape: Shape) -> bool:
+        return self.axis in (0, -len(shape))
 
     def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
         return field.along(self.axis)
