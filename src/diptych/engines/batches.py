@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from diptych.errors import ShapeError, UsageError
-from diptych.model.layers import Array
+from diptych.model.layers import Array, Shape
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes, mixes_samples
 
@@ -20,28 +21,56 @@ Run: TypeAlias = Callable[[Array], Sequence[Array]]
 """From a batch, (N, ...), to its outputs."""
 
 
-def validate_batch(model: Model, batch: Any) -> Array:
+_MOST_VALUES = 2**28
+"""The most values (1 GiB of float32) that a layer may give for one sample."""
+
+_MOST_TRACED = 2**30
+"""The most values (4 GiB of float32) that all layers together may give for one sample where each is kept."""
+
+
+def validate_batch(model: Model, batch: Any, *, traced: bool = False) -> Array:
     """A batch as engines compute with it.
 
     Args:
         model: The model that it must fit.
         batch: An array of real numbers, (N, C, *spatial), (N, features) or whatever shape the model takes.
+        traced: Whether the output of every layer will be kept.
 
     Returns:
         A C-contiguous float32 array; the same array where it is one already.
 
     Raises:
         UsageError: It does not hold real numbers.
-        ShapeError: It is empty or does not fit the model.
+        ShapeError: It is empty, does not fit the model, or a layer's output would take more memory than the limit.
     """
     array = np.asarray(batch)
     if array.dtype.kind not in "biuf":
         raise UsageError(f"a batch is an array of real numbers, got dtype {array.dtype}; convert it first")
     if array.ndim < 2 or array.size == 0:
         raise ShapeError(f"a batch has the shape (N, C, ...) with no empty axis, got {array.shape}")
-    layer_shapes(model, array.shape)
+    _check_sizes(layer_shapes(model, array.shape), traced)
     with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes infinite, as in every engine
         return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _check_sizes(shapes: Mapping[str, Shape], traced: bool) -> None:
+    """A file of some hundred bytes can ask for an output of any size: it is refused before it is computed."""
+    values = {path: math.prod(shape[1:]) for path, shape in shapes.items()}
+    path = max(values, key=lambda path: values[path], default="")
+    if path and values[path] > _MOST_VALUES:
+        raise ShapeError(
+            f"layer {path} would give {shapes[path][1:]} for one sample, {_gibibytes(values[path])}, and the limit is "
+            f"{_gibibytes(_MOST_VALUES)}; use a smaller input"
+        )
+    if traced and sum(values.values()) > _MOST_TRACED:
+        raise ShapeError(
+            f"the outputs of all layers would take {_gibibytes(sum(values.values()))} for one sample, and the limit "
+            f"is {_gibibytes(_MOST_TRACED)}; use a smaller input"
+        )
+
+
+def _gibibytes(values: int) -> str:
+    return f"{values * 4 / 2**30:,.1f} GiB"
 
 
 def by_sample(model: Model, x: Array, prepare: Callable[[], Run]) -> list[Array]:

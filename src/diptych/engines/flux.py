@@ -109,7 +109,7 @@ class FluxModel:
 
     def trace(self, batch: Any) -> Trace:
         """Runs the model, and returns the output of every layer. Raises the same errors as calling."""
-        x = validate_batch(self._model, batch)
+        x = validate_batch(self._model, batch, traced=True)
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             given = Path(place, "input.npy")
             np.save(given, x, allow_pickle=False)

@@ -63,7 +63,7 @@ class NumpyModel:
         def record(path: str, layer: Layer, value: Array) -> None:
             outputs[path] = np.array(value, order="C")
 
-        x = validate_batch(self._model, batch)
+        x = validate_batch(self._model, batch, traced=True)
         self._run(x, record)
         return Trace(outputs, x)
 

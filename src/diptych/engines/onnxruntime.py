@@ -76,7 +76,7 @@ class Compiled:
 
     def trace(self, batch: Array) -> Trace:
         """Every layer's output, from a second graph that is made when first asked for."""
-        x = validate_batch(self._model, batch)
+        x = validate_batch(self._model, batch, traced=True)
         if not self._model.layers.layers:
             return Trace({}, x)
         names = [output.name for output in self._session(x.shape, every_layer=True).get_outputs()]

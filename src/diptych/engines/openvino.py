@@ -72,7 +72,7 @@ class Compiled:
 
     def trace(self, batch: Array) -> Trace:
         """Every layer's output, from a second graph that is made when first asked for."""
-        x = validate_batch(self._model, batch)
+        x = validate_batch(self._model, batch, traced=True)
         if not self._model.layers.layers:
             return Trace({}, x)
         paths = layer_shapes(self._model, x.shape)

@@ -66,7 +66,7 @@ class TorchModel:
 
     def trace(self, batch: Any) -> Trace:
         """The output of every layer."""
-        x = validate_batch(self._model, batch)
+        x = validate_batch(self._model, batch, traced=True)
         outputs = self._run(x, self._outputs)
         return Trace({path: value for (path, _), value in zip(self._model.walk(), outputs, strict=True)}, x)
 
