@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from diptych.errors import ImageError, ShapeError
-from diptych.files import keep, made_folder, replacing
+from diptych.files import keep, made_folder, npy, replacing
 from diptych.images import files
 from diptych.images.arguments import Images, each_image, unique_names
 from diptych.images.picture import Picture
@@ -171,4 +171,4 @@ def stacked(items: list[Array]) -> Array:
 def write_array(path: Path, array: Array) -> None:
     """Writes a .npy file, whole or not at all; raises `OutputError`."""
     with replacing(path) as temporary:
-        np.save(temporary, array, allow_pickle=False)
+        temporary.write_bytes(npy(array))

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from diptych.datasets.folders import natural
 from diptych.errors import ImageError, reason
-from diptych.files import replacing
+from diptych.files import encoded, replacing
 from diptych.images import kinds, metadata, pixels, tiff
 from diptych.images.opening import MAX_PIXELS, check_size, opened, quiet
 from diptych.images.picture import Picture, Record
@@ -193,4 +193,4 @@ def write_png(path: str | os.PathLike[str], array: NDArray[np.uint8], record: Re
     picture = Picture(np.ascontiguousarray(array), Path(path).stem)
     info = metadata.entries(record) if record is not None else None
     with replacing(Path(path)) as temporary:
-        Image.fromarray(picture.pixels).save(temporary, format="PNG", pnginfo=info)
+        temporary.write_bytes(encoded(Image.fromarray(picture.pixels), format="PNG", pnginfo=info))

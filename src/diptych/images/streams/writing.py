@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from io import BufferedRandom, FileIO, UnsupportedOperation
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.errors import ImageError, UsageError
-from diptych.files import replacing
+from diptych.files import encoded, replacing
 from diptych.images.rows import Array, Kept
 from diptych.images.streams import png_writing
 
@@ -83,7 +84,7 @@ def _write_whole(path: Path, kind: str, shape: Shape, dtype: np.dtype[Any], rows
         done += len(part)
     image = Image.fromarray(pixels if shape[2] == 3 else pixels[..., 0])
     dpi = {"dpi": kept.resolution} if kept.resolution and kind != "WEBP" else {}
-    image.save(path, format=kind, **_OPTIONS[kind], **dpi)
+    path.write_bytes(encoded(image, format=kind, **_OPTIONS[kind], **dpi))
 
 
 def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept: Kept) -> None:
@@ -106,7 +107,8 @@ def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept
         options["iccprofile"] = kept.icc_profile
     if kept.resolution is not None:
         options |= {"resolution": kept.resolution, "resolutionunit": "INCH"}
-    with tifffile.TiffWriter(path, bigtiff=height * row_bytes > _CLASSIC_LIMIT) as file:
+    bigtiff = height * row_bytes > _CLASSIC_LIMIT
+    with _Checked(FileIO(path, "w+")) as stream, tifffile.TiffWriter(stream, bigtiff=bigtiff) as file:
         file.write(
             (piece if channels == 3 else piece[..., 0] for piece in pieces),
             shape=shape if channels == 3 else shape[:2],
@@ -117,6 +119,13 @@ def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept
             maxworkers=1,
             **options,
         )
+
+
+class _Checked(BufferedRandom):
+    """A file whose every write tells when it fails: NumPy's own, by descriptor, keep silent about the last bytes."""
+
+    def fileno(self) -> int:
+        raise UnsupportedOperation("written to by `write` alone")
 
 
 def _bands(rows: Rows, tall: int) -> Iterator[Array]:
