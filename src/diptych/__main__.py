@@ -16,7 +16,9 @@ _INTERRUPTED = 130  # what a shell reports for Ctrl-C
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command and exits: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 143 terminated."""
     if arguments is None:  # the command itself, not a program that calls this function
-        signal.signal(signal.SIGTERM, _ended)
+        for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, _ended)
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -60,7 +62,10 @@ def _exit_status(arguments: list[str]) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        # Files that Diptych reads or writes have errors of their own: this is standard output.
+        if error.filename is not None:
+            what = f"cannot read {error.filename}: {error.strerror}; check its name and permissions"
+            return _fail(OSError(what), 1, arguments)
+        # Files that Diptych writes have errors of their own: this is standard output.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process
         return _fail(OSError(f"cannot write the result: {error.strerror or error}"), 1, [])
     return 0

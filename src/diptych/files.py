@@ -23,6 +23,8 @@ __all__ = [
     "check_place",
     "check_writable",
     "encoded",
+    "is_file",
+    "is_folder",
     "keep",
     "made_folder",
     "npy",
@@ -249,7 +251,7 @@ def check_place(path: str | Path) -> None:
     most often a slip of the pen. Whatever takes long asks before it begins.
     """
     folder = Path(path).parent
-    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where a folder may not be looked into
+    if not is_folder(folder):
         there = os.path.lexists(folder)
         what = f"{folder} is not a folder" if there else f"there is no folder {folder}"
         raise OutputError(f"cannot write {path}: {what}; make it first, or choose another place")
@@ -261,7 +263,7 @@ def check_writable(path: str | Path) -> None:
     An existing file stays as it is.
     """
     check_place(path)
-    if os.path.isdir(path):  # noqa: PTH112
+    if is_folder(path):
         raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
     try:
         temporary, handle = _temporary(Path(path))
@@ -276,6 +278,16 @@ def check_writable(path: str | Path) -> None:
             unlock(handle)
     except (OSError, ValueError) as error:
         raise _refused(path, error) from error
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether it is a folder; False, where `Path.is_dir` raises, if nobody may look or the name is too long."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether it is an ordinary file, likewise: opening it tells the reason."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def made_folder(path: str | Path) -> Path:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import ImageError, UsageError, reason
+from diptych.files import is_file, is_folder
 
 __all__ = ["Example", "TinyImageNet", "is_tiny_imagenet"]
 
@@ -83,9 +84,13 @@ class TinyImageNet:
 def is_tiny_imagenet(path: str | os.PathLike[str]) -> bool:
     """Whether this is a folder in that layout, or an archive (which only reading tells for sure)."""
     place = Path(path)
-    if place.is_dir():
-        return any((place / inner / "wnids.txt").is_file() for inner in ("", "tiny-imagenet-200"))
-    return place.is_file() and (zipfile.is_zipfile(place) or tarfile.is_tarfile(place))
+    if is_folder(place):
+        return any(is_file(place / inner / "wnids.txt") for inner in ("", "tiny-imagenet-200"))
+    return (
+        is_file(place)
+        and os.access(place, os.R_OK)
+        and (zipfile.is_zipfile(place) or tarfile.is_tarfile(place))
+    )
 
 
 @dataclass(frozen=True)

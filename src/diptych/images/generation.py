@@ -47,7 +47,7 @@ def _tiny(name: str) -> Generator | None:
 
 def _diffusion(name: str) -> Generator | None:
     # A model id is owner/name; anything else that names a place is a folder.
-    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", name) or os.sep in name or Path(name).exists()):
+    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", name) or os.sep in name or os.path.lexists(name)):
         return None
     from diptych.images.diffusion import Diffusion
 
@@ -68,7 +68,7 @@ def generator_named(name: str) -> Generator:
         if (found := answer(name)) is not None:
             return found
     known = "; ".join(f"{called}: {what}" for called, what, _ in GENERATORS)
-    raise UsageError(f"there is no generator {name!r}; choose one of: {known}")
+    raise UsageError(f"there is no generator {name[:100]!r}; choose one of: {known}")
 
 
 def generate(

@@ -7,6 +7,7 @@ its weights, without recipe, commands or expected activations.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.errors import OutputError, UsageError
-from diptych.files import npy, replacing_folder
+from diptych.files import is_file, is_folder, npy, replacing_folder
 from diptych.formats.julia_project.expressions import Arrays, chain, string_literal
 from diptych.formats.julia_project.recipe import preprocess_text
 from diptych.formats.julia_project.templates import template
@@ -187,11 +188,14 @@ def _text(path: Path, text: str) -> None:
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of `folder`, which may hold an earlier export."""
-    if folder.exists() and not _replaceable(folder):
+    if os.path.lexists(folder) and not _replaceable(folder):
         raise OutputError(f"{folder} exists and is not an earlier export of Diptych; choose another folder")
     with replacing_folder(folder) as place:
         yield place
 
 
 def _replaceable(folder: Path) -> bool:
-    return folder.is_dir() and (not any(folder.iterdir()) or (folder / _MARK).is_file())
+    try:
+        return is_folder(folder) and (not any(folder.iterdir()) or is_file(folder / _MARK))
+    except OSError:  # a folder that may not be looked into
+        return False
