@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -19,6 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
         for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, _ended)
+    for stream in (sys.stdout, sys.stderr):  # what the terminal has no characters for is escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -74,7 +78,9 @@ def _exit_status(arguments: list[str]) -> int:
 def _interrupted(arguments: list[str]) -> int:
     learning = arguments[:2] == ["filter", "learn"]
     checkpoint = _checkpoint(arguments) if learning else None
-    if arguments[:1] == ["run"] or (checkpoint and Path(checkpoint).is_file()):
+    if arguments[:1] in (["run"], ["generate"], ["preprocess"]) or (
+        checkpoint and Path(checkpoint).is_file()
+    ):
         told = "the same command continues where this one stopped"
     elif checkpoint:
         told = "nothing was kept, because training had not begun or was not evaluated; the same command starts again"
@@ -96,9 +102,12 @@ def _checkpoint(arguments: list[str]) -> str | None:
 
 
 def _fail(error: Exception, status: int, arguments: list[str]) -> int:
-    print(f"diptych: {error}", file=sys.stderr)
+    from diptych.files import printable
+
+    said = printable(str(error))
+    print(f"diptych: {said}", file=sys.stderr)
     if "--json" in arguments:
-        print(json.dumps({"error": str(error), "kind": type(error).__name__}, ensure_ascii=False))
+        print(json.dumps({"error": said, "kind": type(error).__name__}, ensure_ascii=False))
     return status
 
 

@@ -210,7 +210,8 @@ def sweep(folder: str | Path, *, always: bool = False) -> None:
 def sole_writer(folder: str | Path) -> Iterator[int]:
     """Keeps other processes from filling the same folder while the block runs.
 
-    The lock is the file `IN_USE` in the folder, which is removed at the end. That of a killed process holds nobody up.
+    The lock is the file `IN_USE` in the folder, which is removed at the end unless something is written in it. That of
+    a killed process holds nobody up.
 
     Args:
         folder: The folder, which is made where it is missing.
@@ -236,11 +237,12 @@ def sole_writer(folder: str | Path) -> Iterator[int]:
         sweep(folder, always=True)
         yield handle
     finally:
-        if os.name == "nt":
+        empty = os.fstat(handle).st_size == 0
+        if os.name == "nt":  # a file that is open cannot be removed there
             unlock(handle)
-            remove_unlocked(path)
-        else:
+        if empty:
             _discard(path)
+        if os.name != "nt":
             unlock(handle)
 
 
@@ -343,5 +345,9 @@ def encoded(image: Any, **options: Any) -> bytes:
 
 
 def printable(name: str | Path) -> str:
-    r"""A file's name as text that any file and terminal can hold: bytes that are not UTF-8 become \xff."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""A file's name as text that every file can hold: bytes that are not UTF-8 become \xff."""
+    try:
+        encoded_name = str(name).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # halves of surrogate pairs, as Windows allows them
+        encoded_name = str(name).encode("utf-8", "backslashreplace")
+    return encoded_name.decode("utf-8", "backslashreplace")

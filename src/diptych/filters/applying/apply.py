@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.engines.tiled import TiledFilter, prepare, with_explicit_padding
 from diptych.errors import ImageError, ModelError, UsageError
-from diptych.files import check_place, is_folder, keep, made_folder
+from diptych.files import check_place, is_folder, keep, printable, sole_writer
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.fractions import scale_of
 from diptych.filters.applying.tiles import Adapted, filtered
@@ -264,7 +264,7 @@ def apply_folder(
     Raises:
         ImageError: The folder holds no pictures.
         ModelError: The model is not a filter.
-        OutputError: The target cannot be written, or a source would be replaced.
+        OutputError: The target cannot be written, another process is writing to it, or a source would be replaced.
         UsageError: An argument is out of range, `folder` is not a folder, or two pictures would be written
             to one file.
     """
@@ -277,13 +277,13 @@ def apply_folder(
     if twice is not None:
         raise UsageError(f"two pictures of {folder} would both become {twice}; rename one")
     keep([path for path, _ in pairs], places)
-    made_folder(target)
     applied, failures = [], []
-    for path, place in pairs:
-        try:
-            applied.append(work.file(path, place))
-        except ImageError as error:
-            failures.append(str(error))
+    with sole_writer(target):
+        for path, place in pairs:
+            try:
+                applied.append(work.file(path, place))
+            except ImageError as error:
+                failures.append(printable(str(error)))
     return FolderResult(tuple(applied), tuple(failures))
 
 
@@ -384,7 +384,7 @@ class _Work:
         finally:
             source.close()
         return Applied(
-            path=str(target),
+            path=printable(target),
             engine=tiled_filter.engine,
             device=tiled_filter.device,
             size=shape[:2],
