@@ -21,12 +21,11 @@ _EXCHANGES = {"linux": "renameat2", "darwin": "renameatx_np"}
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def locked(path: str | Path, *, make: bool = True) -> int | None:
-    """Opens a file and locks it.
+def locked(path: str | Path) -> int | None:
+    """Opens a file, which is made where it is missing, and locks it.
 
     Args:
         path: The file. A symbolic link is not followed.
-        make: Whether to make the file where it is missing.
 
     Returns:
         The descriptor, for reading and writing; `unlock` ends the lock. None where another descriptor, of this or of
@@ -36,7 +35,12 @@ def locked(path: str | Path, *, make: bool = True) -> int | None:
         OSError: The file cannot be opened, or is not an ordinary file.
     """
     while True:
-        handle = os.open(path, _FLAGS | (os.O_CREAT if make else 0) | getattr(os, "O_NONBLOCK", 0), 0o600)
+        try:
+            handle = os.open(path, _FLAGS | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o600)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, "there is a symbolic link of this name", str(path)) from error
+            raise
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError(errno.EEXIST, "there is something that is not an ordinary file", str(path))
