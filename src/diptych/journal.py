@@ -116,7 +116,7 @@ class Journal:
             return earlier
         if earlier is not None:
             self._delete(earlier["files"])
-        os.ftruncate(self._lines, 0)  # they belong to the other settings
+        self._forget_lines()  # they belong to the other settings
         return _checked({"settings": settings, "versions": versions(), "files": {}}, self._ours)
 
     def _check_strangers(self, wanted: Collection[str] | None, known: Mapping[str, str]) -> None:
@@ -262,7 +262,15 @@ class Journal:
         text = json.dumps(document, indent=2, ensure_ascii=False)
         with replacing(self.out / NAME) as path:
             path.write_text(text + "\n", "utf-8", "backslashreplace")
-        os.ftruncate(self._lines, 0)
+        self._forget_lines()
+
+    def _forget_lines(self) -> None:
+        try:
+            os.ftruncate(self._lines, 0)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write into {self.out}: {reason(error)}; choose another place"
+            ) from error
 
 
 def there_already(found: int, asked: int) -> tuple[str, ...]:
