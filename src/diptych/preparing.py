@@ -180,7 +180,19 @@ def _write_recipe(path: Path, recipe: Preprocessing) -> None:
 
 
 def prepared(images: Images, recipe: Preprocessing, workers: int | None = None) -> Iterator[Array]:
-    """Yields each picture's array (C, H, W), in order; raises `ImageError` at one that cannot be read."""
+    """Prepares pictures for a model, one after the other.
+
+    Args:
+        images: As for `preprocess`.
+        recipe: The recipe.
+        workers: As for `preprocess`.
+
+    Yields:
+        Each picture's array, float32 (C, H, W), in order.
+
+    Raises:
+        ImageError: A picture cannot be read.
+    """
 
     def prepare(image: Path | Picture) -> Array:
         return recipe.apply(image.pixels if isinstance(image, Picture) else files.decode(image)[0])
@@ -189,7 +201,15 @@ def prepared(images: Images, recipe: Preprocessing, workers: int | None = None) 
 
 
 def try_prepared(paths: Iterable[Path], recipe: Preprocessing) -> Iterator[Prepared]:
-    """Yields each path's array (C, H, W), in order, or the error where a file cannot be read."""
+    """Prepares picture files for a model, where one that cannot be read does not stop the others.
+
+    Args:
+        paths: The files.
+        recipe: The recipe.
+
+    Yields:
+        For each file, in order: its array, float32 (C, H, W), or the error, and remarks.
+    """
 
     def prepare(path: Path) -> Prepared:
         try:
@@ -229,7 +249,17 @@ def in_order(work: Callable[[T], R], items: Iterator[T], workers: int | None = N
 
 
 def stacked(items: list[Array]) -> Array:
-    """Arrays (C, H, W) as one batch (N, C, H, W); raises `ShapeError` where they differ in shape."""
+    """Makes one batch of the arrays.
+
+    Args:
+        items: Arrays (C, H, W).
+
+    Returns:
+        The batch (N, C, H, W).
+
+    Raises:
+        ShapeError: They differ in shape.
+    """
     shapes = {item.shape for item in items}
     if len(shapes) > 1:
         raise ShapeError(
@@ -240,6 +270,14 @@ def stacked(items: list[Array]) -> Array:
 
 
 def write_array(path: Path, array: Array) -> None:
-    """Writes a .npy file, whole or not at all; raises `OutputError`."""
+    """Writes a .npy file, whole or not at all.
+
+    Args:
+        path: The file.
+        array: Of any shape and dtype that is no object.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     with replacing(path) as temporary:
         temporary.write_bytes(npy(array))

@@ -33,7 +33,17 @@ _CLASSIC_LIMIT = (1 << 32) - (1 << 25)  # bytes of pixels; room for the tags and
 
 
 def check(path: str | os.PathLike[str], shape: Shape, dtype: np.dtype[Any]) -> None:
-    """Raises `UsageError` or `ImageError` where such a picture cannot be in a file of that name."""
+    """Checks that a picture can be in a file of that name.
+
+    Args:
+        path: The file.
+        shape: (H, W, 1 or 3).
+        dtype: uint8, uint16 or float32.
+
+    Raises:
+        UsageError: The suffix is not one of `WRITABLE`.
+        ImageError: Files of that kind cannot hold this dtype, or so many pixels a side.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
@@ -59,11 +69,22 @@ def write(
     rows: Rows,
     kept: Kept | None = None,
 ) -> None:
-    """A picture of `shape` (H, W, 1 or 3) from arrays (n, W, channels) of its rows in order; atomic.
+    """Writes a picture, whole or not at all.
 
-    TIFF (BigTIFF from 4 GB on; tiles and Deflate, in tiles, where `kept` has them) and PNG stream. JPEG
-    (quality 95), WebP (lossless) and BMP are encoded whole. Raises as `check` does, `OutputError` where the
-    file cannot be written, and whatever `rows` raises; nothing is left then.
+    TIFF (BigTIFF from 4 GB on; tiles and Deflate, in tiles, where `kept` has them) and PNG stream. JPEG (quality 95),
+    WebP (lossless) and BMP are encoded whole.
+
+    Args:
+        path: The file; its suffix is the format.
+        shape: (H, W, 1 or 3).
+        dtype: uint8, uint16 or float32.
+        rows: Arrays (n, W, channels) of this dtype, in order. What they raise is passed on.
+        kept: What else of the original is written.
+
+    Raises:
+        UsageError: As for `check`.
+        ImageError: As for `check`.
+        OutputError: The file cannot be written.
     """
     check(path, shape, dtype)
     kept = kept or Kept()
