@@ -244,20 +244,22 @@ def test_the_halo_is_counted_from_the_pixel():
 
 
 NO_FILTERS = {
-    "layer 1 (Flatten) gives up": (L.Flatten(), L.Dense(np.ones((2, 3), np.float32))),
-    "layer 1 (GlobalMeanPool) looks at the whole": (L.GlobalMeanPool(),),
+    "layer 1 (Flatten) changes the shape": (L.Flatten(), L.Dense(np.ones((2, 3), np.float32))),
+    "layer 1 (GlobalMeanPool) depends on the whole": (L.GlobalMeanPool(),),
     "layer 1 (InstanceNorm) normalises by": (L.InstanceNorm(),),
     "layer 1 (BatchNorm) normalises by": (L.BatchNorm(),),
     "layer 1 (Upsample) changes": (L.Upsample((2.0, 2.0)),),
     "layer 1 (MaxPool) has a stride": (L.MaxPool((2, 2)),),
     "layer 1 (Conv) has a stride": (L.Conv(np.ones((1, 3, 2, 2), np.float32), stride=(2, 2)),),
-    "layer 1 (MeanPool) counts fewer": (L.MeanPool((3, 3), (1, 1), ((1, 1), (1, 1)), count_padding=False),),
+    "layer 1 (MeanPool) averages over fewer": (
+        L.MeanPool((3, 3), (1, 1), ((1, 1), (1, 1)), count_padding=False),
+    ),
     "layer 1.0 (Dense) mixes": (L.SkipConnection(L.Dense(np.ones((3, 3), np.float32))),),
     "-2 rows and -2 columns": (L.Conv(np.ones((1, 3, 3, 3), np.float32)),),
     "takes 4 channels, got 3": (L.Conv(np.ones((1, 4, 1, 1), np.float32)),),
     "gives 2 channels": (L.Conv(np.ones((2, 3, 1, 1), np.float32)),),
     "joins pictures of different sizes": (L.SkipConnection(L.MaxPool((3, 3), (1, 1))),),
-    "every pixel of a picture of one size": (L.Scale(np.ones((3, 5, 5), np.float32)),),
+    "each pixel of a picture of a fixed size": (L.Scale(np.ones((3, 5, 5), np.float32)),),
     "wraps round": (L.Pad(((1, 1), (1, 1)), "wrap"), L.Pad(((1, 1), (1, 1))), L.MaxPool((5, 5), (1, 1))),
 }
 

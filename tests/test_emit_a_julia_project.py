@@ -323,7 +323,7 @@ class TestTheInputOfTheCheck:
             Dense(np.ones((2, 4 * 7 * 10), np.float32)),
         )
         model = Model(Chain(layers))
-        with pytest.raises(ModelError, match="no square one was found that fits: name it with --shape"):
+        with pytest.raises(ModelError, match="no square shape was found that fits: name it with --shape"):
             julia_project.example_batch(model)
         convolution = Model(Chain((Conv(np.ones((1, 4, 3, 3), np.float32)),)))
         assert julia_project.example_batch(convolution).shape == (2, 4, 32, 32)

@@ -106,7 +106,7 @@ class TestTheProtocol:
     ) -> None:
         compiled = engines.compile(fake("hang"), "flux")
         monkeypatch.setenv("DIPTYCH_JULIA_TIMEOUT", "0.5")
-        with pytest.raises(ModelError, match=r"did not answer within 0.5 seconds \(run\) and was ended"):
+        with pytest.raises(ModelError, match=r"did not answer within 0.5 seconds \(run\) and was stopped"):
             compiled(BATCH)
         (running,) = julia_process._running.values()
         assert not running.alive
@@ -148,7 +148,7 @@ class TestFindingJulia:
     ) -> None:
         model = fake("")
         monkeypatch.setenv("DIPTYCH_JULIA_TIMEOUT", limit)
-        with pytest.raises(UsageError, match="DIPTYCH_JULIA_TIMEOUT is a number of seconds above 0"):
+        with pytest.raises(UsageError, match="DIPTYCH_JULIA_TIMEOUT must be a number of seconds above 0"):
             engines.compile(model, "flux")
 
     def test_auto_never_takes_it(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_the_input_is_found_where_the_model_does_not_record_it() -> None:
     with pytest.raises(ModelError, match="name it with --shape"):
         to_onnx(Model(Chain((Activation("relu"),))))
     impossible = Chain((Conv(Weights(0)(2, 3, 1, 1)), Flatten(), Dense(Weights(0)(2, 7))))
-    with pytest.raises(ModelError, match="no square one was found that fits: name it with --shape"):
+    with pytest.raises(ModelError, match="no square shape was found that fits: name it with --shape"):
         to_onnx(Model(impossible))
 
 

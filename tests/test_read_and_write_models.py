@@ -170,7 +170,7 @@ def test_extras_that_json_cannot_hold_are_left_out(tmp_path: Path) -> None:
         ("pointer.bson", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         ("array.pt", b"\x93NUMPY" + bytes(80), "a NumPy array"),
         ("noise.onnx", b"\xff" * 100, "damaged or cut off"),
-        ("noise", b"\xff" * 100, "no model file that Diptych knows"),
+        ("noise", b"\xff" * 100, "not a model file that Diptych can read"),
     ],
 )
 def test_what_is_no_readable_model_is_refused(
@@ -279,7 +279,10 @@ def test_a_class_list_of_the_wrong_length_is_refused(suffix: str, shape: Any, tm
     [
         ({"notes": {"x": {1, 2}}}, "the notes of the model must be plain JSON"),
         ({"notes": {"x": float("nan")}}, "the notes of the model must be plain JSON"),
-        ({"layers": Chain((Conv(np.zeros((2, 3, 1, 1), np.int8)),))}, "layer 0 .Conv.: weights are float16"),
+        (
+            {"layers": Chain((Conv(np.zeros((2, 3, 1, 1), np.int8)),))},
+            "layer 0 .Conv.: weights must be float16",
+        ),
         ({"layers": Chain((Dense(np.zeros((2, 3), np.float32), np.zeros(3, np.float32)),))}, "'bias'"),
         ({"input_shape": (4, 8, 8)}, "does not take the input shape"),
     ],

@@ -277,7 +277,7 @@ def test_nearest_resizing_is_right_or_refused(where: str, rounding: str, target:
         refused = str(error)
     if (where, rounding) in READ_ALWAYS or ((where, rounding) in READ_WHOLE and target in WHOLE):
         assert not refused
-    assert not refused or re.search(rf"n_y \(Resize\): .*{where} and {rounding}", refused)
+    assert not refused or re.search(rf"n_y \(Resize\): .*{where} coordinates and {rounding}", refused)
 
 
 def test_sizes_that_no_layer_depends_on_stay_free(tmp_path: Path):
@@ -325,6 +325,16 @@ def test_what_no_layer_expresses_is_refused_by_its_node(name: str, tmp_path: Pat
     nodes, weights, message = REFUSED[name]
     with pytest.raises(UnsupportedLayer, match=message):
         read(by_hand(nodes, weights), tmp_path)
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_second_input_or_output_is_refused(side: str, tmp_path: Path):
+    proto = by_hand([node("Relu", "x", to="z"), node("Relu", "z")], {})
+    getattr(proto.graph, side).append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    with pytest.raises(UnsupportedLayer) as error:
+        read(proto, tmp_path)
+    said = f"a Diptych model cannot express the {side}s of the graph: the graph has 2, a model has one"
+    assert str(error.value) == said
 
 
 HUGE = np.array([2**40, 2**40])
@@ -377,7 +387,7 @@ def test_external_weights_are_refused(tmp_path: Path):
     tensor = proto.graph.initializer[0]
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
-    with pytest.raises(FormatError, match="lies in another file"):
+    with pytest.raises(FormatError, match="is in another file"):
         read(proto, tmp_path)
 
 

@@ -3,32 +3,59 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _WRONG_USAGE = 2
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
+_REPORT_TO = "https://github.com/diptych/diptych/issues"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command and exits: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    """Runs the command and exits: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 143 terminated.
+
+    With the environment variable DIPTYCH_DEBUG=1 the traceback of an error is shown above its sentence, and
+    what native libraries print is shown too.
+    """
     if arguments is None:  # the command itself, not a program that calls this function
+        arguments = sys.argv[1:]
         for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, _ended)
-    for stream in (sys.stdout, sys.stderr):  # what the terminal has no characters for is escaped
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+        _prepare_streams()
+    sys.exit(_run(arguments))
 
 
 def _ended(number: int, frame: object) -> NoReturn:
     """Unwinds the stack, so that half-written files are removed."""
     sys.exit(128 + number)
+
+
+def _prepare_streams() -> None:
+    """Keeps the lines of native libraries off stderr, and lets every character be printed on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if _debugging() or sys.stderr is None:
+        return
+    try:
+        own = os.dup(2)
+        silent = os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # stderr was closed
+        return
+    os.dup2(silent, 2)
+    os.close(silent)
+    sys.stderr = open(  # noqa: SIM115, PTH123 - lives as long as the process
+        own, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1
+    )
+
+
+def _debugging() -> bool:
+    return os.environ.get("DIPTYCH_DEBUG", "") not in {"", "0"}
 
 
 def _run(arguments: list[str]) -> int:
@@ -40,39 +67,71 @@ def _run(arguments: list[str]) -> int:
 
 def _exit_status(arguments: list[str]) -> int:
     """Runs the command, and shows an error as one sentence, and as JSON with `--json`."""
+    import typer
+
     from diptych.cli import app
-    from diptych.errors import DiptychError, UsageError
 
     try:
-        app(args=arguments, prog_name="diptych")
+        status = app(args=arguments, prog_name="diptych", standalone_mode=False)
         sys.stdout.flush()
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if status == _INTERRUPTED:
-            return _interrupted(arguments)
-        if status == _WRONG_USAGE and "--json" in arguments:
-            print(json.dumps({"error": "wrong usage: see standard error", "kind": "UsageError"}))
-        return status
-    except UsageError as error:
-        return _fail(error, 2, arguments)
-    except DiptychError as error:
-        return _fail(error, 1, arguments)
-    except MemoryError:
-        return _fail(
-            MemoryError("there is not enough memory for this; try smaller or fewer pictures"), 1, arguments
-        )
     except BrokenPipeError:
         # Whatever read our output has ended (`diptych ... | head`): stop silently.
         sys.stderr.close()
         return 1
-    except OSError as error:
-        if error.filename is not None:
-            what = f"cannot read {error.filename}: {error.strerror}; check its name and permissions"
-            return _fail(OSError(what), 1, arguments)
-        # Files that Diptych writes have errors of their own: this is standard output.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process
-        return _fail(OSError(f"cannot write the result: {error.strerror or error}"), 1, [])
-    return 0
+    except typer.Abort as error:  # what the command line library makes of an EOFError
+        return _failed(error.__cause__ or error, arguments)
+    except Exception as error:
+        return _failed(error, arguments)
+    return _interrupted(arguments) if status == _INTERRUPTED else status or 0
+
+
+def _failed(error: BaseException, arguments: list[str]) -> int:
+    """Shows an exception as a sentence on stderr, and as a document with `--json`; returns the exit status."""
+    import typer
+
+    from diptych.cli.terminal import Terminal, json_text
+
+    if _debugging():
+        traceback.print_exception(error)
+    if isinstance(error, typer.TyperException):
+        kind, status = "UsageError", _WRONG_USAGE
+        message = _show_wrong_usage(error)
+    else:
+        kind, status, message = _explained(error)
+        Terminal(as_json=False, quiet=False).failure(message)
+    if "--json" in arguments:
+        print(json_text({"error": message, "kind": kind}))
+    return status
+
+
+def _explained(error: BaseException) -> tuple[str, int, str]:
+    """The kind of an error, the exit status, and the sentence for it."""
+    from diptych.errors import DiptychError, UsageError, reason
+
+    kind = type(error).__name__
+    status = _WRONG_USAGE if isinstance(error, UsageError) else 1
+    if isinstance(error, DiptychError):
+        return kind, status, str(error)
+    if isinstance(error, MemoryError):
+        return kind, status, "there is not enough memory for this; try smaller or fewer pictures"
+    if isinstance(error, OSError) and error.filename is not None:
+        return kind, status, f"cannot read or write {os.fsdecode(error.filename)}: {reason(error)}"
+    message = (
+        f"an unexpected error, {kind}: {reason(error)}. This is a fault of Diptych: please report it at "
+        f"{_REPORT_TO} with the command and what it prints with DIPTYCH_DEBUG=1"
+    )
+    return kind, status, message
+
+
+def _show_wrong_usage(error: Any) -> str:
+    """Prints what the command line library says of wrong usage, with the command's usage; returns its message."""
+    from diptych.cli.terminal import printable
+
+    said = io.StringIO()
+    error.show(file=said)
+    print(printable(said.getvalue()), end="", file=sys.stderr)
+    message = str(error.format_message())
+    return "no command was given" if message.startswith("Usage:") else message
 
 
 def _interrupted(arguments: list[str]) -> int:
@@ -99,16 +158,6 @@ def _checkpoint(arguments: list[str]) -> str | None:
         if option == "--checkpoint":
             return value if equals else following
     return None
-
-
-def _fail(error: Exception, status: int, arguments: list[str]) -> int:
-    from diptych.files import printable
-
-    said = printable(str(error))
-    print(f"diptych: {said}", file=sys.stderr)
-    if "--json" in arguments:
-        print(json.dumps({"error": said, "kind": type(error).__name__}, ensure_ascii=False))
-    return status
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Every change of axis order or orientation between Flux and PyTorch, and nowhere else.
+"""Conversion of axis order and kernel orientation between Flux and PyTorch. All of it is done here.
 
-Julia stores arrays column-major and Flux writes sizes the other way round: (W, H, C, N) where we have
-(N, C, H, W). The bytes in memory are the same, so reversing all axes is the whole exchange, for a Dense
-weight as for an image. What remains is that Flux's `Conv` is a true convolution and ours a
-cross-correlation (so kernels are flipped), and that some Julia programs feed pictures as H x W.
+Julia stores arrays column-major, and Flux orders axes as (W, H, C, N) where Diptych has (N, C, H, W). The bytes in
+memory are the same, so that reversing the order of all axes converts any array, be it a Dense weight or an image. Two
+differences remain: `Conv` in Flux is a convolution and in Diptych a cross-correlation, so that kernels are flipped;
+and some Julia programs pass pictures with height and width exchanged.
 
 Each function is its own inverse and returns a new C-contiguous array of the same dtype.
 """
@@ -21,20 +21,24 @@ Array: TypeAlias = NDArray[Any]
 
 
 def reverse_axes(array: Array) -> Array:
-    """Julia's axis order <-> ours: (W, H, C, N) <-> (N, C, H, W); any rank, also 0 and 1."""
+    """Reverses the order of the axes: (W, H, C, N) <-> (N, C, H, W). Takes any rank, also 0 and 1."""
     return _own(array.T)
 
 
 def flip_kernel(weight: Array) -> Array:
-    """Convolution <-> cross-correlation: the spatial axes, all but the first two, run backwards.
+    """Reverses a kernel along its spatial axes: convolution <-> cross-correlation.
 
-    `weight` is (out, in / groups, *kernel), or (in, out / groups, *kernel) of a transposed convolution.
+    Args:
+        weight: (out, in / groups, *kernel), or (in, out / groups, *kernel) of a transposed convolution.
+
+    Returns:
+        The same shape.
     """
     return _own(np.flip(weight, axis=tuple(range(2, weight.ndim))))
 
 
 def swap_spatial(array: Array) -> Array:
-    """The last two axes exchanged: (..., H, W) <-> (..., W, H), for pictures and 2-D kernels alike."""
+    """Exchanges the last two axes of pictures or 2-D kernels: (..., H, W) <-> (..., W, H)."""
     return _own(np.swapaxes(array, -1, -2))
 
 

@@ -49,10 +49,17 @@ class ShapeError(ModelError):
 
 
 class UnsupportedLayer(ModelError):
-    """A layer that an engine or a format has no way to express."""
+    """A layer, or another part of a model, that an engine or a format cannot express.
 
-    def __init__(self, layer: str, where: str, reason: str) -> None:
-        super().__init__(f"{where} cannot express the layer {layer}: {reason}")
+    Args:
+        name: The path and kind of the layer, such as "3.1 (Conv)", or its name in a foreign graph.
+        where: The engine or format.
+        reason: Why.
+        what: What has that name; the name may then be empty.
+    """
+
+    def __init__(self, name: str, where: str, reason: str, what: str = "the layer") -> None:
+        super().__init__(f"{where} cannot express {what}{f' {name}' if name else ''}: {reason}")
 
 
 class GenerationError(DiptychError):

@@ -105,10 +105,20 @@ class Predictions:
         }
 
     def to_csv(self) -> str:
-        """The predictions as CSV with a header: image, label, weights (trained or not), one column for each class."""
+        """The predictions as CSV with a header: image, label, weights (trained or not), one column for each class.
+
+        A name that a spreadsheet would take for a formula, because it begins with =, +, - or @, has an apostrophe
+        in front, as OWASP recommends against CSV injection; a line break in a name becomes a space.
+        """
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["image", "label", "weights", *self.classes])
+        writer.writerow(["image", "label", "weights", *map(_cell, self.classes)])
         for row in self.rows:
-            writer.writerow([row.image, self.label(row), self.standing, *(f"{v:.9g}" for v in row.values)])
+            names = [_cell(row.image), _cell(self.label(row)), self.standing]
+            writer.writerow([*names, *(f"{value:.9g}" for value in row.values)])
         return stream.getvalue()
+
+
+def _cell(name: str) -> str:
+    one_line = " ".join(name.splitlines())
+    return f"'{one_line}" if one_line.lstrip().startswith(("=", "+", "-", "@")) else one_line

@@ -274,7 +274,7 @@ def write_array(path: Path, array: Array) -> None:
 
     Args:
         path: The file.
-        array: Of any shape and dtype that is no object.
+        array: Of any shape; its dtype must not be object.
 
     Raises:
         OutputError: It cannot be written.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from diptych.errors import OutputError, reason
 from diptych.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -33,22 +35,31 @@ class Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        description = TextColumn("{task.description}", markup=False)
+        columns = (description, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
             bar = bars.add_task("")
-            yield lambda done, total, what: bars.update(bar, completed=done, total=total, description=what)
+
+            def show(done: int, total: int, what: str) -> None:
+                bars.update(bar, completed=done, total=total, description=printable(what))
+
+            yield show
 
     def result(self, document: Any, text: str) -> None:
-        """Prints the result: a JSON document with `--json`, else text unless `--quiet`."""
+        """Prints the result: a JSON document with `--json`, else text unless `--quiet`.
+
+        Raises:
+            OutputError: Standard output cannot be written, such as a file on a full disk.
+        """
         if self.as_json:
-            print(json.dumps(document, indent=2, ensure_ascii=False))
+            _print(json_text(document, indent=2))
         elif not self.quiet:
-            print(text)
+            _print(printable(text))
 
     def remark(self, text: str) -> None:
         """Prints something to know beside the result, on stderr."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
 
     def remarks(self, remarks: Sequence[str], failures: Sequence[str] = ()) -> None:
         """Prints everything to know beside the result: remarks, then what went wrong."""
@@ -59,12 +70,52 @@ class Terminal:
 
     def failure(self, text: str) -> None:
         """Prints something that went wrong, on stderr, whatever the options are."""
-        print(f"diptych: {text}", file=sys.stderr)
+        print(f"diptych: {printable(text)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    r"""`text` with every character that could steer a terminal written as an escape such as \x1b.
+
+    Names of models, layers, classes and files come from strangers: a raw ESC sequence can set the title of the
+    window, and a bidirectional override can show a name in another order. New lines are kept.
+    """
+    return "".join(c if c == "\n" or c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """`document` as JSON that any terminal, and any encoding of standard output, can take.
+
+    Characters stay readable where the output's encoding has them; all others, and those that could steer a
+    terminal, are written as the escapes of JSON.
+    """
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=indent)
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def _print(text: str) -> None:
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - Python flushes the old one again at its end
+        raise OutputError(f"cannot write the result to standard output: {reason(error)}") from error
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns of plain text, for a terminal or a pipe."""
-    rows = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
+    rows = [[printable(cell.replace("\n", " ")) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in [head, ["-" * width for width in widths], *rows]]  # fmt: skip

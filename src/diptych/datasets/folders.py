@@ -1,4 +1,4 @@
-"""The files of a folder and of the folders inside it."""
+"""Finds the files in a folder and its subfolders."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ __all__ = ["natural", "nested"]
 
 
 def nested(folder: str | os.PathLike[str], suffixes: Collection[str]) -> list[Path]:
-    """The files that end in one of `suffixes` (".png"; case does not matter), in this folder and any inside.
+    """Finds the files with certain suffixes in a folder and its subfolders.
 
-    Sorted as people count, folder by folder: picture2 before picture10. Hidden files and folders are left
-    out, links to folders are not followed (they may lead in circles). Raises `ImageError` where there is no
-    such folder, or none of these files in it.
+    Hidden files and folders are left out, and links to folders are not followed, as they may form cycles.
+
+    Args:
+        folder: The folder.
+        suffixes: In lower case with the dot, such as ".png". The case of the files' suffixes does not matter.
+
+    Returns:
+        The files, folder by folder, in the order of `natural`.
+
+    Raises:
+        ImageError: The folder does not exist, or holds no such files.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -30,12 +38,12 @@ def nested(folder: str | os.PathLike[str], suffixes: Collection[str]) -> list[Pa
         found += [Path(place, name) for name in sorted(fitting, key=natural)]
     if not found:
         raise ImageError(
-            f"the folder {root} holds no pictures ({', '.join(suffixes)}), nor do those inside it"
+            f"the folder {root} holds no pictures ({', '.join(suffixes)}), and neither do its subfolders"
         )
     return found
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """What names are sorted by, as people count: picture2 before picture10."""
+    """A sort key that compares the numbers in names by value: picture2 comes before picture10."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts], name

@@ -1,6 +1,6 @@
-"""The photographs that come inside scikit-image's package: no download, no network.
+"""The photographs that the package scikit-image contains.
 
-Only files that its wheel really carries are listed; scikit-image would fetch its others over the network.
+Only files that are in its wheel are listed, since scikit-image downloads the others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from diptych.errors import UsageError
 
 __all__ = ["NAMES", "photograph", "photographs"]
 
-# name -> (file in the package, function of skimage.data, what it shows)
+# name -> (file in the package, function of skimage.data, description)
 _PHOTOGRAPHS: Mapping[str, tuple[str, str, str]] = {
     "astronaut": (
         "astronaut.png",
@@ -61,13 +61,23 @@ NAMES: Mapping[str, str] = {name: text for name, (_, _, text) in _PHOTOGRAPHS.it
 
 
 def photograph(name: str) -> NDArray[np.uint8]:
-    """One photograph: uint8 (H, W, 3) or (H, W). Raises `UsageError` for a name that is not in `NAMES`."""
+    """One photograph of the package scikit-image.
+
+    Args:
+        name: One of `NAMES`.
+
+    Returns:
+        uint8 (H, W, 3), or (H, W) for a grey photograph.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
     if name not in _PHOTOGRAPHS:
         near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}; " if near else ""
         raise UsageError(f"no photograph is called {str(name)[:60]!r}: {hint}known are {', '.join(NAMES)}")
     file, function, _ = _PHOTOGRAPHS[name]
-    package = find_spec("skimage")  # importing it would take longer than reading its pictures
+    package = find_spec("skimage")  # importing the package takes longer than reading a picture
     path = Path(package.origin if package and package.origin else "").parent / "data" / file
     return _read(path) if path.is_file() else _by_scikit_image(function)
 
@@ -83,11 +93,11 @@ def _by_scikit_image(function: str) -> NDArray[np.uint8]:
     from skimage import data
 
     picture: Any = getattr(data, function)()
-    if isinstance(picture, tuple):  # a stereo pair and its disparity: the left one
+    if isinstance(picture, tuple):  # a stereo pair and its disparity, of which the left picture is taken
         picture = picture[0]
     return np.ascontiguousarray(picture, dtype=np.uint8)
 
 
 def photographs() -> dict[str, NDArray[np.uint8]]:
-    """All of them by name, about 13 MB."""
+    """All photographs by name, as `photograph` gives them; about 13 MB."""
     return {name: photograph(name) for name in NAMES}

@@ -1,6 +1,6 @@
-"""Made pictures that show a filter what photographs rarely do: hard edges, noise, and both ends of the range.
+"""Synthetic pictures with what photographs rarely contain: sharp edges, noise, and the extreme levels.
 
-All are uint8 (size, size, 3), and the same for the same generator.
+All pictures are uint8 (size, size, 3), and the same for the same state of the random generator.
 """
 
 from __future__ import annotations
@@ -14,23 +14,41 @@ Pixels = NDArray[np.uint8]
 
 
 def synthetic(count: int, size: int, seed: int = 0) -> list[Pixels]:
-    """`count` pictures, of every kind in turn: dead leaves, 1/f noise, extremes, white noise."""
+    """Makes pictures of all kinds in turn: dead leaves, 1/f noise, extremes and white noise.
+
+    Args:
+        count: The number of pictures.
+        size: Their width and height in pixels.
+        seed: Of the random generator.
+
+    Returns:
+        Pictures, uint8 (size, size, 3).
+    """
     kinds = (dead_leaves, pink_noise, extremes, white_noise)
     generator = np.random.default_rng(seed)
     return [kinds[index % len(kinds)](size, generator) for index in range(count)]
 
 
 def dead_leaves(size: int, generator: np.random.Generator) -> Pixels:
-    """Discs of random colour that hide one another, radius r with density ~ r^-3 from
-    size / 64 (at least 2) to size / 3 pixels.
+    """The dead leaves model: 4 x size discs of random colour, which hide one another.
 
-    Lee, Mumford and Huang 2001, "Occlusion models for natural images": the statistics of photographs, with
-    exact edges at every angle. Painted from the back, 4 x size discs.
+    The density of the radius r is proportional to r^-3, from size / 64 (at least 2) to size / 3 pixels. The pictures
+    have statistics like those of photographs, and sharp edges at every angle.
+
+    Source: Lee, Mumford and Huang, "Occlusion models for natural images: a statistical study of a scale-invariant dead
+    leaves model" (2001).
+
+    Args:
+        size: The width and height in pixels.
+        generator: The source of randomness.
+
+    Returns:
+        uint8 (size, size, 3).
     """
     picture = np.empty((size, size, 3), np.uint8)
     picture[:] = generator.integers(0, 256, 3)
     count, least, most = 4 * size, max(size / 64, 2.0), max(size / 3, 2.0)
-    # The inverse of the distribution function of r^-3 between the two radii.
+    # The inverse of the cumulative distribution of r between the two radii.
     radii = (most**-2 + generator.random(count) * (least**-2 - most**-2)) ** -0.5
     centres = generator.uniform(-radii, size + radii, (2, count)).T
     colours = generator.integers(0, 256, (count, 3), dtype=np.uint8)
@@ -44,23 +62,43 @@ def dead_leaves(size: int, generator: np.random.Generator) -> Pixels:
 
 
 def pink_noise(size: int, generator: np.random.Generator) -> Pixels:
-    """Noise whose amplitude falls as 1/f, as that of photographs does on average; three equal parts grey."""
+    """Noise whose amplitude falls as 1/f, as that of photographs does on average.
+
+    The channels are correlated: each is the sum of a common part and a part of its own.
+
+    Args:
+        size: The width and height in pixels.
+        generator: The source of randomness.
+
+    Returns:
+        uint8 (size, size, 3).
+    """
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     frequency[0, 0] = 1
     white = generator.normal(size=(4, size, size))
     pink = np.fft.irfft2(np.fft.rfft2(white) / frequency, s=(size, size))
-    planes = pink[3] + generator.uniform(0.1, 1) * pink[:3]  # channels of photographs go together
+    planes = pink[3] + generator.uniform(0.1, 1) * pink[:3]  # in photographs, channels are correlated
     planes *= generator.uniform(30, 70) / max(float(planes.std()), 1e-9)
     return _to_levels(planes.transpose(1, 2, 0) + generator.uniform(90, 165))
 
 
 def white_noise(size: int, generator: np.random.Generator) -> Pixels:
-    """Every level of every channel equally likely."""
+    """Independent noise, in which every level 0..255 of every channel is equally likely: uint8 (size, size, 3)."""
     return generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
 def extremes(size: int, generator: np.random.Generator) -> Pixels:
-    """A patchwork: black-and-white checkerboards, ramps, lone pixels, rectangles, and strokes like script."""
+    """A grid of checkerboards, ramps, single pixels, rectangles, and strokes like handwriting.
+
+    Most colours are extreme levels, 0 or 255 in each channel.
+
+    Args:
+        size: The width and height in pixels.
+        generator: The source of randomness.
+
+    Returns:
+        uint8 (size, size, 3).
+    """
     kinds = (_checkerboard, _ramp, _lone_pixels, _rectangles, _strokes)
     picture = np.zeros((size, size, 3), np.uint8)
     cell = max(size // 4, 1)

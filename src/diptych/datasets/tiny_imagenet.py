@@ -7,11 +7,13 @@ member by member, never unpacked: nothing is written to disk, and one picture is
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import ImageError, UsageError, reason
+from diptych.errors import DiptychError, ImageError, UsageError, reason
 from diptych.files import is_file, is_folder
 
 __all__ = ["Example", "TinyImageNet", "is_tiny_imagenet"]
@@ -30,14 +32,12 @@ Split: TypeAlias = Literal["train", "val"]
 
 _MOST_BYTES = 16 * 2**20  # of one member; the true pictures have about 2 KiB, the lists at most 3 MiB
 _MOST_PIXELS = 4096 * 4096
-_DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    EOFError,
-    OSError,
-    ValueError,
-    NotImplementedError,
+_MOST_UNPACKED = 64 * 2**20  # bytes of a whole tar, or this many times the file's size where that is more:
+_MOST_RATIO = 20  # its pictures are JPEG files, which no compression makes smaller
+_COMPRESSED: tuple[tuple[bytes, Callable[..., Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ\0", lzma.open),
 )
 
 
@@ -86,11 +86,11 @@ def is_tiny_imagenet(path: str | os.PathLike[str]) -> bool:
     place = Path(path)
     if is_folder(place):
         return any(is_file(place / inner / "wnids.txt") for inner in ("", "tiny-imagenet-200"))
-    return (
-        is_file(place)
-        and os.access(place, os.R_OK)
-        and (zipfile.is_zipfile(place) or tarfile.is_tarfile(place))
-    )
+    if not is_file(place) or not os.access(place, os.R_OK):
+        return False
+    with place.open("rb") as stream:
+        start = stream.read(512)
+    return start[257:262] == b"ustar" or _decompressor(start) is not None or zipfile.is_zipfile(place)
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,53 @@ def _opened(path: Path) -> Iterator[_Files]:
                 members: dict[str, Any] = {m.filename: m for m in archive.infolist() if not m.is_dir()}
                 yield _in_archive(place, members, archive.open)
         else:
-            with tarfile.open(place) as archive_tar:
+            with _tar(place) as archive_tar:
                 members = {m.name: m for m in archive_tar if m.isfile()}
                 stream: Any = archive_tar.fileobj
                 # tarfile takes the end of the file for that of the archive.
                 if stream.tell() <= archive_tar.offset:
                     raise tarfile.ReadError("its end mark is missing")
                 yield _in_archive(place, members, archive_tar.extractfile)
-    except _DAMAGED as error:
+    except (DiptychError, MemoryError):
+        raise
+    except Exception as error:  # damage makes the archives' libraries raise anything
         raise ImageError(
             f"{place} is not a whole Tiny ImageNet archive: it is truncated or damaged ({reason(error)}); "
             "download it again"
         ) from error
+
+
+def _decompressor(start: bytes) -> Callable[..., Any] | None:
+    return next((opener for magic, opener in _COMPRESSED if start.startswith(magic)), None)
+
+
+@contextmanager
+def _tar(place: Path) -> Iterator[tarfile.TarFile]:
+    with place.open("rb") as stream:
+        opener = _decompressor(stream.read(8))
+    with (opener or open)(place, "rb") as content:
+        bounded: Any = _Bounded(content, place)
+        with tarfile.open(fileobj=bounded, mode="r:") as archive:
+            yield archive
+
+
+class _Bounded:
+    """A tar's bytes, which refuses what only a bomb asks for: one huge header, or a huge unpacked size."""
+
+    def __init__(self, stream: IO[bytes], place: Path) -> None:
+        self._stream = stream
+        self._most = max(_MOST_UNPACKED, _MOST_RATIO * place.stat().st_size)
+        self.tell = stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _MOST_BYTES + 1:
+            raise tarfile.ReadError(f"a header in it claims {size:,} bytes")
+        return self._stream.read(size)
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if position > self._most:
+            raise tarfile.ReadError(f"it unpacks to more than {self._most:,} bytes")
+        return self._stream.seek(position, whence)
 
 
 def _in_folder(place: Path) -> _Files:
@@ -155,7 +190,7 @@ def _in_archive(place: Path, members: Mapping[str, Any], opened: Callable[[Any],
     def read(name: str) -> bytes:
         stream = opened(inside[name])
         if stream is None:
-            raise ImageError(f"{place}: {name} is no file; download it again")
+            raise ImageError(f"{place}: {name} is not a file; download it again")
         with stream:
             return _bounded(stream, name, place)
 

@@ -1,7 +1,7 @@
-"""Flux itself: the model as Julia code, run by a Julia process beside ours.
+"""The engine flux: writes the model as Julia code, and runs it with Flux in a Julia process.
 
-Arrays travel as .npy files in a temporary folder. Julia is found as `julia_process` says; `auto` never
-chooses this engine, since its first answer takes seconds.
+Arrays are passed as .npy files in a temporary folder. See `julia_process` for how Julia is found. "auto" does not
+choose this engine, because its first answer takes seconds.
 """
 
 from __future__ import annotations
@@ -31,32 +31,38 @@ NAME = "flux"
 DEVICES = ("cpu",)
 
 _numbers = itertools.count(1)
-_forgotten: list[str] = []  # models that nobody holds any longer: Julia is told before its next request
+_forgotten: list[str] = []  # models no longer in use; Julia drops them before its next request
 
 
 def compile(model: Model, device: str = "auto") -> FluxModel:  # noqa: A001 - the engines' common verb
-    """Makes `model` ready in Julia.
+    """Loads a model in Julia.
 
-    Raises `UsageError` where no Julia is found, `UnsupportedLayer` where Flux cannot express a layer, and
-    `ModelError` where Julia fails, with its reason.
+    Args:
+        model: The model.
+        device: "cpu" or "auto".
+
+    Raises:
+        UsageError: Julia is not found.
+        UnsupportedLayer: Flux cannot express a layer.
+        ModelError: Julia fails; gives the reason.
     """
     return FluxModel(model)
 
 
 def _limit() -> float:
-    """Seconds that one request may take: DIPTYCH_JULIA_TIMEOUT, else 600 (the first one compiles)."""
+    """The time limit of a request in seconds: DIPTYCH_JULIA_TIMEOUT, or 600, as the first request compiles."""
     given = os.environ.get("DIPTYCH_JULIA_TIMEOUT", "600")
     try:
         limit = float(given)
     except ValueError:
         limit = 0.0
     if not 0 < limit < float("inf"):
-        raise UsageError(f"DIPTYCH_JULIA_TIMEOUT is a number of seconds above 0, got {given[:40]!r}")
+        raise UsageError(f"DIPTYCH_JULIA_TIMEOUT must be a number of seconds above 0, got {given[:40]!r}")
     return limit
 
 
 class FluxModel:
-    """A model in Julia's Flux."""
+    """A model that Flux runs."""
 
     engine = NAME
     device = "cpu"
@@ -76,11 +82,22 @@ class FluxModel:
 
     @property
     def flux_version(self) -> str:
-        """Flux's version, such as "0.16.9"."""
+        """The version of Flux, such as "0.16.9"."""
         return self._ready().flux_version
 
     def __call__(self, batch: Any) -> Array:
-        """Float32 batch -> a new float32 array. Raises `ShapeError` where the batch does not fit."""
+        """Runs the model.
+
+        Args:
+            batch: Float32, (N, C, H, W) or another shape that the model takes.
+
+        Returns:
+            A new float32 array.
+
+        Raises:
+            ShapeError: The model cannot take the batch.
+            ModelError: Julia fails; gives the reason.
+        """
         x = validate_batch(self._model, batch)
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             given, result = Path(place, "input.npy"), Path(place, "output.npy")
@@ -91,7 +108,7 @@ class FluxModel:
         return y
 
     def trace(self, batch: Any) -> Trace:
-        """The output of every layer."""
+        """Runs the model, and returns the output of every layer. Raises the same errors as calling."""
         x = validate_batch(self._model, batch)
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             given = Path(place, "input.npy")
@@ -103,7 +120,7 @@ class FluxModel:
         return Trace(outputs, x)
 
     def _ready(self) -> JuliaProcess:
-        """The process with this model in it: a new one where the last has ended."""
+        """A Julia process that has loaded this model; a new one if the last has ended."""
         if self._process is None or not self._process.alive:
             self._process = process()
             self._process.ask("load", self._number, str(self._folder), limit=_limit())
@@ -112,14 +129,14 @@ class FluxModel:
         return self._process
 
     def _check_shapes(self, x: Array, outputs: dict[str, Array]) -> None:
-        """Raises `ShapeError` where a shape is another than the layer's rule says."""
+        """Raises `ShapeError` if an output has another shape than the layer should give."""
         shapes = layer_shapes(self._model, x.shape)
         top = [path for path in shapes if "." not in path]
         shapes[""] = shapes[top[-1]] if top else x.shape
         for path, y in outputs.items():
             if y.shape != shapes[path]:
                 raise ShapeError(
-                    f"Flux gave an output of shape {y.shape} at layer {path or 'the last'}, "
+                    f"Flux gave an output of shape {y.shape} at {f'layer {path}' if path else 'the last layer'}, "
                     f"where {shapes[path]} was expected"
                 )
 
@@ -133,5 +150,5 @@ def _loaded(path: Path) -> Array:
     try:
         array: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"Julia left no readable output {path.name}: {error}") from error
+        raise ModelError(f"Julia did not write a readable output {path.name}: {error}") from error
     return np.ascontiguousarray(array, dtype=np.float32)

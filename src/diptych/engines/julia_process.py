@@ -1,6 +1,6 @@
-"""One Julia process that stays: started once, asked line by line, ended with ours.
+"""A Julia process that answers requests, one line each. It is started once, and ended when Python ends.
 
-Julia is the command in DIPTYCH_JULIA, else `julia` on the path, else the one that juliapkg installed.
+Julia is the command in DIPTYCH_JULIA, otherwise `julia` on the PATH, otherwise the one that juliapkg installs.
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ _INSTALL = (
 
 
 def julia_command() -> list[str]:
-    """The words of the command that runs Julia; script and arguments are appended.
+    """The command that runs Julia, as a list of words to which a script and its arguments are appended.
 
-    Raises `UsageError` where there is none, or where DIPTYCH_JULIA is not a command.
+    Raises:
+        UsageError: Julia is not found, or DIPTYCH_JULIA is not a command.
     """
     given = os.environ.get("DIPTYCH_JULIA", "").strip()
     if given:
         try:
             words = shlex.split(given)
         except ValueError as error:
-            raise UsageError(f"DIPTYCH_JULIA is not a command as a shell splits words: {error}") from error
+            raise UsageError(
+                f"DIPTYCH_JULIA is not a command that a shell could split into words: {error}"
+            ) from error
         if shutil.which(words[0]) is None:
             raise UsageError(f"DIPTYCH_JULIA names {words[0]!r}, which cannot be run; check the path")
         return words
@@ -53,17 +56,28 @@ def julia_command() -> list[str]:
 
 
 def _from_juliapkg(juliapkg: Any) -> list[str]:
-    """Julia and a project with Flux, which juliapkg downloads on first use."""
+    """The command for Julia and a project with Flux, which juliapkg downloads on first use."""
     try:
         juliapkg.add("Flux", "587475ba-b771-5e3f-ad9e-33799f191a9c", version="0.16")
         juliapkg.resolve()
         return [str(juliapkg.executable()), f"--project={juliapkg.project()}"]
-    except Exception as error:  # whatever juliapkg raises: no network, no space
+    except Exception as error:  # juliapkg may raise anything, for example without network
         raise UsageError(f"juliapkg could not install Julia and Flux: {_one_line(str(error))}") from error
 
 
 class JuliaProcess:
-    """A running server. One request at a time; a crash or a time-out ends it, and says so."""
+    """A running Julia server, which handles one request at a time.
+
+    Args:
+        command: As `julia_command` gives it.
+
+    Attributes:
+        julia_version, flux_version: Such as "1.12.0" and "0.16.9".
+
+    Raises:
+        UsageError: The command cannot be started.
+        ModelError: Julia ends, or does not load Flux in time.
+    """
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
@@ -81,7 +95,8 @@ class JuliaProcess:
                 encoding="utf-8",
                 errors="replace",
                 bufsize=1,
-                start_new_session=os.name == "posix",  # so that a wrapper script ends with its Julia
+                start_new_session=os.name
+                == "posix",  # so that a wrapper script and its Julia can be ended together
             )
         except OSError as error:
             self._errors.close()
@@ -97,11 +112,20 @@ class JuliaProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def ask(self, *words: str, limit: float) -> None:
-        """One request, obeyed within `limit` seconds. Raises `ModelError` with Julia's own reason otherwise."""
+        """Sends a request, and waits until it is done.
+
+        Args:
+            *words: The request, without tabs or line breaks.
+            limit: The time limit in seconds; afterwards the process is ended.
+
+        Raises:
+            ModelError: Julia fails, ends, or exceeds the limit; gives the reason.
+            UsageError: A word contains a tab or line break.
+        """
         with self._lock:
             line = "\t".join(words)
             if "\n" in line or len(line.split("\t")) != len(words):
@@ -125,8 +149,8 @@ class JuliaProcess:
         except queue.Empty:
             self.end(grace=0)
             raise ModelError(
-                f"Julia did not answer within {limit:g} seconds ({what}) and was ended; "
-                "set DIPTYCH_JULIA_TIMEOUT to more seconds"
+                f"Julia did not answer within {limit:g} seconds ({what}) and was stopped; "
+                "set DIPTYCH_JULIA_TIMEOUT to a longer time"
             ) from None
         if line is None:
             raise self._ended(what)
@@ -139,7 +163,7 @@ class JuliaProcess:
         return ModelError(f"Julia ended with {how} ({what}){': ' + self._said if self._said else ''}")
 
     def _last_words(self) -> str:
-        """The last error on its standard error, else the last line there."""
+        """The last error on the standard error stream, or the last line if there is no error."""
         with contextlib.suppress(OSError, ValueError):
             size = self._errors.seek(0, os.SEEK_END)
             self._errors.seek(max(0, size - 20_000))
@@ -157,7 +181,7 @@ class JuliaProcess:
         self._answers.put(None)
 
     def end(self, grace: float = 1.0) -> None:
-        """Ends the process, and whatever it started; it has `grace` seconds to end by itself."""
+        """Ends the process and those that it started, after giving it `grace` seconds to end by itself."""
         if self._errors.closed:
             return
         with contextlib.suppress(OSError, ValueError):
@@ -189,7 +213,11 @@ _starting = threading.Lock()
 
 
 def process() -> JuliaProcess:
-    """The process for the Julia that is set up now: one a command, started when first asked for."""
+    """The process for the present `julia_command`, which is started when first needed.
+
+    Raises:
+        UsageError, ModelError: As `julia_command` and `JuliaProcess`.
+    """
     command = julia_command()
     with _starting:
         running = _running.get(tuple(command))

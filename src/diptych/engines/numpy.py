@@ -1,8 +1,8 @@
-"""The reference engine: every layer as its formula reads, in NumPy alone.
+"""The reference engine: computes every layer by its formula, in NumPy.
 
-It is slow and obvious on purpose, because the other engines are tested against it. The formulas are the layers'
-own (`model/layers/`): each computes in float64 and is rounded to float32, so that a trace holds exactly what the
-next layer saw.
+It is simple rather than fast, because the other engines are tested against it. The formulas are those of
+`model/layers/`: each computes in float64 and rounds to float32, so that a trace holds exactly the input of the next
+layer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ NAME = "numpy"
 DEVICES = ("cpu",)
 
 
-def compile(model: Model, device: str = "auto") -> NumpyModel:  # noqa: A001 - the field's verb
-    """Makes `model` ready to run. There is no layer that this engine cannot run."""
+def compile(model: Model, device: str = "auto") -> NumpyModel:  # noqa: A001 - the engines' common verb
+    """Prepares a model; the engine runs every layer.
+
+    Args:
+        model: Any model.
+        device: "cpu" or "auto".
+    """
     return NumpyModel(model)
 
 
@@ -38,11 +43,21 @@ class NumpyModel:
         self._model = model
 
     def __call__(self, batch: Any) -> Array:
-        """Float32 batch -> a new float32 array. Raises `ShapeError` where the batch does not fit."""
+        """Runs the model.
+
+        Args:
+            batch: Float32, (N, C, H, W) or another shape that the model takes.
+
+        Returns:
+            A new float32 array.
+
+        Raises:
+            ShapeError: The model cannot take the batch.
+        """
         return self._run(validate_batch(self._model, batch)).copy()
 
     def trace(self, batch: Any) -> Trace:
-        """The output of every layer."""
+        """Runs the model, and returns the output of every layer. Raises `ShapeError` as calling does."""
         outputs: dict[str, Array] = {}
 
         def record(path: str, layer: Layer, value: Array) -> None:
@@ -53,7 +68,7 @@ class NumpyModel:
         return Trace(outputs, x)
 
     def _run(self, x: Array, record: Callable[[str, Layer, Array], None] | None = None) -> Array:
-        with np.errstate(all="ignore"):  # infinities and NaN pass through silently, as in every other engine
+        with np.errstate(all="ignore"):  # infinities and NaN give no warnings, as in the other engines
             return fold(self._model.layers, x, _leaf, _join, record)
 
 

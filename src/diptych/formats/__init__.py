@@ -1,7 +1,7 @@
-"""Model files: one module a format, found by a table that is read from top to bottom.
+"""Reading and writing model files.
 
-Each module has the same two verbs, `read(path) -> Model` and `write(model, path)`. A new format is one line
-in `FORMATS` and one module.
+Each format has a module with the same two functions, `read(path) -> Model` and `write(model, path)`, and an entry in
+`FORMATS`. The first entry whose signature fits a file reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,17 @@ _HEAD = 4096
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of model file. `signature(head, size)` sees the first 4096 bytes and the file's size."""
+    """One kind of model file.
+
+    Attributes:
+        name: As messages name it.
+        suffixes: Lower case, with the dot; the first is the usual one.
+        signature: Called with the first 4096 bytes and the size of a file; says whether it is of this format.
+        can_read, can_write: Whether `module` has `read` and `write`.
+        module: Below `diptych.formats`.
+        options: Options that `write` takes besides the model and the path.
+        reading: Options that `read` takes besides the path.
+    """
 
     name: str
     suffixes: tuple[str, ...]
@@ -33,8 +43,8 @@ class Format:
     can_read: bool
     can_write: bool
     module: str = ""
-    options: tuple[str, ...] = ()  # what `write` takes beside the model and the path
-    reading: tuple[str, ...] = ()  # what `read` takes beside the path
+    options: tuple[str, ...] = ()
+    reading: tuple[str, ...] = ()
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -42,7 +52,7 @@ def _is_safetensors(head: bytes, size: int) -> bool:
 
 
 def _is_onnx(head: bytes, size: int) -> bool:
-    # A protobuf message with field 1, ir_version, a small number, then another known field of ModelProto.
+    # A protobuf message whose field 1 (ir_version) is a small number, followed by another field of ModelProto.
     return head[:1] == b"\x08" and head[1:2] <= b"\x20" and head[2:3] in (b"\x12", b"\x1a", b":", b"B", b"r")
 
 
@@ -51,7 +61,7 @@ def _is_torch(head: bytes, size: int) -> bool:
 
 
 def _is_bson(head: bytes, size: int) -> bool:
-    # A BSON document begins with its own length and an element type; the last byte is 0.
+    # A BSON document begins with its length in bytes and the type of its first element.
     return int.from_bytes(head[:4], "little") == size and head[4:5] <= b"\x13"
 
 
@@ -73,11 +83,11 @@ FORMATS = (
     ),
 )
 
-# What people hand over by mistake: recognised only to be named.
+# Files often given by mistake, recognised only to name them in the error message.
 _STRANGERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("a picture", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")),
     ("a Git LFS pointer, not the file itself: fetch it with git lfs pull", (b"version https://git-lfs",)),
-    ("a web page, perhaps of a download that failed", (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+    ("a web page, perhaps from a failed download", (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
     ("an HDF5 file", (b"\x89HDF\r\n",)),
     ("a NumPy array", (b"\x93NUMPY",)),
     ("a zip archive", (b"PK\x03\x04",)),
@@ -88,14 +98,23 @@ _STRANGERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 
 
 def read(path: str | Path, **options: Any) -> Model:
-    """The model in a file, whose kind is told by its content as well as by its name.
+    """Reads the model in a file. The content decides the format; a known suffix must agree with it.
 
-    Options are the format's own: `architecture`, a Model, a file that holds one, or the name of one, which is
-    filled with the weights of a file that holds weights alone; `flux_version`, such as "0.13.4", where a Flux
-    file does not tell it; `key`, such as "generator", which of several models in a Flux file.
+    Args:
+        path: A file of one of `FORMATS`.
+        **options: Options of the format:
+            `architecture` (PyTorch, Flux): a Model, the path of a model file, or the name of an architecture. It
+            takes the weights of a file that holds only weights.
+            `flux_version` (Flux): such as "0.13.4", for a file that does not record it.
+            `key` (Flux): such as "generator", to choose one of several models in a file.
 
-    Raises `FormatError` where there is no such file, it is empty or damaged, is of another kind than its
-    name says, or of a kind that cannot be read, `UsageError` for an option that the format does not take.
+    Returns:
+        The model.
+
+    Raises:
+        FormatError: The file does not exist, is empty or damaged, holds another format than its suffix says, or a
+            format that Diptych cannot read.
+        UsageError: The format does not take an option.
     """
     path = Path(path)
     head, size = _head(path)
@@ -105,10 +124,12 @@ def read(path: str | Path, **options: Any) -> Model:
         seems = _seems(found, head)
         advice = f"; rename it to {path.stem}{found.suffixes[0]}" if found is not None else ""
         raise FormatError(
-            f"{path} does not hold {named.name}, as its name says: it seems to be {seems}{advice}"
+            f"{path} does not hold {named.name}, although its name says so: it seems to be {seems}{advice}"
         )
     if found is None:
-        raise FormatError(f"{path} is no model file that Diptych knows: it seems to be {_seems(found, head)}")
+        raise FormatError(
+            f"{path} is not a model file that Diptych can read: it seems to be {_seems(found, head)}"
+        )
     if not found.can_read:
         raise FormatError(
             f"{path} is a {found.name} file, which this version of Diptych cannot read; "
@@ -122,17 +143,27 @@ def read(path: str | Path, **options: Any) -> Model:
 
 
 def _architecture(name: str | Path) -> Model:
-    """The model in that file, or the architecture of that name."""
+    """Reads the model file `name`, or makes the architecture of that name if it has no suffix."""
     return read(name) if Path(name).suffix else architectures.named(str(name))
 
 
 def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:
-    """Writes `model` to a file of the format that the suffix of `path` names.
+    """Writes a model in the format given by the suffix of `path`.
 
-    Gives remarks: what the target computes a little differently, such as the LayerNorm of another Flux.
+    Args:
+        model: The model to write.
+        path: The file to write; an existing file is replaced.
+        **options: Options of the format:
+            `preprocessing_inside` (ONNX): also write the recipe as operations of the graph.
+            `flux_version` (Flux): the version of Flux to write for, such as "0.13.4".
 
-    Raises `UsageError` for a suffix or an option that does not exist, `UnsupportedLayer` where the format
-    cannot express the model, `OutputError` where the file cannot be written.
+    Returns:
+        Remarks about what the target computes slightly differently, such as the LayerNorm of another Flux version.
+
+    Raises:
+        UsageError: The suffix or an option is unknown.
+        UnsupportedLayer: The format cannot express the model.
+        OutputError: The file cannot be written.
     """
     path = Path(path)
     target = written_as(path)
@@ -141,7 +172,11 @@ def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:
 
 
 def written_as(path: str | Path) -> Format:
-    """The format in which a model is written to `path`; raises `UsageError` where its suffix names none."""
+    """The format in which `write` writes to `path`.
+
+    Raises:
+        UsageError: The suffix is not that of a format that can be written.
+    """
     path = Path(path)
     target = _by_suffix(path)
     if target is None or not target.can_write:
@@ -175,7 +210,7 @@ def _names(ability: str) -> str:
 def _head(path: Path) -> tuple[bytes, int]:
     if is_folder(path):
         raise FormatError(f"{path} is a folder, not a model file; name the file inside it")
-    if os.path.exists(path) and not is_file(path):  # noqa: PTH110 - opening a pipe would wait for whoever writes into it
+    if os.path.exists(path) and not is_file(path):  # noqa: PTH110 - opening a pipe would block
         raise FormatError(
             f"{path} is a pipe or a device, not a file; save what comes from it as a file first"
         )

@@ -1,7 +1,7 @@
-"""Which elementwise function a few operations make: told by what they give, however they are spelled.
+"""Recognises the activation function that a sequence of elementwise operations computes.
 
-GELU alone has half a dozen spellings. Operations that are elementwise throughout are one function of one
-number; it is worked out in float64 at some hundred places and compared with those of `layers.ACTIVATIONS`.
+The same function is written in many ways; GELU alone in half a dozen. The operations are therefore evaluated in
+float64 at 165 numbers, and the results compared with those of the functions in `layers.ACTIVATIONS`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diptych.model.layers import ACTIVATIONS, Activation, Array, erf
 
 __all__ = ["named_function"]
 
-# What several operations may amount to; the others are one operation everywhere.
+# The activations that other frameworks write as several operations.
 _COMPOSITES = (
     "hardsigmoid",
     "hardswish",
@@ -45,7 +45,12 @@ _JOINS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def named_function(steps: list[Step]) -> Activation | None:
-    """The function that `steps` are, if they are more than one operation and it has a name."""
+    """The activation that `steps` compute.
+
+    Returns:
+        The activation whose values differ by at most 2e-6 (relative above 1), or None if no activation is that close
+        or the steps are a single operation.
+    """
     if not _worth_trying(steps):
         return None
     with np.errstate(all="ignore"):

@@ -1,7 +1,7 @@
-"""Graphs of values: how models that are graphs elsewhere are read.
+"""Graphs of values, from which models of other frameworks are read.
 
-A reader builds a `ValueGraph`: each value is one layer's output, or several values joined. `nesting` makes steps of
-it, one after the other and nested, and `patterns` makes layers of these.
+A reader builds a `ValueGraph`, in which each value is the output of one operation or several values joined.
+`nesting` turns the graph into nested sequences of steps, and `patterns` turns the steps into layers.
 """
 
 from __future__ import annotations
@@ -54,27 +54,33 @@ __all__ = [
     "with_constant",
 ]
 
-# The batch size while shapes are worked out: a prime that no layer has for a size, so that it is recognised.
+# A placeholder for the batch size in shapes: a large prime, so that no size of a layer is mistaken for it.
 BATCH = 7919
-_MOST = 20_000
+_MOST = 20_000  # nodes of a graph
 
 
-# ---- What only exists while reading -------------------------------------------------------------------
+# ---- Operations that are not layers -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A part of a layer, as other formats spell it; `patterns` puts them together."""
+    """An operation of another framework that is only part of a layer; `patterns` combines them into layers."""
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """The arrays it holds, by field name."""
+        """The fields that hold arrays, by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
 
 @dataclass(frozen=True, eq=False)
 class Reduce(Piece):
-    """The "mean", "max" or "sum" over `axes`, which stay with length 1 where `keep`."""
+    """A reduction over `axes`.
+
+    Attributes:
+        kind: "mean", "max" or "sum".
+        axes: The axes, the batch axis being 0.
+        keep: Whether the reduced axes stay, with length 1.
+    """
 
     kind: str
     axes: tuple[int, ...]
@@ -100,14 +106,14 @@ class Gather(Piece):
 
 @dataclass(frozen=True, eq=False)
 class Transpose(Piece):
-    """The axes in another order."""
+    """Axis i of the output is axis `order[i]` of the input."""
 
     order: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Fill(Piece):
-    """Padding of the spatial axes with a number other than zero."""
+    """Padding of the spatial axes, (low, high) for each, with a number other than zero."""
 
     padding: tuple[tuple[int, int], ...]
     number: float
@@ -115,19 +121,19 @@ class Fill(Piece):
 
 @dataclass(frozen=True, eq=False)
 class Shift(Piece):
-    """x + bias, broadcast against the last axes."""
+    """x + bias, where bias broadcasts against the last axes."""
 
     bias: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Round(Piece):
-    """The nearest whole number."""
+    """Rounding to the nearest whole number."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lookup(Piece):
-    """Rows of `weight` by their numbers."""
+    """The rows of `weight` whose indices, from 0, are the input."""
 
     weight: Array
 
@@ -137,13 +143,13 @@ class Erf(Piece):
     """The error function."""
 
 
-# What a node with one input does.
+# The operation of a node with one input.
 Operation: TypeAlias = Layer | Piece
 
 
 @dataclass(frozen=True, eq=False)
 class Join:
-    """How values are joined: a `Connection`'s operations, and "divide"."""
+    """An operation on several values: one of those of `Connection`, or "divide"."""
 
     operation: str
     axis: int = 1
@@ -154,22 +160,37 @@ class Join:
 
 @dataclass(eq=False)
 class Value:
-    """What one node gives. `shape` is None where the reader cannot know it."""
+    """The output of one node.
+
+    Attributes:
+        name: Of the node, as messages name it.
+        shape: With `BATCH` as the batch size; None if unknown.
+        made_by: The operation that computes it; None for the input of the graph.
+        inputs: The values it is computed from.
+        dominator: The nearest value that every path from the graph's input to this one passes.
+        depth: The number of its dominators.
+        index: Its position in the order of computation.
+    """
 
     name: str
     shape: Shape | None
     made_by: Operation | Join | None = None
     inputs: tuple[Value, ...] = ()
     dominator: Value | None = None
-    depth: int = 0  # how many dominators it has
-    index: int = 0  # in order of computation
+    depth: int = 0
+    index: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Tangle:
-    """Branches that meet in no nested way: named values, each a join (or None) and then a row of steps.
+    """Part of a graph that cannot be nested: named nodes, each an optional join followed by steps.
 
-    The rows are the `branches` of the step.
+    The steps of node i are `branches[i]` of the `Step` that holds the tangle.
+
+    Attributes:
+        names: A name for each node; the last node is the output.
+        inputs: For each node the names of its inputs; "input" is the input of the tangle.
+        joins: For each node how its inputs are joined; None for a single input.
     """
 
     names: tuple[str, ...]
@@ -179,7 +200,14 @@ class Tangle:
 
 @dataclass(eq=False)
 class Step:
-    """One link of a chain: a layer, or a join with its branches."""
+    """One operation in a sequence.
+
+    Attributes:
+        layer: The operation, or a join with its `branches`.
+        name: Of the node, as messages name it.
+        before, after: The shapes of its input and output; None if unknown.
+        branches: The steps of each branch, which all begin at the input of this step; empty for one operation.
+    """
 
     layer: Operation | Join | Tangle
     name: str
@@ -189,9 +217,11 @@ class Step:
 
 
 class ValueGraph:
-    """Values from one input on. Nothing is computed, only shapes.
+    """The values computed from one input. Only shapes are worked out, no numbers.
 
-    With `merging`, the same operation on the same value is one value: what was written twice then meets.
+    Args:
+        shape: Of the input, with `BATCH` as the batch size; None if unknown.
+        merging: Whether the same operation applied twice to the same value gives one value.
     """
 
     def __init__(self, shape: Shape | None, merging: bool = False) -> None:
@@ -202,7 +232,18 @@ class ValueGraph:
         self._count = 0
 
     def apply(self, layer: Operation, value: Value, name: str, shape: Shape | None = None) -> Value:
-        """The output of `layer`; a piece's shape must be given. Raises `ShapeError` where it cannot take it."""
+        """Adds a node with one input.
+
+        Args:
+            layer: The operation.
+            value: Its input.
+            name: Of the node, for messages.
+            shape: Of the output. By default it follows from the layer; for most pieces it must be given.
+
+        Raises:
+            ShapeError: The layer cannot take the shape of `value`.
+            UnsupportedLayer: The graph is too large.
+        """
         self._grow(name)
         if shape is None and value.shape is not None and not isinstance(layer, Piece):
             shape = follow_shapes(layer, value.shape, path=name)
@@ -213,10 +254,20 @@ class ValueGraph:
         return self._applied.setdefault(key, result) if self._merging else result
 
     def join(self, operation: str, values: Sequence[Value], name: str, axis: int = 1) -> Value:
-        """Several values joined, from the left.
+        """Adds a node that joins several values, from left to right.
 
-        A concatenation that begins with all values of an earlier one is made of that one: so dense
+        A concatenation that begins with all the values of an earlier one uses the earlier result, so that dense
         connections become a chain of skip connections.
+
+        Args:
+            operation: One of `Join`.
+            values: One or more; a single value is returned as it is.
+            name: Of the node, for messages.
+            axis: The axis of a concatenation, the batch axis being 0.
+
+        Raises:
+            ShapeError: The shapes do not fit together.
+            UnsupportedLayer: The graph is too large.
         """
         self._grow(name)
         values = list(values)
@@ -257,9 +308,15 @@ class ValueGraph:
 
 
 def first_or_merged(read: Callable[[bool], Chain]) -> Chain:
-    """`read(merging)` as the code stands; where that is no tree, with repeated operations merged.
+    """Reads without merging repeated operations, and with merging where only that gives a nested model.
 
-    Not merged at once, because merging may entangle what was written apart.
+    Merging comes second because it can entangle branches that were written separately.
+
+    Args:
+        read: Called with whether to merge.
+
+    Raises:
+        UnsupportedLayer: Neither reading succeeds; the error is that of the first.
     """
     try:
         first = read(False)
@@ -281,13 +338,13 @@ def _holds_graph(layers: Layer) -> bool:
     return any(isinstance(layer, L.Graph) for _, layer in walk(layers))
 
 
-def refusal(name: str, reason: str) -> UnsupportedLayer:
-    """The error for a node that no layer can express."""
-    return UnsupportedLayer(name, "a Diptych model", reason)
+def refusal(name: str, reason: str, what: str = "the layer") -> UnsupportedLayer:
+    """The error for a node that no layer can express, or for another part of the graph, `what`."""
+    return UnsupportedLayer(name, "a Diptych model", reason, what)
 
 
 def _meeting(a: Value, b: Value) -> Value:
-    """The nearest value that all paths to both pass."""
+    """The nearest common dominator of two values."""
     while a is not b:
         if a.depth >= b.depth:
             above = a.dominator
@@ -301,7 +358,17 @@ def _meeting(a: Value, b: Value) -> Value:
 
 
 def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Operation]:
-    """A reshape of `shape` to `sizes`, both with the batch axis and one of the sizes -1 at most."""
+    """The layers that reshape `shape` to `sizes`.
+
+    Args:
+        shape: With `BATCH` as the batch size.
+        sizes: Including the batch axis; at most one is -1, which stands for the size that is left.
+        name: Of the node, for messages.
+
+    Raises:
+        UnsupportedLayer: The batch axis does not stay first.
+        ShapeError: `sizes` hold another number of values than `shape`.
+    """
     known = math.prod(n for n in sizes if n != -1)
     total = math.prod(shape)
     resolved = tuple(total // max(known, 1) if n == -1 else int(n) for n in sizes)
@@ -316,7 +383,16 @@ def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Operat
 
 
 def with_constant(operation: str, constant: Array, flipped: bool) -> list[Operation] | None:
-    """x and a constant joined elementwise; `flipped` where x comes second. None where there is no layer."""
+    """The layers that join x and a constant elementwise.
+
+    Args:
+        operation: "add", "subtract", "multiply" or "divide".
+        constant: Broadcasts against x.
+        flipped: Whether x is the second operand.
+
+    Returns:
+        The layers, or None if no layer computes this.
+    """
     if operation not in ("add", "subtract", "multiply", "divide") or (operation == "divide" and flipped):
         return None
     if constant.size > 1:
@@ -337,7 +413,7 @@ def with_constant(operation: str, constant: Array, flipped: bool) -> list[Operat
 
 
 def without_leading_ones(array: Array) -> Array:
-    """(1, C, 1, 1) -> (C, 1, 1): as `Scale` has its arrays. The array itself where nothing is to be dropped."""
+    """(1, C, 1, 1) -> (C, 1, 1), as `Scale` stores its arrays."""
     shape = array.shape
     while len(shape) > 1 and shape[0] == 1:
         shape = shape[1:]

@@ -1,8 +1,8 @@
-"""A graph of values -> steps one after the other, nested where branches meet.
+"""Turns a graph of values into a sequence of steps, in which joins hold their branches.
 
 The nesting follows from dominators (Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm", 2001): the
-branches of a join begin at the nearest value that every path to it passes. Where branches of one join share a
-value beyond that one, no nesting says so, and the whole part becomes one `Tangle` with named values.
+branches of a join begin at its dominator, the nearest value that every path to the join passes. Where branches share
+a value after the dominator, they cannot be nested, and the whole part becomes one `Tangle` with named values.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from diptych.formats.graph import Join, Step, Tangle, Value, ValueGraph, refusal
 
 __all__ = ["nested_steps"]
 
-_DEEPEST = 28  # joins inside joins: each is two containers, of which a model document holds 64
-_MOST_PLACES = 2_000_000  # values counted once for every join that they lie inside
+_DEEPEST = 28  # nested joins; each is two containers, and a model document holds 64 levels of them
+_MOST_PLACES = 2_000_000  # values inside joins, counted once for every join around them
 
 
 @dataclass(eq=False)
 class _Part:
-    """A join with all that leads to it from its dominator.
+    """A join and the values between its dominator and itself.
 
     Attributes:
-        branches: The values of each branch that follow each other, in order; empty where `tangled`.
-        inside: The values strictly between the dominator and the join.
-        height: How deep joins lie in each other.
-        tangled: Whether no nesting says it.
+        branches: For each branch its values in order of computation, without those inside inner joins; empty if
+            `tangled`.
+        inside: The ids of all values between the dominator and the join, both excluded.
+        height: The number of joins nested in each other, this one included.
+        tangled: Whether the branches cannot be nested.
     """
 
     branches: list[list[Value]]
@@ -36,10 +37,10 @@ class _Part:
 
 
 def nested_steps(graph: ValueGraph, output: Value) -> list[Step]:
-    """What leads from the input of `graph` to `output`.
+    """The steps that lead from the input of `graph` to `output`.
 
     Raises:
-        UnsupportedLayer: `output` does not depend on the input, or the graph is too entangled.
+        UnsupportedLayer: A value does not depend on the input, or the graph is too entangled.
     """
     nesting = _Nesting(graph.input, output)
     return nesting.steps(nesting.region(graph.input, output)[0])
@@ -51,12 +52,16 @@ class _Nesting:
         self._places = 0
         for value in _ancestors(output):
             if value is not source and (value.made_by is None or value.dominator is None):
-                raise refusal(value.name, "it does not depend on the model's input alone")
+                raise refusal(value.name, "it does not depend only on the model's input")
             if isinstance(value.made_by, Join):
                 self._parts[id(value)] = self._part(value)
 
     def region(self, source: Value, sink: Value) -> tuple[list[Value], set[int], int]:
-        """What follows `source` up to `sink`, which it dominates: in a row, all of it, and the height."""
+        """The values from `source`, which dominates `sink`, up to `sink`.
+
+        Returns:
+            The values in sequence, the ids of these and of all values inside joins, and the height of the joins.
+        """
         row: list[Value] = []
         inside: set[int] = set()
         height, value = 0, sink
@@ -72,7 +77,7 @@ class _Nesting:
         return row[::-1], inside, height
 
     def steps(self, row: list[Value]) -> list[Step]:
-        """The values of a row as steps, joins with their branches."""
+        """The steps for a sequence of values; joins hold their branches."""
         return [self._joined(value) if isinstance(value.made_by, Join) else _step(value) for value in row]
 
     def _part(self, value: Value) -> _Part:
@@ -83,7 +88,7 @@ class _Nesting:
         height = 1 + max((height for _, _, height in branches), default=0)
         self._places += len(inside)
         if self._places > _MOST_PLACES:
-            raise refusal(value.name, "its branches are entangled with too many others")
+            raise refusal(value.name, "its branches share values with too many others")
         if sum(len(found) for _, found, _ in branches) > len(inside) or height > _DEEPEST:
             return _Part([], inside, tangled=True)
         return _Part([row for row, _, _ in branches], inside, height)
@@ -98,7 +103,10 @@ class _Nesting:
         return step
 
     def _tangle(self, source: Value, sink: Value) -> Step:
-        """The part from `source` to `sink` as nodes, each as long a row of steps as nobody else looks into."""
+        """The part from `source` to `sink` as a tangle.
+
+        Each node holds as many steps as possible: all of which only the last is used by other nodes.
+        """
         consumers: dict[int, set[int]] = defaultdict(set)
         for value in _ancestors(sink, source):
             for each in value.inputs if value is not source else ():
@@ -126,7 +134,7 @@ class _Nesting:
     def _node(
         self, value: Value, source: Value, consumers: dict[int, set[int]]
     ) -> tuple[tuple[Value, ...], Join | None, list[Step]]:
-        """What a node takes, how it joins that, and the steps that follow up to `value`."""
+        """The inputs of the node that ends at `value`, how it joins them, and the steps that follow the join."""
         steps: list[Step] = []
         absorbed: set[int] = set()
         at = value
@@ -147,7 +155,7 @@ class _Nesting:
 
 
 def _alone(part: _Part, join: Value, consumers: dict[int, set[int]]) -> bool:
-    """Whether nothing outside of a part takes a value from inside."""
+    """Whether no value outside the part uses one inside it."""
     within = part.inside | {id(join)}
     return all(consumers[each] <= within for each in part.inside)
 
@@ -159,7 +167,7 @@ def _step(value: Value) -> Step:
 
 
 def _ancestors(sink: Value, source: Value | None = None) -> list[Value]:
-    """Every value that `sink` depends on, itself included, in order of computation; none in front of `source`."""
+    """The values that `sink` depends on, and `sink`, in order of computation; those before `source` left out."""
     found: dict[int, Value] = {}
     waiting = [sink]
     while waiting:
@@ -171,7 +179,7 @@ def _ancestors(sink: Value, source: Value | None = None) -> list[Value]:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Names that are each there once, and none of them "input"."""
+    """The names, with a number added to those that are "input" or occur before."""
     taken = {"input"}
     result = []
     for name in names:

@@ -1,7 +1,7 @@
-"""Steps of a graph -> layers: what other formats spell in several operations becomes the one layer it is.
+"""Turns the steps of a graph into layers, and several steps into one layer where they are its parts.
 
-Rules are applied, innermost branches first, until none fits. What is left over that is no layer is refused
-by its node's name.
+The rules in `_RULES` are applied, innermost branches first, until none matches. An operation that is then still not a
+layer is an error that names its node.
 """
 
 from __future__ import annotations
@@ -63,12 +63,16 @@ from diptych.model.layers import (
 
 __all__ = ["as_chain"]
 
-Found: TypeAlias = tuple[int, list[Step]] | None  # how many steps are replaced, and by what
+Found: TypeAlias = tuple[int, list[Step]] | None  # the number of steps to replace, and their replacement
 Rule: TypeAlias = Callable[[list[Step]], Found]
 
 
 def as_chain(steps: list[Step]) -> Chain:
-    """The layers of `steps`. Raises `UnsupportedLayer` naming the first node that no layer can express."""
+    """The layers that compute `steps`.
+
+    Raises:
+        UnsupportedLayer: Names the first node that no layer can express.
+    """
     return Chain(tuple(_layer(step) for step in _finished(_simplified(steps))))
 
 
@@ -93,13 +97,13 @@ def _simplified(steps: list[Step]) -> list[Step]:
 
 
 def _one(layer: Layer, steps: Sequence[Step]) -> list[Step]:
-    """One step in the place of several."""
+    """A single step in place of several."""
     return [Step(layer, steps[0].name, steps[0].before, steps[-1].after)]
 
 
 # ---- Elementwise --------------------------------------------------------------------------------------
 
-_WIDEST = 12
+_WIDEST = 12  # the number of steps that a rule is given
 
 
 def _nothing(steps: list[Step]) -> Found:
@@ -130,11 +134,11 @@ def _composite(steps: list[Step]) -> Found:
     return None
 
 
-# ---- Weights that belong to the layer before ----------------------------------------------------------
+# ---- Weights that belong to the preceding layer -------------------------------------------------------
 
 
 def _column(array: Any, shape: Shape | None) -> Any:
-    """(C, 1, 1) -> (C,), where it stands for the channels of `shape`."""
+    """(C, 1, 1) -> (C,) if the array has one number for each channel of `shape`, otherwise None."""
     if shape is None or len(shape) < 2 or array.ndim != len(shape) - 1 or array.size != array.shape[0]:
         return None
     return array.reshape(-1) if array.shape[0] == shape[1] else None
@@ -158,7 +162,7 @@ def _bias(steps: list[Step]) -> Found:
 
 
 def _norm_weights(steps: list[Step]) -> Found:
-    """Scale and shift of a normalisation that were operations of their own."""
+    """A normalisation followed by its scale and shift as separate operations."""
     layer = steps[0].layer
     if len(steps) < 2 or not isinstance(layer, BatchNorm | InstanceNorm | GroupNorm | LayerNorm):
         return None
@@ -179,7 +183,7 @@ def _norm_weights(steps: list[Step]) -> Found:
 
 
 def _bilinear(steps: list[Step]) -> Found:
-    """The pairwise products of the last axis, then a dense layer over them."""
+    """All products of two values of the last axis, then a dense layer over them."""
     first, shape = steps[0], steps[0].before
     if len(steps) < 3 or shape is None or not isinstance(steps[2].layer, Dense):
         return None
@@ -194,7 +198,7 @@ def _bilinear(steps: list[Step]) -> Found:
 
 
 def _embedding(steps: list[Step]) -> Found:
-    """Numbers rounded, counted from the first, kept inside, and looked up; then perhaps reduced."""
+    """Indices rounded, made to count from 0, clamped to the table and looked up; then perhaps a reduction."""
     if not isinstance(steps[0].layer, Round):
         return None
     rest, first = list(steps[1:5]), 0
@@ -262,7 +266,7 @@ def _norm(shape: Shape, axes: tuple[int, ...], epsilon: float, outside: bool) ->
 
 
 def _group_norm(steps: list[Step]) -> Found:
-    """The groups made channels, normalised, and made groups again."""
+    """A reshape of groups to channels, an instance normalisation, and a reshape back."""
     if len(steps) < 3 or steps[0].before is None or steps[0].before != steps[2].after:
         return None
     first, norm, last = (s.layer for s in steps[:3])
@@ -289,7 +293,7 @@ def _filled_pool(steps: list[Step]) -> Found:
 
 
 def _adaptive_pool(steps: list[Step]) -> Found:
-    """Axis after axis, every window cut out, reduced, and all of them put together."""
+    """For each spatial axis in turn: every window sliced, reduced, and the results concatenated."""
     shape = steps[0].before
     if shape is None or len(shape) < 3 or len(steps) < len(shape) - 2:
         return None
@@ -322,7 +326,7 @@ def _windows(step: Step, axis: int, kind: str) -> list[tuple[int, int]] | None:
 
 
 def _gathered(steps: list[Step]) -> Found:
-    """Nearest upsampling as an index of every axis."""
+    """Nearest-neighbour upsampling, written as indexing along each spatial axis."""
     shape = steps[0].before
     if shape is None or len(shape) < 3 or not isinstance(steps[0].layer, Gather):
         return None
@@ -340,7 +344,7 @@ def _gathered(steps: list[Step]) -> Found:
 
 
 def _pixel_shuffle(steps: list[Step]) -> Found:
-    """Split the channels, move each factor behind its own axis, and merge."""
+    """The channels split by a reshape, each factor moved behind its axis, and a reshape that merges them."""
     if len(steps) < 3 or not isinstance(steps[1].layer, Transpose):
         return None
     before, split, after = steps[0].before, steps[0].after, steps[2].after
@@ -376,7 +380,7 @@ _RULES: tuple[Rule, ...] = (
 
 
 def _finished(steps: list[Step]) -> list[Step]:
-    """Pieces that are layers by themselves."""
+    """Replaces the pieces that are layers by themselves."""
     result: list[Step] = []
     for step in steps:
         step.branches = [_finished(branch) for branch in step.branches]
@@ -394,7 +398,7 @@ def _global_pool(step: Step, layer: Reduce) -> list[Step]:
     axes = tuple(sorted(a % rank for a in layer.axes))
     if rank < 3 or axes != tuple(range(2, rank)) or layer.kind == "sum":
         raise refusal(
-            step.name, f"a {layer.kind} over the axes {layer.axes} is not one over all spatial axes"
+            step.name, f"a {layer.kind} over the axes {layer.axes} does not cover exactly the spatial axes"
         )
     pool = GlobalMeanPool() if layer.kind == "mean" else GlobalMaxPool()
     flat = [] if layer.keep else [Step(Flatten(), step.name, None, step.after)]
@@ -403,13 +407,13 @@ def _global_pool(step: Step, layer: Reduce) -> list[Step]:
 
 _NO_LAYER = {
     "divide": "no layer divides one branch by another",
-    "Slice": "no layer takes a part of an axis",
+    "Slice": "no layer takes part of an axis",
     "Gather": "no layer picks values along an axis",
     "Transpose": "no layer changes the order of the axes",
     "Fill": "no layer pads with a number other than zero",
     "Round": "no layer rounds",
-    "Lookup": "only rounded numbers kept inside the table are looked up in an Embedding",
-    "Erf": "the error function is known only as a part of GELU",
+    "Lookup": "an Embedding only looks up numbers that are rounded and clamped to its table",
+    "Erf": "the error function is supported only as part of GELU",
 }
 
 
@@ -436,7 +440,10 @@ def _connection(join: Join, name: str) -> Connection:
 
 
 def _graph(step: Step, tangle: Tangle) -> Graph:
-    """A node for every join and for every row of steps; a row that came to nothing is another name of its input."""
+    """A graph with a node for every join and every sequence of steps.
+
+    A sequence that the rules reduced to nothing becomes another name for its input.
+    """
     nodes: list[tuple[Layer, str, tuple[str, ...]]] = []
     called = {Graph.INPUT: Graph.INPUT}
     for name, inputs, join, steps in zip(

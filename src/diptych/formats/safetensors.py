@@ -1,7 +1,7 @@
-"""safetensors: the arrays under their paths, and our model document as the metadata entry "diptych".
+"""safetensors files: the arrays by path, and the model document in the metadata entry "diptych".
 
-The layout is https://github.com/huggingface/safetensors#format: 8 bytes of header length, a JSON header,
-then the arrays without gaps. Files that came without our entry hold weights but no architecture.
+The layout is that of https://github.com/huggingface/safetensors#format: 8 bytes with the length of the header, the
+header in JSON, then the arrays without gaps. A file of another program has no such entry, and so no architecture.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
 def write(model: Model, path: str | Path) -> None:
-    """Writes `model`: the same model always gives the same bytes. Raises `ModelError` or `OutputError`."""
+    """Writes a model. The same model always gives the same bytes.
+
+    Raises:
+        ModelError: The model contradicts itself.
+        OutputError: The file cannot be written.
+    """
     document, arrays = to_document(model)
     metadata = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
     plain = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in arrays.items()}
@@ -37,9 +42,13 @@ def write(model: Model, path: str | Path) -> None:
 
 
 def read(path: str | Path) -> Model:
-    """The model that `write` stored. The file is held in memory once, and every array is a view of it.
+    """Reads a file that `write` wrote.
 
-    Raises `FormatError` where the file is damaged, or is not one of Diptych's.
+    Returns:
+        The model. Its arrays are views of the file's content, which is in memory once.
+
+    Raises:
+        FormatError: The file is damaged, or was not written by Diptych.
     """
     path = Path(path)
     header, data = _open(path)
@@ -59,7 +68,7 @@ def read(path: str | Path) -> Model:
 
 
 def _open(path: Path) -> tuple[dict[str, Any], Array]:
-    """The header, checked by the library, and the bytes after it."""
+    """The header, validated by the safetensors library, and the bytes after it."""
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")

@@ -1,8 +1,8 @@
-"""Networks by name, as the known projects have them, with seeded initial weights.
+"""Architectures by name, with seeded initial weights.
 
-Weights are Glorot uniform, as Flux initialises by default: uniform in +-sqrt(6 / (fan in + fan out))
-(Glorot and Bengio, 2010); biases are zero. The numbers come from NumPy's PCG64, so a seed means the same
-weights on every platform.
+Weights are drawn as Flux does by default, uniformly from +-sqrt(6 / (fan in + fan out)) (Glorot and Bengio,
+"Understanding the difficulty of training deep feedforward neural networks", 2010); biases are zero. The random numbers
+come from NumPy's PCG64, so that a seed gives the same weights on every platform.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RELU = Activation("relu")
 
 
 class Initialiser:
-    """Makes layers with weights drawn one after the other from one seeded stream."""
+    """Makes layers whose weights are drawn in turn from one seeded random stream."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.Generator(np.random.PCG64(seed))
@@ -129,17 +129,25 @@ NAMES: dict[str, str] = {name: entry[0] for name, entry in _ARCHITECTURES.items(
 
 
 def named(name: str, seed: int = 0, classes: Sequence[str] | None = None) -> Model:
-    """The architecture of that name, untrained, with its recipe and input shape.
+    """An untrained model of a named architecture, with its recipe and input shape.
 
-    `seed` is 0 or more. It gives as many outputs as there are `classes`, 10 without them. Raises
-    `UsageError` for an unknown name, a negative seed or fewer than two classes.
+    Args:
+        name: One of `NAMES`.
+        seed: Of the initial weights, 0 or more.
+        classes: Two or more class names, one for each output. Without them there are 10 outputs.
+
+    Returns:
+        The model, with float32 weights.
+
+    Raises:
+        UsageError: The name is unknown, the seed negative, or there are fewer than two classes.
     """
     if name not in _ARCHITECTURES:
         near = difflib.get_close_matches(str(name), NAMES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"no architecture is called {name!r}{hint} (known: {', '.join(NAMES)})")
     if seed < 0:
-        raise UsageError(f"a seed is a whole number of 0 or more, got {seed}")
+        raise UsageError(f"a seed must be a whole number of 0 or more, got {seed}")
     if classes is not None and len(classes) < 2:
         raise UsageError(f"a classifier needs at least two classes, got {len(classes)}")
     _, layers, recipe, input_shape = _ARCHITECTURES[name]

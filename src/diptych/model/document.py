@@ -1,13 +1,13 @@
-"""A model as a JSON-able document and its arrays, and back: what every file we write carries.
+"""Converts a model to a JSON-able document and its arrays, and back. Every file that Diptych writes holds both.
 
     {"version": 1, "name": "...", "layers": {"layer": "Chain", "layers": [...], "names": []},
      "classes": [...], "input_shape": [1, 224, 224], "trained": true, "preprocessing": {...}, "source": {...},
      "notes": {...}}
 
-A layer is its class name and its fields; an array is {"array": "0.weight"}, its path and field where it is
-first used; a layer that stands in several places is written once, then {"same": "0.1"}. Both ways are generic
-over the dataclasses of `layers`: a new field or layer needs no line here. Reading is strict and builds
-nothing outside the table `LAYERS`.
+A layer is written as its class name and its fields. An array is written as {"array": "0.weight"}, the path and field
+where it is first used. A layer used in several places is written once, and afterwards as {"same": "0.1"}. Both
+directions work from the dataclass fields of the layers, so a new layer needs no change here. Reading is strict, since
+a document may be untrusted: it creates only the classes in `LAYERS`.
 """
 
 from __future__ import annotations
@@ -44,10 +44,15 @@ _KEYS = {f.name for f in fields(Model)} | {"version"}
 
 
 def to_document(model: Model) -> tuple[dict[str, Json], dict[str, Array]]:
-    """The document of `model` and its arrays by name; an array used twice is there once.
+    """Converts a model to values that JSON can hold, and its arrays.
 
-    What `source.extras` holds beyond JSON is left out. Raises `ModelError` where the model contradicts
-    itself, or its notes are not JSON.
+    Values of `source.extras` that JSON cannot hold are left out.
+
+    Returns:
+        The document, and the arrays by name. An array used several times occurs once.
+
+    Raises:
+        ModelError: The model contradicts itself, or its notes are not JSON.
     """
     check_layers(model.layers)
     check_classes(model)
@@ -77,9 +82,9 @@ class _Writer:
         if id(layer) in self._paths:
             return {"same": self._paths[id(layer)]}
         if LAYERS.get(type(layer).__name__) is not type(layer):
-            raise ModelError(f"layer {path} is a {type(layer).__name__}, which is no layer of Diptych's")
+            raise ModelError(f"layer {path} is a {type(layer).__name__}, which is not a layer of Diptych")
         if path.count(".") >= _DEEPEST:
-            raise ModelError(f"layer {path} lies deeper than {_DEEPEST} containers; flatten the model")
+            raise ModelError(f"layer {path} is nested deeper than {_DEEPEST} containers; flatten the model")
         record: dict[str, Json] = {"layer": type(layer).__name__}
         for field in fields(layer):
             value, hint = getattr(layer, field.name), _HINTS[type(layer)][field.name]
@@ -109,7 +114,7 @@ class _Writer:
 
 
 def _as_floats(value: Any, hint: Any) -> Any:
-    """A whole number where the field is a real one is written as that, or it would come back changed."""
+    """Whole numbers in float fields become floats, so that they are read back as the same type."""
     if hint is float:
         return float(value)
     return tuple(float(v) for v in value) if hint == tuple[float, ...] else value
@@ -119,7 +124,7 @@ def _plain(value: Any) -> Json:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no infinity; clamp's bounds may be one
+        return str(value)  # JSON has no infinity, but the bounds of a clamp may be infinite
     return value
 
 
@@ -153,16 +158,26 @@ def _json_copy(value: Any, what: str) -> Json:
 
 
 def from_document(document: Json, arrays: Mapping[str, Array]) -> Model:
-    """The model of a document, its weights taken from `arrays` without a copy.
+    """Makes a model from a document.
 
-    Raises `ModelError` naming the layer and field where the document is not what `to_document` writes.
+    Args:
+        document: As `to_document` gives it; may be untrusted.
+        arrays: The arrays by name: float16, float32 or float64. They are not copied.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: The document is not valid; names the layer and the field.
     """
     record = _record(document, "the model document")
     version = record.get("version")
     if type(version) is not int or version < 1:
         raise ModelError(f"the model document must state its version, got {_short(version)}")
     if version > VERSION:
-        raise ModelError(f"the model document has version {version}, this Diptych reads {VERSION}: update it")
+        raise ModelError(
+            f"the model document has version {version}, this Diptych reads {VERSION}; update Diptych"
+        )
     unknown = record.keys() - _KEYS
     if unknown or "layers" not in record:
         raise ModelError(f"the model document has {_unexpected(unknown, {'layers'} - record.keys())}")
@@ -212,7 +227,7 @@ class _Reader:
         where = f"layer {path}" if path else "the outermost layer"
         record = _record(value, where)
         if depth > _DEEPEST:
-            raise ModelError(f"{where} lies deeper than {_DEEPEST} containers")
+            raise ModelError(f"{where} is nested deeper than {_DEEPEST} containers")
         if "same" in record:
             return self._again(record, where)
         before = self._count
@@ -220,7 +235,7 @@ class _Reader:
         name = record.get("layer")
         kind = LAYERS.get(name) if isinstance(name, str) else None
         if kind is None:
-            raise ModelError(f"{where} is of the kind {_short(name)}, which is no layer of Diptych's")
+            raise ModelError(f"{where} is of the kind {_short(name)}, which is not a layer of Diptych")
         where = f"{where} ({name})"
         given = {key: item for key, item in record.items() if key != "layer"}
         layer = self._build(kind, given, path, where, depth)
@@ -231,9 +246,11 @@ class _Reader:
     def _again(self, record: Mapping[str, Json], where: str) -> Layer:
         target = record["same"]
         if len(record) != 1 or not isinstance(target, str) or target not in self._finished:
-            raise ModelError(f"{where} says it is the same as {_short(target)}, which is no earlier layer")
+            raise ModelError(
+                f"{where} says it is the same as {_short(target)}, which is not an earlier layer"
+            )
         layer, size = self._finished[target]
-        self._grow(size)  # counted as often as it will be walked, or a kilobyte could stand for 2^64 layers
+        self._grow(size)  # each use counts, or a small document could stand for 2^64 layers
         return layer
 
     def _grow(self, layers: int) -> None:
@@ -289,7 +306,7 @@ def _holds_array(hint: Any, value: Json) -> bool:
 
 
 def _read(value: Json, hint: Any, field: str) -> Any:
-    """`value` as the type `hint` says, tuples from lists; nothing is converted that is not exactly that."""
+    """Checks that `value` has the type `hint`; lists become tuples, and nothing else is converted."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, Union):
         if value is None and type(None) in arguments:
@@ -325,13 +342,13 @@ def _read_float(value: Json, field: str) -> float:
     return float(value)
 
 
-_NOUNS = {str: "a text", bool: "true or false", int: f"a whole number up to {_LARGEST}"}
+_NOUNS = {str: "a string", bool: "true or false", int: f"a whole number up to {_LARGEST}"}
 _TEXTS = tuple[str, ...]
 _PLURALS: dict[Any, str] = {
-    str: "texts",
+    str: "strings",
     float: "numbers",
     int: "whole numbers",
-    _TEXTS: "lists of texts",
+    _TEXTS: "lists of strings",
     tuple[int, int]: "pairs of whole numbers",
 }
 

@@ -1,4 +1,4 @@
-"""What a model takes, as far as its layers tell it: most files of Flux record no input shape."""
+"""Finds the input shape of a model from its layers, since most Flux files do not record it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ __all__ = ["asked_shape", "assumed_shape", "entry_axes", "likely_input", "sample
 
 _USUAL_SIZES = (32, 28, 64, 96, 128, 224, 256)
 _LARGEST = 512
-_FAR_APART = (509, 251)  # two sizes that only a model of free size takes both
+_FAR_APART = (509, 251)  # a model that takes both sizes takes any size
 
 
 def entry_axes(model: Model) -> tuple[int, int] | None:
-    """(channels or features, number of spatial axes) that the first layers ask for; None where none tells."""
+    """The input that the first layers of a model require.
+
+    Returns:
+        (channels or features, number of spatial axes), or None if no layer determines it.
+    """
     rank = 2
     for _, layer in model.walk():
         if isinstance(layer, Conv):
@@ -34,10 +38,16 @@ def entry_axes(model: Model) -> tuple[int, int] | None:
 
 
 def sample_shape(model: Model) -> tuple[int, ...]:
-    """One sample's shape that the model takes, such as (3, 32, 32): recorded, the recipe's, or found by trying.
+    """A shape of one sample that the model takes.
 
-    Pools round down, so that a few sizes near each other may fit where one of them is given. Raises
-    `ModelError` where no shape is recorded and no square one fits.
+    It is the recorded input shape; otherwise the first that fits of the size of the recipe, usual sizes, and all
+    squares up to 512. Since pools round down, several neighbouring sizes may fit.
+
+    Returns:
+        The shape without the batch axis, such as (3, 32, 32).
+
+    Raises:
+        ModelError: No shape is recorded, and no square one fits.
     """
     shape = model.input_shape
     if shape is not None and None not in shape:
@@ -45,15 +55,19 @@ def sample_shape(model: Model) -> tuple[int, ...]:
     found = next((shape for shape in _trials(model) if _takes(model, shape)), None)
     if found is None:
         raise ModelError(
-            f"{model.name or 'the model'} does not record the shape of its input, and no square one was found "
-            "that fits: name it with --shape, such as 1,28,28, or "
+            f"{model.name or 'the model'} does not record the shape of its input, and no square shape was "
+            "found that fits: name it with --shape, such as 1,28,28, or "
             "model.with_(input_shape=(1, 28, 28))"
         )
     return found
 
 
 def likely_input(model: Model) -> tuple[int | None, ...] | None:
-    """As `sample_shape`, with None for sizes that are free; None where nothing tells."""
+    """As `sample_shape`, but with None for sizes that are free.
+
+    Returns:
+        The shape without the batch axis, or None if none is recorded and no square one fits.
+    """
     try:
         shape = sample_shape(model)
     except ModelError:
@@ -66,20 +80,35 @@ def likely_input(model: Model) -> tuple[int | None, ...] | None:
 
 
 def assumed_shape(model: Model) -> tuple[int, ...] | None:
-    """As `sample_shape`, but None where sizes are free, and no recipe names one, or where nothing tells."""
+    """As `sample_shape`, if the model or its recipe determines the sizes.
+
+    Returns:
+        The shape without the batch axis, or None if no shape fits, or sizes are free and the recipe gives none.
+    """
     shape = likely_input(model)
     sized = model.preprocessing is not None and model.preprocessing.size is not None
     return None if shape is None or (None in shape and not sized) else sample_shape(model)
 
 
 def asked_shape(model: Model, shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of a batch, (N, C, H, W), from what a user asks for: that, or one sample's shape, (C, H, W).
+    """The batch shape that a user means by a shape.
 
-    Which of both it is, the layers tell by what they take. Raises `ShapeError` where they take neither.
+    Args:
+        model: The model that must take it.
+        shape: Of one sample, (C, H, W), or of a batch, (N, C, H, W). Which of the two it is follows from what the
+            model takes.
+
+    Returns:
+        The shape with the batch axis.
+
+    Raises:
+        ShapeError: A size is less than 1, or the model takes the shape in neither sense.
     """
     batch, alone = tuple(shape), (1, *shape)
     if not batch or min(batch) < 1:
-        raise ShapeError(f"a shape is one sample's, such as 1,28,28, of sizes from 1 up, got {_by(batch)}")
+        raise ShapeError(
+            f"a shape must be that of one sample, such as 1,28,28, with sizes of 1 or more, got {_by(batch)}"
+        )
     fitting = [each for each in (alone, batch) if len(each) > 1 and _takes(model, each[1:], each[0])]
     if len(fitting) == 1:
         return fitting[0]
@@ -93,7 +122,7 @@ def asked_shape(model: Model, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _sample_axes(model: Model) -> int:
-    """How many axes one sample has; 3, a picture, where a Dense layer after a Flatten does not tell."""
+    """The number of axes of one sample; 3, as for a picture, if the layers do not determine it."""
     if model.input_shape is not None:
         return len(model.input_shape)
     first = next((layer for _, layer in model.walk() if not layer.children), None)
@@ -106,7 +135,7 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def _trials(model: Model) -> Iterator[tuple[int, ...]]:
-    """Shapes of one sample to try, the likeliest first; what is recorded is kept."""
+    """Shapes of one sample to try, the most likely first; recorded sizes are kept."""
     recipe, entry = model.preprocessing, entry_axes(model)
     channels, rank = entry or (recipe.channels if recipe is not None else None, 2)
     recorded = model.input_shape or (channels, *(None,) * rank)

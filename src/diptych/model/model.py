@@ -1,4 +1,4 @@
-"""A model: layers with their weights, and what travels with them."""
+"""A model: layers with their weights, preprocessing, class names and other facts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ __all__ = ["Model", "Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model came from: file format, framework and its version, and what the reader had to say."""
+    """Where a model came from.
+
+    Attributes:
+        format: Of the file, such as "ONNX".
+        framework: The program that made the model, such as "Flux" or "pytorch".
+        version: Of the framework.
+        warnings: What was uncertain in reading the file.
+        extras: Other values in the file, such as the epoch or losses.
+    """
 
     format: str = ""
     framework: str = ""
@@ -28,11 +36,18 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Layers, and the record that makes their numbers mean something.
+    """Layers with their weights, and what is needed to use them.
 
-    `input_shape` is one sample's shape without the batch axis, such as (3, 32, 32), with None for a free
-    size. `trained` is False for seeded initial weights, None where a file does not say. `notes` holds
-    JSON-able facts: accuracy, confusion matrix, how it was trained.
+    Attributes:
+        layers: The outermost container.
+        preprocessing: The recipe from pixels to the input, or None.
+        classes: A name for each output, or None.
+        input_shape: Of one sample, without the batch axis, such as (3, 32, 32); None for a free size, or for the
+            whole if unknown.
+        trained: False for initial weights, None if unknown.
+        name: May be empty.
+        source: Where the model came from.
+        notes: Facts that JSON can hold, such as the accuracy or how the model was trained.
     """
 
     layers: Chain
@@ -45,34 +60,38 @@ class Model:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def walk(self) -> Iterator[tuple[str, Layer]]:
-        """Every layer with its path, containers before their children."""
+        """Yields (path, layer) for every layer, containers before their children."""
         return walk(self.layers)
 
     def weights(self) -> dict[str, Array]:
-        """Every weight by its path and field, such as "0.weight"; a shared layer appears at each place."""
+        """The weights by path and field, such as "0.weight". Those of a shared layer occur under each of its paths."""
         return {
             f"{path}.{name}": value for path, layer in self.walk() for name, value in layer.arrays.items()
         }
 
     @property
     def parameters(self) -> int:
-        """The number of weights, shared ones counted once."""
+        """The number of weights, counting shared ones once."""
         return sum({id(value): value.size for value in self.weights().values()}.values())
 
     @property
     def gives_probabilities(self) -> bool:
-        """Whether the last layer is a softmax, so that outputs are probabilities by construction."""
+        """Whether the last layer is a softmax, so that the outputs are probabilities."""
         last: Layer = self.layers
         while isinstance(last, Chain) and last.layers:
             last = last.layers[-1]
         return isinstance(last, Softmax) and not last.log
 
     def with_(self, **changes: Any) -> Model:
-        """A copy with some fields replaced."""
+        """A copy with some fields replaced; weights are shared."""
         return replace(self, **changes)
 
     def check(self) -> None:
-        """Raises `ModelError` where a weight is NaN or infinite: whatever it computed would be meaningless."""
+        """Checks that all weights are finite.
+
+        Raises:
+            ModelError: A weight is NaN or infinite.
+        """
         for where, value in self.weights().items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 bad = int(np.count_nonzero(~np.isfinite(value)))

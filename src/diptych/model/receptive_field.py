@@ -1,4 +1,7 @@
-"""How much of the input one value of each layer of a model depends on: see `layers/receptive.py`."""
+"""The receptive field of every layer: the size of the input region that one output value depends on.
+
+The computation is in `layers/receptive.py`.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ def receptive_fields(
 
     Args:
         layers: The layers of a model.
-        rank: The number of spatial axes of the input, 0 for features, None if it is not known.
+        rank: The number of spatial axes of the input, 0 for features, None if unknown.
         entry: The shape of the input; needed only for adaptive pools and upsampling.
 
     Returns:
-        Layer path -> (height, width) in input pixels, "global" for the whole input, None where it cannot be told.
+        Layer path -> (height, width) in input pixels, "global" for the whole input, None if unknown.
     """
     if rank is None:
         return {}

@@ -1,4 +1,4 @@
-"""The shape every layer of a model gives, worked out before anything is computed."""
+"""The output shape of every layer of a model, without computing anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def layer_shapes(model: Model, shape: Sequence[int]) -> dict[str, Shape]:
         Layer path -> output shape, in order of computation.
 
     Raises:
-        ShapeError: Names the first layer that cannot take what reaches it.
+        ShapeError: Names the first layer that cannot take its input.
     """
     shapes: dict[str, Shape] = {}
 

@@ -1,4 +1,4 @@
-"""The architecture table: what a model is made of, how large each part is, and what it was made for."""
+"""The architecture table: the layers of a model with their sizes, its recipe, classes and origin."""
 
 from __future__ import annotations
 
@@ -30,17 +30,22 @@ __all__ = ["Row", "Summary", "summarise"]
 
 _NOT_KNOWN = "?"
 _CLASSES_SHOWN = 20
-_VALUE_SHOWN = 72  # characters of a value beside the model
-_INTERNAL = ("flux",)  # what a reader notes for the writer of its own format
+_VALUE_SHOWN = 72  # characters shown of each value in `extras`
+_INTERNAL = ("flux",)  # keys of `source.extras` that only the writer of the format uses
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer. Containers come before what they hold.
+    """One layer of the table. Containers come before their children.
 
-    `parameters` are the layer's own, those inside it not included, and weights that an earlier row has
-    shown count 0, so that the column adds up. `multiply_adds` are those of convolutions and dense
-    layers; other layers count 0. `None` stands for what cannot be known without the input's shape.
+    Attributes:
+        path: Of the layer, such as "3.1".
+        layer: Its kind and settings.
+        output_shape: With the batch axis; None if the input shape is unknown.
+        parameters: The number of its weights, without those of its children and those counted in an earlier row, so
+            that the column adds up to the total.
+        multiply_adds: Multiplications with weights; 0 for layers that have none, None if the input shape is unknown.
+        receptive_field: (height, width) in input pixels, "global", or None if unknown.
     """
 
     path: str
@@ -53,7 +58,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summarise` found; `text()` is for people, `to_document()` for programs."""
+    """The result of `summarise`.
+
+    Attributes:
+        name: Of the model; may be empty.
+        input_shape: The shape with the batch axis that the table is for, or None.
+        rows: One for each layer.
+        recipe: The steps of the preprocessing, in words.
+        classes: Class names, or None.
+        trained: False for initial weights, None if not recorded.
+        source: File format, framework and version, separated by spaces.
+        warnings: What was uncertain in reading the model.
+        notes: As in the model.
+        extras: Other values in the file, such as the epoch or losses.
+        assumed: Whether `input_shape` was neither recorded nor given, but derived from the layers.
+        flux: The architecture as Flux prints it, for a model read from a Flux file; otherwise empty.
+    """
 
     name: str
     input_shape: Shape | None
@@ -64,29 +84,32 @@ class Summary:
     source: str
     warnings: tuple[str, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
-    extras: Mapping[str, Any] = field(default_factory=dict)  # what else lay in the file: epoch, losses, ...
-    assumed: bool = False  # whether `input_shape` is neither recorded nor asked for, but what the layers take
-    flux: str = ""  # the architecture as Flux prints it, for models that came from there
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    assumed: bool = False
+    flux: str = ""
 
     @property
     def parameters(self) -> int:
-        """The number of weights, shared ones counted once."""
+        """The number of weights, counting shared ones once."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def multiply_adds(self) -> int | None:
-        """Of one forward pass over `input_shape`."""
+        """The multiply-adds of a forward pass over `input_shape`, or None if that is unknown."""
         if self.input_shape is None:
             return None
         return sum(row.multiply_adds or 0 for row in self.rows)
 
     def text(self) -> str:
-        """The table with aligned columns, then what belongs to the model; ASCII where its names are and Flux is not."""
+        """The table with aligned columns, then the recipe, classes, origin, notes and warnings.
+
+        It is ASCII if the names are, except for the lines that show the model as Flux does.
+        """
         flux = ["", "In Flux:", *self.flux.splitlines()] if self.flux else []
         return "\n".join([*self._head(), "", *self._table(), *flux, "", *self._tail()]) + "\n"
 
     def to_document(self) -> dict[str, Any]:
-        """All of it as JSON-able values."""
+        """All attributes as values that JSON can hold."""
         return {
             "name": self.name,
             "input_shape": _listed(self.input_shape),
@@ -154,11 +177,19 @@ class Summary:
 
 
 def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
-    """The architecture table of `model` for a batch of `shape`, (N, C, H, W) or as the model takes.
+    """The architecture table of a model.
 
-    Without one, for one sample of the model's own `input_shape`; where that is not recorded or has free sizes,
-    for what is assumed: the size of its recipe, or the first usual one that its layers take, if not every size
-    does. Otherwise shapes and multiply-adds are unknown. Raises `ShapeError` for a shape the model cannot take.
+    Args:
+        model: Any model.
+        shape: The shape of a batch, such as (N, C, H, W). By default a batch of one with the input shape of the
+            model. If that is not recorded or has free sizes, a shape is assumed: the size of the recipe, or the first
+            usual size that the layers take. If they take any size, shapes and multiply-adds remain unknown.
+
+    Returns:
+        The table.
+
+    Raises:
+        ShapeError: The model cannot take the shape.
     """
     own = tuple(shape) if shape is not None else _own_shape(model)
     assumed = None if own is not None else assumed_shape(model)
@@ -204,7 +235,7 @@ def _own_shape(model: Model) -> Shape | None:
 
 
 def _spatial_rank(model: Model, entry: Shape | None) -> int | None:
-    """The number of spatial axes, from the shape or else from the first layer that is made for some."""
+    """The number of spatial axes, from the shape or else from the first layer that determines it."""
     if entry is not None:
         return len(entry) - 2
     if model.input_shape is not None:
@@ -220,7 +251,7 @@ def _spatial_rank(model: Model, entry: Shape | None) -> int | None:
 
 
 def _wiring(model: Model) -> dict[str, str]:
-    """For every node of a graph: " of 3.0, 3.2", the paths of the nodes that it takes, or "input"."""
+    """Path of a node of a graph -> its inputs in words, such as " of 3.0, 3.2" or " of input"."""
     found: dict[str, str] = {}
     for path, layer in model.walk():
         if isinstance(layer, Graph):
@@ -231,7 +262,7 @@ def _wiring(model: Model) -> dict[str, str]:
 
 
 def _multiply_adds(model: Model, entry: Shape) -> dict[str, int]:
-    """Layer path -> multiply-adds, for the layers that hold no others."""
+    """Layer path -> multiply-adds, for layers without children."""
     found: dict[str, int] = {}
 
     def leaf(layer: Layer, shape: Shape, path: str) -> Shape:
@@ -250,7 +281,7 @@ def _multiply_adds(model: Model, entry: Shape) -> dict[str, int]:
 
 
 def _label(path: str, layer: Layer, shown: dict[int, str]) -> str:
-    """Read before `_parameters` has noted this row's own weights."""
+    """To be called before `_parameters` adds the weights of this row to `shown`."""
     shared = sorted({shown[id(array)] for array in layer.arrays.values() if id(array) in shown})
     text = layer.label
     return f"{text} (weights of {', '.join(shared)})" if shared else text
@@ -285,7 +316,7 @@ def _counted(number: int | None) -> str:
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    """Names to the left, numbers to the right."""
+    """Names aligned to the left, numbers to the right."""
     cells = [
         text.rjust(width) if column in (3, 4) else text.ljust(width)
         for column, (text, width) in enumerate(zip(line, widths, strict=True))
@@ -294,7 +325,7 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _brief(value: Any) -> str:
-    """A value on one line, cut where it is long; a list says how long it is."""
+    """A value on one line; a long one is cut, and of a long list the length is added."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     if len(text) <= _VALUE_SHOWN:

@@ -1,4 +1,4 @@
-"""A trace: what every layer gave, by path, in the order of the computation."""
+"""A trace: the output of every layer, by path, in the order of computation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ __all__ = ["Trace"]
 
 
 class Trace(Mapping[str, Array]):
-    """Layer path ("0", "3.1") -> that layer's float32 output, (N, C, H, W) or (N, features).
+    """Maps the path of every layer, such as "0" or "3.1", to its output, float32 (N, C, H, W) or (N, features).
 
-    Every layer is there, those inside containers too, each before the container that holds it.
+    The layers inside a container come before the container.
+
+    Args:
+        activations: The outputs by path, in the order of computation.
+        batch: The input, which is the attribute `input`.
     """
 
     def __init__(self, activations: Mapping[str, Array], batch: Array) -> None:
@@ -39,6 +43,6 @@ class Trace(Mapping[str, Array]):
 
     @property
     def output(self) -> Array:
-        """What the last top-level layer gave; the input where there is no layer."""
+        """The output of the last top-level layer; the input if there are no layers."""
         top = [path for path in self._activations if "." not in path]
         return self._activations[top[-1]] if top else self.input

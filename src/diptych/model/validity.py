@@ -1,7 +1,7 @@
-"""Whether a model contradicts itself: what no type can say, checked before anything is computed.
+"""Checks that a model does not contradict itself.
 
-Readers of files call these on what they built, writers on what they are about to store: a damaged or hostile
-file ends here, in a sentence with the layer's path.
+Readers check what they have read, and writers what they are about to write, so that a damaged or hostile file gives
+an error that names the layer.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ __all__ = ["check_classes", "check_input_shape", "check_layers", "output_feature
 
 
 def check_layers(layers: Layer) -> None:
-    """Raises `ModelError` naming the first layer whose fields contradict each other."""
+    """Checks the fields and weights of every layer.
+
+    Raises:
+        ModelError: Names the first layer whose fields contradict each other, or whose weights are not float16, float32
+            or float64.
+    """
     for path, layer in (("", layers), *walk(layers)):
         where = f"layer {path} ({type(layer).__name__})" if path else "the model"
         for array in layer.arrays.values():
             if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-                raise ModelError(f"{where}: weights are float16, float32 or float64, got {array.dtype}")
+                raise ModelError(f"{where}: weights must be float16, float32 or float64, got {array.dtype}")
         try:
             if isinstance(layer, Activated):
                 layer.activation.check()
@@ -41,7 +46,11 @@ def check_layers(layers: Layer) -> None:
 
 
 def check_input_shape(model: Model) -> None:
-    """Raises `ModelError` where the model cannot take the input shape it records."""
+    """Checks the recorded input shape, if all its sizes are known.
+
+    Raises:
+        ModelError: The layers cannot take it.
+    """
     shape = model.input_shape
     if shape is None or None in shape:
         return
@@ -54,12 +63,18 @@ def check_input_shape(model: Model) -> None:
 
 
 def check_classes(model: Model) -> None:
-    """Raises `ModelError` where the number of classes is not the number of outputs, when that is known."""
+    """Checks that class names are different strings, one for each output if their number is known.
+
+    Raises:
+        ModelError: They are not.
+    """
     outputs = output_features(model)
     names: set[object] = set()
     for name in model.classes or ():
         if not isinstance(name, str) or name in names:
-            raise ModelError(f"class names are texts, each once, but {name!r} is among those given")
+            raise ModelError(
+                f"class names must be different strings, but {name!r} is not a string or occurs twice"
+            )
         names.add(name)
     if model.classes is not None and outputs is not None and len(model.classes) != outputs:
         raise ModelError(
@@ -69,7 +84,7 @@ def check_classes(model: Model) -> None:
 
 
 def output_features(model: Model) -> int | None:
-    """The length of the channel axis of the output; None where neither shapes nor the last layers tell it."""
+    """The length of axis 1 of the output, or None if neither the shapes nor the last layers determine it."""
     shape = model.input_shape
     if shape is not None and None not in shape:
         try:

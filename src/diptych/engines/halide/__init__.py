@@ -1,7 +1,7 @@
-"""Halide: a whole filter as one vectorised loop over strips of the picture, compiled for this processor.
+"""The engine halide: compiles a filter to one vectorised loop over strips of the picture.
 
-It runs nothing but filters: local layers with stride 1. See `scheduling` for how, and `values` for why the
-same pixel gets the same bits wherever the picture is cut.
+It runs only filters, that is, local layers with stride 1. `scheduling` describes the loop, and `values` why the value
+of a pixel does not depend on the part of the picture that is computed.
 """
 
 from __future__ import annotations
@@ -32,29 +32,43 @@ DEVICES = ("cpu",)
 
 
 def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the engines' common verb
-    """Makes `model` ready for batches of finite values.
+    """Compiles a model for batches of finite values.
 
-    Raises `UnsupportedLayer` for a layer that is not local, or shrinks the picture.
+    Args:
+        model: Local layers with stride 1 over pictures (C, H, W).
+        device: "cpu" or "auto".
+
+    Raises:
+        UnsupportedLayer: A layer is not local, or has a stride.
     """
     if model.input_shape is not None and len(model.input_shape) != 3:
-        shape = f"of inputs {model.input_shape}"
-        raise UnsupportedLayer(shape, "the engine halide", "it takes pictures, (channels, height, width)")
+        shape = str(model.input_shape)
+        reason = "it takes pictures, (channels, height, width)"
+        raise UnsupportedLayer(shape, "the engine halide", reason, what="a model for inputs of shape")
     wraps = _picture_mode(model.layers)
     for path, layer in sorted(model.walk(), key=lambda pair: isinstance(pair[1], Container)):
         _explicit(layer, path)
         if isinstance(layer, Pad) and (layer.mode == "wrap") != (wraps == "wrap"):
             where = f"{path} (Pad)"
-            raise UnsupportedLayer(where, "the engine halide", "where one Pad wraps round, each must")
+            raise UnsupportedLayer(where, "the engine halide", "if one Pad wraps round, all must")
     return Compiled(model)
 
 
 def tiled_filter(model: Model, peak: int | None) -> Filter:
-    """Makes a filter ready for parts of pictures: see `diptych.engines.tiled.compile`."""
+    """Compiles a filter for parts of pictures.
+
+    Args:
+        model: The filter.
+        peak: As for `diptych.engines.tiled.compile`.
+
+    Raises:
+        ModelError: The model is not a filter.
+    """
     return Filter(prepare(model, peak))
 
 
 def _explicit(layer: Layer, path: str = "") -> tuple[Layer, ...]:
-    """The layers that say the same with padding apart from computing."""
+    """The layers equal to `layer`, with padding as `Pad`."""
     try:
         return with_explicit_padding(Model(Chain((layer,))), None).layers.layers
     except ModelError as error:
@@ -79,7 +93,7 @@ def _value(layer: Layer, picture: InputPicture, record: Any = None) -> LayerValu
 
 
 def _picture_mode(layers: Chain) -> PadMode | None:
-    """What the picture itself continues with beyond its border; None where nothing sees that."""
+    """The padding mode of the picture itself; None if nothing reads beyond its border."""
     wraps = any(isinstance(layer, Pad) and layer.mode == "wrap" for layer in leaves(layers))
     return "wrap" if wraps else _first_mode(layers)
 
@@ -95,11 +109,11 @@ def _first_mode(layer: Layer) -> PadMode | None:
 
 
 class Filter:
-    """A filter of parts of pictures.
+    """A `TiledFilter` compiled by Halide.
 
-    It is cut where something inside it is padded: one program for all would be slow to compile and to run.
-    In pictures of floats, whatever lies within the halo of a value that is not finite becomes NaN: compiled
-    code reckons with numbers alone, and a maximum of one and a NaN would depend on their order.
+    The filter is divided into stages where intermediate values are padded, because one program for all would be slow to
+    compile and to run. In float pictures, every pixel whose halo holds a value that is not finite becomes NaN: in the
+    compiled code, the maximum of a number and NaN would depend on their order.
     """
 
     engine = NAME
@@ -115,7 +129,7 @@ class Filter:
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
         """See `TiledFilter`."""
-        # Halide counts in 32 bits; far below its top border a large picture may as well begin later.
+        # Halide's indices have 32 bits. Far below the top border, the rows above are left out of a large picture.
         skipped = max(0, at[0] - self.prepared.halo.top - 1)
         at, size = (at[0] - skipped, at[1]), (size[0] - skipped, size[1])
         region = Region(region.top - skipped, region.left, region.bottom - skipped, region.right)
@@ -148,7 +162,7 @@ class Filter:
         return block
 
 
-_TILE = 256  # pixels a side, where many channels lie between two programs
+_TILE = 256  # side in pixels, for filters of several stages, whose intermediate values have many channels
 
 
 def _tiles(region: Region) -> list[Region]:
@@ -157,7 +171,7 @@ def _tiles(region: Region) -> list[Region]:
 
 
 def _cut(layers: Chain) -> list[Chain]:
-    """The filter in stages that keep the picture's size, each with no more padding inside than it must have."""
+    """Divides a filter into stages that keep the size of the picture, with as little padding inside as possible."""
     stages: list[list[Layer]] = [[]]
     grown = [0, 0]
     for layer in layers.layers:
@@ -173,14 +187,14 @@ def _cut(layers: Chain) -> list[Chain]:
 
 
 def _padding_halo(layers: Chain) -> Halo:
-    """What the padding of a stage adds up to: its halo, or more."""
+    """The sum of the padding in a stage, which is at least its halo."""
     pads = [leaf.padding for leaf in leaves(layers) if isinstance(leaf, Pad)]
     rows, columns = (sum(max(padding[axis]) for padding in pads) for axis in (0, 1))
     return Halo(rows, columns, rows, columns)
 
 
 class _Stage:
-    """A filter, or a part of one. Programs are made when first needed, one a number of channels."""
+    """A filter or part of one. A program for each number of channels is compiled when first needed."""
 
     def __init__(self, layers: Chain, prepared: PreparedFilter, first: bool, last: bool) -> None:
         self._layers = layers
@@ -221,7 +235,7 @@ class _Stage:
 
 
 class Compiled:
-    """A model of local layers for batches, one program for each number of channels."""
+    """A model of local layers for batches, with a program for each number of channels."""
 
     engine = NAME
     device = "cpu"
@@ -234,7 +248,17 @@ class Compiled:
         self._tracings: dict[int, Tracing] = {}
 
     def __call__(self, batch: Array) -> Array:
-        """Float32 (N, C, H, W) -> float32 output. Raises `ShapeError` where the batch does not fit."""
+        """Runs the model.
+
+        Args:
+            batch: Float32 (N, C, H, W).
+
+        Returns:
+            Float32 (N, C', H', W').
+
+        Raises:
+            ShapeError: The model cannot take the batch.
+        """
         x = self._admitted(batch)
         channels = x.shape[1]
         if channels not in self._programs:
@@ -250,7 +274,7 @@ class Compiled:
         return np.ascontiguousarray(results[:, :, :width].transpose(0, 3, 1, 2))
 
     def trace(self, batch: Array) -> Trace:
-        """Every layer's output, from a second program that is made when first asked for."""
+        """The output of every layer, by a second program that is compiled when first needed."""
         x = self._admitted(batch)
         paths = list(layer_shapes(self._model, x.shape))
         if not paths:
@@ -274,7 +298,7 @@ class Compiled:
         return x
 
     def _block(self, planes: Array) -> tuple[Array, tuple[int, int]]:
-        """A sample (C, H, W) as pixels (h, w, C) with all that is seen beyond its border, and where it begins."""
+        """A sample (C, H, W) as pixels (h, w, C), padded by all that is read, and (row, column) of its first pixel."""
         pads = [layer.padding for layer in leaves(self._layers) if isinstance(layer, Pad)]
         rows, columns = (
             [sum(padding[axis][end] for padding in pads) + NARROWEST for end in (0, 1)] for axis in (0, 1)

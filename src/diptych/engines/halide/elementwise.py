@@ -12,7 +12,7 @@ from diptych.model.layers import Activation
 
 __all__ = ["ACTIVATIONS", "activated", "number"]
 
-Expr: TypeAlias = Any  # hl.Expr; the package has no types
+Expr: TypeAlias = Any  # hl.Expr; the package has no type annotations
 
 
 def number(value: float) -> Expr:
@@ -21,7 +21,7 @@ def number(value: float) -> Expr:
 
 
 def activated(activation: Activation, x: Expr) -> Expr:
-    """The function of `x`, a float32 expression."""
+    """The activation applied to `x`, a float32 expression."""
     return ACTIVATIONS[activation.name](x, *map(number, activation.parameters))
 
 
@@ -43,7 +43,7 @@ def _sigmoid(x: Expr) -> Expr:
 
 
 def _tanh(x: Expr) -> Expr:
-    """By the exponential; near 0, where that cancels, by the odd polynomial."""
+    """By the exponential function; near 0, where this loses precision, by a Taylor polynomial."""
     square = x * x
     small = x * (
         number(1) + square * (number(-1 / 3) + square * (number(2 / 15) - square * number(17 / 315)))
@@ -74,7 +74,7 @@ def _hardswish(x: Expr) -> Expr:
 
 
 def _affine(x: Expr, scale: Expr, shift: Expr) -> Expr:
-    """Rounded twice, since exact filters divide by two of these: see `filters.learning.kernels.clipped`."""
+    """The product is rounded before the addition; exact filters rely on it (`filters.learning.kernels.clipped`)."""
     return hl.strict_float(scale * x) + shift
 
 

@@ -1,4 +1,4 @@
-"""Pictures beyond their borders: the few pixels that a filter sees there, as copies."""
+"""Extends pictures beyond their borders by the pixels that a filter reads there."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ from diptych.model.layers import Array, PadMode
 
 __all__ = ["extended", "parts", "seeing"]
 
-COPIED = 1_000_000  # pixels that are sooner copied with their border than computed in five parts
+COPIED = 1_000_000  # up to so many pixels, copying with the border is faster than computing in five parts
 
 
 def extended(
     block: Array, at: tuple[int, int], size: tuple[int, int], needed: Region, mode: PadMode | None
 ) -> Array:
-    """The pixels `needed` of a picture of `size`, of which `block` is the part that begins at `at`.
+    """Pixels of a picture and beyond its border.
 
-    With mode "wrap" the block itself goes on beyond the border. Where the block ends before `needed` does,
-    its last pixels are repeated: what depends on them is not asked for.
+    Args:
+        block: A part of the picture, (h, w, C).
+        at: (row, column) of its first pixel.
+        size: (height, width) of the picture.
+        needed: The region to return.
+        mode: The padding mode; None is treated as "zero". With "wrap" the block holds the pixels beyond the border.
+
+    Returns:
+        The pixels of `needed`, (height, width, C). Where the block is too small its last pixels are repeated; such
+        pixels do not affect the requested result.
     """
     places: PadMode = "zero" if mode is None else mode
     rows = _indices(needed.top, needed.bottom, at[0], block.shape[0], size[0], places)
     columns = _indices(needed.left, needed.right, at[1], block.shape[1], size[1], places)
     result = np.empty((len(rows), len(columns), block.shape[2]), block.dtype)
     first = max(needed.left, at[1])
-    inner = block[:, first - at[1] : needed.right - at[1]]  # all that lies in a row as it does in the block
+    inner = block[:, first - at[1] : needed.right - at[1]]  # the columns that are copied as they are
     result[:, first - needed.left :][:, : inner.shape[1]] = inner[np.maximum(rows, 0)]
     for column in (*range(first - needed.left), *range(first - needed.left + inner.shape[1], len(columns))):
         result[:, column] = block[np.maximum(rows, 0), max(columns[column], 0)]
@@ -47,12 +55,22 @@ def _indices(first: int, end: int, at: int, count: int, size: int, mode: PadMode
 
 
 def _within(places: Array, count: int) -> Array:
-    """What `np.clip` gives, which for a few numbers takes five times as long."""
+    """As `np.clip`, which takes five times as long for a few numbers."""
     return np.minimum(np.maximum(places, 0), count - 1)
 
 
 def seeing(places: Array, at: tuple[int, int], region: Region, halo: Halo) -> Array:
-    """Which pixels of `region` have any of `places`, a mask whose first pixel is `at`, within their halo."""
+    """Finds the pixels whose halo holds a marked pixel.
+
+    Args:
+        places: The marked pixels, bool (h, w).
+        at: (row, column) of their first pixel.
+        region: The region to examine.
+        halo: The halo of a pixel.
+
+    Returns:
+        Bool (region height, region width).
+    """
     needed = region.grown(halo)
     held = needed.common(Region(*at, at[0] + places.shape[0], at[1] + places.shape[1]))
     seen = np.zeros(needed.shape, bool)
@@ -64,10 +82,18 @@ def seeing(places: Array, at: tuple[int, int], region: Region, halo: Halo) -> Ar
 
 
 def parts(region: Region, inside: Region, halo: Halo, narrowest: int) -> Iterator[tuple[Region, bool]]:
-    """`region` in parts: those that see nothing beyond `inside`, the block (True), and those that do.
+    """Divides a region into parts that can be computed from a block, and parts that need pixels beyond it.
 
-    No part is narrower than `narrowest`, so that those at the sides may overlap with the middle. A small
-    region that sees anything beyond the block is one part.
+    A small region that needs pixels beyond the block remains one part.
+
+    Args:
+        region: The region to compute.
+        inside: The region of the block.
+        halo: What is read around a pixel.
+        narrowest: The smallest width of a part; parts at the sides may therefore overlap the middle one.
+
+    Yields:
+        (part, whether the block is sufficient).
     """
     top, bottom = inside.top + halo.top, inside.bottom - halo.bottom
     left, right = inside.left + halo.left, inside.right - halo.right

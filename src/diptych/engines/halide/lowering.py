@@ -1,4 +1,4 @@
-"""The layers of a prepared filter as Halide functions."""
+"""Expresses the layers of a prepared filter as Halide functions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ from diptych.model.layers import Array, Chain, Connection, Layer
 
 __all__ = ["joined", "layer_value", "pads_first"]
 
-UNROLLED = 300  # weights other than 0; a convolution of more is a loop over a table of them
-BLOCK = 6  # channels that a loop computes at a time: with two vectors of each, 12 of AVX2's 16 registers
+UNROLLED = 300  # a convolution with more weights other than 0 is a loop over a table of weights
+BLOCK = (
+    6  # channels that this loop computes at a time; with two vectors each they take 12 of AVX2's 16 registers
+)
 
 
 def layer_value(layer: Layer, value: LayerValue, picture: InputPicture) -> LayerValue:
-    """What a layer without layers inside gives, its activation included."""
+    """The output of a layer without children, including its activation.
+
+    Args:
+        layer: A layer of a `PreparedFilter`.
+        value: Its input.
+        picture: The picture that the filter is applied to.
+    """
     if isinstance(layer, L.Pad):
         return _pad(layer, value, picture)
     if isinstance(layer, L.Activation):
@@ -48,7 +56,7 @@ def _scale(layer: L.Scale, value: LayerValue) -> LayerValue:
 
 
 def joined(connection: Connection, values: Sequence[LayerValue]) -> LayerValue:
-    """Several values joined."""
+    """The output of a connection, from the values of its branches."""
     if connection.operation == "concatenate":
         return _concatenated(values)
     return reduce(_PAIRWISE[connection.operation], values)
@@ -67,7 +75,7 @@ _PAIRWISE: dict[str, Callable[[Any, Any], LayerValue]] = {
 
 
 def _concatenated(values: Sequence[LayerValue]) -> LayerValue:
-    """The channels of all, one after the other."""
+    """The channels of all values, one after the other."""
     sources = [(value, True) for value in values]
     if all(v.tuple or v.copies for v in values):
         exprs = [v.read(X, Y, c) for v in values for c in range(v.channels)]
@@ -87,7 +95,7 @@ def _concatenated(values: Sequence[LayerValue]) -> LayerValue:
 
 
 def _pool(layer: L.MaxPool | L.MeanPool, value: LayerValue, picture: InputPicture) -> LayerValue:
-    """One axis after the other, so that a window costs the sum of its sides and not their product."""
+    """The pool along one axis after the other, so that the cost is the sum of the window's sides, not the product."""
     rows, columns = layer.kernel
     value = _slid(layer, picture.often(value), 1, columns)
     value = _slid(layer, value, rows, 1)
@@ -124,7 +132,7 @@ def _conv(layer: L.Conv, value: LayerValue, picture: InputPicture) -> LayerValue
 
 
 def _few(layer: L.Conv, value: LayerValue) -> LayerValue:
-    """A sum written out; weights of 0 are left out, those of 1 and -1 not multiplied by."""
+    """A sum without a loop, in which weights of 0 are left out, and weights of 1 and -1 need no multiplication."""
     outputs, per_group, *kernel = layer.weight.shape
     each = outputs // layer.groups
 
@@ -162,7 +170,7 @@ def _shrunk(layer: L.Conv, value: LayerValue) -> tuple[int, int]:
 
 
 def _many(layer: L.Conv, value: LayerValue) -> LayerValue:
-    """Sums as a loop over the weights, a block of channels at a time."""
+    """Sums computed by a loop over the weights, for a block of channels at a time."""
     outputs, per_group, rows, columns = layer.weight.shape
     each = outputs // layer.groups
     whole = -(-outputs // BLOCK) * BLOCK
@@ -180,12 +188,12 @@ def _many(layer: L.Conv, value: LayerValue) -> LayerValue:
 
 
 def _owned(array: Array) -> Any:
-    """A buffer that lives as long as the program that reads it, which the array does not."""
+    """A copy that lives as long as the program that reads it."""
     return hl.Buffer(array).copy()
 
 
 def _table(layer: L.Conv, whole: int) -> Array:
-    """(kernel rows, kernel columns, input channels, output channels), the last filled up with 0."""
+    """The weights (kernel rows, kernel columns, inputs, `whole`), the last axis filled up with 0."""
     ordered = np.asarray(layer.weight, np.float32).transpose(2, 3, 1, 0)
     table = np.zeros((*ordered.shape[:3], whole), np.float32)
     table[..., : ordered.shape[3]] = ordered
@@ -200,7 +208,7 @@ def _biases(layer: L.Conv, whole: int) -> Array:
 
 
 def _spread(value: LayerValue) -> LayerValue:
-    """A tuple as planes that a loop can go through."""
+    """A tuple as a function of the channel, for use in a loop."""
     func = hl.Func("spread")
     func[X, Y, C] = value.read(X, Y, C)
     return LayerValue(func, value.channels, value.grown, [(value, True)], tuple=False, rows=value.rows)
@@ -210,9 +218,9 @@ def _spread(value: LayerValue) -> LayerValue:
 
 
 def pads_first(chain: Chain) -> Chain:
-    """The same filter with every `Pad` moved before the layers in front of it that look at single pixels.
+    """The same filter with every `Pad` moved before preceding layers that work on single pixels.
 
-    Padding the picture itself costs nothing: it is copied from its own layout anyway.
+    Padding the picture itself costs nothing, since its pixels are copied anyway.
     """
     done: list[Layer] = []
     for layer in chain.layers:

@@ -1,4 +1,4 @@
-"""A filter compiled for one kind of pixel, and run on blocks of pictures."""
+"""Compiles a filter for one type of pixel, and runs it on parts of pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-# Before the package is loaded: its pool of threads is made once, for all processors of the machine.
+# To be set before the package is loaded, which then makes its thread pool, otherwise for all processors of the machine.
 if "HL_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
     os.environ["HL_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
 
@@ -29,10 +29,20 @@ def _threads() -> int:
 
 
 class Program:
-    """A filter of pictures (H, W, C) with a fixed number of channels; `peaks` and `divisors` at entry and exit.
+    """A compiled filter for pictures (H, W, C) with a fixed number of channels.
 
-    `mode` is that of every `Pad` of the picture itself; the blocks hold what lies beyond the borders.
-    `margin`: how many pixels more than the filter sees may be read, because values inside end at a border.
+    Args:
+        build: Called with the picture; returns the output of the filter.
+        channels: Of the input.
+        mode: Of every `Pad` of the picture itself. The blocks hold the pixels beyond its border.
+        peaks: The highest level of the input and of the output, 255 or 65535; None for floats.
+        divisors: The input is divided by the first, and the output multiplied by the second.
+
+    Attributes:
+        channels: Of the output.
+        grown: (rows, columns) by which the output is larger than the picture.
+        dtype: Of the output.
+        margin: How many pixels beyond the halo may be read.
     """
 
     def __init__(
@@ -65,14 +75,29 @@ class Program:
         begin: tuple[int, int],
         halo_size: tuple[int, int] = (0, 0),
     ) -> None:
-        """Fills `result`, (h, w, C') and at least `NARROWEST` wide, with the output's pixels from `begin` on."""
+        """Computes a part of the output.
+
+        Args:
+            block: A part of the picture, (h, w, C), with all pixels that are read.
+            at: (row, column) of its first pixel.
+            size: (height, width) of the picture.
+            result: Is filled with the part, (h, w, C'); at least `NARROWEST` pixels wide.
+            begin: (row, column) of the first pixel of the part.
+            halo_size: The rows and columns of the halo, for the choice of tiles.
+        """
         rows, columns = self._plan.tile(result.shape[0], result.shape[1], halo_size, _threads())
         numbers = {"width": size[1], "height": size[0], "rows": rows, "columns": columns}
         self._run({"picture": _buffer(block, at), **numbers}, _buffer(result, begin))
 
 
 class Tracing:
-    """Every value of a float picture, each computed as a whole."""
+    """Computes several values for a float picture, each of them whole.
+
+    Args:
+        build: Called with the picture; returns the values.
+        channels: Of the input.
+        mode: Of every `Pad` of the picture itself.
+    """
 
     def __init__(
         self, build: Callable[[InputPicture], list[LayerValue]], channels: int, mode: PadMode | None
@@ -87,7 +112,7 @@ class Tracing:
         self._run = _Callable(*outputs)
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int]) -> list[Array]:
-        """Each value, (h, w, c), of a picture of `size`."""
+        """The values, each float32 (h, w, c), for a block as in `Program`."""
         shapes = [(size[0] + v.grown[0], size[1] + v.grown[1], v.channels) for v in self.values]
         results = [np.empty(shape, np.float32) for shape in shapes]
         arguments = {"picture": _buffer(block, at), "width": size[1], "height": size[0]}
@@ -96,7 +121,7 @@ class Tracing:
 
 
 class _Callable:
-    """Compiled functions, called with their arguments by name."""
+    """A compiled pipeline that takes its arguments by name."""
 
     def __init__(self, *outputs: Any) -> None:
         pipeline = hl.Pipeline(list(outputs))
@@ -109,7 +134,7 @@ class _Callable:
 
 
 def _pixel(value: Expr, peak: int | None) -> Expr:
-    """A value as a pixel: for integers rounded half to even and clipped."""
+    """A value as a pixel; for integers it is rounded half to even and clipped."""
     if peak is None:
         return value
     level = hl.round(hl.clamp(value, number(0), number(peak)))
@@ -117,14 +142,14 @@ def _pixel(value: Expr, peak: int | None) -> Expr:
 
 
 def _buffer(array: Array, at: tuple[int, int]) -> Any:
-    """An array (h, w, c) whose first pixel is `at`."""
+    """An array (h, w, c) as a buffer whose first pixel is `at`."""
     buffer = hl.Buffer(array if array.flags.writeable else np.asarray(_Writable(array)))
     buffer.set_min([0, at[1], at[0]])
     return buffer
 
 
 class _Writable:
-    """An array said to be writable, since Halide takes no other, not even to read from."""
+    """Declares an array writable, since Halide does not take read-only arrays even as input."""
 
     def __init__(self, array: Array) -> None:
         self.array = array

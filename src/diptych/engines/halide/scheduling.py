@@ -1,9 +1,9 @@
-"""How the functions of a filter are computed: strips in parallel, rows that slide, vectors along x.
+"""Schedules the functions of a filter: strips in parallel, in each a sliding window of rows, and vectors along x.
 
-A value that others read around a pixel is kept for the rows that are still needed; whatever is read at its
-own pixel alone is computed in the same vector loop, in registers. Every loop that computes goes in whole
-vectors over arrays that are larger than they need be, so it has no other version for the ends of rows, and
-the same pixel gets the same bits wherever it lies.
+A value that others read around a pixel is stored for the rows that are still needed. A value that is read only at the
+same pixel is computed in the same vector loop, in registers. Every loop runs over whole vectors, on arrays that are
+larger than needed. So there is no other code for the ends of rows, and the value of a pixel does not depend on its
+position.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from diptych.engines.halide.values import C, LayerValue, X, Y
 
 __all__ = ["NARROWEST", "Plan", "schedule", "schedule_simply"]
 
-LANES = 16  # floats a step
-NARROWEST = 32  # pixels that the picture is copied at a time: no output is narrower
-_CACHE = 384 * 1024  # bytes of rows a thread should keep at a time
+LANES = 16  # floats in a step of a loop
+NARROWEST = 32  # pixels of the picture copied at a time, and so the smallest width of an output
+_CACHE = 384 * 1024  # bytes of rows that a thread should store at a time
 
 _INWARDS = hl.TailStrategy.ShiftInwards
 
 
 def values_before(last: LayerValue) -> list[LayerValue]:
-    """`last` and all it is made of, each after what it is made of."""
+    """`last` and all values that it depends on, each after its sources."""
     ordered: list[LayerValue] = []
 
     def visit(value: LayerValue) -> None:
@@ -42,14 +42,19 @@ def values_before(last: LayerValue) -> list[LayerValue]:
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts in which an output is computed: `rows` a strip, `columns` a tile, as parameters."""
+    """The sizes of the parts in which an output is computed.
+
+    Attributes:
+        rows, columns: The parameters of the program for the rows of a strip and the columns of a tile.
+        column_bytes: The bytes that are stored for a column of the picture.
+    """
 
     rows: Any
     columns: Any
-    column_bytes: int  # what is kept of a column of the picture
+    column_bytes: int
 
     def tile(self, height: int, width: int, halo_size: tuple[int, int], threads: int) -> tuple[int, int]:
-        """Rows and columns of a part for an output of this size."""
+        """Values of `rows` and `columns` for an output of height x width."""
         rows = max(-(-height // (8 * threads)), 32, 4 * halo_size[0])
         rows = min(rows, -(-height // threads))
         widest = max(_CACHE // max(self.column_bytes, 1), 128, 2 * halo_size[1])
@@ -59,7 +64,7 @@ class Plan:
 
 
 def schedule(output: Any, channels: int, last: LayerValue) -> Plan:
-    """Schedules `output`, (c, x, y), and everything that `last` is made of."""
+    """Schedules the function `output`, (c, x, y), and all values that `last` depends on."""
     rows, columns = hl.Param(hl.Int(32), "rows", 32), hl.Param(hl.Int(32), "columns", LANES)
     strips, row, tiles, inner, steps, lanes = (
         hl.Var(n) for n in ("strips", "row", "tiles", "inner", "steps", "lanes")
@@ -86,7 +91,7 @@ def schedule(output: Any, channels: int, last: LayerValue) -> Plan:
 
 
 def schedule_simply(values: list[LayerValue]) -> None:
-    """Every value whole and one after the other, for a trace."""
+    """Schedules the values to be computed whole, one after the other."""
     for value in values:
         value.func.compute_root()
         _inside(value)
@@ -97,7 +102,10 @@ _BLOCKS, _CHANNEL = hl.Var("blocks"), hl.Var("channel")
 
 
 def _groups(values: list[LayerValue], last: LayerValue) -> dict[LayerValue, LayerValue | None]:
-    """Each value -> the kept value in whose loop it is computed, `last` for the output's; None: it is kept."""
+    """Maps each value to the stored value in whose loop it is computed, or to None if it is stored itself.
+
+    `last` stands for the loop of the output.
+    """
     groups: dict[LayerValue, LayerValue | None] = {}
     readers: dict[LayerValue, list[tuple[LayerValue, bool]]] = {value: [] for value in values}
     for value in values:
@@ -115,7 +123,7 @@ def _groups(values: list[LayerValue], last: LayerValue) -> dict[LayerValue, Laye
 
 
 def _inside(value: LayerValue) -> None:
-    """The loops over a value's own pixels."""
+    """Schedules the loops over the pixels of a value."""
     func = value.func
     if value.copies:
         if not value.tuple:
@@ -138,7 +146,7 @@ def _inside(value: LayerValue) -> None:
     func.split(C, _BLOCKS, _CHANNEL, BLOCK, hl.TailStrategy.RoundUp).unroll(_CHANNEL)
     func.reorder(_LANES, _CHANNEL, _BLOCKS, _STEPS, Y)
     sums.compute_at(func, _BLOCKS).never_partition_all()
-    whole = hl.TailStrategy.RoundUp  # the loop around goes in the same steps
+    whole = hl.TailStrategy.RoundUp  # the surrounding loop has the same steps
     sums.vectorize(X, LANES, whole).unroll(C)
     update = sums.update()
     update.reorder(X, C, taps.x, taps.y, taps.z).vectorize(X, LANES, whole).unroll(C)

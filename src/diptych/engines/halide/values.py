@@ -1,12 +1,11 @@
-"""What a layer gives, as a Halide function of pixels, and the picture that everything is made from.
+"""The outputs of layers as Halide functions of pixels, and the picture that they are computed from.
 
-Coordinates are counted from the first pixel of the array itself, as in `engines/tiled_filter`: a valid layer
-makes pixel i from pixels i ... i + halo, a `Pad` makes pixel i from pixel i - low. Values of few channels are
-tuples, one function (x, y) -> (first, second, ...), so that they live in registers; values of many channels
-are functions (x, y, c) that loops go through.
+Coordinates count from the first pixel of each array, as in `engines/tiled/preparing`. A value of few channels is a
+tuple, one function (x, y) -> (first, second, ...), which stays in registers. A value of many channels is a function
+(x, y, c), used in loops.
 
-The same pixel gets the same bits wherever it lies because arithmetic is kept apart from borders: there,
-values are only copied, and what computes on the copies has no special case for anything.
+The value of a pixel does not depend on its position, because arithmetic is separate from borders: there, values are
+only copied, and the code that computes with the copies has no special cases.
 """
 
 from __future__ import annotations
@@ -27,10 +26,17 @@ X, Y, C = hl.Var("x"), hl.Var("y"), hl.Var("c")
 
 @dataclass(eq=False)
 class LayerValue:
-    """A function of pixels with `channels`, `grown` by (rows, columns) beyond the picture's size.
+    """The output of a layer.
 
-    `sources`: the values it is made of, and whether from the same pixel alone. `copies`: it only moves
-    pixels. `sums`: the accumulators of a convolution that is a loop over its weights.
+    Attributes:
+        func: The Halide function.
+        channels: The number of channels.
+        grown: (rows, columns) by which it is larger than the picture.
+        sources: The values that it reads, each with whether only at the same pixel.
+        tuple: Whether `func` is (x, y) -> one value for each channel; otherwise it is (x, y, c) -> a value.
+        copies: Whether it only copies pixels.
+        sums: The accumulators and the loop of a convolution that loops over its weights.
+        rows: How many of its rows are needed at a time.
     """
 
     func: Any
@@ -40,10 +46,10 @@ class LayerValue:
     tuple: bool = True
     copies: bool = False
     sums: Any = None
-    rows: int = 1  # how many of its rows are needed at a time
+    rows: int = 1
 
     def read(self, x: Expr, y: Expr, c: int | Expr) -> Expr:
-        """The value, in float32. A value of one channel gives it for any other too."""
+        """The float32 value at a pixel. A value of one channel has it for every `c`."""
         if self.channels == 1:
             c = 0
         if not self.tuple:
@@ -54,7 +60,7 @@ class LayerValue:
             value = self.func[x, y][c]
         else:
             value = hl.mux(c, [self.func[x, y][i] for i in range(self.channels)])
-        return hl.cast(hl.Float(32), value)  # nothing but a reference made an expression
+        return hl.cast(hl.Float(32), value)  # makes an expression of a reference
 
     def __add__(self, other: LayerValue) -> LayerValue:
         return pointwise([self, other], lambda a, b: a + b)
@@ -69,14 +75,14 @@ class LayerValue:
 def of_channels(
     sources: Sequence[tuple[LayerValue, bool]], exprs: Sequence[Expr], grown: tuple[int, int]
 ) -> LayerValue:
-    """A tuple of one expression a channel."""
+    """A value given by an expression for each channel."""
     func = hl.Func("tuple")
     func[X, Y] = exprs[0] if len(exprs) == 1 else hl.Tuple(exprs)
     return LayerValue(func, len(exprs), grown, list(sources))
 
 
 def pointwise(values: Sequence[LayerValue], function: Callable[..., Expr]) -> LayerValue:
-    """A function of the same channel of each value at the same pixel."""
+    """A function applied to several values, pixel by pixel and channel by channel."""
     channels = max(value.channels for value in values)
     sources = [(value, True) for value in values]
     if any(not v.tuple and not v.copies for v in values):
@@ -91,10 +97,15 @@ def pointwise(values: Sequence[LayerValue], function: Callable[..., Expr]) -> La
 
 
 class InputPicture:
-    """The input: a block (c, x, y) of a picture of `width` x `height`, counted in the whole picture.
+    """The input: a block (c, x, y) of a picture, with coordinates of the whole picture.
 
-    The block holds whatever is read, beyond the borders too, where pixels are what `mode` says, the mode of
-    every `Pad` of the picture itself.
+    The block holds all pixels that are read, also those beyond the border of the picture, filled as `mode` says.
+
+    Args:
+        pixel: The Halide type of the pixels.
+        channels: The number of channels.
+        divisor: By which pixels are divided.
+        mode: Of every `Pad` of the picture itself.
     """
 
     def __init__(self, pixel: Any, channels: int, divisor: int, mode: PadMode | None) -> None:
@@ -117,13 +128,13 @@ class InputPicture:
         return value if self.divisor == 1 else value * number(1 / self.divisor)
 
     def often(self, value: LayerValue) -> LayerValue:
-        """`value`, or the same in float32 where it is still in the picture's own type."""
+        """`value` in float32, for values that are read several times."""
         if not isinstance(value, _Planes) or value.as_floats:
             return value
         return replace(self._floats, of=self._floats, offset=value.offset, grown=value.grown)
 
     def padded(self, value: LayerValue, pad: Pad) -> LayerValue | None:
-        """`value` extended by what the block holds anyway; None where it is not the picture itself."""
+        """The padded picture, which the block already holds; None if `value` is not the picture itself."""
         if not isinstance(value, _Planes) or (pad.mode != self.mode and any(map(any, pad.padding))):
             return None
         (top, bottom), (left, right) = pad.padding
@@ -137,7 +148,7 @@ class InputPicture:
 
 @dataclass(eq=False)
 class _Planes(LayerValue):
-    """The picture, one plane a channel, in its own type or in float32; read as if `offset` were added."""
+    """The picture by channels, in its own type or in float32, moved by `offset` (rows, columns)."""
 
     picture: Any = None
     as_floats: bool = False
@@ -153,12 +164,12 @@ class _Planes(LayerValue):
 
 
 def padded(value: LayerValue, pad: Pad, picture: InputPicture) -> LayerValue:
-    """A value that is not the picture itself, extended at the picture's own border."""
+    """A padded value that is not the picture itself."""
     (top, bottom), (left, right) = pad.padding
     grown = (value.grown[0] + top + bottom, value.grown[1] + left + right)
     width, height = picture.width + value.grown[1], picture.height + value.grown[0]
     x, y = X - left, Y - top
-    if pad.mode != "wrap":  # then every one does, and nothing ends at the border
+    if pad.mode != "wrap":  # otherwise every Pad wraps round, and the block is periodic
         x, y = _inner(x, (left, right), pad.mode, width), _inner(y, (top, bottom), pad.mode, height)
     outside = _outside(X - left, width) | _outside(Y - top, height)
 
@@ -176,7 +187,7 @@ def padded(value: LayerValue, pad: Pad, picture: InputPicture) -> LayerValue:
 
 
 def _inner(i: Expr, pads: tuple[int, int], mode: PadMode, size: Expr) -> Expr:
-    """Where pixel `i` comes from, written so that Halide sees that it lies near."""
+    """The index that pixel `i` is copied from, in a form from which Halide derives tight bounds."""
     if mode != "reflect":
         return hl.clamp(hl.likely(i), 0, size - 1)
     inside = hl.select(_outside(i, size), _mirrored(i, size), hl.likely(i))
@@ -185,7 +196,7 @@ def _inner(i: Expr, pads: tuple[int, int], mode: PadMode, size: Expr) -> Expr:
 
 
 def _mirrored(i: Expr, size: Expr) -> Expr:
-    """NumPy's "reflect": the edge pixel once, again and again."""
+    """As NumPy's "reflect", which does not repeat the edge pixel, at any distance."""
     period = hl.max(2 * (size - 1), 1)
     return hl.cast(hl.Int(32), hl.abs((i + size - 1) % period - (size - 1)))
 

@@ -1,4 +1,4 @@
-"""Filters run on a part of a picture: the same pixel gets the same bits, whatever part is asked for."""
+"""Runs filters on parts of a picture. The value of a pixel does not depend on the part, to the last bit."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ __all__ = [
     "with_explicit_padding",
 ]
 
-# Engines with a `tiled_filter(model, peak)` of their own, which run nothing but filters.
+# Engines that run only filters, by their own `tiled_filter(model, peak)`.
 OWN = ("halide",)
 _AUTOMATIC = ("halide", "onnxruntime", "torch", "numpy")
 
-# Multiply-adds a pixel from which on the convolutions of ONNX Runtime are faster than what Halide makes of
-# them, and it compiles for as long as a picture of ten megapixels takes.
+# Multiply-adds per pixel from which ONNX Runtime is faster than Halide, whose compilation then takes as long as
+# filtering a picture of ten megapixels.
 HEAVY = 4000
 
 
 class TiledFilter(Protocol):
-    """A filter made ready on one engine.
+    """A filter compiled for one engine.
 
-    `cell`: regions made of whole squares of this grid, which begins at the picture's first pixel, are
-    computed without waste; 1 where any region is.
+    Attributes:
+        engine, device: Their names.
+        prepared: The prepared filter.
+        cell: The side in pixels of the grid of squares, beginning at the first pixel of the picture, on which the
+            engine computes. A region of whole squares is computed without waste; 1 if every region is.
     """
 
     engine: str
@@ -55,13 +58,17 @@ class TiledFilter(Protocol):
     cell: int
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
-        """The filtered `region` of a picture of `size` (H, W).
+        """Computes a region of the filtered picture.
 
-        `block`, (h, w, C), uint8, uint16 or float32, is the part of the picture whose first pixel is
-        `at` (row, column). It holds `region` grown by the halo, as far as the picture goes; where the
-        filter wraps round, the picture goes on for ever, and `at` may be negative. Gives
-        (region height, region width, C') in the same dtype. The same pixel is the same bits whatever the
-        region.
+        Args:
+            block: A part of the picture, (h, w, C), uint8, uint16 or float32. It holds `region` grown by the halo and
+                clipped to the picture. If the filter wraps round, the picture is periodic, and nothing is clipped.
+            at: (row, column) of the first pixel of `block`; may be negative if the filter wraps round.
+            size: (height, width) of the whole picture.
+            region: What to compute.
+
+        Returns:
+            (region height, region width, C') in the dtype of `block`. Each pixel has the same bits whatever the region.
         """
 
 
@@ -73,11 +80,24 @@ def compile(  # noqa: A001 - the engines' common verb
     peak: int | None,
     padding_mode: str | None = None,
 ) -> TiledFilter:
-    """Makes a filter ready; `padding_mode` replaces what every `Pad` takes the pixels beyond the border to be.
+    """Compiles a filter for one engine.
 
-    `peak`: 255 for uint8 pictures, 65535 for uint16, None for float32 in 0..1 (nothing clipped or rounded).
-    `engine` "auto" is the first of `automatic` that can express every layer. Raises `ModelError` for what is
-    not a filter, and whatever `engines.compile` raises.
+    Args:
+        model: The filter.
+        engine: The name of an engine, or "auto" for the first of `automatic` that can express every layer.
+        device: The name of a device, or "auto".
+        peak: The highest level of the pictures: 255 for uint8, 65535 for uint16, None for float32 in 0..1, which are
+            neither clipped nor rounded.
+        padding_mode: Replaces the mode of every `Pad`; one of `PADDING_MODES`.
+
+    Returns:
+        The compiled filter.
+
+    Raises:
+        ModelError: The model is not a filter.
+        UsageError: The engine, device or padding mode is unknown.
+        MissingExtra: The engine is not installed.
+        UnsupportedLayer: The engine cannot express a layer.
     """
     model.check()
     explicit = with_explicit_padding(model, padding_mode)
@@ -92,7 +112,7 @@ def compile(  # noqa: A001 - the engines' common verb
 
 
 def automatic(model: Model) -> tuple[str, ...]:
-    """The engines that are worth trying on a CPU, the likeliest to be fastest first."""
+    """The engines worth trying on a CPU, the one that is probably fastest first."""
     weights = [layer.weight for _, layer in model.walk() if isinstance(layer, Conv)]
     heavy = sum(np.count_nonzero(weight) for weight in weights) >= HEAVY
     return _AUTOMATIC[1:] if heavy else _AUTOMATIC

@@ -1,6 +1,7 @@
-"""The layers of a filter for one part of a picture: padded where it ends at the border, cut where parts join.
+"""Fits the layers of a filter to one part of a picture, so that an engine computes the part in one call.
 
-So a part goes through an engine in one call, and what lies inside a picture is never padded.
+Padding is kept only where the part ends at the border of the picture, and branches are cropped to a common part before
+they are joined.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["Held", "fitted"]
 
 @dataclass(frozen=True)
 class _Along:
-    """One axis of a part: where it begins in an array of the whole picture, its size, and that array's."""
+    """One axis of a part: its begin in the array of the whole picture, its size, and the size of that array."""
 
     begin: int
     size: int
@@ -31,7 +32,7 @@ class _Along:
         return _Along(self.begin, self.size - taken, self.whole - taken)
 
     def padding(self, low: int, high: int, wraps: bool) -> tuple[int, int]:
-        """What of (low, high) is added to the part: elsewhere its halo serves."""
+        """How much of (low, high) to add to the part. At sides inside the picture its halo is used instead."""
         ends = self.begin == 0 and not wraps, self.end == self.whole and not wraps
         return low if ends[0] else 0, high if ends[1] else 0
 
@@ -41,27 +42,35 @@ class _Along:
 
 @dataclass(frozen=True)
 class Held:
-    """Which part of an array of the whole picture there is."""
+    """The part of an array of the whole picture that is available."""
 
     rows: _Along
     columns: _Along
 
     @classmethod
     def of(cls, region: Region, size: tuple[int, int]) -> Held:
-        """A region of a picture of `size`."""
+        """The part that is `region` of a picture of `size`, (height, width)."""
         height, width = region.shape
         return cls(_Along(region.top, height, size[0]), _Along(region.left, width, size[1]))
 
     @property
     def region(self) -> Region:
-        """The same as pixels of that array."""
+        """The part as a region of the whole array."""
         return Region(self.rows.begin, self.columns.begin, self.rows.end, self.columns.end)
 
 
 def fitted(layers: Chain, held: Held, wraps: bool) -> tuple[Chain, Held]:
-    """`layers`, those of a `PreparedFilter`, for the part `held`; and which part of the result they give.
+    """Fits layers to a part of a picture.
 
-    A `Pad` with negative numbers cuts the larger ones of several values that are joined.
+    Branches are cropped to their common part by a `Pad` with negative numbers.
+
+    Args:
+        layers: Those of a `PreparedFilter`.
+        held: The part of their input that is available.
+        wraps: Whether every `Pad` wraps round.
+
+    Returns:
+        The fitted layers, and the part of the output that they give.
     """
     made: list[Layer] = []
     for layer in layers.layers:
@@ -111,7 +120,7 @@ def _padded(pad: L.Pad, held: Held, wraps: bool) -> tuple[list[L.Pad], Held]:
 
 
 def _steps(mode: PadMode, added: list[tuple[int, int]], sizes: list[int]) -> list[L.Pad]:
-    """One `Pad`; several where a picture is smaller than what is mirrored, since engines mirror it only once."""
+    """One `Pad`, or several if the part is smaller than its reflection, since engines reflect only once."""
     if not any(map(any, added)):
         return []
     if mode != "reflect" or all(max(pads) < size for pads, size in zip(added, sizes, strict=True)):

@@ -1,8 +1,8 @@
-"""A model as a filter: explicit padding and valid layers, in the picture's own levels where that is exact.
+"""Prepares a model as a filter: padding becomes layers of its own, and values become levels where that is exact.
 
-Every intermediate array is counted from its own first pixel. A valid layer makes element i from elements
-i ... i + dilation (kernel - 1) of its input, and a `Pad` makes element i from element i - low, so neither
-needs to say where a kernel has its centre, and even kernels are nothing special.
+Indices count from the first pixel of each intermediate array. A layer without padding computes element i from the
+elements i ... i + dilation (kernel - 1) of its input, and a `Pad` copies element i from element i - low. So the centre
+of a kernel does not matter, and even kernels need no special case.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ __all__ = ["PADDING_MODES", "PreparedFilter", "halo", "prepare", "shrinkage", "w
 PADDING_MODES: tuple[str, ...] = get_args(PadMode)
 CHANNELS = (1, 3, 4)
 
-Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # (lowest, highest) offset, for rows and columns
-Growth: TypeAlias = tuple[int, int]  # rows and columns more than the picture has
-Sized: TypeAlias = tuple[int | None, Growth]  # channels, None where any number will do, and the growth
+Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # (lowest, highest) offset for rows and for columns
+Growth: TypeAlias = tuple[int, int]  # how many more rows and columns than the picture
+Sized: TypeAlias = tuple[int | None, Growth]  # channels (None for any number) and growth
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedFilter:
-    """A filter ready for any engine.
+    """A filter prepared for any engine.
 
-    `layers` holds `Pad`, `Conv`, `MaxPool`, `MeanPool` (all with stride 1 and no padding of their own),
-    `Scale` (arrays (C, 1, 1) or (1, 1, 1)), `Activation`, and the containers. `channels`: how many go in
-    and come out, None where any number does. `peak`: the highest level of integer pictures (255, 65535),
-    None for pictures of fractions. A value is divided by `divisor` at entry and multiplied by it at exit:
-    1 where the layers themselves compute in levels. `wraps`: every `Pad` wraps round, so the picture has no
-    border. `least`: the (height, width) that a picture must have: 1 unless kernels come before their padding.
+    Attributes:
+        layers: `Pad`; `Conv`, `MaxPool` and `MeanPool` with stride 1 and without padding; `Scale` with arrays (C, 1, 1)
+            or (1, 1, 1); `Activation`; and containers of these.
+        channels: The number of channels of the input and of the output; None for any number.
+        halo: The pixels around a pixel on which its value depends.
+        peak: The highest level of integer pictures, 255 or 65535; None for float pictures in 0..1.
+        divisor: The input is divided by it and the output multiplied; 1 if the layers compute in levels.
+        wraps: Whether every `Pad` wraps round, so that the picture is periodic.
+        least: The smallest (height, width) of a picture; above 1 only if kernels come before their padding.
     """
 
     layers: Chain
@@ -51,14 +54,24 @@ class PreparedFilter:
 
 
 def halo(model: Model) -> Halo:
-    """How far around a pixel its value depends on others. Raises `ModelError` for what is not a filter."""
+    """The pixels around a pixel on which its filtered value depends.
+
+    Raises:
+        ModelError: The model is not a filter.
+    """
     return prepare(model, None).halo
 
 
 def with_explicit_padding(model: Model, padding_mode: str | None) -> Model:
-    """`model` with padding as `Pad` layers, every one of mode `padding_mode` unless that is None.
+    """The model with all padding as `Pad` layers.
 
-    Raises `ModelError` as `prepare` does, `UsageError` for an unknown mode.
+    Args:
+        model: A filter.
+        padding_mode: The mode of every `Pad`, one of `PADDING_MODES`; None keeps their modes.
+
+    Raises:
+        ModelError: A layer cannot be part of a filter.
+        UsageError: The mode is unknown.
     """
     if padding_mode is not None and padding_mode not in PADDING_MODES:
         raise UsageError(f"no edge is called {padding_mode!r}; the edges are {', '.join(PADDING_MODES)}")
@@ -66,10 +79,17 @@ def with_explicit_padding(model: Model, padding_mode: str | None) -> Model:
 
 
 def prepare(model: Model, peak: int | None) -> PreparedFilter:
-    """`model` as a filter for pictures whose highest level is `peak`; None: fractions, 0..1.
+    """Prepares a model as a filter. Padding of layers becomes `Pad`, and batch normalisation becomes `Scale`.
 
-    Padding inside layers becomes `Pad`, batch normalisation becomes `Scale`. Raises `ModelError` that names
-    the layer where the model is not a filter: local, of the same size out as in, without global statistics.
+    Args:
+        model: Local layers with stride 1 that keep the size of the picture.
+        peak: The highest level of the pictures, 255 or 65535; None for floats in 0..1.
+
+    Returns:
+        The prepared filter.
+
+    Raises:
+        ModelError: The model is not a filter; names the layer.
     """
     plain = with_explicit_padding(model, None).layers
     pads = [layer for layer in leaves(plain) if isinstance(layer, L.Pad)]
@@ -79,8 +99,8 @@ def prepare(model: Model, peak: int | None) -> PreparedFilter:
     channels = sizes.check(plain, first)
     if any(pad.mode == "wrap" for pad in pads) and (not wraps or any(any(sizes.grown[id(p)]) for p in pads)):
         raise ModelError(
-            f"{sizes.name} is not a filter that can be applied in parts: where one Pad wraps round, each must, "
-            "and must be followed by what takes its rows away; give another edge"
+            f"{sizes.name} is not a filter that can be applied in parts: if one Pad wraps round, all must, "
+            "and each must be followed by kernels that use up its rows; give another edge"
         )
     rows, columns = _span(plain, ((0, 0), (0, 0)), sizes.grown)
     lows, highs = [max(0, -axis[0]) for axis in (rows, columns)], [max(0, a[1]) for a in (rows, columns)]
@@ -98,7 +118,7 @@ def prepare(model: Model, peak: int | None) -> PreparedFilter:
 
 
 def shrinkage(layer: Layer) -> tuple[int, int]:
-    """How many rows and columns fewer come out of a layer than go in (a `Pad` gives none away)."""
+    """How many rows and columns the output of a layer has less than its input; (0, 0) for a `Pad`."""
     if isinstance(layer, L.Conv):
         rows, columns = layer.weight.shape[2:]
         return layer.dilation[0] * (rows - 1), layer.dilation[1] * (columns - 1)
@@ -108,7 +128,7 @@ def shrinkage(layer: Layer) -> tuple[int, int]:
 
 
 def leaves(layer: Layer) -> list[Layer]:
-    """The layers that hold no others, in order."""
+    """The layers without children, in order."""
     return [leaf for child in layer.children for leaf in leaves(child)] if layer.children else [layer]
 
 
@@ -117,23 +137,23 @@ def leaves(layer: Layer) -> list[Layer]:
 _WHY: Mapping[type[Layer], str] = {
     L.Dense: "mixes along whole rows",
     L.Bilinear: "mixes along whole rows",
-    L.Flatten: "gives up the picture's shape",
-    L.Reshape: "gives up the picture's shape",
-    L.GlobalMaxPool: "looks at the whole picture",
-    L.GlobalMeanPool: "looks at the whole picture",
-    L.AdaptiveMaxPool: "looks at parts that depend on the picture's size",
-    L.AdaptiveMeanPool: "looks at parts that depend on the picture's size",
+    L.Flatten: "changes the shape of the picture",
+    L.Reshape: "changes the shape of the picture",
+    L.GlobalMaxPool: "depends on the whole picture",
+    L.GlobalMeanPool: "depends on the whole picture",
+    L.AdaptiveMaxPool: "has windows that depend on the picture's size",
+    L.AdaptiveMeanPool: "has windows that depend on the picture's size",
     L.BatchNorm: "normalises by statistics of the whole picture",
     L.InstanceNorm: "normalises by statistics of the whole picture",
     L.GroupNorm: "normalises by statistics of the whole picture",
     L.LayerNorm: "normalises along whole rows",
     L.Normalise: "normalises by statistics of the whole picture",
-    L.Softmax: "is a classifier's",
+    L.Softmax: "computes the probabilities of a classifier",
     L.Upsample: "changes the picture's size",
     L.PixelShuffle: "changes the picture's size",
-    L.ConvTranspose: "is not one that slides over a picture",
+    L.ConvTranspose: "is not supported in filters",
     L.Embedding: "looks numbers up in a table",
-    L.Graph: "is no row of layers, nor branches that meet at once",
+    L.Graph: "is not a sequence of layers with branches that are joined at once",
 }
 
 
@@ -146,7 +166,7 @@ def _refuse(name: str, path: str, layer: Layer, why: str) -> NoReturn:
 
 @dataclass(frozen=True)
 class _Explicit:
-    """The layers anew, padding split off, everything foldable folded."""
+    """Makes the layers again with padding as `Pad`, batch normalisation as `Scale`, and activations merged."""
 
     name: str
     padding_mode: str | None
@@ -162,7 +182,7 @@ class _Explicit:
         return Chain(tuple(made))
 
     def layers(self, layer: Layer, path: str) -> list[Layer]:
-        """What takes the place of `layer`; every `Pad` is a new object."""
+        """The layers that replace `layer`; every `Pad` is a new object."""
         if isinstance(layer, Chain):
             children = enumerate(layer.layers)
             return [made for i, child in children for made in self.layers(child, child_path(path, i))]
@@ -189,7 +209,7 @@ def _idle(layer: Layer) -> bool:
     return isinstance(layer, L.Activation) and not layer
 
 
-Made: TypeAlias = "list[Layer] | str"  # what takes a layer's place, or why nothing can
+Made: TypeAlias = "list[Layer] | str"  # the layers that replace a layer, or why it cannot be in a filter
 
 
 def _conv(layer: L.Conv) -> Made:
@@ -206,24 +226,24 @@ def _pool(layer: L.MaxPool | L.MeanPool) -> Made:
     if set(layer.stride) != {1}:
         return "has a stride, so that the picture shrinks"
     if any(p >= k for pads, k in zip(layer.padding, layer.kernel, strict=True) for p in pads):
-        return "has windows that lie in its padding alone"
+        return "has windows that hold only padding"
     if isinstance(layer, L.MeanPool) and not layer.count_padding and any(map(any, layer.padding)):
-        return "counts fewer pixels at the border"
-    # A window that holds a repeated edge pixel holds the pixel itself, so its maximum is the same.
+        return "averages over fewer pixels at the border"
+    # A window with a repeated edge pixel also holds the pixel itself, so its maximum is the same.
     mode: PadMode = "replicate" if isinstance(layer, L.MaxPool) else "zero"
     return [L.Pad(layer.padding, mode), replace(layer, padding=((0, 0), (0, 0)))]
 
 
 def _pad(layer: L.Pad) -> Made:
     if len(layer.padding) != 2 or any(p < 0 for pads in layer.padding for p in pads):
-        return f"pads by {layer.padding}, where two pairs of numbers from 0 on are expected"
+        return f"pads by {layer.padding}, where two pairs of numbers of 0 or more are expected"
     return [layer]
 
 
 def _scale(layer: L.Scale) -> Made:
     arrays = [layer.scale] if layer.bias is None else [layer.scale, layer.bias]
     if any(set(a.shape[-2:]) - {1} or a.ndim > 4 or (a.ndim == 4 and len(a) != 1) for a in arrays):
-        return "has a factor for every pixel of a picture of one size"
+        return "has a factor for each pixel of a picture of a fixed size"
     scale, *bias = [np.asarray(a, np.float32).reshape(-1, 1, 1) for a in arrays]
     return [L.Scale(scale, bias[0] if bias else None, layer.activation)]
 
@@ -256,9 +276,12 @@ _RULES: Mapping[type[Layer], Callable[[Any], Made]] = {
 
 
 class _Sizes:
-    """Follows channels and size through the layers.
+    """Follows channels and sizes through the layers.
 
-    `grown`: what came into each `Pad`, by identity. `least`: the smallest picture that leaves any pixel.
+    Attributes:
+        name: Of the model, for messages.
+        grown: id of each `Pad` -> the growth of its input.
+        least: The smallest picture for which no layer's output is empty.
     """
 
     def __init__(self, name: str) -> None:
@@ -267,13 +290,13 @@ class _Sizes:
         self.least = (1, 1)
 
     def check(self, layers: Chain, first: int | None) -> tuple[int | None, int | None]:
-        """Channels in and out. Raises `ModelError` where sizes do not fit, or the picture's is not kept."""
+        """The channels of input and output. Raises `ModelError` if sizes do not fit or the size is not kept."""
         given = self._first(layers) if first is None else first
         channels, growth = fold(layers, (given, (0, 0)), self._leaf, self._join)
         if growth != (0, 0):
             raise ModelError(
-                f"{self.name} is not a filter: its output has {growth[0]:+d} rows and {growth[1]:+d} columns of "
-                "its input's; pad by as much as the kernels take away"
+                f"{self.name} is not a filter: its output has {growth[0]:+d} rows and {growth[1]:+d} columns "
+                "compared with its input; pad by as much as the kernels take away"
             )
         for count, side in ((given, "takes"), (channels, "gives")):
             if count is not None and count not in CHANNELS:
@@ -283,7 +306,7 @@ class _Sizes:
         return given, channels
 
     def _first(self, layer: Layer) -> int | None:
-        """The channels that the first layer with weights takes, None where any number does."""
+        """The number of channels that the first layer with weights takes, or None for any number."""
         if isinstance(layer, L.Conv):
             return int(layer.weight.shape[1]) * layer.groups
         if isinstance(layer, L.Scale):
@@ -331,7 +354,7 @@ class _Sizes:
 
 
 def _span(layer: Layer, need: Span, grown: Mapping[int, Growth]) -> Span:
-    """What of a layer's input is needed for `need` of its output, both as offsets from an output pixel."""
+    """The part of a layer's input needed for the part `need` of its output, as offsets from an output pixel."""
     if isinstance(layer, Chain):
         for child in reversed(layer.layers):
             need = _span(child, need, grown)
@@ -350,10 +373,10 @@ def _span(layer: Layer, need: Span, grown: Mapping[int, Growth]) -> Span:
 
 
 def _behind(mode: str, before: int, need: tuple[int, int], growth: int) -> tuple[int, int]:
-    """Along one axis: the offsets needed behind a `Pad`, those included that a border is made of.
+    """The offsets along one axis that a `Pad` needs of its input, including those from which it fills the border.
 
-    At the first border element t < 0 is taken from -t (reflect) or put beside 0 (replicate, zero), at the
-    last one counted back from the end, which lies `growth` elements beyond the picture's.
+    At the low border element t < 0 is copied from -t (reflect) or from 0 (replicate). At the high border indices count
+    back from the end of the array, which is `growth` elements longer than the picture.
     """
     low, high = need[0] - before, need[1] - before
     if mode == "reflect":
@@ -372,7 +395,7 @@ def _union(spans: list[Span]) -> Span:
 
 # ---- Levels -------------------------------------------------------------------------------------------
 
-# Activations f with f(p x) = p f(x) once the parameters named here are multiplied by p.
+# Activations f with f(p x) = p f(x) if the parameters at these positions are multiplied by p.
 _LEVEL_PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "identity": (),
     "relu": (),
@@ -387,7 +410,7 @@ _LEVEL_PARAMETERS: Mapping[str, tuple[int, ...]] = {
 
 
 def _in_levels(layer: Layer, peak: int) -> Layer | None:
-    """The layer that does to levels, 0..peak, what `layer` does to fractions; None where there is none."""
+    """The layer that computes with levels 0..peak what `layer` computes with 0..1, or None if there is none."""
     if isinstance(layer, L.Pad | L.MaxPool | L.MeanPool):
         return layer
     if isinstance(layer, L.Activation):

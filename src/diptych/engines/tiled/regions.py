@@ -1,4 +1,4 @@
-"""Where in a picture: a part of it, and how far around a pixel a filter looks."""
+"""Regions of a picture, and the halo: the pixels around a pixel that a filter uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Halo", "Region"]
 
 @dataclass(frozen=True)
 class Region:
-    """The pixels of rows top ... bottom - 1 and columns left ... right - 1, counted in the whole picture."""
+    """A rectangle of pixels: the rows [top, bottom) and the columns [left, right) of the whole picture."""
 
     top: int
     left: int
@@ -22,23 +22,26 @@ class Region:
         return self.bottom - self.top, self.right - self.left
 
     def grown(self, halo: Halo) -> Region:
-        """With everything that its pixels depend on; it may stick out of the picture."""
+        """The region with its halo; it may extend beyond the picture."""
         return Region(
             self.top - halo.top, self.left - halo.left, self.bottom + halo.bottom, self.right + halo.right
         )
 
     def common(self, other: Region) -> Region:
-        """What both hold; of height or width 0 where they do not meet."""
+        """The intersection; its height or width is 0 if the regions do not overlap."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
         return Region(top, left, max(top, bottom), max(left, right))
 
     def clipped(self, size: tuple[int, int]) -> Region:
-        """What of it lies in a picture of (height, width)."""
+        """The part inside a picture of `size`, (height, width)."""
         return self.common(Region(0, 0, *size))
 
     def snapped(self, cell: int, size: tuple[int, int]) -> Region:
-        """Enlarged to whole squares of a grid of `cell` pixels that begins at the picture's first pixel."""
+        """The region enlarged to whole squares of `cell` pixels and clipped to a picture of `size`.
+
+        The grid of squares begins at the first pixel of the picture.
+        """
         return Region(
             self.top // cell * cell,
             self.left // cell * cell,
@@ -49,7 +52,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Halo:
-    """How many pixels above, left of, below and right of a pixel its filtered value depends on."""
+    """The number of pixels above, left of, below and right of a pixel on which its filtered value depends."""
 
     top: int
     left: int

@@ -1,8 +1,8 @@
-"""The general way to run a part of a picture: borders here, everything between them on any engine.
+"""Runs a filter on parts of a picture with any engine that runs models.
 
-Engines choose their kernels, and with them the order of additions, by the size of an array. So everything
-is computed on one grid of cells that begins at the picture's first pixel: a pixel always lies in the same
-place of an array of the same size, whatever part of the picture is asked for.
+Engines choose their kernels, and so the order of additions, by the size of an array. Everything is therefore computed
+on a grid of cells that begins at the first pixel of the picture: a pixel is always at the same place in an array of the
+same size, whatever part of the picture is requested.
 """
 
 from __future__ import annotations
@@ -27,34 +27,57 @@ from diptych.model.model import Model
 
 __all__ = ["CELL", "General", "border_indices", "from_values", "to_values"]
 
-CELL = 256  # pixels a side: small enough for the caches, large enough that a halo of ten costs a sixth
+CELL = 256  # side in pixels: fits in the caches, while a halo of 10 pixels adds only a sixth to the work
 
-# Engines that compute several cells at a time, each on one thread. Threads that share the work of one small
-# layer after the other wait for each other, on a busy machine for longer than they compute.
+# Engines that compute several cells at a time with one thread each. Threads that share the work of small layers would
+# wait for each other, on a busy machine for longer than they compute.
 _SIDE_BY_SIDE: Mapping[str, Mapping[str, Any]] = {"onnxruntime": {"threads": 1}}
 
 
 def to_values(prepared: PreparedFilter, block: Array) -> Array:
-    """Pixels as the float32 values that the layers take."""
+    """Converts pixels to the values that the layers take.
+
+    Args:
+        prepared: The filter.
+        block: Pixels of any shape, uint8, uint16 or float32.
+
+    Returns:
+        Float32 of the same shape, divided by `prepared.divisor`.
+    """
     values = block.astype(np.float32)
     return values if prepared.divisor == 1 else values / np.float32(prepared.divisor)
 
 
 def from_values(prepared: PreparedFilter, values: Array, dtype: Any) -> Array:
-    """The layers' values as pixels: for integers rounded half to even and clipped to the levels there are."""
+    """Converts the output of the layers to pixels.
+
+    Args:
+        prepared: The filter.
+        values: Float32 of any shape.
+        dtype: Of the pixels. For integers, values are rounded half to even and clipped to 0..`prepared.peak`.
+
+    Returns:
+        Pixels of the same shape.
+    """
     if prepared.divisor != 1:
         values = values * np.float32(prepared.divisor)
     if prepared.peak is None:
         return values.astype(dtype, copy=False)
-    # `fmax` makes black of what is not a number: it has no level, and casting it would be left to chance.
+    # `fmax` replaces NaN by 0, since casting NaN to an integer is undefined.
     levels = np.fmin(np.fmax(values, np.float32(0)), np.float32(prepared.peak))
     return np.rint(levels, out=levels).astype(dtype)
 
 
 def border_indices(mode: str, low: int, size: int, high: int) -> Array:
-    """Where each element of an axis of `size`, padded by `low` and `high`, is taken from; -1: it is 0.
+    """The source of each element of a padded axis, as `numpy.pad` defines "reflect", "edge" and "wrap".
 
-    NumPy's meaning of reflect, edge and wrap, for padding of any length.
+    Args:
+        mode: One of `PADDING_MODES`.
+        low, high: The number of elements added before and after; may exceed `size`.
+        size: The length of the axis.
+
+    Returns:
+        Indices (low + size + high,), 0..size - 1, or -1 for an element that is 0.
     """
     positions = np.arange(-low, size + high)
     if mode == "replicate":
@@ -69,7 +92,12 @@ def border_indices(mode: str, low: int, size: int, high: int) -> Array:
 
 
 class General:
-    """A filter on any engine that runs models."""
+    """A `TiledFilter` on any engine that runs models.
+
+    Args:
+        prepared: The filter.
+        engine, device: As for `engines.compile`, whose errors this raises.
+    """
 
     cell = CELL
 
@@ -78,12 +106,12 @@ class General:
         self._engine, self._device = engine, device
         self._compiled: dict[tuple[Any, ...], engines.Compiled] = {}
         self._lock = Lock()
-        side = max(self.cell, *prepared.least)  # what the engine cannot express is said now
+        side = max(self.cell, *prepared.least)  # an unsupported layer is an error already here
         first = self._ready(Region(0, 0, side, side), (side, side), prepared.channels[0] or 3)[0]
         self.engine, self.device = first.engine, first.device
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
-        """See `TiledFilter`. Pixels of a cell that `block` does not hold count as 0, and reach no result."""
+        """See `TiledFilter`. Pixels of a cell outside `block` count as 0, and do not affect the result."""
         result: Array | None = None
         cells = _cells(region, size, self.cell)
         for cell, pixels in zip(cells, self._each(partial(self._cell, block, at, size), cells), strict=True):
@@ -92,7 +120,7 @@ class General:
                 result = np.empty((*region.shape, pixels.shape[2]), block.dtype)
             result[_inside(overlap, region)] = pixels[_inside(overlap, cell)]
         if result is None:
-            raise ShapeError(f"a region to filter has at least one pixel, got {region}")
+            raise ShapeError(f"a region to filter must have at least one pixel, got {region}")
         return result
 
     def _each(self, function: Callable[[Region], Array], cells: Sequence[Region]) -> Iterator[Array]:
@@ -116,7 +144,7 @@ class General:
         return from_values(self.prepared, own, block.dtype)
 
     def _ready(self, needed: Region, size: tuple[int, int], channels: int) -> tuple[engines.Compiled, Region]:
-        """The layers for a part of a picture of `size`, and which part of the filtered picture they give."""
+        """The compiled layers for a part of a picture of `size`, and the region of the output that they give."""
         layers, held = fitted(self.prepared.layers, Held.of(needed, size), self.prepared.wraps)
         pads = (layer for layer in leaves(layers) if isinstance(layer, L.Pad))
         key = channels, *((pad.padding, pad.mode) for pad in pads)
@@ -140,7 +168,7 @@ def _cells(region: Region, size: tuple[int, int], cell: int) -> list[Region]:
 
 
 def _inside(part: Region, whole: Region) -> tuple[slice, slice]:
-    """The slices of an array that holds `whole` at which `part` lies."""
+    """The slices that select `part` from an array of `whole`."""
     return (
         slice(part.top - whole.top, part.bottom - whole.top),
         slice(part.left - whole.left, part.right - whole.left),

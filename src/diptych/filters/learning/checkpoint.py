@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import torch
 
 from diptych.errors import FormatError
 from diptych.files import replacing
+from diptych.formats.torch import loading as torch_files
 
-__all__ = ["fingerprint", "load", "look", "save"]
+__all__ = ["damaged", "fingerprint", "load", "look", "save"]
 
 
 def fingerprint(facts: Any, *arrays: Any) -> str:
@@ -46,17 +46,14 @@ def load(path: Path, identity: str) -> dict[str, Any] | None:
 def look(path: Path) -> dict[str, Any]:
     """The state of any training, its identity included. Raises `FormatError` for any other file."""
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state, identity=state["identity"])
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        pickle.UnpicklingError,
-    ) as e:
-        raise FormatError(
-            f"{path} is not the checkpoint of a training, or it is damaged; delete it or name another file"
-        ) from e
+        state = torch_files.load(path)
+        return dict(state, identity=str(state["identity"]))
+    except (FormatError, KeyError, TypeError, ValueError) as error:
+        raise damaged(path) from error
+
+
+def damaged(path: Path) -> FormatError:
+    """The error for a file that is not a checkpoint, or whose parts do not fit together."""
+    return FormatError(
+        f"{path} is not the checkpoint of a training, or it is damaged; delete it or name another file"
+    )

@@ -123,7 +123,9 @@ def train(
     """
     run = _Run(module, schedule, steps, averaging)
     if state_file is not None:
-        run.resume(checkpoint.load(state_file, identity))
+        state = checkpoint.load(state_file, identity)
+        if state is not None:
+            run.resume(state, state_file)
     ending = ending or Ending()
     run.trained.stopped = _why(run, ending) if run.done else ""
     while not run.trained.stopped:
@@ -201,16 +203,28 @@ class _Run:
             "trained": vars(self.trained),
         }
 
-    def resume(self, state: dict[str, Any] | None) -> None:
-        if state is None:
-            return
-        self.module.load_state_dict(state["module"])
-        self.average, self.kept = state["average"], state["kept"]
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
-        self.done, self.steps = state["done"], state["steps"]
-        self.trained = Trained(**state["trained"])
-        self.trained.history = [(step, loss, score) for step, loss, score in self.trained.history]
+    def resume(self, state: dict[str, Any], path: Path) -> None:
+        try:
+            own = self.module.state_dict()
+            for name in ("module", "average", "kept"):
+                _check_weights(state[name], own)
+            self.module.load_state_dict(state["module"])
+            self.average, self.kept = state["average"], state["kept"]
+            self.optimiser.load_state_dict(state["optimiser"])
+            torch.set_rng_state(state["random"])
+            self.done, self.steps = int(state["done"]), int(state["steps"])
+            trained = state["trained"]
+            history = [(float(step), float(loss), float(score)) for step, loss, score in trained["history"]]
+            self.trained = Trained(history, best=float(trained["best"]), best_step=int(trained["best_step"]))
+        except Exception as error:  # PyTorch raises anything for contents that do not fit
+            raise checkpoint.damaged(path) from error
+
+
+def _check_weights(state: State, own: State) -> None:
+    if {name: (value.shape, value.dtype) for name, value in state.items()} != {
+        name: (value.shape, value.dtype) for name, value in own.items()
+    }:
+        raise ValueError("weights of another network")
 
 
 def _copied(state: dict[str, Any]) -> State:

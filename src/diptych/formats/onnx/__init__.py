@@ -1,7 +1,7 @@
-"""ONNX: any model as a standard graph; and, from files that Diptych wrote, exactly the same model again.
+"""ONNX files: a model is written as a graph of standard operations, and read back exactly as it was.
 
-The graph takes any batch, and pictures of any size where no layer fixes it. Our document lies in the
-metadata entry "diptych"; the weights are the initialisers, under the names the document gives them.
+The graph takes batches of any size, and pictures of any size unless a layer needs a fixed one. The model document is
+in the metadata entry "diptych"; the weights are the initialisers, under the names that the document uses.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from diptych.model.shapes import layer_shapes
 
 __all__ = ["read", "to_onnx", "to_skeleton", "write"]
 
-Place: TypeAlias = tuple[str, Shape]  # the name of a value, and its shape
+Place: TypeAlias = tuple[str, Shape]  # the name and the shape of a value
 
 _KEY = "diptych"
-_LARGEST = 2**31 - 2**20  # protobuf's limit, less the graph itself
+_LARGEST = 2**31 - 2**20  # bytes of weights: the limit of protobuf, less some space for the graph
 _AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
@@ -50,13 +50,22 @@ _AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")
 
 
 def to_onnx(model: Model, every_layer: bool = False) -> onnx.ModelProto:
-    """The graph of `model`: float32 (N, C, H, W) "input" -> "output".
+    """The ONNX graph of a model, with its weights.
 
-    N is free, and the spatial axes too where no layer needs a fixed size. With `every_layer` the outputs are
-    those of all layers instead, each under its path. The further outputs of a `Graph` that comes last are
-    "output/NAME". A model that records no input shape is taken to begin at its first weighted layer. Raises
-    `UnsupportedLayer` where a layer has no exact expression, and `ModelError` where the input shape cannot be
-    told.
+    The input is "input", float32 (N, C, H, W) or another shape that the model takes. N is free, and so are the spatial
+    axes unless a layer needs a fixed size. If the model does not record its input shape, `sample_shape` derives one.
+
+    Args:
+        model: Any model.
+        every_layer: Whether the outputs are those of all layers, each named by its path. Otherwise there is one
+            output, "output"; the further outputs of a `Graph` that is the last layer are "output/NAME".
+
+    Returns:
+        The graph, of operator set 19.
+
+    Raises:
+        UnsupportedLayer: No operations of ONNX compute a layer exactly, or the weights exceed 2 GiB.
+        ModelError: The input shape is neither recorded nor derivable.
     """
     graph, proto = _finished(model, every_layer, further_outputs=not every_layer)
     _check_size(graph.weights)
@@ -66,10 +75,19 @@ def to_onnx(model: Model, every_layer: bool = False) -> onnx.ModelProto:
 
 
 def to_skeleton(model: Model, every_layer: bool = False) -> tuple[bytes, dict[str, Array]]:
-    """The same graph, serialised without its weights, and these by name.
+    """The ONNX graph of a model without its weights.
 
-    They are declared as external data, so that a runtime can be handed the arrays themselves: no copy of
-    them is made and no size is too large.
+    The weights are declared as external data, so that a runtime can be given the arrays: they are not copied, and may
+    exceed 2 GiB.
+
+    Args:
+        model, every_layer: As for `to_onnx`.
+
+    Returns:
+        The serialised graph, and the weights by name.
+
+    Raises:
+        UnsupportedLayer, ModelError: As for `to_onnx`.
     """
     graph, proto = _finished(model, every_layer)
     for name, array in graph.weights.items():
@@ -81,9 +99,10 @@ def _check_size(arrays: dict[str, Array]) -> None:
     size = sum(array.nbytes for array in arrays.values())
     if size > _LARGEST:
         raise UnsupportedLayer(
-            f"of {size / 2**30:.1f} GiB of weights",
+            "",
             "one ONNX file",
-            "it holds 2 GiB; use .safetensors",
+            "its limit is 2 GiB; use .safetensors",
+            f"{size / 2**30:.1f} GiB of weights",
         )
 
 
@@ -109,7 +128,7 @@ def _finished(
 
 
 def _same_graph(model: Model, graph: OnnxGraph, shape: Shape, every_layer: bool) -> bool:
-    """Whether another input size gives the same graph: then no size is written in it."""
+    """Whether an input of another size gives the same graph, which then holds no size as a constant."""
     try:
         other, _ = _written(model, shape, every_layer)
     except (ShapeError, UnsupportedLayer):
@@ -152,7 +171,7 @@ def _written(model: Model, shape: Shape, every_layer: bool) -> tuple[OnnxGraph, 
 
 
 def _further_outputs(model: Model) -> dict[str, str]:
-    """The outputs beside the first of a `Graph` that comes last: "output/NAME" -> the path of the node."""
+    """ "output/NAME" -> path of the node, for the outputs after the first of a `Graph` that is the last layer."""
     layers = model.layers.layers
     if not layers or not isinstance(layers[-1], Graph):
         return {}
@@ -180,18 +199,23 @@ def _output(name: str, shape: Shape, larger: Shape) -> Any:
 
 
 def write(model: Model, path: str | Path, preprocessing_inside: bool = False) -> None:
-    """Writes `model` as one .onnx file without external data; the same model always gives the same bytes.
+    """Writes a model as one .onnx file without external data. The same model always gives the same bytes.
 
-    With `preprocessing_inside` the graph begins with the model's recipe: its input is then "pixels", colour
-    pictures uint8 (N, H, W, 3) of any one size, and what the model takes is worked out inside. `read` gives
-    the same model either way.
+    Args:
+        model: The model to write.
+        path: The file; an existing one is replaced.
+        preprocessing_inside: Whether the graph begins with the recipe of the model. Its input is then "pixels", colour
+            pictures as uint8 (N, H, W, 3), all of the same size. `read` gives the same model either way.
 
-    Raises `UnsupportedLayer`, `ModelError` or `OutputError`.
+    Raises:
+        UnsupportedLayer: ONNX cannot express a layer, or the weights exceed 2 GiB.
+        ModelError: The model contradicts itself, or `preprocessing_inside` is set and it has no recipe that fits.
+        OutputError: The file cannot be written.
     """
     document, arrays = to_document(model)
     _check_size(arrays)
     _, proto = _finished(model, every_layer=False, pixels_in=preprocessing_inside, further_outputs=True)
-    for name, array in arrays.items():  # all of them, also those the graph needs in another form
+    for name, array in arrays.items():  # all of them, also those that the graph uses in another form
         store(proto, name, array)
     entries = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
     if model.classes is not None:
@@ -202,9 +226,14 @@ def write(model: Model, path: str | Path, preprocessing_inside: bool = False) ->
 
 
 def read(path: str | Path) -> Model:
-    """The model in an .onnx file: exactly the same one where `write` made it, else what its graph says.
+    """Reads an .onnx file.
 
-    Raises `FormatError` where the file is damaged, `UnsupportedLayer` naming the node that no layer expresses.
+    Returns:
+        The model that was written, if the file is from `write`; otherwise a model made from the graph.
+
+    Raises:
+        FormatError: The file is damaged.
+        UnsupportedLayer: Names a node that no layer can express.
     """
     path = Path(path)
     proto = _parsed(path)
@@ -221,7 +250,7 @@ def read(path: str | Path) -> Model:
 
 
 def _foreign(path: Path, proto: onnx.ModelProto) -> Model:
-    from diptych.formats.onnx.reading import read_graph  # the engine, which only writes, does without
+    from diptych.formats.onnx.reading import read_graph  # not needed for writing
 
     try:
         return read_graph(proto)
@@ -236,17 +265,17 @@ def _parsed(path: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(path.read_bytes())
     except DecodeError as error:
-        raise FormatError(f"{path} is damaged or cut off: it is no ONNX message") from error
+        raise FormatError(f"{path} is damaged or cut off: it is not an ONNX message") from error
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-    # The parser hands over as bytes what should be text and is not UTF-8.
+    # The parser returns strings that are not valid UTF-8 as bytes.
     if not all(isinstance(name, str) for name in _names(proto)):
         raise FormatError(f"{path} is damaged: a name in it is not text; copy or export it again")
     return proto
 
 
 def _names(message: Any) -> Iterator[object]:
-    """Every text of a protobuf message and of those inside it."""
+    """Every string in a protobuf message and in the messages inside it."""
     for field, value in message.ListFields():
         values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
         if field.type == field.TYPE_STRING:

@@ -1,4 +1,4 @@
-"""Every elementwise function in standard ONNX operations, by the formulas in `layers.ACTIVATIONS`."""
+"""The elementwise functions as standard ONNX operations, by the formulas of `layers.ACTIVATIONS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: nodes, constants and weights, and a layer's own place in it."""
+"""Builds an ONNX graph: `OnnxGraph` collects nodes, constants and weights, `OnnxSite` adds those of one layer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from diptych.model.layers import Array, Layer, walk
 
 __all__ = ["OPSET", "OnnxGraph", "OnnxSite", "refer", "store"]
 
-# 19 is the first with "wrap" in Pad, and what onnxruntime 1.17 and anything newer runs.
+# 19 is the first operator set with the mode "wrap" of Pad; onnxruntime runs it from version 1.17.
 OPSET = 19
 _IR_VERSION = 9
 
 
 class OnnxGraph:
-    """Nodes in order of computation. Weights are named as in the model's document, constants with a "/"."""
+    """The nodes of a graph in order of computation, its constants and its weights.
+
+    Weights are named as in the model document; the names of constants contain a "/".
+
+    Args:
+        layers: The layers whose weights the graph may use.
+    """
 
     def __init__(self, layers: Layer) -> None:
         self.nodes: list[Any] = []
@@ -31,7 +37,7 @@ class OnnxGraph:
                 self._names.setdefault(id(array), f"{path}.{field}")
 
     def weight(self, array: Array) -> str:
-        """The float32 value of a weight; another float type is stored as it is and cast."""
+        """The name of a weight's float32 value. A weight of another float type is stored as it is, and cast."""
         name = self._names[id(array)]
         self.weights[name] = array
         if array.dtype == np.float32:
@@ -42,15 +48,23 @@ class OnnxGraph:
         return cast
 
     def add(self, operation: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Appends one node of one output."""
+        """Appends a node with one output, and returns the name of the output."""
         self.nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))
         return output
 
     def named(self, value: str, name: str, final: bool = False) -> str:
-        """`value` under another name: renamed where nothing else can know it yet, else copied.
+        """Gives a value another name.
 
-        That is the case for the last node's output if it is a layer's inner value, with a "/" in its name,
-        or where the graph is `final`.
+        The output of the last node is renamed if nothing else can refer to it: it is an inner value of a layer, with a
+        "/" in its name, or the graph is complete. Any other value gets an Identity node.
+
+        Args:
+            value: Its present name.
+            name: Its new name.
+            final: Whether the graph is complete.
+
+        Returns:
+            `name`.
         """
         last = self.nodes[-1] if self.nodes else None
         if last is None or last.output[0] != value or not (final or "/" in value):
@@ -59,7 +73,7 @@ class OnnxGraph:
         return name
 
     def model(self, inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
-        """The finished model with its constants, still without its weights."""
+        """The complete graph with its constants, but without its weights."""
         graph = helper.make_graph(self.nodes, "diptych", inputs, outputs)
         opset = helper.make_opsetid("", OPSET)
         proto = helper.make_model(
@@ -71,13 +85,13 @@ class OnnxGraph:
 
 
 def store(proto: onnx.ModelProto, name: str, array: Array) -> None:
-    """Puts the numbers of an initialiser into the model itself."""
+    """Adds an initialiser that holds the numbers of `array`."""
     plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     _declare(proto, name, array).raw_data = plain.tobytes()
 
 
 def refer(proto: onnx.ModelProto, name: str, array: Array) -> None:
-    """Declares an initialiser whose numbers the runtime is handed as an array."""
+    """Declares an initialiser whose numbers the runtime is given separately."""
     tensor = _declare(proto, name, array)
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", "arrays"), ("offset", "0"), ("length", str(array.nbytes))):
@@ -90,7 +104,14 @@ def _declare(proto: onnx.ModelProto, name: str, array: Array) -> TensorProto:
 
 
 class OnnxSite:
-    """Where one layer is written: its path, the value and shape that reach it."""
+    """Adds the nodes of one layer to a graph.
+
+    Attributes:
+        graph: The graph.
+        path: Of the layer; the names of its nodes and constants begin with it.
+        input: The name of the input value.
+        shape: Of the input, with the batch axis.
+    """
 
     def __init__(self, graph: OnnxGraph, path: str, value: str, shape: tuple[int, ...]) -> None:
         self.graph, self.path, self.input, self.shape = graph, path, value, shape
@@ -98,29 +119,29 @@ class OnnxSite:
 
     @property
     def rank(self) -> int:
-        """The number of axes that reach the layer."""
+        """The number of axes of the input."""
         return len(self.shape)
 
     def node(self, operation: str, *inputs: str, **attributes: Any) -> str:
-        """One more node; the name of its value."""
+        """Adds a node, and returns the name of its output."""
         self._count += 1
         return self.graph.add(operation, inputs, f"{self.path}/{operation}_{self._count}", **attributes)
 
     def weight(self, array: Array) -> str:
-        """The float32 value of one of the layer's weights."""
+        """The name of the float32 value of a weight."""
         return self.graph.weight(array)
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        """A constant of this layer."""
+        """Adds a constant, and returns its name."""
         self._count += 1
         name = f"{self.path}/constant_{self._count}"
         self.graph.constants[name] = np.asarray(values, dtype)
         return name
 
     def ints(self, *values: int) -> str:
-        """A constant list of whole numbers, as shapes and axes are given."""
+        """Adds an int64 constant (n,), as operations take shapes and axes."""
         return self.constant(values, np.int64)
 
     def floats(self, *values: float) -> str:
-        """A constant list of numbers."""
+        """Adds a float32 constant (n,)."""
         return self.constant(values)

@@ -1,7 +1,7 @@
-"""Every layer in standard ONNX operations: one small function each, in the table `LAYER_RULES`.
+"""The layers as standard ONNX operations: a function for each kind, in the table `LAYER_RULES`.
 
-A function takes the layer's `OnnxSite` and returns the value of the output, before the activation. Sizes that
-ONNX needs as constants come from `site.shape`; a graph in which none was needed takes pictures of any size.
+A function takes an `OnnxSite` and the layer, and returns the name of the output before the activation. Sizes that ONNX
+needs as constants come from `site.shape`; a graph that needs none takes pictures of any size.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ __all__ = ["LAYER_RULES", "activate", "join"]
 
 
 def activate(s: OnnxSite, activation: Activation, value: str) -> str:
-    """The value after an elementwise function; nothing is written for the identity."""
+    """Adds an elementwise function of `value`, and returns the name of the result: `value` for the identity."""
     return ACTIVATION_RULES[activation.name](s, value, *activation.parameters) if activation else value
 
 
 def join(s: OnnxSite, connection: Connection, values: list[str]) -> str:
-    """The values of several branches joined, from the left."""
+    """Adds the nodes that join the values of several branches from left to right, and returns the result's name."""
     if connection.operation == "concatenate":
         return s.node("Concat", *values, axis=connection.axis)
     operation = {"add": "Add", "multiply": "Mul", "subtract": "Sub", "maximum": "Max"}[connection.operation]
@@ -105,7 +105,7 @@ def _dense(s: OnnxSite, layer: Dense) -> str:
 
 
 def _bilinear(s: OnnxSite, layer: Bilinear) -> str:
-    """The pairwise products x[i] x[j] as one long axis, then a dense layer over it."""
+    """The products x[i] x[j] along one axis, then a dense layer over them."""
     outputs, inputs, _ = layer.weight.shape
     rank = s.rank
     column = s.node("Unsqueeze", s.input, s.ints(rank))
@@ -145,7 +145,7 @@ def _begins_then_ends(padding: Pads) -> list[int]:
 
 def _max_pool(s: OnnxSite, layer: MaxPool) -> str:
     value, pads = s.input, layer.padding
-    if _wider_than_kernel(layer):  # which the operation refuses
+    if _wider_than_kernel(layer):  # which MaxPool does not accept
         value, pads = _padded(s, pads, s.constant(-np.inf)), ((0, 0),) * len(pads)
     return s.node(
         "MaxPool", value, kernel_shape=layer.kernel, strides=layer.stride, pads=_begins_then_ends(pads)
@@ -173,8 +173,8 @@ def _wider_than_kernel(layer: MaxPool | MeanPool) -> bool:
 
 
 def _padded(s: OnnxSite, padding: Pads, value: str, mode: str = "constant") -> str:
-    # The axes are named because onnxruntime (1.31) merges a Pad of zeros without them into the MaxPool that
-    # follows, where padding counts as -inf, and into pools that refuse so wide a padding.
+    # The axes are given because onnxruntime (1.31) merges a Pad of zeros without them into the pool that follows:
+    # a MaxPool, where padding counts as -inf, or a pool that does not accept padding this wide.
     axes = s.ints(*range(2, s.rank))
     return s.node("Pad", s.input, s.ints(*_begins_then_ends(padding)), value, axes, mode=mode)
 
@@ -188,7 +188,7 @@ def _adaptive_pool(s: OnnxSite, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> st
         kernel = [spans[0][1] - spans[0][0] for spans in windows]
         strides = [spans[1][0] - spans[0][0] if len(spans) > 1 else 1 for spans in windows]
         return s.node("MaxPool" if largest else "AveragePool", s.input, kernel_shape=kernel, strides=strides)
-    # Windows are rectangles, so the mean and the largest value can be taken one axis after another.
+    # The windows are products of intervals, so that the mean and the maximum can be taken axis by axis.
     value = s.input
     for axis, spans in enumerate(windows, 2):
         parts = [_reduced(s, value, axis, span, "ReduceMax" if largest else "ReduceMean") for span in spans]
@@ -213,7 +213,7 @@ def _reduced(s: OnnxSite, value: str, axis: int, span: tuple[int, int], operatio
 
 
 def _pad(s: OnnxSite, layer: Pad) -> str:
-    return _padded(s, layer.padding, "", NUMPY_PAD[layer.mode])  # ONNX took NumPy's names
+    return _padded(s, layer.padding, "", NUMPY_PAD[layer.mode])  # ONNX uses NumPy's names
 
 
 def _upsample(s: OnnxSite, layer: Upsample) -> str:
@@ -225,7 +225,7 @@ def _upsample(s: OnnxSite, layer: Upsample) -> str:
     if layer.mode == "linear":
         axes = range(2, s.rank)
         return s.node("Resize", s.input, "", "", s.ints(*new), axes=axes, **_resize_mode(layer))
-    # The floor of i n / m in whole numbers: Resize rounds it in float32, and is one pixel off at some sizes.
+    # floor(i n / m) in integers: Resize computes it in float32, and is one pixel off at some sizes.
     value = s.input
     for axis, (n, m) in enumerate(zip(old, new, strict=True), 2):
         value = s.node("Gather", value, s.ints(*(i * n // m for i in range(m))), axis=axis)
@@ -249,7 +249,7 @@ def _pixel_shuffle(s: OnnxSite, layer: PixelShuffle) -> str:
         return s.node("DepthToSpace", s.input, blocksize=r, mode="CRD")
     k = len(sizes)
     channels = s.shape[1] // r**k
-    # (N, C, r, ..., r, *sizes): each factor is moved behind its own axis and merged with it.
+    # (N, C, r, ..., r, *sizes): each factor is moved behind its spatial axis and merged with it.
     split = s.node("Reshape", s.input, s.ints(0, channels, *[r] * k, *_free(sizes)))
     order = [0, 1, *(axis for i in range(k) for axis in (2 + k + i, 2 + i))]
     merged = s.node("Transpose", split, perm=order)
@@ -257,7 +257,7 @@ def _pixel_shuffle(s: OnnxSite, layer: PixelShuffle) -> str:
 
 
 def _free(sizes: Any) -> list[int]:
-    # One axis alone may stay unknown to ONNX.
+    # A reshape can leave one size open.
     return [-1] if len(sizes) == 1 else list(sizes)
 
 

@@ -1,4 +1,4 @@
-"""The normalisations in standard ONNX operations."""
+"""The normalisations as standard ONNX operations. Each function returns the name of the output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalise
 
 
 def batch_norm(s: OnnxSite, layer: BatchNorm) -> str:
-    """One operation with the stored statistics, primitive ones with the batch's own."""
+    """BatchNormalization with stored statistics, elementary operations with those of the batch."""
     if layer.mean is not None and layer.variance is not None:
         return _by_stored(s, layer, layer.mean, layer.variance)
     value = _standardised(s, s.input, [0, *range(2, s.rank)], layer.epsilon)
@@ -19,7 +19,7 @@ def batch_norm(s: OnnxSite, layer: BatchNorm) -> str:
 
 
 def instance_norm(s: OnnxSite, layer: InstanceNorm) -> str:
-    """Stored statistics make it a BatchNorm."""
+    """BatchNormalization with stored statistics, elementary operations with those of each picture."""
     if layer.mean is not None and layer.variance is not None:
         return _by_stored(s, layer, layer.mean, layer.variance)
     value = _standardised(s, s.input, list(range(2, s.rank)), layer.epsilon)
@@ -27,7 +27,7 @@ def instance_norm(s: OnnxSite, layer: InstanceNorm) -> str:
 
 
 def group_norm(s: OnnxSite, layer: GroupNorm) -> str:
-    """The groups become the channels of an array without spatial axes, and back."""
+    """BatchNormalization with stored statistics; otherwise (N, groups, values) is normalised along its last axis."""
     if layer.mean is not None and layer.variance is not None:
         repeats = s.shape[1] // layer.groups
         mean, variance = (np.repeat(a.astype(np.float32), repeats) for a in (layer.mean, layer.variance))
@@ -39,14 +39,14 @@ def group_norm(s: OnnxSite, layer: GroupNorm) -> str:
 
 
 def normalise(s: OnnxSite, layer: Normalise) -> str:
-    """By hand, along any one axis."""
+    """Elementary operations, along any one axis."""
     outside = layer.formula == "std + eps"
     epsilon = layer.epsilon**2 if layer.formula == "sqrt(var + eps^2)" else layer.epsilon
     return _standardised(s, s.input, [layer.axis], epsilon, outside)
 
 
 def layer_norm(s: OnnxSite, layer: LayerNorm) -> str:
-    """LayerNormalization where its formula is ONNX's; the old Flux formula by hand."""
+    """LayerNormalization, or elementary operations for the formula "std + eps"."""
     if layer.formula == "std + eps":
         axes = list(range(s.rank - len(layer.shape), s.rank))
         value = _standardised(s, s.input, axes, layer.epsilon, outside=True)
@@ -77,7 +77,7 @@ def _by_stored(s: OnnxSite, layer: BatchNorm | InstanceNorm | GroupNorm, mean: A
 
 
 def _standardised(s: OnnxSite, value: str, axes: list[int], epsilon: float, outside: bool = False) -> str:
-    """(x - mean) / sqrt(var + epsilon), or / (std + epsilon) where `outside`."""
+    """(x - mean) / sqrt(var + epsilon), or (x - mean) / (std + epsilon) if `outside`."""
     where = s.ints(*axes)
     centred = (
         s.node("Sub", value, s.node("ReduceMean", value, where)) if axes else s.node("Sub", value, value)

@@ -1,10 +1,10 @@
-"""A recipe in front of an ONNX graph: uint8 pixels (N, H, W, 3) "pixels" -> what the model takes, "input".
+"""Adds a recipe to the beginning of an ONNX graph: "pixels", uint8 (N, H, W, 3) -> "input", as the model takes it.
 
-The pictures of a batch share one size, which is free: every resize works out its own weights from it. 8-bit
-steps are computed in whole numbers, or in float64 that holds them exactly, and are rounded where and as the
-library in question rounds. Measured against `Preprocessing.apply`: the same values, except that
-"opencv-cubic" parts by one level where a sum lies at a half, or a picture has fewer than four rows or columns,
-and Pillow's and OpenCV's resizing without rounding by less than 0.02 of a level.
+The pictures of a batch have the same size, which is free; each resize computes its weights from it. 8-bit steps are
+computed in integers, or exactly in float64, and are rounded where and as the imitated library rounds. Measured
+differences from `Preprocessing.apply`: none, except one level in "opencv-cubic" where a sum is halfway between two
+levels or a picture has fewer than four rows or columns, and less than 0.02 of a level in Pillow's and OpenCV's kernels
+without rounding.
 """
 
 from __future__ import annotations
@@ -35,17 +35,25 @@ __all__ = ["put_in_front"]
 Shape: TypeAlias = tuple[int, ...]
 
 _EXPLAINED = (
-    "Pictures as they are: upright, sRGB, red first, 0-255, all of one size; a grey one as three equal "
-    "channels. What the model takes is computed inside."
+    "Upright sRGB pictures, channels in the order RGB, values 0-255, all of the same size; a grey picture has "
+    "three equal channels. The preprocessing is part of the graph."
 )
 
 
 def put_in_front(graph: OnnxGraph, recipe: Preprocessing | None, shape: Shape, free: bool) -> Any:
-    """Puts the recipe's nodes before those of `graph`; gives the declaration of the new input.
+    """Inserts the nodes of a recipe before those of a graph.
 
-    `shape` is what the model takes, (1, C, H, W), its sizes only an example where they are `free`. Raises
-    `UnsupportedLayer` for a kernel that is not expressed, `ModelError` where there is no recipe or what
-    comes out of it is not what the model takes.
+    Args:
+        graph: The graph of the model; is changed.
+        recipe: The recipe of the model.
+        shape: The input shape of the model, (1, C, H, W).
+        free: Whether the model takes other sizes than H and W.
+
+    Returns:
+        The declaration of the new input, "pixels".
+
+    Raises:
+        ModelError: There is no recipe, or its result is not what the model takes.
     """
     if recipe is None:
         raise ModelError(
@@ -76,26 +84,28 @@ def _check_fit(recipe: Preprocessing, channels: int, shape: Shape, free: bool) -
 
 def _declared(recipe: Preprocessing, shape: Shape, free: bool) -> Any:
     sizes: tuple[str | int, ...] = ("height", "width")
-    if recipe.size is None and not free:  # nothing resizes, so the model's own size is asked for
+    if (
+        recipe.size is None and not free
+    ):  # without a resize the pictures must have the size that the model takes
         turned = any(isinstance(step, SpatialOrder) and step.order == "wh" for step in recipe.steps)
         sizes = shape[:1:-1] if turned else shape[2:]
     return helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *sizes, 3], _EXPLAINED)
 
 
 class _Place(OnnxSite):
-    """Arithmetic in the graph: an operand is a value's name, or a number that becomes a constant.
+    """Adds arithmetic to a graph. An operand is the name of a value, or a number, which becomes a constant.
 
-    A plain float becomes float64, an int int64; a NumPy number or array keeps its own type.
+    A Python float becomes float64 and an int int64; a NumPy number or array keeps its type.
     """
 
     def do(self, operation: str, *operands: Any, **attributes: Any) -> str:
-        """One node over values and numbers."""
+        """Adds a node, and returns the name of its output."""
         return self.node(
             operation, *(o if isinstance(o, str) else self.number(o) for o in operands), **attributes
         )
 
     def number(self, value: Any) -> str:
-        """A constant, once however often it is used."""
+        """The name of a constant; equal constants are stored once."""
         array = np.asarray(value)
         for name, known in self.graph.constants.items():
             if known.dtype == array.dtype and np.array_equal(known, array):
@@ -103,15 +113,15 @@ class _Place(OnnxSite):
         return self.constant(array, array.dtype)
 
     def cast(self, value: str, kind: int) -> str:
-        """The value in another type, of `TensorProto`'s."""
+        """The value cast to a type of `TensorProto`."""
         return self.node("Cast", value, to=kind)
 
     def double(self, value: str) -> str:
-        """The value in float64."""
+        """The value cast to float64."""
         return self.cast(value, TensorProto.DOUBLE)
 
     def summed(self, values: list[str]) -> str:
-        """From the left, as the libraries add."""
+        """The sum, added from left to right as the libraries do."""
         total = values[0]
         for value in values[1:]:
             total = self.node("Add", total, value)
@@ -120,7 +130,14 @@ class _Place(OnnxSite):
 
 @dataclass(frozen=True)
 class _Pixels:
-    """Pictures (N, C, H, W) between two steps: uint8 while they are 8-bit, then float32."""
+    """The pictures between two steps.
+
+    Attributes:
+        value: The name of the value (N, C, H, W), uint8 or float32.
+        channels: C.
+        eight_bit: Whether it is uint8.
+        scaled: Whether levels are 0..1 instead of 0..255.
+    """
 
     value: str
     channels: int = 3
@@ -159,7 +176,7 @@ _GREY = {
 
 
 def _grey(place: _Place, pixels: _Pixels, kind: str) -> _Pixels:
-    """The formulas of `diptych.preprocessing.grey`; the weighted sums stay below 2^24, exact in float32."""
+    """The formulas of `diptych.preprocessing.grey`; the weighted sums are below 2^24 and so exact in float32."""
     if pixels.channels == 1:
         return pixels
     weights = np.array(_GREY[kind], np.float32).reshape(3, 1, 1)
@@ -176,14 +193,17 @@ def _grey(place: _Place, pixels: _Pixels, kind: str) -> _Pixels:
     return replace(pixels, value=place.cast(level, TensorProto.UINT8), channels=1)
 
 
-# ---- Resize: where each new pixel lies ----------------------------------------------------------------
+# ---- Resize: the positions of the new pixels ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis from `source` to `target` pixels (float64 scalars), of which those at `positions` are kept.
+    """One axis of a resize; the attributes are names of values.
 
-    `inside` tells which of them the scaled picture covers; empty where it covers all.
+    Attributes:
+        source, target: The number of pixels before and after scaling, float64 scalars.
+        positions: The pixels of the scaled picture that are kept, float64 (n,).
+        inside: Which of the kept pixels the scaled picture covers, bool (n,); empty if it covers all.
     """
 
     source: str
@@ -193,7 +213,7 @@ class _Axis:
 
 
 def _axes(place: _Place, pixels: _Pixels, step: Resize) -> tuple[_Axis, _Axis]:
-    """The rule of `diptych.preprocessing.resize.size_within`, for a size that is known only when it runs."""
+    """The rule of `diptych.preprocessing.resize.size_within`, for a size that is known only at run time."""
     shape = place.node("Shape", pixels.value)
     h, w = (place.double(place.do("Gather", shape, axis)) for axis in (2, 3))
     height, width = float(step.height), float(step.width)
@@ -215,7 +235,7 @@ def _axes(place: _Place, pixels: _Pixels, step: Resize) -> tuple[_Axis, _Axis]:
 
 
 def _floored(place: _Place, product: str, by: str) -> str:
-    """Of whole numbers far below 2^52, whose quotient float64 never rounds up to the next whole one."""
+    """floor(product / by) of integers far below 2^52, whose float64 quotient is never rounded up to an integer."""
     return place.node("Floor", place.node("Div", product, by))
 
 
@@ -225,7 +245,7 @@ def _contained(place: _Place, side: str, other: str, fitted: float) -> str:
 
 
 def _moved(place: _Place, axis: _Axis, places: Any, fit: str) -> _Axis:
-    """With the middle of the scaled picture in the middle of the result; half a pixel goes to even."""
+    """Centres the scaled picture in the result; offsets are rounded half to even."""
     if fit == "crop":
         offset = place.node("Round", place.do("Div", place.do("Sub", axis.target, float(len(places))), 2.0))
         return replace(axis, positions=place.do("Add", places, offset))
@@ -250,16 +270,17 @@ def _resized(place: _Place, pixels: _Pixels, step: Resize) -> _Pixels:
     return replace(pixels, value=value)
 
 
-# ---- Pillow: one matrix an axis -----------------------------------------------------------------------
+# ---- Pillow: one matrix for each axis -----------------------------------------------------------------
 
-_ONE = 2.0**22  # Pillow's 8-bit weights are whole numbers of this part
+_ONE = 2.0**22  # Pillow's 8-bit weights are integers in units of 1 / _ONE
 
 
 def _pillow(window: Callable[[_Place, str], str], support: float) -> _Kernel:
-    """Pillow's Resample.c: two passes, 8-bit pictures rounded and clipped after each.
+    """Pillow's Resample.c: two passes, after each of which 8-bit pictures are rounded and clipped.
 
-    Across comes first, but since Pillow 13 down does for pictures much taller than what is asked for
-    (python-pillow pull request 9549); Pillow 11 and 12 part from that by a level there.
+    The horizontal pass is first. Since Pillow 13 the vertical pass is first for pictures that lose more
+    than twice as many rows as columns (python-pillow pull request 9549); for these, Pillow 11 and 12
+    differ by one level.
     """
 
     def kernel(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str:
@@ -282,7 +303,7 @@ def _pillow(window: Callable[[_Place, str], str], support: float) -> _Kernel:
 
 
 def _branch(place: _Place, passed: Callable[[bool], str], taller: bool) -> Any:
-    """What is computed only if it is needed, as a graph of its own that sees the values before it."""
+    """A branch of an If, as a subgraph that can use the values before it."""
     outside, place.graph.nodes = place.graph.nodes, []
     result = helper.make_tensor_value_info(passed(taller), TensorProto.DOUBLE, None)
     inside, place.graph.nodes = place.graph.nodes, outside
@@ -292,7 +313,7 @@ def _branch(place: _Place, passed: Callable[[bool], str], taller: bool) -> Any:
 def _matrix(
     place: _Place, pixels: _Pixels, axis: _Axis, window: Callable[[_Place, str], str], support: float
 ) -> str:
-    """The weights (new, old) of one axis, float64: the window, widened when shrinking, cut at the borders."""
+    """The weights (new, old) of one axis, float64: the window, widened when shrinking and cut at the borders."""
     scale = place.node("Div", axis.source, axis.target)
     stretch = place.do("Max", scale, 1.0)
     reach = place.do("Mul", stretch, support)
@@ -312,7 +333,7 @@ def _matrix(
 
 
 def _settled(place: _Place, pixels: _Pixels, value: str) -> str:
-    """After one pass, still in float64: a level of 0-255, or what float32 keeps."""
+    """The result of a pass in float64: rounded to levels of 0..255, or to float32."""
     if not pixels.eight_bit:
         return place.double(place.cast(value, TensorProto.FLOAT))
     return _clipped(place, place.node("Floor", place.do("Div", place.do("Add", value, _ONE / 2), _ONE)))
@@ -337,7 +358,7 @@ def _cubic(place: _Place, x: str) -> str:
 
 
 def _lanczos(place: _Place, x: str) -> str:
-    """sinc(x) sinc(x/3) within 3."""
+    """sinc(x) sinc(x / 3) for |x| < 3."""
     level = place.node("Mul", _sinc(place, x), _sinc(place, place.do("Div", x, 3.0)))
     return place.do("Where", place.do("Less", place.node("Abs", x), 3.0), level, 0.0)
 
@@ -354,18 +375,17 @@ def _sinc(place: _Place, x: str) -> str:
 
 
 def _polynomial(place: _Place, x: str, *coefficients: Any) -> str:
-    """By Horner's rule, from the highest power; `coefficients` in the type of `x`."""
+    """Horner's rule; `coefficients` begin with that of the highest power, and have the type of `x`."""
     total: Any = coefficients[0]
     for coefficient in coefficients[1:]:
         total = place.do("Add", place.do("Mul", total, x), coefficient)
     return str(total)
 
 
-# ---- Julia and OpenCV: a few neighbours a pixel -------------------------------------------------------
+# ---- Julia and OpenCV: a few neighbours for each pixel ------------------------------------------------
 
-_Taps: TypeAlias = list[
-    tuple[str, str]
-]  # along one axis: indices (new,) int64 and their weights (new,) float64
+# Along one axis: indices (new,) int64, and their weights (new,) float64.
+_Taps: TypeAlias = list[tuple[str, str]]
 
 
 def _picked(place: _Place, pixels: _Pixels, row: str, column: str) -> str:
@@ -373,7 +393,7 @@ def _picked(place: _Place, pixels: _Pixels, row: str, column: str) -> str:
 
 
 def _across(place: _Place, pixels: _Pixels, row: str, columns: _Taps) -> str:
-    """The pixels of some rows at the new width, float64."""
+    """The rows `row`, resized to the new width, float64."""
     parts = [(place.double(_picked(place, pixels, row, index)), weight) for index, weight in columns]
     return place.summed([place.node("Mul", value, weight) for value, weight in parts])
 
@@ -383,7 +403,7 @@ def _down(place: _Place, value: str, weight: str) -> str:
 
 
 def _index(place: _Place, axis: _Axis, value: str) -> str:
-    """Kept within the picture, as int64."""
+    """An index clipped to the picture, int64."""
     return place.cast(place.do("Clip", value, 0.0, place.do("Sub", axis.source, 1.0)), TensorProto.INT64)
 
 
@@ -397,7 +417,7 @@ def _nearest(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str
 
 
 def _imresize(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str:
-    """With the operations, and in the order, of `diptych.preprocessing.resize.imresize`."""
+    """The operations of `diptych.preprocessing.resize.imresize`, in the same order."""
     down, across = _julia_taps(place, rows), _julia_taps(place, columns)
     if not pixels.eight_bit:
         return place.summed(
@@ -438,7 +458,7 @@ def _opencv_linear(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) 
 
 
 def _opencv_pairs(place: _Place, pixels: _Pixels, down: _Taps, across: _Taps) -> str:
-    """OpenCV's resize.cpp; 8-bit in whole numbers: weights of 11 bits, and bits dropped on the way down."""
+    """OpenCV's resize.cpp. 8-bit pictures in integers: weights of 11 bits, and low bits dropped between the passes."""
     wide = [(_across(place, pixels, row, across), weight) for row, weight in down]
     if not pixels.eight_bit:
         return place.summed([_down(place, value, weight) for value, weight in wide])
@@ -449,7 +469,7 @@ def _opencv_pairs(place: _Place, pixels: _Pixels, down: _Taps, across: _Taps) ->
 
 
 def _opencv_area(place: _Place, pixels: _Pixels, rows: _Axis, columns: _Axis) -> str:
-    """The mean of the area when shrinking; when enlarging, linear between pixels that keep their own area."""
+    """Shrinking averages over the area; enlarging interpolates linearly only at the edges between old pixels."""
     larger = [place.node("Greater", axis.target, axis.source) for axis in (rows, columns)]
 
     def chosen(enlarging: bool) -> str:
@@ -476,7 +496,7 @@ def _is_half(place: _Place, axis: _Axis) -> str:
 
 
 def _areas(place: _Place, axis: _Axis) -> str:
-    """The weights (new, old): what every new pixel covers of the old ones, parts below a thousandth left out."""
+    """The weights (new, old): the share of each old pixel in a new one; parts below 0.001 of a pixel are left out."""
     scale = place.node("Div", axis.source, axis.target)
     start = place.node("Mul", place.do("Unsqueeze", axis.positions, [1]), scale)
     old = place.do("Range", 0.0, axis.source, 1.0)
@@ -488,8 +508,8 @@ def _areas(place: _Place, axis: _Axis) -> str:
 
 def _edged_taps(place: _Place, pixels: _Pixels, axis: _Axis) -> _Taps:
     growth = place.node("Div", axis.target, axis.source)
-    # Where a product falls on a whole number the last digit decides, so not source / target, nor 1 / growth,
-    # which ONNX Runtime would fold into the product.
+    # For products near an integer the last bit decides the floor. So this must be neither source / target nor
+    # 1 / growth, which ONNX Runtime would fold into the product.
     first = place.node("Floor", place.node("Mul", axis.positions, place.node("Reciprocal", growth)))
     reached = place.node("Mul", place.do("Add", first, 1.0), growth)
     part = place.do("Max", place.node("Sub", place.do("Add", axis.positions, 1.0), reached), 0.0)
@@ -510,7 +530,7 @@ def _opencv_taps(
     axis: _Axis,
     weights_of: Callable[[_Place, str, Any], tuple[int, list[str]]],
 ) -> _Taps:
-    """Half-pixel; 8-bit pictures have coordinates in float32, others in float64, as on an x86 processor."""
+    """Half-pixel coordinates, float32 for 8-bit pictures and float64 for others, as OpenCV has them on x86."""
     scale = place.node("Reciprocal", place.node("Div", axis.target, axis.source))
     x = place.do("Sub", place.node("Mul", place.do("Add", axis.positions, 0.5), scale), 0.5)
     kind: Any = np.float32 if pixels.eight_bit else np.float64
@@ -523,7 +543,7 @@ def _opencv_taps(
 def _weighted(
     place: _Place, pixels: _Pixels, axis: _Axis, whole: str, first: int, weights: list[str]
 ) -> _Taps:
-    """The neighbours from `whole` + `first` on; past the border the last pixel counts again."""
+    """The neighbours from `whole` + `first` on; the border pixel is repeated."""
     taps = []
     for number, weight in enumerate(weights, first):
         index = _index(place, axis, place.do("Add", whole, float(number)))
@@ -539,7 +559,7 @@ def _two(place: _Place, part: str, kind: Any) -> tuple[int, list[str]]:
 
 
 def _four(place: _Place, part: str, kind: Any) -> tuple[int, list[str]]:
-    """Keys' cubic with a = -0.75; the last weight is what the others leave of 1."""
+    """Keys' cubic with a = -0.75; the last weight is 1 minus the others."""
     one = kind(1)
     rest = place.do("Sub", one, part)
     outer = [kind(n) for n in (-0.75, 3.75, -6.0, 3.0)]

@@ -1,7 +1,7 @@
-"""ONNX graphs of others -> Model: node by node into a `ValueGraph`, which becomes layers.
+"""Makes a model from an ONNX graph of another program, by way of a `ValueGraph`.
 
-Nothing is run: constants are worked out, the picture is only a shape. Sizes that a file leaves free are
-tried with the usual ones, and stay free where no layer depends on them.
+The graph is not run: constants are computed, while of other values only the shape is followed. For sizes that the file
+leaves free, usual sizes are tried; they stay free if no layer depends on them.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ _LARGEST = 2**20
 
 
 def read_graph(proto: onnx.ModelProto) -> Model:
-    """The model that a graph is, where layers can express it.
+    """The model that an ONNX graph computes.
 
-    Raises `UnsupportedLayer` naming the node that they cannot, `FormatError` or `ModelError` where the file
-    contradicts itself.
+    Args:
+        proto: A graph with one input and one output; may be untrusted.
+
+    Raises:
+        UnsupportedLayer: Names a node that no layer can express.
+        FormatError, ModelError: The graph contradicts itself.
     """
     try:
         return _read(proto)
@@ -55,7 +59,7 @@ def _read(proto: onnx.ModelProto) -> Model:
 def _with_sizes(
     proto: onnx.ModelProto, weights: dict[str, Array], declared: tuple[int | None, ...]
 ) -> tuple[Chain, tuple[int | None, ...]]:
-    """The layers, and the input shape with those sizes free that no layer depends on."""
+    """The layers, and the input shape, in which sizes are None if no layer depends on them."""
     free = [i for i, n in enumerate(declared[1:]) if n is None]
     if not free:
         sizes = tuple(n for n in declared[1:] if n is not None)
@@ -69,7 +73,7 @@ def _with_sizes(
             problem = problem or error
             continue
         return layers, _freed(proto, weights, declared, sizes, layers)
-    raise FormatError(f"its input leaves sizes free, and none of the usual ones fits: {problem}")
+    raise FormatError(f"its input leaves sizes free, and none of the usual sizes fits: {problem}")
 
 
 def _freed(
@@ -121,7 +125,8 @@ def _layers(
     if len(proto.graph.node) > _MOST_NODES:
         raise FormatError(f"its graph has {len(proto.graph.node)} nodes, more than {_MOST_NODES}")
     if len(proto.graph.output) != 1:
-        raise refusal("the output", f"the graph gives {len(proto.graph.output)} outputs, a model gives one")
+        count = len(proto.graph.output)
+        raise refusal("", f"the graph has {count}, a model has one", what="the outputs of the graph")
     return first_or_merged(
         lambda merging: _once(proto, weights, declared[0], ValueGraph((BATCH, *sizes), merging))
     )
@@ -136,7 +141,7 @@ def _once(proto: onnx.ModelProto, weights: dict[str, Array], batch: int | None, 
         _node(node, graph, known, opset, folder, batch)
     output = known.get(proto.graph.output[0].name)
     if not isinstance(output, Value):
-        raise FormatError("its output depends on no input")
+        raise FormatError("its output does not depend on its input")
     return as_chain(nested_steps(graph, output))
 
 
@@ -148,7 +153,9 @@ def _node(
         raise refusal(name, f"it is of the domain {node.domain[:40]!r}, not a standard operation")
     missing = next((i for i in node.input if i and i not in known), None)
     if missing is not None:
-        raise FormatError(f"the node {name} takes {missing[:80]!r}, which no earlier node gives")
+        raise FormatError(
+            f"the node {name} takes {missing[:80]!r}, which is not the output of an earlier node"
+        )
     inputs = [known[i] if i else None for i in node.input]
     attributes = {a.name: _attribute(a) for a in node.attribute}
     if node.op_type == "Constant":
@@ -180,7 +187,7 @@ def _constant(attributes: dict[str, Any], name: str) -> Array:
             value = attributes[key]
             kind = np.float32 if "float" in key else np.int64
             return value if isinstance(value, np.ndarray) else np.asarray(value, kind)
-    raise refusal(name, "it is no constant of numbers")
+    raise refusal(name, "it does not hold numbers")
 
 
 def _attribute(attribute: Any) -> Any:
@@ -202,7 +209,7 @@ def _attribute(attribute: Any) -> Any:
 
 def _initialisers(graph: Any) -> dict[str, Array]:
     if graph.sparse_initializer:
-        raise FormatError("it holds sparse weights, which are not read")
+        raise FormatError("it holds sparse weights, which Diptych does not read")
     return {tensor.name: _array(tensor) for tensor in graph.initializer}
 
 
@@ -210,18 +217,18 @@ def _array(tensor: TensorProto) -> Array:
     name = tensor.name[:60]
     if tensor.data_location == TensorProto.EXTERNAL:
         raise FormatError(
-            f"the weight {name!r} lies in another file; save the model as one file, with onnx.save_model"
+            f"the weight {name!r} is in another file; save the model as one file, with onnx.save_model"
         )
     if any(n < 0 for n in tensor.dims) or len(tensor.dims) > 8 or tensor.HasField("segment"):
         raise FormatError(f"the array {name!r} has the shape {tuple(tensor.dims)[:8]}")
     try:
         array: Array = numpy_helper.to_array(tensor)
-    except Exception as error:  # whatever a damaged tensor makes the library raise
+    except Exception as error:  # a damaged tensor can make the library raise anything
         raise FormatError(f"the array {name!r} of shape {tuple(tensor.dims)} is damaged") from error
     if array.dtype.kind not in "biuf":
         array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     if array.dtype.kind not in "biuf":
-        raise FormatError(f"the array {name!r} holds no plain numbers but {array.dtype}")
+        raise FormatError(f"the array {name!r} holds {array.dtype}, not plain numbers")
     return array
 
 
@@ -230,15 +237,16 @@ def _input_names(graph: Any, weights: dict[str, Array]) -> list[str]:
 
 
 def _input(graph: Any, weights: dict[str, Array]) -> tuple[int | None, ...]:
-    """The declared shape of the one input, None for a free size; the batch first."""
+    """The declared shape of the only input, with the batch axis; None for a free size."""
     inputs = [i for i in graph.input if i.name not in weights]
     if len(inputs) != 1:
-        raise refusal("the input", f"the graph takes {len(inputs)} inputs, a model takes one")
+        raise refusal("", f"the graph has {len(inputs)}, a model has one", what="the inputs of the graph")
     kind = inputs[0].type.tensor_type
     if kind.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-        raise refusal(inputs[0].name[:60], "it takes no floats; a model takes float32 batches")
+        name = inputs[0].name[:60]
+        raise refusal(name, "it does not take floats; a model takes float32 batches", what="the input")
     if not kind.HasField("shape") or not 2 <= len(kind.shape.dim) <= 5:
-        raise FormatError("its input has no shape of 2 to 5 axes, the batch first")
+        raise FormatError("its input must have a shape of 2 to 5 axes, of which the first is the batch")
     sizes = tuple(
         d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim
     )

@@ -1,4 +1,4 @@
-"""ONNX operations on constants: the arithmetic of shapes, and weights in another form. Sizes are bounded."""
+"""Computes ONNX operations on constants, such as those on shapes. The sizes of the results are bounded."""
 
 from __future__ import annotations
 
@@ -19,13 +19,29 @@ _MOST_AXES = 16
 
 
 class Folder:
-    """Works constants out, up to a number of values in all, so that a small file cannot fill the memory."""
+    """Computes operations on constants, so long as the results together do not exceed a number of values.
+
+    Args:
+        budget: That number; it keeps a small file from filling the memory.
+    """
 
     def __init__(self, budget: int) -> None:
         self._left = budget
 
     def fold(self, operation: str, inputs: Sequence[Array | None], attributes: Attributes) -> Array | None:
-        """The result; None for an operation that is not known. Raises `FormatError` where it is too large."""
+        """Computes an operation.
+
+        Args:
+            operation: The ONNX operation, such as "Gather".
+            inputs: Its inputs; None for one that is absent.
+            attributes: Its attributes.
+
+        Returns:
+            The result, or None if the operation is not supported.
+
+        Raises:
+            FormatError: The inputs do not fit, or the budget is exceeded.
+        """
         rule = _RULES.get(operation)
         if rule is None:
             return None
@@ -39,7 +55,7 @@ class Folder:
                 f"the constant operation {operation} has inputs that do not fit: {error}"
             ) from error
         if result.ndim > _MOST_AXES or result.dtype.kind not in "biuf":
-            raise FormatError(f"the constant operation {operation} gives no plain array")
+            raise FormatError(f"the constant operation {operation} does not give a plain array")
         return result
 
     def _take(self, size: int) -> None:
@@ -49,7 +65,7 @@ class Folder:
 
 
 def _size(operation: str, given: Sequence[Array]) -> int:
-    """How many values the result may have."""
+    """An upper bound of the number of values in the result."""
     if operation in ("ConstantOfShape", "Expand"):
         sizes = np.asarray(given[-1] if given else 0).reshape(-1)[:_MOST_AXES].tolist()
         return math.prod(max(int(n), 1) for n in sizes) * (given[0].size if operation == "Expand" else 1)

@@ -1,7 +1,4 @@
-"""Each ONNX operation that has the picture among its inputs, as layers: the table `OPERATIONS`.
-
-Semantics: https://onnx.ai/onnx/operators/. What a layer cannot express is refused with the node's name.
-"""
+"""ONNX operations (https://onnx.ai/onnx/operators/) as layers: a function for each, in the table `OPERATIONS`."""
 
 from __future__ import annotations
 
@@ -38,7 +35,13 @@ Rule: TypeAlias = Callable[["Node"], Value]
 
 
 class Node:
-    """One operation: its inputs are values, constants or absent."""
+    """One operation of a graph.
+
+    Attributes:
+        graph, name, opset: Where layers are added, the node's name for messages, and the version of the operator set.
+        inputs, attributes: Values that depend on the model's input, constants, or None if absent; attributes by name.
+        own_batch: The batch size, if the file fixes it; it then also occurs in constants.
+    """
 
     def __init__(
         self,
@@ -50,11 +53,11 @@ class Node:
     ) -> None:
         self.graph, self.name, self.opset, self.inputs = graph, name, opset, inputs
         self.attributes: Mapping[str, Any] = attributes
-        self.own_batch: int | None = None  # the batch size that the file fixes, in its constants too
+        self.own_batch: int | None = None
 
     @property
     def x(self) -> Value:
-        """The first input, which is no constant."""
+        """The first input, which must not be a constant."""
         first = self.inputs[0] if self.inputs else None
         if not isinstance(first, Value):
             self.refuse("its first input is a constant")
@@ -71,38 +74,38 @@ class Node:
         return len(self.shape) - 2
 
     def constant(self, index: int) -> Array | None:
-        """An input that must be known beforehand, None where it is absent."""
+        """An input that must be a constant; None if it is absent."""
         value = self.inputs[index] if index < len(self.inputs) else None
         if isinstance(value, Value):
-            self.refuse(f"its input {index} must be a constant, and depends on the picture")
+            self.refuse(f"its input {index} must be a constant, but depends on the picture")
         return value
 
     def weight(self, index: int) -> Array:
-        """A constant that must be there."""
+        """A constant input that must be present."""
         array = self.constant(index)
         if array is None:
             self.refuse(f"its input {index} is missing")
         return array
 
     def numbers(self, attribute: str, index: int | None = None) -> list[int] | None:
-        """Whole numbers from an input or, in older files, from an attribute."""
+        """Integers from an input or, in older operator sets, from an attribute."""
         array = None if index is None else self.constant(index)
         values = self.attributes.get(attribute) if array is None else array.reshape(-1).tolist()
         return None if values is None else [int(v) for v in values]
 
     def refuse(self, reason: str) -> NoReturn:
-        """Raises `UnsupportedLayer` for this node."""
+        """Raises `UnsupportedLayer` with the name of this node."""
         raise refusal(self.name, reason)
 
     def give(self, *layers: Operation, shape: Shape | None = None) -> Value:
-        """The layers one after the other; `shape` is that of the last where it is a piece."""
+        """Applies layers to the first input in turn; `shape` is the output shape, needed if the layer is a `Piece`."""
         value = self.x
         for layer in layers:
             value = self.graph.apply(layer, value, self.name, shape if isinstance(layer, Piece) else None)
         return value
 
     def reshaped(self, sizes: Sequence[int]) -> Value:
-        """A reshape of the first input."""
+        """The first input reshaped to `sizes`, which include the batch axis."""
         return self.give(*reshape_layers(self.shape, sizes, self.name))
 
 
@@ -113,7 +116,7 @@ def _per_axis(n: Node, attribute: str, default: int) -> tuple[int, ...]:
     values = n.attributes.get(attribute)
     result = (default,) * n.rank if values is None else tuple(int(v) for v in values)
     if len(result) != n.rank:
-        n.refuse(f"its {attribute} are {result}, the input has {n.rank} spatial axes")
+        n.refuse(f"its {attribute} are {result}, but its input has {n.rank} spatial axes")
     return result
 
 
@@ -142,7 +145,7 @@ def _conv(n: Node) -> Value:
 
 def _conv_transpose(n: Node) -> Value:
     if n.attributes.get("output_shape") or n.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        n.refuse("a transposed convolution to a given output shape has no layer")
+        n.refuse("no layer is a transposed convolution with a given output shape")
     weight, stride, dilation = n.weight(1), _per_axis(n, "strides", 1), _per_axis(n, "dilations", 1)
     padding, extra = _pads(n, weight.shape[2:], stride, dilation), _per_axis(n, "output_padding", 0)
     groups = n.attributes.get("group", 1)
@@ -154,10 +157,10 @@ def _window(n: Node) -> tuple[Any, Any, Any]:
     dilation = _per_axis(n, "dilations", 1)
     padding = _pads(n, kernel, stride, dilation)
     if set(dilation) != {1}:
-        n.refuse("pooling with a dilation has no layer")
+        n.refuse("no layer pools with a dilation")
     spans = zip(n.shape[2:], kernel, stride, padding, strict=True)
     if n.attributes.get("ceil_mode") and any((m + a + b - k) % max(s, 1) for m, k, s, (a, b) in spans):
-        n.refuse(f"its ceil_mode rounds the size of {n.shape[2:]} up, layers round down")
+        n.refuse(f"its ceil_mode rounds the size of {n.shape[2:]} up, but layers round down")
     return kernel, stride, padding
 
 
@@ -176,7 +179,7 @@ def _mean_pool(n: Node) -> Value:
 
 def _gemm(n: Node) -> Value:
     if n.attributes.get("transA") or len(n.shape) != 2:
-        n.refuse("only (N, features) times weights is a layer")
+        n.refuse("only a product of (N, features) with weights has a layer")
     weight, bias = n.weight(1), n.constant(2)
     weight = weight if n.attributes.get("transB") else np.ascontiguousarray(weight.T)
     alpha, beta = n.attributes.get("alpha", 1.0), n.attributes.get("beta", 1.0)
@@ -191,7 +194,7 @@ def _gemm(n: Node) -> Value:
 def _matmul(n: Node) -> Value:
     weight = n.weight(1)
     if weight.ndim != 2:
-        n.refuse("only a product with a matrix of weights is a layer")
+        n.refuse("only a product with a matrix of weights has a layer")
     return n.give(L.Dense(np.ascontiguousarray(weight.T)))
 
 
@@ -221,7 +224,7 @@ def _limit(low: bool) -> Rule:
         if not numbers and low:
             return n.graph.join("maximum", values, n.name)
         if len(values) != 1 or any(i.size != 1 for i in numbers):
-            n.refuse("only the larger of branches, or a limit that is a number, has a layer")
+            n.refuse("only the maximum of several branches, or a limit that is a number, has a layer")
         limits = [float(i.reshape(())) for i in numbers]
         return n.graph.apply(
             _clamped(max(limits), math.inf) if low else _clamped(-math.inf, min(limits)), values[0], n.name
@@ -270,14 +273,14 @@ def _hard_sigmoid(n: Node) -> Value:
 def _shrink(n: Node) -> Value:
     size = float(n.attributes.get("lambd", 0.5))
     if float(n.attributes.get("bias", 0.0)) != size:
-        n.refuse("only the soft shrink, whose bias is its lambda, has a layer")
+        n.refuse("only the soft shrink, whose bias equals its lambd, has a layer")
     return n.give(Activation("softshrink", (size,)))
 
 
 def _prelu(n: Node) -> Value:
     slope = n.weight(1)
     if slope.size != 1:
-        n.refuse("PRelu with a slope for every channel has no layer")
+        n.refuse("no layer is a PRelu with a slope for each channel")
     return n.give(Activation("leakyrelu", (float(slope.reshape(())),)))
 
 
@@ -289,7 +292,7 @@ def _softmax(log: bool) -> Rule:
     def rule(n: Node) -> Value:
         axis = n.attributes.get("axis", 1 if n.opset < 13 else -1) % len(n.shape)
         if axis == 0 or (n.opset < 13 and math.prod(n.shape[axis + 1 :]) != 1):
-            n.refuse("a softmax over several axes, or over the batch, has no layer")
+            n.refuse("no layer is a softmax over several axes or over the batch")
         return n.give(L.Softmax(axis, log))
 
     return rule
@@ -298,7 +301,7 @@ def _softmax(log: bool) -> Rule:
 def _dropout(n: Node) -> Value:
     training, ratio = n.constant(2), n.constant(1)
     if training is not None and training.any():
-        n.refuse("dropout is on even in evaluation")
+        n.refuse("its dropout is active in evaluation, too")
     return n.give(L.Dropout(float(n.attributes.get("ratio", 0.5) if ratio is None else ratio.reshape(-1)[0])))
 
 
@@ -318,7 +321,7 @@ def _batch_norm(n: Node) -> Value:
 
 
 def _affine(scale: Array, shift: Array | None) -> tuple[Array | None, Array | None]:
-    """The arrays, none where they change nothing."""
+    """Scale and shift, or None for both if they change nothing."""
     plain = np.all(scale == 1) and (shift is None or not np.any(shift))
     return (None, None) if plain else (scale, shift)
 
@@ -331,7 +334,7 @@ def _instance_norm(n: Node) -> Value:
 def _layer_norm(n: Node) -> Value:
     axis = n.attributes.get("axis", -1) % len(n.shape)
     if axis == 0:
-        n.refuse("a normalisation over the batch has no layer")
+        n.refuse("no layer normalises over the batch axis")
     own = n.shape[axis:]
     scale, shift = _affine(n.weight(1), n.constant(2))
     return n.give(L.LayerNorm(own, _whole(scale, own), _whole(shift, own), _epsilon(n)))
@@ -344,7 +347,7 @@ def _whole(array: Array | None, shape: Shape) -> Array | None:
 def _group_norm(n: Node) -> Value:
     groups = int(n.attributes["num_groups"])
     scale, shift = n.weight(1), n.weight(2)
-    if n.opset < 21 and scale.size == groups:  # one number a group then
+    if n.opset < 21 and scale.size == groups:  # one number for each group
         each = n.shape[1] // max(groups, 1)
         scale, shift = np.repeat(scale, each), np.repeat(shift, each)
     return n.give(L.GroupNorm(groups, scale, shift, epsilon=_epsilon(n)))
@@ -399,7 +402,7 @@ def _transpose(n: Node) -> Value:
     given = n.attributes.get("perm")
     order = tuple(int(a) for a in given) if given is not None else tuple(range(len(n.shape)))[::-1]
     if sorted(order) != list(range(len(n.shape))):
-        n.refuse(f"its perm {order} does not fit the shape")
+        n.refuse(f"its perm {order} does not fit an input with {len(n.shape)} axes")
     return n.give(Transpose(order), shape=tuple(n.shape[a] for a in order))
 
 
@@ -407,7 +410,7 @@ def _slice(n: Node) -> Value:
     starts, ends = n.numbers("starts", 1) or [], n.numbers("ends", 2) or []
     axes = n.numbers("axes", 3) or list(range(len(starts)))
     if set(n.numbers("steps", 4) or [1]) != {1} or not len(starts) == len(ends) == len(axes):
-        n.refuse("no layer takes every second value of an axis")
+        n.refuse("no layer takes part of an axis with a step")
     value, shape = n.x, list(n.shape)
     for begin, end, axis in zip(starts, ends, axes, strict=True):
         axis %= len(shape)
@@ -423,7 +426,7 @@ def _gather(n: Node) -> Value:
     if isinstance(n.inputs[0], np.ndarray):
         rows = n.inputs[1]
         if axis != 0 or n.inputs[0].ndim != 2 or not isinstance(rows, Value):
-            n.refuse("only rows of a table are looked up by a layer")
+            n.refuse("a layer can only look up the rows of a table")
         return n.graph.apply(
             Lookup(n.inputs[0]), rows, n.name, (*cast(Shape, rows.shape), n.inputs[0].shape[1])
         )
@@ -431,7 +434,7 @@ def _gather(n: Node) -> Value:
     if indices.ndim == 0 and n.shape[axis] == 1:
         return n.reshaped([m for i, m in enumerate(n.shape) if i != axis])
     if indices.ndim != 1:
-        n.refuse("no layer picks single values of an axis")
+        n.refuse("no layer picks a single value along an axis")
     shape = (*n.shape[:axis], len(indices), *n.shape[axis + 1 :])
     return n.give(Gather(axis, indices), shape=shape)
 
@@ -446,14 +449,14 @@ def _pad(n: Node) -> Value:
     high = dict(zip(axes, pads[len(axes) :], strict=False))
     pairs = tuple((low.get(i, 0), high.get(i, 0)) for i in range(len(n.shape)))
     if any(map(any, pairs[:2])) or min(map(min, pairs)) < 0:
-        n.refuse("no layer pads the batch or the channels, or by less than nothing")
+        n.refuse("no layer pads the batch or the channels, or by a negative number")
     fill, mode = n.constant(2), n.attributes.get("mode", "constant")
     number = float(n.attributes.get("value", 0.0) if fill is None else fill.reshape(-1)[0])
     if mode == "constant" and number:
         shape = tuple(m + a + b for m, (a, b) in zip(n.shape, pairs, strict=True))
         return n.give(Fill(pairs[2:], number), shape=shape)
     if mode not in _MODES:
-        n.refuse(f"padding by {mode!r} has no layer")
+        n.refuse(f"no layer pads in the mode {mode!r}")
     return n.give(L.Pad(pairs[2:], _MODES[mode]))
 
 
@@ -463,24 +466,24 @@ def _resize(n: Node) -> Value:
     where = n.attributes.get("coordinate_transformation_mode", "half_pixel")
     where = "asymmetric" if n.opset < 11 else where
     if mode not in ("nearest", "linear") or n.attributes.get("antialias"):
-        n.refuse(f"resizing by {mode!r} has no layer")
+        n.refuse(f"no layer resizes in the mode {mode!r}, or with antialias")
     whole = all(m % k == 0 for k, m in zip(n.shape[2:], sizes, strict=True))
     if mode == "nearest":
         rounding = "floor" if n.opset < 11 else n.attributes.get("nearest_mode", "round_prefer_floor")
         floored = (where, rounding) == ("asymmetric", "floor")
         if not floored and not (whole and where.endswith("half_pixel") and rounding.startswith("round")):
-            n.refuse(f"nearest resizing with {where} and {rounding} has no layer")
+            n.refuse(f"no layer resizes to the nearest pixel with {where} coordinates and {rounding}")
     elif where not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
-        n.refuse(f"linear resizing with {where} coordinates has no layer")
+        n.refuse(f"no layer resizes linearly with {where} coordinates")
     if factors is not None and any(k * f != m for k, f, m in zip(n.shape[2:], factors, sizes, strict=True)):
-        n.refuse(f"its factors {factors} do not give a whole size from {n.shape[2:]}")
+        n.refuse(f"its factors {factors} do not give whole sizes from {n.shape[2:]}")
     kind: Any = mode
     scale = tuple(m / k for k, m in zip(n.shape[2:], sizes, strict=True)) if whole else ()
     return n.give(L.Upsample(scale, () if whole else sizes, kind, where == "align_corners"))
 
 
 def _resize_target(n: Node) -> tuple[tuple[float, ...] | None, tuple[int, ...]]:
-    """The factors, if it is they that are given, and the sizes of the spatial axes."""
+    """The factors, or None if sizes are given instead, and the new sizes of the spatial axes."""
     given = (
         n.attributes.get("scales")
         if n.opset < 9
@@ -500,30 +503,30 @@ def _resize_target(n: Node) -> tuple[tuple[float, ...] | None, tuple[int, ...]]:
         n.refuse("only the spatial axes can be resized, by constant factors")
     own = tuple(float(factors.get(i, 1)) for i in range(2, len(n.shape)))
     if not all(0 < f < 1e6 for f in own):
-        n.refuse(f"its factors are {own}")
+        n.refuse(f"its factors are {own}, but must be above 0 and below 1e6")
     return own, tuple(math.floor(m * f) for m, f in zip(n.shape[2:], own, strict=True))
 
 
 def _depth_to_space(n: Node) -> Value:
     block = int(n.attributes["blocksize"])
     if n.attributes.get("mode", "DCR") != "CRD" and n.shape[1] != block**2:
-        n.refuse("the channel order DCR has no layer, only CRD has")
+        n.refuse("no layer has the channel order DCR, only CRD")
     return n.give(L.PixelShuffle(block))
 
 
 def _concat(n: Node) -> Value:
     values = [i for i in n.inputs if isinstance(i, Value)]
     if len(values) != len(n.inputs):
-        n.refuse("it joins a constant")
+        n.refuse("no layer joins a constant")
     axis = int(n.attributes["axis"]) % len(n.shape)
     if axis == 0:
-        n.refuse("it joins along the batch axis")
+        n.refuse("no layer joins along the batch axis")
     return n.graph.join("concatenate", values, n.name, axis)
 
 
 def _cast(n: Node) -> Value:
-    if n.attributes.get("to") not in (1, 10, 11, 7):  # floats; int64 only before a look-up
-        n.refuse("no layer converts to whole numbers")
+    if n.attributes.get("to") not in (1, 10, 11, 7):  # floats, and int64, which an Embedding uses
+        n.refuse("no layer converts to integers")
     return n.x
 
 

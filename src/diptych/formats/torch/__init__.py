@@ -1,4 +1,4 @@
-"""PyTorch: models as `torch.nn.Module`s and back, and .pt files."""
+"""PyTorch: conversion between models and `torch.nn.Module`s, and .pt files."""
 
 from diptych.formats.torch.building import to_torch
 from diptych.formats.torch.files import read, write

@@ -1,4 +1,4 @@
-"""Model -> `torch.nn.Module`: PyTorch's own layers wherever it has the very one, ours for the rest."""
+"""Makes a `torch.nn.Module` from a model, of modules of `torch.nn` where they equal the layers, else of `modules`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from diptych.model.model import Model
 
 __all__ = ["activation_module", "network", "to_torch"]
 
-PartialShape: TypeAlias = tuple[int | None, ...] | None  # None where nothing is known, or a size is not
+PartialShape: TypeAlias = tuple[int | None, ...] | None  # None for an unknown size, or if nothing is known
 
 
 def to_torch(model: Model) -> nn.Module:
-    """`model` as a PyTorch module in evaluation mode.
+    """The PyTorch module of a model, in evaluation mode.
 
-    Children are named as layers are in a trace: "0", "1", "3.0". Modules of `torch.nn` are used where PyTorch
-    has the very layer. `train()` makes dropout and batch statistics work.
+    Children are named by the paths of the layers: "0", "1", "3.0". They are modules of `torch.nn` where these equal
+    the layers. After `train()`, dropout is active and normalisations use the statistics of the batch.
 
     Args:
-        model: Any model. Its weights are copied into float32 parameters, shared ones into one.
+        model: Any model. Its weights are copied to float32 parameters, shared ones to one parameter.
 
     Returns:
-        A module: float32 (N, C, H, W), or another shape the model takes -> what the model gives.
+        A module that takes float32 (N, C, H, W), or another shape that the model takes, and gives its output.
 
     Raises:
         UnsupportedLayer: PyTorch cannot express a layer.
@@ -42,11 +42,16 @@ def to_torch(model: Model) -> nn.Module:
 
 
 def network(model: Model) -> nn.Sequential:
-    """`model` as a PyTorch module that takes whatever the layers take, for the engine.
+    """The PyTorch module of a model for the engine `torch`, in evaluation mode.
 
-    Unlike `to_torch`, it does not rely on the rank of the recorded input, accepts single values where `torch.nn`
-    refuses to normalise them, and has a module at the path of every layer, so that hooks on a layer that
-    stands in several places tell these apart. Raises `UnsupportedLayer` as `to_torch` does.
+    Unlike that of `to_torch` it takes every shape that the layers take, also where `torch.nn` does not normalise single
+    values. A layer used in several places is a separate module at each path, so that hooks can tell them apart.
+
+    Args:
+        model: Any model. Its weights are copied to float32 parameters, shared ones to one parameter.
+
+    Raises:
+        UnsupportedLayer: PyTorch cannot express a layer.
     """
     return nn.Sequential(*_Builder(model, None, own=True).modules(model.layers, "")).eval()
 
@@ -54,9 +59,11 @@ def network(model: Model) -> nn.Sequential:
 class _Builder:
     """Makes the modules of one model.
 
-    Attributes:
-        own: Whether the modules of this package are taken where those of `torch.nn` are stricter than the layer,
-            and a layer that stands in several places becomes a module at each, with the same parameters.
+    Args:
+        model: The model.
+        shape: What is known of the input shape.
+        own: Whether to use the modules of this package where those of `torch.nn` are stricter than the layer, and to
+            make a separate module, with the same parameters, at each path of a layer.
     """
 
     def __init__(self, model: Model, shape: PartialShape, own: bool) -> None:
@@ -66,11 +73,11 @@ class _Builder:
         self._entries = _entries(model.layers, shape)
 
     def modules(self, layer: Layer, path: str) -> list[nn.Module]:
-        """Those of the layers inside `layer`."""
+        """The modules of the children of a layer."""
         return [self._module(child, child_path(path, index)) for index, child in enumerate(layer.children)]
 
     def _module(self, layer: Layer, path: str) -> nn.Module:
-        """The module of one layer; the same one where it stands in several places, unless `own`."""
+        """The module of one layer; unless `own`, a layer used in several places has one module."""
         if self.own:
             return self._new(layer, path)
         key = (id(layer), self._entries.get(path))
@@ -84,7 +91,7 @@ class _Builder:
             return _container(layer, self.modules(layer, path))
         rule = _RULES.get(type(layer))
         if rule is None:
-            raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "PyTorch", "it has no such module")
+            raise UnsupportedLayer(f"{path} ({type(layer).__name__})", "PyTorch", "it has no module for it")
         if _spatial_rank(layer) not in (1, 2, 3, None):
             raise UnsupportedLayer(
                 f"{path} ({type(layer).__name__})", "PyTorch", "PyTorch has 1 to 3 spatial axes"
@@ -96,12 +103,12 @@ class _Builder:
 
     def activation(self, layer: L.Activation) -> nn.Module:
         """The module of an elementwise function."""
-        if self.own and layer.name == "hardswish":  # that of `torch.nn` overflows from 6e37 on
+        if self.own and layer.name == "hardswish":  # `nn.Hardswish` overflows above 6e37
             return M.Elementwise(layer.name, layer.parameters)
         return activation_module(layer)
 
     def parameter(self, array: Array | None) -> nn.Parameter | None:
-        """A weight; the same parameter wherever the same array is used."""
+        """The parameter of a weight; an array used several times has one parameter."""
         if array is None:
             return None
         if id(array) not in self._parameters:
@@ -109,7 +116,7 @@ class _Builder:
         return self._parameters[id(array)]
 
     def fill(self, module: Any, weight: Array | None, bias: Array | None) -> nn.Module:
-        """Puts the weights in the place of those that `module` was made with."""
+        """Replaces the weights of a module."""
         module.register_parameter("weight", self.parameter(weight))
         module.register_parameter("bias", self.parameter(bias))
         result: nn.Module = module
@@ -133,7 +140,7 @@ def _tensor(array: Array) -> Tensor:
 
 
 def _spatial_rank(layer: Layer) -> int | None:
-    """The number of spatial axes that a layer is made for, None where it takes any."""
+    """The number of spatial axes that a layer requires, or None if it takes any."""
     if isinstance(layer, L.Conv | L.ConvTranspose):
         return layer.weight.ndim - 2
     if isinstance(layer, L.MaxPool | L.MeanPool):
@@ -145,7 +152,7 @@ def _spatial_rank(layer: Layer) -> int | None:
 
 
 def _entries(layers: L.Chain, shape: PartialShape) -> dict[str, PartialShape]:
-    """Layer path -> what is known of the shape in front of it, for the layers that hold no others."""
+    """Layer path -> what is known of its input shape, for layers without children."""
     found: dict[str, PartialShape] = {}
 
     def leaf(layer: Layer, shape: PartialShape, path: str) -> PartialShape:
@@ -167,7 +174,7 @@ def _entries(layers: L.Chain, shape: PartialShape) -> dict[str, PartialShape]:
 
 
 def _behind(layer: Layer, shape: PartialShape) -> PartialShape:
-    """What is known of the shape behind a layer."""
+    """What is known of the output shape of a layer."""
     if shape is not None and None not in shape:
         try:
             return layer.output_shape(tuple(n for n in shape if n is not None))
@@ -190,7 +197,7 @@ def _behind(layer: Layer, shape: PartialShape) -> PartialShape:
     return None
 
 
-# Layers of which the output has as many axes and channels as the input, and as many axes alone.
+# Layers that keep the number of axes and of channels, and layers that keep only the number of axes.
 _KEEP_CHANNELS = (
     L.Activation,
     L.Softmax,
@@ -211,7 +218,7 @@ _KEEP_RANK = (L.Dense, L.Bilinear, L.Scale, L.LayerNorm, L.Normalise, L.PixelShu
 
 
 def _by_rank(names: str, rank: int, own: bool = False) -> Any:
-    """The class for 1, 2 or 3 spatial axes: PyTorch's, or our extension of it."""
+    """The class for 1, 2 or 3 spatial axes, of `torch.nn` or, if `own`, of this package."""
     return getattr(M if own else nn, f"{names}{rank}d")
 
 
@@ -237,7 +244,7 @@ def _conv(layer: L.Conv, shape: PartialShape, builder: _Builder) -> nn.Module:
         padding=[low for low, _ in layer.padding] if even else 0,
         dilation=layer.dilation,
         groups=layer.groups,
-        device="meta",  # its own weights are never made
+        device="meta",  # the weights it would make are replaced
     )
     if not even:
         module.edges = _edges(layer.padding)

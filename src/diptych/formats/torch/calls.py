@@ -1,6 +1,7 @@
-"""Functions and methods of tensors -> layers, by the name that they have in `torch`, `F` and ATen alike.
+"""Functions and methods of tensors as layers: the table `CALLS`, by the names in `torch`, `F` and ATen.
 
-A rule takes the `TorchSite` and the arguments after the input, and returns the layers.
+A rule takes a `TorchSite` and the arguments after the input, and returns the layers. Its parameters have the names that
+they have in PyTorch.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def _gelu(s: TorchSite, approximate: str = "none") -> list[Operation]:
 
 def _softplus(s: TorchSite, beta: float = 1, threshold: float = 20) -> list[Operation]:
     if beta != 1 or threshold < 15:
-        s.refuse(f"softplus has beta {beta} and threshold {threshold}; only 1 and 20 have a layer")
+        s.refuse(
+            f"its beta is {beta} and its threshold {threshold}; a layer has beta 1 and a threshold of 15 or more"
+        )
     return [Activation("softplus")]
 
 
@@ -65,7 +68,7 @@ def _clamp(s: TorchSite, min: Any = None, max: Any = None) -> list[Operation]:  
 
 def _threshold(s: TorchSite, threshold: float, value: float, inplace: bool = False) -> list[Operation]:
     if value != 0:
-        s.refuse(f"a threshold that gives {value} below it has no layer")
+        s.refuse(f"no layer gives {value} below a threshold, only 0")
     return [Activation("trelu", (threshold,))]
 
 
@@ -75,7 +78,7 @@ def _softshrink(s: TorchSite, lambd: float = 0.5) -> list[Operation]:
 
 def _prelu(s: TorchSite, weight: Tensor) -> list[Operation]:
     if weight.numel() != 1:
-        s.refuse("PReLU with a slope for every channel has no layer")
+        s.refuse("no layer is a PReLU with a slope for each channel")
     return [Activation("leakyrelu", (float(weight),))]
 
 
@@ -89,7 +92,7 @@ def _log_softmax(s: TorchSite, dim: int | None = None, *rest: Any, **others: Any
 
 def _softmax_axis(s: TorchSite, dim: int | None) -> int:
     if dim is None:
-        dim = 0 if len(s.known_shape()) == 3 else 1  # PyTorch's old rule
+        dim = 0 if len(s.known_shape()) == 3 else 1  # PyTorch's deprecated default
     if dim == 0:
         s.refuse("a softmax over the batch axis mixes samples")
     return dim
@@ -97,7 +100,7 @@ def _softmax_axis(s: TorchSite, dim: int | None) -> int:
 
 def _dropout(s: TorchSite, p: float = 0.5, training: bool = False, inplace: bool = False) -> list[Operation]:
     if training:
-        s.refuse("dropout is on even in evaluation mode")
+        s.refuse("its dropout is active in evaluation mode, too")
     return [L.Dropout(p)]
 
 
@@ -105,7 +108,14 @@ def _dropout(s: TorchSite, p: float = 0.5, training: bool = False, inplace: bool
 
 
 def same_padding(kernel: Sequence[int], dilation: Sequence[int]) -> L.Pads:
-    """PyTorch's padding="same": the odd pixel at the high end."""
+    """The padding of PyTorch's padding="same", in which an odd pixel goes to the high end.
+
+    Args:
+        kernel, dilation: One number for each spatial axis.
+
+    Returns:
+        (low, high) for each axis.
+    """
     totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
     return tuple((total // 2, total - total // 2) for total in totals)
 
@@ -206,7 +216,13 @@ def _group_norm(
 
 
 def ceil_changes(shape: Any, kernel: Any, stride: Any, padding: Any) -> bool:
-    """Whether rounding up gives another size than rounding down."""
+    """Whether ceil_mode changes the output size of a pool.
+
+    Args:
+        shape: Of the input, (N, C, *spatial).
+        kernel, stride: One number for each spatial axis.
+        padding: (low, high) for each spatial axis.
+    """
     windows = zip(shape[2:], kernel, stride, padding, strict=True)
     return any((n + low + high - k) % step for n, k, step, (low, high) in windows)
 
@@ -219,8 +235,8 @@ def _window(
     pads = s.pads(padding, rank)
     if ceil and ceil_changes(s.known_shape(), window, steps, pads):
         s.refuse(
-            f"ceil_mode rounds the size of {s.known_shape()[2:]} up, layers round down; use an input size "
-            "that the windows fit, or ceil_mode=False"
+            f"ceil_mode rounds the size of {s.known_shape()[2:]} up, but layers round down; use an input "
+            "size that the windows fit, or ceil_mode=False"
         )
     return window, steps, pads
 
@@ -236,7 +252,7 @@ def _max_pool(rank: int) -> Rule:
         return_indices: bool = False,
     ) -> list[Operation]:
         if set(numbers(dilation, rank)) != {1} or return_indices:
-            s.refuse("max pooling with a dilation or with indices has no layer")
+            s.refuse("no layer pools with a dilation, or returns indices")
         return [L.MaxPool(*_window(s, rank, kernel_size, stride, padding, ceil_mode))]
 
     return rule
@@ -254,7 +270,7 @@ def _mean_pool(rank: int) -> Rule:
     ) -> list[Operation]:
         window, steps, pads = _window(s, rank, kernel_size, stride, padding, ceil_mode)
         if divisor_override is not None and divisor_override != math.prod(window):
-            s.refuse("average pooling with a divisor of its own has no layer")
+            s.refuse("no layer is an average pool with a divisor_override")
         return [L.MeanPool(window, steps, pads, count_include_pad or not any(map(any, pads)))]
 
     return rule
@@ -265,7 +281,7 @@ def _adaptive_pool(rank: int, largest: bool) -> Rule:
         given = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * rank
         given = given * rank if len(given) == 1 else given
         if return_indices:
-            s.refuse("max pooling with indices has no layer")
+            s.refuse("no layer returns the indices of a pool")
         if None in given:
             given = tuple(n if m is None else m for n, m in zip(s.known_shape()[2:], given, strict=True))
         if set(given) == {1}:
@@ -330,7 +346,7 @@ def _getitem(s: TorchSite, index: Any) -> list[Operation]:
             kept += [shape[axis]] if place == slice(None) else []
             axis += 1
         else:
-            s.refuse("no layer takes a part of an axis")
+            s.refuse("no layer takes part of an axis")
     return s.reshaped((*kept, *shape[axis:]))
 
 
@@ -364,7 +380,7 @@ def _pad(s: TorchSite, pad: Any, mode: str = "constant", value: float | None = N
     if value:
         s.refuse(f"no layer pads with {value}, only with zero")
     if any(n < 0 for pair in pairs for n in pair):
-        s.refuse("negative padding, which takes away, has no layer")
+        s.refuse("no layer has negative padding, which crops")
     return [L.Pad(((0, 0),) * (rank - len(pairs)) + pairs, _MODES[mode])]
 
 
@@ -378,7 +394,7 @@ def _interpolate(
     antialias: bool = False,
 ) -> list[Operation]:
     if mode not in ("nearest", "linear", "bilinear", "trilinear") or antialias:
-        s.refuse(f"resizing by {mode!r}{' with antialias' if antialias else ''} has no layer")
+        s.refuse(f"no layer resizes in the mode {mode!r}{' with antialias' if antialias else ''}")
     kind: Any = "nearest" if mode == "nearest" else "linear"
     rank = len(s.shape) - 2 if s.shape is not None else {"linear": 1, "trilinear": 3}.get(mode, 2)
     corners = bool(align_corners)
@@ -387,7 +403,7 @@ def _interpolate(
         return [L.Upsample(tuple(float(f) for f in factors), (), kind, corners)]
     sizes = numbers(size, rank)
     if s.shape is not None and all(m % n == 0 for n, m in zip(s.shape[2:], sizes, strict=True)):
-        # The same at this size, and right at others where the size was that of another branch.
+        # As a factor, because the size may be that of another branch, which depends on the size of the input.
         return [L.Upsample(tuple(m / n for n, m in zip(s.shape[2:], sizes, strict=True)), (), kind, corners)]
     return [L.Upsample((), sizes, kind, corners)]
 

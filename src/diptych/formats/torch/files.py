@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.files import replacing
+from diptych.formats.torch.loading import load
 from diptych.formats.torch.tracing import from_torch
 from diptych.model import architectures
 from diptych.model.document import from_document, to_document
@@ -54,7 +52,7 @@ def read(path: str | Path, architecture: Model | nn.Module | str | None = None) 
     is a state_dict and no architecture is given.
     """
     path = Path(path)
-    content = _loaded(path)
+    content = load(path)
     if isinstance(content, dict) and isinstance(content.get(_KEY), str):
         return _own(path, content)
     state = _state(path, content)
@@ -73,52 +71,6 @@ def read(path: str | Path, architecture: Model | nn.Module | str | None = None) 
     return _into_model(path, state, model)
 
 
-# ---- The file -----------------------------------------------------------------------------------------
-
-
-def _loaded(path: Path) -> Any:
-    _check_archive(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)|global ([\w.]+)", str(error))
-        what = f" ({(found[1] or found[2])[:80]})" if found else ""
-        raise FormatError(
-            f"{path} holds pickled Python objects{what}, which are code and are never opened: where it was made, "
-            "save module.state_dict() instead, or use diptych.from_torch(module)"
-        ) from error
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # whatever a damaged pickle or archive makes PyTorch raise
-        if "TorchScript" in str(error):
-            raise FormatError(
-                f"{path} is a TorchScript archive: load it with torch.jit.load and save its state_dict()"
-            ) from error
-        raise FormatError(f"{path} is damaged or cut off: PyTorch cannot open it") from error
-
-
-def _check_archive(path: Path) -> None:
-    """An archive as PyTorch writes it is not compressed: nothing in it can be larger than the file.
-
-    Its checksums must hold; PyTorch itself looks at none, and can be told to write none, all zeros then.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-            if compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-                raise FormatError(
-                    f"{path} is a compressed archive, which torch.save does not write; save it again"
-                )
-            damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise FormatError(f"{path} is damaged or cut off: it is no whole zip archive") from error
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-    if damaged is not None:
-        raise FormatError(f"{path} is damaged: the checksum of {damaged!r} in it is wrong; copy it again")
-
-
 def _own(path: Path, content: dict[Any, Any]) -> Model:
     state = content.get("state")
     if not isinstance(state, dict) or set(content) != {_KEY, "state"}:
@@ -135,7 +87,7 @@ def _own(path: Path, content: dict[Any, Any]) -> Model:
 def _array(path: Path, name: str, tensor: Any) -> Array:
     if not isinstance(tensor, Tensor) or tensor.dtype not in (*_FLOATS, torch.bfloat16):
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise FormatError(f"{name[:80]!r} in {path} is no weight of float numbers but {kind}")
+        raise FormatError(f"{name[:80]!r} in {path} is not a weight of floating-point numbers but {kind}")
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise FormatError(f"the weight {name[:80]!r} in {path} is not stored in full")

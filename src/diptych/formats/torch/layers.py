@@ -1,4 +1,4 @@
-"""Each module of `torch.nn`, and each of ours, as layers. The table is read from top to bottom."""
+"""Modules of `torch.nn` and of `modules` as layers: the table `_RULES`, of which the first fitting entry applies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ __all__ = ["layers_of"]
 
 
 def layers_of(s: TorchSite, module: nn.Module) -> list[Operation]:
-    """What `module` does. Raises `UnsupportedLayer` where no layer can express it."""
+    """The layers that compute what a module computes.
+
+    Args:
+        s: The place in the graph where the module is applied.
+        module: A module of `torch.nn` or of this package, without submodules other than an activation.
+
+    Raises:
+        UnsupportedLayer: No layer can express it.
+    """
     rule = next((rule for kinds, rule in _RULES if isinstance(module, kinds)), None)
     if rule is None:
         s.refuse(f"there is no layer for {type(module).__name__}")
@@ -37,7 +45,7 @@ _MODES: dict[str, L.PadMode] = {"reflect": "reflect", "replicate": "replicate", 
 
 
 def _pairs(edges: Any) -> L.Pads:
-    """`F.pad`'s order, the last axis first, as pairs in order."""
+    """Edges in the order of `F.pad`, the last axis first, as (low, high) for each axis in order."""
     return tuple((int(edges[i]), int(edges[i + 1])) for i in range(0, len(edges), 2))[::-1]
 
 
@@ -101,7 +109,7 @@ def _layer_norm(s: TorchSite, m: Any) -> list[Operation]:
 
 
 def _call(name: str, *attributes: str) -> Callable[[TorchSite, Any], list[Operation]]:
-    """The function of that name with the module's attributes."""
+    """The rule for the function of that name, called with attributes of the module."""
     return lambda s, m: CALLS[name](s, **{a: getattr(m, a) for a in attributes})
 
 
@@ -164,7 +172,7 @@ def _elementwise(s: TorchSite, m: M.Elementwise) -> list[Operation]:
 
 
 def _kinds(names: str) -> tuple[type[nn.Module], ...]:
-    """A class of PyTorch's for each rank."""
+    """The classes for 1, 2 and 3 spatial axes, as far as `torch.nn` has them."""
     found = (getattr(nn, f"{names}{rank}d", None) for rank in (1, 2, 3))
     return tuple(kind for kind in found if kind is not None)
 

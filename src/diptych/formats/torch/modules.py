@@ -1,6 +1,6 @@
-"""The `torch.nn` modules that PyTorch lacks: Flux's edges, formulas and windows, and layers with an activation.
+"""Modules for layers that `torch.nn` lacks, and modules of `torch.nn` with an activation or uneven padding.
 
-Those that extend a module of PyTorch's are subclasses of it, with the same parameters under the same names.
+The latter are subclasses of the classes in `torch.nn`, and have the same parameters with the same names.
 """
 
 from __future__ import annotations
@@ -50,18 +50,26 @@ __all__ = [
 
 
 class Network(nn.Sequential):
-    """A whole model: its layers are the children "0", "1" ...; `record` is the model without its layers."""
+    """A whole model. Its layers are the children "0", "1" ...
+
+    Attributes:
+        record: The model without its layers.
+    """
 
     record: Any = None
 
 
-# ---- Modules of PyTorch's with more to them -----------------------------------------------------------
+# ---- Extensions of modules of torch.nn ----------------------------------------------------------------
 
 
 class Extended(nn.Module):
-    """Before another class: zeros put around the input first, or cut off last, and an activation at the end.
+    """Mixin that pads the input of another module with zeros and applies an activation to its output.
 
-    `edges` are those of the input, or of a transposed convolution's output, in the order of `F.pad`.
+    The activation is the child "activation", if there is one.
+
+    Attributes:
+        edges: Zeros around the input, or around the output of a transposed convolution, where negative numbers crop;
+            in the order of `F.pad`.
     """
 
     edges: Sequence[int] = ()
@@ -77,7 +85,7 @@ class Extended(nn.Module):
         return x if activation is None else activation(x)
 
     def extra_repr(self) -> str:
-        """The arguments, the edges among them."""
+        """The arguments and the edges."""
         edges = f", edges={tuple(self.edges)}" if any(self.edges) else ""
         return super().extra_repr() + edges
 
@@ -95,7 +103,7 @@ class Conv3d(Extended, nn.Conv3d):
 
 
 class _Transposed(Extended):
-    """The whole output is made, then cut (or lengthened with zeros) by `edges`, then the bias is added."""
+    """Computes the whole output, crops it or extends it with zeros by `edges`, then adds the bias."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """The layer, then its activation."""
@@ -136,9 +144,9 @@ class BatchNorm3d(Extended, nn.BatchNorm3d):
 
 
 class AnyBatchNorm(Extended, nn.modules.batchnorm._BatchNorm):
-    """`nn.BatchNorm1d`, `2d` or `3d`, whichever fits: for a model that does not tell its input's rank.
+    """`nn.BatchNorm1d`, `2d` or `3d`, whichever fits the input.
 
-    In evaluation mode the batch's own statistics may be those of a single value, which PyTorch refuses.
+    In evaluation mode without stored statistics it also takes a single value per channel, unlike PyTorch.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,7 +162,7 @@ class AnyBatchNorm(Extended, nn.modules.batchnorm._BatchNorm):
 
 
 class AnyInstanceNorm(Extended, nn.modules.instancenorm._InstanceNorm):
-    """`nn.InstanceNorm1d`, `2d` or `3d`, whichever fits; without weights of its own it takes any channels."""
+    """`nn.InstanceNorm1d`, `2d` or `3d`, whichever fits. Without weights it takes any number of channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer, then its activation."""
@@ -173,7 +181,7 @@ class LayerNorm(Extended, nn.LayerNorm):
 
 
 class LayerNormStd(LayerNorm):
-    """Flux's formula up to 0.14: (x - mean) / (standard deviation + eps)."""
+    """The formula of Flux up to 0.14: (x - mean) / (standard deviation + eps)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer, then its activation."""
@@ -185,7 +193,7 @@ class LayerNormStd(LayerNorm):
 
 
 class GroupNorm(Extended, nn.GroupNorm):
-    """`nn.GroupNorm` with an activation; one value a group is no error."""
+    """`nn.GroupNorm` with an activation, which also takes groups of a single value."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer, then its activation."""
@@ -193,7 +201,7 @@ class GroupNorm(Extended, nn.GroupNorm):
 
 
 class TrackedGroupNorm(GroupNorm):
-    """GroupNorm by stored statistics, (groups,), as Flux up to 0.12 kept them; training leaves them alone."""
+    """GroupNorm with stored statistics, (groups,), as in Flux up to 0.12. Training does not change them."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -225,7 +233,7 @@ class Scale(Extended):
 
 
 class Bilinear(Extended):
-    """Output k is the sum of weight[k, i, j] x[i] x[j] over the last axis."""
+    """Output k is the sum over i and j of weight[k, i, j] x[i] x[j], along the last axis, plus bias[k]."""
 
     def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
         super().__init__()
@@ -244,7 +252,7 @@ class Bilinear(Extended):
 
 
 class Embedding(nn.Module):
-    """Rows of `weight` by numbers that count from `first`, reduced over the last axis of numbers."""
+    """The rows of `weight` whose indices, counted from `first`, are the input; reduced over the indices' last axis."""
 
     def __init__(self, weight: nn.Parameter, first: int, reduction: Reduction) -> None:
         super().__init__()
@@ -267,7 +275,7 @@ class Embedding(nn.Module):
 
 
 class Normalise(nn.Module):
-    """Mean 0 and deviation 1 along one axis, by one of the formulas of `layers.NormFormula`."""
+    """Normalises to mean 0 and standard deviation 1 along one axis, by a formula of `layers.NormFormula`."""
 
     def __init__(self, axis: int, epsilon: float, formula: NormFormula) -> None:
         super().__init__()
@@ -320,7 +328,7 @@ class Elementwise(nn.Module):
         self.name, self.arguments = name, parameters
 
     def forward(self, x: Tensor) -> Tensor:
-        """The function of every value."""
+        """The function applied to every value."""
         return ELEMENTWISE[self.name](x, *self.arguments)
 
     def extra_repr(self) -> str:
@@ -337,7 +345,14 @@ _POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
 
 
 class WidePool(nn.Module):
-    """A pool with uneven padding, or more of it than half a window. `kind` is "max" or "mean"."""
+    """A pool with uneven padding, or padding of more than half a window.
+
+    Args:
+        kind: "max" or "mean".
+        kernel, stride: One number for each spatial axis.
+        pads: (low, high) for each spatial axis.
+        count: Whether the mean counts the padding.
+    """
 
     def __init__(
         self, kind: str, kernel: Sequence[int], stride: Sequence[int], pads: Any, count: bool
@@ -348,7 +363,7 @@ class WidePool(nn.Module):
         self._edges = [edge for pair in reversed(self.padding) for edge in pair]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The largest value or the mean in every window."""
+        """The maximum or mean of every window."""
         fill = -torch.inf if self.kind == "max" else 0.0
         pooled = self._pool(F.pad(x, self._edges, value=fill))
         if self.kind == "max" or self.count_padding:
@@ -366,14 +381,20 @@ class WidePool(nn.Module):
 
 
 class AdaptivePool(nn.Module):
-    """Adaptive pooling by Flux's rule, or one value over all spatial axes of any number (`output` None)."""
+    """Adaptive pooling.
+
+    Args:
+        kind: "max" or "mean".
+        output: The number of windows along each spatial axis; None for one window over any number of axes.
+        rule: How windows are placed, see `layers.pool_windows`.
+    """
 
     def __init__(self, kind: str, output: tuple[int, ...] | None, rule: WindowRule = "pytorch") -> None:
         super().__init__()
         self.kind, self.output, self.rule = kind, output, rule
 
     def forward(self, x: Tensor) -> Tensor:
-        """The largest value or the mean in every window."""
+        """The maximum or mean of every window."""
         pool: Any = torch.amax if self.kind == "max" else torch.mean
         if self.output is None:
             result: Tensor = pool(x, dim=tuple(range(2, x.ndim)), keepdim=True)
@@ -405,9 +426,9 @@ class Reshape(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Enlargement by index floor(i n / m), or linear with coordinates that are exact at any size.
+    """Nearest upsampling with index floor(i n / m), or linear upsampling with exact coordinates.
 
-    Not `nn.Upsample`: its float32 coordinates are off by more than 1e-5 from 200 pixels on.
+    The float32 coordinates of `nn.Upsample` are off by more than 1e-5 from 200 pixels on.
     """
 
     def __init__(self, scale: tuple[float, ...], size: tuple[int, ...], mode: str, corners: bool) -> None:
@@ -415,7 +436,7 @@ class Upsample(nn.Module):
         self.scale, self.size, self.mode, self.align_corners = scale, size, mode, corners
 
     def forward(self, x: Tensor) -> Tensor:
-        """The enlarged picture."""
+        """The enlarged pictures."""
         sizes = self.size or tuple(int(n * f) for n, f in zip(x.shape[2:], self.scale, strict=True))
         for axis, size in enumerate(sizes, start=2):
             x = self._nearest(x, axis, size) if self.mode == "nearest" else self._linear(x, axis, size)
@@ -451,7 +472,9 @@ class PixelShuffle(nn.Module):
         """(N, C r^k, *spatial) -> (N, C, *spatial r)."""
         rank = x.ndim - 2
         split = x.reshape(len(x), -1, *[self.factor] * rank, *x.shape[2:])
-        pairs = [axis for i in range(rank) for axis in (2 + rank + i, 2 + i)]  # each size, then its factor
+        pairs = [
+            axis for i in range(rank) for axis in (2 + rank + i, 2 + i)
+        ]  # each spatial axis, then its factor
         return split.permute(0, 1, *pairs).reshape(
             len(x), split.shape[1], *(n * self.factor for n in x.shape[2:])
         )
@@ -492,7 +515,7 @@ class SkipConnection(_Joining):
     """connection(inner(x), x)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The inner layer's output joined with the input."""
+        """The output of the inner layer joined with the input."""
         return _join(self.connection, [self[0](x), x])
 
 
@@ -505,7 +528,7 @@ class Parallel(_Joining):
 
 
 class Join(nn.Module):
-    """Several values joined: a node of a `Graph`."""
+    """A node of a `Graph` that joins several values."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
@@ -516,12 +539,12 @@ class Join(nn.Module):
         return _join(self.connection, values)
 
     def extra_repr(self) -> str:
-        """How they are joined."""
+        """How the values are joined."""
         return self.connection.label
 
 
 class Graph(nn.Sequential):
-    """Layers that are no tree: see `diptych.model.layers.Graph`. Gives the first of its outputs."""
+    """The module of a `diptych.model.layers.Graph`. It gives the first of the outputs."""
 
     def __init__(self, graph: layers.Graph, nodes: Sequence[nn.Module]) -> None:
         super().__init__(*nodes)
@@ -537,7 +560,7 @@ class Graph(nn.Sequential):
         return self.structure.through(x, child, _join)
 
     def extra_repr(self) -> str:
-        """What each node takes."""
+        """The inputs of each node, and the outputs."""
         pairs = zip(self.structure.names, self.structure.inputs, strict=True)
         nodes = [f"{name}({', '.join(inputs)})" for name, inputs in pairs]
         return ", ".join([*nodes, f"outputs={self.structure.outputs}"])

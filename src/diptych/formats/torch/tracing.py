@@ -1,6 +1,6 @@
-"""`torch.nn.Module` -> Model: the graph that `torch.fx` or `torch.export` finds, node by node.
+"""Makes a model from a `torch.nn.Module`, by way of the graph that `torch.fx` or `torch.export` traces.
 
-Nothing is computed here but shapes; the example then goes through the module and the model, and both must
+Reading the graph only follows shapes. Then the example is run through the module and the model, whose outputs must
 agree.
 """
 
@@ -46,12 +46,21 @@ __all__ = ["from_torch"]
 
 
 def from_torch(module: nn.Module, example: Any = None) -> Model:
-    """The model that `module` is in evaluation mode; weights are copied, shared ones stay shared.
+    """The model that computes what a PyTorch module computes in evaluation mode.
 
-    `example` is one batch, float (N, C, H, W) or what the module takes, an array or a tensor. With it, sizes
-    in the code are understood, and the outputs of module and model must agree to 1e-5. Raises
-    `UnsupportedLayer` naming the operation that no layer can express, `ModelError` where the module cannot
-    be followed, or where model and module disagree.
+    Args:
+        module: Any module with one input and one output. It is not changed.
+        example: A batch that the module takes, float (N, C, H, W) or another shape; an array or a tensor. It is needed
+            for code that depends on sizes. With it, the outputs of the module and the model are compared.
+
+    Returns:
+        The model. Weights are copied; shared ones remain shared.
+
+    Raises:
+        UnsupportedLayer: Names an operation that no layer can express.
+        ModelError: The module cannot be traced, or the outputs differ by more than 1e-5 relative to the largest.
+        ShapeError: The example is not a batch of real numbers.
+        UsageError: `module` is not a `torch.nn.Module`.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"from_torch takes a torch.nn.Module, got {type(module).__name__}")
@@ -82,14 +91,14 @@ def _example(module: nn.Module, example: Any) -> Tensor | None:
 
 
 def _in_full_precision(module: nn.Module) -> nn.Module:
-    """A 16-bit module computes in 16 bits, a model in float32 with the same weights: a copy in float32."""
+    """The module, or a float32 copy of a 16-bit one, since models compute in float32."""
     short = any(p.dtype in (torch.float16, torch.bfloat16) for p in module.parameters())
     return copy.deepcopy(module).float() if short else module
 
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and then each module's own mode again."""
+    """Sets evaluation mode, and restores the mode of each submodule on exit."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
@@ -115,23 +124,23 @@ def _run(module: nn.Module, batch: Tensor) -> Tensor:
         raise ModelError(f"the module does not take the example: {_line(error)}") from error
     if not isinstance(result, Tensor):
         kind = f"{len(result)} values" if isinstance(result, tuple | list | dict) else "no tensor"
-        raise refusal("the output", f"the module returns {kind}, a model returns one array")
+        raise refusal("", f"the module returns {kind}, a model returns one array", what="the output")
     return result.float().cpu()
 
 
 def _check(module: nn.Module, model: Model, batch: Tensor, expected: Tensor) -> None:
-    """Both on the example, and on two of it where it is one: a single sample hides what mixes samples."""
+    """Compares module and model on the example; a batch of one also on two samples, to find mixing of samples."""
     again = to_torch(model)
     gap = _gap(again(batch.float().cpu()), expected)
     if len(batch) == 1:
         two = torch.cat([batch, batch.flip(-1)])
-        with suppress(ModelError):  # made for one sample only
+        with suppress(ModelError):  # the module may take only one sample
             gap = max(gap, _gap(again(two.float().cpu()), _run(module, two)))
     if not gap <= 1e-5:
         raise ModelError(
             f"the model read from {type(module).__name__} gives other numbers than the module: the largest "
-            f"relative difference on the example is {gap:.2g}; something in it is not what its code says, "
-            "such as a hook or an operation in place"
+            f"relative difference on the example is {gap:.2g}; the module does something that its graph does not "
+            "show, such as a hook or an in-place operation"
         )
 
 
@@ -164,10 +173,10 @@ def _traced(module: nn.Module, batch: Tensor | None) -> fx.GraphModule:
         return fx.GraphModule(module, _Tracer().trace(module))
     except DiptychError:
         raise
-    except Exception as error:  # a module's own code may raise anything when given symbols
+    except Exception as error:  # the code of a module may raise anything when it is given symbols
         if batch is None:
             raise ModelError(
-                f"{type(module).__name__} cannot be followed without an example, give from_torch an "
+                f"{type(module).__name__} cannot be traced without an example, give from_torch an "
                 f"example=batch: torch.fx says {_line(error)!r}"
             ) from error
         return _exported(module, batch)
@@ -175,7 +184,7 @@ def _traced(module: nn.Module, batch: Tensor | None) -> fx.GraphModule:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """torch.export prints the whole graph before it raises; the error says what there is to say."""
+    """Keeps torch.export from printing the whole graph before it raises an error."""
     log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     disabled, log.disabled = log.disabled, True
     try:
@@ -186,8 +195,10 @@ def _silent() -> Iterator[None]:
 
 
 def _exported(module: nn.Module, batch: Tensor) -> fx.GraphModule:
-    """By running the module once: its branches are taken as the example takes them."""
-    given = torch.cat([batch, batch]) if len(batch) == 1 else batch  # export makes a rule of a size of 1
+    """The graph of torch.export, with the branches of the code that the example takes."""
+    given = (
+        torch.cat([batch, batch]) if len(batch) == 1 else batch
+    )  # torch.export treats a size of 1 as fixed
     own = next((p for p in module.parameters() if p.is_floating_point()), None)
     given = given if own is None else given.to(own.dtype)
     try:
@@ -196,7 +207,7 @@ def _exported(module: nn.Module, batch: Tensor) -> fx.GraphModule:
         graph = program.module()
     except Exception as error:
         raise ModelError(
-            f"neither torch.fx nor torch.export can follow {type(module).__name__}: {_line(error)}"
+            f"neither torch.fx nor torch.export can trace {type(module).__name__}: {_line(error)}"
         ) from error
     graph.meta["batch"] = len(given)
     assert isinstance(graph, fx.GraphModule)
@@ -216,7 +227,7 @@ _CONCATENATIONS = ("cat", "concat", "concatenate")
 
 
 class _UnknownSizes:
-    """The shape of a value whose sizes are not known: only that the first is the batch."""
+    """The shape of a value of which only the batch axis is known."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -235,7 +246,7 @@ class _UnknownSizes:
 class _Reader:
     def __init__(self, traced: fx.GraphModule, shape: Shape | None, merging: bool) -> None:
         self._traced = traced
-        self._batch = traced.meta.get("batch")  # where sizes are written in the graph as numbers
+        self._batch = traced.meta.get("batch")  # of the example, if the graph holds sizes as numbers
         self._graph, self._weights = ValueGraph(shape, merging), Weights()
         self._values: dict[fx.Node, Any] = {}
         self._made: dict[tuple[int, Any], list[Operation]] = {}
@@ -247,7 +258,7 @@ class _Reader:
                 return as_chain(nested_steps(self._graph, self._output(node)))
             self._values[node] = self._read(node)
             changed = self._changed_in_place(node)
-            if changed is not None:  # whatever takes it later sees the new value
+            if changed is not None:  # later operations use the new value
                 self._values[changed] = self._values[node]
         raise ModelError("the module returns nothing")
 
@@ -270,7 +281,7 @@ class _Reader:
             result = result[0]
         if not isinstance(result, Value):
             kind = f"{len(result)} values" if isinstance(result, tuple | list | dict) else "no tensor"
-            raise refusal("the output", f"the module returns {kind}, a model returns one array")
+            raise refusal("", f"the module returns {kind}, a model returns one array", what="the output")
         return result
 
     def _read(self, node: fx.Node) -> Any:
@@ -297,17 +308,17 @@ class _Reader:
             return self._graph.input
         if node.args:
             return node.args[0]
-        raise refusal(f"the input {node.target}", "a model takes one input")
+        raise refusal(str(node.target), "a model takes one input", what="the input")
 
     def _module(self, node: fx.Node, args: Any) -> Any:
         module = self._traced.get_submodule(str(node.target))
-        if not args:  # what torch.export leaves to guard its own assumptions
+        if not args:  # a check of its assumptions that torch.export adds
             return None
         name = f"{node.target} ({type(module).__name__})"
         if str(node.target) == "_guards_fn":
             return None
         if len(args) != 1 or node.kwargs or not isinstance(args[0], Value):
-            raise refusal(name, "it takes more than one value")
+            raise refusal(name, "a layer takes one value and no further arguments")
         site = TorchSite(self._graph, self._weights, name, args[0])
         key = (id(module), args[0].shape)
         if key not in self._made:
@@ -324,7 +335,7 @@ class _Reader:
         value: Value = args[0]
         what = args[1] if len(args) > 1 else None
         if name == "getattr" and what not in ("shape", "ndim"):
-            return None  # a type or device, of no importance
+            return None  # such as a type or a device
         if name == "dim" or what == "ndim":
             return len(TorchSite(self._graph, self._weights, node.name, value).known_shape())
         sizes: Any = _UnknownSizes(node.name) if value.shape is None else value.shape
@@ -354,11 +365,11 @@ class _Reader:
         values = kwargs.get("tensors", args[0] if args else ())
         axis = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
         if not all(isinstance(v, Value) for v in values):
-            raise refusal(f"{node.name} (cat)", "it joins an array that is no layer's output")
+            raise refusal(f"{node.name} (cat)", "no layer joins a constant")
         rank = None if values[0].shape is None else len(values[0].shape)
         axis = axis % rank if rank else axis
         if axis == 0:
-            raise refusal(f"{node.name} (cat)", "it joins along the batch axis")
+            raise refusal(f"{node.name} (cat)", "no layer joins along the batch axis")
         return self._graph.join("concatenate", list(values), f"{node.name} (cat)", axis)
 
     def _power(self, node: fx.Node, base: Any, exponent: Any) -> Value:
@@ -372,7 +383,7 @@ class _Reader:
     def _binary(self, node: fx.Node, name: str, args: Any, kwargs: Any) -> Value:
         where = f"{node.name} ({name})"
         if len(args) != 2 or kwargs.get("alpha", 1) != 1 or kwargs.get("rounding_mode"):
-            raise refusal(where, "only two operands and no further arguments are understood")
+            raise refusal(where, "it must have two operands and no further arguments")
         a, b = args
         if name in ("matmul", "mm"):
             return self._product(where, a, b)
@@ -391,7 +402,7 @@ class _Reader:
 
     def _product(self, where: str, a: Any, b: Any) -> Value:
         if not isinstance(a, Value) or not isinstance(b, Tensor) or b.ndim != 2:
-            raise refusal(where, "only a product with a matrix of weights is a layer")
+            raise refusal(where, "only a product with a matrix of weights has a layer")
         weight = np.ascontiguousarray(self._weights.array(b, where).T)
         return self._graph.apply(L.Dense(weight), a, where)
 
@@ -412,7 +423,7 @@ def _is_aten(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload)
 
 
-# Python's in-place operators, and the functions whose last argument may be `inplace`.
+# Python's in-place operators, and functions whose last argument may be `inplace`.
 _OVERWRITING = ("iadd", "isub", "imul", "itruediv")
 _INPLACE_LAST = (
     "relu",
@@ -429,13 +440,13 @@ _INPLACE_LAST = (
 
 
 def _name(node: fx.Node) -> str:
-    """The operation's plain name: "relu" for F.relu, torch.relu_, x.relu() and aten.relu.default."""
+    """The plain name of an operation: "relu" for F.relu, torch.relu_, x.relu() and aten.relu.default."""
     name = _written_name(node)
     return name if name.startswith("_") else name.rstrip("_")
 
 
 def _written_name(node: fx.Node) -> str:
-    """The operation's name with the underscore of operations in place."""
+    """The name of an operation, with the final underscore of in-place operations."""
     target: Any = node.target
     if isinstance(target, str):
         name = target
@@ -455,7 +466,7 @@ def _holds_value(tree: Any) -> bool:
 
 
 def _computed(node: fx.Node, args: Any, kwargs: Any) -> Any:
-    """What depends on no input: shapes and weights, worked out now."""
+    """The result of an operation on shapes or weights."""
     if node.op == "call_method":
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     function: Callable[..., Any] = node.target  # type: ignore[assignment]
@@ -464,4 +475,4 @@ def _computed(node: fx.Node, args: Any, kwargs: Any) -> Any:
     except ModelError:
         raise
     except Exception as error:
-        raise refusal(node.name, f"it cannot be worked out beforehand: {_line(error)}") from error
+        raise refusal(node.name, f"it cannot be computed: {_line(error)}") from error

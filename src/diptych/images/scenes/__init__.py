@@ -1,7 +1,7 @@
-"""Captions painted: a flat-illustration landscape from a prompt, at any size, in NumPy and Pillow only.
+"""Paints landscapes in the style of flat illustrations from prompts, at any size, with NumPy and Pillow only.
 
-paint(prompt)       -> Picture      the same (prompt, seed, index) is the same picture on every machine
-understand(prompt)  -> Scene        what the prompt asks for; .ignored names the words not understood
+paint(prompt)       -> Picture      the picture; the same (prompt, seed, index) gives the same one on every machine
+understand(prompt)  -> Scene        what the prompt asks for; .ignored holds the words that were not understood
 sample(seed, size)  -> Sample       a random scene with its caption, class and attributes
 """
 
@@ -42,10 +42,19 @@ SMALLEST, LARGEST = 16, 8192
 
 
 def paint(prompt: str, seed: int = 0, index: int = 0, width: int = 512, height: int = 512) -> Picture:
-    """The picture number `index` of a prompt and seed, `width` x `height` pixels (16 to 8192 a side).
+    """Paints a picture from a prompt.
 
-    Any text will do: what is not understood is in the record's `ignored`. Raises `UsageError` for a size out
-    of range.
+    Args:
+        prompt: Any text. Words that are not understood are in `ignored` of the record.
+        seed: Of the random choices.
+        index: The number of the picture, for several pictures of one prompt and seed.
+        width, height: In pixels, 16 to 8192.
+
+    Returns:
+        The picture with its record. The same arguments give the same picture on every machine.
+
+    Raises:
+        UsageError: A size is out of range.
     """
     for name, side in (("width", width), ("height", height)):
         if isinstance(side, bool) or not isinstance(side, int) or not SMALLEST <= side <= LARGEST:
@@ -60,7 +69,7 @@ def paint(prompt: str, seed: int = 0, index: int = 0, width: int = 512, height: 
 
 
 class Scenes:
-    """The painter as a generator: see `diptych.images.generator.Generator`."""
+    """The painter as a `diptych.images.generator.Generator`."""
 
     name = "scenes"
     version = VERSION
@@ -79,7 +88,23 @@ class Scenes:
         on_progress: Progress | None = None,
         **options: Any,
     ) -> Iterator[Picture]:
-        """Pictures `start` to `start + count - 1`, 512 x 512 unless told otherwise; takes no options."""
+        """Paints pictures of one prompt.
+
+        Args:
+            prompt: Any text.
+            count: The number of pictures.
+            seed: Of the random choices.
+            width, height: In pixels, 16 to 8192; 512 by default.
+            start: The index of the first picture.
+            on_progress: Called after each picture with the number done, `count` and the name of the picture.
+            **options: There are none.
+
+        Returns:
+            An iterator that paints the pictures `start` to `start + count - 1`.
+
+        Raises:
+            UsageError: An option is given, or, from the iterator, a size is out of range.
+        """
         if options:
             raise UsageError(f"the generator 'scenes' takes no option {min(options)!r}; leave it out")
         return self._painted(

@@ -18,7 +18,7 @@ _TILES: tuple[Colour, ...] = ((200, 88, 66), (176, 74, 62), (214, 118, 74), (122
 
 
 def temple(p: Painting, x: float, base: float, wide: float) -> None:
-    """A columned temple seen from the front; an ancient one is weathered, cracked and missing a corner."""
+    """A temple with columns, seen from the front. An ancient one is weathered and cracked, and lacks a corner."""
     canvas, palette = p.canvas, p.palette
     ancient = p.scene.style == "ancient"
     rng = p.rng.child("temple")
@@ -360,7 +360,7 @@ def church(p: Painting, x: float, base: float, wide: float, depth: float = 0.0) 
 
 
 def lighthouse(p: Painting, x: float, base: float, tall: float, colour: str | None) -> None:
-    """A striped tower on a rock, its lamp lit when it is dark."""
+    """A striped lighthouse on a rock; its lamp is lit when it is dark."""
     canvas, palette = p.canvas, p.palette
     rock = palette.of("rock")
     canvas.shade(
@@ -492,7 +492,7 @@ def castle(p: Painting, x: float, base: float, wide: float, depth: float = 0.1) 
 
 
 def tower(p: Painting, x: float, base: float, tall: float) -> None:
-    """A slender watch tower; in the future, a needle with a ring."""
+    """A slender watch tower; in scenes of the future a needle with a ring."""
     canvas, palette = p.canvas, p.palette
     wall = palette.of("steel" if p.scene.style == "futuristic" else "stone")
     canvas.shade(

@@ -1,4 +1,4 @@
-"""Subjects that people built: the city, the temple, the village."""
+"""Paints the subjects that people built: city, temple and village."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.images.scenes.sky import cloud_bank
 
 
 def paint_city(p: Painting) -> None:
-    """Three rows of buildings, then water that mirrors them, or a park."""
+    """Three rows of buildings, and in front of them water that mirrors them, or a park."""
     base = p.y(HORIZON["city"])
     backdrop(p, base)
     p.canvas.veil(base - 0.45, base, p.palette.haze, 0.0, 0.55)
@@ -40,7 +40,7 @@ def paint_city(p: Painting) -> None:
 
 
 def paint_temple(p: Painting) -> None:
-    """A large temple: on a hill, on sand, by the sea, or on a plateau among falls and clouds."""
+    """A large temple on a hill, on sand, by the sea, or on a plateau among waterfalls and clouds."""
     base = p.y(HORIZON["temple"])
     rng = p.rng.child("temple place")
     x = p.w * {"left": 0.36, "right": 0.64}.get(p.scene.subject_side or "", rng.uniform(0.46, 0.54))
@@ -128,7 +128,7 @@ def _steps(p: Painting, x: float, base: float) -> None:
 
 
 def _plateau(p: Painting, x: float, base: float, wide: float) -> None:
-    """Solid rock under the temple, with cliffs and falls on both sides of it."""
+    """Rock under the temple, with cliffs and waterfalls on both sides."""
     thing = p.thing("waterfall")
     clouds = "clouds" in p.scene.around
     if clouds:
@@ -153,7 +153,7 @@ def _plateau(p: Painting, x: float, base: float, wide: float) -> None:
 
 
 def paint_village(p: Painting) -> None:
-    """Rows of small houses over rolling hills around a church."""
+    """Rows of small houses on rolling hills around a church."""
     base = p.y(HORIZON["village"])
     backdrop(p, base)
     rng = p.rng.child("village")

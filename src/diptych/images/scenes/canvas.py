@@ -1,4 +1,4 @@
-"""A supersampled canvas: shapes in units of the shorter side, antialiased when the picture is finished."""
+"""A canvas that is painted at a higher resolution and reduced at the end, so that edges are smooth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CIRCLE = tuple((cosine(i / 40), sine(i / 40)) for i in range(40))
 
 
 def mix(a: Colour, b: Colour, t: float) -> Colour:
-    """The colour a part `t` of the way from a to b."""
+    """a + (b - a) t, the colour between a (t = 0) and b (t = 1)."""
     return (
         int(a[0] + (b[0] - a[0]) * t + 0.5),
         int(a[1] + (b[1] - a[1]) * t + 0.5),
@@ -31,7 +31,7 @@ def mix(a: Colour, b: Colour, t: float) -> Colour:
 
 
 def ramp(stops: Stops, count: int) -> npt.NDArray[np.float32]:
-    """(count, 3) float32 colours through the stops, whose positions run from 0 to 1."""
+    """Colours interpolated between the stops, whose positions go from 0 to 1: float32 (count, 3)."""
     position = (np.arange(count, dtype=np.float32) + np.float32(0.5)) / np.float32(count)
     colours = np.empty((count, 3), np.float32)
     colours[:] = stops[0][1]
@@ -51,7 +51,7 @@ def _falloff() -> Image.Image:
 
 @lru_cache(maxsize=1)
 def _dither() -> npt.NDArray[np.float32]:
-    """Bayer's 8 x 8 thresholds in (0, 1): they hide the steps of a slow gradient."""
+    """Bayer's 8 x 8 thresholds in (0, 1), which hide the steps of slow gradients."""
     tile = np.array([[0]])
     for _ in range(3):
         tile = np.block([[4 * tile, 4 * tile + 2], [4 * tile + 3, 4 * tile + 1]])
@@ -68,7 +68,11 @@ def _supersampling(longest: int) -> int:
 
 
 class Canvas:
-    """Units: the shorter side is 1; x grows to the right, y downwards; `w` and `h` are the sides."""
+    """A canvas in units of the shorter side of the picture. x grows to the right, y downwards.
+
+    Attributes:
+        w, h: The width and height, of which the smaller is 1.
+    """
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -108,7 +112,7 @@ class Canvas:
         self._draw.ellipse((a, b, max(a, c - 1), max(b, d - 1)), fill=(*colour, int(alpha * 255 + 0.5)))
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, alpha: float = 1.0) -> None:
-        """An open line of this width, never thinner than one sample."""
+        """An open line of this width, or of one sample if that is wider."""
         thick = max(1, int(width * self.scale + 0.5))
         ink = (*colour, int(alpha * 255 + 0.5))
         self._draw.line(self._place(points), fill=ink, width=thick, joint="curve" if thick > 2 else None)
@@ -128,7 +132,7 @@ class Canvas:
     # ---- shaded shapes
 
     def shade(self, shapes: Sequence[Sequence[Point]], stops: Stops, alpha: float = 1.0) -> None:
-        """Polygons together filled with one vertical gradient, from the highest point to the lowest."""
+        """Polygons filled with a common vertical gradient, from their highest to their lowest point."""
         placed = [self._place(shape) for shape in shapes]
         width, height = self.image.size
         xs, ys = zip(*(point for shape in placed for point in shape), strict=True)
@@ -152,7 +156,7 @@ class Canvas:
         self.shade([[(x + r * c, y + r * s) for c, s in _CIRCLE]], stops)
 
     def glow(self, x: float, y: float, rx: float, ry: float, colour: Colour, strength: float) -> None:
-        """A soft elliptical spot of light (or mist) over what is there."""
+        """A soft elliptical spot of light or mist over what is already painted."""
         a, b = int(rx * self.scale), int(ry * self.scale)
         if a < 1 or b < 1:
             return
@@ -171,7 +175,7 @@ class Canvas:
         self.image.paste(colour, (left, top), spot.point(_weakened(strength)))
 
     def veil(self, y0: float, y1: float, colour: Colour, a0: float, a1: float) -> None:
-        """A band across the picture whose opacity runs from a0 at y0 to a1 at y1."""
+        """A band across the picture whose opacity goes from a0 at y0 to a1 at y1."""
         (_, top), (_, bottom) = self._place(((0, y0), (0, y1)))
         first, last = max(0, top), min(self.image.height, bottom)
         if last <= first:
@@ -185,14 +189,14 @@ class Canvas:
     # ---- whole rows of finished pixels
 
     def rows(self, y0: float, y1: float) -> Bytes:
-        """What is painted between two heights, at the picture's own resolution: (rows, width, 3) uint8."""
+        """The picture between two heights, at its final resolution: uint8 (rows, width, 3)."""
         top, bottom = max(0, int(y0 / self.pixel + 0.5)), min(self.height, int(y1 / self.pixel + 0.5))
         box = (0, top * self.factor, self.image.width, bottom * self.factor)
         part = self.image.crop(box)
         return np.asarray(part.reduce(self.factor) if self.factor > 1 else part)
 
     def put_rows(self, y0: float, values: npt.NDArray[np.float32]) -> None:
-        """Lay (rows, width, 3) float32 values 0-255 over the picture from this height down, dithered."""
+        """Replaces the rows from the height `y0` on by `values`, float32 (rows, width, 3) in 0..255, with dithering."""
         rows = values.shape[0]
         top = max(0, int(y0 / self.pixel + 0.5))
         tile = np.tile(_dither(), (rows // 8 + 1, self.width // 8 + 1))[:rows, : self.width, None]
@@ -204,6 +208,6 @@ class Canvas:
         self.image.paste(part, (0, top * self.factor))
 
     def finish(self) -> Bytes:
-        """The picture: (height, width, 3) uint8."""
+        """The finished picture: uint8 (height, width, 3)."""
         image = self.image.reduce(self.factor) if self.factor > 1 else self.image
         return np.array(image, dtype=np.uint8)

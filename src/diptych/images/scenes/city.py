@@ -1,4 +1,4 @@
-"""Skylines: stepped, slanted and spired towers; for the future, tapered spires, domes and sky traffic."""
+"""Paints skylines: towers with steps, slanted roofs and spires; in the future tapered towers, domes and air traffic."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ NEON: tuple[Colour, ...] = ((84, 244, 255), (255, 92, 206), (255, 214, 110), (15
 
 
 def _room_for_sun(p: Painting, x: float, base: float) -> float:
-    """Less than 1 near a low sun, so that the skyline opens around it."""
+    """A factor for heights, below 1 near a low sun, so that the buildings do not hide it."""
     if p.luminary is None or p.luminary.y < base - 0.55:
         return 1.0
     return 0.42 + 0.58 * smooth((abs(x - p.luminary.x) - 0.6 * p.luminary.r) / 0.24)
 
 
 def skyline(p: Painting, name: str, base: float, height: float, depth: float, windows: bool) -> None:
-    """A row of buildings whose feet stand at `base`, the tallest about `height`."""
+    """A row of buildings that stand at `base`, of which the tallest is about `height` high."""
     rng = p.rng.child(name)
     focus = p.w * {"left": 0.28, "right": 0.72}.get(p.scene.subject_side or "", rng.uniform(0.3, 0.7))
     futuristic = p.scene.style == "futuristic"
@@ -35,7 +35,7 @@ def skyline(p: Painting, name: str, base: float, height: float, depth: float, wi
 
 
 def _faces(p: Painting, rng: RandomStream, depth: float) -> tuple[Colour, Colour, Colour]:
-    """Lit face, shaded face and the colour at the foot."""
+    """The colours of the lit face, the shaded face and the foot."""
     tone = rng.choice(("concrete", "steel", "concrete", "stone", "steel"))
     base = p.colour(p.scene.subject_colour, tone)
     if p.palette.dark:
@@ -89,7 +89,7 @@ def _building(
 def _windows(
     p: Painting, rng: RandomStream, x0: float, x1: float, top: float, base: float, dark: Colour
 ) -> None:
-    """A grid of windows, lit in runs by night, dark panes by day."""
+    """A grid of windows: by night some groups are lit, by day all are dark."""
     columns = max(2, int((x1 - x0) / 0.021))
     cell = (x1 - x0) / columns
     rows = max(1, int((base - top - 0.015) / (0.030 if rng.chance(0.5) else 0.025)))
@@ -162,7 +162,7 @@ def _future_tower(
 
 
 def _profile(kind: str, half: float, top: float, base: float) -> list[tuple[float, float]]:
-    """Half-widths down the height of a tower."""
+    """The outline of a tower, as (half of the width, height) from top to base."""
     points = []
     for i in range(13):
         t = i / 12
@@ -196,7 +196,7 @@ def _dome(
 def _bands(
     p: Painting, rng: RandomStream, x: float, profile: list[tuple[float, float]], neon: Colour
 ) -> None:
-    """Storeys of light on a tower of the future."""
+    """Lit storeys on a tower of the future."""
     top, base = profile[0][1], profile[-1][1]
     count = max(3, int((base - top) / 0.021))
     glass = p.palette.window if p.palette.dark else mix(p.palette.sky[0], (255, 255, 255), 0.55)
@@ -231,7 +231,7 @@ def sky_traffic(p: Painting, top: float, bottom: float, count: int) -> None:
 
 
 def sky_bridges(p: Painting, base: float, height: float) -> None:
-    """Lit tubes that join the towers."""
+    """Lit tubes between the towers."""
     rng = p.rng.child("bridges")
     for _ in range(2):
         x, y = rng.uniform(0.1, 0.6) * p.w, base - height * rng.uniform(0.2, 0.42)

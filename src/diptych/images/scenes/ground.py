@@ -1,4 +1,4 @@
-"""What several subjects share: their surroundings, meadows, falls, ways and the grass that frames them."""
+"""Parts that several subjects share: surroundings, meadows, waterfalls, paths, and grass along the lower edge."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HORIZON = {
 
 
 def calm(p: Painting) -> float:
-    """How still the water is, 0 to 1."""
+    """How calm the water is, from 0 to 1."""
     if p.scene.weather == "storm" or "stormy" in p.scene.moods:
         return 0.05
     return 0.96 if "serene" in p.scene.moods else 0.72
 
 
 def backdrop(p: Painting, base: float) -> None:
-    """The surroundings that the prompt names besides the subject, far away behind it."""
+    """The surroundings that the prompt names besides the subject, painted far behind it."""
     for name in p.scene.settings:
         if name == "mountains":
             land.mountain_range(p, "far range", base + 0.02, 0.36, 0.50, 4, True)
@@ -46,14 +46,14 @@ def backdrop(p: Painting, base: float) -> None:
 
 
 def meadow(p: Painting, name: str, level: float, swell: float = 0.02, material: str = "grass") -> None:
-    """Rolling grass down to the lower edge, or snow in winter."""
+    """Rolling grass, or snow in winter, down to the lower edge."""
     if p.scene.weather == "snow" or "winter" in p.scene.moods:
         material = "snow"
     land.hills(p, name, level, swell, material, 0.0)
 
 
 def frame(p: Painting, material: str = "pine") -> None:
-    """Dark grass along the lower edge, which sets the picture back."""
+    """Dark grass along the lower edge."""
     dark = p.palette.dim(p.palette.of(material), 0.55)
     trees.grass_fringe(p, "fringe", p.h + 0.005, 0.075, dark)
 

@@ -1,4 +1,4 @@
-"""The shapes of the land: ranges, hills, dunes, cliffs, beaches."""
+"""Paints the shapes of the land: mountains, hills, dunes, rocks and cliffs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.images.scenes.rng import Noise, RandomStream, smooth
 def hill_line(
     p: Painting, rng: RandomStream, level: float, swell: float, pace: float = 2.0, octaves: int = 2
 ) -> list[Point]:
-    """A rolling skyline across the picture, around the height `level`, `swell` up and down."""
+    """A rolling line across the picture, at the height `level` +- `swell`."""
     noise, start = Noise(rng, octaves, 0.35), rng.uniform(0, 20)
     steps = int(40 * p.w) + 2
     return [
@@ -23,7 +23,7 @@ def hill_line(
 def fill_below(
     p: Painting, line: list[Point], top: Colour, bottom: Colour, depth: float | None = None
 ) -> None:
-    """Ground under a skyline, shaded from its highest point down to `depth` below (or the lower edge)."""
+    """Fills the ground under a line with a gradient, from its highest point to `depth` below it or the lower edge."""
     low = p.h + 0.02 if depth is None else max(y for _, y in line) + depth
     p.canvas.shade([[*line, (line[-1][0], low), (line[0][0], low)]], ((0.0, top), (1.0, bottom)))
 
@@ -37,7 +37,7 @@ def hills(
     depth: float,
     pace: float = 2.0,
 ) -> list[Point]:
-    """A range of hills down to the lower edge, with a sunlit rim; returns their skyline."""
+    """Hills down to the lower edge, with a sunlit rim. Returns their upper edge."""
     rng = p.rng.child(name)
     line = hill_line(p, rng, level, swell, pace)
     base = p.palette.of(material, depth)
@@ -47,7 +47,7 @@ def hills(
 
 
 def height_at(line: list[Point], x: float) -> float:
-    """The height of a skyline at x."""
+    """The height of a line at x."""
     for (x0, y0), (x1, y1) in pairwise(line):
         if x0 <= x <= x1:
             return y0 + (y1 - y0) * (x - x0) / max(1e-9, x1 - x0)
@@ -64,7 +64,7 @@ def mountain_range(
     snow: bool,
     material: str = "rock",
 ) -> None:
-    """Faceted peaks whose feet stand at `base`: a lit face, a shaded face, snow on the tallest."""
+    """Peaks that rise from `base`, each with a lit and a shaded face, and with snow on the tallest."""
     rng = p.rng.child(name)
     spacing = p.w / count
     order = []
@@ -141,7 +141,7 @@ def _snow_cap(
 
 
 def dune(p: Painting, name: str, level: float, swell: float, depth: float, crest_at: float) -> list[Point]:
-    """A dune: a long crest, its lee side in shadow along an S-shaped ridge."""
+    """A dune with a long crest, whose lee side is in shadow along an S-shaped ridge. Returns its upper edge."""
     rng = p.rng.child(name)
     canvas, palette = p.canvas, p.palette
     sand = p.colour(p.scene.subject_colour if p.scene.subject == "desert" else None, "sand", depth)
@@ -206,7 +206,7 @@ def mesas(p: Painting, base: float) -> None:
 def cliff(
     p: Painting, name: str, x0: float, x1: float, top: float, bottom: float, depth: float, grass: bool = True
 ) -> None:
-    """A block of rock with cracked faces and a grassy brow."""
+    """A block of rock with cracked faces and grass on top."""
     rng = p.rng.child(name)
     canvas, palette = p.canvas, p.palette
     rock = palette.of("cliff", depth)

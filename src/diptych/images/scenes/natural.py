@@ -1,4 +1,4 @@
-"""Subjects that nature made: mountains, sea, island, desert, forest, field and space."""
+"""Paints the natural subjects: mountains, sea, island, desert, forest, field and space."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.images.scenes.rng import RandomStream, cosine, sine
 
 
 def paint_mountains(p: Painting) -> None:
-    """Three ranges, each hazier than the one before it, then foothills with firs, then a meadow or a lake."""
+    """Three ranges, the farther the hazier, in front of them foothills with firs, and a meadow or a lake."""
     base = p.y(HORIZON["mountains"])
     green = p.scene.subject_colour
     for name, tall, depth, count in (
@@ -42,7 +42,7 @@ def paint_mountains(p: Painting) -> None:
 
 
 def paint_sea(p: Painting) -> None:
-    """Open water up to a low horizon, with swell close by."""
+    """Open water up to a low horizon, with waves in front."""
     horizon = p.y(HORIZON["sea"])
     backdrop(p, horizon)
     water.paint_water(p, horizon, None, calm(p), 0.55)
@@ -55,7 +55,7 @@ def paint_sea(p: Painting) -> None:
 
 
 def paint_island(p: Painting) -> None:
-    """A green mound with palms on a ring of sand, water all around."""
+    """A green mound with palms on a ring of sand, surrounded by water."""
     horizon = p.y(HORIZON["island"])
     backdrop(p, horizon)
     rng = p.rng.child("island")
@@ -67,7 +67,7 @@ def paint_island(p: Painting) -> None:
     canvas, palette = p.canvas, p.palette
     for k, alpha in ((1.36, 0.22), (1.20, 0.35)):
         canvas.ellipse(x, base + 0.012, half * k, 0.060 * k, palette.of("shallow"), alpha)
-    for i in range(7):  # what the water mirrors of it
+    for i in range(7):  # its reflection in the water
         y = base + 0.045 + 0.02 * i
         canvas.stroke(
             x + rng.uniform(-0.04, 0.04),
@@ -137,7 +137,7 @@ def paint_desert(p: Painting) -> None:
 
 
 def paint_forest(p: Painting) -> None:
-    """Rows of trees that come nearer, a clearing, and dark trunks at the sides."""
+    """Rows of trees, ever nearer, a clearing, and dark trunks at the sides."""
     base = p.y(HORIZON["forest"])
     backdrop(p, base - 0.16)
     rng, canvas, palette = p.rng.child("forest"), p.canvas, p.palette
@@ -205,7 +205,7 @@ _CROPS: tuple[tuple[Colour, Colour], ...] = (
 
 
 def paint_field(p: Painting) -> None:
-    """Crop rows that run to the horizon, hills behind and ears or flowers in front."""
+    """Rows of crops that lead to the horizon, with hills behind and ears or flowers in front."""
     horizon = p.y(HORIZON["field"])
     backdrop(p, horizon)
     rng, palette, canvas = p.rng.child("field"), p.palette, p.canvas
@@ -255,7 +255,7 @@ def _rows(p: Painting, vanish: float, top: float, colour: Colour) -> None:
 
 
 def paint_space(p: Painting) -> None:
-    """A great planet and its moons over a cratered ground."""
+    """A large planet and its moons over ground with craters."""
     rng, canvas = p.rng.child("space"), p.canvas
     kinds: tuple[Colour, ...] = (
         (226, 150, 96),

@@ -1,4 +1,4 @@
-"""Things that a prompt can add to any scene: where they go and how they look."""
+"""Places and paints the objects that a prompt can add to any scene."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAINTED_BY_SUBJECT = frozenset(("waterfall", "river", "path", "bridge", "ruins")
 
 
 def paint_objects(p: Painting) -> None:
-    """Every object of the scene that its subject has not painted already, far ones first."""
+    """Paints every object of the scene that its subject has not painted, the farthest first."""
     for thing in sorted(p.scene.objects or (), key=lambda thing: _ORDER.index(thing.name)):
         if thing.name in PAINTED_BY_SUBJECT:
             continue
@@ -37,7 +37,9 @@ def _spot(p: Painting, thing: Thing, rng: RandomStream, number: int) -> float:
     if thing.side is None and number % 2:
         side = "left" if p.taken and p.taken[-1] > p.w / 2 else "right"
     slots: tuple[float, ...] = _SLOTS[side]
-    if thing.side is None or number:  # what was asked for on a side stays there, however crowded
+    if (
+        thing.side is None or number
+    ):  # an object for which the prompt names a side stays there, even if it is crowded
         slots = (*slots, *_SLOTS["left"], *_SLOTS["right"])
     tried = []
     for slot in slots:
@@ -53,8 +55,7 @@ def _spot(p: Painting, thing: Thing, rng: RandomStream, number: int) -> float:
 
 
 def _room(p: Painting, thing: Thing, x: float) -> float:
-    """How much farther than need be x is from the nearest thing, and for what flies from the sun; negative if
-    it is too near."""
+    """The distance of x from the nearest object, and for flying objects from the sun, minus the distance needed."""
     near = [abs(x - other) - 0.13 for other in p.taken]
     if p.luminary is not None and thing.name in IN_THE_AIR:
         near.append(abs(x - p.luminary.x) - 0.16)
@@ -337,7 +338,7 @@ def ringed_planet(
     )
     side = -p.light_from
     limb = [(x + side * r * sine(t / 48), y - r * cosine(t / 48)) for t in range(25)]
-    for k in (0.70, 0.52, 0.34, 0.16):  # the night side, darkening in steps
+    for k in (0.70, 0.52, 0.34, 0.16):  # the night side, darker in steps
         inner = [(x + side * r * k * sine(t / 48), y - r * cosine(t / 48)) for t in range(25)]
         canvas.polygon(limb + inner[::-1], dark, 0.34)
     if ring:
@@ -379,7 +380,7 @@ def _balloon(p: Painting, thing: Thing, rng: RandomStream, x: float, y: float, k
 
 
 def _envelope(t: float, r: float) -> float:
-    """Half the width of a balloon, t of the way down."""
+    """Half the width of a balloon at the part t of its height, from the top."""
     round_part = sine(0.02 + 0.48 * t * (1 - 0.28 * t)) * 1.02
     return r * max(0.18, round_part) if t > 0.5 else r * round_part
 

@@ -1,4 +1,4 @@
-"""From a scene to pixels: choose what the prompt left open, then paint from the sky down."""
+"""Turns a scene into pixels: makes the choices that the prompt left open, then paints from the sky down."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAY_HAVE_WATER = frozenset(("city", "mountains", "forest", "temple", "village")
 
 
 def complete(scene: Scene, rng: RandomStream) -> Scene:
-    """The scene with every choice made that the prompt left open: what the picture then truly shows."""
+    """Makes every choice that the prompt left open. The result describes what the picture shows."""
     rng = rng.child("choices")
     if not scene.subject:
         scene = replace(scene, subject=rng.choice(("mountains", "sea", "island", "field", "desert")))
@@ -127,7 +127,7 @@ _DISC: dict[str, tuple[int, int, int]] = {
 
 
 def place_luminary(scene: Scene, horizon: float, w: float, h: float, rng: RandomStream) -> Luminary | None:
-    """Where the sun or the moon stands: the side the scene says, lower towards evening, always in view."""
+    """Places the sun or the moon on the side that the scene names, lower towards evening, and always in view."""
     if scene.luminary in (None, "none"):
         return None
     rng = rng.child("luminary")
@@ -157,7 +157,7 @@ def place_luminary(scene: Scene, horizon: float, w: float, h: float, rng: Random
 
 
 def render(scene: Scene, rng: RandomStream, width: int, height: int) -> Bytes:
-    """Paint a completed scene: (height, width, 3) uint8, the same picture at any size."""
+    """Paints a completed scene, with the same content at any size: uint8 (height, width, 3)."""
     canvas = Canvas(width, height)
     time = scene.time or "noon"
     moods = scene.moods

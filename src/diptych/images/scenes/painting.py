@@ -1,4 +1,4 @@
-"""What every shape needs to know about the picture it stands in."""
+"""What the functions that paint shapes need to know about the picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.images.scenes.understanding import Scene, Thing
 
 @dataclass(frozen=True)
 class Luminary:
-    """The sun or the moon: where it stands, how big it is, its colour."""
+    """The position, size and colour of the sun or the moon."""
 
     kind: str
     x: float
@@ -23,16 +23,16 @@ class Luminary:
 
 @dataclass
 class Painting:
-    """One picture in the making."""
+    """A picture while it is painted."""
 
     canvas: Canvas
     scene: Scene
     palette: Palette
     rng: RandomStream
     luminary: Luminary | None = None
-    shore: float | None = None  # the height where water begins, once a subject has painted water
-    stand: float = 0.9  # the height where objects stand on the ground
-    taken: list[float] = field(default_factory=list)  # where objects stand already
+    shore: float | None = None  # the height at which water begins; None until a subject has painted water
+    stand: float = 0.9  # the height at which objects stand on the ground
+    taken: list[float] = field(default_factory=list)  # the x of objects already placed
 
     @property
     def w(self) -> float:
@@ -46,12 +46,12 @@ class Painting:
 
     @property
     def light_from(self) -> float:
-        """Which side the light comes from: -1 left, 1 right."""
+        """The side from which the light comes: -1 for left, 1 for right."""
         x = self.luminary.x if self.luminary else self.w * 0.3
         return -1.0 if x < self.w * 0.5 else 1.0
 
     def y(self, part: float) -> float:
-        """A height given as a part of the picture's, in units."""
+        """Converts a height from a fraction of the picture to units."""
         return part * self.canvas.h
 
     def has(self, name: str) -> bool:
@@ -59,9 +59,9 @@ class Painting:
         return any(thing.name == name for thing in self.scene.objects or ())
 
     def thing(self, name: str) -> Thing | None:
-        """The object of this name, if the scene holds it."""
+        """The object of this name, or None."""
         return next((thing for thing in self.scene.objects or () if thing.name == name), None)
 
     def colour(self, wanted: str | None, material: str, depth: float = 0.0) -> Colour:
-        """The colour that the prompt names for a thing, or its usual one, in this light."""
+        """The colour that the prompt names for an object, otherwise that of its material, in this light."""
         return self.palette.of(NAMED[wanted] if wanted else material, depth)

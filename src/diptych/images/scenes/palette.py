@@ -1,4 +1,4 @@
-"""Colours by time of day and mood: a sky, a light that falls on every material, and a haze for distance."""
+"""Colours by time of day and mood: of the sky, of materials in this light, and of the haze in the distance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from diptych.images.scenes.canvas import Colour, mix
 from diptych.images.scenes.rng import RandomStream
 
-# What things are painted with in plain daylight.
+# Materials in plain daylight.
 MATERIALS: dict[str, Colour] = {
     "grass": (112, 172, 82),
     "meadow": (150, 194, 96),
@@ -87,7 +87,7 @@ SKIES: dict[str, tuple[Sky, ...]] = {
     ),
 }
 
-# tint of the light, colour of the shadows, how much of it.
+# tint of the light, colour of the shadows, strength of the tint.
 _LIGHT: dict[str, tuple[tuple[float, float, float], Colour, float]] = {
     "dawn": ((0.92, 0.80, 0.84), (98, 76, 128), 0.26),
     "morning": ((1.0, 0.97, 0.90), (120, 130, 160), 0.06),
@@ -124,7 +124,7 @@ class Palette:
     grade: tuple[tuple[str, float], ...] = ()
 
     def of(self, base: str | Colour, depth: float = 0.0) -> Colour:
-        """A material (or any colour) in this light, `depth` (0 near, 1 far) of the way into the haze."""
+        """A material or colour in this light, mixed with haze by `depth`, from 0 (near) to 1 (far)."""
         r, g, b = MATERIALS[base] if isinstance(base, str) else base
         t = self.tint
         lit = (int(r * t[0]), int(g * t[1]), int(b * t[2]))
@@ -132,16 +132,16 @@ class Palette:
         return mix(graded(lit, self.grade), self.haze, depth)
 
     def light(self, colour: Colour, amount: float) -> Colour:
-        """A colour turned towards the light."""
+        """The colour mixed with that of the light."""
         return mix(colour, self.glow, amount)
 
     def dim(self, colour: Colour, amount: float) -> Colour:
-        """A colour turned towards the shadows."""
+        """The colour mixed with that of the shadows."""
         return mix(colour, mix(self.shade, (0, 0, 0), 0.35), amount)
 
 
 def graded(colour: Colour, grade: Sequence[tuple[str, float]]) -> Colour:
-    """A colour after the moods' changes, in order."""
+    """The colour after the changes of the moods, applied in order."""
     for change, amount in grade:
         if change == "saturate":
             grey = (colour[0] * 299 + colour[1] * 587 + colour[2] * 114) // 1000
@@ -174,7 +174,7 @@ _WASHES: dict[str, Colour] = {
     "spring": (188, 226, 140),
 }
 
-# How each mood turns all colours; the first list is for the sky, the second for what stands under it.
+# How each mood changes colours: the first list is for the sky, the second for everything below it.
 MOODS: dict[str, tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]] = {
     "serene": ((("white", 0.08), ("saturate", 0.94)), (("saturate", 0.94),)),
     "golden": ((("gold", 0.34), ("saturate", 1.08)), (("gold", 0.16),)),
@@ -207,7 +207,7 @@ def palette_for(
     cloud_colour: str | None,
     rng: RandomStream,
 ) -> Palette:
-    """The palette of a scene; `rng` chooses among the skies of that time of day."""
+    """The palette of a scene. `rng` chooses one of the skies for the time of day."""
     skies = SKIES[time]
     sky = rng.choice(skies)
     if "golden" in moods and time == "sunset":

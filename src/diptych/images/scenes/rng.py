@@ -1,6 +1,6 @@
 """Random numbers and curves that are the same to the last bit on every machine.
 
-Painting uses nothing but + - * / and comparisons, which IEEE 754 defines exactly: `sin`, `exp` and `pow` differ
+Painting uses only + - * / and comparisons, which IEEE 754 defines exactly, because `sin`, `exp` and `pow` differ
 between C libraries.
 """
 
@@ -20,8 +20,8 @@ Floats = npt.NDArray[np.float64]
 class RandomStream:
     """A stream of random numbers named by a key, the same on every machine.
 
-    The generator is PCG64, seeded with the SHA-256 of the key. A child's numbers depend on its name alone, not on
-    how many its parent has drawn: a change to one part of a painting leaves the other parts as they were.
+    The generator is PCG64, seeded with the SHA-256 of the key. The numbers of a child depend only on its name, not
+    on how many its parent has drawn, so that a change to one part of a painting does not change the others.
 
     Args:
         key: What names the stream, such as a version, a prompt and a seed.
@@ -60,12 +60,12 @@ class RandomStream:
         return self.random() < probability
 
     def choice(self, choices: Sequence[T]) -> T:
-        """One of the choices, each as likely as the others."""
+        """One of the choices, all equally likely."""
         return choices[int(self.random() * len(choices))]
 
 
 def sine(turns: float) -> float:
-    """The sine of an angle in turns, to 2e-3: Bhaskara's rational formula, the same bits everywhere."""
+    """The sine of an angle in turns, with an error up to 2e-3, by Bhaskara's rational formula."""
     t = turns - int(turns)
     if t < 0:
         t += 1.0
@@ -93,20 +93,20 @@ def sines(turns: Floats) -> Floats:
 
 
 def smooth(t: float) -> float:
-    """0 to 1 with level ends (3 t^2 - 2 t^3), clipped."""
+    """3 t^2 - 2 t^3 with t clipped to 0..1: a smooth step from 0 to 1."""
     t = min(1.0, max(0.0, t))
     return t * t * (3.0 - 2.0 * t)
 
 
 class Noise:
-    """A smooth random line: value noise of several octaves, in [-1, 1]."""
+    """A smooth random function: value noise of several octaves, in [-1, 1]."""
 
     def __init__(self, rng: RandomStream, octaves: int = 3, roughness: float = 0.5) -> None:
         self._tables = [[rng.uniform(-1.0, 1.0) for _ in range(32)] for _ in range(octaves)]
         self._roughness = roughness
 
     def __call__(self, x: float) -> float:
-        """The height of the line at x."""
+        """The value at x."""
         total, weight, reach = 0.0, 1.0, 0.0
         for table in self._tables:
             cell = int(x // 1)

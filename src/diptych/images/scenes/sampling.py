@@ -1,4 +1,4 @@
-"""Labelled random scenes: a picture, a caption as people write them, the class and what can be seen."""
+"""Random scenes with labels: a picture, a caption, its class and attributes."""
 
 from __future__ import annotations
 
@@ -57,11 +57,14 @@ _ARTICLES = {"a": "a", "e": "an", "i": "an", "o": "an", "u": "an"}
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A painted scene and what is true of it.
+    """A painted scene with its labels.
 
-    `image` is uint8 (size, size, 3), `label` the index of the class in `CLASSES`, `attributes` what a checker
-    can look for: subject, time, weather, luminary, luminary_colour, luminary_side, objects, clouds,
-    cloud_colour, stars, birds, water, moods, style.
+    Attributes:
+        image: uint8 (size, size, 3).
+        caption: What the scene shows, in words.
+        label: The index of the class in `CLASSES`.
+        attributes: subject, time, weather, luminary, luminary_colour, luminary_side, objects, clouds, cloud_colour,
+            stars, birds, water, moods and style.
     """
 
     image: Bytes
@@ -71,7 +74,12 @@ class Sample:
 
 
 def sample(seed: int, size: int = 64) -> Sample:
-    """The random scene number `seed`, `size` pixels a side. The same everywhere."""
+    """A random scene, the same for the same arguments on every machine.
+
+    Args:
+        seed: The number of the scene.
+        size: The width and height in pixels.
+    """
     rng = RandomStream("sample", seed)
     scene = complete(_request(rng.child("request")), rng)
     caption = _caption(scene, rng.child("caption"))
@@ -79,7 +87,7 @@ def sample(seed: int, size: int = 64) -> Sample:
 
 
 def _request(rng: RandomStream) -> Scene:
-    """A scene drawn by lot, every choice that a caption can name made."""
+    """A random scene, with every choice made that a caption can name."""
     subject = rng.choice(CLASSES)
     time = "night" if subject == "space" else rng.choice(TIMES)
     weather = (
@@ -139,7 +147,7 @@ def _attributes(scene: Scene) -> Mapping[str, object]:
 
 
 def _caption(scene: Scene, rng: RandomStream) -> str:
-    """One of several ways of saying what the scene shows."""
+    """One of several descriptions of the scene."""
     subject = rng.choice(_NAMES[scene.subject])
     adjectives = [word for word in (scene.style, *scene.moods) if word]
     if adjectives:

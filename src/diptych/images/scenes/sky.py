@@ -1,4 +1,4 @@
-"""Everything overhead: the sky itself, sun and moon, clouds, stars, birds, aurora, rainbow."""
+"""Paints the sky with sun and moon, clouds, stars, birds, aurora and rainbow."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from diptych.images.scenes.canvas import Colour, mix, ramp
 from diptych.images.scenes.painting import Luminary, Painting
 from diptych.images.scenes.rng import Floats, RandomStream, cosine, sine, sines
 
-_BAND = 256  # rows of sky at a time: a large picture must not need gigabytes
+_BAND = 256  # rows painted at a time, so that a large picture does not need gigabytes
 _CIRCLE = tuple((cosine(i / 28), sine(i / 28)) for i in range(28))
 
 
 def paint_sky(p: Painting, horizon: float) -> None:
-    """The gradient down to the horizon, with the glow around sun or moon worked into it."""
+    """The gradient down to the horizon, with the glow around the sun or the moon."""
     canvas, sky = p.canvas, p.palette.sky
     shown = min(canvas.height, max(8, int((horizon + 0.06 * p.h) / canvas.pixel)))
-    rows = canvas.height if p.scene.subject == "temple" else shown  # a plateau has sky on all sides
+    rows = canvas.height if p.scene.subject == "temple" else shown  # a plateau is surrounded by sky
     gaps = len(sky) - 1
     column = ramp([(i * shown / (gaps * rows), colour) for i, colour in enumerate(sky)], rows)
     for first in range(0, rows, _BAND):
@@ -32,7 +32,7 @@ def paint_sky(p: Painting, horizon: float) -> None:
 
 
 def _add_glow(p: Painting, values: npt.NDArray[np.float32], first: int, luminary: Luminary) -> None:
-    """Light around the sun or the moon, on rows of the sky from number `first` on."""
+    """Adds the light around the sun or the moon to the rows of the sky from `first` on."""
     rows, columns, _ = values.shape
     pixel, half = np.float32(p.canvas.pixel), np.float32(0.5)
     across = (np.arange(columns, dtype=np.float32) + half) * pixel - np.float32(luminary.x)
@@ -50,7 +50,7 @@ def _add_glow(p: Painting, values: npt.NDArray[np.float32], first: int, luminary
 
 
 def paint_stars(p: Painting, bottom: float, many: float = 1.0) -> None:
-    """Stars of three sizes, thinning out towards the horizon."""
+    """Stars of three sizes, fewer towards the horizon."""
     rng, canvas = p.rng.child("stars"), p.canvas
     least = 0.55 * canvas.pixel
     for i in range(int(90 * many * p.w * p.h)):
@@ -93,7 +93,7 @@ def _near(luminary: Luminary, x: float, y: float, radii: float) -> bool:
 
 
 def paint_luminary(p: Painting) -> None:
-    """The disc: a sun with a soft rim, a moon with its seas, or a crescent."""
+    """A sun with a soft rim, a moon with its dark areas, or a crescent."""
     luminary = p.luminary
     if luminary is None:
         return
@@ -131,7 +131,7 @@ def _crescent(p: Painting, luminary: Luminary) -> None:
 
 
 def paint_clouds(p: Painting, top: float, bottom: float) -> None:
-    """The scene's clouds between two heights: heaps by day, bands at sunset, a closed cover when overcast."""
+    """The clouds of the scene between two heights: heaps by day, bands at sunset, a closed cover if overcast."""
     rng, amount = p.rng.child("clouds"), p.scene.clouds
     if amount in (None, "none"):
         return
@@ -146,7 +146,9 @@ def paint_clouds(p: Painting, top: float, bottom: float) -> None:
         level = (i * 0.618 + rng.uniform(0, 0.25)) % 1.0
         y = top + (bottom - top) * (0.12 + 0.72 * level)
         size = rng.uniform(0.10, 0.17) * (1.15 - 0.55 * level)
-        if p.luminary and abs(y - p.luminary.y) < p.luminary.r + 0.9 * size:  # leave sun and moon free
+        if (
+            p.luminary and abs(y - p.luminary.y) < p.luminary.r + 0.9 * size
+        ):  # do not cover the sun or the moon
             reach = p.luminary.r + size * (2.0 if bands else 1.5)
             if abs(x - p.luminary.x) < reach:
                 x = p.luminary.x + (reach if x > p.luminary.x else -reach)
@@ -157,7 +159,7 @@ def paint_clouds(p: Painting, top: float, bottom: float) -> None:
 
 
 def _cover(p: Painting, rng: RandomStream, top: float, bottom: float) -> None:
-    """A closed cover: rows of heaps, the lowest far away, thin and uneven, the nearest overhead."""
+    """A closed cover: rows of heaps, of which the lowest are far away, thin and uneven."""
     p.canvas.veil(0.0, top, p.palette.cloud_dark, 0.85, 0.75)
     p.canvas.veil(top, bottom, p.palette.cloud_dark, 0.75, 0.0)
     for row in range(4):
@@ -173,7 +175,7 @@ def _cover(p: Painting, rng: RandomStream, top: float, bottom: float) -> None:
 def heap_cloud(
     p: Painting, rng: RandomStream, x: float, y: float, size: float, alpha: float = 0.94, depth: float = 0.0
 ) -> None:
-    """A heap cloud: round tops over a flat base, lit from above and from the side of the sun."""
+    """A cloud with round tops over a flat base, lit from above and from the side of the sun."""
     puffs = rng.integer(4, 6)
     discs = []
     for i in range(puffs):
@@ -214,7 +216,7 @@ def band_cloud(p: Painting, rng: RandomStream, x: float, y: float, size: float) 
 
 
 def cloud_bank(p: Painting, name: str, x: float, y: float, size: float, alpha: float = 0.95) -> None:
-    """A low bank of clouds to stand in or behind: three heaps that overlap."""
+    """A low bank of clouds: three heaps that overlap."""
     rng = p.rng.child(name)
     for dx, dy, k in ((-0.9, 0.06, 0.62), (0.85, 0.09, 0.66), (0.0, 0.16, 0.9)):
         heap_cloud(p, rng, x + dx * size, y + dy * size, size * k * rng.uniform(0.9, 1.1), alpha)
@@ -224,7 +226,7 @@ def cloud_bank(p: Painting, name: str, x: float, y: float, size: float, alpha: f
 
 
 def paint_birds(p: Painting, top: float, bottom: float) -> None:
-    """A small flock, each bird two curved wings."""
+    """A small flock of birds, each drawn as two curved wings."""
     rng = p.rng.child("birds")
     dark = p.scene.time in ("night", "dusk")
     colour = (196, 206, 232) if dark else mix(p.palette.dim(p.palette.haze, 0.9), (30, 26, 44), 0.6)
@@ -270,7 +272,7 @@ def paint_aurora(p: Painting, bottom: float) -> None:
 
 
 def paint_rainbow(p: Painting, base: float) -> None:
-    """Six thin arcs."""
+    """A rainbow of six thin arcs."""
     cx, r = p.w * 0.5, 0.46 * p.w
     colours = ((232, 72, 72), (246, 150, 64), (250, 222, 90), (98, 196, 110), (80, 150, 230), (150, 100, 210))
     for i, colour in enumerate(colours):

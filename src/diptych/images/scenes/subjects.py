@@ -1,4 +1,4 @@
-"""The ten subjects and who paints each."""
+"""The ten subjects, and the function that paints each."""
 
 from __future__ import annotations
 

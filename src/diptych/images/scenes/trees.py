@@ -1,4 +1,4 @@
-"""Trees, cacti, grass and flowers."""
+"""Paints trees, cacti, grass and flowers. Positions and sizes are in the units of `Canvas`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from diptych.images.scenes.rng import RandomStream, cosine, sine
 
 
 def pine(canvas: Canvas, x: float, y: float, h: float, colour: Colour, light: Colour, side: float) -> None:
-    """A fir of four tiers standing at (x, y), its sunny side lighter."""
+    """A fir of four tiers that stands at (x, y), lighter on the side of the sun."""
     canvas.rect(x - 0.03 * h, y - 0.12 * h, x + 0.03 * h, y, mix(colour, (50, 30, 30), 0.5))
     outline: list[Point] = [(x, y - h)]
     left: list[Point] = []
@@ -59,7 +59,7 @@ def round_tree(
     light: Colour,
     side: float,
 ) -> None:
-    """A broad-leaved tree: trunk, fork and a crown of overlapping rounds."""
+    """A broad-leaved tree: a trunk, a fork and a crown of overlapping discs."""
     bark = mix(colour, (70, 40, 36), 0.72)
     canvas.polygon(
         (
@@ -93,7 +93,7 @@ def round_tree(
 
 
 def cypress(canvas: Canvas, x: float, y: float, h: float, colour: Colour, light: Colour, side: float) -> None:
-    """A slender flame of a tree."""
+    """A cypress, slender and pointed."""
     w = 0.13 * h
 
     def flame(k: float, shift: float) -> list[Point]:
@@ -118,7 +118,7 @@ def cypress(canvas: Canvas, x: float, y: float, h: float, colour: Colour, light:
 def palm(
     canvas: Canvas, rng: RandomStream, x: float, y: float, h: float, colour: Colour, bark: Colour, lean: float
 ) -> None:
-    """A palm: a bent trunk and seven drooping fronds."""
+    """A palm with a bent trunk and seven drooping fronds."""
     top = (x + lean * 0.32 * h, y - h)
     trunk = []
     for i in range(11):
@@ -183,7 +183,7 @@ def _rounded(canvas: Canvas, x: float, y0: float, y1: float, half: float, colour
 
 
 def tree_line(p: Painting, name: str, y: float, height: float, colour: Colour, bumps: bool = False) -> None:
-    """A distant row of firs (or of round crowns) along a level line."""
+    """A distant row of firs, or of round crowns if `bumps`, along a level line."""
     rng = p.rng.child(name)
     x = -0.02
     while x < p.w + 0.02:
@@ -199,7 +199,7 @@ def tree_line(p: Painting, name: str, y: float, height: float, colour: Colour, b
 def grass_fringe(
     p: Painting, name: str, y: float, height: float, colour: Colour, density: float = 60.0
 ) -> None:
-    """Blades of grass along the lower edge: the dark frame of a picture."""
+    """Blades of grass along the lower edge of the picture."""
     rng = p.rng.child(name)
     for _ in range(int(density * p.w)):
         x = rng.uniform(-0.02, p.w + 0.02)
@@ -212,7 +212,7 @@ def grass_fringe(
 def flowers(
     p: Painting, name: str, top: float, bottom: float, colours: tuple[Colour, ...], count: int
 ) -> None:
-    """Blossoms scattered over the ground, larger close by."""
+    """Flowers scattered over the ground, larger in front."""
     rng = p.rng.child(name)
     stem = p.palette.dim(p.palette.of("leaf"), 0.2)
     spots = sorted((rng.random(), rng.uniform(0, p.w), rng.random()) for _ in range(int(count * p.w)))

@@ -1,4 +1,4 @@
-"""From a prompt to a scene: which words bind to which, and what was not understood."""
+"""Turns a prompt into a scene: finds the words that belong together, and those that are not understood."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRIORITY = ("temple", "village", "city", "island", "space", "field", "forest", 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object in the scene: how many, what colour and where, if the prompt says."""
+    """An object in the scene, with its number, colour and side if the prompt names them."""
 
     name: str
     colour: str | None = None
@@ -29,7 +29,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. `None` leaves the choice to the painter."""
+    """What a picture shows. None leaves the choice to the painter."""
 
     subject: str = ""  # empty until the painter has chosen one
     time: str | None = None
@@ -60,7 +60,7 @@ class Scene:
 
 @dataclass
 class _Word:
-    """One understood word or phrase and what binds to it."""
+    """A word or phrase that was understood, and what belongs to it."""
 
     text: str
     kind: str
@@ -73,12 +73,12 @@ class _Word:
 
 
 def normalise(prompt: str) -> str:
-    """The prompt in lower case with single spaces: these make no difference to the picture."""
+    """The prompt in lower case with single spaces. Case and spaces do not change the picture."""
     return " ".join(prompt.split()).lower()
 
 
 def understand(prompt: str) -> Scene:
-    """The scene a prompt asks for; words that mean nothing to the painter are in `.ignored`. Never raises."""
+    """The scene that a prompt asks for. Words that the painter does not understand are in `ignored`."""
     words, ignored = _read(normalise(prompt))
     _bind(words)
     scene = _gather([word for word in words if word.kind in _NOUNS or word.kind in _GATHERED])
@@ -136,7 +136,7 @@ def _singulars(word: str) -> Iterator[str]:
 
 
 def _bind(words: list[_Word]) -> None:
-    """Give colours, sides and counts to the nouns they belong to."""
+    """Assigns colours, sides and counts to the nouns that they belong to."""
     for i, word in enumerate(words):
         if word.kind == "colour":
             after = _next_noun(words, i, ("colour", "mood", "style", "count", "distance"))
@@ -166,7 +166,7 @@ def _bind(words: list[_Word]) -> None:
 
 
 def _bind_around(words: list[_Word], i: int) -> None:
-    """Everything listed after "surrounded by", up to a full stop."""
+    """Marks everything listed after "surrounded by", up to a full stop."""
     for other in words[i + 1 :]:
         if other.kind == "break" and other.text == "" and other.value in ".;":
             break
@@ -192,7 +192,7 @@ def _noun_before(words: list[_Word], i: int) -> _Word | None:
 
 
 def _colour_as_mood(colour: str) -> tuple[str, str]:
-    """A colour that belongs to no thing: a mood where there is one for it, else the colour of the sky."""
+    """What a colour without a noun means: a mood if there is one for it, otherwise the colour of the sky."""
     moods = {"golden": "golden", "white": "winter", "grey": "stormy", "black": "dark", "silver": "cold"}
     return ("mood", moods[colour]) if colour in moods else ("sky colour", colour)
 
@@ -202,7 +202,7 @@ _GATHERED = frozenset(("weather", "mood", "style", "sky colour"))
 
 
 def _gather(words: list[_Word]) -> Scene:
-    """One pass over the bound words, then the choice of the subject."""
+    """Collects what the words ask for, and chooses the subject."""
     fields: dict[str, object] = {}
     subjects: list[_Word] = []
     objects: dict[str, Thing] = {}

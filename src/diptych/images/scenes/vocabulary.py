@@ -1,6 +1,6 @@
-"""The words that the painter understands: one table, from a word or short phrase to (kind, value).
+"""The words that the painter understands: a table from a word or short phrase to (kind, value).
 
-Plurals need no entry of their own. A phrase wins over the words in it.
+Plurals need no entries. A phrase takes precedence over the words in it.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ VOCABULARY: dict[str, Meaning] = {
     for phrase in phrases.split(",")
 }
 
-# Words that carry no picture of their own: neither drawn nor reported as ignored.
+# Words that mean nothing for the picture, and are not reported as ignored.
 _JOINING = """
 a an the of on in at by over under above below behind before near next to into onto from along across
 around between beside was there its it this that these those as for up down out through against within
@@ -189,11 +189,11 @@ where which or some style flat only just like be being has have you can see we i
 """
 JOINING = frozenset(_JOINING.split())
 
-# Of the joining words, those that end a run of adjectives: "the moon is white above pine trees".
+# Words that end a sequence of adjectives, as "above" in "the moon is white above pine trees".
 _CUTTING = "of in at on by over under above below behind before near next into onto along across"
 CUTTING = frozenset(_CUTTING.split())
 
-# What the picture is about when the prompt names only an object.
+# The subject for a prompt that names only an object.
 IMPLIED: dict[str, str] = {
     "boat": "sea",
     "ship": "sea",

@@ -1,4 +1,4 @@
-"""Water: a mirror that ripples, strokes of light on it, surf, falls and rivers."""
+"""Paints water: reflections with ripples, strokes of light, waves, waterfalls, rivers and paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats32 = npt.NDArray[np.float32]
 
 
 def water_colours(p: Painting) -> tuple[Colour, Colour]:
-    """The colours of the water far away and close by."""
+    """The colours of the water far away and in front."""
     body = p.palette.of("water", 0.0)
     far = mix(body, p.palette.sky[-1], 0.55)
     near = mix(mix(body, p.palette.sky[0], 0.45), (0, 0, 20), 0.12)
@@ -23,9 +23,13 @@ def water_colours(p: Painting) -> tuple[Colour, Colour]:
 def paint_water(
     p: Painting, top: float, bottom: float | None = None, calm: float = 0.7, mirror: float = 0.62
 ) -> None:
-    """Water from `top` down over the whole width, mirroring what is painted above it.
+    """Water from `top` down over the whole width, which mirrors what is painted above it.
 
-    `calm` from 0 (rough) to 1 (glass); `mirror` is how much of the reflection shows near the far shore.
+    Args:
+        p: The picture.
+        top, bottom: The upper and lower edge of the water; the lower edge of the picture by default.
+        calm: From 0 (rough) to 1 (flat).
+        mirror: The opacity of the reflection near the far shore, from 0 to 1.
     """
     canvas = p.canvas
     bottom = p.h if bottom is None else bottom
@@ -44,7 +48,7 @@ def paint_water(
 
 
 def _rippled(p: Painting, image: Floats32, t: Floats, calm: float) -> Floats32:
-    """Each row pushed sideways by waves that grow towards the viewer."""
+    """Moves each row sideways by waves that grow towards the viewer."""
     rng = p.rng.child("ripples")
     phase = 26.0 * t / (0.35 + t)
     shift = (
@@ -62,7 +66,7 @@ def _rippled(p: Painting, image: Floats32, t: Floats, calm: float) -> Floats32:
 
 
 def _glints(p: Painting, top: float, bottom: float, calm: float) -> None:
-    """Short horizontal strokes, lighter and darker than the water, larger close by."""
+    """Short horizontal strokes, lighter and darker than the water, larger in front."""
     rng, canvas = p.rng.child("glints"), p.canvas
     _, near = water_colours(p)
     light = mix(p.palette.sky[-1], (255, 255, 255), 0.0 if p.palette.dark else 0.45)
@@ -77,7 +81,7 @@ def _glints(p: Painting, top: float, bottom: float, calm: float) -> None:
 
 
 def _sun_path(p: Painting, top: float, bottom: float) -> None:
-    """The broken column of light under the sun or the moon."""
+    """The reflection of the sun or the moon, a column of strokes."""
     luminary = p.luminary
     if luminary is None:
         return
@@ -100,7 +104,7 @@ def _sun_path(p: Painting, top: float, bottom: float) -> None:
 
 
 def paint_waves(p: Painting, top: float, bottom: float, rough: float) -> None:
-    """Rolling swell: rows of crests that grow towards the viewer, each with a lit edge and foam."""
+    """Rows of waves that grow towards the viewer, each with a lit edge and foam."""
     rng, canvas = p.rng.child("waves"), p.canvas
     height = 0.030 + 0.075 * rough
     far, near = water_colours(p)
@@ -115,7 +119,7 @@ def paint_waves(p: Painting, top: float, bottom: float, rough: float) -> None:
         x = -0.02
         while x < p.w + 0.04:
             u = (x / length + start) % 1.0
-            rise = 1 - u / 0.62 if u < 0.62 else (u - 0.62) / 0.38  # a long back and a steep front
+            rise = 1 - u / 0.62 if u < 0.62 else (u - 0.62) / 0.38  # the back is long and the front steep
             crest.append((x, y - size * rise * rise))
             x += 0.012
         colour = mix(far, near, min(1.0, 0.25 + 0.75 * t))
@@ -131,7 +135,7 @@ def paint_waves(p: Painting, top: float, bottom: float, rough: float) -> None:
 def paint_fall(
     p: Painting, name: str, x: float, top: float, bottom: float, width: float, depth: float = 0.1
 ) -> None:
-    """A waterfall: a bright sheet with darker threads, breaking into mist at its foot."""
+    """A waterfall: a bright area with darker lines, and mist at its foot."""
     rng, canvas = p.rng.child(name), p.canvas
     white = mix(mix(p.palette.of("snow"), p.palette.cloud_light, 0.25), p.palette.haze, depth)
     white = mix(white, (255, 255, 255), 0.12 if p.scene.time == "night" else 0.42)
@@ -159,7 +163,7 @@ def paint_fall(
 
 
 def paint_mist(p: Painting, name: str, x: float, y: float, size: float, strength: float = 0.75) -> None:
-    """Spray where water falls."""
+    """Mist at the foot of a waterfall."""
     rng = p.rng.child(name)
     white = mix(p.palette.of("snow"), p.palette.cloud_light, 0.4)
     for _ in range(6):
@@ -177,7 +181,7 @@ def paint_mist(p: Painting, name: str, x: float, y: float, size: float, strength
 def winding(
     p: Painting, name: str, top: float, bottom: float, x: float, far: float, near: float
 ) -> list[tuple[float, float]]:
-    """The outline of a river or path that winds from (x, top) to the lower edge, widening as it comes."""
+    """The outline of a river or path that winds from (x, top) to the lower edge, from width `far` to `near`."""
     noise = Noise(p.rng.child(name), 1)
     left, right = [], []
     for i in range(29):

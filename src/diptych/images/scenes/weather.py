@@ -1,4 +1,4 @@
-"""What the weather lays over a finished picture: fog, rain, snow, lightning."""
+"""Paints the weather over the finished picture: fog, rain, snow and lightning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from diptych.images.scenes.painting import Painting
 
 
 def paint_weather(p: Painting) -> None:
-    """The veil, streaks or flakes of the scene's weather, and the mist of its mood."""
+    """The fog, rain or snow of the scene's weather, and the mist of its mood."""
     weather = p.scene.weather
     if weather == "fog" or "misty" in p.scene.moods:
         _fog(p, 0.85 if weather == "fog" else 0.6)
@@ -18,7 +18,7 @@ def paint_weather(p: Painting) -> None:
 
 
 def paint_lightning(p: Painting, base: float) -> None:
-    """A forked bolt from the clouds, behind the land."""
+    """Lightning from the clouds, behind the land."""
     rng = p.rng.child("lightning")
     x, y = p.w * rng.uniform(0.25, 0.75), 0.10 * p.h
     bolt = [(x, y)]

@@ -31,7 +31,7 @@ def write(
         shape: (H, W, 1 or 3).
         dtype: uint8 or uint16.
         rows: Arrays (n, W, channels) of this dtype, in order.
-        kept: Of this, the resolution and the colour profile are written.
+        kept: Its resolution is written.
 
     Raises:
         OSError: The file cannot be written.
