@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +264,125 @@ def test_downloads_that_fail_are_one_sentence(tmp_path):
     for url in ("file:///etc/passwd", "http://server/", "x.zip"):
         with pytest.raises(UsageError, match="http"):
             download(url, tmp_path)
+
+
+def raw_server(head: bytes, times: int = 2) -> str:
+    """The address of a server that gives the same answer whatever it is asked."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(10)
+
+    def answer() -> None:
+        with server, suppress(TimeoutError):
+            for _ in range(times):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(2**16)
+                    connection.sendall(head + b"\r\nContent-Type: x\r\nConnection: close\r\n\r\n0123456789")
+
+    threading.Thread(target=answer, daemon=True).start()
+    return f"http://127.0.0.1:{server.getsockname()[1]}/x.zip"
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000, "more bytes come than there are anywhere"),
+        (b"HTTP/1.1 206 OK\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5", "another part of the file"),
+        (b"HTTP/1.1 206 OK\r\nContent-Range: nonsense", "another part of the file"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[::1/x", "could not be downloaded"),
+        (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd", "could not be downloaded"),
+        (b"HTTP/1.1 416 No\r\nContent-Length: 0", "the server answered 416 No; check the address"),
+        (b"nonsense", "could not be downloaded"),
+    ],
+)
+def test_what_hostile_servers_send_is_a_sentence_and_leaves_nothing(head, sentence, tmp_path):
+    with pytest.raises(OutputError, match=sentence):
+        download(raw_server(head), tmp_path)
+    assert files_in(tmp_path) == []
+
+
+def begin(folder: Path) -> None:
+    (folder / "x.zip.part").write_bytes(b"begun")
+    (folder / "x.zip.part.version").write_text('"one"')
+
+
+def test_a_server_that_always_answers_416_is_asked_twice(tmp_path):
+    begin(tmp_path)
+    with pytest.raises(OutputError, match="the server answered 416 No; check the address"):
+        download(raw_server(b"HTTP/1.1 416 No\r\nContent-Length: 0"), tmp_path)
+    assert files_in(tmp_path) == []
+
+
+def test_another_part_than_was_asked_for_is_not_glued_on(tmp_path):
+    begin(tmp_path)
+    with pytest.raises(OutputError, match="another part of the file than was asked for; try again, from its"):
+        download(raw_server(b'HTTP/1.1 206 OK\r\nETag: "one"\r\nContent-Range: bytes 2-11/12'), tmp_path)
+    assert "x.zip" not in files_in(tmp_path)
+    with serving() as (address, _):
+        assert download(f"{address}/x.zip", tmp_path, SUM).read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1/x",
+        "http://server/%00",
+        "http://server/a%0ab",
+        "http://server/%ff",
+        "http://server/a%5cb",
+        "http://server/..",
+        f"http://{'a' * 300}/x",
+        f"http://server/{'n' * 300}",
+        "http://server:99999/x",
+        "http://server:x/x",
+        "http://a b/x",
+        "http://server/\ud800",
+        "http://\ud800/x",
+    ],
+    ids=ascii,
+)
+def test_addresses_of_no_file_are_refused(address, tmp_path):
+    with pytest.raises(UsageError, match=r"needs an address http\(s\)://server/file, not"):
+        download(address, tmp_path)
+    assert files_in(tmp_path) == []
+
+
+def test_letters_in_an_address_are_sent_as_http_has_them(tmp_path):
+    with serving() as (address, _):
+        assert download(f"{address}/été.zip", tmp_path, SUM).name == "été.zip"
+
+
+def test_a_symbolic_link_is_not_written_through(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "x.zip.part").symlink_to(tmp_path / "victim")
+    with serving() as (address, _):
+        with pytest.raises(OutputError, match="there is a symbolic link of this name"):
+            download(f"{address}/x.zip", tmp_path)
+        (tmp_path / "x.zip.part").unlink()
+        (tmp_path / "x.zip.part.version").symlink_to(tmp_path / "victim")
+        assert download(f"{address}/x.zip", tmp_path).read_bytes() == BODY
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+def test_two_downloads_of_one_file_do_not_mix(tmp_path):
+    """The second is refused while the first goes on, and finds the file when it has finished."""
+    outcomes: list[object] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    with serving() as (address, handler):
+        url = f"{address}/x.zip"
+        first = threading.Thread(target=lambda: outcomes.append(download(url, tmp_path, SUM, wait)))
+        first.start()
+        begun.wait(10)
+        with pytest.raises(OutputError, match="is being downloaded by another process; wait"):
+            download(url, tmp_path, SUM)
+        go_on.set()
+        first.join()
+        assert download(url, tmp_path, SUM).read_bytes() == BODY
+        assert len(handler.log) == 1
+    assert outcomes == [tmp_path / "x.zip"]
+    assert files_in(tmp_path) == ["x.zip"]

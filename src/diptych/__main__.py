@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> None:
     """
     if arguments is None:  # the command itself, not a program that calls this function
         arguments = sys.argv[1:]
-        signal.signal(signal.SIGTERM, _ended)
+        for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, _ended)
         _prepare_streams()
     sys.exit(_run(arguments))
 
@@ -135,7 +137,9 @@ def _show_wrong_usage(error: Any) -> str:
 def _interrupted(arguments: list[str]) -> int:
     learning = arguments[:2] == ["filter", "learn"]
     checkpoint = _checkpoint(arguments) if learning else None
-    if arguments[:1] == ["run"] or (checkpoint and Path(checkpoint).is_file()):
+    if arguments[:1] in (["run"], ["generate"], ["preprocess"]) or (
+        checkpoint and Path(checkpoint).is_file()
+    ):
         told = "the same command continues where this one stopped"
     elif checkpoint:
         told = "nothing was kept, because training had not begun or was not evaluated; the same command starts again"

@@ -1,42 +1,249 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and nobody else's are lost."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import secrets
+import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from diptych.errors import OutputError
+from diptych.errors import DiptychError, OutputError, reason
+from diptych.locks import exchange, flush, flush_folder, locked, locked_folder, remove_unlocked, unlock
 
-__all__ = ["check_place", "keep", "made_folder", "permitted", "replacing", "sha256"]
+__all__ = [
+    "IN_USE",
+    "TEMPORARY",
+    "check_place",
+    "check_writable",
+    "encoded",
+    "is_file",
+    "is_folder",
+    "keep",
+    "made_folder",
+    "npy",
+    "permitted",
+    "printable",
+    "replacing",
+    "replacing_folder",
+    "sha256",
+    "sole_writer",
+    "sweep",
+]
+
+TEMPORARY = ".writing-"
+"""How the names of unfinished files and folders begin."""
+IN_USE = ".diptych-writing"
+"""A file that is in a folder while a verb fills it: the lock, and what is finished so far (`journal`)."""
+_SWEEP_EVERY = 1.0  # seconds: a folder of many files is not listed for each of them
+_LONGEST_SUFFIX = 40
+_swept: dict[Path, float] = {}
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends, and vanishes if it fails.
+def replacing(path: str | Path, finishing: Callable[[Path], object] | None = None) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place when the block ends, and vanishes if it fails.
 
-    The suffix is kept, because libraries choose the format by it. Raises `OutputError` where there is no such
-    folder, it cannot be written, or the disk is full.
+    The file is on the disk before it is renamed, so that there is always the old content or the new. Temporary files
+    that killed processes have left in the folder are removed. A path that another `replacing` gave is written as it
+    is.
+
+    Args:
+        path: The file to write.
+        finishing: Called with the temporary path when it is whole, before the file takes its place.
+
+    Yields:
+        The temporary path, with the suffix of `path`, because libraries choose the format by it.
+
+    Raises:
+        OutputError: There is no such folder, it cannot be written, or the disk is full.
     """
     target = Path(path)
-    temporary: Path | None = None
+    if target.name.startswith(TEMPORARY):
+        yield target
+        return
+    temporary, handle = None, None
     try:
         check_place(target)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        sweep(target.parent)
+        temporary, handle = _temporary(target)
         yield temporary
         temporary.chmod(permitted(0o666))
+        flush(temporary)
+        if finishing is not None:
+            finishing(temporary)
+        if os.name == "nt":  # an open file cannot be renamed there
+            unlock(handle)
+            handle = None
         os.replace(temporary, target)  # noqa: PTH105 - atomic on every platform
-    except OSError as error:
-        reason = error.strerror or "not all of it could be written, as on a full disk"
-        raise OutputError(f"cannot write {target}: {reason}; choose another place") from error
+        flush_folder(target.parent)
+    except DiptychError:
+        raise
+    except Exception as error:
+        if not _of_the_disk(error):
+            raise
+        raise _refused(target, error) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            _discard(temporary)
+        if handle is not None:
+            unlock(handle)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, which takes its place when the block ends, and vanishes if it fails.
+
+    On Linux and macOS a folder that is there is exchanged in one step. Elsewhere it is renamed first, so that for a
+    moment there is none of this name.
+
+    Args:
+        path: The folder to write; those above it are made where they are missing.
+
+    Yields:
+        The temporary folder, empty.
+
+    Raises:
+        OutputError: It cannot be written, or the disk is full.
+    """
+    target, place, handle = Path(path), None, None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent)
+        place = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target.parent))
+        handle = locked_folder(place)
+        yield place
+        place.chmod(permitted(0o777))
+        for file in place.rglob("*"):
+            (flush_folder if file.is_dir() else flush)(file)
+        flush_folder(place)
+        if target.exists():
+            exchange(place, target)
+        else:
+            os.replace(place, target)  # noqa: PTH105 - atomic on every platform
+        flush_folder(target.parent)
+    except OSError as error:
+        raise _refused(target, error) from error
+    finally:
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+        if handle is not None:
+            unlock(handle)
+
+
+def _temporary(target: Path) -> tuple[Path, int]:
+    suffix = target.suffix if len(target.suffix) <= _LONGEST_SUFFIX else ""
+    while True:
+        path = target.parent / f"{TEMPORARY}{secrets.token_hex(6)}{suffix}"
+        handle = locked(path)
+        if handle is not None:
+            return path, handle
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # the next one who writes here removes it
+
+
+def _of_the_disk(error: BaseException | None) -> bool:
+    """Whether an error tells that a file could not be written; those of native writers are no `OSError`."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return True
+        said = f"{type(error).__name__} {error}"
+        if any(words in said for words in ("SafetensorError", "PytorchStreamWriter", "unexpected pos")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, ValueError):
+        return reason(error)  # a NUL in the name
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.strerror:
+            return chain.strerror
+        chain = chain.__cause__ or chain.__context__
+    said = reason(error)
+    if "os error 28" in said:
+        return "No space left on device"
+    whole = "not all of it could be written, as on a full disk"
+    return whole if isinstance(error, OSError) else f"{whole} ({said})"
+
+
+def _refused(path: str | Path, error: Exception) -> OutputError:
+    why = _why(error)
+    room = "make room, or " if "space" in why or "full" in why else ""
+    return OutputError(f"cannot write {path}: {why}; {room}choose another place")
+
+
+def sweep(folder: str | Path, *, always: bool = False) -> None:
+    """Removes what killed processes have left unfinished in a folder; what a living one writes stays.
+
+    Args:
+        folder: The folder.
+        always: Whether to look again although this process did less than a second ago.
+    """
+    place, now = Path(os.path.abspath(folder)), time.monotonic()  # noqa: PTH100 - the working folder may change
+    if not always and now - _swept.get(place, -_SWEEP_EVERY) < _SWEEP_EVERY:
+        return
+    _swept[place] = now
+    try:
+        with os.scandir(place) as entries:
+            left = [Path(entry.path) for entry in entries if entry.name.startswith(TEMPORARY)]
+    except OSError:
+        return  # a folder that may not be listed
+    for path in left:
+        remove_unlocked(path)
+
+
+@contextmanager
+def sole_writer(folder: str | Path) -> Iterator[int]:
+    """Keeps other processes from filling the same folder while the block runs.
+
+    The lock is the file `IN_USE` in the folder, which is removed at the end unless something is written in it. That of
+    a killed process holds nobody up.
+
+    Args:
+        folder: The folder, which is made where it is missing.
+
+    Yields:
+        A descriptor of the file.
+
+    Raises:
+        OutputError: Another process, or another thread, is writing to the folder, or it cannot be written.
+    """
+    path = made_folder(folder) / IN_USE
+    try:
+        handle = locked(path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {folder}: {error.strerror or error}; choose another place"
+        ) from error
+    if handle is None:
+        raise OutputError(
+            f"another command is writing to {folder}; wait until it has finished, or choose another --out"
+        )
+    try:
+        sweep(folder, always=True)
+        yield handle
+    finally:
+        empty = os.fstat(handle).st_size == 0
+        if os.name == "nt":  # a file that is open cannot be removed there
+            unlock(handle)
+        if empty:
+            _discard(path)
+        if os.name != "nt":
+            unlock(handle)
 
 
 def check_place(path: str | Path) -> None:
@@ -46,17 +253,51 @@ def check_place(path: str | Path) -> None:
     most often a slip of the pen. Whatever takes long asks before it begins.
     """
     folder = Path(path).parent
-    if not folder.is_dir():
-        what = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
+    if not is_folder(folder):
+        there = os.path.lexists(folder)
+        what = f"{folder} is not a folder" if there else f"there is no folder {folder}"
         raise OutputError(f"cannot write {path}: {what}; make it first, or choose another place")
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises `OutputError` where the file `path` cannot be written, by trying: for what takes long to compute.
+
+    An existing file stays as it is.
+    """
+    check_place(path)
+    if is_folder(path):
+        raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
+    try:
+        temporary, handle = _temporary(Path(path))
+        try:
+            os.write(handle, bytes(4096))
+            os.fsync(handle)
+            Path(path).stat()
+        except FileNotFoundError:
+            pass  # nothing is there yet
+        finally:
+            _discard(temporary)
+            unlock(handle)
+    except (OSError, ValueError) as error:
+        raise _refused(path, error) from error
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether it is a folder; False, where `Path.is_dir` raises, if nobody may look or the name is too long."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether it is an ordinary file, likewise: opening it tells the reason."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def made_folder(path: str | Path) -> Path:
     """The folder `path` for results, made with those above it where it is missing; raises `OutputError`."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {path}: {error.strerror}; choose another place") from error
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot make the folder {path}: {reason(error)}; choose another place") from error
     return Path(path)
 
 
@@ -73,9 +314,9 @@ def permitted(mode: int) -> int:
 
 def keep(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:
     """Raises `OutputError` where writing `outputs` would replace one of `inputs`."""
-    originals = {Path(path).resolve() for path in inputs}
+    originals = {os.path.realpath(path) for path in inputs}
     for path in outputs:
-        if Path(path).resolve() in originals:
+        if os.path.realpath(path) in originals:
             raise OutputError(
                 f"{path} is a file to read, and would be replaced; choose another place to write"
             )
@@ -85,3 +326,28 @@ def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def npy(array: Any) -> bytes:
+    """An array as the bytes of a .npy file. (`numpy.save` keeps silent where a disk is full before the last bytes.)"""
+    import numpy as np
+
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def encoded(image: Any, **options: Any) -> bytes:
+    """A Pillow image as the bytes of a file; `options` are those of `save`, which keeps silent likewise."""
+    stream = io.BytesIO()
+    image.save(stream, **options)
+    return stream.getvalue()
+
+
+def printable(name: str | Path) -> str:
+    r"""A file's name as text that every file can hold: bytes that are not UTF-8 become \xff."""
+    try:
+        encoded_name = str(name).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # halves of surrogate pairs, as Windows allows them
+        encoded_name = str(name).encode("utf-8", "backslashreplace")
+    return encoded_name.decode("utf-8", "backslashreplace")

@@ -1,28 +1,33 @@
-"""The record of a run in its folder, `run.json`: what was asked for, what is finished, and how to do it again.
+"""The record of a verb that fills a folder, `run.json`: what was asked for, what is finished, and how to do it again.
 
-With it, an interrupted run continues, and two different runs never share a folder. A file counts as finished if the
-journal names it and its bytes still have the recorded hash.
+With it, interrupted work continues, and files of different settings never share a folder. A file counts as finished if
+the record names it and its bytes still have the recorded hash. While the verb works, a line for each file is added to
+`files.IN_USE`, before the file takes its place: so nothing that is in the folder is made twice, whenever the process
+is killed.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import OutputError
-from diptych.files import made_folder, replacing, sha256
+from diptych.errors import OutputError, reason
+from diptych.files import is_file, is_folder, replacing, sha256, sole_writer
 
-__all__ = ["NAME", "Journal", "versions"]
+__all__ = ["NAME", "Journal", "keeping", "there_already", "versions"]
 
 NAME = "run.json"
-_SAVE_EVERY = 1.0  # seconds: what a kill loses is made again, and thousands of files do not wait for saving
+_LARGEST = 2**26  # bytes of a record that is read
+_SHA256 = re.compile("[0-9a-f]{64}")
 _PACKAGES = ("numpy", "pillow", "opencv-python-headless", "onnx", "onnxruntime", "torch", "matplotlib")
 
 
@@ -37,93 +42,180 @@ def versions() -> dict[str, str]:
     return found
 
 
-class Journal:
-    """The journal of a folder.
+@contextmanager
+def keeping(
+    out: str | Path,
+    settings: Mapping[str, Any],
+    ours: re.Pattern[str],
+    *,
+    wanted: Collection[str] | None = None,
+    overwrite: bool = False,
+) -> Iterator[Journal]:
+    """The journal of a folder, which this process alone writes to while the block runs.
 
     Args:
         out: The folder, made where it is missing.
         settings: Everything that decides the results, as a JSON object.
-        ours: The file names that a run writes.
-        overwrite: Whether to delete the files of a run with other settings, and replace files of these names
-            that no recorded run wrote.
+        ours: The file names that the verb may write.
+        wanted: Those that it writes this time, if files of other calls with the same settings may be beside them; by
+            default the folder belongs to one call.
+        overwrite: Whether to delete the files of other settings, and replace files of these names that the record
+            does not know. Of the recorded files only those are deleted that match `ours` and have not been changed.
+
+    Yields:
+        The journal. It is saved when the block ends, however it does.
 
     Raises:
-        OutputError: The folder holds a run with other settings, or files of these names that no recorded
-            run wrote, and `overwrite` is False.
+        OutputError: Another process is writing to the folder; or it holds files of other settings, or files of these
+            names that the record does not know, and `overwrite` is False.
     """
+    if os.path.lexists(out) and not is_folder(out):
+        raise OutputError(f"cannot make the folder {out}: it is not a folder; choose another --out")
+    with sole_writer(out) as lines:
+        journal = Journal(Path(out), lines, settings, ours, wanted, overwrite)
+        try:
+            yield journal
+        finally:
+            journal.save()
+
+
+class Journal:
+    """The journal of a folder; see `keeping`, which makes it."""
 
     def __init__(
-        self, out: Path, settings: Mapping[str, Any], ours: re.Pattern[str], *, overwrite: bool = False
+        self,
+        out: Path,
+        lines: int,
+        settings: Mapping[str, Any],
+        ours: re.Pattern[str],
+        wanted: Collection[str] | None,
+        overwrite: bool,
     ) -> None:
         self.out = out
+        self.found: list[str] = []
+        """The files that were finished already when they were asked for."""
+        self._lines = lines
         self._ours = ours
-        self._saved = 0.0
-        self._document = self._begin(json.loads(json.dumps(settings)), overwrite)
-        made_folder(out)
+        self._document = self._begin(json.loads(json.dumps(settings)), wanted, overwrite)
         self.save()
 
-    def _begin(self, settings: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    def _begin(
+        self, settings: dict[str, Any], wanted: Collection[str] | None, overwrite: bool
+    ) -> dict[str, Any]:
         earlier = self._earlier(overwrite)
-        if earlier is not None and earlier["settings"] == settings:
-            return {**earlier, "status": "running"}
-        if earlier is not None and not overwrite:
+        same = earlier is not None and earlier["settings"] == settings
+        if earlier is not None and not same and not overwrite:
             changed = _difference(earlier["settings"], settings)
             raise OutputError(
                 f"{self.out} holds a run with other settings ({changed}); choose another --out, or pass "
                 "--overwrite to delete that run's files first"
             )
-        if earlier is None and not overwrite:
-            self._check_strangers()
-        for name in earlier["files"] if earlier is not None else ():
-            (self.out / name).unlink(missing_ok=True)
-        return {"status": "running", "settings": settings, "versions": versions(), "timings": {}, "files": {}}
+        if not overwrite and (earlier is None or (same and wanted is not None)):
+            self._check_strangers(wanted, earlier["files"] if earlier else {})
+        if earlier is not None and same:
+            return earlier
+        if earlier is not None:
+            self._delete(earlier["files"])
+        self._forget_lines()  # they belong to the other settings
+        return _checked({"settings": settings, "versions": versions(), "files": {}}, self._ours)
 
-    def _check_strangers(self) -> None:
-        found = self.out.iterdir() if self.out.is_dir() else ()
-        strangers = sorted(path.name for path in found if self._ours.fullmatch(path.name))
+    def _check_strangers(self, wanted: Collection[str] | None, known: Mapping[str, str]) -> None:
+        found = self.out.iterdir() if wanted is None else (self.out / name for name in wanted)
+        strangers = sorted(
+            path.name
+            for path in found
+            if self._ours.fullmatch(path.name) and path.name not in known and os.path.lexists(path)
+        )
         if strangers:
             raise OutputError(
-                f"{self.out} holds {strangers[0]}, which no recorded run wrote; choose another --out, or pass "
-                "--overwrite to replace it"
+                f"{self.out} holds {strangers[0]}, which no recorded run wrote; choose another --out, or "
+                "pass --overwrite to replace it"
             )
 
+    def _delete(self, files: Mapping[str, str]) -> None:
+        for name, digest in files.items():
+            path = self.out / name
+            try:
+                if is_file(path) and sha256(path) == digest:
+                    path.unlink()
+            except OSError as error:
+                raise OutputError(f"cannot delete {path}: {reason(error)}; choose another --out") from error
+
     def _earlier(self, overwrite: bool) -> dict[str, Any] | None:
+        """The record in the folder, with the lines of a killed process; None without one, or to be overwritten."""
         path = self.out / NAME
         try:
-            document = json.loads(path.read_text("utf-8"))
-            names = document["files"]
-            if not isinstance(document["settings"], dict) or not all(_plain(name) for name in names):
-                raise ValueError
-            names.items(), document["timings"].items()
+            if not is_file(path) and os.path.lexists(path):
+                raise ValueError("not an ordinary file")
+            with path.open("rb") as stream:
+                text = stream.read(_LARGEST + 1)
+            document = _checked(json.loads(text) if len(text) <= _LARGEST else None, self._ours)
         except FileNotFoundError:
             return None
-        except NotADirectoryError as error:
-            raise OutputError(f"{self.out} is not a folder; choose another --out") from error
         except OSError as error:
-            raise OutputError(f"cannot read {path}: {error.strerror}; choose another --out") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise OutputError(f"cannot read {path}: {reason(error)}; choose another --out") from error
+        except (ValueError, RecursionError) as error:
             if overwrite:
                 return None
             raise OutputError(
                 f"{path} is not the record of a run; choose another --out, or pass --overwrite"
             ) from error
-        return dict(document)
+        for line in _read_lines(self._lines):
+            self._add(document, line)
+        return document
 
-    def make(self, name: str, write: Callable[[Path], object]) -> Path:
-        """The path of the file `name`, after `write` has written it unless it is finished already."""
+    def _add(self, document: dict[str, Any], line: bytes) -> None:
+        try:
+            name, digest, source = json.loads(line)
+            added = _checked({"settings": {}, "files": {name: digest}, "sources": {name: source}}, self._ours)
+        except (ValueError, TypeError, RecursionError):
+            return  # the last line of a killed process may be half there
+        document["files"].update(added["files"])
+        document["sources"].update(added["sources"])
+
+    def make(self, name: str, write: Callable[[Path], object], source: str = "") -> Path:
+        """Writes a file, unless it is finished already.
+
+        Args:
+            name: The file's name.
+            write: Called with the path to write to.
+            source: The SHA-256 of what the file is made of, where the settings do not tell.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         path = self.out / name
-        if not self.finished(name):
-            write(path)
-            self._document["files"][name] = sha256(path)
-            if time.monotonic() - self._saved > _SAVE_EVERY:
-                self.save()
+        if self.finished(name, source):
+            self.found.append(name)
+            return path
+
+        def finishing(temporary: Path) -> None:
+            digest = sha256(temporary)
+            self._append(name, digest, source)
+            self._document["files"][name] = digest
+            self._document["sources"][name] = source
+
+        with replacing(path, finishing) as temporary:
+            write(temporary)
         return path
 
-    def finished(self, name: str) -> bool:
-        """Whether this run wrote the file `name`, and it still has the same bytes."""
+    def finished(self, name: str, source: str = "") -> bool:
+        """Whether the file `name` was made of `source`, and still has the same bytes."""
         known = self._document["files"].get(name)
         path = self.out / name
-        return known is not None and path.is_file() and sha256(path) == known
+        if known is None or self.source(name) != source or not is_file(path):
+            return False
+        try:
+            return bool(sha256(path) == known)
+        except OSError:
+            return False
+
+    def source(self, name: str) -> str:
+        """The SHA-256 of what the file `name` was made of, or "" where that is not recorded."""
+        return str(self._document["sources"].get(name, ""))
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -153,19 +245,94 @@ class Journal:
         """File name -> SHA-256, of every finished file."""
         return dict(self._document["files"])
 
+    def _append(self, name: str, digest: str, source: str) -> None:
+        """Writes the line of a file that is about to take its place; raises `OSError`."""
+        line = json.dumps([name, digest, source]).encode() + b"\n"
+        os.lseek(self._lines, 0, os.SEEK_END)
+        while line:
+            line = line[os.write(self._lines, line) :]
+        os.fsync(self._lines)
+
     def save(self) -> None:
-        """Writes `run.json`."""
+        """Writes `run.json`, after which no lines are needed; raises `OutputError`."""
+        sources = {name: source for name, source in self._document["sources"].items() if source}
+        document = {**self._document, "sources": sources}
+        if not sources:
+            del document["sources"]
+        text = json.dumps(document, indent=2, ensure_ascii=False)
         with replacing(self.out / NAME) as path:
-            path.write_text(json.dumps(self._document, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        self._saved = time.monotonic()
+            path.write_text(text + "\n", "utf-8", "backslashreplace")
+        self._forget_lines()
+
+    def _forget_lines(self) -> None:
+        try:
+            os.ftruncate(self._lines, 0)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write into {self.out}: {reason(error)}; choose another place"
+            ) from error
 
 
-def _plain(name: object) -> bool:
-    # A record may be hostile: never delete or read a file outside the folder.
-    return isinstance(name, str) and Path(name).name == name and name not in ("", ".", "..")
+def there_already(found: int, asked: int) -> tuple[str, ...]:
+    """The remark on pictures that an earlier call had finished; none where there were none."""
+    if not found:
+        return ()
+    verb = "was" if found == 1 else "were"
+    return (f"{found} of {asked} {'picture' if asked == 1 else 'pictures'} {verb} there already",)
+
+
+def _checked(document: object, ours: re.Pattern[str]) -> dict[str, Any]:
+    """The parts of a record that a run continues from; of the files, those that the verb may have written.
+
+    A record may be hostile: what it names is deleted, and what it says is shown. Raises `ValueError` for any other
+    JSON.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
+        raise ValueError("no settings")
+    files = _texts(document.get("files"))
+    sources = _texts(document.get("sources", {}))
+    timings = document.get("timings", {})
+    if not isinstance(timings, dict) or not all(_is_text(step) for step in timings):
+        raise ValueError("timings")
+    if not all(isinstance(one, int | float) and 0 <= one < math.inf for one in timings.values()):
+        raise ValueError("timings")
+    if not all(_plain(name) and _SHA256.fullmatch(digest) for name, digest in files.items()):
+        raise ValueError("files")
+    return {
+        "status": "running",
+        "settings": document["settings"],
+        "versions": _texts(document.get("versions", {})),
+        "timings": {step: float(seconds) for step, seconds in timings.items()},
+        "files": {name: digest for name, digest in files.items() if ours.fullmatch(name)},
+        "sources": {name: source for name, source in sources.items() if name in files},
+    }
+
+
+def _texts(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(_is_text(one) for pair in value.items() for one in pair):
+        raise ValueError("not an object of texts")
+    return value
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string of characters, without halves of surrogate pairs."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+
+
+def _read_lines(handle: int) -> list[bytes]:
+    os.lseek(handle, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(handle), "rb") as stream:
+        return stream.read(_LARGEST).splitlines()
+
+
+def _plain(name: str) -> bool:
+    return Path(name).name == name and name not in ("", ".", "..") and "\0" not in name
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    verbs = [str(_short(one.get("verb", "run"))) for one in (before, now)]
+    if verbs[0] != verbs[1]:
+        return f"it is of {verbs[0]}, and this is {verbs[1]}"
     for key in now:
         if before.get(key) != now[key]:
             return f"{key} was {_short(before.get(key))} there and is {_short(now[key])} now"
@@ -173,5 +340,9 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _short(value: object) -> str:
-    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    try:
+        text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "something else"
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 60 else text[:57] + "..."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from diptych import formats, preprocessing
 from diptych.errors import FormatError, ModelError, UsageError
+from diptych.files import is_file
 from diptych.model import architectures
 from diptych.model.entry import likely_input
 from diptych.model.model import Model
@@ -81,7 +83,7 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     if name in architectures.NAMES:
         return architectures.named(name)
     path = Path(model)
-    if not path.exists() and not path.suffix and len(path.parts) == 1:
+    if not os.path.lexists(path) and not path.suffix and len(path.parts) == 1:
         known = ", ".join([*TRAINED, *architectures.NAMES])
         raise UsageError(f"there is no file and no model called {name!r}; give a file or one of: {known}")
     return formats.read(path)
@@ -109,7 +111,7 @@ def recipe_of(source: Recipe) -> Preprocessing:
         path = Path(source)
         if path.suffix.lower() == ".json":
             return _from_json(path)
-        if path.suffix or path.is_file() or str(source) in TRAINED:
+        if path.suffix or is_file(path) or str(source) in TRAINED:
             return recipe_of(load(source))
         return preprocessing.named(str(source))
     raise UsageError(f"preprocessing is a recipe, its name, its file or a model, not {type(source).__name__}")

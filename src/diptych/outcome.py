@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diptych.files import printable
+
 __all__ = ["Outcome"]
 
 
@@ -27,5 +29,5 @@ class Outcome:
 
     def to_document(self) -> dict[str, Any]:
         """The outcome as a JSON object."""
-        written = {"files": [str(path) for path in self.paths]} if self.paths else {}
+        written = {"files": [printable(path) for path in self.paths]} if self.paths else {}
         return {**self.document, **written, "failures": list(self.failures), "remarks": list(self.remarks)}

@@ -13,6 +13,7 @@ import numpy as np
 from diptych import engines
 from diptych.engines import Compiled
 from diptych.errors import ModelError
+from diptych.files import printable
 from diptych.images import files
 from diptych.images.arguments import Images, as_batch, is_batch
 from diptych.loading import ModelLike, Recipe, load, recipe_of
@@ -134,10 +135,10 @@ def predict_files(
     for index, (path, item, error, file_remarks) in enumerate(try_prepared(found, recipe)):
         progress(index + 1, len(found), "predicting")
         if item is None:
-            failures.append(str(error))
+            failures.append(printable(str(error)))
             continue
-        names.append(str(path))
-        remarks += [f"{path}: {remark}" for remark in file_remarks]
+        names.append(printable(path))
+        remarks += [f"{printable(path)}: {remark}" for remark in file_remarks]
         outputs.append(compiled(item[np.newaxis]))
     if not outputs:
         raise none_readable(failures)

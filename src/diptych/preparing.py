@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from diptych.errors import ImageError, ShapeError
-from diptych.files import keep, made_folder, replacing
+from diptych.errors import ImageError, OutputError, ShapeError
+from diptych.files import keep, npy, printable, replacing, sha256
 from diptych.images import files
 from diptych.images.arguments import Images, each_image, unique_names
 from diptych.images.picture import Picture
+from diptych.journal import Journal, keeping, there_already, versions
 from diptych.loading import Recipe, recipe_of
 from diptych.model.layers import Array
 from diptych.outcome import Outcome
@@ -34,6 +39,10 @@ __all__ = [
     "try_prepared",
     "write_array",
 ]
+
+_RECIPE = "recipe.json"
+_SUFFIXES = (".npy", ".png")
+_NAMES = re.compile(r"recipe\.json|.+\.(npy|png)", re.DOTALL)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,49 +76,123 @@ def preprocess_files(
     preprocessing: Recipe,
     *,
     out: str | Path,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> Outcome:
     """Prepares picture files for a model, and writes what it will see of them.
+
+    What an earlier, interrupted call has finished is not made again. Calls with the same recipe may fill one folder.
 
     Args:
         images: Picture files and folders.
         preprocessing: A recipe, as `preprocess` takes it.
         out: The folder that gets NAME.npy (float32, (C, H, W)) and NAME.png for each picture, and
-            recipe.json.
+            recipe.json and the record run.json. Bytes of a name that are not UTF-8 are written as \\xff.
+        overwrite: Whether to delete what the folder holds of another recipe, and replace what it holds of other
+            pictures of the same names.
         progress: Told after each picture.
 
     Returns:
-        The files written; `failures` holds a sentence for each picture that could not be read.
+        The files; `failures` holds a sentence for each picture that could not be read, `remarks` tells how many were
+        there already.
 
     Raises:
-        OutputError: A file cannot be written, or would replace one of the pictures.
+        OutputError: A file cannot be written, or would replace one of the pictures; the folder holds files of another
+            recipe or other pictures, and `overwrite` is False; or another process is writing to it.
     """
     recipe = recipe_of(preprocessing)
     found, folder = files.find(images), Path(out)
-    names = unique_names(path.stem for path in found)
-    keep(found, [folder / f"{name}{suffix}" for name in names for suffix in (".npy", ".png")])
-    written, failures, remarks = [], [], []
-    made_folder(folder)
-    for index, (path, item, error, file_remarks) in enumerate(try_prepared(found, recipe)):
-        progress(index + 1, len(found), "preprocessing")
-        if item is None:
-            failures.append(str(error))
-            continue
-        remarks += [f"{path}: {remark}" for remark in file_remarks]
-        written += [folder / f"{names[index]}.npy", folder / f"{names[index]}.png"]
-        write_array(written[-2], item)
-        files.write_png(written[-1], recipe.display(item))
-    with replacing(folder / "recipe.json") as path:
-        path.write_text(json.dumps(recipe.to_document(), indent=2) + "\n", "utf-8")
+    names = unique_names(_file_name(path.stem) for path in found)
+    wanted = [f"{name}{suffix}" for name in names for suffix in (".npy", ".png")]
+    keep(found, [folder / name for name in wanted])
+    settings = {"verb": "preprocess", "diptych": versions().get("diptych"), "recipe": recipe.to_document()}
+    with keeping(folder, settings, _NAMES, wanted=[*wanted, _RECIPE], overwrite=overwrite) as journal:
+        sources = [_sha256(path) for path in found]
+        if not overwrite:
+            _check_sources(journal, found, names, sources)
+        done = _prepare_files(found, names, sources, recipe, journal, progress)
+        journal.make(_RECIPE, partial(_write_recipe, recipe=recipe))
+        journal.record(status="done")
     document = {
         "recipe": recipe.to_document(),
-        "pictures": {str(p): n for p, n in zip(found, names, strict=True)},
+        "pictures": {printable(p): n for p, n in zip(found, names, strict=True)},
     }
-    return Outcome(document, (*written, folder / "recipe.json"), tuple(failures), tuple(remarks))
+    return replace(done, document=document, paths=(*done.paths, folder / _RECIPE))
+
+
+def _prepare_files(
+    found: list[Path],
+    names: list[str],
+    sources: list[str],
+    recipe: Preprocessing,
+    journal: Journal,
+    progress: Progress,
+) -> Outcome:
+    """Writes the two files of each picture, unless they are finished."""
+    each = list(zip(found, names, sources, strict=True))
+    left = [one for one in each if not all(journal.finished(f"{one[1]}{s}", one[2]) for s in _SUFFIXES)]
+    failures: list[str] = []
+    remarks = list(there_already(len(each) - len(left), len(each)))
+    for done, ((path, name, source), (_, item, error, said)) in enumerate(
+        zip(left, try_prepared((path for path, _, _ in left), recipe), strict=True), len(each) - len(left) + 1
+    ):
+        progress(done, len(each), "preprocessing")
+        if item is None:
+            failures.append(printable(str(error)))
+            continue
+        remarks += [f"{printable(path)}: {remark}" for remark in said]
+        journal.make(f"{name}.npy", partial(write_array, array=item), source)
+        journal.make(f"{name}.png", partial(files.write_png, array=recipe.display(item)), source)
+    written = [journal.out / f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
+    return Outcome(
+        paths=tuple(path for path in written if path.name in journal.files),
+        failures=tuple(failures),
+        remarks=tuple(remarks),
+    )
+
+
+def _file_name(stem: str) -> str:
+    """The stem as a name that is text, also where file names have an encoding with fewer characters."""
+    encoding = sys.getfilesystemencoding()
+    return printable(stem).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError:
+        return ""  # reading it will raise the reason
+
+
+def _check_sources(journal: Journal, found: list[Path], names: list[str], sources: list[str]) -> None:
+    """Raises `OutputError` where the folder holds files of another picture of the same name."""
+    for path, name, source in zip(found, names, sources, strict=True):
+        for file in (f"{name}{suffix}" for suffix in _SUFFIXES):
+            if file in journal.files and journal.source(file) != source:
+                raise OutputError(
+                    f"{journal.out} holds {file} of another picture than {printable(path)} is now; choose another "
+                    "--out, or pass --overwrite to replace it"
+                )
+
+
+def _write_recipe(path: Path, recipe: Preprocessing) -> None:
+    path.write_text(json.dumps(recipe.to_document(), indent=2) + "\n", "utf-8")
 
 
 def prepared(images: Images, recipe: Preprocessing, workers: int | None = None) -> Iterator[Array]:
-    """Yields each picture's array (C, H, W), in order; raises `ImageError` at one that cannot be read."""
+    """Prepares pictures for a model, one after the other.
+
+    Args:
+        images: As for `preprocess`.
+        recipe: The recipe.
+        workers: As for `preprocess`.
+
+    Yields:
+        Each picture's array, float32 (C, H, W), in order.
+
+    Raises:
+        ImageError: A picture cannot be read.
+    """
 
     def prepare(image: Path | Picture) -> Array:
         return recipe.apply(image.pixels if isinstance(image, Picture) else files.decode(image)[0])
@@ -118,7 +201,15 @@ def prepared(images: Images, recipe: Preprocessing, workers: int | None = None) 
 
 
 def try_prepared(paths: Iterable[Path], recipe: Preprocessing) -> Iterator[Prepared]:
-    """Yields each path's array (C, H, W), in order, or the error where a file cannot be read."""
+    """Prepares picture files for a model, where one that cannot be read does not stop the others.
+
+    Args:
+        paths: The files.
+        recipe: The recipe.
+
+    Yields:
+        For each file, in order: its array, float32 (C, H, W), or the error, and remarks.
+    """
 
     def prepare(path: Path) -> Prepared:
         try:
@@ -158,7 +249,17 @@ def in_order(work: Callable[[T], R], items: Iterator[T], workers: int | None = N
 
 
 def stacked(items: list[Array]) -> Array:
-    """Arrays (C, H, W) as one batch (N, C, H, W); raises `ShapeError` where they differ in shape."""
+    """Makes one batch of the arrays.
+
+    Args:
+        items: Arrays (C, H, W).
+
+    Returns:
+        The batch (N, C, H, W).
+
+    Raises:
+        ShapeError: They differ in shape.
+    """
     shapes = {item.shape for item in items}
     if len(shapes) > 1:
         raise ShapeError(
@@ -169,6 +270,14 @@ def stacked(items: list[Array]) -> Array:
 
 
 def write_array(path: Path, array: Array) -> None:
-    """Writes a .npy file, whole or not at all; raises `OutputError`."""
+    """Writes a .npy file, whole or not at all.
+
+    Args:
+        path: The file.
+        array: Of any shape; its dtype must not be object.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     with replacing(path) as temporary:
-        np.save(temporary, array, allow_pickle=False)
+        temporary.write_bytes(npy(array))

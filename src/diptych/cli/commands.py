@@ -143,6 +143,9 @@ def generate(
     guidance: Guidance = None,
     negative_prompt: Negative = None,
     like: Annotated[Path | None, typer.Option(help="Make this picture again, from the record in it.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the other pictures that --out holds.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -162,6 +165,7 @@ def generate(
             GenerationOptions(count, seed, generator, width, height, settings),
             out=out,
             like=like,
+            overwrite=overwrite,
             progress=progress,
         )
     terminal.remarks(made.remarks)
@@ -175,6 +179,9 @@ def preprocess(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
         "inputs"
     ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete what --out holds of another recipe or other pictures.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -186,7 +193,7 @@ def preprocess(
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
-        done = preprocess_files(images, preprocessing, out=out, progress=progress)
+        done = preprocess_files(images, preprocessing, out=out, overwrite=overwrite, progress=progress)
     terminal.remarks(done.remarks, done.failures)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
     raise typer.Exit(0 if not done.failures else 1)

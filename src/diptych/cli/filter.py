@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from diptych.cli.parameters import (
     WrittenBy,
 )
 from diptych.cli.terminal import Terminal
+from diptych.files import is_folder
 from diptych.options import ReadOptions
 
 app = typer.Typer(
@@ -73,20 +75,20 @@ def learn(
     Tells how well it does that, on pictures that it was not learned from.
     """
     from diptych import formats
-    from diptych.files import check_place
+    from diptych.files import check_writable
     from diptych.filters.learning import learn as learned_from
     from diptych.filters.targets import resolve
 
     given = _given(target, pairs)
     formats.written_as(out)  # before time is spent
     for place in filter(None, (out, report, checkpoint)):
-        check_place(place)
+        check_writable(place)
     filter_target = resolve(given)
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         learned = learned_from(filter_target, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
                                progress=progress)  # fmt: skip
-    terminal.remarks(formats.write(learned.model, out))
+    terminal.remarks(_written(learned, out))
     if report is not None:
         from diptych.filters.previewing import write_page
         from diptych.filters.samples import held_out
@@ -131,7 +133,7 @@ def apply(
     with terminal.progress() as progress:
         options: dict[str, Any] = {"tile": tile, "engine": engine, "device": device, "edge": edge}
         loaded = _loaded(model, ReadOptions(architecture, written_by, key))
-        if source.is_dir():
+        if is_folder(source):
             result = apply_folder(loaded, source, target, **options, progress=progress)
         else:
             result = FolderResult((apply_file(loaded, source, target, **options, progress=progress),))
@@ -244,6 +246,29 @@ def _entry(described: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"    {described['reference']}"])
 
 
+def _written(learned: Any, out: Path) -> tuple[str, ...]:
+    """Writes the model, and gives remarks; to the folder for temporary files where its own place takes it no more."""
+    import tempfile
+
+    from diptych import formats
+    from diptych.errors import OutputError
+
+    try:
+        return formats.write(learned.model, out)
+    except OutputError as error:
+        spare = Path(tempfile.mkdtemp(prefix="diptych-"))
+        try:
+            formats.write(learned.model, spare / out.name)
+        except OutputError:
+            spare.rmdir()
+            raise OutputError(
+                f"{error}; nothing is kept but a --checkpoint, from which the same command goes on"
+            ) from error
+        raise OutputError(
+            f"{error}; what was learned is kept in {spare / out.name}: copy it from there"
+        ) from error
+
+
 def _given(target: str | None, pairs: tuple[Path, Path] | None) -> Any:
     """The target or the pairs; raises `UsageError` if neither or both are given."""
     from diptych.errors import UsageError
@@ -267,7 +292,7 @@ def _loaded(model: str, reading: ReadOptions) -> Any:
     from diptych.loading import load
 
     name = model.partition(":")[0]
-    if name in NAMES and not Path(model).exists():
+    if name in NAMES and not os.path.lexists(model):
         raise UsageError(
             f"{model!r} is a filter's name, not a model file; learn it first: "
             f"diptych filter learn {model} -o {name}.safetensors"

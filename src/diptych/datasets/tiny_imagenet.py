@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, ImageError, UsageError, reason
+from diptych.files import is_file, is_folder
 
 __all__ = ["Example", "TinyImageNet", "is_tiny_imagenet"]
 
@@ -83,9 +84,9 @@ class TinyImageNet:
 def is_tiny_imagenet(path: str | os.PathLike[str]) -> bool:
     """Whether this is a folder in that layout, or an archive (which only reading tells for sure)."""
     place = Path(path)
-    if place.is_dir():
-        return any((place / inner / "wnids.txt").is_file() for inner in ("", "tiny-imagenet-200"))
-    if not place.is_file():
+    if is_folder(place):
+        return any(is_file(place / inner / "wnids.txt") for inner in ("", "tiny-imagenet-200"))
+    if not is_file(place) or not os.access(place, os.R_OK):
         return False
     with place.open("rb") as stream:
         start = stream.read(512)

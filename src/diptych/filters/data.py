@@ -11,6 +11,7 @@ import numpy as np
 
 from diptych.datasets import folders, photographs
 from diptych.errors import ImageError, UsageError
+from diptych.files import is_file, is_folder
 from diptych.filters.planes import coloured
 from diptych.images import files
 from diptych.model.layers import Array
@@ -111,12 +112,12 @@ def _given(images: Any, progress: Progress) -> list[tuple[str, Array]]:
         if is_tiny_imagenet(images):
             examples = TinyImageNet(images).examples("train", _MOST_EXAMPLES)
             return [(example.name, example.pixels) for example in examples]
-        if images.is_file() and images.name.lower().endswith(_ARCHIVES):
+        if is_file(images) and images.name.lower().endswith(_ARCHIVES):
             raise ImageError(
                 f"{images} cannot be opened as an archive: it is truncated, or of another kind than its suffix says; "
                 "download it again"
             )
-        paths = folders.nested(images, files.SUFFIXES) if images.is_dir() else files.find(images)
+        paths = folders.nested(images, files.SUFFIXES) if is_folder(images) else files.find(images)
         return [(path.stem, files.read(path).pixels) for path in paths]
     if isinstance(images, Mapping):
         return [(str(name), _checked(picture, str(name))) for name, picture in images.items()]

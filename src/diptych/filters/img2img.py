@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from diptych.datasets.downloading import local
 from diptych.datasets.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from diptych.errors import ModelError, ShapeError, UsageError
-from diptych.files import replacing
+from diptych.files import check_writable, replacing
 from diptych.filters import data, metrics, targets
 from diptych.filters.evaluating import HIGHEST_PSNR
 from diptych.filters.planes import picture_of, planes_of
@@ -234,6 +234,8 @@ def train_model(
     _check_settings(max_epochs, early_stopping_patience, batch_size, learning_rate)
     if save_best and save_path is None:
         raise UsageError("save_best needs a file to save to; give save_path, such as 'best_model.pth'")
+    if save_best and save_path is not None:
+        check_writable(save_path)
     batches = _batches(train_dataset, batch_size, "train_dataset", shuffle=True)
     validation = _batches(val_dataset, batch_size, "val_dataset", shuffle=False)
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)

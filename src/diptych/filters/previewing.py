@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UsageError
-from diptych.files import made_folder, replacing
+from diptych.files import replacing, sole_writer
 from diptych.filters.evaluating import (
     Compared,
     FilterEvaluation,
@@ -117,15 +117,15 @@ def preview(
         padding_mode=resolved.edge,
         compared=compared,
     )
-    folder = made_folder(out)
+    folder, report = Path(out), Path(out) / "report.html"
     stems = _stems([sample.name for sample in samples])
-    drawn = [
-        _draw(folder, stem, sample, each.given, each.rounded)
-        for stem, sample, each in zip(stems, samples, compared, strict=True)
-    ]
-    curve = _draw_curve(folder / "learning_curve.png", loaded, evaluation)
-    report = folder / "report.html"
-    _write_report(report, loaded, evaluation, drawn, curve)
+    with sole_writer(folder):
+        drawn = [
+            _draw(folder, stem, sample, each.given, each.rounded)
+            for stem, sample, each in zip(stems, samples, compared, strict=True)
+        ]
+        curve = _draw_curve(folder / "learning_curve.png", loaded, evaluation)
+        _write_report(report, loaded, evaluation, drawn, curve)
     paths = [path for each in drawn for path in each.paths] + ([curve] if curve else [])
     factors = {sample.name: each.factor for sample, each in zip(samples, drawn, strict=True)}
     return Preview(report, tuple(paths), evaluation, factors)

@@ -6,6 +6,7 @@ Each format has a module with the same two functions, `read(path) -> Model` and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import FormatError, UsageError
+from diptych.files import is_file, is_folder
 from diptych.model import architectures
 from diptych.model.model import Model
 
@@ -206,9 +208,9 @@ def _names(ability: str) -> str:
 
 
 def _head(path: Path) -> tuple[bytes, int]:
-    if path.is_dir():
+    if is_folder(path):
         raise FormatError(f"{path} is a folder, not a model file; name the file inside it")
-    if path.exists() and not path.is_file():  # opening a pipe would block until something writes to it
+    if os.path.exists(path) and not is_file(path):  # noqa: PTH110 - opening a pipe would block
         raise FormatError(
             f"{path} is a pipe or a device, not a file; save what comes from it as a file first"
         )

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from diptych.datasets.folders import natural
 from diptych.errors import ImageError, reason
-from diptych.files import replacing
+from diptych.files import encoded, is_folder, replacing
 from diptych.images import kinds, metadata, pixels, tiff
 from diptych.images.opening import MAX_PIXELS, check_size, opened, quiet
 from diptych.images.picture import Picture, Record
@@ -161,9 +161,15 @@ def find(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> li
         raise ImageError("no pictures were named; name files or a folder that holds some")
     found: dict[Path, Path] = {}
     for path in map(Path, given):
-        for file in _inside(path) if path.is_dir() else [path]:
-            if not file.exists():
-                raise ImageError(f"there is no picture or folder {file}; check the name")
+        for file in _inside(path) if is_folder(path) else [path]:
+            try:
+                file.stat()
+            except FileNotFoundError as error:
+                raise ImageError(f"there is no picture or folder {file}; check the name") from error
+            except (OSError, ValueError) as error:
+                raise ImageError(
+                    f"cannot read {file} ({reason(error)}); check its name and permissions"
+                ) from error
             found.setdefault(file.resolve(), file)
     return list(found.values())
 
@@ -193,4 +199,4 @@ def write_png(path: str | os.PathLike[str], array: NDArray[np.uint8], record: Re
     picture = Picture(np.ascontiguousarray(array), Path(path).stem)
     info = metadata.entries(record) if record is not None else None
     with replacing(Path(path)) as temporary:
-        Image.fromarray(picture.pixels).save(temporary, format="PNG", pnginfo=info)
+        temporary.write_bytes(encoded(Image.fromarray(picture.pixels), format="PNG", pnginfo=info))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import ImageError, OutputError, UsageError
-from diptych.files import keep, made_folder
+from diptych.files import keep, sole_writer
 from diptych.images import files
 from diptych.images.generator import Generator
-from diptych.images.picture import LARGEST_SEED, Picture
+from diptych.images.picture import LARGEST_SEED, Picture, Record
+from diptych.journal import Journal, keeping, there_already, versions
 from diptych.options import GenerationOptions
 from diptych.outcome import Outcome
 from diptych.progress import Progress, silent
 
-__all__ = ["GENERATORS", "generate", "generate_files", "generator_named", "made_again", "paint", "remarks_on"]
+__all__ = [
+    "GENERATORS",
+    "generate",
+    "generate_files",
+    "generator_named",
+    "made_again",
+    "paint",
+    "painted",
+    "remarks_on",
+]
 
 _LARGEST_COUNT = 1000
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 8192
 _LONGEST_PROMPT = 10_000
 _DEFAULTS = GenerationOptions()
+_NAMES = re.compile(r"generated_image_\d+\.png")
 
 
 def _scenes(name: str) -> Generator | None:
@@ -47,7 +60,7 @@ def _tiny(name: str) -> Generator | None:
 
 def _diffusion(name: str) -> Generator | None:
     # A model id is owner/name; anything else that names a place is a folder.
-    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", name) or os.sep in name or Path(name).exists()):
+    if not (re.fullmatch(r"[\w.-]+/[\w.-]+", name) or os.sep in name or os.path.lexists(name)):
         return None
     from diptych.images.diffusion import Diffusion
 
@@ -68,7 +81,7 @@ def generator_named(name: str) -> Generator:
         if (found := answer(name)) is not None:
             return found
     known = "; ".join(f"{called}: {what}" for called, what, _ in GENERATORS)
-    raise UsageError(f"there is no generator {name!r}; choose one of: {known}")
+    raise UsageError(f"there is no generator {name[:100]!r}; choose one of: {known}")
 
 
 def generate(
@@ -80,10 +93,13 @@ def generate(
     width: int | None = None,
     height: int | None = None,
     out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> list[NDArray[np.uint8]]:
     """Makes pictures from a prompt, the same for the same arguments.
+
+    With `out`, what an earlier, interrupted call has finished is not made again.
 
     Args:
         prompt: What to draw, in words.
@@ -94,7 +110,8 @@ def generate(
         width: Pixels, 16 to 8192; by default what suits the generator.
         height: As `width`.
         out: A folder to write the pictures to as well, as generated_image_1.png, ..., each with the record
-            of how it was made.
+            of how it was made. It is made where it is missing.
+        overwrite: Whether to delete the pictures of other arguments that `out` holds.
         progress: Told after each picture, or each denoising step.
         **options: The generator's own, such as steps, guidance, negative_prompt and device.
 
@@ -104,15 +121,16 @@ def generate(
     Raises:
         UsageError: An argument is out of range, or the generator does not take an option.
         GenerationError: The generator cannot run here.
-        OutputError: A picture cannot be written.
+        OutputError: A picture cannot be written; or `out` holds pictures of other arguments, and `overwrite` is
+            False.
     """
     asked = GenerationOptions(count, seed, generator, width, height, options)
-    made = []
-    for picture in paint(prompt, asked, on_progress=progress):
-        if out is not None:
-            files.write_png(Path(out) / f"{picture.name}.png", picture.pixels, picture.record)
-        made.append(picture.pixels)
-    return made
+    if out is None:
+        return [picture.pixels for picture in paint(prompt, asked, on_progress=progress)]
+    with _journal(prompt, asked, Path(out), overwrite) as journal:
+        pictures = [picture.pixels for picture in painted(prompt, asked, journal, progress)]
+        journal.record(status="done")
+    return pictures
 
 
 def generate_files(
@@ -121,38 +139,99 @@ def generate_files(
     *,
     out: str | Path,
     like: str | Path | None = None,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> Outcome:
     """Makes pictures from a prompt, or one picture again, as PNG files that carry how they were made.
 
+    What an earlier, interrupted call with the same prompt and options has finished is not made again; only `count` may
+    differ.
+
     Args:
         prompt: What to draw, or None with `like`.
         options: What decides the pictures.
-        out: The folder for generated_image_1.png, ..., made where it is missing.
+        out: The folder for generated_image_1.png, ... and the record run.json, made where it is missing.
         like: A picture file to make again instead, from the record in it.
+        overwrite: Whether to delete the pictures of another prompt or other options that `out` holds.
         progress: Told after each picture, or each denoising step.
+
+    Returns:
+        The files; `remarks` tells how many were there already.
 
     Raises:
         UsageError: Neither or both of `prompt` and `like` are given, or an option is out of range.
-        OutputError: `out` holds another picture of the same name.
+        OutputError: `out` holds pictures of another prompt or other options, and `overwrite` is False; a picture cannot
+            be written; or another process is writing to `out`.
         GenerationError: The generator cannot run here.
     """
     if (prompt is None) == (like is None):
         raise UsageError("give either a prompt or --like PICTURE")
     if like is not None:
-        pictures: Iterable[Picture] = [made_again(like)]
-    else:
-        pictures = paint(prompt or "", options, on_progress=progress)
-        _check_free(Path(out), prompt or "", options)
-    written, remarks = [], []
-    for picture in pictures:
-        path = Path(out) / f"{picture.name}.png"
-        keep([like] if like is not None else [], [path])
-        made_folder(out)
+        return _again(like, Path(out), overwrite)
+    with _journal(prompt or "", options, Path(out), overwrite) as journal:
+        written, remarks = [], []
+        for picture in painted(prompt or "", options, journal, progress):
+            written.append(journal.out / f"{picture.name}.png")
+            remarks += remarks_on(picture)
+        journal.record(status="done")
+    there = there_already(len(journal.found), options.count)
+    return Outcome(paths=tuple(written), remarks=(*there, *dict.fromkeys(remarks)))
+
+
+def _again(like: str | Path, out: Path, overwrite: bool) -> Outcome:
+    """Makes one picture again, from the record in it."""
+    picture = made_again(like)
+    path = out / f"{picture.name}.png"
+    keep([like], [path])
+    with sole_writer(out):
+        if not overwrite:
+            _check_free(path, picture)
         files.write_png(path, picture.pixels, picture.record)
-        written.append(path)
-        remarks += remarks_on(picture)
-    return Outcome(paths=tuple(written), remarks=tuple(dict.fromkeys(remarks)))
+    return Outcome(paths=(path,), remarks=tuple(remarks_on(picture)))
+
+
+def _journal(
+    prompt: str, options: GenerationOptions, out: Path, overwrite: bool
+) -> AbstractContextManager[Journal]:
+    """The journal of the folder `out`; raises `UsageError` for what cannot be painted, before anything is written."""
+    paint(prompt, options)
+    asked = options.to_document()
+    count = asked.pop("count")
+    settings = {"verb": "generate", "diptych": versions().get("diptych"), "prompt": prompt, **asked}
+    wanted = [f"generated_image_{number}.png" for number in range(1, count + 1)]
+    return keeping(out, settings, _NAMES, wanted=wanted, overwrite=overwrite)
+
+
+def painted(
+    prompt: str, options: GenerationOptions, journal: Journal, on_progress: Progress | None = None
+) -> Iterator[Picture]:
+    """Makes the pictures of a prompt as `paint` does, and writes them; those that are finished are read back.
+
+    Args:
+        prompt: What to draw, in words.
+        options: What decides the pictures.
+        journal: The record of the folder, which writes the files.
+        on_progress: Told after each picture, or each denoising step.
+
+    Yields:
+        The pictures, each when its file is there.
+
+    Raises:
+        GenerationError: The generator fails while it works.
+        OutputError: A picture cannot be written.
+    """
+    finished = 0
+    while finished < options.count and journal.finished(f"generated_image_{finished + 1}.png"):
+        finished += 1
+        name = f"generated_image_{finished}.png"
+        journal.found.append(name)
+        yield files.read(journal.out / name)
+    if finished < options.count:
+        left = replace(options, count=options.count - finished)
+        for picture in paint(prompt, left, start=finished, on_progress=on_progress):
+            write = partial(files.write_png, array=picture.pixels, record=picture.record)
+            journal.make(f"{picture.name}.png", write)
+            yield picture
 
 
 def remarks_on(picture: Picture) -> list[str]:
@@ -255,21 +334,23 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
     return replace(made, remarks=(*made.remarks, remark))
 
 
-def _check_free(out: Path, prompt: str, options: GenerationOptions) -> None:
-    """Raises `OutputError` if a picture of another prompt or seed has a name that will be written."""
-    asked = (prompt, options.seed, options.generator)
-    for number in range(1, options.count + 1):
-        path = out / f"generated_image_{number}.png"
-        if not path.exists():
-            continue
-        try:
-            record = files.read(path).record
-        except ImageError:
-            record = None
-        if record is None or (record.prompt, record.seed, record.generator) != asked:
-            raise OutputError(
-                f"{path} already exists and is another picture; choose another --out, or move it"
-            )
+def _check_free(path: Path, made: Picture) -> None:
+    """Raises `OutputError` where another picture has the name of one that was made again."""
+    if not os.path.lexists(path):
+        return
+    try:
+        record = files.read(path).record
+    except ImageError:
+        record = None
+    asked = made.record
+    if record is None or asked is None or _what(record) != _what(asked):
+        raise OutputError(
+            f"{path} already exists and is another picture; choose another --out, move it, or pass --overwrite"
+        )
+
+
+def _what(record: Record) -> tuple[object, ...]:
+    return record.prompt, record.seed, record.index, record.generator
 
 
 def _check_prompt(prompt: object) -> None:

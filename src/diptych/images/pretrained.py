@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import GenerationError, MissingExtra, reason
+from diptych.files import is_file, is_folder
 
 __all__ = ["load", "quietly", "require"]
 
@@ -92,21 +93,24 @@ def _variants(model: str) -> tuple[dict[str, str], ...]:
     return ({"variant": "fp16"},) if half else ({},)
 
 
+_LONGEST_ID = 96  # characters, by the model hub's rules
+
+
 def _index(model: str, revision: str | None) -> tuple[Path, bool]:
     """Where model_index.json is, and whether the model was already on this machine."""
     folder = Path(model)
-    if folder.is_file():
+    if is_file(folder):
         raise GenerationError(
             f"{model} is a file, but a diffusers model is a folder with {INDEX} in it; convert a single-file "
             "checkpoint with diffusers' from_single_file and save_pretrained"
         )
-    if folder.is_dir():
+    if is_folder(folder):
         if not (folder / INDEX).is_file():
             raise GenerationError(
                 f"the folder {model} holds no {INDEX}, so it is not a diffusers model; name another"
             )
         return folder / INDEX, True
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model):
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) or len(model) > _LONGEST_ID:
         raise GenerationError(
             f"there is no folder {model}; name a folder that save_pretrained wrote, or an owner/name id"
         )

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diptych.files import printable
 from diptych.images.arguments import Images
 from diptych.images.generation import remarks_on
-from diptych.journal import Journal
+from diptych.journal import Journal, keeping, there_already
 from diptych.loading import ModelLike, Recipe
 from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 from diptych.pipeline import page, steps
@@ -57,8 +58,8 @@ class RunResult:
     def to_document(self) -> dict[str, Any]:
         """The result as a JSON object."""
         return {
-            "out": str(self.out),
-            "report": str(self.report),
+            "out": printable(self.out),
+            "report": printable(self.report),
             **(self.predictions.to_document() if self.predictions else {"predictions": None}),
             "files": dict(self.files),
             "failures": list(self.failures),
@@ -120,7 +121,8 @@ def run(
         **options: The generator's own, such as steps, guidance and negative_prompt.
 
     Raises:
-        OutputError: `out` holds another run, or pictures to read that the run would replace.
+        OutputError: `out` holds another run, or pictures to read that the run would replace; or another process is
+            writing to it.
         ImageError: None of the pictures can be read.
         DiptychError: Whatever the model, the recipe and the generator raise, before anything is written.
     """
@@ -137,12 +139,9 @@ def run(
     )
     request = request_of(prompt, images, run_options)
     keep_originals(request, Path(out))
-    journal = Journal(Path(out), request.settings(), NAMES, overwrite=overwrite)
-    journal.record(command=command_line(prompt, images, out, run_options))
-    try:
+    with keeping(out, request.settings(), NAMES, overwrite=overwrite) as journal:
+        journal.record(command=command_line(prompt, images, out, run_options))
         return _run(request, journal, progress)
-    finally:
-        journal.save()  # even an interrupted run leaves a record of what is finished
 
 
 def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
@@ -156,6 +155,7 @@ def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
         plots = steps.plot(request, journal, batch, seen[0], progress)
     with journal.timed("report"):
         journal.make("report.html", partial(page.write, request, journal, seen, predictions, plots, skipped))
+    there = [one for one in seen if one.original.name in journal.found]
     remarks = dict.fromkeys(remark for one in seen for remark in remarks_on(one.picture))
     failures = tuple(one.reason for one in skipped)
     journal.record(status="done", failures=failures, remarks=list(remarks))
@@ -165,6 +165,6 @@ def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
         predictions,
         journal.files,
         failures,
-        tuple(remarks),
+        (*there_already(len(there), len(seen)), *remarks),
         journal.timings,
     )

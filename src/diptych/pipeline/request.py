@@ -14,7 +14,7 @@ import numpy as np
 
 import diptych
 from diptych.errors import UsageError
-from diptych.files import keep, sha256
+from diptych.files import keep, printable, sha256
 from diptych.images import generation
 from diptych.images.arguments import Images, each_image
 from diptych.images.picture import Picture
@@ -130,11 +130,11 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 def _identity(image: Path | Picture) -> dict[str, str]:
     """A picture by its name and content, wherever the file is."""
     if isinstance(image, Picture):
-        return {"name": image.name, "sha256": hashlib.sha256(image.pixels.tobytes()).hexdigest()}
+        return {"name": printable(image.name), "sha256": hashlib.sha256(image.pixels.tobytes()).hexdigest()}
     try:
-        return {"name": image.name, "sha256": sha256(image)}
+        return {"name": printable(image.name), "sha256": sha256(image)}
     except OSError:
-        return {"name": image.name, "sha256": ""}  # reading it will raise the reason
+        return {"name": printable(image.name), "sha256": ""}  # reading it will raise the reason
 
 
 def _fingerprint(model: Model) -> str:
@@ -150,7 +150,7 @@ def _fingerprint(model: Model) -> str:
 def command_line(
     prompt: str | None, images: Images | None, out: str | Path, options: RunOptions
 ) -> str | None:
-    """The command line that does the same; None if objects were given that a shell cannot name."""
+    """The command line that does the same; None for objects that a shell cannot name, and names that are not UTF-8."""
     paths = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
     objects = (options.model, options.reading.architecture, options.preprocessing)
     nameable = not any(isinstance(given, Preprocessing | Model) for given in objects)
@@ -174,4 +174,5 @@ def command_line(
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     # The prompt comes last, after "--": it may begin like an option.
-    return shlex.join([*words, "--", prompt] if prompt is not None else words)
+    line = shlex.join([*words, "--", prompt] if prompt is not None else words)
+    return line if line == printable(line) else None

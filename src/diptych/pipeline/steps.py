@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from diptych.errors import ImageError, UsageError
-from diptych.files import replacing
+from diptych.files import printable, replacing
 from diptych.images import files, generation
 from diptych.images.arguments import as_picture, unique_names
 from diptych.images.pattern import colour_bars, preview
@@ -66,11 +66,11 @@ def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Pr
     seen: list[Seen] = []
     for made, item, size in _pictures(request, journal, skipped, progress):
         number = len(seen) + 1
-        name = f"generated_image_{number}" if generated else made.name
+        name = f"generated_image_{number}" if generated else printable(made.name)
         stem = f"generated_image_{number}" if generated else f"loaded_image_{number}"
-        original = journal.make(
-            f"{stem}.png", partial(files.write_png, array=made.pixels, record=made.record)
-        )
+        original = journal.out / f"{stem}.png"
+        if request.images is not None:  # those of a prompt are written as soon as they are made
+            journal.make(original.name, partial(files.write_png, array=made.pixels, record=made.record))
         journal.make(f"preprocessed_image_{number}.npy", partial(write_array, array=item))
         shown = journal.make(
             f"preprocessed_image_{number}.png", partial(files.write_png, array=request.recipe.display(item))
@@ -93,7 +93,8 @@ def _pictures(
 ) -> Iterator[Ready]:
     apply = request.recipe.apply
     if request.images is None:
-        for made in _painted(request, journal, progress):
+        prompt = request.prompt or ""
+        for made in generation.painted(prompt, request.options.generation, journal, progress):
             yield made, apply(made.pixels), (made.width, made.height)
         return
     total = len(request.images)
@@ -112,22 +113,11 @@ def _pictures(
         if ready is not None:
             yield ready
             continue
-        name = image.name if isinstance(image, Picture) else image.stem
-        skipped.append(Skipped(name, str(error)))
+        name = printable(image.name if isinstance(image, Picture) else image.stem)
+        skipped.append(Skipped(name, printable(str(error))))
         if request.options.on_error == "test-pattern":
-            bars = colour_bars(f"{name} (test pattern)", str(error))
+            bars = colour_bars(f"{name} (test pattern)", printable(str(error)))
             yield bars, apply(bars.pixels), (bars.width, bars.height)
-
-
-def _painted(request: Request, journal: Journal, progress: Progress) -> Iterator[Picture]:
-    """Yields the pictures of the prompt; those that an interrupted run finished are read back."""
-    asked, finished = request.options.generation, 0
-    while finished < asked.count and journal.finished(f"generated_image_{finished + 1}.png"):
-        finished += 1
-        yield files.read(journal.out / f"generated_image_{finished}.png")
-    if finished < asked.count:
-        left = replace(asked, count=asked.count - finished)
-        yield from generation.paint(request.prompt or "", left, start=finished, on_progress=progress)
 
 
 def batch_of(seen: list[Seen]) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import UsageError
-from diptych.files import keep, made_folder
+from diptych.files import keep, sole_writer
 from diptych.images.arguments import ImageLike, as_picture
 from diptych.loading import ModelLike, Recipe, load, recipe_of
 from diptych.model.layers import Conv, ConvTranspose
@@ -72,14 +72,13 @@ def features(
     compiled = compiled_for(loaded, engine, device)
     trace = compiled.trace(recipe.apply(as_picture(image).pixels)[np.newaxis])
 
-    made_folder(out)
-
     def make(name: str, write: Callable[[Path], object]) -> Path:
         keep([image] if isinstance(image, str | Path) else [], [Path(out) / name])
         write(Path(out) / name)
         return Path(out) / name
 
-    return [figure.path for figure in feature_plots(trace, loaded, make, paths, scale, progress)]
+    with sole_writer(out):
+        return [figure.path for figure in feature_plots(trace, loaded, make, paths, scale, progress)]
 
 
 def convolutions(model: Model) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.engines.tiled import TiledFilter, prepare, with_explicit_padding
 from diptych.errors import ImageError, ModelError, UsageError
-from diptych.files import check_place, keep, made_folder
+from diptych.files import check_place, is_folder, keep, printable, sole_writer
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.fractions import scale_of
 from diptych.filters.applying.tiles import Adapted, filtered
@@ -164,7 +164,7 @@ def apply(
     if not isinstance(source, str | Path):
         raise UsageError(f"the source must be a file, a folder or an array, not {type(source).__name__}")
     path = Path(source)
-    if path.is_dir():
+    if is_folder(path):
         if target is None:
             raise UsageError(f"{path} is a folder; name a folder for its filtered pictures as the target")
         result = apply_folder(
@@ -227,9 +227,9 @@ def apply_file(
         )
     work = _Work.of(learned, tile, engine, device, edge, progress)
     path, place = Path(source), Path(target)
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"{path} is a folder; apply_folder filters all of its pictures")
-    return work.file(path, place / _output_name(path) if place.is_dir() else place)
+    return work.file(path, place / _output_name(path) if is_folder(place) else place)
 
 
 def apply_folder(
@@ -264,12 +264,12 @@ def apply_folder(
     Raises:
         ImageError: The folder holds no pictures.
         ModelError: The model is not a filter.
-        OutputError: The target cannot be written, or a source would be replaced.
+        OutputError: The target cannot be written, another process is writing to it, or a source would be replaced.
         UsageError: An argument is out of range, `folder` is not a folder, or two pictures would be written
             to one file.
     """
     work, folder = _Work.of(learned, tile, engine, device, edge, progress), Path(folder)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"{folder} is not a folder; apply_file filters a single picture")
     pairs = [(path, Path(target, _output_name(path))) for path in files.find(folder)]
     places = [place for _, place in pairs]
@@ -277,13 +277,13 @@ def apply_folder(
     if twice is not None:
         raise UsageError(f"two pictures of {folder} would both become {twice}; rename one")
     keep([path for path, _ in pairs], places)
-    made_folder(target)
     applied, failures = [], []
-    for path, place in pairs:
-        try:
-            applied.append(work.file(path, place))
-        except ImageError as error:
-            failures.append(str(error))
+    with sole_writer(target):
+        for path, place in pairs:
+            try:
+                applied.append(work.file(path, place))
+            except ImageError as error:
+                failures.append(printable(str(error)))
     return FolderResult(tuple(applied), tuple(failures))
 
 
@@ -384,7 +384,7 @@ class _Work:
         finally:
             source.close()
         return Applied(
-            path=str(target),
+            path=printable(target),
             engine=tiled_filter.engine,
             device=tiled_filter.device,
             size=shape[:2],

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UnsupportedLayer, UsageError
+from diptych.files import check_writable
 from diptych.filters import metrics
 from diptych.filters.evaluating import HIGHEST_PSNR, Compared, FilterEvaluation, evaluate_samples
 from diptych.filters.learned import Attempt, Learned, LearningReport
@@ -91,6 +92,7 @@ def learn(
             weights was found, or the filter needs more than a neighbourhood of each pixel.
         FormatError: `checkpoint` is not a checkpoint.
         ImageError: A picture cannot be read.
+        OutputError: `checkpoint` cannot be written.
     """
     started = time.monotonic()
     _check(weights, budget, goal, seed)
@@ -143,6 +145,7 @@ def _check_checkpoint(path: str | Path | None) -> None:
         return
     if Path(path).is_dir():
         raise UsageError(f"the checkpoint {path} is a folder; name a file in it")
+    check_writable(path)
     if Path(path).exists():
         from diptych.filters.learning import checkpoint
 

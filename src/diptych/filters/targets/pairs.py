@@ -14,6 +14,7 @@ import numpy as np
 
 from diptych.datasets import folders
 from diptych.errors import ImageError, UsageError
+from diptych.files import is_folder
 from diptych.filters.planes import coloured
 from diptych.filters.target import Target
 from diptych.images import files
@@ -106,7 +107,7 @@ def _pictures(given: Any, which: str) -> _Side:
         given = [given] if given.ndim <= 3 else list(given)
     if isinstance(given, str | os.PathLike):
         root = Path(given)
-        if not root.is_dir():
+        if not is_folder(root):
             return _read({root.stem: root})
         found = folders.nested(root, files.SUFFIXES)
         return _read(_once((path.relative_to(root).with_suffix("").as_posix(), path) for path in found))

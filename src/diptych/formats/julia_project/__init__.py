@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -18,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.errors import OutputError, UsageError
-from diptych.files import permitted
+from diptych.files import is_file, is_folder, npy, replacing_folder
 from diptych.formats.julia_project.expressions import Arrays, chain, string_literal
 from diptych.formats.julia_project.recipe import preprocess_text
 from diptych.formats.julia_project.templates import template
@@ -101,7 +99,7 @@ def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | No
         _text(place / "README.md", template("README.md").format(version=version, **words))
         (place / "expected").mkdir()
         for name, array in [("input", trace.input), *trace.items()]:
-            np.save(place / "expected" / f"{name}.npy", array, allow_pickle=False)
+            (place / "expected" / f"{name}.npy").write_bytes(npy(array))
         _text(place / _MARK, json.dumps({"diptych": version, "kind": "julia-project"}) + "\n")
 
 
@@ -122,7 +120,7 @@ def write_model(model: Model, folder: Path) -> None:
         _text(folder / name, template(name))
     (folder / "weights").mkdir()
     for name, array in arrays.files.items():
-        np.save(folder / "weights" / f"{name}.npy", array, allow_pickle=False)
+        (folder / "weights" / f"{name}.npy").write_bytes(npy(array))
 
 
 def example_batch(model: Model, seed: int = 0) -> Array:
@@ -189,30 +187,15 @@ def _text(path: Path, text: str) -> None:
 
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` when the block ends, and vanishes if it fails."""
-    if folder.exists() and not _replaceable(folder):
+    """A temporary folder that takes the place of `folder`, which may hold an earlier export."""
+    if os.path.lexists(folder) and not _replaceable(folder):
         raise OutputError(f"{folder} exists and is not an earlier export of Diptych; choose another folder")
-    place: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    with replacing_folder(folder) as place:
         yield place
-        place.chmod(permitted(0o777))
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=".replaced-", dir=folder.parent))
-            os.replace(folder, old)  # noqa: PTH105 - atomic on every platform
-            os.replace(place, folder)  # noqa: PTH105
-            shutil.rmtree(old)
-        else:
-            os.replace(place, folder)  # noqa: PTH105
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {folder}: {error.strerror or error}; choose another place"
-        ) from error
-    finally:
-        if place is not None:
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def _replaceable(folder: Path) -> bool:
-    return folder.is_dir() and (not any(folder.iterdir()) or (folder / _MARK).is_file())
+    try:
+        return is_folder(folder) and (not any(folder.iterdir()) or is_file(folder / _MARK))
+    except OSError:  # a folder that may not be looked into
+        return False

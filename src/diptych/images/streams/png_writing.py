@@ -24,7 +24,18 @@ _INCH = 0.0254
 def write(
     path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], rows: Iterable[Array], kept: Kept
 ) -> None:
-    """A picture of `shape` (H, W, 1 or 3), uint8 or uint16, from arrays of rows in order."""
+    """Writes a picture.
+
+    Args:
+        path: The file.
+        shape: (H, W, 1 or 3).
+        dtype: uint8 or uint16.
+        rows: Arrays (n, W, channels) of this dtype, in order.
+        kept: Its resolution is written.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     height, width, channels = shape
     with path.open("wb") as stream:
         stream.write(b"\x89PNG\r\n\x1a\n")

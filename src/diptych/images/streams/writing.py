@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from io import BufferedRandom, FileIO, UnsupportedOperation
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.errors import ImageError, UsageError
-from diptych.files import replacing
+from diptych.files import encoded, replacing
 from diptych.images.rows import Array, Kept
 from diptych.images.streams import png_writing
 
@@ -32,7 +33,17 @@ _CLASSIC_LIMIT = (1 << 32) - (1 << 25)  # bytes of pixels; room for the tags and
 
 
 def check(path: str | os.PathLike[str], shape: Shape, dtype: np.dtype[Any]) -> None:
-    """Raises `UsageError` or `ImageError` where such a picture cannot be in a file of that name."""
+    """Checks that a picture can be in a file of that name.
+
+    Args:
+        path: The file.
+        shape: (H, W, 1 or 3).
+        dtype: uint8, uint16 or float32.
+
+    Raises:
+        UsageError: The suffix is not one of `WRITABLE`.
+        ImageError: Files of that kind cannot hold this dtype, or so many pixels a side.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
@@ -58,11 +69,22 @@ def write(
     rows: Rows,
     kept: Kept | None = None,
 ) -> None:
-    """A picture of `shape` (H, W, 1 or 3) from arrays (n, W, channels) of its rows in order; atomic.
+    """Writes a picture, whole or not at all.
 
-    TIFF (BigTIFF from 4 GB on; tiles and Deflate, in tiles, where `kept` has them) and PNG stream. JPEG
-    (quality 95), WebP (lossless) and BMP are encoded whole. Raises as `check` does, `OutputError` where the
-    file cannot be written, and whatever `rows` raises; nothing is left then.
+    TIFF (BigTIFF from 4 GB on; tiles and Deflate, in tiles, where `kept` has them) and PNG stream. JPEG (quality 95),
+    WebP (lossless) and BMP are encoded whole.
+
+    Args:
+        path: The file; its suffix is the format.
+        shape: (H, W, 1 or 3).
+        dtype: uint8, uint16 or float32.
+        rows: Arrays (n, W, channels) of this dtype, in order. What they raise is passed on.
+        kept: What else of the original is written.
+
+    Raises:
+        UsageError: As for `check`.
+        ImageError: As for `check`.
+        OutputError: The file cannot be written.
     """
     check(path, shape, dtype)
     kept = kept or Kept()
@@ -83,7 +105,7 @@ def _write_whole(path: Path, kind: str, shape: Shape, dtype: np.dtype[Any], rows
         done += len(part)
     image = Image.fromarray(pixels if shape[2] == 3 else pixels[..., 0])
     dpi = {"dpi": kept.resolution} if kept.resolution and kind != "WEBP" else {}
-    image.save(path, format=kind, **_OPTIONS[kind], **dpi)
+    path.write_bytes(encoded(image, format=kind, **_OPTIONS[kind], **dpi))
 
 
 def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept: Kept) -> None:
@@ -106,7 +128,8 @@ def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept
         options["iccprofile"] = kept.icc_profile
     if kept.resolution is not None:
         options |= {"resolution": kept.resolution, "resolutionunit": "INCH"}
-    with tifffile.TiffWriter(path, bigtiff=height * row_bytes > _CLASSIC_LIMIT) as file:
+    bigtiff = height * row_bytes > _CLASSIC_LIMIT
+    with _Checked(FileIO(path, "w+")) as stream, tifffile.TiffWriter(stream, bigtiff=bigtiff) as file:
         file.write(
             (piece if channels == 3 else piece[..., 0] for piece in pieces),
             shape=shape if channels == 3 else shape[:2],
@@ -117,6 +140,13 @@ def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept
             maxworkers=1,
             **options,
         )
+
+
+class _Checked(BufferedRandom):
+    """A file whose every write tells when it fails: NumPy's own, by descriptor, keep silent about the last bytes."""
+
+    def fileno(self) -> int:
+        raise UnsupportedOperation("written to by `write` alone")
 
 
 def _bands(rows: Rows, tall: int) -> Iterator[Array]:
