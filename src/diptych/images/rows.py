@@ -93,3 +93,8 @@ def over_white(colour: Array, alpha: Array, premultiplied: bool = False) -> Arra
     if premultiplied:
         return np.minimum(colour + (peak - a), peak).astype(colour.dtype)
     return ((colour * a + (peak - a) * peak + peak // 2) // peak).astype(colour.dtype)
+
+
+def whole_rows(source: StreamSource) -> Array:
+    """Returns all rows of a source, (height, width, channels)."""
+    return source.rows(0, source.height)
