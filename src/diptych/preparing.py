@@ -85,10 +85,11 @@ def preprocess_files(
         OutputError: A file cannot be written, or would replace one of the pictures.
     """
     recipe = recipe_of(preprocessing)
-    found, folder = files.find(images), Path(out)
+    searched, folder = files.search(images), Path(out)
+    found = list(searched.paths)
     names = unique_names(path.stem for path in found)
     keep(found, [folder / f"{name}{suffix}" for name in names for suffix in (".npy", ".png")])
-    written, failures, remarks = [], [], []
+    written, failures, remarks = [], [], list(searched.remarks)
     made_folder(folder)
     for index, (path, item, error, file_remarks) in enumerate(try_prepared(found, recipe)):
         progress(index + 1, len(found), "preprocessing")

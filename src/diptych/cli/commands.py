@@ -20,6 +20,7 @@ from diptych.cli.parameters import (
     Images,
     Json,
     Key,
+    MaxPixels,
     ModelName,
     Negative,
     Prompt,
@@ -90,6 +91,7 @@ def run(
     ] = False,
     engine: Engine = "auto",
     device: Device = "auto",
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -144,6 +146,7 @@ def generate(
     negative_prompt: Negative = None,
     like: Annotated[Path | None, typer.Option(help="Make this picture again, from the record in it.")] = None,
     device: Device = "auto",
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -175,6 +178,7 @@ def preprocess(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
         "inputs"
     ),
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -203,6 +207,7 @@ def predict(
     written_by: WrittenBy = None,
     key: Key = None,
     preprocessing: Recipe = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -238,6 +243,7 @@ def features(
     written_by: WrittenBy = None,
     key: Key = None,
     preprocessing: Recipe = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -291,6 +297,7 @@ def compare(
         float, typer.Option(help="The largest difference that counts as equal, of a layer's largest value.")
     ] = 1e-4,
     report: Report = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

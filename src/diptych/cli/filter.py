@@ -14,6 +14,7 @@ from diptych.cli.parameters import (
     FilterEngine,
     Json,
     Key,
+    MaxPixels,
     Quiet,
     Report,
     WrittenBy,
@@ -65,6 +66,7 @@ def learn(
         typer.Option(help="The file that keeps the state of training, to continue from.", show_default=False),
     ] = None,
     report: Report = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -76,6 +78,7 @@ def learn(
     from diptych.files import check_place
     from diptych.filters.learning import learn as learned_from
     from diptych.filters.targets import resolve
+    from diptych.images.arguments import remarks_on_folders
 
     given = _given(target, pairs)
     formats.written_as(out)  # before time is spent
@@ -83,6 +86,7 @@ def learn(
         check_place(place)
     filter_target = resolve(given)
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    terminal.remarks(remarks_on_folders([*([images] if images else []), *(pairs or ())], inside=True))
     with terminal.progress() as progress:
         learned = learned_from(filter_target, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
                                progress=progress)  # fmt: skip
@@ -118,6 +122,7 @@ def apply(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -135,6 +140,7 @@ def apply(
             result = apply_folder(loaded, source, target, **options, progress=progress)
         else:
             result = FolderResult((apply_file(loaded, source, target, **options, progress=progress),))
+    terminal.remarks(result.remarks)
     for each in result.applied:
         terminal.remarks(each.remarks)
     terminal.remarks((), result.failures)
@@ -157,6 +163,7 @@ def evaluate(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -165,6 +172,7 @@ def evaluate(
     Shows beside it what can be had without learning.
     """
     from diptych.filters.evaluating import evaluate as evaluated
+    from diptych.images.arguments import remarks_on_folders
 
     found = evaluated(
         _loaded(model, ReadOptions(architecture, written_by, key)),
@@ -172,7 +180,9 @@ def evaluate(
         images,
         engine=engine,
     )
-    Terminal(as_json=as_json, quiet=quiet).result(found.to_document(), found.text())
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    terminal.remarks((*remarks_on_folders(images), *remarks_on_folders(pairs, inside=True)))
+    terminal.result(found.to_document(), found.text())
 
 
 @app.command()
@@ -188,6 +198,7 @@ def preview(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -196,8 +207,10 @@ def preview(
     Writes input, target, output and amplified error as PNG files, and a page of them with the numbers.
     """
     from diptych.filters.previewing import preview as previewed
+    from diptych.images.arguments import remarks_on_folders
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    terminal.remarks((*remarks_on_folders(images), *remarks_on_folders(pairs, inside=True)))
     with terminal.progress() as progress:
         made = previewed(_loaded(model, ReadOptions(architecture, written_by, key)), images, _judge(target, pairs), out,
                          engine=engine, progress=progress)  # fmt: skip

@@ -26,7 +26,18 @@ from diptych.images.opening import check_size, most_pixels, opened, quiet
 from diptych.images.picture import Picture, Record
 from diptych.images.rows import whole_rows
 
-__all__ = ["SUFFIXES", "Found", "decode", "find", "png_at_full_depth", "read", "search", "write_png"]
+__all__ = [
+    "SUFFIXES",
+    "Found",
+    "decode",
+    "find",
+    "png_at_full_depth",
+    "read",
+    "remarks_on_skipped",
+    "search",
+    "skipped_in",
+    "write_png",
+]
 
 _Plain: TypeAlias = Image.Image | NDArray[np.uint8]
 _MOST_NAMED = 5  # skipped files that a remark names
@@ -266,17 +277,37 @@ class Found:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """A sentence that counts and names the skipped files; none where there are none."""
-        hidden = [path for path in self.skipped if path.name.startswith(".")]
-        seen = [path.name for path in self.skipped if not path.name.startswith(".")]
-        if not seen:
-            return ()  # what a system keeps in a folder is not the user's
-        names = ", ".join(seen[:_MOST_NAMED]) + (
-            f" and {len(seen) - _MOST_NAMED} more" if seen[_MOST_NAMED:] else ""
-        )
-        beside = f", and {len(hidden)} hidden" if hidden else ""
-        files = "1 file was" if len(seen) == 1 else f"{len(seen)} files were"
-        return (f"{files} skipped because the name does not end like a picture's: {names}{beside}",)
+        """See `remarks_on_skipped`."""
+        return remarks_on_skipped(self.skipped)
+
+
+def remarks_on_skipped(skipped: Iterable[Path]) -> tuple[str, ...]:
+    """Returns a sentence that counts and names skipped files; none where there are none but hidden ones."""
+    hidden, seen = 0, list[str]()
+    for path in skipped:
+        if path.name.startswith("."):
+            hidden += 1
+        else:
+            seen.append(path.name)
+    if not seen:
+        return ()  # what a system keeps in a folder is not the user's
+    rest = f" and {len(seen) - _MOST_NAMED} more" if len(seen) > _MOST_NAMED else ""
+    files = "1 file was" if len(seen) == 1 else f"{len(seen)} files were"
+    beside = f"; hidden files too: {hidden}" if hidden else ""
+    return (
+        f"{files} skipped, because the name does not end like a picture's: "
+        f"{', '.join(seen[:_MOST_NAMED])}{rest}{beside}",
+    )
+
+
+def skipped_in(folder: Path) -> list[Path]:
+    """Returns the files of a folder, and of the folders inside it, that do not end like a picture."""
+    return [
+        Path(place, name)
+        for place, _, names in os.walk(folder)
+        for name in sorted(names, key=natural)
+        if Path(name).suffix.lower() not in SUFFIXES
+    ]
 
 
 def find(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -61,7 +61,7 @@ def opened(path: Path) -> IO[bytes]:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         _check_ordinary(path)  # before it is opened: opening a device may do something
-        stream = os.fdopen(os.open(path, flags), "rb")
+        stream = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
     except FileNotFoundError as error:
         raise ImageError(f"there is no picture {path}; check the name and the folder") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diptych.images.arguments import Images
+from diptych.images.arguments import Images, remarks_on_folders
 from diptych.images.generation import remarks_on
 from diptych.journal import Journal
 from diptych.loading import ModelLike, Recipe
@@ -140,12 +140,12 @@ def run(
     journal = Journal(Path(out), request.settings(), NAMES, overwrite=overwrite)
     journal.record(command=command_line(prompt, images, out, run_options))
     try:
-        return _run(request, journal, progress)
+        return _run(request, journal, progress, remarks_on_folders(images))
     finally:
         journal.save()  # even an interrupted run leaves a record of what is finished
 
 
-def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
+def _run(request: Request, journal: Journal, progress: Progress, skipped_files: tuple[str, ...]) -> RunResult:
     skipped: list[Skipped] = []
     with journal.timed("images"):
         seen = steps.see(request, journal, skipped, progress)
@@ -156,7 +156,7 @@ def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
         plots = steps.plot(request, journal, batch, seen[0], progress)
     with journal.timed("report"):
         journal.make("report.html", partial(page.write, request, journal, seen, predictions, plots, skipped))
-    remarks = dict.fromkeys(remark for one in seen for remark in remarks_on(one.picture))
+    remarks = dict.fromkeys((*skipped_files, *(remark for one in seen for remark in remarks_on(one.picture))))
     failures = tuple(one.reason for one in skipped)
     journal.record(status="done", failures=failures, remarks=list(remarks))
     return RunResult(
