@@ -155,7 +155,10 @@ def test_the_limit_of_pixels_in_every_verb(tmp_path: Path, capsys: pytest.Captur
 def test_the_limit_of_pixels_in_python(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "a.png")
     before = most_pixels()
-    with diptych.pixel_limit(34), pytest.raises(ImageError, match=r"diptych\.pixel_limit\(35\) in Python"):
+    with (
+        diptych.pixel_limit(34),
+        pytest.raises(ImageError, match=r"`with diptych\.pixel_limit\(35\):` in Python"),
+    ):
         diptych.preprocess(tmp_path, "colour-32")
     with diptych.pixel_limit(35):
         assert diptych.preprocess(tmp_path, "colour-32").shape == (1, 3, 32, 32)

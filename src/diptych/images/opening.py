@@ -112,7 +112,7 @@ def check_size(path: Path, size: tuple[int, int] | None, limit: int) -> None:
         raise ImageError(
             f"{path} claims {size[0]} x {size[1]} pixels, more than the limit of {limit:,}; make it smaller, or "
             f"raise the limit if the file is trusted: --max-pixels {count} on the command line, "
-            f"diptych.pixel_limit({count}) in Python"
+            f"`with diptych.pixel_limit({count}):` in Python"
         )
 
 

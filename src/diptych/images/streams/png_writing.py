@@ -24,7 +24,15 @@ _INCH = 0.0254
 def write(
     path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], rows: Iterable[Array], kept: Kept
 ) -> None:
-    """A picture of `shape` (H, W, 1 or 3), uint8 or uint16, from arrays of rows in order."""
+    """Writes a PNG file.
+
+    Args:
+        path: The file.
+        shape: (H, W, 1 or 3).
+        dtype: Uint8 or uint16.
+        rows: Arrays (n, W, channels) of its rows, in order.
+        kept: Of which the resolution is written.
+    """
     height, width, channels = shape
     with path.open("wb") as stream:
         stream.write(b"\x89PNG\r\n\x1a\n")

@@ -1,4 +1,4 @@
-"""Opening a picture for reading by rows: which kinds stream, and what becomes of the others."""
+"""Opening a picture to be read by rows, whether its kind can be or not."""
 
 from __future__ import annotations
 

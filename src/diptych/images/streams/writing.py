@@ -32,7 +32,17 @@ _CLASSIC_LIMIT = (1 << 32) - (1 << 25)  # bytes of pixels; room for the tags and
 
 
 def check(path: str | os.PathLike[str], shape: Shape, dtype: np.dtype[Any]) -> None:
-    """Raises `UsageError` or `ImageError` where such a picture cannot be in a file of that name."""
+    """Checks that a file of that name can hold such a picture.
+
+    Args:
+        path: The file to write.
+        shape: (H, W, 1 or 3).
+        dtype: Uint8, uint16 or float32.
+
+    Raises:
+        UsageError: Its suffix is not one of `WRITABLE`.
+        ImageError: Files of that kind cannot hold such a picture.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
@@ -58,11 +68,21 @@ def write(
     rows: Rows,
     kept: Kept | None = None,
 ) -> None:
-    """A picture of `shape` (H, W, 1 or 3) from arrays (n, W, channels) of its rows in order; atomic.
+    """Writes a picture, whole or not at all.
 
     TIFF (BigTIFF from 4 GB on; tiles and Deflate, in tiles, where `kept` has them) and PNG stream. JPEG
-    (quality 95), WebP (lossless) and BMP are encoded whole. Raises as `check` does, `OutputError` where the
-    file cannot be written, and whatever `rows` raises; nothing is left then.
+    (quality 95), WebP (lossless) and BMP are encoded whole.
+
+    Args:
+        path: The file; its suffix decides its kind.
+        shape: (H, W, 1 or 3).
+        dtype: Uint8, uint16 or float32.
+        rows: Arrays (n, W, channels) of its rows, in order.
+        kept: What to keep of the source beside its pixels.
+
+    Raises:
+        OutputError: The file cannot be written.
+        DiptychError: As `check` raises, and whatever `rows` raises.
     """
     check(path, shape, dtype)
     kept = kept or Kept()
