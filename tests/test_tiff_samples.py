@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,14 @@ def test_the_same_pixels_in_every_verb(tmp_path: Path) -> None:
     batches = [preprocess(tmp_path / f"{name}.tif", named("colour-32")) for name in ("planar", "contiguous")]
     assert np.array_equal(*batches)
     assert np.array_equal(files.read(tmp_path / "planar.tif").pixels, values >> 8)
+
+
+@pytest.mark.parametrize("tag", [273, 279])
+def test_places_of_pieces_that_are_fractions_are_damage(tmp_path: Path, tag: int) -> None:
+    content = bytearray(tiff(samples(8, 1), 8))
+    at = content.index(struct.pack("<HHI", tag, 4, 1))
+    content[at + 2] = 11  # the type FLOAT
+    (tmp_path / "a.tif").write_bytes(content)
+    for reader in (files.read, by_rows):
+        with pytest.raises(ImageError, match="truncated or damaged"):
+            reader(tmp_path / "a.tif")

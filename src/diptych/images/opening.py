@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import sys
@@ -22,6 +23,10 @@ MAX_PIXELS = 200_000_000
 """The default limit of pixels that the header of a picture may claim."""
 
 _limit = MAX_PIXELS
+
+# What these libraries log about a damaged file becomes an ImageError. Without a handler, Python would print it.
+for _library in ("PIL", "tifffile"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 def most_pixels() -> int:

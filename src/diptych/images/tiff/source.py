@@ -6,10 +6,7 @@ tifffile's directory of tags is used; the pieces are decoded here, so that no op
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -136,10 +133,9 @@ class TiffSource:
         assert file is not None
         self._stream = file
         try:
-            with _logging_off():
-                self._stream.seek(0)
-                self._tiff = tifffile.TiffFile(self._stream, name=path.name)
-                self._look(self._tiff.pages[0], len(self._tiff.pages), limit)
+            self._stream.seek(0)
+            self._tiff = tifffile.TiffFile(self._stream, name=path.name)
+            self._look(self._tiff.pages[0], len(self._tiff.pages), limit)
         except OutOfRange as error:
             self.close()
             raise self._refused(error) from error
@@ -268,6 +264,8 @@ class TiffSource:
             raise self._damaged(
                 f"{min(len(self._offsets), len(self._counts))} pieces of {expected} are listed"
             )
+        if not all(isinstance(n, int) and n >= 0 for n in (*self._offsets, *self._counts)):
+            raise self._damaged("the places of its pieces are not whole numbers")
         end = os.fstat(self._stream.fileno()).st_size
         last = max(
             (offset + count for offset, count in zip(self._offsets, self._counts, strict=False) if count),
@@ -475,17 +473,6 @@ class TiffSource:
 def _all_of(value: Any) -> tuple[int, ...]:
     """The values of a tag that has one for each sample, or one for all."""
     return tuple(int(one) for one in value) if isinstance(value, tuple | list) else (int(value),)
-
-
-@contextmanager
-def _logging_off() -> Iterator[None]:
-    """Stops tifffile from logging what becomes an `ImageError`."""
-    logger = logging.getLogger("tifffile")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def _resolution(tags: Any) -> tuple[float, float] | None:
