@@ -74,6 +74,16 @@ def test_a_text_entry_that_inflates_without_end_is_left_out(tmp_path: Path, name
     )
 
 
+def test_a_jpeg_of_twelve_bits_is_not_called_damaged(tmp_path: Path) -> None:
+    content = bytearray(SAMPLES["jpeg"])
+    content[content.index(b"\xff\xc0") + 4] = 12
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(
+        ImageError, match="a JPEG picture of more than 8 bits, which is not read; save it as PNG"
+    ):
+        files.read(tmp_path / "a.jpg")
+
+
 NOT_PICTURES = [
     (b"\xff\x0a\xfa\x7f", "a JPEG XL picture; save it as PNG or JPEG first"),
     (b"\0\0\0\x20ftypisom\0\0\2\0", "a video"),

@@ -149,6 +149,7 @@ def apply(
         for each in result.applied
     )
     document = {"files": [each.to_document() for each in result.applied], "failures": list(result.failures)}
+    document["remarks"] = list(result.remarks)
     terminal.result(document, "\n".join(lines))
     raise typer.Exit(1 if result.failures else 0)
 

@@ -118,11 +118,20 @@ def _read(path: Path, max_pixels: int | None) -> _Loaded:
         except (
             Exception
         ) as error:  # Pillow's decoders raise anything: SyntaxError, struct.error, KeyError, ...
-            raise damaged(path, kind.name, error) from error
+            raise _damaged(path, kind.name, error) from error
 
 
-def damaged(path: Path, kind: str, error: object) -> ImageError:
-    """Returns the error that says that a file is truncated or damaged."""
+_NOT_READ = {
+    "-bit layers": "of more than 8 bits",
+    "subsampling level": "with an unusual subsampling of colours",
+}
+"""What libraries say of good JPEG files that they do not read."""
+
+
+def _damaged(path: Path, kind: str, error: object) -> ImageError:
+    rare = next((what for sign, what in _NOT_READ.items() if kind == "JPEG" and sign in str(error)), None)
+    if rare is not None:
+        return ImageError(f"{path} is a JPEG picture {rare}, which is not read; save it as PNG first")
     return ImageError(
         f"{path} begins as a {kind} picture but is truncated or damaged ({reason(error)}); "
         "copy or download it again"
