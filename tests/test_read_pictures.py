@@ -192,7 +192,10 @@ def test_sixteen_bits_with_a_transparent_value(tmp_path: Path) -> None:
 def test_thirty_two_bits_are_taken_on_the_scale_they_fill(tmp_path: Path) -> None:
     wide = read_image(tmp_path, Image.fromarray(np.array([[0, 256, 65535]], np.int32)), "wide.tif")
     assert wide.pixels.tolist() == [[0, 1, 255]]
-    assert wide.remarks == ("16 bits to 8: the high byte",)
+    assert wide.remarks == (
+        "32 bits with values up to 65535, taken as 0-65535",
+        "16 bits to 8: the high byte",
+    )
     narrow = read_image(tmp_path, Image.fromarray(np.array([[0, 7, 255]], np.int32)), "narrow.tif")
     assert narrow.pixels.tolist() == [[0, 7, 255]]
     assert narrow.remarks == ("32 bits with values up to 255, taken as 0-255",)
@@ -333,8 +336,10 @@ def test_a_big_endian_bigtiff(tmp_path: Path, pixels: np.ndarray) -> None:
 
 
 def test_a_tiff_of_other_numbers_is_not_called_damaged(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", COLOUR.astype(np.int32), photometric="rgb")
-    with pytest.raises(ImageError, match="kind of pixels is not read; save it with 8 or 16 bits"):
+    tifffile.imwrite(tmp_path / "a.tif", GREY.astype(np.complex64), photometric="minisblack")
+    with pytest.raises(
+        ImageError, match="not read: its samples are complex numbers; save it with 8 or 16 bits"
+    ):
         files.read(tmp_path / "a.tif")
 
 

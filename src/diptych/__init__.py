@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diptych.formats import read, write
     from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
+    from diptych.images.opening import pixel_limit
     from diptych.inspecting import inspect
     from diptych.loading import load_model
     from diptych.model.model import Model
@@ -40,6 +41,7 @@ __all__ = [
     "generate",
     "inspect",
     "load_model",
+    "pixel_limit",
     "predict",
     "preprocess",
     "read",
@@ -62,6 +64,7 @@ _DEFINED_IN = {
     "generate": "diptych.images.generation",
     "inspect": "diptych.inspecting",
     "load_model": "diptych.loading",
+    "pixel_limit": "diptych.images.opening",
     "predict": "diptych.predicting",
     "preprocess": "diptych.preparing",
     "read": "diptych.formats",

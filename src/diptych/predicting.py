@@ -130,8 +130,9 @@ def predict_files(
     loaded = load(model)
     recipe = recipe_of(preprocessing or loaded)
     compiled = compiled_for(loaded, engine, device)
-    found = files.find(images)
-    names, outputs, failures, remarks = [], [], [], []
+    searched = files.search(images)
+    found = searched.paths
+    names, outputs, failures, remarks = [], [], [], list(searched.remarks)
     for index, (path, item, error, file_remarks) in enumerate(try_prepared(found, recipe)):
         progress(index + 1, len(found), "predicting")
         if item is None:

@@ -101,7 +101,8 @@ def preprocess_files(
             recipe or other pictures, and `overwrite` is False; or another process is writing to it.
     """
     recipe = recipe_of(preprocessing)
-    found, folder = files.find(images), Path(out)
+    searched, folder = files.search(images), Path(out)
+    found = list(searched.paths)
     names = unique_names(_file_name(path.stem) for path in found)
     wanted = [f"{name}{suffix}" for name in names for suffix in (".npy", ".png")]
     keep(found, [folder / name for name in wanted])
@@ -117,7 +118,8 @@ def preprocess_files(
         "recipe": recipe.to_document(),
         "pictures": {printable(p): n for p, n in zip(found, names, strict=True)},
     }
-    return replace(done, document=document, paths=(*done.paths, folder / _RECIPE))
+    remarks = (*searched.remarks, *done.remarks)
+    return replace(done, document=document, paths=(*done.paths, folder / _RECIPE), remarks=remarks)
 
 
 def _prepare_files(

@@ -20,6 +20,7 @@ from diptych.cli.parameters import (
     Images,
     Json,
     Key,
+    MaxPixels,
     ModelName,
     Negative,
     Prompt,
@@ -90,6 +91,7 @@ def run(
     ] = False,
     engine: Engine = "auto",
     device: Device = "auto",
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -147,6 +149,7 @@ def generate(
         bool, typer.Option("--overwrite", help="Delete the other pictures that --out holds.")
     ] = False,
     device: Device = "auto",
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -182,6 +185,7 @@ def preprocess(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete what --out holds of another recipe or other pictures.")
     ] = False,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -210,6 +214,7 @@ def predict(
     written_by: WrittenBy = None,
     key: Key = None,
     preprocessing: Recipe = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -245,6 +250,7 @@ def features(
     written_by: WrittenBy = None,
     key: Key = None,
     preprocessing: Recipe = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -298,6 +304,7 @@ def compare(
         float, typer.Option(help="The largest difference that counts as equal, of a layer's largest value.")
     ] = 1e-4,
     report: Report = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

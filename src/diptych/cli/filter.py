@@ -15,6 +15,7 @@ from diptych.cli.parameters import (
     FilterEngine,
     Json,
     Key,
+    MaxPixels,
     Quiet,
     Report,
     WrittenBy,
@@ -67,6 +68,7 @@ def learn(
         typer.Option(help="The file that keeps the state of training, to continue from.", show_default=False),
     ] = None,
     report: Report = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -78,6 +80,7 @@ def learn(
     from diptych.files import check_writable
     from diptych.filters.learning import learn as learned_from
     from diptych.filters.targets import resolve
+    from diptych.images.arguments import remarks_on_folders
 
     given = _given(target, pairs)
     formats.written_as(out)  # before time is spent
@@ -85,6 +88,7 @@ def learn(
         check_writable(place)
     filter_target = resolve(given)
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    terminal.remarks(remarks_on_folders([*([images] if images else []), *(pairs or ())], inside=True))
     with terminal.progress() as progress:
         learned = learned_from(filter_target, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
                                progress=progress)  # fmt: skip
@@ -120,6 +124,7 @@ def apply(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -137,6 +142,7 @@ def apply(
             result = apply_folder(loaded, source, target, **options, progress=progress)
         else:
             result = FolderResult((apply_file(loaded, source, target, **options, progress=progress),))
+    terminal.remarks(result.remarks)
     for each in result.applied:
         terminal.remarks(each.remarks)
     terminal.remarks((), result.failures)
@@ -145,6 +151,7 @@ def apply(
         for each in result.applied
     )
     document = {"files": [each.to_document() for each in result.applied], "failures": list(result.failures)}
+    document["remarks"] = list(result.remarks)
     terminal.result(document, "\n".join(lines))
     raise typer.Exit(1 if result.failures else 0)
 
@@ -159,6 +166,7 @@ def evaluate(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -167,6 +175,7 @@ def evaluate(
     Shows beside it what can be had without learning.
     """
     from diptych.filters.evaluating import evaluate as evaluated
+    from diptych.images.arguments import remarks_on_folders
 
     found = evaluated(
         _loaded(model, ReadOptions(architecture, written_by, key)),
@@ -174,7 +183,9 @@ def evaluate(
         images,
         engine=engine,
     )
-    Terminal(as_json=as_json, quiet=quiet).result(found.to_document(), found.text())
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    terminal.remarks((*remarks_on_folders(images), *remarks_on_folders(pairs, inside=True)))
+    terminal.result(found.to_document(), found.text())
 
 
 @app.command()
@@ -190,6 +201,7 @@ def preview(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -198,8 +210,10 @@ def preview(
     Writes input, target, output and amplified error as PNG files, and a page of them with the numbers.
     """
     from diptych.filters.previewing import preview as previewed
+    from diptych.images.arguments import remarks_on_folders
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    terminal.remarks((*remarks_on_folders(images), *remarks_on_folders(pairs, inside=True)))
     with terminal.progress() as progress:
         made = previewed(_loaded(model, ReadOptions(architecture, written_by, key)), images, _judge(target, pairs), out,
                          engine=engine, progress=progress)  # fmt: skip

@@ -55,6 +55,25 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 # ---- Pictures -------------------------------------------------------------------------------------------
 
+
+def _limited(context: typer.Context, limit: int | None) -> int | None:
+    """Sets the limit of pixels until the command ends."""
+    if limit is not None and not context.resilient_parsing:
+        from diptych.images.opening import pixel_limit
+
+        context.with_resource(pixel_limit(limit))
+    return limit
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        callback=_limited,
+        help="The most pixels that a picture may have to be read; default: 200 million.",
+        show_default=False,
+    ),
+]
 Images = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
 RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[

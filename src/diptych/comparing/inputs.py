@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych.comparing.runs import Run
 from diptych.errors import ModelError, ShapeError, UsageError
-from diptych.images.arguments import Images, as_batch, as_picture, each_image, is_batch
+from diptych.images.arguments import Images, as_batch, as_picture, each_image, is_batch, remarks_on_folders
 from diptych.loading import ModelLike, Recipe, load, recipe_of, takes
 from diptych.model.entry import entry_axes
 from diptych.model.layers import Array
@@ -165,6 +165,7 @@ def _recipe(
 def _pixels(images: Images, remarks: list[str]) -> tuple[Array, ...]:
     """The pixels of the first `MOST_IMAGES` images."""
     every = list(each_image(images))
+    remarks += remarks_on_folders(images)
     if len(every) > MOST_IMAGES:
         remarks.append(f"the first {MOST_IMAGES} of {len(every)} pictures are compared")
     return tuple(as_picture(image).pixels for image in every[:MOST_IMAGES])

@@ -20,6 +20,7 @@ __all__ = [
     "as_picture",
     "each_image",
     "is_batch",
+    "remarks_on_folders",
     "unique_names",
 ]
 
@@ -80,6 +81,23 @@ def each_image(images: Images) -> Iterator[Path | Picture]:
             yield as_picture(image, f"image_{number}")
     if number == 0:
         raise UsageError("there are no images; give paths, folders or arrays")
+
+
+def remarks_on_folders(images: object, inside: bool = False) -> tuple[str, ...]:
+    """Says which files of folders are skipped.
+
+    Args:
+        images: An `images` argument; what is not a folder is passed over.
+        inside: Whether the folders inside a folder are searched too.
+
+    Returns:
+        At most one sentence, which counts the files and names the first of them.
+    """
+    paths = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
+    folders = [Path(path) for path in paths if isinstance(path, str | Path) and Path(path).is_dir()]
+    if inside:
+        return files.remarks_on_skipped(path for folder in folders for path in files.skipped_in(folder))
+    return files.search(folders).remarks if folders else ()
 
 
 def is_batch(images: object) -> bool:

@@ -1,26 +1,40 @@
-"""What a file is, by its first bytes: the six kinds that are read, and the common ones that are not."""
+"""What a file is, by its first bytes: the kinds that are read, and the common ones that are not."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import IO
 
 from PIL import ImageFile
 
-__all__ = ["HEAD", "FileKind", "claimed_size", "of"]
+from diptych.errors import ImageError, MissingExtra
 
-HEAD = 512  # bytes that are enough to tell
+__all__ = ["HEAD", "SUFFIXES", "FileKind", "claimed_size", "of"]
 
-Opener = Callable[[], type[ImageFile.ImageFile]]
+HEAD = 512
+"""How many bytes of a file are enough to tell its kind."""
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif"),
+    *(".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".jxl"),
+)
+"""How the names of pictures end. A JPEG XL file is a picture too, and the message for it says what to do."""
+
+Opener = Callable[[IO[bytes]], ImageFile.ImageFile]
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file: how it is recognised, and who opens it or what to do instead.
+    """A kind of file.
 
-    `signature` is matched at the start. `opener` answers the Pillow class that reads it: called directly
-    because `Image.open` would warn about size by a global limit that belongs to the user's own program.
+    Attributes:
+        name: What it is called in messages.
+        signature: Matched at the start of the file.
+        opener: Reads the header and gives the Pillow image, not decoded yet; None for what is not read. Pillow's class
+            is called directly because `Image.open` would warn about size by a global limit that belongs to the
+            user's own program.
+        advice: What to do with a file that is not read.
     """
 
     name: str
@@ -29,40 +43,63 @@ class FileKind:
     advice: str = ""
 
 
-def _png() -> type[ImageFile.ImageFile]:
+def _png(stream: IO[bytes]) -> ImageFile.ImageFile:
     from PIL.PngImagePlugin import PngImageFile
 
-    return PngImageFile
+    return PngImageFile(stream)
 
 
-def _jpeg() -> type[ImageFile.ImageFile]:
+def _jpeg(stream: IO[bytes]) -> ImageFile.ImageFile:
     from PIL.JpegImagePlugin import JpegImageFile
 
-    return JpegImageFile
+    return JpegImageFile(stream)
 
 
-def _webp() -> type[ImageFile.ImageFile]:
+def _webp(stream: IO[bytes]) -> ImageFile.ImageFile:
     from PIL.WebPImagePlugin import WebPImageFile
 
-    return WebPImageFile
+    return WebPImageFile(stream)
 
 
-def _tiff() -> type[ImageFile.ImageFile]:
+def _tiff(stream: IO[bytes]) -> ImageFile.ImageFile:
     from PIL.TiffImagePlugin import TiffImageFile
 
-    return TiffImageFile
+    return TiffImageFile(stream)
 
 
-def _bmp() -> type[ImageFile.ImageFile]:
+def _bmp(stream: IO[bytes]) -> ImageFile.ImageFile:
     from PIL.BmpImagePlugin import BmpImageFile
 
-    return BmpImageFile
+    return BmpImageFile(stream)
 
 
-def _gif() -> type[ImageFile.ImageFile]:
+def _gif(stream: IO[bytes]) -> ImageFile.ImageFile:
     from PIL.GifImagePlugin import GifImageFile
 
-    return GifImageFile
+    return GifImageFile(stream)
+
+
+def _jpeg_2000(stream: IO[bytes]) -> ImageFile.ImageFile:
+    from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+
+    return Jpeg2KImageFile(stream)
+
+
+def _avif(stream: IO[bytes]) -> ImageFile.ImageFile:
+    from PIL.AvifImagePlugin import AvifImageFile
+
+    return AvifImageFile(stream)
+
+
+def _heic(stream: IO[bytes]) -> ImageFile.ImageFile:
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError as error:
+        raise ImageError(
+            str(MissingExtra("pillow-heif", "heif", f"the HEIC picture {stream.name}"))
+        ) from error
+    opened: ImageFile.ImageFile = HeifImageFile(stream)
+    return opened
 
 
 def _starts(pattern: bytes) -> re.Pattern[bytes]:
@@ -79,12 +116,12 @@ KINDS: tuple[FileKind, ...] = (
     FileKind("TIFF", re.compile(rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b"), _tiff),
     FileKind("GIF", re.compile(rb"GIF8[79]a"), _gif),
     FileKind("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), _bmp),
-    FileKind("a HEIC photograph", _starts(rb"....ftyp(hei|hev|mif1|msf1)"), None, _SAVE_AS),
-    FileKind("an AVIF picture", _starts(rb"....ftypavi"), None, _SAVE_AS),
+    FileKind("AVIF", _starts(rb"....ftyp(avi[fs]|(mif1|msf1|miaf).{4}(....){0,12}?avif)"), _avif),
+    FileKind("HEIC", _starts(rb"....ftyp(hei|hev|mif1|msf1)"), _heic),
+    FileKind("JPEG 2000", _starts(rb"\0\0\0\x0cjP  \x0d\x0a\x87\x0a|\xff\x4f\xff\x51"), _jpeg_2000),
     FileKind(
         "a video", _starts(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI "), None, "save one frame as PNG first"
     ),
-    FileKind("a JPEG 2000 picture", _starts(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), None, _SAVE_AS),
     FileKind("a JPEG XL picture", _starts(rb"\xff\x0a|\0\0\0\x0cJXL "), None, _SAVE_AS),
     FileKind("a Photoshop file", _starts(rb"8BPS"), None, _SAVE_AS),
     FileKind("an OpenEXR picture", _starts(rb"\x76\x2f\x31\x01"), None, _SAVE_AS),
@@ -112,20 +149,30 @@ _UNKNOWN = FileKind(
     "of a kind that is not known",
     re.compile(b""),
     None,
-    "it must be a PNG, JPEG, WebP, TIFF, BMP or GIF file",
+    "it must be a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or HEIC file",
 )
 
 
 def of(head: bytes) -> FileKind:
-    """The kind of a file that begins with `head`."""
+    """Returns the kind of a file.
+
+    Args:
+        head: The first `HEAD` bytes of the file, or all of a shorter one.
+    """
     return next((kind for kind in KINDS if kind.signature.match(head)), _UNKNOWN)
 
 
 def claimed_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height that an extended WebP header claims; None for everything else.
+    """Returns the size that an extended WebP header claims.
 
     Pillow's WebP reader reserves two whole canvases as soon as it opens a file; the others wait.
     Layout: https://developers.google.com/speed/webp/docs/riff_container#extended_file_format
+
+    Args:
+        head: The first `HEAD` bytes of a file.
+
+    Returns:
+        Width and height, or None for everything else.
     """
     if head[8:16] != b"WEBPVP8X" or len(head) < 30:
         return None

@@ -1,4 +1,4 @@
-"""What a picture we made says about itself, inside the PNG file: three text entries.
+"""The text entries that a generated PNG file carries: three of them.
 
 - `parameters`: the prompt and settings in the form that AUTOMATIC1111's web UI began and most tools read;
 - `diptych`: the whole record as JSON, enough to make the picture again;
@@ -33,7 +33,7 @@ _PARAMETERS = (("steps", "Steps"), ("sampler", "Sampler"), ("guidance", "CFG sca
 
 
 def entries(record: Record) -> PngInfo:
-    """The text entries of a PNG made as `record` says, in a fixed order."""
+    """Returns the text entries of a PNG that was made as `record` says, in a fixed order."""
     info = PngInfo()
     _add(info, "parameters", parameters(record))
     # ASCII JSON: every tool can read a plain tEXt entry, whatever language the prompt is in.
@@ -45,7 +45,7 @@ def entries(record: Record) -> PngInfo:
 
 
 def parameters(record: Record) -> str:
-    """Prompt, negative prompt and settings as text, in the widespread form."""
+    """Returns prompt, negative prompt and settings as text, in the form of AUTOMATIC1111's web UI."""
     lines = [record.prompt]
     if negative := record.settings.get("negative_prompt"):
         lines.append(f"Negative prompt: {negative}")
@@ -64,9 +64,16 @@ def _quoted(value: str) -> str:
 
 
 def record_in(info: Mapping[Any, Any]) -> Record | None:
-    """The record among a PNG's text entries, None when there is none.
+    """Reads the record among the text entries of a PNG.
 
-    Raises `ImageError` when the entry is there and is not a record: whatever a file says is doubted.
+    Args:
+        info: The entries by name.
+
+    Returns:
+        The record, or None if there is no such entry.
+
+    Raises:
+        ImageError: The entry is not a record.
     """
     text = info.get(KEY)
     if text is None:

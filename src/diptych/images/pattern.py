@@ -1,4 +1,4 @@
-"""Two pictures that stand for others: a test pattern for an unreadable one, a preview for a large one."""
+"""Pictures in place of others: a test pattern for an unreadable one, a preview for a large one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ _BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 19
 
 
 def colour_bars(name: str, reason: str, size: int = 512) -> Picture:
-    """Colour bars, a cross and the words TEST PATTERN: nobody takes it for a photograph.
+    """Draws colour bars, a cross and the words TEST PATTERN, so that nobody takes it for a photograph.
 
-    `name` becomes the picture's name, `reason` its note. The bars are those of the 75 % colour bar signal
-    (SMPTE EG 1), in sRGB.
+    The bars are those of the 75 % colour bar signal (SMPTE EG 1), in sRGB.
+
+    Args:
+        name: The name of the picture.
+        reason: Why the other picture cannot be read, for the remark.
+        size: Pixels a side.
     """
     bars = np.repeat(np.array(_BARS, np.uint8), -(-size // len(_BARS)), axis=0)[:size]
     image = Image.fromarray(np.broadcast_to(bars, (size, size, 3)).copy())
@@ -32,7 +36,15 @@ def colour_bars(name: str, reason: str, size: int = 512) -> Picture:
 
 
 def preview(pixels: NDArray[np.uint8], longest: int = 640) -> NDArray[np.uint8]:
-    """The picture at no more than `longest` pixels a side, for pages; the same array where it is small."""
+    """Reduces a picture for a page.
+
+    Args:
+        pixels: Uint8, (H, W, 3) or (H, W).
+        longest: The most pixels a side.
+
+    Returns:
+        The reduced picture, or the same array if it is small enough.
+    """
     if max(pixels.shape[:2]) <= longest:
         return pixels
     image = Image.fromarray(pixels)

@@ -25,9 +25,16 @@ _DEEPEST_SETTING = 8
 class Record:
     """Everything needed to make a picture again.
 
-    `generator` is "scenes" or a diffusers model's id or folder; `version` the version of whatever painted;
-    `width` and `height` are pixels; `settings` holds the generator's own options (steps, guidance, ...) as
-    JSON values; `ignored` the words of the prompt that the painter did not understand.
+    Attributes:
+        prompt: What it shows.
+        seed: The seed, 0 to `LARGEST_SEED`.
+        index: Its number among the pictures of the prompt, from 0.
+        generator: "scenes", "tiny", or a diffusers model's id or folder.
+        version: The version of the generator.
+        width: Pixels.
+        height: Pixels.
+        settings: The generator's own options (steps, guidance, ...) as JSON values.
+        ignored: The words of the prompt that the generator did not understand.
     """
 
     prompt: str
@@ -41,12 +48,16 @@ class Record:
     ignored: tuple[str, ...] = ()
 
     def to_document(self) -> dict[str, JSON]:
-        """The record as a JSON object; `from_document` reads it back."""
+        """Returns the record as a JSON object, which `from_document` reads."""
         return asdict(self) | {"settings": dict(self.settings), "ignored": list(self.ignored)}
 
     @staticmethod
     def from_document(document: object) -> Record:
-        """The record that `to_document` wrote; raises `ImageError` naming the first field that is wrong."""
+        """Reads what `to_document` returns.
+
+        Raises:
+            ImageError: A field is missing or wrong; the message names the first.
+        """
         if not isinstance(document, dict):
             raise ImageError(f"a picture's record must be a JSON object, not {type(document).__name__}")
         ignored = document.get("ignored", [])
@@ -67,11 +78,14 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An upright sRGB picture: `pixels` is uint8, (H, W, 3) for colour or (H, W) for grey.
+    """An upright sRGB picture.
 
-    `name` is the file's stem or "generated_image_1"; `remarks` says what reading had to decide ("transparency
-    over white"); `record` is there when the picture was made by a generator; `path` where it was read from.
-    The array may be read-only: copy it before drawing on it.
+    Attributes:
+        pixels: Uint8, (H, W, 3) for colour or (H, W) for grey. May be read-only: copy it before drawing on it.
+        name: The file's stem, or a name such as "generated_image_1".
+        remarks: What reading had to decide, such as "transparency over white".
+        record: How it was made, if a generator made it.
+        path: The file that it was read from, or "".
     """
 
     pixels: NDArray[np.uint8]

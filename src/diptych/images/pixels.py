@@ -1,4 +1,4 @@
-"""Every kind of pixel that a file may hold, as 8-bit sRGB or grey: the rule used, and a remark that says so.
+"""Conversion of the pixels of any file to 8-bit sRGB or grey, with a remark where something is decided.
 
 The rules: the high byte of 16 bits (as libpng, libtiff and OpenCV do), numbers with a fraction from 0-1 to
 0-255, transparency over white, an embedded colour profile other than sRGB converted to sRGB.
@@ -17,19 +17,25 @@ __all__ = ["OutOfRange", "full_scale", "of_rows", "to_plain"]
 
 
 class OutOfRange(ValueError):
-    """Numbers that are on no known scale: reading them as a picture would be a guess."""
+    """The samples are of a kind or on a scale that is not known, so that reading them would be a guess."""
 
 
 def to_plain(image: Image.Image, rawmode: str) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
-    """A loaded Pillow image as 8-bit sRGB or grey, and what had to be decided.
+    """Converts a loaded Pillow image to 8-bit sRGB or grey.
 
-    The pixels are an image of mode RGB or L where Pillow holds them so, else uint8 (H, W, 3) or (H, W).
+    Args:
+        image: The image, of any mode.
+        rawmode: How the file stores its pixels, such as "RGB;16B", which Pillow forgets on loading.
 
-    `rawmode` is how the file stored them ("RGB;16B"), which Pillow forgets on loading. May raise whatever
-    Pillow raises on a damaged palette or profile.
+    Returns:
+        An image of mode RGB or L where Pillow holds the pixels so, else uint8 (H, W, 3) or (H, W); and the remarks.
+
+    Raises:
+        OutOfRange: The numbers are on no known scale.
+        Exception: Whatever Pillow raises on a damaged palette.
     """
     if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_numbers(image, rawmode)
+        return _from_numbers(image)
     remarks = ["16 bits to 8: the high byte"] if ";16" in rawmode else []
     image = _plain(image, remarks)
     image = _to_srgb(image, remarks)
@@ -41,7 +47,18 @@ def to_plain(image: Image.Image, rawmode: str) -> tuple[Image.Image | NDArray[np
 def of_rows(
     rows: NDArray[Any], profile: bytes | None
 ) -> tuple[Image.Image | NDArray[np.uint8], tuple[str, ...]]:
-    """The same of uint8, uint16 or float32 (H, W, 1 or 3) with the colour profile embedded beside them."""
+    """Converts the rows of a TIFF file to 8-bit sRGB or grey.
+
+    Args:
+        rows: Uint8, uint16 or float32, (H, W, 1 or 3).
+        profile: The colour profile embedded in the file, or None.
+
+    Returns:
+        As `to_plain`.
+
+    Raises:
+        OutOfRange: The fractions are on no known scale.
+    """
     values, remarks = rows if rows.shape[2] == 3 else rows[..., 0], tuple[str, ...]()
     if values.dtype.kind == "f":
         values, remarks = _from_fractions(values)
@@ -54,12 +71,11 @@ def of_rows(
     return plain, (*remarks, *more)
 
 
-def _from_numbers(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _from_numbers(image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     values = np.asarray(image)
     if image.mode == "F":
         return _from_fractions(values)
-    bits, remarks = (12, []) if rawmode == "I;12" else (16, [])
-    remarks.append(f"{bits} bits to 8: the high {'byte' if bits == 16 else 'eight'}")
+    remarks = ["16 bits to 8: the high byte"]
     if image.mode == "I":
         lowest, highest = int(values.min()), int(values.max())
         if lowest < 0 or highest > 65535:
@@ -68,9 +84,7 @@ def _from_numbers(image: Image.Image, rawmode: str) -> tuple[NDArray[np.uint8], 
             )
         if highest <= 255:
             return values.astype(np.uint8), (f"32 bits with values up to {highest}, taken as 0-255",)
-    if getattr(image, "tag_v2", {}).get(262) == 0:  # a TIFF whose 0 is white: Pillow inverts only 8 bits
-        values = (1 << bits) - 1 - values
-    pixels = (values >> (bits - 8)).astype(np.uint8)
+    pixels = (values >> 8).astype(np.uint8)
     key = image.info.get("transparency")
     if isinstance(key, int) and (clear := values == key).any():
         pixels[clear] = 255
@@ -94,7 +108,18 @@ def _from_fractions(values: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str,
 
 
 def full_scale(lowest: float, highest: float) -> int:
-    """What stands for white where fractions go from `lowest` to `highest`: 1 or 255; else raises `OutOfRange`."""
+    """Finds what stands for white in a picture of fractions.
+
+    Args:
+        lowest: The lowest value.
+        highest: The highest value.
+
+    Returns:
+        1 or 255.
+
+    Raises:
+        OutOfRange: The values fit neither.
+    """
     # Resampling overshoots a little; between the two scales nobody can tell which is meant.
     for full, least in ((1, 0.0), (255, 32.0)):
         if lowest >= -0.1 * full and least <= highest <= 1.1 * full:

@@ -1,4 +1,4 @@
-"""A picture that is read a few rows at a time, or that had to be read whole."""
+"""Pictures that are read a few rows at a time, or that had to be read whole."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ PEAKS: dict[np.dtype[Any], int | None] = {
 
 @dataclass(frozen=True)
 class Kept:
-    """What of a file, beside its pixels, is worth keeping in another.
+    """What a filtered file keeps of its source beside the pixels.
 
-    `resolution`: pixels an inch, across and down. `tile`: (height, width) of a TIFF's tiles.
+    Attributes:
+        icc_profile: The colour profile, or None.
+        resolution: Pixels an inch, across and down, or None.
+        compressed: Whether a TIFF is compressed.
+        tile: The (height, width) of a TIFF's tiles, or None for strips.
     """
 
     icc_profile: bytes | None = None
@@ -34,9 +38,16 @@ class Kept:
 
 
 class StreamSource(Protocol):
-    """A picture to read from: uint8, uint16 or float32, with 1 (grey) or 3 (RGB) channels.
+    """A picture to read from.
 
-    `streams`: whether memory stays small however large the picture is. `remarks`: what had to be decided.
+    Attributes:
+        height: Rows.
+        width: Columns.
+        channels: 1 for grey, 3 for RGB.
+        dtype: Uint8, uint16 or float32.
+        streams: Whether memory stays small however large the picture is.
+        remarks: What had to be decided.
+        kept: What a filtered file keeps of this one.
     """
 
     height: int
@@ -48,13 +59,21 @@ class StreamSource(Protocol):
     kept: Kept
 
     def rows(self, top: int, bottom: int) -> Array:
-        """Rows top ... bottom - 1 as (rows, width, channels); in order is fastest, any order works.
+        """Reads rows. Any order works; from top to bottom is fastest.
 
-        Raises `ImageError` where the file turns out damaged.
+        Args:
+            top: The first row.
+            bottom: The row after the last.
+
+        Returns:
+            The rows, (bottom - top, width, channels).
+
+        Raises:
+            ImageError: The file turns out to be damaged.
         """
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
 
 
 @dataclass
@@ -73,17 +92,23 @@ class Whole:
         self.dtype = self.pixels.dtype
 
     def rows(self, top: int, bottom: int) -> Array:
-        """A view of the rows."""
+        """Returns a view of the rows."""
         return self.pixels[top:bottom]
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no file is open."""
 
 
 def over_white(colour: Array, alpha: Array, premultiplied: bool = False) -> Array:
-    """Colour (..., C) over white in proportion to `alpha` (..., 1), in the same dtype, rounded to nearest.
+    """Blends colour over white.
 
-    `premultiplied`: the colour is multiplied by its alpha already.
+    Args:
+        colour: Uint8, uint16 or float32, (..., C).
+        alpha: The opacity, of the same dtype, (..., 1).
+        premultiplied: Whether the colour is multiplied by its alpha already.
+
+    Returns:
+        The blended colour, of the same dtype, rounded to nearest.
     """
     peak = PEAKS[colour.dtype]
     if peak is None:
@@ -93,3 +118,8 @@ def over_white(colour: Array, alpha: Array, premultiplied: bool = False) -> Arra
     if premultiplied:
         return np.minimum(colour + (peak - a), peak).astype(colour.dtype)
     return ((colour * a + (peak - a) * peak + peak // 2) // peak).astype(colour.dtype)
+
+
+def whole_rows(source: StreamSource) -> Array:
+    """Returns all rows of a source, (height, width, channels)."""
+    return source.rows(0, source.height)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.files import printable
-from diptych.images.arguments import Images
+from diptych.images.arguments import Images, remarks_on_folders
 from diptych.images.generation import remarks_on
 from diptych.journal import Journal, keeping, there_already
 from diptych.loading import ModelLike, Recipe
@@ -141,10 +141,10 @@ def run(
     keep_originals(request, Path(out))
     with keeping(out, request.settings(), NAMES, overwrite=overwrite) as journal:
         journal.record(command=command_line(prompt, images, out, run_options))
-        return _run(request, journal, progress)
+        return _run(request, journal, progress, remarks_on_folders(images))
 
 
-def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
+def _run(request: Request, journal: Journal, progress: Progress, skipped_files: tuple[str, ...]) -> RunResult:
     skipped: list[Skipped] = []
     with journal.timed("images"):
         seen = steps.see(request, journal, skipped, progress)
@@ -156,7 +156,7 @@ def _run(request: Request, journal: Journal, progress: Progress) -> RunResult:
     with journal.timed("report"):
         journal.make("report.html", partial(page.write, request, journal, seen, predictions, plots, skipped))
     there = [one for one in seen if one.original.name in journal.found]
-    remarks = dict.fromkeys(remark for one in seen for remark in remarks_on(one.picture))
+    remarks = dict.fromkeys((*skipped_files, *(remark for one in seen for remark in remarks_on(one.picture))))
     failures = tuple(one.reason for one in skipped)
     journal.record(status="done", failures=failures, remarks=list(remarks))
     return RunResult(

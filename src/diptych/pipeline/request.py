@@ -132,6 +132,8 @@ def _identity(image: Path | Picture) -> dict[str, str]:
     if isinstance(image, Picture):
         return {"name": printable(image.name), "sha256": hashlib.sha256(image.pixels.tobytes()).hexdigest()}
     try:
+        if not image.is_file():  # a pipe would wait for ever
+            return {"name": printable(image.name), "sha256": ""}
         return {"name": printable(image.name), "sha256": sha256(image)}
     except OSError:
         return {"name": printable(image.name), "sha256": ""}  # reading it will raise the reason

@@ -71,10 +71,12 @@ class FolderResult:
     Attributes:
         applied: The pictures that were filtered and written, in the order of their names.
         failures: One error message for each picture that could not be filtered.
+        remarks: What was skipped in the folder.
     """
 
     applied: tuple[Applied, ...]
     failures: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @overload
@@ -271,7 +273,8 @@ def apply_folder(
     work, folder = _Work.of(learned, tile, engine, device, edge, progress), Path(folder)
     if not is_folder(folder):
         raise UsageError(f"{folder} is not a folder; apply_file filters a single picture")
-    pairs = [(path, Path(target, _output_name(path))) for path in files.find(folder)]
+    found = files.search(folder)
+    pairs = [(path, Path(target, _output_name(path))) for path in found.paths]
     places = [place for _, place in pairs]
     twice = next((place for place, count in Counter(places).items() if count > 1), None)
     if twice is not None:
@@ -284,7 +287,7 @@ def apply_folder(
                 applied.append(work.file(path, place))
             except ImageError as error:
                 failures.append(printable(str(error)))
-    return FolderResult(tuple(applied), tuple(failures))
+    return FolderResult(tuple(applied), tuple(failures), found.remarks)
 
 
 def _applied_or_raise(result: FolderResult, failures: list[str] | None) -> list[Applied]:

@@ -1,0 +1,131 @@
+"""The chunks of a PNG file, each checked by its checksum, before a decoder sees them.
+
+PNG specification (W3C, third edition), https://www.w3.org/TR/png-3/. Long text entries and the colour profile are
+taken out, because decoders limit the memory for text by refusing the whole picture.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["PngFile", "parse"]
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type
+_MOST_PROFILE = 1 << 24  # bytes of an inflated colour profile
+_MOST_TEXT = (1 << 20) - 1024  # bytes of an inflated text entry that is kept; Pillow takes up to a megabyte
+_MOST_TEXTS = 1 << 24  # and of all of them
+_DEFLATE_RATIO = 1032  # the most that deflate can shorten: two bits for 258 bytes
+_SHORT_PROFILE = b"\0"  # a profile that cannot be used, which is said where profiles are applied
+
+
+@dataclass(frozen=True)
+class PngFile:
+    """A PNG file whose checksums are right.
+
+    Attributes:
+        width: Columns, as the header says.
+        height: Rows, as the header says.
+        depth: Bits a sample.
+        pixels: The file without its colour profile and without long text entries.
+        bare: The file with nothing but the chunks that decide the pixels of its first frame.
+        icc_profile: The colour profile, or None.
+        left_out: The names of the text entries that were too long to keep.
+    """
+
+    width: int
+    height: int
+    depth: int
+    pixels: bytes
+    bare: bytes
+    icc_profile: bytes | None
+    left_out: tuple[str, ...]
+
+
+def parse(data: bytes) -> PngFile:
+    """Checks a PNG file and takes it apart.
+
+    Args:
+        data: The file.
+
+    Raises:
+        ValueError: A chunk fails its checksum or is cut off, or the pixels are too few bytes for the header.
+    """
+    view = memoryview(data)
+    profile: bytes | None = None
+    left_out: list[str] = []
+    pixels, bare, compressed, text = [view[:8]], [view[:8]], 0, 0
+    for kind, body, chunk in _chunks(view):
+        if kind in _TEXT:
+            size = _text_size(kind, body)
+            if size > _MOST_TEXT or text + size > _MOST_TEXTS:
+                left_out.append(bytes(body[:80]).partition(b"\0")[0].decode("latin-1"))
+                continue
+            text += size
+        if kind == b"iCCP":
+            profile = _profile(bytes(body))
+            continue
+        pixels.append(chunk)
+        if kind in _PIXELS:
+            bare.append(chunk)
+        if kind == b"IDAT":
+            compressed += len(body)
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    row = 1 + (width * depth * _SAMPLES.get(colour, 1) + 7) // 8
+    if height * row > _DEFLATE_RATIO * compressed + 1024 and data[28] == 0:  # not interlaced
+        raise ValueError(f"{compressed:,} bytes of pixels cannot hold {width} x {height} of them")
+    return PngFile(width, height, depth, b"".join(pixels), b"".join(bare), profile, tuple(left_out))
+
+
+def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+    """Yields the kind, the content and the whole of each chunk, up to IEND."""
+    at, number = len(_SIGNATURE), 0
+    while True:
+        if at + 12 > len(view):
+            raise ValueError("it ends before the chunk IEND")
+        length, kind = struct.unpack_from(">I4s", view, at)
+        end = at + 12 + length
+        if not kind.isalpha():
+            raise ValueError(f"at byte {at:,} there is no chunk")
+        if end > len(view):
+            raise ValueError(f"it ends within the chunk {kind.decode()} at byte {at:,}")
+        if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", view, end - 4)[0]:
+            raise ValueError(f"the chunk {kind.decode()} at byte {at:,} fails its checksum")
+        if (number == 0) != (kind == b"IHDR") or (number == 0 and length != 13):
+            raise ValueError("its header is not where it must be")
+        yield kind, view[at + 8 : end - 4], view[at:end]
+        if kind == b"IEND":
+            return
+        at, number = end, number + 1
+
+
+def _text_size(kind: bytes, body: memoryview) -> int:
+    """The size of a text entry once it is inflated, or more than any that is kept."""
+    if kind == b"tEXt" or len(body) > _MOST_TEXT:
+        return len(body)
+    _, _, rest = bytes(body).partition(b"\0")
+    if kind == b"iTXt":
+        if rest[:1] != b"\1":
+            return len(body)
+        rest = b"\0" + rest[2:].split(b"\0", 2)[-1]
+    content = _inflated(rest[1:], _MOST_TEXT)
+    return _MOST_TEXT + 1 if content is None else len(content)
+
+
+def _profile(body: bytes) -> bytes:
+    return _inflated(body.partition(b"\0")[2][1:], _MOST_PROFILE) or _SHORT_PROFILE
+
+
+def _inflated(data: bytes, most: int) -> bytes | None:
+    """At most `most` bytes of a zlib stream; None where it is damaged or longer."""
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(data, most)
+    except zlib.error:
+        return None
+    return content if inflater.eof else None

@@ -1,0 +1,5 @@
+"""TIFF files of any size, read piece by piece."""
+
+from diptych.images.tiff.source import opened
+
+__all__ = ["opened"]
