@@ -104,7 +104,9 @@ def test_the_record_holds_everything_and_makes_the_picture_again(
         "image_seed": 4,
     }
     files.write_png(tmp_path / "a.png", pair[1].pixels, record)
-    again = generation.made_again(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="if you trust it, name it too: --generator"):
+        generation.made_again(tmp_path / "a.png")
+    again = generation.made_again(tmp_path / "a.png", generator=str(model))
     assert np.array_equal(again.pixels, pair[1].pixels)
     assert (again.record, again.name, again.remarks) == (record, "generated_image_2", ())
 
@@ -302,8 +304,11 @@ def test_pickle_weights_are_read_only_where_that_is_asked_for(
     asking = replace(picture.record, settings={**picture.record.settings, "allow_pickle": True})
     files.write_png(tmp_path / "a.png", picture.pixels, asking)  # as a hostile file would
     with pytest.raises(GenerationError, match="allow_pickle"):
-        generation.made_again(tmp_path / "a.png")
-    assert np.array_equal(generation.made_again(tmp_path / "a.png", allow_pickle=True).pixels, picture.pixels)
+        generation.made_again(tmp_path / "a.png", generator=str(folder))
+    assert np.array_equal(
+        generation.made_again(tmp_path / "a.png", generator=str(folder), allow_pickle=True).pixels,
+        picture.pixels,
+    )
 
 
 def test_weights_saved_in_half_precision_only(model: Path, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import mmap
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +25,7 @@ __all__ = [
     "TEMPORARY",
     "check_place",
     "check_writable",
+    "contents",
     "encoded",
     "is_file",
     "is_folder",
@@ -351,3 +355,26 @@ def printable(name: str | Path) -> str:
     except UnicodeEncodeError:  # halves of surrogate pairs, as Windows allows them
         encoded_name = str(name).encode("utf-8", "backslashreplace")
     return encoded_name.decode("utf-8", "backslashreplace")
+
+
+_COPIED = 64 * 2**20  # bytes
+
+
+def contents(path: str | Path) -> bytes | mmap.mmap:
+    """The bytes of a file: read up to 64 MiB, mapped beyond, so that a large model is not in memory twice.
+
+    A mapped file must not be shortened while anything read from it is in use: the operating system ends a process
+    that reads what is gone (SIGBUS). Replacing the file by another, as every writer of Diptych does, is harmless.
+
+    Args:
+        path: A regular file.
+
+    Raises:
+        OSError: It cannot be read, or is not a regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with Path(path).open("rb") as stream:
+        if os.fstat(stream.fileno()).st_size <= _COPIED:
+            return stream.read()
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -73,6 +74,8 @@ GENERATORS: tuple[tuple[str, str, Callable[[str], Generator | None]], ...] = (
     ("OWNER/NAME or a folder", "any text-to-image model of the diffusers library", _diffusion),
 )
 """What `generator=` may be, what that is, and a function that gives the generator, or None for another name."""
+
+_IN_THE_BOX = ("scenes", "tiny")
 
 
 def generator_named(name: str) -> Generator:
@@ -167,7 +170,7 @@ def generate_files(
     if (prompt is None) == (like is None):
         raise UsageError("give either a prompt or --like PICTURE")
     if like is not None:
-        return _again(like, Path(out), overwrite)
+        return _again(like, options.generator, Path(out), overwrite)
     with _journal(prompt or "", options, Path(out), overwrite) as journal:
         written, remarks = [], []
         for picture in painted(prompt or "", options, journal, progress):
@@ -178,9 +181,9 @@ def generate_files(
     return Outcome(paths=tuple(written), remarks=(*there, *dict.fromkeys(remarks)))
 
 
-def _again(like: str | Path, out: Path, overwrite: bool) -> Outcome:
+def _again(like: str | Path, generator: str, out: Path, overwrite: bool) -> Outcome:
     """Makes one picture again, from the record in it."""
-    picture = made_again(like)
+    picture = made_again(like, generator=generator)
     path = out / f"{picture.name}.png"
     keep([like], [path])
     with sole_writer(out):
@@ -284,7 +287,13 @@ def paint(
     )
 
 
-def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None, **options: Any) -> Picture:
+def made_again(
+    path: str | os.PathLike[str],
+    on_progress: Progress | None = None,
+    *,
+    generator: str | None = None,
+    **options: Any,
+) -> Picture:
     """Makes the picture in a PNG file again, from the record that Diptych wrote into it.
 
     It is the same bit for bit for `scenes` of the same version, and for diffusion on the same machine with
@@ -293,6 +302,8 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
     Args:
         path: The PNG file.
         on_progress: Told after each denoising step.
+        generator: The generator that the record names. It must be given where that is a model from elsewhere, because
+            a picture from a stranger must not decide what is downloaded and loaded.
         **options: The generator's own options, instead of those in the record.
 
     Returns:
@@ -300,6 +311,7 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
 
     Raises:
         ImageError: The file cannot be read, or holds no record.
+        UsageError: The record names a model from elsewhere, and `generator` is another or None.
         GenerationError: The generator cannot run here.
     """
     original = files.read(path)
@@ -314,11 +326,16 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
                 else "it holds no record of how it was made; only PNG files written by Diptych do"
             )
         )
-    generator = generator_named(record.generator)
-    recorded = {key: record.settings[key] for key in generator.options if key in record.settings}
-    for key in generator.unsafe_options:
+    if record.generator not in _IN_THE_BOX and record.generator != generator:
+        name = shlex.quote(record.generator[:200])
+        raise UsageError(
+            f"{path} names a model from elsewhere as its generator; if you trust it, name it too: --generator {name}"
+        )
+    maker = generator_named(record.generator)
+    recorded = {key: record.settings[key] for key in maker.options if key in record.settings}
+    for key in maker.unsafe_options:
         recorded.pop(key, None)
-    (made,) = generator.generate(
+    (made,) = maker.generate(
         record.prompt,
         count=1,
         seed=record.seed,
@@ -328,9 +345,9 @@ def made_again(path: str | os.PathLike[str], on_progress: Progress | None = None
         on_progress=on_progress,
         **{**recorded, **options},
     )
-    if record.version == generator.version:
+    if record.version == maker.version:
         return made
-    remark = f"made by {record.generator} ({record.version}), now by ({generator.version}): it may differ"
+    remark = f"made by {record.generator} ({record.version}), now by ({maker.version}): it may differ"
     return replace(made, remarks=(*made.remarks, remark))
 
 

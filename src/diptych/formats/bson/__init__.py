@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import FormatError
-from diptych.files import replacing
+from diptych.files import contents, replacing
 from diptych.formats.bson.documents import document_of
 from diptych.formats.bson.values import values_of
 from diptych.formats.bson.wire import parse, serialise
@@ -39,7 +39,7 @@ def load(source: str | Path | bytes) -> dict[str, Any]:
         FormatError: If the file is truncated, damaged or of another kind, with the byte or the place in the document.
     """
     name = "the document" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _map(Path(source))
+    data = source if isinstance(source, bytes) else _contents(Path(source))
     _check_kind(data, name)
     try:
         return values_of(parse(data, name), name, len(data))
@@ -80,12 +80,9 @@ def write(values: Mapping[str, Any], path: str | Path) -> None:
         temporary.write_bytes(content)
 
 
-def _map(path: Path) -> bytes | mmap.mmap:
+def _contents(path: Path) -> bytes | mmap.mmap:
     try:
-        with path.open("rb") as stream:
-            if path.stat().st_size == 0:
-                return b""
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        return contents(path)
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}; check the path") from error
 

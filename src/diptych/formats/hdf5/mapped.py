@@ -5,12 +5,12 @@ Section numbers refer to the "HDF5 File Format Specification Version 3.0" (The H
 
 from __future__ import annotations
 
-import mmap
 import struct
 from pathlib import Path
 from typing import NoReturn
 
 from diptych.errors import FormatError
+from diptych.files import contents
 
 __all__ = ["NOWHERE", "Cursor", "MappedFile", "lookup3"]
 
@@ -26,7 +26,7 @@ class MappedFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
-        self.data = _map(Path(path))
+        self.data = _contents(Path(path))
         self.size = len(self.data)
         self.base = 0
 
@@ -116,16 +116,16 @@ class Cursor:
         self.skip(-(self.at - start) % 8)
 
 
-def _map(path: Path) -> memoryview:
+def _contents(path: Path) -> memoryview:
     try:
-        with path.open("rb") as stream:
-            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    except ValueError:
-        raise FormatError(f"{path} is empty; give a file that JLD2 wrote") from None
+        data = contents(path)
     except OSError as error:
         raise FormatError(
             f"cannot read {path}: {error.strerror or error}; check the name and the permissions"
         ) from error
+    if not data:
+        raise FormatError(f"{path} is empty; give a file that JLD2 wrote")
+    return memoryview(data)
 
 
 def lookup3(data: bytes) -> int:
