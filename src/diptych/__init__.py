@@ -5,8 +5,9 @@ Every public name is imported when it is first used, so that `import diptych` is
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from diptych.extras import imported
 
 __version__ = "0.1.0"
 
@@ -91,10 +92,10 @@ _SUBMODULES = (
 
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
-        return import_module(f"diptych.{name}")
+        return imported(f"diptych.{name}")
     if name not in _DEFINED_IN:
         raise AttributeError(f"module 'diptych' has no attribute {name!r}")
-    value = getattr(import_module(_DEFINED_IN[name]), name)
+    value = getattr(imported(_DEFINED_IN[name]), name)
     globals()[name] = value
     return value
 

@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.comparing.runs import Run
-from diptych.errors import ModelError, ShapeError, UsageError
+from diptych.errors import MissingExtra, ModelError, ShapeError, UsageError
 from diptych.images.arguments import Images, as_batch, as_picture, each_image, is_batch, remarks_on_folders
 from diptych.loading import ModelLike, Recipe, load, recipe_of, takes
 from diptych.model.entry import entry_axes
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
-from diptych.options import ReadOptions
+from diptych.options import GenerationOptions, ReadOptions
 from diptych.preprocessing import Preprocessing
 
 __all__ = ["MOST_IMAGES", "Compared", "ComparisonInput", "Recipes", "compared", "runs_of"]
@@ -128,10 +128,12 @@ def _inputs_of_both(
         batch = _random_batch(*models)
         given = f"one batch for both, {_by(batch.shape)}, of random values in 0-1 (seed {_SEED})"
         return [{"given_batch": batch}] * 2, given
-    pixels = _photographs() if images is None else _pixels(images, remarks)
+    if images is None:
+        pixels, given = _pictures_in_the_box()
+    else:
+        pixels = _pixels(images, remarks)
+        given = f"{len(pixels)} picture{'' if len(pixels) == 1 else 's'}"
     used = [recipe or recipe_of(model) for recipe, model in zip(chosen, models, strict=True)]
-    plural = "" if len(pixels) == 1 else "s"
-    given = f"{len(pixels)} {'photographs in the box' if images is None else f'picture{plural}'}"
     return [{"images": pixels, "recipe": recipe} for recipe in used], given
 
 
@@ -171,10 +173,20 @@ def _pixels(images: Images, remarks: list[str]) -> tuple[Array, ...]:
     return tuple(as_picture(image).pixels for image in every[:MOST_IMAGES])
 
 
-def _photographs() -> tuple[Array, ...]:
+def _pictures_in_the_box() -> tuple[tuple[Array, ...], str]:
+    """The pictures that are compared where none are given, and what they are: painted scenes without scikit-image."""
     from diptych.datasets.photographs import photograph
 
-    return tuple(photograph(name) for name in _PHOTOGRAPHS)
+    count = len(_PHOTOGRAPHS)
+    try:
+        return tuple(photograph(name) for name in _PHOTOGRAPHS), f"{count} photographs in the box"
+    except MissingExtra:
+        from diptych.images.generation import paint
+
+        scenes = paint("mountains by the sea", GenerationOptions(count=count))
+        return tuple(
+            picture.pixels for picture in scenes
+        ), f"{count} painted scenes (the photographs need scikit-image)"
 
 
 def _random_batch(a: Model, b: Model) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import UsageError
+from diptych.extras import imported
 
 __all__ = ["NAMES", "photograph", "photographs"]
 
@@ -90,8 +91,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 
 def _by_scikit_image(function: str) -> NDArray[np.uint8]:
-    from skimage import data
-
+    data = imported("skimage.data")
     picture: Any = getattr(data, function)()
     if isinstance(picture, tuple):  # a stereo pair and its disparity, of which the left picture is taken
         picture = picture[0]

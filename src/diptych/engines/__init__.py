@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 from diptych.engine_names import AUTOMATIC, ENGINES
-from diptych.errors import UnsupportedLayer, UsageError
+from diptych.errors import MissingExtra, UnsupportedLayer, UsageError
+from diptych.extras import imported
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.trace import Trace
@@ -83,7 +83,7 @@ class _FirstAble:
             candidate = self._candidates.pop(0)
             try:
                 self._compiled = _compile(self._model, candidate, self._device)
-            except UnsupportedLayer:
+            except (MissingExtra, UnsupportedLayer):
                 if not self._candidates:
                     raise
                 continue
@@ -92,7 +92,7 @@ class _FirstAble:
 
 
 def _compile(model: Model, engine: str, device: str, **options: Any) -> Compiled:
-    module = import_module(f"diptych.engines.{engine}")
+    module = imported(f"diptych.engines.{engine}")
     if device not in ("auto", *module.DEVICES):
         raise UsageError(
             f"the engine {engine} does not run on {device!r}, only on {', '.join(module.DEVICES)}; "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from diptych.extras import imported
 
 _HOMES = {
     "Learned": "diptych.filters.learned",
@@ -35,7 +36,7 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'diptych.filters' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(imported(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

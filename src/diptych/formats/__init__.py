@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import FormatError, UsageError
+from diptych.extras import imported
 from diptych.files import is_file, is_folder
 from diptych.model import architectures
 from diptych.model.model import Model
@@ -196,7 +196,7 @@ def _check_options(verb: str, name: str, given: dict[str, Any], known: tuple[str
 
 
 def _module(target: Format) -> Any:
-    return import_module(f"diptych.formats.{target.module}")
+    return imported(f"diptych.formats.{target.module}")
 
 
 def _by_suffix(path: Path) -> Format | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from diptych.engines.tiled.preparing import (
 )
 from diptych.engines.tiled.regions import Halo, Region
 from diptych.errors import MissingExtra, UnsupportedLayer
+from diptych.extras import imported
 from diptych.model.layers import Array, Conv
 from diptych.model.model import Model
 
@@ -120,7 +120,7 @@ def automatic(model: Model) -> tuple[str, ...]:
 
 def _compile(model: Model, engine: str, device: str, peak: int | None) -> TiledFilter:
     if engine in OWN:
-        own: TiledFilter = import_module(f"diptych.engines.{engine}").tiled_filter(model, peak)
+        own: TiledFilter = imported(f"diptych.engines.{engine}").tiled_filter(model, peak)
         return own
     from diptych.engines.tiled.running import General
 

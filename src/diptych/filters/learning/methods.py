@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UnsupportedLayer, UsageError
+from diptych.extras import imported
 from diptych.files import check_writable
 from diptych.filters import metrics
 from diptych.filters.evaluating import HIGHEST_PSNR, Compared, FilterEvaluation, evaluate_samples
@@ -233,7 +233,7 @@ def _better(evaluated: _Evaluated, best: _Evaluated, task: Task) -> bool:
 
 
 def _fit(name: str) -> Callable[[Task], Candidate | None]:
-    fit: Callable[[Task], Candidate | None] = import_module(f"diptych.filters.learning.{name}").fit
+    fit: Callable[[Task], Candidate | None] = imported(f"diptych.filters.learning.{name}").fit
     return fit
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.extras import imported
 from diptych.filters.targets.linear import MIDDLE, along_both, luma
 from diptych.model.layers import Array
 
@@ -36,7 +37,7 @@ def sobel_y(image: Array, ksize: int) -> Array:
 
 def by_skimage(name: str, image: Array) -> Array:
     """scikit-image's gradient magnitude "scharr", "prewitt" or "roberts"."""
-    from skimage import filters
+    filters = imported("skimage.filters")
 
     return np.asarray(getattr(filters, name)(luma(image)))
 

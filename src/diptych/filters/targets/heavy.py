@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.extras import imported
 from diptych.filters.planes import coloured, planes_of
 from diptych.filters.targets.linear import luma
 from diptych.model.layers import Array
@@ -37,7 +38,7 @@ def bilateral(image: Array, size: int, colour: float, space: float) -> Array:
 
 def tv(image: Array, weight: float, steps: int) -> Array:
     """Total variation denoising (Rudin, Osher and Fatemi 1992) by a fixed number of Chambolle's projections (2004)."""
-    from skimage import restoration
+    restoration = imported("skimage.restoration")
 
     axis = 2 if image.ndim == 3 else None
     values = image.astype(np.float32) / 255
@@ -113,7 +114,7 @@ def l0(image: Array, strength: float, kappa: float) -> Array:
     Their algorithm 1, half-quadratic splitting: gradients below a threshold are set to zero in all channels together,
     and the picture closest to both the original and these gradients is solved for by FFT, with periodic borders.
     """
-    from scipy import fft
+    fft = imported("scipy.fft")
 
     original = planes_of(image).astype(np.float32) / 255
     height, width = image.shape[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from diptych.extras import imported
 from diptych.filters.planes import REC601, coloured
 from diptych.model.layers import Array
 
@@ -107,7 +108,7 @@ def laplacian(image: Array) -> Array:
 
 def laplacian_of_gaussian(image: Array, sigma: float) -> Array:
     """sigma^2 times the Laplacian of the blurred luma, about middle grey."""
-    from scipy import ndimage
+    ndimage = imported("scipy.ndimage")
 
     response = ndimage.gaussian_laplace(luma(image), sigma, mode="nearest", truncate=TRUNCATE)
     return np.asarray(MIDDLE + sigma**2 * response)

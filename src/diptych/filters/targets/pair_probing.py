@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UsageError
+from diptych.extras import imported
 from diptych.filters.targets.pairs import Pairs
 from diptych.model.layers import Array
 from diptych.preprocessing.grey import grey_float
@@ -139,7 +140,7 @@ def noise(before: Array, rest: Array) -> float | None:
     Returns:
         Levels; None where too few neighbourhoods are smooth.
     """
-    from scipy import ndimage, spatial
+    ndimage, spatial = imported("scipy.ndimage"), imported("scipy.spatial")
 
     mean = ndimage.uniform_filter(before, 5)
     spread = ndimage.uniform_filter(before**2, 5) - mean**2
@@ -189,13 +190,13 @@ def _middle(picture: Array) -> Array:
 
 
 def _edges(values: Array) -> Array:
-    from scipy import ndimage
+    ndimage = imported("scipy.ndimage")
 
     return np.asarray(np.hypot(ndimage.sobel(values, 0), ndimage.sobel(values, 1)))
 
 
 def _detail(values: Array) -> Array:
-    from scipy import ndimage
+    ndimage = imported("scipy.ndimage")
 
     return np.asarray(values - ndimage.gaussian_filter(values, 2))
 

@@ -1,0 +1,35 @@
+"""Optional packages: what needs them, which extra installs them, and the error where one is missing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from diptych.errors import MissingExtra
+
+__all__ = ["imported"]
+
+_EXTRAS = {  # module: distribution, extra, what needs it
+    "torch": ("torch", "torch", "what PyTorch reads, writes, runs or trains"),
+    "halide": ("halide", "filters", "the engine halide"),
+    "skimage": ("scikit-image", "filters", "a filter or photograph of scikit-image"),
+    "scipy": ("scipy", "filters", "a filter of SciPy, or learning one from pairs,"),
+}
+
+
+def imported(name: str) -> Any:
+    """Imports a module that is an optional package, or that imports one.
+
+    Args:
+        name: The full name, such as "diptych.engines.torch" or "scipy.ndimage".
+
+    Raises:
+        MissingExtra: The optional package is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in _EXTRAS:
+            raise
+        raise MissingExtra(*_EXTRAS[module]) from error
