@@ -361,7 +361,7 @@ def test_a_part_is_padded_only_where_it_ends_at_the_border(side):
 
 
 def test_cells_of_onnxruntime_are_computed_side_by_side_each_on_one_thread(monkeypatch):
-    monkeypatch.setattr(general, "_processors", lambda: 2)
+    monkeypatch.setattr(general, "processors", lambda: 2)
     ready = tiled.compile(distant(), "onnxruntime", peak=255)
     meeting = Barrier(2, timeout=30)
     cell = ready._cell

@@ -32,6 +32,7 @@ __all__ = [
     "keep",
     "made_folder",
     "npy",
+    "opened",
     "permitted",
     "printable",
     "replacing",
@@ -296,6 +297,18 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+def opened(path: str | Path) -> io.BufferedReader:
+    """Opens an ordinary file to read its bytes.
+
+    Raises:
+        OSError: It cannot be opened, or is a pipe or a device, which would be waited for or never end.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    return Path(path).open("rb")
+
+
 def made_folder(path: str | Path) -> Path:
     """The folder `path` for results, made with those above it where it is missing; raises `OutputError`."""
     try:
@@ -328,7 +341,7 @@ def keep(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as stream:
+    with opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -370,11 +383,9 @@ def contents(path: str | Path) -> bytes | mmap.mmap:
         path: A regular file.
 
     Raises:
-        OSError: It cannot be read, or is not a regular file.
+        OSError: It cannot be read, or is a pipe or a device.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    with Path(path).open("rb") as stream:
+    with opened(path) as stream:
         if os.fstat(stream.fileno()).st_size <= _COPIED:
             return stream.read()
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

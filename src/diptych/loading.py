@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from diptych import formats, preprocessing
 from diptych.errors import FormatError, ModelError, UsageError
-from diptych.files import is_file
+from diptych.files import is_file, opened
 from diptych.model import architectures
 from diptych.model.entry import likely_input
 from diptych.model.model import Model
@@ -119,7 +119,7 @@ def recipe_of(source: Recipe) -> Preprocessing:
 
 def _from_json(path: Path) -> Preprocessing:
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             text = stream.read(_LARGEST_RECIPE)
         return Preprocessing.from_document(json.loads(text))
     except FileNotFoundError as error:

@@ -6,7 +6,7 @@ float32 throughout, without TensorFloat-32, and deterministic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Lock
@@ -21,6 +21,7 @@ from diptych.errors import UsageError
 from diptych.formats.torch.building import network
 from diptych.model.layers import Array
 from diptych.model.model import Model
+from diptych.model.shapes import layer_shapes
 from diptych.model.trace import Trace
 
 __all__ = ["DEVICES", "NAME", "TorchModel", "available_devices", "compile"]
@@ -67,8 +68,8 @@ class TorchModel:
     def trace(self, batch: Any) -> Trace:
         """The output of every layer."""
         x = validate_batch(self._model, batch, traced=True)
-        outputs = self._run(x, self._outputs)
-        return Trace({path: value for (path, _), value in zip(self._model.walk(), outputs, strict=True)}, x)
+        paths = layer_shapes(self._model, x.shape)  # in order of computation
+        return Trace(dict(zip(paths, self._run(x, partial(self._outputs, paths)), strict=True)), x)
 
     def _run(self, x: Array, run: Run) -> list[Array]:
         if self.device != "cpu":  # a GPU needs whole batches to be fast
@@ -81,7 +82,7 @@ class TorchModel:
             # `torch.tensor` copies: PyTorch warns about sharing read-only memory, such as a mapped file's.
             return [_to_numpy(self._module(torch.tensor(x, device=self.device)))]
 
-    def _outputs(self, x: Array) -> list[Array]:
+    def _outputs(self, paths: Iterable[str], x: Array) -> list[Array]:
         outputs: dict[str, Array] = {}
 
         def recorder(path: str) -> Callable[[Any, Any, Tensor], None]:
@@ -92,10 +93,10 @@ class TorchModel:
 
         with self._lock, ExitStack() as hooks:  # hooks are seen by every thread that runs the module
             modules = dict(self._module.named_modules())
-            for path, _ in self._model.walk():
+            for path in paths:
                 hooks.enter_context(modules[path].register_forward_hook(recorder(path)))
             self._output(x)
-        return [outputs[path] for path, _ in self._model.walk()]
+        return [outputs[path] for path in paths]
 
 
 def _to_numpy(value: Tensor) -> Array:
