@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Small networks are faster on one thread, and the cores are the workers'.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: run test quick lint bench train clean
+.PHONY: run test quick lint oldest sbom bench train clean
 
 run: $(VENV)/ready
 	$(BIN)/diptych run "$(PROMPT)" --out $(OUT)
@@ -44,6 +44,21 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(PIP) install -c constraints.txt -e ".[dev]"
 	sh .ci/chromium
 	touch $@
+
+# The quick tests with the oldest versions that pyproject.toml allows, PyTorch excepted.
+oldest:
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip --disable-pip-version-check -q install -c .ci/oldest.txt -e ".[filters]" \
+		pytest pytest-xdist hypothesis
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# The packages of a core installation with their versions and licences, as CycloneDX.
+sbom:
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt . cyclonedx-bom
+	mkdir -p dist
+	.venv-sbom/bin/cyclonedx-py environment --output-file dist/sbom.json
+	rm -r .venv-sbom
 
 clean:
 	rm -rf $(VENV) out dist build
