@@ -43,7 +43,13 @@ _COMPRESSED: tuple[tuple[bytes, Callable[..., Any]], ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One picture: uint8 (H, W, 3), its class as an index into `TinyImageNet.classes`, and its file's name."""
+    """One picture.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        label: Its class, an index into `TinyImageNet.classes`.
+        name: The name of its file.
+    """
 
     pixels: NDArray[np.uint8]
     label: int
@@ -52,9 +58,13 @@ class Example:
 
 @dataclass(frozen=True)
 class TinyImageNet:
-    """`path`: the folder tiny-imagenet-200 or one that holds it, or a .zip, .tar, .tar.gz of it.
+    """The data set in a folder or an archive.
 
-    Raises `ImageError` for what is not there, is not in this layout, or is truncated.
+    Attributes:
+        path: The folder tiny-imagenet-200, a folder that holds it, or a .zip or .tar archive of it, also compressed by
+            gzip, bzip2 or xz.
+
+    Reading raises `ImageError` if nothing is there, the layout is another, or an archive is damaged.
     """
 
     path: Path
@@ -66,10 +76,18 @@ class TinyImageNet:
             return _classes(files, self.path)
 
     def examples(self, split: Split = "train", most: int | None = None) -> Iterator[Example]:
-        """The pictures of a split, by name or as the archive has them, at most `most`; grey ones become colour.
+        """Reads the pictures of a split, sorted by name or in the order of the archive.
 
-        With `most`, they are spread evenly over the whole split, and so over the classes. Raises `UsageError`
-        for another split.
+        Args:
+            split: "train" or "val".
+            most: The most pictures, spread evenly over the split and so over the classes; None for all.
+
+        Yields:
+            The pictures; a grey one is given three equal channels.
+
+        Raises:
+            UsageError: There is no such split.
+            ImageError: A picture is damaged, or has no class.
         """
         if split not in ("train", "val"):
             raise UsageError(f"Tiny ImageNet has the splits train and val, not {str(split)[:40]!r}")
@@ -82,7 +100,7 @@ class TinyImageNet:
 
 
 def is_tiny_imagenet(path: str | os.PathLike[str]) -> bool:
-    """Whether this is a folder in that layout, or an archive (which only reading tells for sure)."""
+    """Whether `path` is a folder in this layout, or an archive, whose layout only reading it tells."""
     place = Path(path)
     if is_folder(place):
         return any(is_file(place / inner / "wnids.txt") for inner in ("", "tiny-imagenet-200"))
@@ -95,7 +113,7 @@ def is_tiny_imagenet(path: str | os.PathLike[str]) -> bool:
 
 @dataclass(frozen=True)
 class _Files:
-    """What a folder or archive holds: names below the one that has wnids.txt, and how to read one."""
+    """The files of a folder or archive: their names relative to that of wnids.txt, and a function that reads one."""
 
     names: tuple[str, ...]
     read: Callable[[str], bytes]
@@ -184,7 +202,7 @@ def _in_archive(place: Path, members: Mapping[str, Any], opened: Callable[[Any],
     root = next((name[: -len("wnids.txt")] for name in sorted(members, key=len) if _is_list(name)), None)
     if root is None:
         raise _wrong_layout(place)
-    # As they come: going back in a compressed tar means decompressing it anew.
+    # In the order of the archive: to go back in a compressed tar is to decompress it again.
     inside = {name[len(root) :]: member for name, member in members.items() if name.startswith(root)}
 
     def read(name: str) -> bytes:
@@ -202,10 +220,10 @@ def _is_list(name: str) -> bool:
 
 
 def _bounded(stream: IO[bytes], name: str, place: Path) -> bytes:
-    content = stream.read(_MOST_BYTES + 1)  # whatever a header claims, and however well it was packed
+    content = stream.read(_MOST_BYTES + 1)  # a header may claim any size
     if len(content) > _MOST_BYTES:
         raise ImageError(
-            f"{place}: {name} has more than {_MOST_BYTES:,} bytes, and is nothing of Tiny ImageNet"
+            f"{place}: {name} has more than {_MOST_BYTES:,} bytes, and does not belong to Tiny ImageNet"
         )
     return content
 

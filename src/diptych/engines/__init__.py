@@ -1,4 +1,4 @@
-"""Model -> something that runs. Each engine is a module with the same verb: `compile(model, device)`."""
+"""The engines, which run models. Each is a module with the same verb, `compile(model, device)`."""
 
 from __future__ import annotations
 
@@ -24,24 +24,40 @@ class Compiled(Protocol):
     device: str
 
     def __call__(self, batch: Array) -> Array:
-        """Float32 (N, C, H, W), or another rank the model takes -> the float32 output.
+        """Runs the model.
 
-        Raises `ShapeError` where the batch does not fit the model.
+        Args:
+            batch: Real numbers, (N, C, H, W) or whatever shape the model takes.
+
+        Returns:
+            The output, float32 (N, ...). On the CPU a sample's output does not depend on the rest of the batch.
+
+        Raises:
+            ShapeError: The batch does not fit the model, or an output would be larger than the limit.
         """
 
     def trace(self, batch: Array) -> Trace:
-        """The output of every layer for `batch`."""
+        """Runs the model and returns the output of every layer. Raises the same errors as calling."""
 
 
 def compile(  # noqa: A001 - the field's verb
     model: Model, engine: str = "auto", device: str = "auto", **options: Any
 ) -> Compiled:
-    """Makes `model` ready to run.
+    """Makes a model ready to run.
 
-    `engine`: one of `ENGINES`, or "auto" for the first that can express every layer. `device`: "auto",
-    "cpu", "cuda" or "mps"; a GPU means torch. `options`: what the engine named takes beside. Raises
-    `UsageError` for names that do not exist and `UnsupportedLayer` where no engine, or not the one asked for,
-    can express a layer.
+    Args:
+        model: The model.
+        engine: One of `ENGINES`, or "auto" for the first that is installed and can express every layer.
+        device: "auto", "cpu", "cuda" or "mps". A GPU is used by the engine torch alone.
+        **options: Further options of the engine that is named.
+
+    Returns:
+        The model, ready to be called.
+
+    Raises:
+        UsageError: There is no such engine or device.
+        MissingExtra: The engine is not installed.
+        UnsupportedLayer: The engine, or every engine with "auto", cannot express a layer.
     """
     if engine != "auto":
         if engine not in ENGINES:

@@ -69,13 +69,13 @@ class Compiled:
             pass  # the input's shape is not recorded: the first batch will tell it
 
     def __call__(self, batch: Array) -> Array:
-        """Float32 batch -> float32 output. Raises `ShapeError` where the batch does not fit."""
+        """See `engines.Compiled`."""
         x = validate_batch(self._model, batch)
         (result,) = self._run(x, every_layer=False)
         return result
 
     def trace(self, batch: Array) -> Trace:
-        """Every layer's output, from a second graph that is made when first asked for."""
+        """See `engines.Compiled`. Another graph is made for it, when it is first called."""
         x = validate_batch(self._model, batch, traced=True)
         if not self._model.layers.layers:
             return Trace({}, x)

@@ -27,7 +27,16 @@ _TELEMETRY = "openvino_telemetry"
 
 
 def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the engines' common verb
-    """Makes `model` ready. Raises `MissingExtra` without the package, `UnsupportedLayer` where ONNX does."""
+    """Makes a model ready to run.
+
+    Args:
+        model: The model.
+        device: "auto" or "cpu".
+
+    Raises:
+        MissingExtra: OpenVINO is not installed.
+        UnsupportedLayer: ONNX or OpenVINO cannot express a layer.
+    """
     _package()
     return Compiled(model)
 
@@ -36,7 +45,7 @@ def compile(model: Model, device: str = "auto") -> Compiled:  # noqa: A001 - the
 def _package() -> Any:
     """The package, imported without the one that would keep an id in the home folder and report its use."""
     before = sys.modules.get(_TELEMETRY)
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # the import system's word for "not installed"
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # which the import system takes for "not installed"
     try:
         import openvino
     except ImportError as error:
@@ -65,13 +74,13 @@ class Compiled:
             pass  # the input's shape is not recorded: the first batch will tell it
 
     def __call__(self, batch: Array) -> Array:
-        """Float32 batch -> float32 output. Raises `ShapeError` where the batch does not fit."""
+        """See `engines.Compiled`."""
         x = validate_batch(self._model, batch)
         result, *_ = self._run(x, every_layer=False)  # a graph may have further outputs
         return result
 
     def trace(self, batch: Array) -> Trace:
-        """Every layer's output, from a second graph that is made when first asked for."""
+        """See `engines.Compiled`. Another graph is compiled for it, when it is first called."""
         x = validate_batch(self._model, batch, traced=True)
         if not self._model.layers.layers:
             return Trace({}, x)

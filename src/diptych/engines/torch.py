@@ -31,15 +31,21 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 def available_devices() -> tuple[str, ...]:
-    """Those of `DEVICES` that this machine has, the fastest first."""
+    """The devices of `DEVICES` that this machine has, fastest first."""
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     return tuple(name for name, there in present.items() if there)
 
 
 def compile(model: Model, device: str = "auto") -> TorchModel:  # noqa: A001 - the field's verb
-    """Makes `model` ready to run; "auto" takes a GPU where there is one.
+    """Makes a model ready to run.
 
-    Raises `UsageError` for a device that is not there, `UnsupportedLayer` for what PyTorch lacks.
+    Args:
+        model: The model.
+        device: "cpu", "cuda" or "mps"; "auto" takes a GPU if there is one.
+
+    Raises:
+        UsageError: The machine has no such device.
+        UnsupportedLayer: PyTorch cannot express a layer.
     """
     there = available_devices()
     chosen = there[0] if device == "auto" else device
@@ -61,12 +67,12 @@ class TorchModel:
         self._lock = Lock()
 
     def __call__(self, batch: Any) -> Array:
-        """Float32 batch -> a new float32 array. Raises `ShapeError` where the batch does not fit."""
+        """See `engines.Compiled`."""
         (result,) = self._run(validate_batch(self._model, batch), self._output)
         return result
 
     def trace(self, batch: Any) -> Trace:
-        """The output of every layer."""
+        """See `engines.Compiled`."""
         x = validate_batch(self._model, batch, traced=True)
         paths = layer_shapes(self._model, x.shape)  # in order of computation
         return Trace(dict(zip(paths, self._run(x, partial(self._outputs, paths)), strict=True)), x)
@@ -123,7 +129,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _full_precision(device: str) -> Iterator[None]:
-    """On CUDA: no TensorFloat-32, whose 10 bits of mantissa part from the reference at 1e-3; then undone."""
+    """Turns TensorFloat-32 off on CUDA, whose 10 bits of mantissa cost a relative 1e-3, and restores it afterwards."""
     if device != "cuda":
         yield
         return

@@ -243,7 +243,7 @@ class Parallel(Container):
 
 @dataclass(frozen=True, eq=False)
 class Graph(Container):
-    """Layers that are no tree: each takes the values it names, as in feature pyramids and dense U-Nets.
+    """Layers that do not form a tree: each takes the values that it names, as in feature pyramids and dense U-Nets.
 
     The nodes are four tuples of the same order, which is one in which they can be computed. A `Connection`
     takes one or several inputs, any other layer one.
