@@ -54,10 +54,12 @@ oldest:
 
 # The packages of a core installation with their versions and licences, as CycloneDX.
 sbom:
-	$(PYTHON) -m venv .venv-sbom
-	.venv-sbom/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt . cyclonedx-bom
+	$(PYTHON) -m venv .venv-sbom/core
+	$(PYTHON) -m venv .venv-sbom/tool
+	.venv-sbom/core/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt .
+	.venv-sbom/tool/bin/python -m pip --disable-pip-version-check -q install cyclonedx-bom
 	mkdir -p dist
-	.venv-sbom/bin/cyclonedx-py environment --output-file dist/sbom.json
+	.venv-sbom/tool/bin/cyclonedx-py environment .venv-sbom/core/bin/python --output-file dist/sbom.json
 	rm -r .venv-sbom
 
 clean:
