@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import diptych
-from diptych.model.layers import Chain, Pad, SkipConnection, Upsample
+from diptych.model.layers import Chain, Connection, Pad, Parallel, SkipConnection, Upsample
 from diptych.model.model import Model
 
 pytestmark = pytest.mark.skipif(
@@ -65,6 +65,21 @@ RECIPE = diptych.load_model("scenes").preprocessing
 
 def model(*layers):
     return Model(Chain(layers), input_shape=(3, 32, 32), preprocessing=RECIPE, name="bomb")
+
+
+def test_branches_are_bounded_in_sum(tmp_path, picture):
+    path = tmp_path / "bomb.safetensors"
+    bombs = [
+        model(Parallel(Connection("add"), tuple(Upsample((250, 250)) for _ in range(8)))),
+        model(Upsample((250, 250)), nested(30)),
+    ]
+    for bomb in bombs:
+        diptych.write(bomb, path)
+        assert "the branches of the model would hold" in refused("predict", path, picture)
+
+
+def nested(depth):
+    return SkipConnection(Chain((nested(depth - 1),) if depth else ()), Connection("add"))
 
 
 BOMBS = {

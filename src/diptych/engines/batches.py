@@ -13,7 +13,7 @@ import numpy as np
 from diptych.errors import ShapeError, UsageError
 from diptych.model.layers import Array, Shape
 from diptych.model.model import Model
-from diptych.model.shapes import layer_shapes, mixes_samples
+from diptych.model.shapes import joined_values, layer_shapes, mixes_samples
 
 __all__ = ["Run", "by_sample", "processors", "validate_batch"]
 
@@ -24,8 +24,8 @@ Run: TypeAlias = Callable[[Array], Sequence[Array]]
 _MOST_VALUES = 2**28
 """The most values (1 GiB of float32) that a layer may give for one sample."""
 
-_MOST_TRACED = 2**30
-"""The most values (4 GiB of float32) that all layers together may give for one sample where each is kept."""
+_MOST_HELD = _MOST_TRACED = 2**30
+"""The most values (4 GiB of float32) of one sample that branches may hold at once, and that a trace may keep."""
 
 
 def validate_batch(model: Model, batch: Any, *, traced: bool = False) -> Array:
@@ -49,6 +49,12 @@ def validate_batch(model: Model, batch: Any, *, traced: bool = False) -> Array:
     if array.ndim < 2 or array.size == 0:
         raise ShapeError(f"a batch has the shape (N, C, ...) with no empty axis, got {array.shape}")
     _check_sizes(layer_shapes(model, array.shape), traced)
+    held = joined_values(model, array.shape)
+    if held > _MOST_HELD:
+        raise ShapeError(
+            f"the branches of the model would hold {_gibibytes(held)} at once for one sample, and the limit is "
+            f"{_gibibytes(_MOST_HELD)}; use a smaller input"
+        )
     with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes infinite, as in every engine
         return np.ascontiguousarray(array, dtype=np.float32)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from diptych.model.layers import Connection, Layer, Shape, fold, follow_shapes
 from diptych.model.model import Model
 
-__all__ = ["layer_shapes", "mixes_samples"]
+__all__ = ["joined_values", "layer_shapes", "mixes_samples"]
 
 
 def layer_shapes(model: Model, shape: Sequence[int]) -> dict[str, Shape]:
@@ -52,3 +53,25 @@ def mixes_samples(model: Model, shape: Sequence[int]) -> bool:
 
     fold(model.layers, tuple(shape), leaf, join)
     return any(found)
+
+
+def joined_values(model: Model, shape: Sequence[int]) -> int:
+    """How many values for one sample are held at once where branches meet, at most, whatever the engine frees early.
+
+    Where connections are nested, every level around a join holds about as much as the join itself.
+
+    Args:
+        model: Any model.
+        shape: A shape of the input that the model takes, batch axis included.
+    """
+    held = [0]
+
+    def leaf(layer: Layer, entry: Shape, path: str) -> Shape:
+        return layer.output_shape(entry)
+
+    def join(connection: Connection, entries: Sequence[Shape], path: str) -> Shape:
+        held.append(sum(math.prod(entry[1:]) for entry in entries) * (1 + path.count(".")))
+        return connection.joined_shape(entries)
+
+    fold(model.layers, tuple(shape), leaf, join)
+    return max(held)
