@@ -221,7 +221,8 @@ def test_bfloat16_is_widened_and_marked() -> None:
     assert {str(element_type(array)) for array in found} == {"BFloat16s.BFloat16"}
 
 
-def test_arrays_are_views_of_the_file(tmp_path: Path) -> None:
+def test_arrays_are_views_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.files._COPIED", 0)
     path = tmp_path / "large.jld2"
     jld2.write(path, {"w": np.ones((1000, 1000), np.float32, order="F")})
     with measured() as memory:
@@ -229,6 +230,14 @@ def test_arrays_are_views_of_the_file(tmp_path: Path) -> None:
     assert values["w"].sum() == 1_000_000
     assert not values["w"].flags.writeable
     assert memory.peak < 200_000
+
+
+def test_a_small_file_may_be_shortened_while_its_arrays_are_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "small.jld2"
+    jld2.write(path, {"w": np.ones((1000, 1000), np.float32, order="F")})
+    values = jld2.load(path)
+    path.write_bytes(b"")
+    assert values["w"].sum() == 1_000_000
 
 
 # -- Compressed and chunked arrays

@@ -259,7 +259,11 @@ def test_main_is_stripped_from_paths() -> None:
     assert ("Base", "#identity") in functions
 
 
-def test_arrays_are_views_of_the_file_and_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("copied", "kind"), [(0, "mmap"), (1 << 20, "bytes")])
+def test_arrays_are_views_of_the_file_and_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: int, kind: str
+) -> None:
+    monkeypatch.setattr("diptych.files._COPIED", copied)
     path = tmp_path / "weights.bson"
     bson.write({"w": np.arange(12, dtype=np.float32).reshape(3, 4, order="F")}, path)
     array = bson.load(path)["w"]
@@ -270,7 +274,15 @@ def test_arrays_are_views_of_the_file_and_cannot_be_written(tmp_path: Path) -> N
     while isinstance(base, np.ndarray):
         base = base.base
     assert isinstance(base, memoryview)
-    assert type(base.obj).__name__ == "mmap"
+    assert type(base.obj).__name__ == kind
+
+
+def test_a_small_file_may_be_shortened_while_its_arrays_are_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bson"
+    bson.write({"w": np.arange(200_000, dtype=np.float32)}, path)
+    array = bson.load(path)["w"]
+    path.write_bytes(b"")
+    assert array.sum(dtype=np.float64) == 199_999 * 100_000
 
 
 # ---- Number types and colours, from documents made by hand -------------------------------------------------
