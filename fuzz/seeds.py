@@ -43,11 +43,10 @@ def models() -> Iterable[Any]:
     """A model of every layer, and one with everything else that a model carries."""
     if str(_TESTS) not in sys.path:
         sys.path.append(str(_TESTS))
-    from layer_cases import cases
-
     from diptych.model.layers import Chain, Conv, Dense, Flatten, MaxPool, Softmax
     from diptych.model.model import Model
     from diptych.preprocessing import named
+    from layer_cases import cases
 
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=shape).astype(np.float32) for shape in ((4, 1, 3, 3), (2, 64))]
