@@ -255,7 +255,9 @@ def _scalar(m: Mutator, field: Any, value: Any) -> Any:
         return m.bytes(value)
     if isinstance(value, float):
         return m.random.choice((0.0, -1.0, 1e30, float("nan"), float("inf"), value * 2))
-    bits = 31 if field.type in (field.TYPE_INT32, field.TYPE_ENUM) else 63
+    if field.type == field.TYPE_ENUM:
+        return m.random.choice(field.enum_type.values).number
+    bits = 31 if field.type == field.TYPE_INT32 else 63
     edges = (0, 1, -1, 2, 3, 7, 16, 1000, 2**20, 2**bits - 1, value + 1, value * 2)
     return m.random.choice(edges) % 2**bits
 
