@@ -216,19 +216,19 @@ def _fields(message: Any) -> Iterator[tuple[Any, Any, Any]]:
     for field, value in message.ListFields():
         yield message, field, value
         if field.type == field.TYPE_MESSAGE:
-            for one in value if _repeated(field, value) else [value]:
+            for one in value if _repeated(value) else [value]:
                 yield from _fields(one)
 
 
-def _repeated(field: Any, value: Any) -> bool:
-    return not isinstance(value, str | bytes | int | float) and hasattr(value, "__len__") and field.name != ""
+def _repeated(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
 
 
 def _change_field(m: Mutator, message: Any, field: Any, value: Any) -> None:
     if m.chance(0.1):
         message.ClearField(field.name)
         return
-    if _repeated(field, value):
+    if _repeated(value):
         if not len(value):
             return
         index = m.random.randrange(len(value))
