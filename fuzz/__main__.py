@@ -60,18 +60,8 @@ def _apart(name: str, seconds: float, seed: int) -> int:
     # In memory, where there is such a place: what is written is flushed to the disk, which takes long.
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with TemporaryDirectory(dir=memory) as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "fuzz",
-            name,
-            "--seconds",
-            str(seconds),
-            "--seed",
-            str(seed),
-            "--in",
-            folder,
-        ]
+        options = f"--seconds {seconds} --seed {seed} --in".split()
+        command = [sys.executable, "-m", "fuzz", name, *options, folder]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=environment, errors="replace"
@@ -89,11 +79,13 @@ def _apart(name: str, seconds: float, seed: int) -> int:
     line = (
         f"{name:18}{count['runs']:8}{count['read']:8}{count['refused']:9}{rate:10.0f}{len(count['faults']):8}"
     )
-    faults = [
-        f"  {fault['what']}\n    python -m fuzz --input {fault['path']} {name}" for fault in count["faults"]
-    ]
-    print("\n".join([line, *faults]), flush=True)
-    return len(faults)
+    lines = [line]
+    for fault in count["faults"]:
+        lines.append(f"  {fault['what']}")
+        if fault["path"]:
+            lines.append(f"    python -m fuzz --input {fault['path']} {name}")
+    print("\n".join(lines), flush=True)
+    return len(count["faults"])
 
 
 def _one(name: str, path: Path) -> int:
