@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Small networks are faster on one thread, and the cores are the workers'.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: run test quick lint oldest sbom bench train clean
+.PHONY: run test quick fuzz lint oldest sbom bench train clean
 
 run: $(VENV)/ready
 	$(BIN)/diptych run "$(PROMPT)" --out $(OUT)
@@ -20,6 +20,11 @@ test: $(VENV)/ready-dev
 
 quick: $(VENV)/ready-dev
 	$(PYTEST) -m "not slow"
+
+# A minute for each reader; CI gives each ten seconds.
+SECONDS ?= 60
+fuzz: $(VENV)/ready-dev
+	$(BIN)/python -m fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check

@@ -325,6 +325,17 @@ def test_wrong_usage_under_json_is_a_document_too(diptych_command):
     assert json.loads(done.out)["kind"] == "UsageError"
 
 
+def test_a_message_is_one_line_of_bounded_length():
+    assert (
+        str(DiptychError("layer 1 (Flux.a\nb\r\n\u2028c) is not known"))
+        == "layer 1 (Flux.a b c) is not known"
+    )
+    long = str(ModelError("begin " + "x" * 100_000 + "; do this"))
+    assert len(long) < 2000
+    assert long.startswith("begin x")
+    assert long.endswith("x; do this")
+
+
 def test_no_images_is_a_sentence():
     for empty in ([], (), np.zeros((0, 8, 8, 3), np.uint8)):
         with pytest.raises(DiptychError, match="no images"):

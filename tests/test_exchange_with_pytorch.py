@@ -366,7 +366,7 @@ def test_a_state_dict_fills_an_architecture(tmp_path: Path):
             parameter.mul_(0.5)
     torch.save({"epoch": 3, "model_state_dict": trained.state_dict()}, path)
     expected = trained(torch.tensor(batch)).detach().numpy()
-    for architecture in (model, to_torch(model)):
+    for architecture in (model, to_torch(model), from_torch(to_torch(model), batch)):
         assert apart(outputs(formats.read(path, architecture=architecture), batch), expected) <= 1e-6
     with pytest.raises(FormatError, match="holds 11 weights but no architecture"):
         formats.read(path)

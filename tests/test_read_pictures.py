@@ -74,6 +74,13 @@ def test_gif_gives_its_first_frame(tmp_path: Path) -> None:
     assert picture.remarks == ("the first of several frames",)
 
 
+def test_a_grey_gif_gives_its_first_frame(tmp_path: Path) -> None:
+    grey = Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20))
+    picture = read_image(tmp_path, grey, "a.gif", save_all=True, append_images=[grey.rotate(90)])
+    assert np.array_equal(picture.pixels, np.asarray(grey))
+    assert picture.remarks == ("the first of several frames",)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
 def test_one_bit(tmp_path: Path, name: str) -> None:
     bits = Image.fromarray(GREY > 127)

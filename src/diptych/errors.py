@@ -14,9 +14,24 @@
 A message is one sentence that says what was expected, what came, where, and what to do next.
 """
 
+import re
+
+_LONGEST = 2000  # characters of a message
+_LINE_ENDS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+
 
 class DiptychError(Exception):
-    """The base of the tree: `except DiptychError` catches whatever Diptych raises on purpose."""
+    """The base of the tree: `except DiptychError` catches whatever Diptych raises on purpose.
+
+    A message may quote names from a file, which hold anything: it is made one line, and of a very long one the middle
+    is left out, so that what to do next is still there.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        line = _LINE_ENDS.sub(" ", message)
+        if len(line) > _LONGEST:
+            line = f"{line[: _LONGEST * 2 // 3]} [...] {line[-_LONGEST // 4 :]}"
+        super().__init__(line)
 
 
 class UsageError(DiptychError):

@@ -238,6 +238,7 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
 def _plain(image: Image.Image, rawmode: str, orientation: int | str | None = "") -> _Loaded:
     """A decoded picture, turned upright and plain."""
     remarks = ["the first of several frames"] if getattr(image, "is_animated", False) else []
+    image.load()  # counting the frames of a GIF has left it to be decoded again
     stated = _orientation(image) if isinstance(orientation, str) else orientation
     if stated is None:
         remarks.append("EXIF data that cannot be read ignored")

@@ -47,9 +47,11 @@ def look(path: Path) -> dict[str, Any]:
     """The state of any training, its identity included. Raises `FormatError` for any other file."""
     try:
         state = torch_files.load(path)
-        return dict(state, identity=str(state["identity"]))
-    except (FormatError, KeyError, TypeError, ValueError) as error:
+    except FormatError as error:
         raise damaged(path) from error
+    if not isinstance(state, dict) or not isinstance(state.get("identity"), str):
+        raise damaged(path)
+    return state
 
 
 def damaged(path: Path) -> FormatError:

@@ -7,6 +7,7 @@ A step depends only on its number and the state: step n uses the batch `batches(
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -206,25 +207,42 @@ class _Run:
     def resume(self, state: dict[str, Any], path: Path) -> None:
         try:
             own = self.module.state_dict()
-            for name in ("module", "average", "kept"):
-                _check_weights(state[name], own)
-            self.module.load_state_dict(state["module"])
-            self.average, self.kept = state["average"], state["kept"]
-            self.optimiser.load_state_dict(state["optimiser"])
-            torch.set_rng_state(state["random"])
+            self.module.load_state_dict(_fitting(state["module"], own))
+            self.average, self.kept = _fitting(state["average"], own), _fitting(state["kept"], own)
+            self.optimiser.load_state_dict(self._optimiser_state(state["optimiser"]["state"]))
             self.done, self.steps = int(state["done"]), int(state["steps"])
             trained = state["trained"]
             history = [(float(step), float(loss), float(score)) for step, loss, score in trained["history"]]
+            evaluated = [0.0, *(step for step, _, _ in history), self.done + 1]
+            if not all(map(operator.lt, evaluated, evaluated[1:])):
+                raise ValueError("evaluations that are not in order, or of steps that were not done")
             self.trained = Trained(history, best=float(trained["best"]), best_step=int(trained["best_step"]))
+            torch.set_rng_state(state["random"])
         except Exception as error:  # PyTorch raises anything for contents that do not fit
             raise checkpoint.damaged(path) from error
 
+    def _optimiser_state(self, moments: dict[int, State]) -> dict[str, Any]:
+        """The optimiser's own settings with the moments of a file, whose shapes are those of the parameters."""
+        parameters = dict(enumerate(self.module.parameters()))
+        fitting = {
+            index: _fitting(
+                state,
+                {"step": torch.tensor(0.0), "exp_avg": parameters[index], "exp_avg_sq": parameters[index]},
+            )
+            for index, state in moments.items()
+        }
+        return {"state": fitting, "param_groups": self.optimiser.state_dict()["param_groups"]}
 
-def _check_weights(state: State, own: State) -> None:
-    if {name: (value.shape, value.dtype) for name, value in state.items()} != {
-        name: (value.shape, value.dtype) for name, value in own.items()
-    }:
+
+def _fitting(state: State, own: State) -> State:
+    """A copy of the state; raises `ValueError` where it does not have the tensors that `own` has."""
+    kinds = [
+        {name: (value.shape, value.dtype, value.layout) for name, value in each.items()}
+        for each in (state, own)
+    ]
+    if kinds[0] != kinds[1]:
         raise ValueError("weights of another network")
+    return _copied(state)
 
 
 def _copied(state: dict[str, Any]) -> State:

@@ -166,12 +166,31 @@ def _node(
         result = folder.fold(node.op_type, inputs, attributes)
     else:
         rule = OPERATIONS.get(node.op_type)
+        if rule is not None:
+            _check_signature(node, name, opset)
         own = Node(graph, name, opset, inputs, attributes)
         own.own_batch = batch
         result = None if rule is None else rule(own)
     if result is None:
         raise refusal(name, "there is no layer for it")
     known[node.output[0]] = result
+
+
+def _check_signature(node: Any, name: str, opset: int) -> None:
+    """Checks the inputs that an operation must have and the types of its attributes, as the standard has them."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, max(1, min(opset, onnx.defs.onnx_opset_version())), "")
+    except onnx.defs.SchemaError:
+        return  # a later operation in a file that claims to be older
+    given = sum(map(bool, node.input[: schema.min_input]))
+    if given < schema.min_input:
+        raise FormatError(f"the node {name} has {given} of the {schema.min_input} inputs that it needs")
+    for attribute in node.attribute:
+        known = schema.attributes.get(attribute.name)
+        if known is not None and attribute.type != known.type.value:
+            raise FormatError(
+                f"the attribute {attribute.name[:40]!r} of the node {name} must be of the type {known.type.name}"
+            )
 
 
 def _shape(operation: str, value: Value, attributes: dict[str, Any]) -> Array:

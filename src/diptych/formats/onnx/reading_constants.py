@@ -50,7 +50,7 @@ class Folder:
         try:
             with np.errstate(all="ignore"):
                 result = np.asarray(rule(attributes, *inputs))
-        except (ValueError, IndexError, TypeError, OverflowError, KeyError) as error:
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise FormatError(
                 f"the constant operation {operation} has inputs that do not fit: {error}"
             ) from error

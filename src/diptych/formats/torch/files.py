@@ -88,12 +88,19 @@ def _array(path: Path, name: str, tensor: Any) -> Array:
     if not isinstance(tensor, Tensor) or tensor.dtype not in (*_FLOATS, torch.bfloat16):
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise FormatError(f"{name[:80]!r} in {path} is not a weight of floating-point numbers but {kind}")
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
-    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise FormatError(f"the weight {name[:80]!r} in {path} is not stored in full")
+    _check_stored(path, name, tensor)
     own = tensor.detach()
     result: Array = own.to(torch.float32).numpy() if own.dtype == torch.bfloat16 else own.numpy()
     return np.asarray(result, order="C")
+
+
+def _check_stored(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuses a sparse tensor, one without values, and one that repeats the few that it has."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise FormatError(
+            f"the weight {name[:80]!r} in {path} is not stored in full; save it as a dense tensor"
+        )
 
 
 # ---- Weights without an architecture ------------------------------------------------------------------
@@ -119,6 +126,7 @@ def _entries(content: Any) -> list[Any]:
 def _into_module(path: Path, state: dict[str, Tensor], module: nn.Module) -> Model:
     own = copy.deepcopy(module)
     for name, tensor in state.items():
+        _check_stored(path, name, tensor)
         if tensor.is_floating_point():
             _array(path, name, tensor)
     try:
@@ -155,11 +163,12 @@ def _distinct(path: Path, state: dict[str, Tensor]) -> list[tuple[str, Array]]:
     seen: set[tuple[Any, ...]] = set()
     result = []
     for name, tensor in state.items():
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
         if not tensor.is_floating_point() and name.endswith("num_batches_tracked"):
             continue
+        array = _array(path, name, tensor)
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
         if key not in seen:
-            result.append((name, _array(path, name, tensor)))
+            result.append((name, array))
         seen.add(key)
     return result
 

@@ -109,7 +109,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _model(module: nn.Module, chain: L.Chain, batch: Tensor | None) -> Model:
-    source = Source("PyTorch module", "torch", torch.__version__)
+    source = Source("PyTorch module", "torch", str(torch.__version__))
     shape = None if batch is None else tuple(batch.shape[1:])
     record = getattr(module, "record", None)
     if isinstance(module, M.Network) and isinstance(record, Model):

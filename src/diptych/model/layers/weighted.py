@@ -321,10 +321,12 @@ class Scale(Activated):
         return [f"Scale {by(self.scale.shape)}", "" if self.bias is not None else "no bias"]
 
     def output_shape(self, shape: Shape) -> Shape:
-        own = self.scale.shape
-        fits = all(o in (1, s) for o, s in zip(own[::-1], shape[::-1], strict=False))
-        if len(own) > len(shape) or not fits:
-            raise ShapeError(f"scales by an array of shape {own}, which does not fit {shape}")
+        for name, array in self.arrays.items():
+            own = array.shape
+            fits = all(o in (1, s) for o, s in zip(own[::-1], shape[::-1], strict=False))
+            if len(own) > len(shape) or not fits:
+                what = "scales by" if name == "scale" else "adds"
+                raise ShapeError(f"{what} an array of shape {own}, which does not fit {shape}")
         return shape
 
     def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
