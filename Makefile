@@ -24,7 +24,7 @@ quick: $(VENV)/ready-dev
 # A minute for each reader; CI gives each ten seconds.
 SECONDS ?= 60
 fuzz: $(VENV)/ready-dev
-	$(BIN)/python -m fuzz --seconds $(SECONDS)
+	$(BIN)/python -m fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check
