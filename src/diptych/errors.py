@@ -28,7 +28,7 @@ class DiptychError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        line = _LINE_ENDS.sub(" ", message)
+        line = _LINE_ENDS.sub(" ", str(message))
         if len(line) > _LONGEST:
             line = f"{line[: _LONGEST * 2 // 3]} [...] {line[-_LONGEST // 4 :]}"
         super().__init__(line)
