@@ -11,6 +11,8 @@ import pytest
 import diptych
 from diptych import engines
 from diptych.errors import UnsupportedLayer
+from diptych.model.layers import AdaptiveMeanPool, Chain, GlobalMeanPool
+from diptych.model.model import Model
 from diptych.model.shapes import mixes_samples
 from layer_cases import cases
 
@@ -91,3 +93,19 @@ def test_predict_and_run_write_the_same_values(tmp_path, photographs, diptych_co
     ran = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
     assert len(ran) == len(pictures)
     assert [row["probabilities"] for row in predicted] == [row["probabilities"] for row in ran]
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES)
+@pytest.mark.parametrize("size", [32, 112, 512, 1024])
+@pytest.mark.parametrize(
+    "layer", [GlobalMeanPool(), AdaptiveMeanPool((1, 1)), AdaptiveMeanPool((2, 2))], ids=str
+)
+def test_the_mean_of_a_large_picture_is_exact(engine, size, layer):
+    model = Model(Chain((layer,)), input_shape=(1, size, size))
+    batch = np.full((1, 1, size, size), 0.7, np.float32)
+    batch[..., : size // 2, :] = 0.1
+    expected = layer(batch)
+    # OpenVINO merges the means over one axis each into one, and PyTorch adds up its adaptive windows one by one.
+    inexact = engine == "openvino" or (engine == "torch" and isinstance(layer, AdaptiveMeanPool))
+    tolerance = 3e-3 if inexact else 1e-5
+    assert np.allclose(engines.compile(model, engine)(batch), expected, rtol=tolerance, atol=0)

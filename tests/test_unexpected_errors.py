@@ -10,7 +10,9 @@ import sys
 import pytest
 
 import diptych
-from diptych.cli.terminal import json_text, printable
+import diptych.images.files
+from diptych.cli.terminal import json_text
+from diptych.files import escaped
 from diptych.predictions import Prediction, Predictions
 
 ESCAPES = "\x1b]0;title\x07\x9b31m\u202e\x00\udcff"
@@ -118,8 +120,8 @@ def test_names_of_files_and_options_cannot_steer_the_terminal():
 
 
 def test_text_is_kept_but_for_what_steers():
-    assert printable("σ über 図\nline") == "σ über 図\nline"
-    assert printable(ESCAPES) == r"\x1b]0;title\x07\x9b31m\u202e\x00\udcff"
+    assert escaped("σ über 図\nline") == "σ über 図\nline"
+    assert escaped(ESCAPES) == r"\x1b]0;title\x07\x9b31m\u202e\x00\udcff"
 
 
 def test_json_keeps_its_meaning():
@@ -147,3 +149,53 @@ def test_a_cell_of_the_table_is_never_a_formula(start):
     for cell in (head[3], row[0]):
         assert cell.startswith("'")
         assert cell.endswith("HYPERLINK(1)")
+
+
+@pytest.mark.parametrize(
+    "arguments", ["inspect scenes", "inspect scenes --json", "--help", "--version", "nosuch"]
+)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"])
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_streams_that_are_closed_or_full_are_no_surprise(arguments, closed):
+    done = subprocess.run(
+        f"'{sys.executable}' -m diptych {arguments} {closed}",
+        shell=True,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    wrong = arguments == "nosuch"
+    full = closed == ">/dev/full" and not wrong
+    assert done.returncode == (2 if wrong else int(full))
+    said = done.stdout + done.stderr
+    assert "unexpected error" not in said
+    assert "Traceback" not in said
+    if full:
+        assert "cannot write the result to standard output" in done.stderr
+
+
+def test_names_in_a_model_cannot_steer_a_terminal_from_the_files_of_a_run(hostile, tmp_path):
+    diptych.generate("a house", out=tmp_path)
+    diptych.run(images=[next(tmp_path.glob("*.png"))], model=hostile, out=tmp_path / "out")
+    for name in ("model_architecture.txt", "run.json", "predictions.json"):
+        assert not steering((tmp_path / "out" / name).read_bytes()), name
+
+
+def test_a_preview_of_a_picture_whose_name_is_not_utf8(tmp_path):
+    diptych.generate("a house", out=tmp_path)
+    name = os.fsencode(tmp_path) + b"/x\xff.png"
+    os.rename(next(tmp_path.glob("*.png")), name)  # noqa: PTH104
+    picture = diptych.images.files.read(os.fsdecode(name)).pixels[:64, :64]
+    diptych.write(
+        diptych.filters.learn("invert", images=[picture] * 2).model, tmp_path / "invert.safetensors"
+    )
+    done = command(
+        "filter",
+        "preview",
+        tmp_path / "invert.safetensors",
+        "--images",
+        os.fsdecode(name),
+        "-o",
+        tmp_path / "out",
+    )
+    assert done.returncode == 0, done.stderr

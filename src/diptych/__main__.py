@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 _WRONG_USAGE = 2
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
@@ -27,7 +28,12 @@ def main(arguments: list[str] | None = None) -> None:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, _ended)
         _prepare_streams()
-    sys.exit(_run(arguments))
+    status = _run(arguments)
+    try:
+        sys.stderr.flush()
+    except OSError:  # a full disk; Python would flush it again at its end, and exit with 120
+        sys.stderr = _nowhere()
+    sys.exit(status)
 
 
 def _ended(number: int, frame: object) -> NoReturn:
@@ -37,21 +43,25 @@ def _ended(number: int, frame: object) -> NoReturn:
 
 def _prepare_streams() -> None:
     """Keeps the lines of native libraries off stderr, and lets every character be printed on it."""
+    closed = sys.stderr is None
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if _debugging() or sys.stderr is None:
+    if _debugging() or closed:
         return
-    try:
-        own = os.dup(2)
-        silent = os.open(os.devnull, os.O_WRONLY)
-    except OSError:  # stderr was closed
-        return
+    own = os.dup(2)
+    silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)
     os.close(silent)
     sys.stderr = open(  # noqa: SIM115, PTH123 - lives as long as the process
         own, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1
     )
+
+
+def _nowhere() -> TextIO:
+    """A stream in place of one that was closed, as by `>&-`."""
+    return open(os.devnull, "w")  # noqa: PTH123 - lives as long as the process
 
 
 def _debugging() -> bool:
@@ -89,16 +99,18 @@ def _failed(error: BaseException, arguments: list[str]) -> int:
     """Shows an exception as a sentence on stderr, and as a document with `--json`; returns the exit status."""
     import typer
 
-    from diptych.cli.terminal import Terminal, json_text
+    from diptych.cli.terminal import json_text
+    from diptych.files import escaped
 
-    if _debugging():
-        traceback.print_exception(error)
     if isinstance(error, typer.TyperException):
-        kind, status = "UsageError", _WRONG_USAGE
-        message = _show_wrong_usage(error)
+        kind, status, message, said = "UsageError", _WRONG_USAGE, *_wrong_usage(error)
     else:
         kind, status, message = _explained(error)
-        Terminal(as_json=False, quiet=False).failure(message)
+        said = f"diptych: {message}\n"
+    with suppress(OSError):  # where stderr is a file on a full disk
+        if _debugging():
+            traceback.print_exception(error)
+        sys.stderr.write(escaped(said))
     if "--json" in arguments:
         print(json_text({"error": message, "kind": kind}))
     return status
@@ -116,6 +128,9 @@ def _explained(error: BaseException) -> tuple[str, int, str]:
         return kind, status, "there is not enough memory for this; try smaller or fewer pictures"
     if isinstance(error, OSError) and error.filename is not None:
         return kind, status, f"cannot read or write {os.fsdecode(error.filename)}: {reason(error)}"
+    if isinstance(error, OSError):
+        sys.stdout = _nowhere()  # Python would flush the old one again at its end
+        return kind, status, f"cannot write the result to standard output: {reason(error)}"
     message = (
         f"an unexpected error, {kind}: {reason(error)}. This is a fault of Diptych: please report it at "
         f"{_REPORT_TO} with the command and what it prints with DIPTYCH_DEBUG=1"
@@ -123,15 +138,12 @@ def _explained(error: BaseException) -> tuple[str, int, str]:
     return kind, status, message
 
 
-def _show_wrong_usage(error: Any) -> str:
-    """Prints what the command line library says of wrong usage, with the command's usage; returns its message."""
-    from diptych.cli.terminal import printable
-
+def _wrong_usage(error: Any) -> tuple[str, str]:
+    """The message of the command line library, and all that it shows, with the command's usage."""
     said = io.StringIO()
     error.show(file=said)
-    print(printable(said.getvalue()), end="", file=sys.stderr)
     message = str(error.format_message())
-    return "no command was given" if message.startswith("Usage:") else message
+    return "no command was given" if message.startswith("Usage:") else message, said.getvalue()
 
 
 def _interrupted(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import mmap
 import os
 import secrets
@@ -27,8 +28,10 @@ __all__ = [
     "check_writable",
     "contents",
     "encoded",
+    "escaped",
     "is_file",
     "is_folder",
+    "json_text",
     "keep",
     "made_folder",
     "npy",
@@ -368,6 +371,25 @@ def printable(name: str | Path) -> str:
     except UnicodeEncodeError:  # halves of surrogate pairs, as Windows allows them
         encoded_name = str(name).encode("utf-8", "backslashreplace")
     return encoded_name.decode("utf-8", "backslashreplace")
+
+
+def escaped(text: str) -> str:
+    r"""`text` with every character that could steer a terminal written as an escape such as \x1b.
+
+    Names of models, layers, classes and files come from strangers: a raw ESC sequence can set the title of the
+    window, and a bidirectional override can show a name in another order. New lines are kept.
+    """
+    return "".join(c if c == "\n" or c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """`document` as JSON in which characters stay readable, but for those that could steer a terminal."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 _COPIED = 64 * 2**20  # bytes

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import OutputError, reason
-from diptych.files import is_file, is_folder, replacing, sha256, sole_writer
+from diptych.files import is_file, is_folder, json_text, replacing, sha256, sole_writer
 
 __all__ = ["NAME", "Journal", "keeping", "there_already", "versions"]
 
@@ -259,7 +259,7 @@ class Journal:
         document = {**self._document, "sources": sources}
         if not sources:
             del document["sources"]
-        text = json.dumps(document, indent=2, ensure_ascii=False)
+        text = json_text(document, indent=2)
         with replacing(self.out / NAME) as path:
             path.write_text(text + "\n", "utf-8", "backslashreplace")
         self._forget_lines()

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from diptych import files
 from diptych.errors import OutputError, reason
+from diptych.files import escaped
 from diptych.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class Terminal:
             bar = bars.add_task("")
 
             def show(done: int, total: int, what: str) -> None:
-                bars.update(bar, completed=done, total=total, description=printable(what))
+                bars.update(bar, completed=done, total=total, description=escaped(what))
 
             yield show
 
@@ -54,12 +56,12 @@ class Terminal:
         if self.as_json:
             _print(json_text(document, indent=2))
         elif not self.quiet:
-            _print(printable(text))
+            _print(escaped(text))
 
     def remark(self, text: str) -> None:
         """Prints something to know beside the result, on stderr."""
         if not self.quiet:
-            print(printable(text), file=sys.stderr)
+            print(escaped(text), file=sys.stderr)
 
     def remarks(self, remarks: Sequence[str], failures: Sequence[str] = ()) -> None:
         """Prints everything to know beside the result: remarks, then what went wrong."""
@@ -70,20 +72,7 @@ class Terminal:
 
     def failure(self, text: str) -> None:
         """Prints something that went wrong, on stderr, whatever the options are."""
-        print(f"diptych: {printable(text)}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    r"""`text` with every character that could steer a terminal written as an escape such as \x1b.
-
-    Names of models, layers, classes and files come from strangers: a raw ESC sequence can set the title of the
-    window, and a bidirectional override can show a name in another order. New lines are kept.
-    """
-    return "".join(c if c == "\n" or c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        print(f"diptych: {escaped(text)}", file=sys.stderr)
 
 
 def json_text(document: Any, indent: int | None = None) -> str:
@@ -92,12 +81,12 @@ def json_text(document: Any, indent: int | None = None) -> str:
     Characters stay readable where the output's encoding has them; all others, and those that could steer a
     terminal, are written as the escapes of JSON.
     """
-    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    text = files.json_text(document, indent)
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         return json.dumps(document, indent=indent)
-    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return text
 
 
 def _print(text: str) -> None:
@@ -113,7 +102,7 @@ def _print(text: str) -> None:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns of plain text, for a terminal or a pipe."""
-    rows = [[printable(cell.replace("\n", " ")) for cell in row] for row in rows]
+    rows = [[escaped(cell.replace("\n", " ")) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in [head, ["-" * width for width in widths], *rows]]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -101,14 +102,28 @@ class Compiled:
                 np.asarray(value, np.float32) for value in request.infer([sample]).values()
             ]
 
-        return by_sample(self._model, x, prepare)
+        try:
+            return by_sample(self._model, x, prepare)
+        except RuntimeError as error:
+            raise _could_not_run(x.shape, error) from error
 
     def _made(self, shape: tuple[int, ...], every_layer: bool) -> Any:
         graph = _read(to_onnx(self._model.with_(input_shape=shape[1:]), every_layer))
         graph.reshape(list(shape))
         streams = processors()
         options = {**_OPTIONS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}  # one thread each
-        return _package().Core().compile_model(graph, "CPU", options)
+        try:
+            return _package().Core().compile_model(graph, "CPU", options)
+        except RuntimeError as error:
+            raise _could_not_run(shape, error) from error
+
+
+def _could_not_run(shape: Sequence[int], error: Exception) -> ModelError:
+    last = str(error).strip().splitlines()[-1]
+    return ModelError(
+        f"openvino could not run the model on an input of shape {tuple(shape[1:])}: {last[:200]}; "
+        "try a smaller input or another engine"
+    )
 
 
 def _read(proto: Any) -> Any:

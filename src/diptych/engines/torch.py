@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diptych.engines.batches import Run, by_sample, validate_batch
-from diptych.errors import UsageError
+from diptych.errors import ModelError, UsageError, reason
 from diptych.formats.torch.building import network
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -86,7 +86,15 @@ class TorchModel:
     def _output(self, x: Array) -> list[Array]:
         with torch.inference_mode(), _full_precision(self.device):
             # `torch.tensor` copies: PyTorch warns about sharing read-only memory, such as a mapped file's.
-            return [_to_numpy(self._module(torch.tensor(x, device=self.device)))]
+            try:
+                return [_to_numpy(self._module(torch.tensor(x, device=self.device)))]
+            except RuntimeError as error:
+                if "memory" in str(error):
+                    raise MemoryError from error
+                raise ModelError(
+                    f"torch could not run the model on an input of shape {x.shape[1:]}: {reason(error)}; try a smaller "
+                    "input or --engine numpy"
+                ) from error
 
     def _outputs(self, paths: Iterable[str], x: Array) -> list[Array]:
         outputs: dict[str, Array] = {}

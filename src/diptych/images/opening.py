@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
 from diptych.errors import ImageError, UsageError, reason
 
@@ -124,7 +124,8 @@ def check_size(path: Path, size: tuple[int, int] | None, limit: int) -> None:
 _quiet_lock = threading.Lock()
 _quiet_readers = 0
 _quiet_filters = warnings.catch_warnings()
-_truncated_before = False
+_LIMIT_OF_PILLOW = Image.MAX_IMAGE_PIXELS
+_before = ImageFile.LOAD_TRUNCATED_IMAGES, _LIMIT_OF_PILLOW
 
 
 @contextmanager
@@ -133,17 +134,19 @@ def quiet() -> Iterator[None]:
 
     Warnings (a corrupt EXIF block, a tag too many) and the lines that libtiff prints to standard error are not for
     the user: what matters becomes an `ImageError`. Pillow's `LOAD_TRUNCATED_IMAGES`, which a program may have set
-    for itself, is off.
+    for itself, is off, and so is Pillow's default limit of pixels: that of `pixel_limit` is checked first.
 
     Several threads may read at once: the first reader changes these settings, and the last one restores them.
     `catch_warnings` alone is not safe, because one thread would restore what another silenced.
     """
-    global _quiet_readers, _quiet_filters, _truncated_before  # noqa: PLW0603 - the count is the point
+    global _quiet_readers, _quiet_filters, _before  # noqa: PLW0603 - the count is the point
     with _quiet_lock:
         _quiet_readers += 1
         if _quiet_readers == 1:
-            _truncated_before = ImageFile.LOAD_TRUNCATED_IMAGES
+            _before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
             ImageFile.LOAD_TRUNCATED_IMAGES = False
+            if Image.MAX_IMAGE_PIXELS == _LIMIT_OF_PILLOW:  # not a limit that the program has set
+                Image.MAX_IMAGE_PIXELS = None
             _libtiff.silence()
             if not _WARNINGS_BY_THREAD:
                 _quiet_filters = warnings.catch_warnings()
@@ -160,7 +163,7 @@ def quiet() -> Iterator[None]:
         with _quiet_lock:
             _quiet_readers -= 1
             if _quiet_readers == 0:
-                ImageFile.LOAD_TRUNCATED_IMAGES = _truncated_before
+                ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _before
                 _libtiff.restore()
                 if not _WARNINGS_BY_THREAD:
                     _quiet_filters.__exit__(None, None, None)

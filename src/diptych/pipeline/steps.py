@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from diptych.errors import ImageError, UsageError
-from diptych.files import printable, replacing
+from diptych.files import escaped, json_text, printable, replacing
 from diptych.images import files, generation
 from diptych.images.arguments import as_picture, unique_names
 from diptych.images.pattern import colour_bars, preview
@@ -157,7 +156,7 @@ def predict(
             journal.make(f"output_{number}.npy", partial(write_array, array=one))
         return None
     predictions = Predictions.of(request.model, output, names)
-    document = json.dumps(predictions.to_document(), indent=2, ensure_ascii=False)
+    document = json_text(predictions.to_document(), indent=2)
     journal.make("predictions.json", partial(_write_text, text=document + "\n"))
     journal.make("predictions.csv", partial(_write_text, text=predictions.to_csv()))
     return predictions
@@ -188,7 +187,7 @@ def plot(request: Request, journal: Journal, batch: Array, first: Seen, progress
     """
     trace = compiled_for(request.model, request.options.engine, request.options.device).trace(batch[:1])
     summary = summarise(request.model, batch[:1].shape)
-    journal.make("model_architecture.txt", partial(_write_text, text=summary.text()))
+    journal.make("model_architecture.txt", partial(_write_text, text=escaped(summary.text())))
     inputs = _plot_input(request, journal, first, progress)
     layers = feature_plots(
         trace, request.model, journal.make, request.layers, request.options.scale, progress
