@@ -78,7 +78,7 @@ def to_skeleton(model: Model, every_layer: bool = False) -> tuple[bytes, dict[st
     """The ONNX graph of a model without its weights.
 
     The weights are declared as external data, so that a runtime can be given the arrays: they are not copied, and may
-    exceed 2 GiB.
+    exceed 2 GiB. Means over many values are taken one axis after the other, which ONNX Runtime adds up more exactly.
 
     Args:
         model, every_layer: As for `to_onnx`.
@@ -89,7 +89,7 @@ def to_skeleton(model: Model, every_layer: bool = False) -> tuple[bytes, dict[st
     Raises:
         UnsupportedLayer, ModelError: As for `to_onnx`.
     """
-    graph, proto = _finished(model, every_layer)
+    graph, proto = _finished(model, every_layer, exact_means=True)
     for name, array in graph.weights.items():
         refer(proto, name, array)
     return proto.SerializeToString(deterministic=True), graph.weights
@@ -107,11 +107,15 @@ def _check_size(arrays: dict[str, Array]) -> None:
 
 
 def _finished(
-    model: Model, every_layer: bool, pixels_in: bool = False, further_outputs: bool = False
+    model: Model,
+    every_layer: bool,
+    pixels_in: bool = False,
+    further_outputs: bool = False,
+    exact_means: bool = False,
 ) -> tuple[OnnxGraph, onnx.ModelProto]:
     shape = (1, *sample_shape(model))
     spatial = 3 <= len(shape) <= 5
-    graph, shapes = _written(model, shape, every_layer)
+    graph, shapes = _written(model, shape, every_layer, exact_means)
     others = [(*shape[:2], *(n * factor for n in shape[2:])) for factor in (2, 3)] if spatial else []
     free = spatial and all(_same_graph(model, graph, other, every_layer) for other in others)
     other_shapes = layer_shapes(model, others[0]) if free else shapes
@@ -130,7 +134,7 @@ def _finished(
 def _same_graph(model: Model, graph: OnnxGraph, shape: Shape, every_layer: bool) -> bool:
     """Whether an input of another size gives the same graph, which then holds no size as a constant."""
     try:
-        other, _ = _written(model, shape, every_layer)
+        other, _ = _written(model, shape, every_layer, graph.exact_means)
     except (ShapeError, UnsupportedLayer):
         return False
     same_constants = graph.constants.keys() == other.constants.keys() and all(
@@ -139,9 +143,11 @@ def _same_graph(model: Model, graph: OnnxGraph, shape: Shape, every_layer: bool)
     return same_constants and graph.nodes == other.nodes
 
 
-def _written(model: Model, shape: Shape, every_layer: bool) -> tuple[OnnxGraph, dict[str, Shape]]:
+def _written(
+    model: Model, shape: Shape, every_layer: bool, exact_means: bool
+) -> tuple[OnnxGraph, dict[str, Shape]]:
     """The graph for an input of `shape`, and the shape of every layer's output."""
-    graph, shapes = OnnxGraph(model.layers), dict[str, Shape]()
+    graph, shapes = OnnxGraph(model.layers, exact_means), dict[str, Shape]()
 
     def leaf(layer: Layer, value: Place, path: str) -> Place:
         name, entry = value

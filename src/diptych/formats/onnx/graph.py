@@ -25,9 +25,11 @@ class OnnxGraph:
 
     Args:
         layers: The layers whose weights the graph may use.
+        exact_means: Whether means over many values are taken one axis after the other, as ONNX Runtime needs.
     """
 
-    def __init__(self, layers: Layer) -> None:
+    def __init__(self, layers: Layer, exact_means: bool = False) -> None:
+        self.exact_means = exact_means
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
         self.weights: dict[str, Array] = {}

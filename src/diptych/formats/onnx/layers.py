@@ -187,7 +187,8 @@ def _adaptive_pool(s: OnnxSite, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> st
     if set(layer.output) == {1}:
         return s.node("GlobalMaxPool", s.input) if largest else _global_mean(s)
     windows = [pool_windows(n, m, layer.rule) for n, m in zip(s.shape[2:], layer.output, strict=True)]
-    at_once = largest or math.prod(spans[0][1] - spans[0][0] for spans in windows) <= _MOST_AT_ONCE
+    values = math.prod(spans[0][1] - spans[0][0] for spans in windows)
+    at_once = largest or not s.graph.exact_means or values <= _MOST_AT_ONCE
     if at_once and all(_is_regular(spans) for spans in windows):
         kernel = [spans[0][1] - spans[0][0] for spans in windows]
         strides = [spans[1][0] - spans[0][0] if len(spans) > 1 else 1 for spans in windows]
@@ -201,12 +202,12 @@ def _adaptive_pool(s: OnnxSite, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> st
 
 
 def _global_mean(s: OnnxSite) -> str:
-    """The mean over all spatial axes; one axis after the other if they are large, because runtimes add up in float32.
+    """The mean over all spatial axes, which runtimes add up in float32.
 
     ONNX Runtime's GlobalAveragePool is off by 3e-5 at 112 x 112 and by 4e-2 at 4096 x 4096 for a constant picture; axis
     by axis it is off by 5e-7 and 1e-5.
     """
-    if math.prod(s.shape[2:]) <= _MOST_AT_ONCE:
+    if not s.graph.exact_means:
         return s.node("GlobalAveragePool", s.input)
     value = s.input
     for axis in reversed(range(2, s.rank)):
