@@ -1,8 +1,9 @@
 """The three-convolution network on 224 x 224: Diptych's `auto` engine against torch eager, in one process.
 
 Both compute the same numbers from the same weights, in turns; the ratio is that of the medians. Diptych computes a
-picture on one thread, and several side by side; PyTorch has two threads. The goals are 3 times torch eager at batch 1 and 5 times at batch 32. Prints the cold start too:
-importing the engine, making the graph and the first answer, in a fresh interpreter.
+picture on one thread, and several side by side; PyTorch has two threads. The goals are 3 times torch eager at batch 1
+and 5 times at batch 32. Prints the cold start too: importing the engine, making the graph and the first answer, in a
+fresh interpreter.
 """
 
 from __future__ import annotations
