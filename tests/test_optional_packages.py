@@ -27,7 +27,16 @@ def lean(tmp_path):
 
     def run(*arguments):
         return subprocess.run(
-            [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", LEAN, *map(str, arguments)],
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-W",
+                "ignore::DeprecationWarning",
+                "-c",
+                LEAN,
+                *map(str, arguments),
+            ],
             capture_output=True,
             text=True,
             check=False,
