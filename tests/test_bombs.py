@@ -161,4 +161,6 @@ def test_a_pipe_is_not_waited_for(tmp_path, suffix, picture):
 def test_a_pipe_as_a_checkpoint_is_not_waited_for(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    refused("filter", "learn", "sobel", "--checkpoint", pipe, "-o", tmp_path / "x.safetensors")
+    said = refused("filter", "learn", "sobel", "--checkpoint", pipe, "-o", tmp_path / "x.safetensors")
+    assert f"{pipe} is not the checkpoint of a training" in said
+    assert not (tmp_path / "x.safetensors").exists()

@@ -19,8 +19,8 @@ from diptych.errors import OutputError
 from diptych.files import (
     IN_USE,
     TEMPORARY,
+    as_text,
     check_writable,
-    printable,
     replacing,
     replacing_folder,
     sole_writer,
@@ -323,7 +323,7 @@ def test_names_that_are_not_utf8_are_escaped(tmp_path, diptych_command):
     assert r"\xff" in (tmp_path / "run" / "report.html").read_text("utf-8")
     record = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
     assert [one["name"] for one in record["settings"]["images"]] == [r"x\xff.png", r"y\xfe.png"]
-    assert not record["command"] or printable(record["command"]) == record["command"]
+    assert not record["command"] or as_text(record["command"]) == record["command"]
     expected = [r"x\xff.npy", r"x\xff.png", "recipe.json", "run.json"]
     assert sorted(path.name for path in (tmp_path / "inputs").iterdir()) == sorted(expected)
     assert np.load(tmp_path / "inputs" / r"x\xff.npy").shape == (3, 32, 32)

@@ -128,7 +128,7 @@ def _explained(error: BaseException) -> tuple[str, int, str]:
         return kind, status, "there is not enough memory for this; try smaller or fewer pictures"
     if isinstance(error, OSError) and error.filename is not None:
         return kind, status, f"cannot read or write {os.fsdecode(error.filename)}: {reason(error)}"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError):  # files have names, and errors of their own: this is standard output
         sys.stdout = _nowhere()  # Python would flush the old one again at its end
         return kind, status, f"cannot write the result to standard output: {reason(error)}"
     message = (

@@ -24,6 +24,7 @@ from diptych.locks import exchange, flush, flush_folder, locked, locked_folder, 
 __all__ = [
     "IN_USE",
     "TEMPORARY",
+    "as_text",
     "check_place",
     "check_writable",
     "contents",
@@ -37,7 +38,6 @@ __all__ = [
     "npy",
     "opened",
     "permitted",
-    "printable",
     "replacing",
     "replacing_folder",
     "sha256",
@@ -364,7 +364,7 @@ def encoded(image: Any, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def printable(name: str | Path) -> str:
+def as_text(name: str | Path) -> str:
     r"""A file's name as text that every file can hold: bytes that are not UTF-8 become \xff."""
     try:
         encoded_name = str(name).encode("utf-8", "surrogateescape")
@@ -377,13 +377,13 @@ def escaped(text: str) -> str:
     r"""`text` with every character that could steer a terminal written as an escape such as \x1b.
 
     Names of models, layers, classes and files come from strangers: a raw ESC sequence can set the title of the
-    window, and a bidirectional override can show a name in another order. New lines are kept.
+    window, and a bidirectional override can show a name in another order. New lines are kept. Bytes of a name that are
+    not UTF-8 are written as in `as_text`.
     """
-    return "".join(c if c == "\n" or c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return "".join(
+        c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in as_text(text)
+    )
 
 
 def json_text(document: Any, indent: int | None = None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diptych.files import printable
+from diptych.files import as_text
 
 __all__ = ["Outcome"]
 
@@ -29,5 +29,5 @@ class Outcome:
 
     def to_document(self) -> dict[str, Any]:
         """The outcome as a JSON object."""
-        written = {"files": [printable(path) for path in self.paths]} if self.paths else {}
+        written = {"files": [as_text(path) for path in self.paths]} if self.paths else {}
         return {**self.document, **written, "failures": list(self.failures), "remarks": list(self.remarks)}

@@ -13,7 +13,7 @@ import numpy as np
 from diptych import engines
 from diptych.engines import Compiled
 from diptych.errors import ModelError
-from diptych.files import printable
+from diptych.files import as_text
 from diptych.images import files
 from diptych.images.arguments import Images, as_batch, is_batch
 from diptych.loading import ModelLike, Recipe, load, recipe_of
@@ -136,10 +136,10 @@ def predict_files(
     for index, (path, item, error, file_remarks) in enumerate(try_prepared(found, recipe)):
         progress(index + 1, len(found), "predicting")
         if item is None:
-            failures.append(printable(str(error)))
+            failures.append(as_text(str(error)))
             continue
-        names.append(printable(path))
-        remarks += [f"{printable(path)}: {remark}" for remark in file_remarks]
+        names.append(as_text(path))
+        remarks += [f"{as_text(path)}: {remark}" for remark in file_remarks]
         outputs.append(compiled(item[np.newaxis]))
     if not outputs:
         raise none_readable(failures)

@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from diptych.errors import ImageError, OutputError, ShapeError
-from diptych.files import keep, npy, printable, replacing, sha256
+from diptych.files import as_text, keep, npy, replacing, sha256
 from diptych.images import files
 from diptych.images.arguments import Images, each_image, unique_names
 from diptych.images.picture import Picture
@@ -116,7 +116,7 @@ def preprocess_files(
         journal.record(status="done")
     document = {
         "recipe": recipe.to_document(),
-        "pictures": {printable(p): n for p, n in zip(found, names, strict=True)},
+        "pictures": {as_text(p): n for p, n in zip(found, names, strict=True)},
     }
     remarks = (*searched.remarks, *done.remarks)
     return replace(done, document=document, paths=(*done.paths, folder / _RECIPE), remarks=remarks)
@@ -140,9 +140,9 @@ def _prepare_files(
     ):
         progress(done, len(each), "preprocessing")
         if item is None:
-            failures.append(printable(str(error)))
+            failures.append(as_text(str(error)))
             continue
-        remarks += [f"{printable(path)}: {remark}" for remark in said]
+        remarks += [f"{as_text(path)}: {remark}" for remark in said]
         journal.make(f"{name}.npy", partial(write_array, array=item), source)
         journal.make(f"{name}.png", partial(files.write_png, array=recipe.display(item)), source)
     written = [journal.out / f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
@@ -156,7 +156,7 @@ def _prepare_files(
 def _file_name(stem: str) -> str:
     """The stem as a name that is text, also where file names have an encoding with fewer characters."""
     encoding = sys.getfilesystemencoding()
-    return printable(stem).encode(encoding, "backslashreplace").decode(encoding)
+    return as_text(stem).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _sha256(path: Path) -> str:
@@ -172,7 +172,7 @@ def _check_sources(journal: Journal, found: list[Path], names: list[str], source
         for file in (f"{name}{suffix}" for suffix in _SUFFIXES):
             if file in journal.files and journal.source(file) != source:
                 raise OutputError(
-                    f"{journal.out} holds {file} of another picture than {printable(path)} is now; choose another "
+                    f"{journal.out} holds {file} of another picture than {as_text(path)} is now; choose another "
                     "--out, or pass --overwrite to replace it"
                 )
 

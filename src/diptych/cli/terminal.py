@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from diptych import files
-from diptych.errors import OutputError, reason
 from diptych.files import escaped
 from diptych.progress import Progress, silent
 
@@ -48,15 +46,11 @@ class Terminal:
             yield show
 
     def result(self, document: Any, text: str) -> None:
-        """Prints the result: a JSON document with `--json`, else text unless `--quiet`.
-
-        Raises:
-            OutputError: Standard output cannot be written, such as a file on a full disk.
-        """
+        """Prints the result: a JSON document with `--json`, else text unless `--quiet`."""
         if self.as_json:
-            _print(json_text(document, indent=2))
+            print(json_text(document, indent=2))
         elif not self.quiet:
-            _print(escaped(text))
+            print(escaped(text))
 
     def remark(self, text: str) -> None:
         """Prints something to know beside the result, on stderr."""
@@ -87,17 +81,6 @@ def json_text(document: Any, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(document, indent=indent)
     return text
-
-
-def _print(text: str) -> None:
-    try:
-        print(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - Python flushes the old one again at its end
-        raise OutputError(f"cannot write the result to standard output: {reason(error)}") from error
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

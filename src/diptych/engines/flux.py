@@ -86,18 +86,7 @@ class FluxModel:
         return self._ready().flux_version
 
     def __call__(self, batch: Any) -> Array:
-        """Runs the model.
-
-        Args:
-            batch: Float32, (N, C, H, W) or another shape that the model takes.
-
-        Returns:
-            A new float32 array.
-
-        Raises:
-            ShapeError: The model cannot take the batch.
-            ModelError: Julia fails; gives the reason.
-        """
+        """See `engines.Compiled`. Raises also `ModelError`, with Julia's reason."""
         x = validate_batch(self._model, batch)
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             given, result = Path(place, "input.npy"), Path(place, "output.npy")

@@ -43,21 +43,11 @@ class NumpyModel:
         self._model = model
 
     def __call__(self, batch: Any) -> Array:
-        """Runs the model.
-
-        Args:
-            batch: Float32, (N, C, H, W) or another shape that the model takes.
-
-        Returns:
-            A new float32 array.
-
-        Raises:
-            ShapeError: The model cannot take the batch.
-        """
+        """See `engines.Compiled`."""
         return self._run(validate_batch(self._model, batch)).copy()
 
     def trace(self, batch: Any) -> Trace:
-        """Runs the model, and returns the output of every layer. Raises `ShapeError` as calling does."""
+        """See `engines.Compiled`."""
         outputs: dict[str, Array] = {}
 
         def record(path: str, layer: Layer, value: Array) -> None:

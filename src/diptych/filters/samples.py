@@ -12,7 +12,7 @@ import numpy as np
 from diptych.engines import tiled
 from diptych.engines.tiled.running import General, from_values
 from diptych.errors import ModelError, UsageError
-from diptych.files import printable
+from diptych.files import as_text
 from diptych.filters import data, targets
 from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.filters.planes import greyed
@@ -142,7 +142,7 @@ def gather(model: Model, target: Target, images: Any = None) -> tuple[FilterSamp
     fitting = ((name, data.with_channels(picture, target.channels[0])) for name, picture in pictures)
     weights = grey_weights(model)
     samples = tuple(
-        FilterSample(printable(name), picture if channels == 3 else greyed(picture, weights), target(picture))
+        FilterSample(as_text(name), picture if channels == 3 else greyed(picture, weights), target(picture))
         for name, picture in fitting
     )
     if not samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import IO
 
 from PIL import ImageFile
@@ -43,52 +44,15 @@ class FileKind:
     advice: str = ""
 
 
-def _png(stream: IO[bytes]) -> ImageFile.ImageFile:
-    from PIL.PngImagePlugin import PngImageFile
+def _pillow(plugin: str) -> Opener:
+    """What opens one kind of file by Pillow's plugin of that name, which is imported when it is first needed."""
 
-    return PngImageFile(stream)
+    def opener(stream: IO[bytes]) -> ImageFile.ImageFile:
+        module = import_module(f"PIL.{plugin}ImagePlugin")
+        image: ImageFile.ImageFile = getattr(module, f"{plugin}ImageFile")(stream)
+        return image
 
-
-def _jpeg(stream: IO[bytes]) -> ImageFile.ImageFile:
-    from PIL.JpegImagePlugin import JpegImageFile
-
-    return JpegImageFile(stream)
-
-
-def _webp(stream: IO[bytes]) -> ImageFile.ImageFile:
-    from PIL.WebPImagePlugin import WebPImageFile
-
-    return WebPImageFile(stream)
-
-
-def _tiff(stream: IO[bytes]) -> ImageFile.ImageFile:
-    from PIL.TiffImagePlugin import TiffImageFile
-
-    return TiffImageFile(stream)
-
-
-def _bmp(stream: IO[bytes]) -> ImageFile.ImageFile:
-    from PIL.BmpImagePlugin import BmpImageFile
-
-    return BmpImageFile(stream)
-
-
-def _gif(stream: IO[bytes]) -> ImageFile.ImageFile:
-    from PIL.GifImagePlugin import GifImageFile
-
-    return GifImageFile(stream)
-
-
-def _jpeg_2000(stream: IO[bytes]) -> ImageFile.ImageFile:
-    from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
-
-    return Jpeg2KImageFile(stream)
-
-
-def _avif(stream: IO[bytes]) -> ImageFile.ImageFile:
-    from PIL.AvifImagePlugin import AvifImageFile
-
-    return AvifImageFile(stream)
+    return opener
 
 
 def _heic(stream: IO[bytes]) -> ImageFile.ImageFile:
@@ -110,15 +74,17 @@ _SAVE_AS = "save it as PNG or JPEG first"
 _DOWNLOAD = "the download went wrong: fetch the picture itself"
 
 KINDS: tuple[FileKind, ...] = (
-    FileKind("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
-    FileKind("JPEG", re.compile(rb"\xff\xd8\xff"), _jpeg),
-    FileKind("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
-    FileKind("TIFF", re.compile(rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b"), _tiff),
-    FileKind("GIF", re.compile(rb"GIF8[79]a"), _gif),
-    FileKind("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), _bmp),
-    FileKind("AVIF", _starts(rb"....ftyp(avi[fs]|(mif1|msf1|miaf).{4}(....){0,12}?avif)"), _avif),
+    FileKind("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _pillow("Png")),
+    FileKind("JPEG", re.compile(rb"\xff\xd8\xff"), _pillow("Jpeg")),
+    FileKind("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), _pillow("WebP")),
+    FileKind("TIFF", re.compile(rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b"), _pillow("Tiff")),
+    FileKind("GIF", re.compile(rb"GIF8[79]a"), _pillow("Gif")),
+    FileKind(
+        "BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), _pillow("Bmp")
+    ),
+    FileKind("AVIF", _starts(rb"....ftyp(avi[fs]|(mif1|msf1|miaf).{4}(....){0,12}?avif)"), _pillow("Avif")),
     FileKind("HEIC", _starts(rb"....ftyp(hei|hev|mif1|msf1)"), _heic),
-    FileKind("JPEG 2000", _starts(rb"\0\0\0\x0cjP  \x0d\x0a\x87\x0a|\xff\x4f\xff\x51"), _jpeg_2000),
+    FileKind("JPEG 2000", _starts(rb"\0\0\0\x0cjP  \x0d\x0a\x87\x0a|\xff\x4f\xff\x51"), _pillow("Jpeg2K")),
     FileKind(
         "a video", _starts(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI "), None, "save one frame as PNG first"
     ),

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diptych.files import printable
+from diptych.files import as_text
 from diptych.images.arguments import Images, remarks_on_folders
 from diptych.images.generation import remarks_on
 from diptych.journal import Journal, keeping, there_already
@@ -58,8 +58,8 @@ class RunResult:
     def to_document(self) -> dict[str, Any]:
         """The result as a JSON object."""
         return {
-            "out": printable(self.out),
-            "report": printable(self.report),
+            "out": as_text(self.out),
+            "report": as_text(self.report),
             **(self.predictions.to_document() if self.predictions else {"predictions": None}),
             "files": dict(self.files),
             "failures": list(self.failures),

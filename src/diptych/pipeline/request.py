@@ -14,7 +14,7 @@ import numpy as np
 
 import diptych
 from diptych.errors import UsageError
-from diptych.files import keep, printable, sha256
+from diptych.files import as_text, keep, sha256
 from diptych.images import generation
 from diptych.images.arguments import Images, each_image
 from diptych.images.picture import Picture
@@ -130,13 +130,13 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 def _identity(image: Path | Picture) -> dict[str, str]:
     """A picture by its name and content, wherever the file is."""
     if isinstance(image, Picture):
-        return {"name": printable(image.name), "sha256": hashlib.sha256(image.pixels.tobytes()).hexdigest()}
+        return {"name": as_text(image.name), "sha256": hashlib.sha256(image.pixels.tobytes()).hexdigest()}
     try:
         if not image.is_file():  # a pipe would wait for ever
-            return {"name": printable(image.name), "sha256": ""}
-        return {"name": printable(image.name), "sha256": sha256(image)}
+            return {"name": as_text(image.name), "sha256": ""}
+        return {"name": as_text(image.name), "sha256": sha256(image)}
     except OSError:
-        return {"name": printable(image.name), "sha256": ""}  # reading it will raise the reason
+        return {"name": as_text(image.name), "sha256": ""}  # reading it will raise the reason
 
 
 def _fingerprint(model: Model) -> str:
@@ -177,4 +177,4 @@ def command_line(
             words += [f"--{name.replace('_', '-')}", str(value)]
     # The prompt comes last, after "--": it may begin like an option.
     line = shlex.join([*words, "--", prompt] if prompt is not None else words)
-    return line if line == printable(line) else None
+    return line if line == as_text(line) else None

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from diptych.errors import ImageError, UsageError
-from diptych.files import escaped, json_text, printable, replacing
+from diptych.files import as_text, escaped, json_text, replacing
 from diptych.images import files, generation
 from diptych.images.arguments import as_picture, unique_names
 from diptych.images.pattern import colour_bars, preview
@@ -65,7 +65,7 @@ def see(request: Request, journal: Journal, skipped: list[Skipped], progress: Pr
     seen: list[Seen] = []
     for made, item, size in _pictures(request, journal, skipped, progress):
         number = len(seen) + 1
-        name = f"generated_image_{number}" if generated else printable(made.name)
+        name = f"generated_image_{number}" if generated else as_text(made.name)
         stem = f"generated_image_{number}" if generated else f"loaded_image_{number}"
         original = journal.out / f"{stem}.png"
         if request.images is not None:  # those of a prompt are written as soon as they are made
@@ -112,10 +112,10 @@ def _pictures(
         if ready is not None:
             yield ready
             continue
-        name = printable(image.name if isinstance(image, Picture) else image.stem)
-        skipped.append(Skipped(name, printable(str(error))))
+        name = as_text(image.name if isinstance(image, Picture) else image.stem)
+        skipped.append(Skipped(name, as_text(str(error))))
         if request.options.on_error == "test-pattern":
-            bars = colour_bars(f"{name} (test pattern)", printable(str(error)))
+            bars = colour_bars(f"{name} (test pattern)", as_text(str(error)))
             yield bars, apply(bars.pixels), (bars.width, bars.height)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diptych.files import printable, replacing
+from diptych.files import as_text, replacing
 
 __all__ = ["render_template", "write_page"]
 
@@ -30,4 +30,4 @@ def render_template(name: str, filters: dict[str, Callable[..., str]], **content
 def write_page(path: str | Path, document: str) -> None:
     """Writes a page, with the same bytes on every platform; raises `OutputError` where it cannot be written."""
     with replacing(path) as temporary:
-        temporary.write_text(printable(document), encoding="utf-8", newline="\n")
+        temporary.write_text(as_text(document), encoding="utf-8", newline="\n")

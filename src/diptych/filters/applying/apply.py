@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.engines.tiled import TiledFilter, prepare, with_explicit_padding
 from diptych.errors import ImageError, ModelError, UsageError
-from diptych.files import check_place, is_folder, keep, printable, sole_writer
+from diptych.files import as_text, check_place, is_folder, keep, sole_writer
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.fractions import scale_of
 from diptych.filters.applying.tiles import Adapted, filtered
@@ -286,7 +286,7 @@ def apply_folder(
             try:
                 applied.append(work.file(path, place))
             except ImageError as error:
-                failures.append(printable(str(error)))
+                failures.append(as_text(str(error)))
     return FolderResult(tuple(applied), tuple(failures), found.remarks)
 
 
@@ -387,7 +387,7 @@ class _Work:
         finally:
             source.close()
         return Applied(
-            path=printable(target),
+            path=as_text(target),
             engine=tiled_filter.engine,
             device=tiled_filter.device,
             size=shape[:2],
