@@ -23,7 +23,7 @@ from typing import Any
 from diptych.errors import OutputError, reason
 from diptych.files import is_file, is_folder, json_text, replacing, sha256, sole_writer
 
-__all__ = ["NAME", "Journal", "keeping", "there_already", "versions"]
+__all__ = ["NAME", "Journal", "difference", "keeping", "there_already", "versions"]
 
 NAME = "run.json"
 _LARGEST = 2**26  # bytes of a record that is read
@@ -105,7 +105,7 @@ class Journal:
         earlier = self._earlier(overwrite)
         same = earlier is not None and earlier["settings"] == settings
         if earlier is not None and not same and not overwrite:
-            changed = _difference(earlier["settings"], settings)
+            changed = difference(earlier["settings"], settings)
             raise OutputError(
                 f"{self.out} holds a run with other settings ({changed}); choose another --out, or pass "
                 "--overwrite to delete that run's files first"
@@ -329,7 +329,8 @@ def _plain(name: str) -> bool:
     return Path(name).name == name and name not in ("", ".", "..") and "\0" not in name
 
 
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs first between two settings, in words."""
     verbs = [str(_short(one.get("verb", "run"))) for one in (before, now)]
     if verbs[0] != verbs[1]:
         return f"it is of {verbs[0]}, and this is {verbs[1]}"

@@ -11,8 +11,10 @@ from diptych.cli import parameters
 from diptych.cli.filter import app as filter_app
 from diptych.cli.parameters import (
     Architecture,
+    Columns,
     Count,
     Device,
+    Embedding,
     Engine,
     Generator,
     Guidance,
@@ -20,17 +22,23 @@ from diptych.cli.parameters import (
     Images,
     Json,
     Key,
+    Listed,
+    ManyImages,
     MaxPixels,
     ModelName,
     Negative,
+    On,
     Prompt,
     Quiet,
     Recipe,
+    Recursive,
     Report,
     Seed,
     Shape,
+    ShardSize,
     Steps,
     Width,
+    Workers,
     WrittenBy,
 )
 from diptych.cli.terminal import Terminal, predictions_text
@@ -206,8 +214,29 @@ def preprocess(
 @app.command()
 def predict(
     model: ModelName,
-    images: Images,
+    images: ManyImages = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write a table: a folder of Parquet files, or a .parquet, .csv or .jsonl file.",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show for each picture.")] = 3,
+    softmax: Annotated[
+        bool, typer.Option("--softmax", help="Make probabilities of the scores that the model gives.")
+    ] = False,
+    columns: Columns = None,
+    embedding: Embedding = None,
+    listed: Listed = None,
+    recursive: Recursive = False,
+    on: On = "local",
+    workers: Workers = None,
+    shard_size: ShardSize = 256,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the other job that --out holds.")
+    ] = False,
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
@@ -218,23 +247,53 @@ def predict(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a model predicts for pictures, one line each."""
-    from diptych.loading import load
-    from diptych.predicting import predict_files
+    """Show what a model predicts for pictures, one line each; with --out, write a table of any number of them.
+
+    A table is written in parts. After an interruption the same command goes on, and makes no part again.
+    """
+    from diptych.loading import load, recipe_of
+    from diptych.predicting import predict_files, with_softmax
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    loaded = load(model, ReadOptions(architecture, written_by, key))
+    if softmax:
+        loaded = with_softmax(loaded)
+    if out is None:
+        _only_for_tables(columns=columns, embedding=embedding, list=listed, recursive=recursive or None,
+                         workers=workers, on=None if on == "local" else on, overwrite=overwrite or None)  # fmt: skip
+        with terminal.progress() as progress:
+            done = predict_files(
+                loaded,
+                images or [],
+                preprocessing=preprocessing,
+                engine=engine,
+                device=device,
+                progress=progress,
+            )
+        terminal.remarks(done.remarks, done.failures)
+        terminal.result(
+            done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
+        )
+        raise typer.Exit(0 if not done.failures else 1)
+    from diptych.batch import JobOptions, names_in, predict_many
+
+    options = JobOptions(on, _separated(columns), embedding, top, shard_size, workers, recursive, overwrite)
     with terminal.progress() as progress:
-        done = predict_files(
-            load(model, ReadOptions(architecture, written_by, key)),
-            images,
-            preprocessing=preprocessing,
+        job = predict_many(
+            loaded,
+            images or [],
+            recipe_of(preprocessing or loaded),
+            out=out,
+            names=names_in(listed) if listed else (),
+            given=[*map(str, images or []), *([f"--list {listed}"] if listed else [])],
             engine=engine,
             device=device,
+            options=options,
             progress=progress,
         )
-    terminal.remarks(done.remarks, done.failures)
-    terminal.result(done.to_document(), predictions_text(done.predictions, top) if done.predictions else "")
-    raise typer.Exit(0 if not done.failures else 1)
+    terminal.remarks(job.remarks, job.failures)
+    terminal.result(job.to_document(), f"{job.rows:,} pictures, {job.failed:,} could not be used: {job.out}")
+    raise typer.Exit(0 if not job.failed else 1)
 
 
 @app.command()
@@ -392,6 +451,18 @@ def inspect(
 
     summary = diptych.inspect(load(model, ReadOptions(architecture, written_by, key)), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
+
+
+def _separated(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def _only_for_tables(**options: object) -> None:
+    """Raises `UsageError` for an option that only a table has."""
+    from diptych.errors import UsageError
+
+    for name in _given(**options):
+        raise UsageError(f"--{name.replace('_', '-')} is for a table: name its folder or file with --out")
 
 
 def _given(**options: object) -> dict[str, object]:

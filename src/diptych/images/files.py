@@ -63,12 +63,15 @@ def read(path: str | os.PathLike[str], max_pixels: int | None = None) -> Picture
     return Picture(np.asarray(loaded.plain), Path(path).stem, tuple(loaded.remarks), loaded.record, str(path))
 
 
-def decode(path: str | os.PathLike[str], max_pixels: int | None = None) -> tuple[_Plain, tuple[str, ...]]:
+def decode(
+    path: str | os.PathLike[str], max_pixels: int | None = None, content: bytes | None = None
+) -> tuple[_Plain, tuple[str, ...]]:
     """Reads the pixels of a picture as they come, without the copies that an array costs a large photograph.
 
     Args:
         path: The file.
         max_pixels: As for `read`.
+        content: The bytes of the file, where it is a member of an archive; `path` is then its name in messages.
 
     Returns:
         A Pillow image (RGB or L) or an array, as recipes take them, and the remarks.
@@ -76,7 +79,7 @@ def decode(path: str | os.PathLike[str], max_pixels: int | None = None) -> tuple
     Raises:
         ImageError: As `read` does.
     """
-    loaded = _read(Path(path), max_pixels)
+    loaded = _read(Path(path), max_pixels, content)
     return loaded.plain, tuple(loaded.remarks)
 
 
@@ -89,9 +92,9 @@ class _Loaded:
     record: Record | None = None
 
 
-def _read(path: Path, max_pixels: int | None) -> _Loaded:
+def _read(path: Path, max_pixels: int | None, content: bytes | None = None) -> _Loaded:
     limit = most_pixels() if max_pixels is None else max_pixels
-    with opened(path) as stream, quiet():
+    with opened(path) if content is None else io.BytesIO(content) as stream, quiet():
         head = stream.read(kinds.HEAD)
         kind = kinds.of(head)
         if kind.opener is None:

@@ -266,7 +266,7 @@ class TiffSource:
             )
         if not all(isinstance(n, int) and n >= 0 for n in (*self._offsets, *self._counts)):
             raise self._damaged("the places of its pieces are not whole numbers")
-        end = os.fstat(self._stream.fileno()).st_size
+        end = self._stream.seek(0, os.SEEK_END)
         last = max(
             (offset + count for offset, count in zip(self._offsets, self._counts, strict=False) if count),
             default=0,
