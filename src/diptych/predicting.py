@@ -94,8 +94,9 @@ def predict(
         out: A folder for a table in parts (part-00000.parquet, ...), or a .parquet, .csv or .jsonl file. What an
             interrupted call has finished is not made again.
         progress: Told how many pictures are done, with `out`.
-        **job: With `out`, the fields of `batch.JobOptions`: `on`, `columns`, `embedding`, `top`, `shard_size`,
-            `workers`, `recursive`, `overwrite`.
+        **job: With `out`: `columns`, further ones of `batch.columns.OPTIONAL`; `embedding`, the path of a layer whose
+            output becomes a column; `top`, how many classes the column of that name has; `recursive`, whether folders
+            inside folders are searched; and `on`, `shard_size`, `workers` and `overwrite`, see `batch.JobOptions`.
 
     Returns:
         The output, float32; (N, classes) for a classifier. With `out`, the finished `Job`.
@@ -130,25 +131,24 @@ def _job(
     engine: str,
     device: str,
     progress: Progress,
-    options: dict[str, Any],
+    given: dict[str, Any],
 ) -> Job:
-    from diptych.batch import JobOptions, predict_many
+    from diptych.batch import JobOptions, Pictures, predictions_table
 
-    paths = [x] if isinstance(x, str | Path) else x
-    if isinstance(paths, np.ndarray | Picture):
-        raise UsageError("a table is made of picture files: give paths, or leave out=... away")
-    paths = list(paths)
+    paths = [x] if isinstance(x, str | Path | np.ndarray | Picture) else list(x)
     strange = next((one for one in paths if not isinstance(one, str | Path)), None)
     if strange is not None:
-        raise UsageError(f"a table is made of picture files: give paths, not {type(strange).__name__}")
-    unknown = next((name for name in options if name not in JobOptions.__dataclass_fields__), None)
-    if unknown is not None:
         raise UsageError(
-            f"there is no option {unknown!r}; there are {', '.join(JobOptions.__dataclass_fields__)}"
+            f"a table is made of picture files: give paths, not {type(strange).__name__}; or leave out=... away"
         )
-    return predict_many(
-        model, cast("list[str | Path]", paths), recipe, out=out, engine=engine, device=device,
-        options=JobOptions(**options), progress=progress,
+    of_table = {name: given.pop(name) for name in ("columns", "embedding", "top") if name in given}
+    pictures = Pictures(cast("list[str | Path]", paths), recursive=given.pop("recursive", False))
+    unknown = next((name for name in given if name not in JobOptions.__dataclass_fields__), None)
+    if unknown is not None:
+        raise UsageError(f"predict takes no option {unknown!r}; see help(diptych.predict)")
+    return predictions_table(
+        model, recipe, pictures, out=out, engine=engine, device=device, **of_table,
+        options=JobOptions(**given), progress=progress,
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class Input:
         modified: When the file was last changed, in nanoseconds since 1970.
         archive: The tar that holds it, as it was given; None for a file of its own.
         offset: Where its bytes begin in the archive.
+        inside: The path in the folder or archive that was given; of a file that was named, its own name.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Input:
     modified: int
     archive: str | None = None
     offset: int = 0
+    inside: str = ""
 
     def content(self, folder: str) -> tuple[Path, bytes | None]:
         """The file to read, and its bytes where it is a member of an archive.
@@ -149,8 +151,8 @@ def _of_name(name: str) -> Input:
     try:
         status = os.stat(name)  # noqa: PTH116 - one call for each of many
     except (OSError, ValueError):
-        return Input(name, _MISSING, 0)  # reading it tells the reason
-    return Input(name, status.st_size, status.st_mtime_ns)
+        return Input(name, _MISSING, 0, inside=os.path.basename(name))  # noqa: PTH119 - reading it tells the reason
+    return Input(name, status.st_size, status.st_mtime_ns, inside=os.path.basename(name))  # noqa: PTH119
 
 
 def _matching(pattern: str, remarks: list[str]) -> Iterator[Input]:
@@ -186,7 +188,7 @@ def _in_folder(folder: str, recursive: bool, skipped: list[Path]) -> list[Input]
                 if recursive and not entry.name.startswith("."):
                     inner.append(entry.path)
             elif _is_picture(entry.name) and not entry.name.startswith("."):
-                found.append(_of_entry(entry))
+                found.append(_of_entry(entry, os.path.relpath(entry.path, folder)))
             else:
                 skipped.append(Path(entry.path))
         waiting += reversed(inner)
@@ -198,12 +200,12 @@ def _in_folder(folder: str, recursive: bool, skipped: list[Path]) -> list[Input]
     return found
 
 
-def _of_entry(entry: os.DirEntry[str]) -> Input:
+def _of_entry(entry: os.DirEntry[str], inside: str) -> Input:
     try:
         status = entry.stat()
     except OSError:  # a link to nowhere; reading it tells the reason
-        return Input(entry.path, _MISSING, 0)
-    return Input(entry.path, status.st_size, status.st_mtime_ns)
+        return Input(entry.path, _MISSING, 0, inside=inside)
+    return Input(entry.path, status.st_size, status.st_mtime_ns, inside=inside)
 
 
 # ---- Tar archives -----------------------------------------------------------------------------------------
@@ -246,7 +248,11 @@ def _in_tar(path: str, remarks: list[str]) -> list[Input]:
                         raise tarfile.ReadError(f"it ends inside {member.name}")
                     if member.isfile() and _is_picture(member.name):
                         name = f"{path}/{member.name}"
-                        found.append(Input(name, member.size, status.st_mtime_ns, path, member.offset_data))
+                        found.append(
+                            Input(
+                                name, member.size, status.st_mtime_ns, path, member.offset_data, member.name
+                            )
+                        )
                     else:
                         kind = os.path.splitext(member.name)[1] or "no suffix"  # noqa: PTH122
                         others[kind] = others.get(kind, 0) + 1

@@ -1,230 +1,158 @@
-"""Jobs: a model on any number of pictures, in parts that are finished one by one and never made twice."""
+"""Jobs: work on any number of pictures, in parts that are finished one by one and never made twice."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from diptych import engines
-from diptych.batch import columns as cols
 from diptych.batch import results
 from diptych.batch.inputs import Listing, listed
 from diptych.batch.local import made_locally
 from diptych.batch.plan import MANIFEST, Plan, changes, difference_of, read_manifest, write_manifest
 from diptych.batch.results import Job
 from diptych.batch.shards import Made, Task, check, part_name
-from diptych.engines import Compiled
 from diptych.errors import ImageError, OutputError, UsageError, reason
 from diptych.extras import imported
-from diptych.files import as_text, check_writable, is_folder, made_folder, sha256, sole_writer
-from diptych.formats import safetensors
-from diptych.images import files
+from diptych.files import check_writable, is_folder, made_folder, sha256, sole_writer
 from diptych.images.opening import most_pixels
 from diptych.journal import versions
-from diptych.model.model import Model
-from diptych.preprocessing import Preprocessing
-from diptych.progress import Progress, silent
+from diptych.progress import Progress
 
-__all__ = ["JobOptions", "predict_many"]
+__all__ = ["Begun", "JobOptions", "Pictures", "begin"]
 
 _PART = re.compile(r"part-\d{5,}\.parquet")
-_PROBED = 32  # pictures that are tried until one can be read
 _MOST_FAILURES = 20  # that are told; the others are in the table
 _PARTS = ".parts"
 
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What a user may choose about a job.
+    """How a job runs; none of it changes a row.
 
     Attributes:
         on: "local" for processes on this machine, "ray" for a Ray cluster that is started here or that RAY_ADDRESS
             names, or a cluster's address such as "ray://head:10001".
-        columns: Further columns, of `columns.OPTIONAL`.
-        embedding: The path of a layer whose output becomes the column `embedding`.
-        top: How many classes the column `top` has.
         shard_size: How many pictures a part has.
         workers: How many processes; one for each processor by default.
-        recursive: Whether folders inside folders are searched.
         overwrite: Whether to begin again where the folder holds another job.
     """
 
     on: str = "local"
-    columns: Sequence[str] = ()
-    embedding: str | None = None
-    top: int = 3
     shard_size: int = 256
     workers: int | None = None
-    recursive: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("top", "shard_size", "workers"):
+        for name in ("shard_size", "workers"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if self.on not in ("local", "ray") and not self.on.startswith("ray://") and ":" not in self.on:
+        if self.on not in ("local", "ray") and ":" not in self.on:
             raise UsageError(
                 f"a job runs on local, on ray, or on a cluster's address such as ray://host:10001, not {self.on!r}"
             )
 
 
-def predict_many(
-    model: Model,
-    images: Iterable[str | Path],
-    recipe: Preprocessing,
-    *,
-    out: str | Path,
-    names: Sequence[str] = (),
-    given: Sequence[str] | None = None,
-    engine: str = "auto",
-    device: str = "auto",
-    options: JobOptions | None = None,
-    progress: Progress = silent,
-) -> Job:
-    """Runs a model on pictures and writes a table, in parts that an interrupted call has not to make again.
+@dataclass(frozen=True)
+class Pictures:
+    """Which pictures a job takes; see `inputs.listed`.
 
-    Args:
-        model: The model.
-        images: Picture files, folders, patterns and tar archives; see `inputs.listed`.
-        recipe: The recipe for the pictures.
-        out: A folder for part-00000.parquet, ... and manifest.json; or a file that ends with .parquet, .csv or .jsonl,
-            which is made from such parts.
-        names: Further pictures, from a list.
-        given: How the pictures were named, if `images` and `names` do not say it.
-        engine: As for `predict`.
-        device: As for `predict`.
-        options: The others.
-        progress: Told how many pictures are done.
-
-    Returns:
-        The finished job.
-
-    Raises:
-        ImageError: There are no pictures, or none of them can be read.
-        OutputError: The folder holds another job or something else, is being written to, or cannot be written.
-        ShapeError: A picture does not fit the model.
+    Attributes:
+        given: Picture files, folders, patterns such as "photos/**/*.jpg", and tar archives.
+        names: Further picture files, from a list.
+        recursive: Whether folders inside folders are searched.
+        list_file: Where `names` come from, if they were read from a file.
     """
-    chosen = options or JobOptions()
-    imported("pyarrow")
-    target = _Target.of(Path(out))
-    images = [images] if isinstance(images, str | Path) else [str(one) for one in images]
-    listing = listed(images, names, recursive=chosen.recursive)
-    whole = model.with_(preprocessing=recipe)
-    probe = _Probe.of(whole, listing, engine, device, chosen)
-    content = _bytes_of(whole)
-    settings = {
-        "verb": "predict",
-        "diptych": versions().get("diptych"),
-        "images": list(given) if given is not None else list(map(str, images)),
-        "model": {"name": model.name, "sha256": results.sha256_of(content)},
-        "recipe": recipe.to_document(),
-        "engine": probe.engine,
-        "device": probe.device,
-        "columns": list(probe.columns),
-        "embedding": chosen.embedding,
-        "top": chosen.top,
-        "max_pixels": most_pixels(),
-    }
-    plan = Plan(settings, listing.inputs, chosen.shard_size)
-    with _kept(target, plan, listing, chosen.overwrite) as folder:
-        task = Task(
-            id=folder.plan.id,
-            model=content,
-            engine=probe.engine,
-            device=probe.device,
-            columns=probe.columns,
-            classes=probe.classes,
-            probable=model.gives_probabilities,
-            top=chosen.top,
-            embedding=chosen.embedding,
-            folder=str(folder.place.resolve()),
-            started_in=os.getcwd(),  # noqa: PTH109
-            max_pixels=most_pixels(),
-        )
-        return folder.finished(task, chosen, progress, (*probe.remarks, *listing.remarks))
 
+    given: Sequence[str | Path]
+    names: Sequence[str] = ()
+    recursive: bool = False
+    list_file: str | None = None
 
-# ---- Before: what the model makes of a picture -----------------------------------------------------------
+    def described(self) -> list[str]:
+        """How they were asked for, which a later call must repeat to go on."""
+        listing = [f"list {self.list_file or 'of names'}"] if self.names else []
+        return [*map(str, self.given), *listing, *(["recursive"] if self.recursive else [])]
 
 
 @dataclass(frozen=True)
-class _Probe:
-    """What the first picture that can be read has told."""
+class Begun:
+    """A job whose pictures are known, and whose results have a place."""
 
-    engine: str
-    device: str
-    columns: tuple[str, ...]
-    classes: tuple[str, ...] | None
-    remarks: tuple[str, ...]
+    pictures: Pictures
+    listing: Listing
+    options: JobOptions
+    target: _Target
+    progress: Progress
+    what: str
 
-    @staticmethod
-    def of(model: Model, listing: Listing, engine: str, device: str, chosen: JobOptions) -> _Probe:
-        compiled = engines.compile(model, engine, device)
-        model.check()
-        shape, first = _output_shape(model, compiled, listing, chosen.embedding)
-        if shape is None:
-            raise first
-        classifies = cols.classifies(shape, model.classes)
-        columns = cols.chosen(
-            chosen.columns,
-            classifies=classifies,
-            probable=model.gives_probabilities,
-            embedding=chosen.embedding is not None,
-        )
-        classes = None
-        if classifies:
-            classes = model.classes or tuple(f"class {i}" for i in range(max(shape)))
-        remarks = []
-        if classifies and not model.gives_probabilities:
-            remarks.append(
-                "the model gives scores, not probabilities: they are in the column score, and probability is empty; "
-                "--softmax makes probabilities of them"
+    def finish(
+        self,
+        settings: Mapping[str, Any],
+        task: Callable[..., Task],
+        remarks: Iterable[str] = (),
+        unchanged: Callable[[Any], bool] | None = None,
+    ) -> Job:
+        """Makes the parts that are missing, and what comes after them.
+
+        Args:
+            settings: All that decides the rows, beside the pictures and the version of Diptych, as a JSON object.
+            task: Called with the fields of `shards.Task`.
+            remarks: Sentences to show beside the result.
+            unchanged: Whether what belongs to a finished part, whose table it is called with, is still there.
+
+        Raises:
+            OutputError: The folder holds another job, is being written to, or cannot be written.
+            ImageError: None of the pictures could be used.
+        """
+        decides = {
+            "diptych": versions().get("diptych"),
+            "images": self.pictures.described(),
+            **settings,
+            "max_pixels": most_pixels(),
+        }
+        plan = Plan(decides, self.listing.inputs, self.options.shard_size)
+        with _kept(self.target, plan, self.options.overwrite, unchanged) as folder:
+            whole = task(
+                id=folder.plan.id,
+                folder=str(folder.place.resolve()),
+                started_in=os.getcwd(),  # noqa: PTH109
+                max_pixels=most_pixels(),
             )
-        if model.trained is False:
-            remarks.append("UNTRAINED weights: the predictions say nothing about the pictures")
-        return _Probe(compiled.engine, compiled.device, columns, classes, tuple(remarks))
+            return folder.finished(whole, self, [*remarks, *self.listing.remarks])
 
 
-def _output_shape(
-    model: Model, compiled: Compiled, listing: Listing, embedding: str | None
-) -> tuple[tuple[int, ...] | None, ImageError]:
-    """The shape of an output of one sample; None and the first error where no picture can be read."""
-    first: ImageError | None = None
-    recipe = model.preprocessing
-    assert recipe is not None
-    for one in islice(listing.inputs, _PROBED):
-        try:
-            path, content = one.content("")
-            pixels, _ = files.decode(path, content=content)
-        except ImageError as error:
-            first = first or error
-            continue
-        item = recipe.apply(pixels)[np.newaxis]
-        if embedding is not None:
-            trace = compiled.trace(item)
-            if embedding not in trace:
-                raise UsageError(
-                    f"there is no layer {as_text(embedding)!r}; the layers are {', '.join(trace)}"
-                )
-        return compiled(item).shape[1:], ImageError()
-    return None, first or ImageError("there are no pictures")
+def begin(
+    pictures: Pictures,
+    out: str | Path,
+    options: JobOptions | None,
+    progress: Progress,
+    what: str,
+) -> Begun:
+    """Lists the pictures of a job, and checks the place for its results.
 
+    Args:
+        pictures: Which pictures.
+        out: A folder, or a .parquet, .csv or .jsonl file.
+        options: How it runs.
+        progress: Told how many pictures are done.
+        what: The name of the work, for `progress`.
 
-def _bytes_of(model: Model) -> bytes:
-    with TemporaryDirectory() as place:
-        path = Path(place, "model.safetensors")
-        safetensors.write(model, path)
-        return path.read_bytes()
+    Raises:
+        ImageError: There are no pictures.
+        MissingExtra: pyarrow is not installed.
+        OutputError: There is no such place, or it cannot be written.
+    """
+    imported("pyarrow")
+    target = _Target.of(Path(out))
+    given = [pictures.given] if isinstance(pictures.given, str | Path) else pictures.given
+    listing = listed(given, pictures.names, recursive=pictures.recursive)
+    return Begun(pictures, listing, options or JobOptions(), target, progress, what)
 
 
 # ---- Where the parts go ----------------------------------------------------------------------------------
@@ -253,11 +181,13 @@ class _Target:
 
 
 @contextmanager
-def _kept(target: _Target, plan: Plan, listing: Listing, overwrite: bool) -> Iterator[_Folder]:
+def _kept(
+    target: _Target, plan: Plan, overwrite: bool, unchanged: Callable[[Any], bool] | None
+) -> Iterator[_Folder]:
     """The folder of a job, which this process alone writes to while the block runs."""
     made_folder(target.folder)
     with sole_writer(target.folder):
-        yield _Folder.of(target, plan, listing, overwrite)
+        yield _Folder.of(target, plan, overwrite, unchanged)
 
 
 @dataclass
@@ -272,7 +202,9 @@ class _Folder:
     rows: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, target: _Target, plan: Plan, listing: Listing, overwrite: bool) -> _Folder:
+    def of(
+        cls, target: _Target, plan: Plan, overwrite: bool, unchanged: Callable[[Any], bool] | None
+    ) -> _Folder:
         place = target.folder
         try:
             earlier = read_manifest(place)
@@ -300,10 +232,10 @@ class _Folder:
             )
         known = facts.get("versions") if isinstance(facts.get("versions"), dict) else {}
         folder = cls(place, target.file, before, facts, changes(before.inputs, plan.inputs, known or {}))
-        folder._find(parts)
+        folder._find(parts, unchanged)
         return folder
 
-    def _find(self, parts: Sequence[str]) -> None:
+    def _find(self, parts: Sequence[str], unchanged: Callable[[Any], bool] | None) -> None:
         """Finds the parts that are finished; raises `OutputError` where one was altered, or does not belong here."""
         for name in parts:
             number = int(name[5:-8])
@@ -313,10 +245,11 @@ class _Folder:
                     f"{self.place / name} is not as this job wrote it: it was altered or damaged, or is another's; "
                     "delete it, or move it away, and the same command makes it again"
                 )
-            self.rows[number] = rows
+            if unchanged is None or unchanged(results.read(self.place / name)):
+                self.rows[number] = rows
 
-    def finished(self, task: Task, chosen: JobOptions, progress: Progress, remarks: Sequence[str]) -> Job:
-        """Makes the parts that are missing, and what comes after them."""
+    def finished(self, task: Task, begun: Begun, remarks: Sequence[str]) -> Job:
+        """Makes the parts that are missing, and the file of them."""
         plan, failures = self.plan, list[str]()
         there = sum(rows for rows, _ in self.rows.values())
         if self._file_is_whole():
@@ -329,7 +262,7 @@ class _Folder:
         if there:
             said.append(f"{there:,} of {len(plan.inputs):,} pictures were finished already")
         if left:
-            self._make(task, left, chosen, progress, failures)
+            self._make(task, left, begun, failures)
         if not self._file_is_whole():
             self._conclude()
         failed = sum(part["failed"] for part in self.facts["parts"])
@@ -341,8 +274,9 @@ class _Folder:
                 else f"none of the {failed:,} pictures could be used; the column error of {self._result()} says why"
             )
         if more:
+            pictures = "picture" if more == 1 else "pictures"
             failures.append(
-                f"{more:,} {'more ' if failures else ''}pictures could not be used; see the column error"
+                f"{more:,} {'more ' if failures else ''}{pictures} could not be used; see the column error"
             )
         return Job(
             out=self._result(),
@@ -357,22 +291,15 @@ class _Folder:
     def _result(self) -> Path:
         return self.file or self.place
 
-    def _make(
-        self,
-        task: Task,
-        left: list[tuple[int, Any]],
-        chosen: JobOptions,
-        progress: Progress,
-        failures: list[str],
-    ) -> None:
+    def _make(self, task: Task, left: list[tuple[int, Any]], begun: Begun, failures: list[str]) -> None:
         total, done = len(self.plan.inputs), {number: rows for number, (rows, _) in self.rows.items()}
-        progress(sum(done.values()), total, "predicting")
 
         def told(number: int, count: int) -> None:
             done[number] = count
-            progress(sum(list(done.values())), total, "predicting")
+            begun.progress(sum(list(done.values())), total, begun.what)
 
-        for made in _maker(chosen)(task, left, chosen.workers, told):
+        begun.progress(sum(done.values()), total, begun.what)
+        for made in _maker(begun.options)(task, left, begun.options.workers, told):
             self.rows[made.number] = made.rows, made.failed
             told(made.number, made.rows)
             failures += made.failures[: _MOST_FAILURES - len(failures)]

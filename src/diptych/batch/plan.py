@@ -39,7 +39,7 @@ class Plan:
     """A SHA-256 of the settings and of the pictures' names; every part carries it."""
 
     def __post_init__(self) -> None:
-        names = [[one.name, one.archive, one.offset] for one in self.inputs]
+        names = [[one.name, one.archive, one.offset, one.inside] for one in self.inputs]
         text = json.dumps([self.settings, self.shard_size, names], sort_keys=True)
         object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest())
 
@@ -62,7 +62,7 @@ def write_manifest(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> None:
     head = {"settings": plan.settings, "shard_size": plan.shard_size, "id": plan.id, **facts}
     lines = json.dumps(head, indent=1)[:-2]
     inputs = ",\n".join(
-        json.dumps([one.name, one.size, one.modified, *([one.archive, one.offset] if one.archive else [])])
+        json.dumps([one.name, one.size, one.modified, one.archive, one.offset, one.inside])
         for one in plan.inputs
     )
     with replacing(folder / MANIFEST) as temporary:
@@ -101,9 +101,8 @@ def read_manifest(folder: Path) -> tuple[Plan, dict[str, Any]] | None:
 
 def _well_formed(one: Input) -> bool:
     numbers = (one.size, one.modified, one.offset)
-    return isinstance(one.name, str) and all(type(n) is int for n in numbers) and (
-        one.archive is None or isinstance(one.archive, str)
-    )  # fmt: skip
+    texts = (one.name, one.inside, *([] if one.archive is None else [one.archive]))
+    return all(type(n) is int for n in numbers) and all(isinstance(text, str) for text in texts)
 
 
 def difference_of(before: Plan, now: Plan) -> str | None:

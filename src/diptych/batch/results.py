@@ -15,7 +15,7 @@ from diptych.extras import imported
 from diptych.files import as_text, json_text, replacing
 from diptych.predictions import cell
 
-__all__ = ["WRITERS", "Job", "assemble", "sha256_of"]
+__all__ = ["WRITERS", "Job", "assemble", "read", "sha256_of"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,12 @@ class Job:
             OutputError: A file is gone or cannot be read.
         """
         pa: Any = imported("pyarrow")
-        parquet: Any = imported("pyarrow.parquet")
         try:
             if self.out.suffix.lower() == ".csv":
                 return imported("pyarrow.csv").read_csv(self.out)
             if self.out.suffix.lower() == ".jsonl" and self.out.is_file():
                 return imported("pyarrow.json").read_json(self.out)
-            parts = [parquet.read_table(path, partitioning=None) for path in self.paths]
-            return pa.concat_tables(parts).replace_schema_metadata(None)
+            return pa.concat_tables(map(read, self.paths))
         except (OSError, pa.ArrowException) as error:
             raise OutputError(f"cannot read {self.out}: {error}; run the job again") from error
 
@@ -99,13 +97,12 @@ def assemble(parts: Sequence[Path], path: Path) -> None:
         OutputError: It cannot be written.
     """
     with replacing(path) as temporary:
-        WRITERS[path.suffix.lower()](_tables(parts), temporary)
+        WRITERS[path.suffix.lower()](map(read, parts), temporary)
 
 
-def _tables(parts: Sequence[Path]) -> Iterator[Any]:
-    parquet: Any = imported("pyarrow.parquet")
-    for part in parts:
-        yield parquet.read_table(part, partitioning=None).replace_schema_metadata(None)
+def read(path: Path) -> Any:
+    """A Parquet file as a `pyarrow.Table`, without what is noted in it."""
+    return imported("pyarrow.parquet").read_table(path, partitioning=None).replace_schema_metadata(None)
 
 
 def _parquet(tables: Iterator[Any], path: Path) -> None:

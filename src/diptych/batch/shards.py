@@ -8,61 +8,60 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-
-from diptych import engines
-from diptych.batch.columns import Columns
 from diptych.batch.inputs import Input
-from diptych.errors import DiptychError, ImageError, ModelError, UnsupportedLayer
+from diptych.errors import DiptychError, ImageError, OutputError, UnsupportedLayer
 from diptych.extras import imported
 from diptych.files import as_text, replacing
-from diptych.formats import safetensors
-from diptych.images import files
 from diptych.images.opening import pixel_limit
-from diptych.model.layers import Array
 
-__all__ = ["Made", "Task", "Worker", "check", "part_name"]
+__all__ = ["Made", "Rows", "Task", "Worker", "check", "part_name"]
 
 _KEY = "diptych"
+_MOST_FAILURES = 20  # sentences of a part that are told at once; the others are in its column
 
 Told = Callable[[int], object]
 """Called with how many pictures of the part are done."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """All that a process needs to compute parts; it is what travels, and the pictures' paths.
+class Rows(Protocol):
+    """The rows of one part, as they are computed."""
+
+    def add(self, one: Input) -> None:
+        """Computes the row of a picture; raises `DiptychError` where it cannot be used."""
+
+    def failed(self, file: str, error: str) -> None:
+        """Adds the row of a picture that could not be used."""
+
+    def table(self) -> Any:
+        """The rows as a `pyarrow.Table` with a column `error`, whose schema does not depend on them."""
+
+
+class Task(Protocol):
+    """All that a process needs to compute parts; it is what travels, with the pictures' paths.
 
     Attributes:
         id: Of the plan.
-        model: The model with its recipe, as the bytes of a .safetensors file.
-        engine: The engine, never "auto".
-        device: The device.
-        columns: The columns, in order.
-        classes: The names of the classes; None for a model that is not a classifier.
-        probable: Whether the outputs are probabilities.
-        top: How many classes the column `top` has.
-        embedding: The path of a layer, or None.
         folder: Where the parts go, absolute.
         started_in: What relative paths are relative to.
         max_pixels: The most pixels of a picture.
     """
 
-    id: str
-    model: bytes
-    engine: str
-    device: str
-    columns: tuple[str, ...]
-    classes: tuple[str, ...] | None
-    probable: bool
-    top: int
-    embedding: str | None
-    folder: str
-    started_in: str
-    max_pixels: int
+    @property
+    def id(self) -> str: ...  # noqa: D102 - see above
+
+    @property
+    def folder(self) -> str: ...  # noqa: D102
+
+    @property
+    def started_in(self) -> str: ...  # noqa: D102
+
+    @property
+    def max_pixels(self) -> int: ...  # noqa: D102
+
+    def ready(self) -> Callable[[], Rows]:
+        """Makes the model ready, once for each process; returns what makes the rows of a part."""
 
 
 @dataclass(frozen=True)
@@ -75,24 +74,16 @@ class Made:
     failures: tuple[str, ...]
 
 
-_MOST_FAILURES = 20  # sentences of a part that are told at once; the others are in its column
-
-
 def part_name(number: int) -> str:
     """The file name of a part."""
     return f"part-{number:05}.parquet"
 
 
 class Worker:
-    """Computes parts, one picture after the other, with the model made ready once."""
+    """Computes parts, one picture after the other."""
 
     def __init__(self, task: Task) -> None:
-        self._task = task
-        with TemporaryDirectory() as place:
-            path = Path(place, "model.safetensors")
-            path.write_bytes(task.model)
-            self._model = safetensors.read(path)
-        self._compiled = engines.compile(self._model, task.engine, task.device)
+        self._task, self._rows = task, task.ready()
 
     def make(
         self,
@@ -113,9 +104,7 @@ class Worker:
             OutputError: It cannot be written.
             UnsupportedLayer: The engine cannot express a layer.
         """
-        task = self._task
-        columns = Columns(task.columns, task.classes, probable=task.probable, top=task.top)
-        failures: list[str] = []
+        task, rows, failures = self._task, self._rows(), list[str]()
         with pixel_limit(task.max_pixels):
             for index, one in enumerate(inputs):
                 try:
@@ -123,43 +112,23 @@ class Worker:
                         raise ImageError(
                             f"reading {one.name} has ended the process, as for want of memory; it was left out"
                         )
-                    self._add(columns, one)
-                except UnsupportedLayer:
+                    _add(rows, one)
+                except (OutputError, UnsupportedLayer):
                     raise
                 except DiptychError as error:
                     whole = str(Path(task.started_in, one.name))  # the same words on every machine
                     failures.append(as_text(str(error).replace(whole, one.name)))
-                    columns.failed(as_text(one.name), failures[-1])
+                    rows.failed(as_text(one.name), failures[-1])
                 told(index + 1)
-        write(Path(task.folder, part_name(number)), columns.table(), task.id, number)
-        return Made(number, len(columns), len(failures), tuple(failures[:_MOST_FAILURES]))
+        write(Path(task.folder, part_name(number)), rows.table(), task.id, number)
+        return Made(number, len(inputs), len(failures), tuple(failures[:_MOST_FAILURES]))
 
-    def _add(self, columns: Columns, one: Input) -> None:
-        recipe, task = self._model.preprocessing, self._task
-        if recipe is None:
-            raise ModelError("the model carries no recipe")
-        try:
-            path, content = one.content(task.started_in)
-            pixels, remarks = files.decode(path, content=content)
-            item = recipe.apply(pixels)
-            tensors = self._tensors(item)
-        except MemoryError as error:
-            raise ImageError(f"{one.name} needs more memory than there is; make it smaller first") from error
-        bad = next((name for name, value in tensors.items() if not np.isfinite(value).all()), None)
-        if bad is not None:
-            raise ModelError(f"the {bad} of {one.name} holds NaN or infinite values: a layer overflows")
-        columns.add(as_text(one.name), tensors, remarks)
 
-    def _tensors(self, item: Array) -> dict[str, Array]:
-        task, tensors = self._task, dict[str, Array]()
-        if task.embedding is not None:
-            trace = self._compiled.trace(item[np.newaxis])
-            tensors["output"], tensors["embedding"] = trace.output[0], trace[task.embedding][0]
-        else:
-            tensors["output"] = self._compiled(item[np.newaxis])[0]
-        if "input" in task.columns:
-            tensors["input"] = item
-        return tensors
+def _add(rows: Rows, one: Input) -> None:
+    try:
+        rows.add(one)
+    except MemoryError as error:
+        raise ImageError(f"{one.name} needs more memory than there is; make it smaller first") from error
 
 
 # ---- The file of a part -----------------------------------------------------------------------------------

@@ -9,6 +9,15 @@ import typer
 
 from diptych.cli import parameters
 from diptych.cli.filter import app as filter_app
+from diptych.cli.many import (
+    is_table,
+    job_options,
+    layer_paths,
+    many_pictures,
+    one_picture,
+    only_for_tables,
+    separated,
+)
 from diptych.cli.parameters import (
     Architecture,
     Columns,
@@ -19,7 +28,6 @@ from diptych.cli.parameters import (
     Generator,
     Guidance,
     Height,
-    Images,
     Json,
     Key,
     Listed,
@@ -37,6 +45,7 @@ from diptych.cli.parameters import (
     Shape,
     ShardSize,
     Steps,
+    Table,
     Width,
     Workers,
     WrittenBy,
@@ -185,11 +194,17 @@ def generate(
 
 @app.command()
 def preprocess(
-    images: Images,
+    images: ManyImages = None,
     preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
-        "inputs"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder for .npy and .png files; or a table, see --table.")
+    ] = Path("inputs"),
+    table: Table = False,
+    listed: Listed = None,
+    recursive: Recursive = False,
+    on: On = "local",
+    workers: Workers = None,
+    shard_size: ShardSize = 256,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete what --out holds of another recipe or other pictures.")
     ] = False,
@@ -199,16 +214,32 @@ def preprocess(
 ) -> None:
     """Turn pictures into the arrays that a model takes.
 
-    Writes NAME.npy and NAME.png for each picture, and the recipe as recipe.json.
+    Writes NAME.npy and NAME.png for each picture, and the recipe as recipe.json; or a table of all.
     """
+    from diptych.loading import recipe_of
     from diptych.preparing import preprocess_files
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    if not is_table(out, table):
+        only_for_tables("--table", list=listed, recursive=recursive, workers=workers, on=on != "local")
+        with terminal.progress() as progress:
+            done = preprocess_files(
+                images or [], preprocessing, out=out, overwrite=overwrite, progress=progress
+            )
+        terminal.remarks(done.remarks, done.failures)
+        terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
+        raise typer.Exit(0 if not done.failures else 1)
+    from diptych.batch import preprocessed_table
+
     with terminal.progress() as progress:
-        done = preprocess_files(images, preprocessing, out=out, overwrite=overwrite, progress=progress)
-    terminal.remarks(done.remarks, done.failures)
-    terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
-    raise typer.Exit(0 if not done.failures else 1)
+        job = preprocessed_table(
+            recipe_of(preprocessing),
+            many_pictures(images, listed, recursive),
+            out=out,
+            options=job_options(on, shard_size, workers, overwrite),
+            progress=progress,
+        )
+    terminal.job(job)
 
 
 @app.command()
@@ -259,8 +290,8 @@ def predict(
     if softmax:
         loaded = with_softmax(loaded)
     if out is None:
-        _only_for_tables(columns=columns, embedding=embedding, list=listed, recursive=recursive or None,
-                         workers=workers, on=None if on == "local" else on, overwrite=overwrite or None)  # fmt: skip
+        only_for_tables("--out", columns=columns, embedding=embedding, list=listed, recursive=recursive,
+                        workers=workers, on=on != "local", overwrite=overwrite)  # fmt: skip
         with terminal.progress() as progress:
             done = predict_files(
                 loaded,
@@ -275,34 +306,45 @@ def predict(
             done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
         )
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import JobOptions, names_in, predict_many
+    from diptych.batch import predictions_table
 
-    options = JobOptions(on, _separated(columns), embedding, top, shard_size, workers, recursive, overwrite)
     with terminal.progress() as progress:
-        job = predict_many(
+        job = predictions_table(
             loaded,
-            images or [],
             recipe_of(preprocessing or loaded),
+            many_pictures(images, listed, recursive),
             out=out,
-            names=names_in(listed) if listed else (),
-            given=[*map(str, images or []), *([f"--list {listed}"] if listed else [])],
             engine=engine,
             device=device,
-            options=options,
+            columns=separated(columns),
+            embedding=embedding,
+            top=top,
+            options=job_options(on, shard_size, workers, overwrite),
             progress=progress,
         )
-    terminal.remarks(job.remarks, job.failures)
-    terminal.result(job.to_document(), f"{job.rows:,} pictures, {job.failed:,} could not be used: {job.out}")
-    raise typer.Exit(0 if not job.failed else 1)
+    terminal.job(job)
 
 
 @app.command()
 def features(
     model: ModelName,
-    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the plots.")] = Path("maps"),
-    layers: Annotated[str, typer.Option(help="conv, all, or layer paths such as 0,3.1.")] = "all",
+    images: ManyImages = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder for the plots; or a table, see --table.")
+    ] = Path("maps"),
+    layers: Annotated[
+        str, typer.Option(help="conv, all, or layer paths such as 0,3.1; a table has a column for each path.")
+    ] = "all",
     scale: Annotated[ScaleRule, parameters.Scale] = "per-map",
+    table: Table = False,
+    listed: Listed = None,
+    recursive: Recursive = False,
+    on: On = "local",
+    workers: Workers = None,
+    shard_size: ShardSize = 256,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the other table that --out holds.")
+    ] = False,
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
@@ -313,15 +355,34 @@ def features(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Plot the output of every layer for a picture."""
+    """Plot the output of every layer for a picture, or write those of some layers for many as a table."""
     import diptych
-    from diptych.loading import load
+    from diptych.loading import load, recipe_of
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    loaded = load(model, ReadOptions(architecture, written_by, key))
+    if is_table(out, table):
+        from diptych.batch import features_table
+
+        with terminal.progress() as progress:
+            job = features_table(
+                loaded,
+                recipe_of(preprocessing or loaded),
+                many_pictures(images, listed, recursive),
+                layer_paths(layers),
+                out=out,
+                engine=engine,
+                device=device,
+                options=job_options(on, shard_size, workers, overwrite),
+                progress=progress,
+            )
+        terminal.job(job)
+    only_for_tables("--table", list=listed, recursive=recursive, workers=workers, on=on != "local",
+                    overwrite=overwrite)  # fmt: skip
     with terminal.progress() as progress:
         paths = diptych.features(
-            load(model, ReadOptions(architecture, written_by, key)),
-            image,
+            loaded,
+            one_picture(images),
             out=out,
             layers=layers,
             scale=scale,
@@ -451,18 +512,6 @@ def inspect(
 
     summary = diptych.inspect(load(model, ReadOptions(architecture, written_by, key)), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
-
-
-def _separated(text: str | None) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else []
-
-
-def _only_for_tables(**options: object) -> None:
-    """Raises `UsageError` for an option that only a table has."""
-    from diptych.errors import UsageError
-
-    for name in _given(**options):
-        raise UsageError(f"--{name.replace('_', '-')} is for a table: name its folder or file with --out")
 
 
 def _given(**options: object) -> dict[str, object]:

@@ -74,7 +74,6 @@ MaxPixels = Annotated[
         show_default=False,
     ),
 ]
-Images = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
 RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[
     str | None, typer.Option("--preprocessing", help=f"{RECIPE_HELP}; default: the model's own.")
@@ -88,6 +87,13 @@ ManyImages = Annotated[
     list[Path] | None,
     typer.Argument(
         help='Picture files or folders; with --out also "patterns" and .tar archives.', show_default=False
+    ),
+]
+Table = Annotated[
+    bool,
+    typer.Option(
+        "--table",
+        help="Write a table in parts to --out; a .parquet, .csv or .jsonl file there is a table anyway.",
     ),
 ]
 Listed = Annotated[
