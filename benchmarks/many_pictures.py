@@ -51,7 +51,7 @@ _session = None
 
 
 def start(model: str) -> None:
-    global _session
+    global _session  # noqa: PLW0603 - of the process
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

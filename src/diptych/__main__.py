@@ -149,8 +149,10 @@ def _wrong_usage(error: Any) -> tuple[str, str]:
 def _interrupted(arguments: list[str]) -> int:
     learning = arguments[:2] == ["filter", "learn"]
     checkpoint = _checkpoint(arguments) if learning else None
-    if arguments[:1] in (["run"], ["generate"], ["preprocess"]) or (
-        checkpoint and Path(checkpoint).is_file()
+    if (
+        arguments[:1] in (["run"], ["generate"], ["preprocess"])
+        or _writes_table(arguments)
+        or (checkpoint and Path(checkpoint).is_file())
     ):
         told = "the same command continues where this one stopped"
     elif checkpoint:
@@ -161,6 +163,14 @@ def _interrupted(arguments: list[str]) -> int:
         told = "finished files are kept; the same command starts again"
     print(f"diptych: interrupted; {told}", file=sys.stderr)
     return _INTERRUPTED
+
+
+def _writes_table(arguments: list[str]) -> bool:
+    """Whether the command writes a table, in parts that stay."""
+    options = {argument.partition("=")[0] for argument in arguments}
+    return "--table" in options or (
+        arguments[:1] in (["predict"], ["features"]) and bool(options & {"--out", "-o"})
+    )
 
 
 def _checkpoint(arguments: list[str]) -> str | None:

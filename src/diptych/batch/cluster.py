@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ Told = Callable[[int, int], object]
 _RETRIES = 20  # of a part whose process has died
 _OBJECT_STORE = 256 * 2**20  # bytes, of a cluster that is started here: only the model lies there
 _SECONDS_TO_WAIT = 1.0
+_SECONDS_TO_KNOCK = 10.0
 
 
 def made_on(address: str) -> Callable[..., Iterator[Made]]:
@@ -120,6 +122,7 @@ def _cluster(address: str, workers: int | None) -> Iterator[Any]:
     named = os.environ.get("RAY_ADDRESS", "") if address == "ray" else address
     try:
         if named:
+            _knock(named)
             ray.init(named, log_to_driver=False, logging_level="ERROR")
         else:
             # Its memory monitor counts the memory of all programs, and kills our processes for what others take.
@@ -138,6 +141,13 @@ def _cluster(address: str, workers: int | None) -> Iterator[Any]:
     finally:
         with suppress(Exception):
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nobody listens at the address: Ray would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_KNOCK).close()
 
 
 def _not_reached(address: str, error: Exception) -> DiptychError:

@@ -18,7 +18,7 @@ from diptych.batch.results import Job
 from diptych.batch.shards import Made, Task, check, part_name
 from diptych.errors import ImageError, OutputError, UsageError, reason
 from diptych.extras import imported
-from diptych.files import check_writable, is_folder, made_folder, sha256, sole_writer
+from diptych.files import check_writable, is_folder, made_folder, sha256, sole_writer, sweep
 from diptych.images.opening import most_pixels
 from diptych.journal import versions
 from diptych.progress import Progress
@@ -299,10 +299,13 @@ class _Folder:
             begun.progress(sum(list(done.values())), total, begun.what)
 
         begun.progress(sum(done.values()), total, begun.what)
-        for made in _maker(begun.options)(task, left, begun.options.workers, told):
-            self.rows[made.number] = made.rows, made.failed
-            told(made.number, made.rows)
-            failures += made.failures[: _MOST_FAILURES - len(failures)]
+        try:
+            for made in _maker(begun.options)(task, left, begun.options.workers, told):
+                self.rows[made.number] = made.rows, made.failed
+                told(made.number, made.rows)
+                failures += made.failures[: _MOST_FAILURES - len(failures)]
+        finally:
+            sweep(self.place, always=True)  # what a process was writing when it was ended
 
     def _file_is_whole(self) -> bool:
         """Whether the file was made already; raises `OutputError` where it was altered since."""

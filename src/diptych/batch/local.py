@@ -28,7 +28,13 @@ Told = Callable[[int, int], object]
 _MOST_DEATHS = 30  # of processes over one part
 _MOST_STARTS = 3  # of processes in a row that end before they begin
 _SUSPICIOUS = 3  # deaths in a row over the same picture
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "PILLOW_BLOCKS_MAX": "8",  # memory that is kept for the next picture: decoding takes two thirds of the time
+}
 
 
 def made_locally(
@@ -127,15 +133,10 @@ class _Line(threading.Thread):
             process = self._process
         if process is None:
             return
-        with suppress(OSError):
-            if process.stdin is not None:
-                process.stdin.close()  # it ends when it sees this
         if wait:
-            process.kill()
-            process.wait()
-            for stream in (process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
+            _end(process)
+        elif process.stdin is not None:
+            process.stdin.close()  # it ends when it sees this
 
     def _make(self, shard: _Shard) -> Made | None:
         while not self._stopped:
@@ -191,8 +192,7 @@ class _Line(threading.Thread):
         process = self._process
         if self._stopped or process is None:
             return
-        process.kill()
-        status = process.wait()
+        status = _end(process)
         shard.deaths += 1
         if shard.reached is None:
             self._failed_starts += 1
@@ -213,11 +213,21 @@ class _Line(threading.Thread):
             )
 
 
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Ends a process at once; returns its exit status."""
+    process.kill()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with suppress(OSError):  # what was not sent yet has nobody to read it
+                stream.close()
+    return process.wait()
+
+
 def _environment() -> dict[str, str]:
     """That of a process: it imports what this one can import, and computes on one thread."""
     here = str(Path(__file__).parents[2])
     path = os.pathsep.join([here, *(place for place in sys.path if place)])
-    return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREADS, "1")}
+    return {**os.environ, "PYTHONPATH": path, **_SETTINGS}
 
 
 def _ended(status: int) -> str:

@@ -25,7 +25,6 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print must not be taken for a reply
     received: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(commands, received), daemon=True).start()
-    _one_thread_each()
     worker: Any = None
     task = received.get()
     while True:
@@ -68,13 +67,6 @@ def _reply(replies: IO[bytes], kind: str, said: object) -> None:
         replies.flush()
     except OSError:
         os._exit(1)
-
-
-def _one_thread_each() -> None:
-    """The processes share the processors between them."""
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 if __name__ == "__main__":
