@@ -606,3 +606,38 @@ def test_the_process_ignores_ctrl_c_and_ends_with_its_starter(pictures, tmp_path
             said.splitlines()[-1] == "diptych: interrupted; the same command continues where this one stopped"
         )
     assert not [path for path in (tmp_path / "t").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_a_cluster_that_goes_away_in_the_middle_is_one_sentence(pictures, whole, tmp_path):
+    out = tmp_path / "t"
+    arguments = ("predict", "scenes", pictures, "--out", out, "--shard-size", 1, "-q")
+    process = subprocess.Popen(
+        command(*arguments, "--on", "ray", "--workers", 2), env=ENVIRONMENT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not list(out.glob("part-*")) and process.poll() is None:
+        time.sleep(0.01)
+    listing = subprocess.run(
+        ["ps", "-eo", "pid=,comm=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    nodes = [int(line.split()[0]) for line in listing.splitlines() if line.split()[1] == "raylet"]
+    ours = [node for node in nodes if str(process.pid) in ancestry(node)]
+    for node in ours:
+        os.kill(node, signal.SIGKILL)
+    printed, said = process.communicate(timeout=120)
+    assert printed == ""
+    if process.returncode == 1 and "damaged" not in said:  # else all was done before
+        assert said.count("\n") == 1
+        assert "the Ray cluster has gone away" in said
+    assert run(*arguments).returncode == 1
+    assert contents(out).keys() == {f"part-{number:05}.parquet" for number in range(23)}
+
+
+def ancestry(pid: int) -> list[str]:
+    """The process ids above a process."""
+    found = []
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        found.append(str(pid))
+    return found

@@ -20,7 +20,7 @@ from diptych.batch.shards import Made, Task, Worker, part_name
 from diptych.engines.batches import processors
 from diptych.errors import DiptychError, OutputError
 
-__all__ = ["error_of", "made_locally"]
+__all__ = ["ended", "error_of", "made_locally", "started"]
 
 Told = Callable[[int, int], object]
 """Called with the number of a part, and how many of its pictures are done."""
@@ -134,7 +134,7 @@ class _Line(threading.Thread):
         if process is None:
             return
         if wait:
-            _end(process)
+            ended(process)
         elif process.stdin is not None:
             process.stdin.close()  # it ends when it sees this
 
@@ -174,13 +174,7 @@ class _Line(threading.Thread):
                 raise EOFError
             if self._process is not None and self._process.poll() is None:
                 return self._process
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "diptych.batch.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=None if os.environ.get("DIPTYCH_DEBUG", "") not in {"", "0"} else subprocess.DEVNULL,
-                env=_environment(),
-            )
+            self._process = started("diptych.batch.worker")
             process = self._process
         assert process.stdin is not None
         pickle.dump(self._task, process.stdin)
@@ -192,7 +186,7 @@ class _Line(threading.Thread):
         process = self._process
         if self._stopped or process is None:
             return
-        status = _end(process)
+        status = ended(process)
         shard.deaths += 1
         if shard.reached is None:
             self._failed_starts += 1
@@ -202,18 +196,29 @@ class _Line(threading.Thread):
                 shard.fatal.add(shard.reached)
         if self._failed_starts >= _MOST_STARTS:
             raise OutputError(
-                f"the processes that should make {part_name(shard.number)} end before they begin ({_ended(status)}): "
+                f"the processes that should make {part_name(shard.number)} end before they begin ({_by(status)}): "
                 "see why with DIPTYCH_DEBUG=1, or take --workers 1"
             )
         if shard.deaths > _MOST_DEATHS:
             first, last = shard.inputs[0].name, shard.inputs[-1].name
             raise OutputError(
                 f"{part_name(shard.number)} cannot be made: the processes for the pictures {first} to {last} ended "
-                f"{shard.deaths} times ({_ended(status)}); take fewer --workers, or leave these pictures out"
+                f"{shard.deaths} times ({_by(status)}); take fewer --workers, or leave these pictures out"
             )
 
 
-def _end(process: subprocess.Popen[bytes]) -> int:
+def started(module: str) -> subprocess.Popen[bytes]:
+    """Starts a module as a process that can be written to and read from; see `worker.Channel`."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=None if os.environ.get("DIPTYCH_DEBUG", "") not in {"", "0"} else subprocess.DEVNULL,
+        env=_environment(),
+    )
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
     """Ends a process at once; returns its exit status."""
     process.kill()
     for stream in (process.stdin, process.stdout):
@@ -230,7 +235,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **_SETTINGS}
 
 
-def _ended(status: int) -> str:
+def _by(status: int) -> str:
     return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
 
 
