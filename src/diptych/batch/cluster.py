@@ -43,7 +43,9 @@ def made_on(address: str) -> Callable[..., Iterator[Made]]:
             a cluster's address.
     """
     if find_spec("ray") is None:
-        imported("ray")  # says what to install; importing it here takes a second that the other process needs too
+        imported(
+            "ray"
+        )  # says what to install; importing it here takes a second that the other process needs too
     return partial(_made, _named(address))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from diptych.images.opening import pixel_limit
 __all__ = ["Made", "Rows", "Task", "Worker", "check", "part_name"]
 
 _KEY = "diptych"
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 _MOST_FAILURES = 20  # sentences of a part that are told at once; the others are in its column
 
 Told = Callable[[int], object]
@@ -116,12 +118,26 @@ class Worker:
                 except (OutputError, UnsupportedLayer):
                     raise
                 except DiptychError as error:
+                    if _of_this_machine(error):
+                        raise OutputError(
+                            f"{part_name(number)} cannot be made: {error}; what is finished is kept, and the same "
+                            "command goes on"
+                        ) from error
                     whole = str(Path(task.started_in, one.name))  # the same words on every machine
                     failures.append(as_text(str(error).replace(whole, one.name)))
                     rows.failed(as_text(one.name), failures[-1])
                 told(index + 1)
         write(Path(task.folder, part_name(number)), rows.table(), task.id, number)
         return Made(number, len(inputs), len(failures), tuple(failures[:_MOST_FAILURES]))
+
+
+def _of_this_machine(error: BaseException | None) -> bool:
+    """Whether a picture could not be read for want of something that may be there the next time."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _add(rows: Rows, one: Input) -> None:

@@ -197,7 +197,7 @@ def preprocess(
     images: ManyImages = None,
     preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for .npy and .png files; or a table, see --table.")
+        Path, typer.Option("--out", "-o", help="The folder for .npy and .png files, or for a table.")
     ] = Path("inputs"),
     table: Table = False,
     listed: Listed = None,
@@ -330,7 +330,7 @@ def features(
     model: ModelName,
     images: ManyImages = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for the plots; or a table, see --table.")
+        Path, typer.Option("--out", "-o", help="The folder for the plots, or for a table.")
     ] = Path("maps"),
     layers: Annotated[
         str, typer.Option(help="conv, all, or layer paths such as 0,3.1; a table has a column for each path.")

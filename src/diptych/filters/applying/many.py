@@ -13,13 +13,15 @@ from typing import Any
 from diptych.batch import Job, JobOptions, Pictures, begin
 from diptych.batch.inputs import Input
 from diptych.batch.results import WRITERS, sha256_of
-from diptych.errors import ImageError, OutputError, UsageError
+from diptych.engines import tiled
+from diptych.errors import DiptychError, ImageError, OutputError, UsageError
 from diptych.extras import imported
 from diptych.files import as_text, keep, made_folder, sha256
 from diptych.filters.applying.apply import FilterModel, Work, output_name
 from diptych.filters.learned import Learned
 from diptych.formats import safetensors
 from diptych.loading import load_model
+from diptych.model.model import Model
 from diptych.progress import Progress, silent
 
 __all__ = ["apply_many"]
@@ -44,7 +46,7 @@ def apply_many(
         pictures: Which pictures; those of a folder inside a given folder go to a folder of that name.
         target: The folder.
         tile: See `apply`.
-        engine: See `apply`.
+        engine: See `apply`; with "auto" the first that can express the filter takes all pictures.
         device: See `apply`.
         edge: See `apply`.
         options: How the job runs.
@@ -62,7 +64,7 @@ def apply_many(
     folder = Path(target)
     if folder.suffix.lower() in WRITERS:
         raise UsageError(f"filtered pictures go into a folder, and {folder} ends like a table; name a folder")
-    Work.of(learned, tile, engine, device, edge, silent)
+    engine = _engine(Work.of(learned, tile, engine, device, edge, silent).model, engine, device)
     begun = begin(pictures, folder, options, progress, "filtering")
     archived = next((one for one in begun.listing.inputs if one.archive is not None), None)
     if archived is not None:
@@ -80,6 +82,18 @@ def apply_many(
                 "device": device, "edge": edge}  # fmt: skip
     task = partial(FilterTask, model=content, tile=tile, engine=engine, device=device, edge=edge)
     return begun.finish(settings, task, unchanged=partial(_unchanged, folder))
+
+
+def _engine(model: Model, engine: str, device: str) -> str:
+    """The engine of all pictures: engines may differ in the last bit, and "auto" would choose for each picture."""
+    if engine != "auto" or device not in ("auto", "cpu"):
+        return engine
+    for name in tiled.automatic(model):
+        try:
+            return tiled.compile(model, name, "auto", peak=255).engine
+        except (DiptychError, ImportError):
+            continue
+    return "numpy"
 
 
 def _output(one: Input) -> str:
