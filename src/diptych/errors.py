@@ -11,12 +11,19 @@
     ├── GenerationError        a text-to-image model that cannot be had or cannot run
     └── OutputError            a file or folder that cannot, or must not, be written
 
-A message is one sentence that says what was expected, what came, where, and what to do next.
+A message is one sentence that says what was expected, what came, where, and what to do next. Where memory runs out,
+Python's own `MemoryError` is raised, or an `ImageError` that says so of one picture.
 """
 
 import re
 
 _LONGEST = 2000  # characters of a message
+_OUT_OF_MEMORY = re.compile(
+    r"bad_?alloc|out ?of ?memory|memory allocation|insufficient memory|failed to map segment"
+    r"|failed to serialize proto"
+    r"|(cannot|can't|failed to|unable to|could not) (allocate|alloc)\b",
+    re.IGNORECASE,
+)
 _LINE_ENDS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -89,3 +96,16 @@ def reason(error: object, most: int = 160) -> str:
     """What somebody else's error says, on one line of at most `most` characters; its kind where that is nothing."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split())[:most] or type(error).__name__
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came of, tells that memory ran out.
+
+    Native libraries have words of their own for it, and whatever reads a file may have taken it for damage.
+    """
+    while error is not None:
+        foreign = not isinstance(error, DiptychError)  # ours may quote a name from a file
+        if isinstance(error, MemoryError) or (foreign and _OUT_OF_MEMORY.search(str(error))):
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False

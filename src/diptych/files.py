@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import DiptychError, OutputError, reason
+from diptych.errors import DiptychError, OutputError, out_of_memory, reason
 from diptych.locks import exchange, flush, flush_folder, locked, locked_folder, remove_unlocked, unlock
 
 __all__ = [
@@ -51,6 +51,7 @@ IN_USE = ".diptych-writing"
 """A file that is in a folder while a verb fills it: the lock, and what is finished so far (`journal`)."""
 _SWEEP_EVERY = 1.0  # seconds: a folder of many files is not listed for each of them
 _LONGEST_SUFFIX = 40
+_WEBP_OUT_OF_MEMORY = tuple(f"encoding error {number}" for number in (1, 2, 8))
 _swept: dict[Path, float] = {}
 
 
@@ -94,6 +95,8 @@ def replacing(path: str | Path, finishing: Callable[[Path], object] | None = Non
     except DiptychError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise MemoryError from error
         if not _of_the_disk(error):
             raise
         raise _refused(target, error) from error
@@ -358,9 +361,20 @@ def npy(array: Any) -> bytes:
 
 
 def encoded(image: Any, **options: Any) -> bytes:
-    """A Pillow image as the bytes of a file; `options` are those of `save`, which keeps silent likewise."""
+    """A Pillow image as the bytes of a file; `options` are those of `save`, which keeps silent likewise.
+
+    Raises:
+        MemoryError: There is not enough memory: nothing else makes Pillow fail to write pixels into memory.
+    """
     stream = io.BytesIO()
-    image.save(stream, **options)
+    try:
+        image.save(stream, **options)
+    except OSError as error:
+        raise MemoryError from error
+    except ValueError as error:
+        if str(error) in _WEBP_OUT_OF_MEMORY:
+            raise MemoryError from error
+        raise
     return stream.getvalue()
 
 

@@ -268,7 +268,7 @@ def _decoded(content: bytes, where: str) -> NDArray[np.uint8]:
                     f"{where} claims {image.width} x {image.height} pixels; Tiny ImageNet has 64 x 64"
                 )
             return np.asarray(image.convert("RGB"))
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise anything
         raise ImageError(f"{where} is a damaged picture ({reason(error)}); download it again") from error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diptych.engines.batches import Run, by_sample, processors, validate_batch
-from diptych.errors import MissingExtra, ModelError, UnsupportedLayer
+from diptych.errors import MissingExtra, ModelError, UnsupportedLayer, out_of_memory
 from diptych.formats.onnx import to_onnx
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -118,7 +118,9 @@ class Compiled:
             raise _could_not_run(shape, error) from error
 
 
-def _could_not_run(shape: Sequence[int], error: Exception) -> ModelError:
+def _could_not_run(shape: Sequence[int], error: Exception) -> Exception:
+    if out_of_memory(error):
+        return MemoryError()
     last = str(error).strip().splitlines()[-1]
     return ModelError(
         f"openvino could not run the model on an input of shape {tuple(shape[1:])}: {last[:200]}; "

@@ -22,7 +22,7 @@ from diptych.errors import ImageError, reason
 from diptych.files import encoded, is_folder, replacing
 from diptych.images import jpeg, kinds, metadata, pixels, png, tiff
 from diptych.images.kinds import SUFFIXES
-from diptych.images.opening import check_size, most_pixels, opened, quiet
+from diptych.images.opening import check_size, most_pixels, opened, quiet, short_of_memory
 from diptych.images.picture import Picture, Record
 from diptych.images.rows import whole_rows
 
@@ -113,11 +113,11 @@ def _read(path: Path, max_pixels: int | None) -> _Loaded:
             raise ImageError(
                 f"{path} is not a picture on a known scale: {error}; rescale it first"
             ) from error
-        except MemoryError as error:
-            raise ImageError(f"{path} needs more memory than there is; make it smaller first") from error
         except (
             Exception
         ) as error:  # Pillow's decoders raise anything: SyntaxError, struct.error, KeyError, ...
+            if short_of_memory(error):
+                raise ImageError(f"{path} needs more memory than there is; make it smaller first") from error
             raise _damaged(path, kind.name, error) from error
 
 
@@ -265,6 +265,8 @@ def _orientation(image: Image.Image) -> int | None:
     """The EXIF orientation, 1 where there is none, None where the data cannot be read."""
     try:
         stated = image.getexif().get(0x0112, 1)
+    except MemoryError:  # not to be taken for a picture that stands as it is stored
+        raise
     except Exception:  # as many kinds as in decoding; the pixels are good
         return None
     return stated if isinstance(stated, int) else 1

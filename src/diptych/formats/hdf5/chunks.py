@@ -210,7 +210,7 @@ def _undo(file: Hdf5File, step: Filter, raw: memoryview, block: int, size: int, 
         if step.number == 32004:
             return memoryview(_lz4(file, bytes(raw), limit))
         return memoryview(_zstandard(file, bytes(raw), limit))
-    except (zlib.error, OSError, EOFError, ValueError, RuntimeError, MemoryError) as error:
+    except (zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         file.fail(f"{_NAMES[step.number]} data that cannot be decompressed ({error})", at)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.errors import ImageError, reason
-from diptych.images.opening import check_size, quiet
+from diptych.images.opening import check_size, quiet, short_of_memory
 from diptych.images.opening import opened as opened_file
 from diptych.images.pixels import OutOfRange, to_plain
 from diptych.images.rows import PEAKS, Array, Kept, StreamSource, Whole, over_white, whole_rows
@@ -144,6 +144,8 @@ class TiffSource:
             raise
         except Exception as error:  # whatever tifffile raises on a damaged directory; a tag of the wrong kind
             self.close()
+            if short_of_memory(error):
+                raise MemoryError from error
             raise self._damaged(error) from error
 
     def _look(self, page: Any, pages: int, limit: int) -> None:
@@ -414,9 +416,9 @@ class TiffSource:
                         data, rows, self._wide, self._in_piece, self._samples.stored
                     )
                 values = self._shaped(data, rows)
-        except MemoryError:
-            raise
         except Exception as error:  # zlib.error, lzma.LZMAError, whatever Pillow raises, too few bytes
+            if short_of_memory(error):
+                raise MemoryError from error
             raise self._damaged(error) from error
         if self._predictor == 2:  # differences of the bits, whatever they stand for
             whole = values.view(f"u{values.dtype.itemsize}")
