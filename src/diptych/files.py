@@ -41,6 +41,7 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "sha256",
+    "short_of_memory",
     "sole_writer",
     "sweep",
 ]
@@ -425,3 +426,17 @@ def contents(path: str | Path) -> bytes | mmap.mmap:
         if os.fstat(stream.fileno()).st_size <= _COPIED:
             return stream.read()
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+_SPARE = 64 * 2**20  # bytes
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether reading failed because memory ran out: some decoders do not say why, so that 64 MiB are asked for."""
+    if out_of_memory(error):
+        return True
+    try:
+        bytes(_SPARE)
+    except MemoryError:
+        return True
+    return False

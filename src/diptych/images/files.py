@@ -19,10 +19,10 @@ from PIL import Image, ImageFile
 
 from diptych.datasets.folders import natural
 from diptych.errors import ImageError, reason
-from diptych.files import encoded, is_folder, replacing
+from diptych.files import encoded, is_folder, replacing, short_of_memory
 from diptych.images import jpeg, kinds, metadata, pixels, png, tiff
 from diptych.images.kinds import SUFFIXES
-from diptych.images.opening import check_size, most_pixels, opened, quiet, short_of_memory
+from diptych.images.opening import check_size, most_pixels, opened, quiet
 from diptych.images.picture import Picture, Record
 from diptych.images.rows import whole_rows
 

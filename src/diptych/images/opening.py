@@ -15,9 +15,9 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from diptych.errors import ImageError, UsageError, out_of_memory, reason
+from diptych.errors import ImageError, UsageError, reason
 
-__all__ = ["MAX_PIXELS", "check_size", "most_pixels", "opened", "pixel_limit", "quiet", "short_of_memory"]
+__all__ = ["MAX_PIXELS", "check_size", "most_pixels", "opened", "pixel_limit", "quiet"]
 
 MAX_PIXELS = 200_000_000
 """The default limit of pixels that the header of a picture may claim."""
@@ -119,20 +119,6 @@ def check_size(path: Path, size: tuple[int, int] | None, limit: int) -> None:
             f"raise the limit if the file is trusted: --max-pixels {count} on the command line, "
             f"`with diptych.pixel_limit({count}):` in Python"
         )
-
-
-_SPARE = 64 * 2**20
-
-
-def short_of_memory(error: BaseException) -> bool:
-    """Whether a decoder failed because memory ran out: some say only that they failed, so 64 MiB are asked for."""
-    if out_of_memory(error):
-        return True
-    try:
-        bytes(_SPARE)
-    except MemoryError:
-        return True
-    return False
 
 
 _quiet_lock = threading.Lock()

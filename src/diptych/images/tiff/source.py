@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from diptych.errors import ImageError, reason
-from diptych.images.opening import check_size, quiet, short_of_memory
+from diptych.files import short_of_memory
+from diptych.images.opening import check_size, quiet
 from diptych.images.opening import opened as opened_file
 from diptych.images.pixels import OutOfRange, to_plain
 from diptych.images.rows import PEAKS, Array, Kept, StreamSource, Whole, over_white, whole_rows
