@@ -183,6 +183,29 @@ def test_the_largest_picture_of_a_pyramid_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(files.read(tmp_path / "a.tif").pixels, COLOUR)
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "I;16"])
+def test_image_data_beyond_the_pixels_are_told(tmp_path: Path, mode: str, interlaced: bool) -> None:
+    depth, kind, channels = {
+        "RGB": (8, 2, 3), "RGBA": (8, 6, 4), "L": (8, 0, 1), "1": (1, 0, 1), "P": (4, 3, 1), "I;16": (16, 0, 1)
+    }[mode]  # fmt: skip
+    width, height, bits = 13, 7, depth * channels
+    rows = [(1 + -(-width * bits // 8))] * height
+    if interlaced:  # by hand: columns and rows of the seven passes
+        passes = [(2, 1), (2, 1), (4, 1), (3, 2), (7, 2), (6, 4), (13, 3)]
+        rows = [1 + -(-columns * bits // 8) for columns, count in passes for _ in range(count)]
+    palette = [(b"PLTE", bytes(48))] if mode == "P" else []
+    for extra, remarks in ((0, 0), (1, 1), (5000, 1)):
+        content = bytearray(png(width, height, depth, kind, bytes(sum(rows) + extra), *palette))
+        content[28] = interlaced
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        (tmp_path / "a.png").write_bytes(content)
+        picture = files.read(tmp_path / "a.png")
+        assert picture.pixels.shape[:2] == (height, width)
+        told = [one for one in picture.remarks if one.startswith("image data beyond the 13 x 7 pixels")]
+        assert len(told) == remarks
+
+
 def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError, match="there is no picture"):
         files.read(tmp_path / "a.png")

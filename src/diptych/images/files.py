@@ -164,6 +164,10 @@ def _png(path: Path, stream: IO[bytes], opener: kinds.Opener, limit: int) -> _Lo
         loaded.record = metadata.record_in(image.info)
     except ImageError as error:
         loaded.remarks.append(str(error))
+    if file.has_surplus():
+        loaded.remarks.append(
+            f"image data beyond the {file.width} x {file.height} pixels of the header left out"
+        )
     if metadata.KEY in file.left_out:
         loaded.remarks.append("the picture's record is damaged: it is too long")
     return loaded
