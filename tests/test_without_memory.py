@@ -97,6 +97,12 @@ def test_a_name_that_speaks_of_memory_is_not_taken_for_a_lack_of_it() -> None:
     assert not out_of_memory(ValueError("damaged"))
 
 
+def test_errors_that_came_of_each_other_end() -> None:
+    first, second = ValueError("first"), ValueError("second")
+    first.__context__, second.__context__ = second, first
+    assert not out_of_memory(first)
+
+
 @pytest.mark.parametrize("error", NATIVE)
 def test_what_is_called_damage_for_lack_of_memory_is_told_as_that(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diptych_command

@@ -16,6 +16,7 @@ Python's own `MemoryError` is raised, or an `ImageError` that says so of one pic
 """
 
 import re
+from collections.abc import Iterator
 
 _LONGEST = 2000  # characters of a message
 _OUT_OF_MEMORY = re.compile(
@@ -103,9 +104,17 @@ def out_of_memory(error: BaseException | None) -> bool:
 
     Native libraries have words of their own for it, and whatever reads a file may have taken it for damage.
     """
-    while error is not None:
-        foreign = not isinstance(error, DiptychError)  # ours may quote a name from a file
-        if isinstance(error, MemoryError) or (foreign and _OUT_OF_MEMORY.search(str(error))):
+    for each in causes(error):
+        foreign = not isinstance(each, DiptychError)  # ours may quote a name from a file
+        if isinstance(each, MemoryError) or (foreign and _OUT_OF_MEMORY.search(str(each))):
             return True
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came of, as a traceback shows them; each once, for they may form a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

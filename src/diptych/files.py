@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import DiptychError, OutputError, out_of_memory, reason
+from diptych.errors import DiptychError, OutputError, causes, out_of_memory, reason
 from diptych.locks import exchange, flush, flush_folder, locked, locked_folder, remove_unlocked, unlock
 
 __all__ = [
@@ -165,31 +165,23 @@ def _discard(path: Path) -> None:
         return  # the next one who writes here removes it
 
 
-def _of_the_disk(error: BaseException | None) -> bool:
-    """Whether an error tells that a file could not be written; those of native writers are no `OSError`."""
-    while error is not None:
-        if isinstance(error, OSError):
-            return True
-        said = f"{type(error).__name__} {error}"
-        if any(words in said for words in ("SafetensorError", "PytorchStreamWriter", "unexpected pos")):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _of_the_disk(error: BaseException) -> bool:
+    """Whether an error tells that a file could not be written; PyTorch's writer has words of its own for it."""
+    return any(
+        isinstance(each, OSError)
+        or any(words in str(each) for words in ("PytorchStreamWriter", "unexpected pos"))
+        for each in causes(error)
+    )
 
 
 def _why(error: BaseException) -> str:
     if isinstance(error, ValueError):
         return reason(error)  # a NUL in the name
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, OSError) and chain.strerror:
-            return chain.strerror
-        chain = chain.__cause__ or chain.__context__
-    said = reason(error)
-    if "os error 28" in said:
-        return "No space left on device"
+    for each in causes(error):
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror
     whole = "not all of it could be written, as on a full disk"
-    return whole if isinstance(error, OSError) else f"{whole} ({said})"
+    return whole if isinstance(error, OSError) else f"{whole} ({reason(error)})"
 
 
 def _refused(path: str | Path, error: Exception) -> OutputError:
