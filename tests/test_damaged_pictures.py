@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from diptych.errors import ImageError
+from diptych.errors import ImageError, damage
 from diptych.images import files, streams
 from diptych.images.picture import Picture
 from little_pictures import ALPHA, COLOUR, GREY, SIXTEEN, png
@@ -181,6 +181,49 @@ def test_the_largest_picture_of_a_pyramid_is_read(tmp_path: Path) -> None:
         writer.write(COLOUR, photometric="rgb", subifds=1)
         writer.write(COLOUR[::2, ::2].copy(), photometric="rgb", subfiletype=1)
     np.testing.assert_array_equal(files.read(tmp_path / "a.tif").pixels, COLOUR)
+
+
+def raised(statement: str) -> Exception:
+    """What a statement raises."""
+    try:
+        exec(statement, {"np": np, "struct": struct, "zlib": zlib, "io": io, "Image": Image})
+    except Exception as error:
+        return error
+    raise AssertionError(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "''[3]",
+        "[][3]",
+        "{}['a']",
+        "int(b'x')",
+        "int(None)",
+        "None // 2",
+        "None.size",
+        "1 // 0",
+        "a, b = [1]",
+        "struct.unpack('<I', b'')",
+        "struct.unpack_from('<I', b'', 3)",
+        "float(np.zeros(3))",
+        "bool(np.zeros(3))",
+        "np.frombuffer(b'abc', np.uint32)",
+        "np.zeros(3).reshape(2, 2)",
+        "b'\\xff'.decode()",
+        "Image.open(io.BytesIO(b'x'))",
+        "assert False",
+    ],
+)
+def test_words_for_programmers_are_not_shown(statement: str) -> None:
+    assert damage(raised(statement)) == "its parts do not fit together"
+
+
+def test_what_a_decoder_says_of_damage_is_shown() -> None:
+    assert "incorrect header check" in damage(raised("zlib.decompress(b'abc')"))
+    assert damage(OSError("image file is truncated")) == "image file is truncated"
+    assert damage(ValueError("it ends before the chunk IEND")) == "it ends before the chunk IEND"
+    assert damage("it has 0 x 0 pixels") == "it has 0 x 0 pixels"
 
 
 @pytest.mark.parametrize("interlaced", [False, True])

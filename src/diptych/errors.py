@@ -21,9 +21,13 @@ from collections.abc import Iterator
 _LONGEST = 2000  # characters of a message
 _OUT_OF_MEMORY = re.compile(
     r"bad_?alloc|out ?of ?memory|memory allocation|insufficient memory|failed to map segment"
-    r"|failed to serialize proto"
+    r"|failed to serialize proto|could not be made C-contiguous"
     r"|(cannot|can't|failed to|unable to|could not) (allocate|alloc)\b",
     re.IGNORECASE,
+)
+_OF_PYTHON = re.compile(
+    r"int\(\)|float\(\)|unpack|operand|argument|bytes-like|array|dimension|reshape|buffer|codec|object|out of range"
+    r"|\bb['\"]"
 )
 _LINE_ENDS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -97,6 +101,15 @@ def reason(error: object, most: int = 160) -> str:
     """What somebody else's error says, on one line of at most `most` characters; its kind where that is nothing."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split())[:most] or type(error).__name__
+
+
+def damage(error: object) -> str:
+    """What a library says of a damaged file, or that its parts do not fit where those are words for programmers."""
+    speaks = isinstance(error, OSError | SyntaxError) or type(error) is ValueError
+    own = type(error).__module__ not in ("builtins", "struct")
+    if isinstance(error, str) or ((speaks or own) and not _OF_PYTHON.search(str(error))):
+        return reason(error)
+    return "its parts do not fit together"
 
 
 def out_of_memory(error: BaseException | None) -> bool:

@@ -428,7 +428,7 @@ def short_of_memory(error: BaseException) -> bool:
     if out_of_memory(error):
         return True
     try:
-        bytes(_SPARE)
-    except MemoryError:
+        mmap.mmap(-1, _SPARE).close()  # which takes no memory until it is written to
+    except (OSError, MemoryError):
         return True
     return False

@@ -97,7 +97,9 @@ def _open(path: Path) -> tuple[dict[str, Any], Array]:
                 header = json.loads(stream.read(length))
             return header, np.fromfile(stream, np.uint8)
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is damaged or cut off, safetensors says: {error}") from error
+        raise FormatError(
+            f"{path} is damaged or cut off: its header is not whole; copy or download it again"
+        ) from error
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
 

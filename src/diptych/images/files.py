@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from diptych.datasets.folders import natural
-from diptych.errors import ImageError, reason
+from diptych.errors import ImageError, damage, reason
 from diptych.files import encoded, is_folder, replacing, short_of_memory
 from diptych.images import jpeg, kinds, metadata, pixels, png, tiff
 from diptych.images.kinds import SUFFIXES
@@ -133,7 +133,7 @@ def _damaged(path: Path, kind: str, error: object) -> ImageError:
     if rare is not None:
         return ImageError(f"{path} is a JPEG picture {rare}, which is not read; save it as PNG first")
     return ImageError(
-        f"{path} begins as a {kind} picture but is truncated or damaged ({reason(error)}); "
+        f"{path} begins as a {kind} picture but is truncated or damaged ({damage(error)}); "
         "copy or download it again"
     )
 

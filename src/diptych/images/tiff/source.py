@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from diptych.errors import ImageError, reason
+from diptych.errors import ImageError, damage
 from diptych.files import short_of_memory
 from diptych.images.kinds import DEVELOP
 from diptych.images.opening import check_size, quiet
@@ -473,7 +473,7 @@ class TiffSource:
 
     def _damaged(self, why: object) -> ImageError:
         return ImageError(
-            f"{self._path} begins as a TIFF picture but is truncated or damaged ({reason(why)}); "
+            f"{self._path} begins as a TIFF picture but is truncated or damaged ({damage(why)}); "
             "copy or download it again"
         )
 
