@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import OutputError, reason
-from diptych.files import is_file, is_folder, json_text, replacing, sha256, sole_writer
+from diptych.files import IN_USE, is_file, is_folder, json_text, replacing, sha256, sole_writer
 
 __all__ = ["NAME", "Journal", "difference", "keeping", "there_already", "versions"]
 
@@ -76,7 +76,7 @@ def keeping(
         try:
             yield journal
         finally:
-            journal.save()
+            journal.close()
 
 
 class Journal:
@@ -263,6 +263,18 @@ class Journal:
         with replacing(self.out / NAME) as path:
             path.write_text(text + "\n", "utf-8", "backslashreplace")
         self._forget_lines()
+
+    def close(self) -> None:
+        """Saves for the last time; where that fails, the lines stay, and the error says what they are for."""
+        try:
+            self.save()
+        except OutputError as error:
+            if os.fstat(self._lines).st_size == 0:
+                raise
+            raise OutputError(
+                f"{error}, or make room and run the same command again: what is finished is noted in "
+                f"{self.out / IN_USE}, and is not made twice"
+            ) from error
 
     def _forget_lines(self) -> None:
         try:

@@ -7,12 +7,12 @@ header in JSON, then the arrays without gaps. A file of another program has no s
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from diptych.errors import FormatError, ModelError
 from diptych.files import replacing
@@ -37,8 +37,27 @@ def write(model: Model, path: str | Path) -> None:
     document, arrays = to_document(model)
     metadata = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
     plain = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in arrays.items()}
-    with replacing(path) as temporary:
-        safetensors.numpy.save_file(plain, temporary, metadata)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(_pieces(plain, metadata))
+
+
+def _pieces(arrays: dict[str, Array], metadata: dict[str, str]) -> Iterator[bytes | memoryview]:
+    """The bytes of a file as the safetensors library makes them, which leaves a file of its own where it is killed.
+
+    It puts the widest types first, so that each array is aligned, and fills up the header with spaces.
+    """
+    names = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+    ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in ordered:
+        array, start, end = arrays[name], end, end + arrays[name].nbytes
+        header[name] = {"dtype": names[array.dtype], "shape": array.shape, "data_offsets": (start, end)}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in ordered:
+        yield arrays[name].reshape(-1).view(np.uint8).data
 
 
 def read(path: str | Path) -> Model:
@@ -78,7 +97,9 @@ def _open(path: Path) -> tuple[dict[str, Any], Array]:
                 header = json.loads(stream.read(length))
             return header, np.fromfile(stream, np.uint8)
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is damaged or cut off, safetensors says: {error}") from error
+        raise FormatError(
+            f"{path} is damaged or cut off: its header is not whole; copy or download it again"
+        ) from error
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
 
