@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from diptych.extras import imported
 from diptych.files import as_text, json_text, replacing
 from diptych.predictions import cell
 
-__all__ = ["WRITERS", "Job", "assemble", "read", "sha256_of"]
+__all__ = ["WRITERS", "Job", "assemble", "read"]
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,6 @@ class Job:
             "failures": list(self.failures),
             "remarks": list(self.remarks),
         }
-
-
-def sha256_of(content: bytes) -> str:
-    """The SHA-256 of bytes, in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def assemble(parts: Sequence[Path], path: Path) -> None:

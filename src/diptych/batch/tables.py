@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from diptych.batch import columns as cols
 from diptych.batch.columns import Columns
 from diptych.batch.inputs import Input, Listing
 from diptych.batch.jobs import Begun, JobOptions, Pictures, begin
-from diptych.batch.results import Job, sha256_of
+from diptych.batch.results import Job
 from diptych.engines import Compiled
 from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import as_text
@@ -173,10 +172,10 @@ def _table(
     settings: Mapping[str, Any],
     remarks: Iterable[str] = (),
 ) -> Job:
-    content = _bytes_of(model.with_(preprocessing=recipe))
+    whole = model.with_(preprocessing=recipe)
     decides = {
         "verb": verb,
-        "model": {"name": model.name, "sha256": sha256_of(content)},
+        "model": {"name": model.name, "sha256": safetensors.digest(whole)},
         "recipe": recipe.to_document(),
         "engine": compiled.engine,
         "device": compiled.device,
@@ -185,7 +184,7 @@ def _table(
     classes = settings.get("classes")
     task = partial(
         TableTask,
-        model=content,
+        model=whole,
         engine=compiled.engine,
         device=compiled.device,
         columns=tuple(settings["columns"]),
@@ -227,13 +226,6 @@ def _first_outputs(
     raise ImageError(f"none of the first {_PROBED} pictures can be read; the first: {first}")
 
 
-def _bytes_of(model: Model) -> bytes:
-    with TemporaryDirectory() as place:
-        path = Path(place, "model.safetensors")
-        safetensors.write(model, path)
-        return path.read_bytes()
-
-
 @dataclass(frozen=True)
 class TableTask:
     """What a process needs to make parts of a table; see `shards.Task`.
@@ -243,7 +235,7 @@ class TableTask:
         folder: See `shards.Task`.
         started_in: See `shards.Task`.
         max_pixels: See `shards.Task`.
-        model: The model with its recipe, as the bytes of a .safetensors file.
+        model: The model with its recipe.
         engine: The engine, never "auto".
         device: The device.
         columns: The columns, in order.
@@ -257,7 +249,7 @@ class TableTask:
     folder: str
     started_in: str
     max_pixels: int
-    model: bytes
+    model: Model
     engine: str
     device: str
     columns: tuple[str, ...]
@@ -268,13 +260,10 @@ class TableTask:
 
     def ready(self) -> Callable[[], _Rows]:
         """See `shards.Task`."""
-        with TemporaryDirectory() as place:
-            path = Path(place, "model.safetensors")
-            path.write_bytes(self.model)
-            model = safetensors.read(path)
-        if model.preprocessing is None:
+        recipe = self.model.preprocessing
+        if recipe is None:
             raise ModelError("the model of a job carries no recipe")
-        return partial(_Rows, self, model.preprocessing, engines.compile(model, self.engine, self.device))
+        return partial(_Rows, self, recipe, engines.compile(self.model, self.engine, self.device))
 
 
 class _Rows:

@@ -6,6 +6,7 @@ header in JSON, then the arrays without gaps. A file of another program has no s
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array
 from diptych.model.model import Model
 
-__all__ = ["read", "write"]
+__all__ = ["digest", "read", "write"]
 
 _KEY = "diptych"
 _LONGEST_HEADER = 16 * 2**20
@@ -34,18 +35,31 @@ def write(model: Model, path: str | Path) -> None:
         ModelError: The model contradicts itself.
         OutputError: The file cannot be written.
     """
-    document, arrays = to_document(model)
-    metadata = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
-    plain = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in arrays.items()}
+    pieces = _pieces(model)
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        stream.writelines(_pieces(plain, metadata))
+        stream.writelines(pieces)
 
 
-def _pieces(arrays: dict[str, Array], metadata: dict[str, str]) -> Iterator[bytes | memoryview]:
+def digest(model: Model) -> str:
+    """The SHA-256 of the file that `write` would write.
+
+    Raises:
+        ModelError: The model contradicts itself.
+    """
+    sha256 = hashlib.sha256()
+    for piece in _pieces(model):
+        sha256.update(piece)
+    return sha256.hexdigest()
+
+
+def _pieces(model: Model) -> Iterator[bytes | memoryview]:
     """The bytes of a file as the safetensors library makes them, which leaves a file of its own where it is killed.
 
     It puts the widest types first, so that each array is aligned, and fills up the header with spaces.
     """
+    document, given = to_document(model)
+    metadata = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
+    arrays = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in given.items()}
     names = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
     ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": metadata}

@@ -7,20 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from diptych.batch import Job, JobOptions, Pictures, begin
 from diptych.batch.inputs import Input
-from diptych.batch.results import WRITERS, sha256_of
+from diptych.batch.results import WRITERS
 from diptych.engines import tiled
 from diptych.errors import DiptychError, ImageError, OutputError, UsageError
 from diptych.extras import imported
 from diptych.files import as_text, keep, made_folder, sha256
 from diptych.filters.applying.apply import FilterModel, Work, output_name
-from diptych.filters.learned import Learned
 from diptych.formats import safetensors
-from diptych.loading import load_model
 from diptych.model.model import Model
 from diptych.progress import Progress, silent
 
@@ -64,7 +61,8 @@ def apply_many(
     folder = Path(target)
     if folder.suffix.lower() in WRITERS:
         raise UsageError(f"filtered pictures go into a folder, and {folder} ends like a table; name a folder")
-    engine = _engine(Work.of(learned, tile, engine, device, edge, silent).model, engine, device)
+    model = Work.of(learned, tile, engine, device, edge, silent).model
+    engine = _engine(model, engine, device)
     begun = begin(pictures, folder, options, progress, "filtering")
     archived = next((one for one in begun.listing.inputs if one.archive is not None), None)
     if archived is not None:
@@ -74,13 +72,9 @@ def apply_many(
     if twice is not None:
         raise UsageError(f"two pictures would both become {twice}; rename one, or name fewer")
     keep([one.name for one in begun.listing.inputs], places)
-    with TemporaryDirectory() as place:
-        path = Path(place, "filter.safetensors")
-        safetensors.write(load_model(learned.model if isinstance(learned, Learned) else learned), path)
-        content = path.read_bytes()
-    settings = {"verb": "filter apply", "model": {"sha256": sha256_of(content)}, "tile": tile, "engine": engine,
-                "device": device, "edge": edge}  # fmt: skip
-    task = partial(FilterTask, model=content, tile=tile, engine=engine, device=device, edge=edge)
+    settings = {"verb": "filter apply", "model": {"sha256": safetensors.digest(model)}, "tile": tile,
+                "engine": engine, "device": device, "edge": edge}  # fmt: skip
+    task = partial(FilterTask, model=model, tile=tile, engine=engine, device=device, edge=edge)
     return begun.finish(settings, task, unchanged=partial(_unchanged, folder))
 
 
@@ -119,7 +113,7 @@ class FilterTask:
     folder: str
     started_in: str
     max_pixels: int
-    model: bytes
+    model: Model
     tile: int | None
     engine: str
     device: str
@@ -127,11 +121,7 @@ class FilterTask:
 
     def ready(self) -> Callable[[], _Rows]:
         """See `batch.shards.Task`."""
-        with TemporaryDirectory() as place:
-            path = Path(place, "filter.safetensors")
-            path.write_bytes(self.model)
-            model = safetensors.read(path)
-        work = Work.of(model, self.tile, self.engine, self.device, self.edge, silent)
+        work = Work.of(self.model, self.tile, self.engine, self.device, self.edge, silent)
         return partial(_Rows, self, work)
 
 
