@@ -53,3 +53,9 @@ void *mmap(void *place, size_t size, int protection, int flags, int file, off_t 
   if ((flags & MAP_ANONYMOUS) && fails(size)) return MAP_FAILED;
   return (void *)syscall(SYS_mmap, place, size, protection, flags, file, offset);
 }
+
+/* What Python calls. Its own arenas of 1 MiB pass: the objects in them are small. */
+void *mmap64(void *place, size_t size, int protection, int flags, int file, off_t offset) {
+  if (size > 1 << 20) return mmap(place, size, protection, flags, file, offset);
+  return (void *)syscall(SYS_mmap, place, size, protection, flags, file, offset);
+}
