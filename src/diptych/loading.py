@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from diptych import formats, preprocessing
 from diptych.errors import FormatError, ModelError, UsageError
@@ -68,7 +68,7 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     """The model, as `load_model` loads it, with the options for reading as one value."""
     given = options.given() if options is not None else {}
     if "architecture" in given:
-        given["architecture"] = load(given["architecture"])
+        given["architecture"] = load(given["architecture"], _for_architecture(given))
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
@@ -87,6 +87,17 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
         known = ", ".join([*TRAINED, *architectures.NAMES])
         raise UsageError(f"there is no file and no model called {name!r}; give a file or one of: {known}")
     return formats.read(path)
+
+
+def _for_architecture(given: dict[str, Any]) -> ReadOptions | None:
+    """The options that reading the architecture takes as well: source of Julia is for a version of Flux."""
+    version = given.get("written_by")
+    return ReadOptions(written_by=version) if version and takes_source(given["architecture"]) else None
+
+
+def takes_source(model: ModelLike) -> bool:
+    """Whether a model is given as Julia source."""
+    return not isinstance(model, Model) and Path(model).suffix.lower() in (".jl", ".ipynb", ".md")
 
 
 def recipe_of(source: Recipe) -> Preprocessing:

@@ -35,6 +35,7 @@ class Format:
         module: Below `diptych.formats`.
         options: Options that `write` takes besides the model and the path.
         reading: Options that `read` takes besides the path.
+        by_name: Whether the suffix alone tells the format, because any text may be of it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Format:
     module: str = ""
     options: tuple[str, ...] = ()
     reading: tuple[str, ...] = ()
+    by_name: bool = False
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -69,6 +71,12 @@ def _is_jld2(head: bytes, size: int) -> bool:
     return head.startswith(b"HDF5-based Julia Data Format")
 
 
+def _is_text(head: bytes, size: int) -> bool:
+    # A character of several bytes may be cut off at the end.
+    strange = any(head.startswith(beginnings) for _, beginnings in _STRANGERS[:-1])
+    return b"\0" not in head and not strange and len(head.decode("utf-8", "ignore").encode()) > len(head) - 4
+
+
 _FLUX_READING = ("architecture", "flux_version", "key")
 
 FORMATS = (
@@ -80,6 +88,16 @@ FORMATS = (
     ),
     Format(
         "JLD2 (Flux)", (".jld2",), _is_jld2, True, True, "flux.jld2_files", ("flux_version",), _FLUX_READING
+    ),
+    Format(
+        "Julia source",
+        (".jl", ".ipynb", ".md"),
+        _is_text,
+        True,
+        False,
+        "julia_source",
+        reading=("flux_version", "key"),
+        by_name=True,
     ),
 )
 
@@ -118,8 +136,8 @@ def read(path: str | Path, **options: Any) -> Model:
     """
     path = Path(path)
     head, size = _head(path)
-    found = next((f for f in FORMATS if f.signature(head, size)), None)
     named = _by_suffix(path)
+    found = next((f for f in FORMATS if (not f.by_name or f is named) and f.signature(head, size)), None)
     if named is not None and found is not named:
         seems = _seems(found, head)
         advice = f"; rename it to {path.stem}{found.suffixes[0]}" if found is not None else ""
@@ -137,14 +155,20 @@ def read(path: str | Path, **options: Any) -> Model:
         )
     _check_options("reading", found.name, options, found.reading)
     if isinstance(options.get("architecture"), str | Path):
-        options["architecture"] = _architecture(options["architecture"])
+        options["architecture"] = _architecture(options["architecture"], options.get("flux_version"))
     model: Model = _module(found).read(path, **options)
     return model
 
 
-def _architecture(name: str | Path) -> Model:
+def _architecture(name: str | Path, flux_version: str | None) -> Model:
     """Reads the model file `name`, or makes the architecture of that name if it has no suffix."""
-    return read(name) if Path(name).suffix else architectures.named(str(name))
+    source = Path(name).suffix.lower() in _suffixes_of_source()
+    options = {"flux_version": flux_version} if source and flux_version is not None else {}
+    return read(name, **options) if Path(name).suffix else architectures.named(str(name))
+
+
+def _suffixes_of_source() -> tuple[str, ...]:
+    return next(f.suffixes for f in FORMATS if f.module == "julia_source")
 
 
 def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:
