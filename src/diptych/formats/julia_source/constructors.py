@@ -15,7 +15,7 @@ from diptych.formats.flux.functions import function
 from diptych.formats.flux.layouts import LAYOUTS
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.formats.julia_source.functions import Random
-from diptych.formats.julia_source.values import COLON, Built, Constructor, NotUnderstood, Pair, Unknown
+from diptych.formats.julia_source.values import COLON, DRAWN, Built, Constructor, NotUnderstood, Pair, Unknown
 from diptych.model.layers import Array
 
 __all__ = ["CONSTRUCTORS", "placeholder"]
@@ -24,13 +24,6 @@ Arguments = list[Any]
 Keywords = dict[str, Any]
 _IDENTITY = function("Base", "identity")
 _LARGEST = 2**31
-# Keywords that only draw the initial weights, or that change nothing but training.
-_DRAWN = (
-    "init", "initW", "initb", "initβ", "initγ", "init_weight", "init_bias", "init_scale", "initβ", "init_state",
-    "rng", "active", "name", "dims_", "init_recurrent_weight",
-)  # fmt: skip
-
-
 def _struct(name: str, values: dict[str, Any], parameters: tuple[Any, ...] = ()) -> Built:
     names = LAYOUTS[name][0][1] if name in LAYOUTS else tuple(values)
     return Built(JuliaType(("Flux", name), parameters), [values.get(n) for n in names], names)
@@ -52,7 +45,7 @@ class _Given:
 
     def __init__(self, name: str, arguments: Arguments, keywords: Keywords) -> None:
         self.name, self.arguments = name, list(arguments)
-        self.keywords = {k: v for k, v in keywords.items() if k not in _DRAWN}
+        self.keywords = {k: v for k, v in keywords.items() if k not in DRAWN}
 
     def next(self, default: Any = None) -> Any:
         return self.arguments.pop(0) if self.arguments else default
@@ -93,6 +86,8 @@ def whole(value: Any) -> int:
         return int(value)
     if isinstance(value, (tuple, list)) and len(value) == 1:
         return whole(value[0])
+    if isinstance(value, Unknown):
+        raise NotUnderstood(value.why, value.node)
     raise NotUnderstood(f"{_shown(value)} stands where a whole number is expected")
 
 

@@ -20,10 +20,11 @@ from diptych.formats.julia.expressions import Apply, Argument, Call
 from diptych.formats.julia.expressions import Tuple as TupleExpression
 from diptych.formats.julia.lowered import call_of
 from diptych.formats.julia_source import literals
-from diptych.formats.julia_source.functions import COMPUTED, function_name, name_value
+from diptych.formats.julia_source.functions import COMPUTED, NAMES, function_name, name_value
 from diptych.formats.julia_source.syntax import has_mistake, parts, short, text_of
 from diptych.formats.julia_source.values import (
     COLON,
+    DRAWN,
     Built,
     Constructor,
     Method,
@@ -73,6 +74,7 @@ class Evaluator:
         self.called: set[str] = set()
         self.ends: list[Any] = []
         self.where: Callable[[Node], str] = lambda node: ""
+        self.output_size: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = lambda value, size: size
         self.run_body: Callable[[list[Node], Scope], Any] = lambda nodes, scope: None
         self.run_function: Callable[[list[Node], Scope], Any] = lambda nodes, scope: None
 
@@ -125,6 +127,8 @@ class Evaluator:
             return self.constructors[name]
         if name == "nothing":
             return None
+        if name.startswith(".") and len(name) > 1:
+            return NAMES["BroadcastFunction"].build([name_value(name[1:])], {})
         found = name_value(name)
         return found if found is not None else Unknown(f"{name} is not defined in the file", node)
 
@@ -150,6 +154,8 @@ class Evaluator:
         given: list[Any] = []
         keywords: dict[str, Any] = {}
         after = False
+        if any(child.type == "for_clause" for child in node.children):
+            return [self.rules["comprehension_expression"](self, node, scope)], {}
         for child in node.children:
             if child.type == ";":
                 after = True
@@ -221,11 +227,11 @@ class Evaluator:
     ) -> Any:
         if any(map(is_symbolic, given)) and function.name not in self.constructors:
             return self.expression(function.name, given, keywords, False, node)
-        for value in (*given, *keywords.values()):
-            if isinstance(value, Unknown):
-                if function.name in self.constructors:
-                    raise NotUnderstood(f"an argument is not known{self.because(value)}", node)
-                return value
+        value = _unknown([*given, *(v for k, v in keywords.items() if k not in DRAWN)])
+        if value is not None:
+            if function.name in self.constructors:
+                raise NotUnderstood(f"an argument is not known{self.because(value)}", node)
+            return value
         try:
             made = function.build(given, keywords)
         except NotUnderstood:
@@ -464,6 +470,18 @@ class Evaluator:
             if all(isinstance(v, tuple) for v in given if isinstance(v, (tuple, list, range)))
             else made
         )
+
+
+def _unknown(values: list[Any]) -> Unknown | None:
+    """The first unknown among some values and the parts of tuples, vectors and pairs."""
+    for value in values:
+        if isinstance(value, Unknown):
+            return value
+        inside = [value.first, value.second] if isinstance(value, Pair) else value
+        found = _unknown(list(inside)) if isinstance(inside, (tuple, list)) and len(inside) < 100 else None
+        if found is not None:
+            return found
+    return None
 
 
 def _annotations(method: Method) -> int:

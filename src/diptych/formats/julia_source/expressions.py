@@ -10,6 +10,7 @@ from tree_sitter import Node
 from diptych.formats.julia import JuliaStruct, NamedTuple
 from diptych.formats.julia_source import literals
 from diptych.formats.julia_source.evaluator import MOST_ITEMS, Evaluator, Higher, Rule, is_symbolic
+from diptych.formats.julia_source.autosize import autosized
 from diptych.formats.julia_source.functions import name_value
 from diptych.formats.julia_source.syntax import operator_of, parts, text_of
 from diptych.formats.julia_source.values import Constructor, NotUnderstood, Pair, Scope, Unknown
@@ -220,7 +221,9 @@ def _adjoint(e: Evaluator, node: Node, scope: Scope) -> Any:
 def _macro(e: Evaluator, node: Node, scope: Scope) -> Any:
     name = next((text_of(c) for c in node.named_children if c.type == "macro_identifier"), "")
     inside = [c for c in parts(node) if c.type == "macro_argument_list"]
-    if name in ("@autosize", "@compact"):
+    if name == "@autosize" and inside:
+        return autosized(e, inside[0], scope)
+    if name == "@compact":
         raise NotUnderstood(f"the macro {name} is not read", node)
     if name in ("@show", "@time", "@views", "@inbounds", "@.", "@nograd") and inside and name != "@.":
         return e.value(parts(inside[0])[-1], scope)
@@ -253,6 +256,9 @@ RULES: dict[str, Rule] = {
     "operator": lambda e, n, s: e.name(text_of(n), n, s),
     "parametrized_type_expression": lambda e, n, s: e.value(parts(n)[0], s),
     "parenthesized_expression": _parenthesised,
+    "command_literal": lambda e, n, s: Unknown("a command", n),
+    "prefixed_command_literal": lambda e, n, s: Unknown("a command", n),
+    "prefixed_string_literal": lambda e, n, s: Unknown("a text", n),
     "quote_expression": lambda e, n, s: literals.quoted(n),
     "range_expression": _range,
     "splat_expression": _splatted,

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from tree_sitter import Node
 
-from diptych.errors import FormatError
-from diptych.formats.julia import JuliaStruct
+from diptych.errors import FormatError, ShapeError
+from diptych.formats.flux.versions import Signs
+from diptych.formats.julia import JuliaStruct, JuliaType
 from diptych.formats.julia_source.evaluator import Evaluator
 from diptych.formats.julia_source.expressions import HIGHER, RULES
 from diptych.formats.julia_source.functions import function_name
-from diptych.formats.julia_source.statements import Runner, is_model, makes_layers
+from diptych.formats.julia_source.statements import Runner, in_layers, is_model, makes_layers
 from diptych.formats.julia_source.syntax import parse, parts, short, text_of
 from diptych.formats.julia_source.text import Source
 from diptych.formats.julia_source.values import (
+    Built,
     Constructor,
     Event,
     Method,
@@ -50,9 +52,13 @@ class SourceFile:
 
     def __init__(self, source: Source, constructors: dict[str, Constructor]) -> None:
         self.source = source
-        self.e = Evaluator(constructors, RULES, HIGHER)
+        outputs = Constructor("outputsize", self._outputs)
+        self.e = Evaluator({**constructors, "outputsize": outputs}, RULES, HIGHER)
+        self.e.output_size = self.output_size
         self.e.where = lambda node: source.place(node.start_point[0])
         self.runner = Runner(self.e)
+        self.used: set[str] = set()
+        self.needing: list[tuple[NotUnderstood, Node]] = []
         root = parse(source.text)
         try:
             self.runner.top(parts(root))
@@ -61,6 +67,24 @@ class SourceFile:
             raise FormatError(f"{source.name} is nested too deeply to be read") from error
         except FormatError as error:
             raise FormatError(f"{source.name}: {error}") from error
+
+    # ---- Sizes ----
+
+    def output_size(self, value: Any, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The size of a layer's output in Julia's order, for an input of `size`. Raises `NotUnderstood`."""
+        from diptych.formats.julia_source.reading import SourceReader
+
+        try:
+            layer = SourceReader(self, Signs(exact=(0, 16))).read(value)
+            return layer.output_shape(size[::-1])[::-1]
+        except (FormatError, ShapeError) as error:
+            raise NotUnderstood(f"its output for an input of {'×'.join(map(str, size))} is not known: {error}") from error
+
+    def _outputs(self, given: list[Any], keywords: dict[str, Any]) -> tuple[int, ...]:
+        """Flux's `outputsize(layer, size; padbatch)`."""
+        value, size = given[0], tuple(given[1])
+        value = Built(JuliaType(("Flux", "Chain")), [tuple(value)], ("layers",)) if isinstance(value, (list, tuple)) else value
+        return self.output_size(value, (*size, 1) if keywords.get("padbatch") is True else size)
 
     # ---- Functions that return models ----
 
@@ -75,10 +99,29 @@ class SourceFile:
             events = len(self.runner.events)
             for method in function.methods:
                 self._try(name, method)
-            made = self.runner.events[events:]
-            if made:
-                inside |= self.e.called - {name}
+            inside |= self.e.called - {name} if self.runner.events[events:] else set()
+            self.used |= self.e.called - {name}
+        for name, kind in list(self.e.globals.names.items()):
+            if isinstance(kind, OwnType) and kind.name == name and kind.calls and not self._made(kind):
+                self._try_type(name, kind)
         return inside
+
+    def _made(self, kind: OwnType) -> bool:
+        return any(_walk(e.value, lambda v: isinstance(v, Own) and v.kind is kind) for e in self.runner.events)
+
+    def _try_type(self, name: str, kind: OwnType) -> None:
+        """Makes a struct that can be called, and that nothing has made, with the defaults of its constructors."""
+        self.e.called = set()
+        for method in [m for m in (*kind.inner, *kind.outer) if not m.required] or ([None] if kind.keywords else []):
+            try:
+                value = self.e.construct(kind, [], {}, method.node if method else kind.node)
+            except NotUnderstood as error:
+                if in_layers(error.node):
+                    self.runner.failures.append((error, error.node or kind.node))
+                return
+            if is_model(value):
+                self.runner.note(name, value, kind.node)
+            return
 
     def _try(self, name: str, method: Method) -> None:
         if not any(map(makes_layers, method.body)) and not self._calls_own(method):
@@ -87,10 +130,10 @@ class SourceFile:
         try:
             value = self.e.follow([method], name, given, {}, method.node)
         except NotUnderstood as error:
-            if not any(isinstance(g, Unknown) for g in given):
+            if any(isinstance(g, Unknown) for g in given):
+                self.needing.append((NotUnderstood("it needs arguments", method.node), method.node))
+            elif in_layers(error.node):
                 self.runner.failures.append((error, method.node))
-            elif any(map(makes_layers, method.body)):
-                self.runner.failures.append((NotUnderstood("it needs arguments", method.node), method.node))
             return
         if is_model(value):
             self.runner.note(name, value, method.node)
@@ -125,7 +168,9 @@ class SourceFile:
         if len(found) == 1 and not failures:
             return Found(found[0].value, found[0].key, found[0].node)
         if not found and not failures:
-            return self._only_function()
+            failures = self.needing
+        if not found and not failures:
+            raise FormatError(self._none())
         if not found:
             error, node = failures[0]
             more = f"; {len(failures) - 1} more models are not understood either" if len(failures) > 1 else ""
@@ -183,7 +228,7 @@ class SourceFile:
     def _failures(self, found: list[Event]) -> list[tuple[NotUnderstood, Node]]:
         """The models that were not understood, without those whose name a later statement gave a model."""
         names = {event.key.split(":")[0] for event in self.runner.events}
-        called = {name for event in self.runner.events for name in event.calls} | self.explored
+        called = {name for event in self.runner.events for name in event.calls} | self.used
         left: list[tuple[NotUnderstood, Node]] = []
         for error, node in self.runner.failures:
             inside = parts(node)
@@ -202,11 +247,14 @@ class SourceFile:
                 left.append((error, node))
         return left
 
-    def _only_function(self) -> Found:
-        """A function of one argument that is the model itself: `m(x) = softmax(dense(conv(x)))`."""
-        raise FormatError(
-            f"{self.source.name} holds no model: no layer of Flux or Lux, such as Chain(...), is made in it"
-        )
+    def _none(self) -> str:
+        """The sentence for a file without a model."""
+        text = f"{self.source.name} holds no model: no layer of Flux or Lux, such as Chain(...), is made in it"
+        structs = [n for n, v in self.e.globals.names.items() if isinstance(v, OwnType) and v.calls]
+        if structs:
+            names = ", ".join(structs[:_LISTED])
+            text += f" with known arguments; it defines {names}: make one with --key, such as --key '{structs[-1]}(…)'"
+        return text
 
     def _by_key(self, key: str) -> Found:
         redefined = re.fullmatch(r"(\S+):((?:cell \d+, line )?\d+)", key)

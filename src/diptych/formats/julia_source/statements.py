@@ -6,7 +6,6 @@ that are assigned to a name are noted as `Event`s, from which `models.py` choose
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +29,7 @@ from diptych.formats.julia_source.values import (
     WrittenFunction,
 )
 
-__all__ = ["Runner", "is_model", "makes_layers"]
+__all__ = ["Runner", "in_layers", "is_model", "makes_layers"]
 
 _MOST_ROUNDS = 256  # of a loop
 _STEPS_OF_A_LOOP = 30_000
@@ -487,12 +486,38 @@ def _signature(method: Method) -> tuple[Any, ...]:
     )
 
 
-_LAYERS = re.compile(rb"\b(Chain|Conv|Dense|ConvTranspose|SkipConnection|Parallel|RNN|LSTM|GRU)\(")
+_LAYERS = frozenset(
+    ("Chain", "Conv", "Dense", "ConvTranspose", "SkipConnection", "Parallel", "RNN", "LSTM", "GRU", "BatchNorm")
+)  # fmt: skip
 
 
 def makes_layers(node: Node) -> bool:
-    """Whether the source of a statement names the constructor of a layer."""
-    return _LAYERS.search(node.text or b"") is not None
+    """Whether the constructor of a layer is called in a piece of source."""
+    stack = [node]
+    while stack:
+        item = stack.pop()
+        if is_constructor_call(item):
+            return True
+        stack.extend(item.named_children)
+    return False
+
+
+def is_constructor_call(node: Node) -> bool:
+    """Whether a node is a call such as `Dense(…)` or `Flux.Dense(…)`."""
+    if node.type not in ("call_expression", "broadcast_call_expression") or not node.named_children:
+        return False
+    return text_of(node.named_children[0]).rsplit(".", 1)[-1] in _LAYERS
+
+
+def in_layers(node: Node | None) -> bool:
+    """Whether a piece of source lies inside the call of such a constructor, or contains one."""
+    if node is None or makes_layers(node):
+        return node is not None
+    while node is not None and node.type not in ("function_definition", "source_file", "arrow_function_expression"):
+        if is_constructor_call(node):
+            return True
+        node = node.parent
+    return False
 
 
 _NESTED = ("function_definition", "arrow_function_expression", "do_clause", "comprehension_expression")

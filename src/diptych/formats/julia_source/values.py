@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLON",
+    "DRAWN",
     "Built",
     "Constructor",
     "Event",
@@ -34,6 +35,13 @@ __all__ = [
     "Unknown",
     "WrittenFunction",
 ]
+
+
+# Keywords of layers that only draw the initial weights, or that change nothing but training.
+DRAWN = frozenset(
+    ("init", "initW", "initb", "initβ", "initγ", "init_weight", "init_bias", "init_scale", "init_state", "rng",
+     "active", "name", "init_recurrent_weight")
+)  # fmt: skip
 
 
 class NotUnderstood(Exception):
