@@ -12,18 +12,29 @@ from typing import Any
 import numpy as np
 
 from diptych.formats.flux.functions import function
-from diptych.formats.flux.layouts import LAYOUTS
+from diptych.formats.flux.layouts import LAYOUTS, Version
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.formats.julia_source.functions import Random
-from diptych.formats.julia_source.values import COLON, DRAWN, Built, Constructor, NotUnderstood, Pair, Unknown
+from diptych.formats.julia_source.values import (
+    COLON,
+    DRAWN,
+    Built,
+    Constructor,
+    NotUnderstood,
+    Pair,
+    Unknown,
+    WrittenFunction,
+)
 from diptych.model.layers import Array
 
-__all__ = ["CONSTRUCTORS", "placeholder"]
+__all__ = ["CONSTRUCTORS", "constructors_of", "placeholder"]
 
 Arguments = list[Any]
 Keywords = dict[str, Any]
 _IDENTITY = function("Base", "identity")
 _LARGEST = 2**31
+
+
 def _struct(name: str, values: dict[str, Any], parameters: tuple[Any, ...] = ()) -> Built:
     names = LAYOUTS[name][0][1] if name in LAYOUTS else tuple(values)
     return Built(JuliaType(("Flux", name), parameters), [values.get(n) for n in names], names)
@@ -266,15 +277,21 @@ def _upsample(arguments: Arguments, keywords: Keywords) -> Built:
 
 def _dense(arguments: Arguments, keywords: Keywords) -> Built:
     given = _Given("Dense", arguments, keywords)
-    weight = _array(given.arguments[0]) if given.arguments else None
-    if weight is not None:
+    first: Any = given.arguments[0] if given.arguments else None
+    turned = isinstance(first, JuliaStruct) and first.type.name == "Transpose"
+    array = _array(first.fields[0] if turned else first)
+    weight: Any = array
+    if array is not None:
         given.next()
+        if turned:
+            first.fields[0], weight = array, first
         value = (
             given.next(True) if given.arguments and not isinstance(given.arguments[0], JuliaStruct) else True
         )
         value = given.keyword("bias", default=value)
         found = _array(value)
-        bias: Any = found if found is not None else placeholder(weight.shape[0]) if value is True else False
+        size = array.shape[1 if turned else 0]
+        bias: Any = found if found is not None else placeholder(size) if value is True else False
     else:
         inputs, outputs = given.sizes()
         weight, bias = placeholder(outputs, inputs), _bias(given, outputs)
@@ -295,7 +312,7 @@ def _bilinear(arguments: Arguments, keywords: Keywords) -> Built:
     given = _Given("Bilinear", arguments, keywords)
     first = given.next()
     if not isinstance(first, Pair):
-        raise NotUnderstood("Bilinear is read as (in1, in2) => out")
+        first = Pair((whole(first), whole(given.next())), given.next())
     left, right = wholes(first.first) * (2 if len(wholes(first.first)) == 1 else 1)
     outputs = whole(first.second)
     values = {"weight": placeholder(outputs, left, right), "bias": _bias(given, outputs)}
@@ -328,7 +345,8 @@ def _norm(
         for name, number in (("β", 0), ("γ", 1)):
             values[name] = _constant(number, channels) if values["affine"] else None
         for name, number in (("μ", 0), ("σ²", 1)):
-            values[name] = _constant(number, channels) if values["track_stats"] else None
+            count = values["G"] if struct == "GroupNorm" else channels
+            values[name] = _constant(number, count) if values["track_stats"] else None
         return given.done(_struct(struct, values))
 
     return build
@@ -436,7 +454,26 @@ def _skip(arguments: Arguments, keywords: Keywords) -> Built:
 
 def _maxout(arguments: Arguments, keywords: Keywords) -> Built:
     given = _Given("Maxout", arguments, keywords)
+    if len(arguments) == 2 and isinstance(arguments[0], WrittenFunction) and isinstance(arguments[1], int):
+        make, count = arguments
+        if not 1 <= count <= 64 or make.evaluator is None:
+            raise NotUnderstood("Maxout is read with 1 to 64 layers")
+        given.arguments = [make.evaluator.call(make, [], {}, make.node) for _ in range(count)]
     return _struct("Maxout", {"layers": _layers(given)})
+
+
+def _weight_norm(arguments: Arguments, keywords: Keywords) -> Any:
+    """`WeightNorm(layer, :weight)` computes what the layer does until it is trained."""
+    if len(arguments) != 2 or not isinstance(arguments[0], Built) or arguments[1] != Symbol("weight"):
+        raise NotUnderstood("WeightNorm is read around the weight of a layer")
+    return arguments[0]
+
+
+def _embedding_bag(arguments: Arguments, keywords: Keywords) -> Built:
+    given = _Given("EmbeddingBag", arguments, keywords)
+    inputs, outputs = given.sizes()
+    values = {"weight": placeholder(outputs, inputs), "reduction": given.next(function("Statistics", "mean"))}
+    return given.done(_struct("EmbeddingBag", values))
 
 
 def _refused(struct: str) -> Callable[[Arguments, Keywords], Built]:
@@ -454,8 +491,7 @@ def _function(*path: str) -> Callable[[Arguments, Keywords], JuliaStruct]:
 
 def _wrapped(arguments: Arguments, keywords: Keywords) -> Any:
     """Lux's `WrappedFunction(f)`."""
-    value = layer_like(arguments[-1])
-    return value
+    return layer_like(arguments[-1])
 
 
 def _reshape(arguments: Arguments, keywords: Keywords) -> JuliaStruct:
@@ -473,6 +509,12 @@ def _table(**builders: Callable[[Arguments, Keywords], Any]) -> dict[str, Constr
     return {name: Constructor(name, build) for name, build in builders.items()}
 
 
+# fmt: off
+_REFUSED = (
+    "RNN", "LSTM", "GRU", "GRUv3", "Recur", "RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell", "Bidirectional",
+    "MultiHeadAttention", "Recurrence", "StatefulRecurrentCell",
+)
+# fmt: on
 CONSTRUCTORS: dict[str, Constructor] = _table(
     Chain=_chain,
     Conv=_conv("Conv"),
@@ -503,29 +545,20 @@ CONSTRUCTORS: dict[str, Constructor] = _table(
     PairwiseFusion=_parallel("PairwiseFusion"),
     Maxout=_maxout,
     SamePad=_same_pad,
-    **{
-        name: _refused(name)
-        for name in (
-            "RNN",
-            "LSTM",
-            "GRU",
-            "GRUv3",
-            "Recur",
-            "RNNCell",
-            "LSTMCell",
-            "GRUCell",
-            "GRUv3Cell",
-            "Bidirectional",
-            "MultiHeadAttention",
-            "WeightNorm",
-            "EmbeddingBag",
-            "Recurrence",
-            "StatefulRecurrentCell",
-        )
-    },  # fmt: skip
+    WeightNorm=_weight_norm,
+    EmbeddingBag=_embedding_bag,
+    **{name: _refused(name) for name in _REFUSED},
     Zeros=lambda arguments, keywords: JuliaStruct(JuliaType(("Flux", "Zeros"))),
     FlattenLayer=_function("Flux", "flatten"),
     NoOpLayer=_function("Base", "identity"),
     WrappedFunction=_wrapped,
     ReshapeLayer=_reshape,
 )
+
+
+def constructors_of(version: Version | None) -> dict[str, Constructor]:
+    """The layers as a version of Flux makes them. Before 0.12, InstanceNorm and GroupNorm kept statistics."""
+    if version is None or version >= (0, 12):
+        return CONSTRUCTORS
+    old = (np.float32(0.1), np.float32(1e-5), True, True)
+    return CONSTRUCTORS | _table(InstanceNorm=_norm("InstanceNorm", *old), GroupNorm=_norm("GroupNorm", *old))

@@ -18,7 +18,7 @@ def method_of(node: Node, scope: Scope) -> Method | None:
         if not inside or inside[0].type != "signature":
             return None
         return _method(_call_of(inside[0]), inside[1:], node, scope)
-    if node.type == "assignment":
+    if node.type in ("assignment", "let_binding"):
         inside = parts(node)
         left = _call_of(inside[0])
         if left is not None and left.type in ("call_expression",):

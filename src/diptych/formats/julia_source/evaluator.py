@@ -1,4 +1,4 @@
-"""Evaluates the part of Julia that architectures are written in: literals, arithmetic, tuples, calls, closures.
+"""Evaluates the part of Julia that architectures are written in: operations, arithmetic, tuples, calls, closures.
 
 Nothing is executed: names of Flux are looked up in literal tables, functions of the file are followed as source, and
 whatever else a file does (loading data, training) leaves an `Unknown`. An argument of a closure is an
@@ -19,8 +19,8 @@ from diptych.formats.julia import JuliaStruct, NamedTuple, Symbol
 from diptych.formats.julia.expressions import Apply, Argument, Call
 from diptych.formats.julia.expressions import Tuple as TupleExpression
 from diptych.formats.julia.lowered import call_of
-from diptych.formats.julia_source import literals
-from diptych.formats.julia_source.functions import COMPUTED, NAMES, function_name, name_value
+from diptych.formats.julia_source import operations
+from diptych.formats.julia_source.functions import COMPUTED, NAMES, Random, function_name, name_value
 from diptych.formats.julia_source.syntax import has_mistake, parts, short, text_of
 from diptych.formats.julia_source.values import (
     COLON,
@@ -175,6 +175,7 @@ class Evaluator:
         return given, keywords
 
     def argument(self, child: Node, scope: Scope) -> Any:
+        """The value of an argument, which may be `:`."""
         return COLON if child.type == "operator" and text_of(child) == ":" else self.value(child, scope)
 
     def _splat(
@@ -277,7 +278,7 @@ class Evaluator:
         if computed is None:
             return Unknown(f"{name} is not computed", node)
         try:
-            return literals.checked(computed(*given, **keywords))
+            return operations.checked(computed(*given, **keywords))
         except NotUnderstood:
             raise
         except (
@@ -301,15 +302,15 @@ class Evaluator:
         try:
             made: Any = call_of(
                 name,
-                [literals.expression(v) for v in given],
-                {k: literals.expression(v) for k, v in keywords.items()},
+                [operations.expression(v) for v in given],
+                {k: operations.expression(v) for k, v in keywords.items()},
                 dotted,
             )
         except FormatError as error:
-            raise NotUnderstood(literals.clause(error), node) from error
+            raise NotUnderstood(operations.clause(error), node) from error
         if getattr(made, "size", 1) > _LARGEST:
             raise NotUnderstood(f"it computes more than {_LARGEST} steps", node)
-        return literals.plain(made)
+        return operations.plain(made)
 
     # ---- Functions of the file ----
 
@@ -348,7 +349,7 @@ class Evaluator:
         if len(given) < method.required or (len(given) > len(method.parameters) and not splat):
             return False
         pairs = zip(method.parameters, given, strict=False)
-        return all(literals.is_a(value, kind, self.globals) for (_, kind, _, s), value in pairs if not s)
+        return all(operations.is_a(value, kind, self.globals) for (_, kind, _, s), value in pairs if not s)
 
     def _bind(self, method: Method, given: list[Any], keywords: dict[str, Any], inner: Scope) -> None:
         rest = list(given)
@@ -379,10 +380,11 @@ class Evaluator:
         if len(names) == 1:
             inner.names[name] = value
             return
-        for one, item in zip(names, literals.destructured(value, len(names), self), strict=False):
+        for one, item in zip(names, operations.destructured(value, len(names), self), strict=False):
             inner.names[one] = item
 
     def default(self, node: Node, scope: Scope) -> Any:
+        """The value of an expression, unknown if it is not understood."""
         try:
             return self.value(node, scope)
         except NotUnderstood as error:
@@ -410,7 +412,7 @@ class Evaluator:
 
     def instance(self, kind: OwnType, given: list[Any]) -> Own:
         """An instance with these fields."""
-        return literals.instance(kind, given, self)
+        return operations.instance(kind, given, self)
 
     def _by_keywords(self, kind: OwnType, keywords: dict[str, Any], node: Node | None) -> Own:
         scope = Scope(kind.scope)
@@ -448,6 +450,9 @@ class Evaluator:
             if name is not None:
                 return self.expression(name, given, keywords, True, node)
             return self.call(function, given, keywords, node)
+        drawn = next((v for v in given if isinstance(v, Random)), None)
+        if drawn is not None:  # numbers of the same shape, such as 0.1f0 .* randn(Float32, 3)
+            return drawn
         length = max((len(v) for v in given if isinstance(v, (tuple, list, range))), default=0)
         if length == 0:
             return self.call(function, given, keywords, node)

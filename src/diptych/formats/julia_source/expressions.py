@@ -8,9 +8,9 @@ import numpy as np
 from tree_sitter import Node
 
 from diptych.formats.julia import JuliaStruct, NamedTuple
-from diptych.formats.julia_source import literals
-from diptych.formats.julia_source.evaluator import MOST_ITEMS, Evaluator, Higher, Rule, is_symbolic
+from diptych.formats.julia_source import operations
 from diptych.formats.julia_source.autosize import autosized
+from diptych.formats.julia_source.evaluator import MOST_ITEMS, Evaluator, Higher, Rule, is_symbolic
 from diptych.formats.julia_source.functions import name_value
 from diptych.formats.julia_source.syntax import operator_of, parts, text_of
 from diptych.formats.julia_source.values import Constructor, NotUnderstood, Pair, Scope, Unknown
@@ -33,7 +33,7 @@ def _call(e: Evaluator, node: Node, scope: Scope) -> Any:
         return function
     given, keywords = e.arguments(lists, scope)
     if clause is not None:
-        given.insert(0, literals.closure(clause, scope, e))
+        given.insert(0, operations.closure(clause, scope, e))
     if isinstance(function, Unknown):
         return Unknown(function.why, node)
     return e.call(function, given, keywords, node)
@@ -61,7 +61,7 @@ def _binary(e: Evaluator, node: Node, scope: Scope) -> Any:
     if sign == "|>":
         return e.call(b, [a], {}, node)
     if sign == "∘":
-        return literals.composed(b, a)
+        return operations.composed(b, a)
     for value in (a, b):
         if isinstance(value, Unknown):
             return value
@@ -90,7 +90,7 @@ def _ternary(e: Evaluator, node: Node, scope: Scope) -> Any:
         return e.value(then if condition else otherwise, scope)
     if isinstance(condition, Unknown):
         branches = [e.default(n, scope) for n in (then, otherwise)]
-        return branches[0] if literals.same(*branches) else Unknown("the condition is not known", node)
+        return branches[0] if operations.same(*branches) else Unknown("the condition is not known", node)
     return e.expression(
         "ifelse", [condition, e.value(then, scope), e.value(otherwise, scope)], {}, False, node
     )
@@ -112,13 +112,13 @@ def _vector(e: Evaluator, node: Node, scope: Scope) -> Any:
         else:
             given.append(e.value(child, scope))
     if any(c.type == ";" for c in node.children):
-        return literals.joined(given)
-    return literals.limited(given)
+        return operations.joined(given)
+    return operations.limited(given)
 
 
 def _matrix(e: Evaluator, node: Node, scope: Scope) -> Any:
     rows = [[e.value(item, scope) for item in parts(row)] for row in parts(node) if row.type == "matrix_row"]
-    return literals.matrix(rows)
+    return operations.matrix(rows)
 
 
 def _comprehension(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -142,7 +142,7 @@ def _loop(e: Evaluator, body: Node, clauses: list[Node], scope: Scope, made: lis
             _loop(e, body, rest, scope, made)
         return
     bindings = [b for b in parts(clause) if b.type == "for_binding"]
-    literals.bound(e, bindings, scope, lambda inner: _loop(e, body, rest, inner, made))
+    operations.bound(e, bindings, scope, lambda inner: _loop(e, body, rest, inner, made))
 
 
 def _parenthesised(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -160,7 +160,7 @@ def _range(e: Evaluator, node: Node, scope: Scope) -> Any:
     for value in numbers:
         if isinstance(value, Unknown):
             return value
-    return literals.ranged(numbers)
+    return operations.ranged(numbers)
 
 
 def _index(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -169,23 +169,20 @@ def _index(e: Evaluator, node: Node, scope: Scope) -> Any:
     if isinstance(owner, Unknown):
         return owner
     if isinstance(owner, Constructor):
-        inside = (
-            _vector(e, place, scope) if place.type != "comprehension_expression" else e.value(place, scope)
-        )
-        return inside  # Float32[1, 2]
-    e.ends.append(literals.last_index(owner))
+        return e.value(place, scope)  # Float32[1, 2]
+    e.ends.append(operations.last_index(owner))
     try:
         indices = [e.argument(child, scope) for child in parts(place)]
     finally:
         e.ends.pop()
-    return literals.indexed(e, owner, indices, node)
+    return operations.indexed(e, owner, indices, node)
 
 
 def _field(e: Evaluator, node: Node, scope: Scope) -> Any:
     inside = parts(node)
     owner = e.value(inside[0], scope)
     name = text_of(inside[-1]).lstrip(":")
-    return literals.field_of(e, owner, name, node)
+    return operations.field_of(e, owner, name, node)
 
 
 def _interpolated(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -215,7 +212,7 @@ def _adjoint(e: Evaluator, node: Node, scope: Scope) -> Any:
     value = e.value(parts(node)[0], scope)
     if is_symbolic(value):
         raise NotUnderstood("it transposes its argument", node)
-    return value if isinstance(value, Unknown) else literals.transposed(value)
+    return value if isinstance(value, Unknown) else operations.transposed(value)
 
 
 def _macro(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -232,7 +229,7 @@ def _macro(e: Evaluator, node: Node, scope: Scope) -> Any:
 
 RULES: dict[str, Rule] = {
     "adjoint_expression": _adjoint,
-    "arrow_function_expression": lambda e, n, s: literals.closure(n, s, e),
+    "arrow_function_expression": lambda e, n, s: operations.closure(n, s, e),
     "assignment": _assigned,
     "binary_expression": _binary,
     "boolean_literal": lambda e, n, s: text_of(n) == "true",
@@ -242,12 +239,12 @@ RULES: dict[str, Rule] = {
     "compound_statement": lambda e, n, s: e.run_body(parts(n), s),
     "comprehension_expression": _comprehension,
     "field_expression": _field,
-    "float_literal": lambda e, n, s: literals.number(text_of(n)),
-    "function_definition": lambda e, n, s: literals.closure(n, s, e),
+    "float_literal": lambda e, n, s: operations.number(text_of(n)),
+    "function_definition": lambda e, n, s: operations.closure(n, s, e),
     "identifier": _identifier,
     "if_statement": lambda e, n, s: e.run_body([n], s),
     "index_expression": _index,
-    "integer_literal": lambda e, n, s: literals.number(text_of(n)),
+    "integer_literal": lambda e, n, s: operations.number(text_of(n)),
     "juxtaposition_expression": _juxtaposed,
     "let_statement": lambda e, n, s: e.run_body([n], s),
     "macrocall_expression": _macro,
@@ -259,7 +256,7 @@ RULES: dict[str, Rule] = {
     "command_literal": lambda e, n, s: Unknown("a command", n),
     "prefixed_command_literal": lambda e, n, s: Unknown("a command", n),
     "prefixed_string_literal": lambda e, n, s: Unknown("a text", n),
-    "quote_expression": lambda e, n, s: literals.quoted(n),
+    "quote_expression": lambda e, n, s: operations.quoted(n),
     "range_expression": _range,
     "splat_expression": _splatted,
     "string_literal": _interpolated,

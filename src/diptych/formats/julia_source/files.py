@@ -9,7 +9,7 @@ from diptych.errors import FormatError, ModelError
 from diptych.formats.flux.document import version_asked
 from diptych.formats.flux.layouts import Version
 from diptych.formats.flux.versions import Signs
-from diptych.formats.julia_source.constructors import CONSTRUCTORS
+from diptych.formats.julia_source.constructors import constructors_of
 from diptych.formats.julia_source.models import Found, SourceFile
 from diptych.formats.julia_source.reading import SourceReader
 from diptych.formats.julia_source.text import source_of
@@ -36,7 +36,7 @@ def read(path: str | Path, flux_version: str | None = None, key: str | None = No
     """
     path = Path(path)
     version = version_asked(flux_version)
-    file = SourceFile(source_of(path), CONSTRUCTORS)
+    file = SourceFile(source_of(path), constructors_of(version))
     found = file.chosen(key)
     draw(found.value, str(path))
     reader, layers = layers_of(found, file, version)

@@ -6,6 +6,7 @@ A function is a value by its name, as in a file; those in `COMPUTED` are also co
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diptych.formats.flux.functions import function
-from diptych.formats.julia import JuliaStruct, NamedTuple, Symbol
+from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.formats.julia.lowered import READABLE
 from diptych.formats.julia_source.values import (
     Built,
@@ -40,25 +41,23 @@ class Random:
 
     shape: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return f"an array of {'×'.join(map(str, self.shape)) or 'one number'}"
+
 
 # ---- What is computed -----------------------------------------------------------------------------------
 
 
 def _divided(a: Any, b: Any) -> Any:
-    return int(math.trunc(a / b)) if isinstance(a, float) or isinstance(b, float) else _toward_zero(a, b)
+    return math.trunc(a / b) if isinstance(a, float) or isinstance(b, float) else _toward_zero(a, b)
 
 
 def _toward_zero(a: int, b: int) -> int:
     return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
-def _sum_of(*values: Any) -> Any:
-    return _elementwise(sum_two, values)
-
-
-def sum_two(a: Any, b: Any) -> Any:
-    """The sum of two numbers."""
-    return a + b
+def _plus(*values: Any) -> Any:
+    return _elementwise(operator.add, values)
 
 
 def _elementwise(operation: Callable[[Any, Any], Any], values: tuple[Any, ...]) -> Any:
@@ -280,8 +279,14 @@ def _cumulative(operation: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
     return make
 
 
+def _transposed(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, Random)) and len(value.shape) == 2:
+        return JuliaStruct(JuliaType(("LinearAlgebra", "Transpose")), [value], ("parent",))
+    raise NotUnderstood("it transposes something that is not a matrix")
+
+
 COMPUTED: dict[str, Callable[..., Any]] = {
-    "+": _sum_of, "-": _minus, "*": _times, "/": _over, "^": _power, "÷": _divided, "div": _divided,
+    "+": _plus, "-": _minus, "*": _times, "/": _over, "^": _power, "÷": _divided, "div": _divided,
     "fld": lambda a, b: int(_real(a) // _real(b)), "cld": lambda a, b: int(-(-_real(a) // _real(b))),
     "%": lambda a, b: _number(math.fmod(_real(a), _real(b))) if isinstance(a, float) else a - _toward_zero(a, b) * b,
     "rem": lambda a, b: a - _toward_zero(a, b) * b, "mod": lambda a, b: _real(a) % _real(b),
@@ -305,10 +310,12 @@ COMPUTED: dict[str, Callable[..., Any]] = {
     "zeros": _filled(0), "ones": _filled(1), "zeros32": _filled(0), "ones32": _filled(1), "merge": _merge,
     "iseven": _is_multiple(lambda n: n % 2 == 0), "isodd": _is_multiple(lambda n: n % 2 == 1),
     "isempty": lambda a: _length(a) == 0, "cumsum": _cumulative(lambda a, b: a + b),
-    "cumprod": _cumulative(lambda a, b: a * b), "identity": lambda a: a, "eachindex": lambda a: range(1, _length(a) + 1),
+    "cumprod": _cumulative(lambda a, b: a * b), "identity": lambda a: a,
+    "eachindex": lambda a: range(1, _length(a) + 1),
     "axes": lambda a, d=1: range(1, _size(a, d) + 1), "glorot_uniform": _drawn, "glorot_normal": _drawn,
     "kaiming_normal": _drawn, "kaiming_uniform": _drawn, "keys": lambda a: list(a.names),
-    "values": lambda a: tuple(a), "float": lambda a: float(_real(a)), "abs2": lambda a: _real(a) ** 2,
+    "values": tuple, "float": lambda a: float(_real(a)), "abs2": lambda a: _real(a) ** 2,
+    "transpose": _transposed, "adjoint": _transposed,
     "string": lambda *a: "".join(map(str, a))[:_LONGEST] if all(isinstance(v, (str, int)) for v in a) else _refused(),
 }  # fmt: skip
 
@@ -389,8 +396,6 @@ def _named_tuple(arguments: list[Any], keywords: dict[str, Any]) -> Any:
 
 def _fixed(first: bool) -> Callable[[list[Any], dict[str, Any]], Any]:
     def make(arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        from diptych.formats.julia import JuliaType
-
         kind = JuliaType(("Base", "Fix1" if first else "Fix2"))
         return JuliaStruct(kind, list(arguments), ("f", "x"))
 
@@ -398,18 +403,17 @@ def _fixed(first: bool) -> Callable[[list[Any], dict[str, Any]], Any]:
 
 
 def _broadcast_function(arguments: list[Any], keywords: dict[str, Any]) -> Any:
-    from diptych.formats.julia import JuliaType
-
     return JuliaStruct(JuliaType(("Base", "Broadcast", "BroadcastFunction")), list(arguments), ("f",))
 
 
 _SAME = (
-    "gpu", "cpu", "f32", "f64", "f16", "cu", "fmap", "testmode!", "trainmode!", "Adapt", "adapt", "loadmodel!",
+    "gpu", "cpu", "f32", "f64", "f16", "cu", "testmode!", "trainmode!", "Adapt", "adapt", "loadmodel!",
     "loadparams!", "gpu_device_", "track_stats", "todevice", "dev", "to_device", "f32_", "paramtype", "destructure_",
 )  # fmt: skip
 
 NAMES: dict[str, Any] = {
     **{name: Constructor(name, _same) for name in _SAME},
+    "fmap": Constructor("fmap", _last_argument),
     "deepcopy": Constructor("deepcopy", _copied),
     "copy": Constructor("copy", _copied),
     "Val": Constructor("Val", _value_of),

@@ -78,12 +78,14 @@ class SourceFile:
             layer = SourceReader(self, Signs(exact=(0, 16))).read(value)
             return layer.output_shape(size[::-1])[::-1]
         except (FormatError, ShapeError) as error:
-            raise NotUnderstood(f"its output for an input of {'×'.join(map(str, size))} is not known: {error}") from error
+            text = "×".join(map(str, size))
+            raise NotUnderstood(f"its output for an input of {text} is not known: {error}") from error
 
     def _outputs(self, given: list[Any], keywords: dict[str, Any]) -> tuple[int, ...]:
         """Flux's `outputsize(layer, size; padbatch)`."""
         value, size = given[0], tuple(given[1])
-        value = Built(JuliaType(("Flux", "Chain")), [tuple(value)], ("layers",)) if isinstance(value, (list, tuple)) else value
+        if isinstance(value, (list, tuple)):
+            value = Built(JuliaType(("Flux", "Chain")), [tuple(value)], ("layers",))
         return self.output_size(value, (*size, 1) if keywords.get("padbatch") is True else size)
 
     # ---- Functions that return models ----
@@ -107,21 +109,22 @@ class SourceFile:
         return inside
 
     def _made(self, kind: OwnType) -> bool:
-        return any(_walk(e.value, lambda v: isinstance(v, Own) and v.kind is kind) for e in self.runner.events)
+        return any(
+            _walk(e.value, lambda v: isinstance(v, Own) and v.kind is kind) for e in self.runner.events
+        )
 
     def _try_type(self, name: str, kind: OwnType) -> None:
         """Makes a struct that can be called, and that nothing has made, with the defaults of its constructors."""
         self.e.called = set()
-        for method in [m for m in (*kind.inner, *kind.outer) if not m.required] or ([None] if kind.keywords else []):
+        if kind.keywords or any(not m.required for m in (*kind.inner, *kind.outer)):
             try:
-                value = self.e.construct(kind, [], {}, method.node if method else kind.node)
+                value = self.e.construct(kind, [], {}, kind.node)
             except NotUnderstood as error:
                 if in_layers(error.node):
                     self.runner.failures.append((error, error.node or kind.node))
                 return
             if is_model(value):
                 self.runner.note(name, value, kind.node)
-            return
 
     def _try(self, name: str, method: Method) -> None:
         if not any(map(makes_layers, method.body)) and not self._calls_own(method):
@@ -249,7 +252,9 @@ class SourceFile:
 
     def _none(self) -> str:
         """The sentence for a file without a model."""
-        text = f"{self.source.name} holds no model: no layer of Flux or Lux, such as Chain(...), is made in it"
+        text = (
+            f"{self.source.name} holds no model: no layer of Flux or Lux, such as Chain(...), is made in it"
+        )
         structs = [n for n, v in self.e.globals.names.items() if isinstance(v, OwnType) and v.calls]
         if structs:
             names = ", ".join(structs[:_LISTED])

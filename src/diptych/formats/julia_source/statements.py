@@ -11,7 +11,8 @@ from typing import Any
 
 from tree_sitter import Node
 
-from diptych.formats.julia_source import literals
+from diptych.formats.julia_source import operations
+from diptych.formats.julia_source.constructors import CONSTRUCTORS
 from diptych.formats.julia_source.definitions import method_of, own_type, written
 from diptych.formats.julia_source.evaluator import Evaluator
 from diptych.formats.julia_source.functions import function_name, name_value
@@ -142,10 +143,7 @@ class Runner:
         target, source = inside[0], inside[-1]
         if self._define(node, scope):
             return None
-        if source.type == "assignment":
-            value = self.assignment(source, scope)
-        else:
-            value = self.e.value(source, scope)
+        value = self.assignment(source, scope) if source.type == "assignment" else self.e.value(source, scope)
         self.assign(target, value, scope, node)
         return value
 
@@ -162,7 +160,7 @@ class Runner:
             names = parts(target)
             splat = next((i for i, n in enumerate(names) if n.type == "splat_expression"), None)
             count = len(names) if splat is None else splat
-            for one, item in zip(names, literals.destructured(value, count, self.e), strict=False):
+            for one, item in zip(names, operations.destructured(value, count, self.e), strict=False):
                 self.assign(one, item, scope, node)
         elif target.type == "field_expression":
             owner = self.e.value(parts(target)[0], scope)
@@ -297,7 +295,6 @@ class Runner:
 
     def _undecided(self, node: Node, bodies: list[list[Node]], complete: bool, scope: Scope) -> Any:
         outcomes: list[dict[str, Any]] = []
-        events = len(self.events)
         names = assigned(node)
         for body in bodies:
             if any(_returns(n) for n in body):
@@ -311,11 +308,13 @@ class Runner:
             outcomes.append({n: o.names[n] for n in names if (o := scope.owner(n)) is not None})
         for name in names:
             found = [outcome.get(name) for outcome in outcomes]
-            if all(_agree(found[0], other) for other in found[1:]):
+            made = [value for value in found if is_model(value)]
+            if len(made) == 1 and all(isinstance(v, Unknown) or v is made[0] for v in found):
+                scope.assign(name, made[0])  # the others load it from a file
+            elif all(_agree(found[0], other) for other in found[1:]):
                 scope.assign(name, found[0])
             else:
                 scope.assign(name, Unknown("it depends on a condition that is not known", node))
-        del self.events[events:]
         return Unknown("it depends on a condition that is not known", node)
 
     def loop(self, node: Node, scope: Scope) -> Any:
@@ -338,7 +337,7 @@ class Runner:
                     raise
 
         try:
-            literals.bound(self.e, bindings, scope, once)
+            operations.bound(self.e, bindings, scope, once)
         except _Leave:
             pass
         except NotUnderstood as error:
@@ -365,6 +364,8 @@ class Runner:
         inside = parts(node)
         for child in inside:
             if child.type == "let_binding":
+                if self._define(child, inner):
+                    continue
                 pair = parts(child)
                 inner.names[text_of(pair[0])] = self.e.value(pair[-1], scope)
         return self.body([c for c in inside if c.type != "let_binding"], inner)
@@ -467,7 +468,7 @@ def _agree(a: Any, b: Any) -> bool:
         return False
     devices = [isinstance(v, Constructor) and v.name in ("gpu", "cpu", "cu") for v in (a, b)]
     plain = [v is None or (function_name(v) == "identity") for v in (a, b)]
-    return a is b or literals.same(a, b) or all(d or p for d, p in zip(devices, plain, strict=True))
+    return a is b or operations.same(a, b) or all(d or p for d, p in zip(devices, plain, strict=True))
 
 
 def _put_method(methods: list[Method], method: Method) -> None:
@@ -486,9 +487,7 @@ def _signature(method: Method) -> tuple[Any, ...]:
     )
 
 
-_LAYERS = frozenset(
-    ("Chain", "Conv", "Dense", "ConvTranspose", "SkipConnection", "Parallel", "RNN", "LSTM", "GRU", "BatchNorm")
-)  # fmt: skip
+_LAYERS = frozenset(CONSTRUCTORS) - {"Zeros", "SamePad", "Scale", "Recur"}
 
 
 def makes_layers(node: Node) -> bool:
@@ -513,7 +512,11 @@ def in_layers(node: Node | None) -> bool:
     """Whether a piece of source lies inside the call of such a constructor, or contains one."""
     if node is None or makes_layers(node):
         return node is not None
-    while node is not None and node.type not in ("function_definition", "source_file", "arrow_function_expression"):
+    while node is not None and node.type not in (
+        "function_definition",
+        "source_file",
+        "arrow_function_expression",
+    ):
         if is_constructor_call(node):
             return True
         node = node.parent

@@ -158,7 +158,7 @@ class _Followed(Written):
 
     def apply(self, arguments: Sequence[Expression]) -> Expression:
         """The expression that a call gives. Raises `FormatError` with the line that is not understood."""
-        from diptych.formats.julia_source.literals import expression, plain
+        from diptych.formats.julia_source.operations import expression, plain
 
         assert self.evaluator is not None
         try:
