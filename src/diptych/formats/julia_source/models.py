@@ -311,7 +311,11 @@ def _walk(value: Any, visit: Callable[[Any], bool]) -> bool:
 
 
 def _contains(outer: Any, inner: Any) -> bool:
-    """Whether a layer lies inside another one."""
+    """Whether a layer lies inside another one; a Chain does if all its layers do, as where it is splatted."""
+    if isinstance(inner, JuliaStruct) and inner.type.name == "Chain" and inner is not outer:
+        layers = [layer for layer in inner.fields[0] if isinstance(layer, Built)]
+        if layers and all(_walk(outer, lambda item, layer=layer: item is layer) for layer in layers):  # type: ignore[misc]
+            return True
     return outer is not inner and _walk(outer, lambda item: item is inner)
 
 
