@@ -71,7 +71,8 @@ class Evaluator:
         self.constructors, self.rules, self.higher = constructors, rules, higher
         self.globals = Scope(label="")
         self.steps = self.depth = self.calls = 0
-        self.called: set[str] = set()
+        self.called: set[str] = set()  # the functions of the file that were followed
+        self.active: list[str] = []  # those that are being followed
         self.ends: list[Any] = []
         self.where: Callable[[Node], str] = lambda node: ""
         self.output_size: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = lambda value, size: size
@@ -94,7 +95,7 @@ class Evaluator:
         if self.depth > _DEEPEST:
             raise NotUnderstood("it is nested too deeply", node)
         rule = self.rules.get(node.type)
-        if rule is None or (has_mistake(node) and not node.named_child_count):
+        if rule is None or has_mistake(node):
             raise NotUnderstood("this is not read", node)
         self.depth += 1
         try:
@@ -337,11 +338,13 @@ class Evaluator:
             self.called.add(name)
         self._bind(method, given, keywords, inner)
         self.calls += 1
+        self.active.append(name)
         depth, self.depth = self.depth, 0
         try:
             return self.run_function(method.body, inner)
         finally:
             self.calls -= 1
+            self.active.pop()
             self.depth = depth
 
     def _fits(self, method: Method, given: list[Any]) -> bool:
@@ -359,7 +362,8 @@ class Evaluator:
             elif rest:
                 self._parameter(name, rest.pop(0), inner)
             else:
-                assert default is not None
+                if default is None:
+                    raise NotUnderstood(f"the argument {name} is not given", method.node)
                 inner.names[name] = self.default(default, inner)
         left = dict(keywords)
         for name, default, splat in method.keywords:

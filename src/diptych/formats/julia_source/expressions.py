@@ -156,7 +156,10 @@ def _parenthesised(e: Evaluator, node: Node, scope: Scope) -> Any:
 
 
 def _range(e: Evaluator, node: Node, scope: Scope) -> Any:
-    numbers = [e.value(child, scope) for child in parts(node)]
+    pieces = parts(node)
+    if pieces[0].type == "range_expression":  # start:step:stop
+        pieces = [*parts(pieces[0]), *pieces[1:]]
+    numbers = [e.value(child, scope) for child in pieces]
     for value in numbers:
         if isinstance(value, Unknown):
             return value

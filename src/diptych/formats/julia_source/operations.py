@@ -156,6 +156,8 @@ def joined(values: list[Any]) -> Any:
 def matrix(rows: list[list[Any]]) -> Any:
     """The matrix `[1 2; 3 4]`, or the row `[a b]`."""
     flat = [item for row in rows for item in row]
+    if all(len(row) == 1 for row in rows):
+        return joined(flat)
     if all(isinstance(item, (int, float, np.floating)) for item in flat) and len({len(r) for r in rows}) == 1:
         return np.asfortranarray(np.array(rows, np.float32))
     return Unknown("a matrix of other values than numbers")

@@ -126,7 +126,9 @@ class Runner:
 
     def note(self, key: str, value: Any, node: Node) -> None:
         """Notes a model that was assigned."""
-        self.events.append(Event(key, value, node, frozenset(self.e.called - {key.split(".")[0]})))
+        self.events.append(
+            Event(key, value, node, frozenset(self.e.called - {key.split(".")[0], *self.e.active}))
+        )
 
     # ---- Statements ----
 
