@@ -7,6 +7,8 @@ Each format has a module with the same two functions, `read(path) -> Model` and 
 from __future__ import annotations
 
 import os
+import struct
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,7 @@ def _is_bson(head: bytes, size: int) -> bool:
 
 
 def _is_jld2(head: bytes, size: int) -> bool:
-    return head.startswith(b"HDF5-based Julia Data Format")
+    return head.startswith((b"HDF5-based Julia Data Format", b"Julia data file (HDF5), version 0.2"))
 
 
 def _is_text(head: bytes, size: int) -> bool:
@@ -106,6 +108,10 @@ _STRANGERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("a picture", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")),
     ("a Git LFS pointer, not the file itself: fetch it with git lfs pull", (b"version https://git-lfs",)),
     ("a web page, perhaps from a failed download", (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+    (
+        "a file of the old package JLD.jl: load it in Julia with JLD and save it with JLD2",
+        (b"Julia data file (HDF5)",),
+    ),
     ("an HDF5 file", (b"\x89HDF\r\n",)),
     ("a NumPy array", (b"\x93NUMPY",)),
     ("a zip archive", (b"PK\x03\x04",)),
@@ -136,6 +142,10 @@ def read(path: str | Path, **options: Any) -> Model:
     """
     path = Path(path)
     head, size = _head(path)
+    if head.startswith(b"PK") and _is_torchscript(path):
+        raise FormatError(
+            f"{path} is a TorchScript archive: load it with torch.jit.load and save its state_dict()"
+        )
     named = _by_suffix(path)
     found = next((f for f in FORMATS if (not f.by_name or f is named) and f.signature(head, size)), None)
     if named is not None and found is not named:
@@ -248,6 +258,15 @@ def _head(path: Path) -> tuple[bytes, int]:
     if not head:
         raise FormatError(f"{path} is empty; it may have been cut off while copying")
     return head, size
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a zip archive holds what `torch.jit.save` puts beside the weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile):
+        return False  # damaged, which its reader says
 
 
 def _seems(found: Format | None, head: bytes) -> str:

@@ -20,7 +20,7 @@ def read(
     architecture: Model | None = None,
     key: str | None = None,
 ) -> Model:
-    """Reads a .jld2 file of JLD2 0.4 to 0.6.
+    """Reads a .jld2 file of JLD2 0.1 to 0.6.
 
     Args:
         path: The file.
