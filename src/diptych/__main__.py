@@ -80,9 +80,13 @@ def _exit_status(arguments: list[str]) -> int:
     import typer
 
     from diptych.cli import app
+    from diptych.cli.terminal import Terminal
+    from diptych.hearing import hearing
 
     try:
-        status = app(args=arguments, prog_name="diptych", standalone_mode=False)
+        with hearing() as heard:
+            status = app(args=arguments, prog_name="diptych", standalone_mode=False)
+        Terminal.show_left(heard)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whatever read our output has ended (`diptych ... | head`): stop silently.

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from diptych import formats, preprocessing
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.files import is_file, opened
+from diptych.hearing import tell
 from diptych.model import architectures
 from diptych.model.entry import likely_input
 from diptych.model.model import Model
@@ -76,7 +77,8 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     if not isinstance(model, str | Path):
         raise UsageError(f"a model is a file, a name or a diptych.Model, not {type(model).__name__}")
     if given:
-        return formats.read(model, **{_FORMAT_OPTIONS[name]: value for name, value in given.items()})
+        read = formats.read(model, **{_FORMAT_OPTIONS[name]: value for name, value in given.items()})
+        return _told(model, read)
     name = str(model)
     if name in TRAINED:
         return formats.read(TRAINED[name])
@@ -86,16 +88,23 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     if not os.path.lexists(path) and not path.suffix and len(path.parts) == 1:
         known = ", ".join([*TRAINED, *architectures.NAMES])
         raise UsageError(f"there is no file and no model called {name!r}; give a file or one of: {known}")
-    return formats.read(path)
+    return _told(path, formats.read(path))
+
+
+def _told(file: str | Path, model: Model) -> Model:
+    """The model that was read from a file of Flux; what was uncertain in reading it is told."""
+    if takes(file, "written_by"):
+        tell(model.source.warnings)
+    return model
 
 
 def _for_architecture(given: dict[str, Any]) -> ReadOptions | None:
     """The options that reading the architecture takes as well: source of Julia is for a version of Flux."""
     version = given.get("written_by")
-    return ReadOptions(written_by=version) if version and takes_source(given["architecture"]) else None
+    return ReadOptions(written_by=version) if version and _takes_source(given["architecture"]) else None
 
 
-def takes_source(model: ModelLike) -> bool:
+def _takes_source(model: ModelLike) -> bool:
     """Whether a model is given as Julia source."""
     return not isinstance(model, Model) and Path(model).suffix.lower() in (".jl", ".ipynb", ".md")
 

@@ -21,9 +21,21 @@ __all__ = ["Terminal"]
 class Terminal:
     """The two streams, under the options of every command: `--json` and `--quiet`."""
 
+    _last: Terminal | None = None  # of the command that runs
+
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self._shown: list[str] = []
+        Terminal._last = self
+
+    @classmethod
+    def show_left(cls, heard: Sequence[str]) -> None:
+        """Prints what reading a model had to guess, unless the command has shown it itself."""
+        terminal, cls._last = cls._last, None
+        for text in heard if terminal is not None else ():
+            if terminal is not None and not any(text in shown for shown in terminal._shown):
+                terminal.remark(text)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -51,11 +63,13 @@ class Terminal:
             print(json_text(document, indent=2))
         elif not self.quiet:
             print(escaped(text))
+            self._shown.append(text)
 
     def remark(self, text: str) -> None:
         """Prints something to know beside the result, on stderr."""
         if not self.quiet:
             print(escaped(text), file=sys.stderr)
+            self._shown.append(text)
 
     def remarks(self, remarks: Sequence[str], failures: Sequence[str] = ()) -> None:
         """Prints everything to know beside the result: remarks, then what went wrong."""

@@ -80,7 +80,7 @@ def _chosen(values: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]
             )
         value = inside[part]
     beside = {k: v for k, v in values.items() if k != parts[0] and not is_layer(v)}
-    return {("model" if is_layer(value) else parts[-1]): value, **(beside if is_layer(value) else {})}
+    return {("model" if is_layer(value) else key): value, **(beside if is_layer(value) else {})}
 
 
 def _parts(value: Any) -> dict[str, Any]:
@@ -159,6 +159,9 @@ def model_of(
         if architecture is not None:
             return _from_weights(values, name, format_name, architecture, signs)
         raise error if name in str(error) else FormatError(f"{name}: {error}") from error
+    others = [k for k, v in values.items() if k != key and _has(v)]
+    if others:
+        reader.warn(f"the model was read from {key}; the file also holds {', '.join(others)}: --key chooses")
     if architecture is not None:
         reader.warn("the file holds a whole model, so the architecture that was given is not used")
     layers = layer if isinstance(layer, Chain) and not bare else Chain((layer,))

@@ -24,6 +24,7 @@ __all__ = ["DEEPEST", "Weights", "find_weights", "is_weight", "parts_of", "state
 DEEPEST = 100  # a file that is loaded and saved again in a loop gains one dictionary each time
 # The field names by which a state is recognised even if it holds no array, as that of a Chain of pools.
 _STATES = {names for layouts in LAYOUTS.values() for _, names in layouts if names}
+_FIELDS = {"weight", "bias", "γ", "β", "layers", "W", "b", "Wi", "Wh"}
 _KEYS = ("model_state", "state", "weights", "params", "parameters", "ps", "p")
 
 
@@ -76,6 +77,7 @@ def _under(values: Mapping[str, Any], key: str, prefix: str = "") -> list[Weight
         return [Weights(prefix + key, f"the parameters of Lux under {prefix}{key}", tree, lux=True)]
     one = _weights(value, key)
     if one is not None:
+        one.text = one.text.replace(f"under {one.key}", f"under {prefix}{one.key}")
         one.key = prefix + one.key
         return [one]
     if not isinstance(value, (dict, JuliaDict)) or prefix.count(".") >= 3:
@@ -103,13 +105,15 @@ def _weights(value: Any, key: str) -> Weights | None:
         if isinstance(value, (dict, JuliaDict)) and len(value) == 1:
             key = _text(next(iter(value)))
             value = value[next(iter(value))]
-    if key == "model_state" and isinstance(value, tuple) and not value:
+    last = key.rsplit(".", 1)[-1]
+    if last == "model_state" and isinstance(value, tuple) and not value:
         return Weights(key, f"an empty state under {key}", tree=value)  # that of an Upsample, for example
-    known = isinstance(value, NamedTuple) and (key == "model_state" or tuple(value.names) in _STATES)
+    known = isinstance(value, NamedTuple) and (last == "model_state" or tuple(value.names) in _STATES)
     if known or (isinstance(value, NamedTuple) and _holds_array(value)):
         lux = isinstance(value, NamedTuple) and value.names[:1] == ("layer_1",)
         kind = "the parameters of Lux" if lux else "a state"
-        return Weights(key, f"{kind} under {key}", tree=value, lux=lux)
+        named = known or last in _KEYS or _names_weights(value)
+        return Weights(key, f"{kind} under {key}", tree=value, lux=lux, named=named)
     if isinstance(value, JuliaStruct) and value.type.name == "ComponentArray" and value.fields:
         flat = as_array(value.fields[0])
         if flat is not None and flat.ndim == 1 and flat.dtype.kind == "f":
@@ -118,18 +122,26 @@ def _weights(value: Any, key: str) -> Weights | None:
             )
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f":
         text = f"a vector of {value.size} numbers under {key}"
-        return Weights(key, text, arrays=[value], named=key in _KEYS) if value.size > 1 else None
+        return Weights(key, text, arrays=[value], named=last in _KEYS) if value.size > 1 else None
     ordered = parameters_in_order(value)
     listed = ordered if ordered is not None else value if isinstance(value, (list, tuple)) else None
     if listed:
         arrays = [as_array(item) for item in listed]
         good = [a for a in arrays if a is not None and a.dtype.kind == "f"]
         if len(good) == len(arrays):
-            named = ordered is not None or key in _KEYS
+            named = ordered is not None or last in _KEYS
             return Weights(key, f"a list of {len(good)} arrays under {key}", arrays=good, named=named)
     if isinstance(value, (dict, JuliaDict)):
         return _named_arrays({_text(k): value[k] for k in value}, key)
     return None
+
+
+def _names_weights(value: Any, depth: int = 0) -> bool:
+    """Whether a field inside has a name that weights have in Flux or Lux."""
+    if depth > DEEPEST or not isinstance(value, (tuple, list)):
+        return False
+    named = isinstance(value, NamedTuple) and bool(_FIELDS & set(value.names))
+    return named or any(_names_weights(item, depth + 1) for item in value)
 
 
 def _text(key: Any) -> str:
