@@ -78,7 +78,7 @@ def test_torchscript_is_named_wherever_its_parts_are(tmp_path: Path) -> None:
             ("constants.pkl", 10),
         ):
             archive.writestr(f"script/{name}", b"x" * size)
-    with pytest.raises(FormatError, match="is a TorchScript archive: load it with torch.jit.load"):
+    with pytest.raises(FormatError, match=r"is a TorchScript archive: load it with torch.jit.load"):
         diptych.read(tmp_path / "script.pt")
 
 
@@ -233,3 +233,17 @@ def test_every_command_says_once_what_was_guessed(tmp_path: Path, capfd: pytest.
     with pytest.raises(SystemExit):
         main([*commands[2], "--written-by", "0.16.9"])
     assert "is assumed to divide" not in "".join(capfd.readouterr())
+
+
+def test_batch_norm_is_counted_in_one_way(tmp_path: Path) -> None:
+    layers = "Conv((3, 3), 3 => 16), BatchNorm(16), GlobalMeanPool(), Flux.flatten"
+    (tmp_path / "model.jl").write_text(f"m = Chain({layers})\n")
+    summary = diptych.inspect(tmp_path / "model.jl")
+    row = summary.rows[1]
+    assert (row.parameters, row.statistics) == (32, 32)
+    assert "32 + 32" in summary.text()
+    assert "# 32 parameters, plus 32" in summary.flux
+    assert (summary.parameters, summary.statistics) == (480, 32)
+    assert summary.to_document()["layers"][1]["statistics"] == 32
+    assert diptych.load_model(tmp_path / "model.jl").parameters == 480
+    assert summary.multiply_adds is not None  # a global pool: the first usual size is assumed
