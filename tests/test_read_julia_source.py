@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import diptych
+from diptych.__main__ import main
 from diptych.errors import FormatError, UsageError
 from flux_golden import GOLDEN, batch
 
@@ -381,3 +382,44 @@ def test_a_pytorch_state_dict_fills_source(tmp_path: Path) -> None:
     model = diptych.load_model(tmp_path / "w.pt", architecture=path)
     x = np.random.default_rng(0).standard_normal((2, 1, 8, 8), np.float32)
     np.testing.assert_allclose(diptych.predict(model, x), module(torch.tensor(x)).detach().numpy(), atol=1e-5)
+
+
+# ---- Closures without code ------------------------------------------------------------------------------
+
+FUNCTIONS = {"#28#30": "flatten", "#29#31": "x -> leakyrelu(x, 0.2f0)"}
+
+
+def test_what_a_closure_computes_can_be_said() -> None:
+    whole = GOLDEN / f"{SMALL}.jld2"
+    _close(diptych.load_model(whole, functions=FUNCTIONS), SMALL)
+    _close(diptych.read(whole, functions={**FUNCTIONS, "#28#30": "x -> reshape(x, :, size(x, 4))"}), SMALL)
+
+
+def test_closures_without_code_are_listed_with_what_they_may_be(tmp_path: Path) -> None:
+    whole = GOLDEN / f"{SMALL}.jld2"
+    with pytest.raises(FormatError) as refusal:
+        diptych.read(whole)
+    text = str(refusal.value)
+    assert "#28#30 between MaxPool and Dense 5×18, perhaps flatten" in text
+    assert "#29#31 that is the activation of Dense 5×18" in text
+    assert "--function '#28#30=flatten'" in text
+    command = ["convert", str(whole), str(tmp_path / "m.safetensors")]
+    options = [part for name, meaning in FUNCTIONS.items() for part in ("--function", f"{name}={meaning}")]
+    with pytest.raises(SystemExit) as done:
+        main([*command, *options])
+    assert done.value.code == 0
+    _close(diptych.read(tmp_path / "m.safetensors"), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        ({"#1#2": "flatten"}, "those it has: #28#30, #29#31"),
+        ({"#28#30": "fft"}, "'fft' is not understood"),
+        ({"#28#30": "f(x"}, "is not understood"),
+        ({"#28#30": "3"}, "is not understood"),
+    ],
+)
+def test_what_is_said_wrongly_is_refused(functions: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        diptych.load_model(GOLDEN / f"{SMALL}.jld2", functions=functions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,7 +32,12 @@ _LARGEST_RECIPE = 2**20  # bytes
 
 
 # What `formats.read` calls the options: to it, `flux_version` is the version that wrote the file.
-_FORMAT_OPTIONS = {"architecture": "architecture", "written_by": "flux_version", "key": "key"}
+_FORMAT_OPTIONS = {
+    "architecture": "architecture",
+    "written_by": "flux_version",
+    "key": "key",
+    "functions": "functions",
+}
 
 
 def load_model(
@@ -40,6 +45,7 @@ def load_model(
     architecture: ModelLike | None = None,
     written_by: str | None = None,
     key: str | None = None,
+    functions: Mapping[str, str] | None = None,
 ) -> Model:
     """Loads a model from a file or by name.
 
@@ -50,13 +56,14 @@ def load_model(
         architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
         written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
-        key: Which of several models in a Flux file, such as "generator".
+        key: Which of several models in a Flux file or in Julia source, such as "generator".
+        functions: What closures compute whose code is not in the file, by name: {"#30#31": "flatten"}.
 
     Raises:
         FormatError: The file cannot be read.
         UsageError: There is no file or model of this name, or an option does not apply to it.
     """
-    return load(model, ReadOptions(architecture, written_by, key))
+    return load(model, ReadOptions(architecture, written_by, key, functions))
 
 
 def takes(model: ModelLike, option: str) -> bool:
@@ -166,7 +173,9 @@ def _without_recipe(model: Model) -> str:
     size = "N" if None in shape else f"{height}" if height == width else f"{height}x{width}"
     return (
         f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)}: "
-        f"{advice}, such as {colour}-{size}, or julia-{colour}-{size} for pictures that Julia's imresize prepared"
+        f"{advice}, such as {colour}-{size}; for a model trained in Julia julia-{colour}-{size}-wh, if its pictures "
+        f"were loaded with Images.jl and not permuted, and julia-{colour}-{size}, if they were permuted or came from "
+        "MLDatasets"
     )
 
 

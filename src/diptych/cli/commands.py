@@ -14,6 +14,7 @@ from diptych.cli.parameters import (
     Count,
     Device,
     Engine,
+    Function,
     Generator,
     Guidance,
     Height,
@@ -32,6 +33,7 @@ from diptych.cli.parameters import (
     Steps,
     Width,
     WrittenBy,
+    functions_of,
 )
 from diptych.cli.terminal import Terminal, predictions_text
 from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
@@ -341,10 +343,13 @@ def convert(
     ],
     architecture: Annotated[
         str | None,
-        typer.Option(help="The architecture to fill, if IN holds weights alone: a name or a model file."),
+        typer.Option(
+            help="The architecture to fill, if IN holds weights alone: a name, a model file or model.jl."
+        ),
     ] = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    function: Function = None,
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
@@ -366,6 +371,7 @@ def convert(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
+                           functions=functions_of(function),
                            flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
@@ -380,6 +386,7 @@ def inspect(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    function: Function = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -390,7 +397,8 @@ def inspect(
     import diptych
     from diptych.loading import load
 
-    summary = diptych.inspect(load(model, ReadOptions(architecture, written_by, key)), _shape(shape))
+    loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function)))
+    summary = diptych.inspect(loaded, _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 

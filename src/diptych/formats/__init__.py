@@ -79,7 +79,7 @@ def _is_text(head: bytes, size: int) -> bool:
     return b"\0" not in head and not strange and len(head.decode("utf-8", "ignore").encode()) > len(head) - 4
 
 
-_FLUX_READING = ("architecture", "flux_version", "key")
+_FLUX_READING = ("architecture", "flux_version", "key", "functions")
 
 FORMATS = (
     Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
@@ -127,10 +127,11 @@ def read(path: str | Path, **options: Any) -> Model:
     Args:
         path: A file of one of `FORMATS`.
         **options: Options of the format:
-            `architecture` (PyTorch, Flux): a Model, the path of a model file, or the name of an architecture. It
-            takes the weights of a file that holds only weights.
-            `flux_version` (Flux): such as "0.13.4", for a file that does not record it.
-            `key` (Flux): such as "generator", to choose one of several models in a file.
+            `architecture` (PyTorch, Flux): a Model, the path of a model file or of Julia source, or the name of an
+            architecture. It takes the weights of a file that holds only weights.
+            `flux_version` (Flux, Julia source): such as "0.13.4", for a file that does not record it.
+            `key` (Flux, Julia source): such as "generator", to choose one of several models in a file.
+            `functions` (Flux): such as {"#30#31": "flatten"}, what closures compute whose code is not in the file.
 
     Returns:
         The model.

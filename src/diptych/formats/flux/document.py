@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
+from diptych.formats.flux.closures import unknown_closures, with_functions
 from diptych.formats.flux.finding import Weights, find_weights, state_of
 from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
 from diptych.formats.flux.layouts import Version, fields_of, parse_version
@@ -126,6 +127,7 @@ def model_of(
     julia: Version | None = None,
     architecture: Model | None = None,
     chosen: str | None = None,
+    functions: Mapping[str, str] | None = None,
 ) -> Model:
     """The model in a file.
 
@@ -138,11 +140,14 @@ def model_of(
         architecture: The model to fill if the file holds weights alone.
         chosen: Which of several models to read: a key such as "generator", or a place inside one, such as
             "gan.generator" or, counted from 1, "model.2".
+        functions: What closures without code compute, by their names: {"#30#31": "flatten"}.
 
     Raises:
         FormatError: If there is no model or no unique one, or a layer has no counterpart here; with its path.
     """
     version = version or _version_of(values, name)
+    if functions:
+        values = with_functions(values, functions, name)
     values = _unwrapped(values) if chosen is None else _chosen(values, chosen, name)
     key = find_model(values)
     if key is None:
@@ -158,7 +163,9 @@ def model_of(
     except FormatError as error:
         if architecture is not None:
             return _from_weights(values, name, format_name, architecture, signs)
-        raise error if name in str(error) else FormatError(f"{name}: {error}") from error
+        lost = unknown_closures(value)
+        text = f"{str(error).split('; use a named layer')[0]}; {lost}" if lost else str(error)
+        raise FormatError(text if name in text else f"{name}: {text}") from error
     others = [k for k, v in values.items() if k != key and _has(v)]
     if others:
         reader.warn(f"the model was read from {key}; the file also holds {', '.join(others)}: --key chooses")

@@ -37,7 +37,7 @@ from diptych.formats.julia.expressions import (
 )
 from diptych.formats.julia.lowered_code import code_of, is_core
 
-__all__ = ["MODULES", "READABLE", "call_of", "interpret", "is_function"]
+__all__ = ["MODULES", "READABLE", "call_of", "interpret", "is_function", "lacks_code"]
 
 # The functions that `lowered_layers.py` understands. A call of any other function is refused.
 # fmt: off
@@ -94,7 +94,7 @@ def is_function(value: Any) -> bool:
         isinstance(value, Written)
         or value.type.definition is not None
         or _singleton(value) is not None
-        or _only_a_name(value)
+        or lacks_code(value)
         or value.type.path in {("Base", "Fix1"), ("Base", "Fix2"), ("Base", "ComposedFunction")}
     )
 
@@ -109,8 +109,10 @@ def _singleton(value: JuliaStruct) -> str | None:
     return name[1:]
 
 
-def _only_a_name(value: JuliaStruct) -> bool:
+def lacks_code(value: JuliaStruct) -> bool:
     """Whether a value is a closure, of a type such as "#28#30", whose code is not in the file."""
+    if isinstance(value, Written):
+        return False
     return value.type.definition is None and re.fullmatch(r"#.*#\d+", value.type.name) is not None
 
 
@@ -191,7 +193,7 @@ class _Walker:
             raise self.refuse(f"calls {str(value)[:40]}")
         if isinstance(value, Written) and not keywords:
             return value.apply([self.finished(a) for a in arguments])
-        if _only_a_name(value):
+        if lacks_code(value):
             raise FormatError(
                 f"the anonymous function {value.type.name} has no code in the file: JLD2, and BSON.jl on newer "
                 "Julia, store only its name; use a named layer such as Flux.flatten in Julia, and save the model again"
