@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from PIL import Image
 
 import diptych
 from diptych.__main__ import main
-from diptych.errors import FormatError
+from diptych.errors import FormatError, WeightsAlone
 from diptych.formats import bson
+from diptych.formats.flux.sizes import layers_of_sizes
 from diptych.formats.jld2.structs import _fill
 from diptych.formats.julia import JuliaDict, JuliaStruct, JuliaType, NamedTuple
 
@@ -247,3 +250,38 @@ def test_batch_norm_is_counted_in_one_way(tmp_path: Path) -> None:
     assert summary.to_document()["layers"][1]["statistics"] == 32
     assert diptych.load_model(tmp_path / "model.jl").parameters == 480
     assert summary.multiply_adds is not None  # a global pool: the first usual size is assumed
+
+
+def test_inspect_lists_the_weights_of_a_file_without_a_model(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arrays = [array for d in (_dense(4, 3), _dense(3, 2)) for array in d.fields[:2]]
+    path = str(_file(tmp_path, weights=arrays))
+    for options in ([], ["--json"]):
+        with pytest.raises(SystemExit) as done:
+            main(["inspect", path, *options])
+        assert done.value.code in (0, None)
+        printed = capfd.readouterr().out
+        assert "Chain(Dense(4 => 3), Dense(3 => 2))" in printed
+        if options:
+            listed = json.loads(printed)["weights"]
+            assert listed[0] == {"name": "1", "sizes": [3, 4]}
+        else:
+            assert re.search(r"1 +3 x 4\n2 +3\n3 +2 x 3\n4 +2\n", printed)
+    with pytest.raises(WeightsAlone) as refusal:
+        diptych.read(path)
+    assert refusal.value.arrays == (("1", (3, 4)), ("2", (3,)), ("3", (2, 3)), ("4", (2,)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "layers"),
+    [
+        ([(3, 3, 1, 8), (8,), (8,), (8,), (8,), (8,), (10, 288), (10,)],
+         "Chain(Conv((3, 3), 1 => 8), BatchNorm(8), Dense(288 => 10))"),
+        ([(5, 4)], "Chain(Dense(4 => 5; bias = false))"),
+        ([(7,), (3, 4)], ""),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_the_layers_that_sizes_tell_of(sizes: list[tuple[int, ...]], layers: str) -> None:
+    assert layers_of_sizes([("", size) for size in sizes]) == layers

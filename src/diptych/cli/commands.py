@@ -35,7 +35,7 @@ from diptych.cli.parameters import (
     WrittenBy,
     functions_of,
 )
-from diptych.cli.terminal import Terminal, predictions_text
+from diptych.cli.terminal import Terminal, predictions_text, weights_text
 from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
@@ -395,9 +395,14 @@ def inspect(
     Also multiply-adds, receptive fields, its recipe and its classes.
     """
     import diptych
+    from diptych.errors import WeightsAlone
     from diptych.loading import load
 
-    loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function)))
+    try:
+        loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function)))
+    except WeightsAlone as weights:
+        Terminal(as_json=as_json, quiet=quiet).result(*weights_text(weights))
+        return
     summary = diptych.inspect(loaded, _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 

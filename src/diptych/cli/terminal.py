@@ -13,6 +13,7 @@ from diptych.files import escaped
 from diptych.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from diptych.errors import WeightsAlone
     from diptych.predictions import Predictions
 
 __all__ = ["Terminal"]
@@ -117,3 +118,21 @@ def predictions_text(predictions: Predictions, top: int = 3) -> str:
     shown = min(top, len(predictions.classes))
     columns = ["image", f"best {predictions.kind}", *(f"{i}." for i in range(2, shown + 1))]
     return f"{head}\n{table(columns, rows)}"
+
+
+def weights_text(weights: WeightsAlone) -> tuple[dict[str, Any], str]:
+    """What a file holds that has weights and no model: as a document, and as text."""
+    rows = [[name, " x ".join(map(str, sizes))] for name, sizes in weights.arrays]
+    lines = ["The file holds weights alone, not a model.", "", table(["array", "sizes"], rows)]
+    if weights.layers:
+        lines += [
+            "",
+            f"Layers of these sizes: {weights.layers}",
+            "Activations, pools and paddings leave no trace.",
+        ]
+    lines += ["", "Name the model they belong to: --architecture model.jl, another model file, or a name."]
+    document = {
+        "weights": [{"name": name, "sizes": list(sizes)} for name, sizes in weights.arrays],
+        "layers": weights.layers or None,
+    }
+    return document, "\n".join(lines)

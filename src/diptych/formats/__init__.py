@@ -82,7 +82,9 @@ def _is_text(head: bytes, size: int) -> bool:
 _FLUX_READING = ("architecture", "flux_version", "key", "functions")
 
 FORMATS = (
-    Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
+    Format(
+        "safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors", (), ("architecture",)
+    ),
     Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx", ("preprocessing_inside",)),
     Format("PyTorch", (".pt", ".pth"), _is_torch, True, True, "torch", (), ("architecture",)),
     Format(
@@ -127,8 +129,8 @@ def read(path: str | Path, **options: Any) -> Model:
     Args:
         path: A file of one of `FORMATS`.
         **options: Options of the format:
-            `architecture` (PyTorch, Flux): a Model, the path of a model file or of Julia source, or the name of an
-            architecture. It takes the weights of a file that holds only weights.
+            `architecture` (PyTorch, safetensors, Flux): a Model, the path of a model file or of Julia source, or the
+            name of an architecture. It takes the weights of a file that holds only weights.
             `flux_version` (Flux, Julia source): such as "0.13.4", for a file that does not record it.
             `key` (Flux, Julia source): such as "generator", to choose one of several models in a file.
             `functions` (Flux): such as {"#30#31": "flatten"}, what closures compute whose code is not in the file.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError, WeightsAlone
 from diptych.formats.flux.closures import unknown_closures, with_functions
 from diptych.formats.flux.finding import Weights, find_weights, state_of
 from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
@@ -16,7 +16,7 @@ from diptych.formats.flux.layouts import Version, fields_of, parse_version
 from diptych.formats.flux.reading import FluxReader, contents, is_layer, unwrapped
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES
-from diptych.formats.flux.sizes import shapes_of
+from diptych.formats.flux.sizes import layers_of_sizes, shapes_of
 from diptych.formats.flux.states import filled
 from diptych.formats.flux.versions import Signs, signs_of
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Unreadable
@@ -203,7 +203,7 @@ def _from_weights(
     if not found or (architecture is None and not found[0].named):
         raise FormatError(_no_model(values, name))
     if architecture is None:
-        raise FormatError(weights_alone(found, name))
+        raise weights_alone(found, name)
     layers, warnings = _filled_by_one(architecture, found, name)
     try:
         check_layers(layers)
@@ -229,8 +229,8 @@ def _has(value: Any) -> bool:
     return isinstance(value, JuliaStruct) and (_holds_layer(value) or is_layer(value))
 
 
-def weights_alone(found: list[Weights], name: str) -> str:
-    """The sentence for a file without a model that holds weights: which, and their names and sizes."""
+def weights_alone(found: list[Weights], name: str) -> WeightsAlone:
+    """The error for a file without a model that holds weights: which, and their names and sizes."""
     named = [w for w in found if w.named] or found
     listed = " and ".join(w.text for w in named[:4]) + (
         f" and {len(named) - 4} more" if len(named) > 4 else ""
@@ -239,10 +239,12 @@ def weights_alone(found: list[Weights], name: str) -> str:
     sizes = ", ".join(f"{place} {'×'.join(map(str, shape))}" for place, shape in shapes[:_LISTED])
     more = f" and {len(shapes) - _LISTED} more" if len(shapes) > _LISTED else ""
     which = f" and one of them with --key ({', '.join(w.key for w in named[:4])})" if len(named) > 1 else ""
-    return (
+    text = (
         f"{name} holds weights alone ({listed}), not a model: name the model they belong to with --architecture "
         f"(in Python architecture= of diptych.read){which}; sizes in Julia's order: {sizes}{more}"
     )
+    arrays = [pair for w in named for pair in shapes_of(w)]
+    return WeightsAlone(text, arrays, layers_of_sizes(shapes))
 
 
 def _filled_by_one(architecture: Model, found: list[Weights], name: str) -> tuple[Chain, list[str]]:

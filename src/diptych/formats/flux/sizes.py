@@ -15,7 +15,7 @@ from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import Container
 from diptych.model.model import Model
 
-__all__ = ["compared", "shapes_of"]
+__all__ = ["compared", "layers_of_sizes", "shapes_of"]
 
 _LISTED = 12
 _FIELDS = ("weight", "scale", "β", "γ", "bias", "μ", "σ²")
@@ -100,3 +100,30 @@ def _sizes_of(struct: Any, found: list[tuple[int, ...]], statistics: bool) -> No
             _sizes_of(value, found, statistics)
         elif name in _FIELDS and array is not None and (statistics or name not in ("μ", "σ²")):
             found.append(array.shape)
+
+
+def layers_of_sizes(shapes: list[tuple[str, tuple[int, ...]]]) -> str:
+    """The layers with weights that sizes in Julia's order tell of, as Flux writes them; "" if they tell of none.
+
+    Activations, pools, paddings and strides leave no trace in sizes.
+    """
+    layers: list[str] = []
+    sizes = [tuple(n for n in shape) for _, shape in shapes]
+    number = 0
+    while number < len(sizes):
+        shape = sizes[number]
+        outputs = shape[-1] if len(shape) > 2 else shape[0] if shape else 0
+        biased = sizes[number + 1 : number + 2] in ([(outputs,)], [(outputs, 1)])
+        bias = "" if biased else "; bias = false"
+        if 3 <= len(shape) <= 5:
+            layers.append(f"Conv({shape[:-2]}, {shape[-2]} => {shape[-1]}{bias})")
+        elif len(shape) == 2:
+            layers.append(f"Dense({shape[1]} => {shape[0]}{bias})")
+        elif len(shape) == 1 and biased:
+            layers.append(f"BatchNorm({shape[0]})")
+            statistics = sizes[number + 2 : number + 4] == [shape, shape]
+            number += 2 if statistics else 0
+        else:
+            return ""
+        number += 2 if biased else 1
+    return f"Chain({', '.join(layers)})" if 0 < len(layers) <= 60 else ""
