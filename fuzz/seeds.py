@@ -39,6 +39,13 @@ def jld2() -> list[bytes]:
     return _golden(".jld2", 17_500)
 
 
+def julia_source() -> list[bytes]:
+    """The expressions that built the golden models, and scripts in the idioms of public ones."""
+    sources = json.loads((_TESTS / "golden" / "sources.json").read_bytes())
+    scripts = [path.read_bytes() for path in sorted((_TESTS / "data" / "julia_source").glob("*.jl"))]
+    return [f"model = {text}".encode() for text in list(sources.values())[::7]] + scripts
+
+
 def models() -> Iterable[Any]:
     """A model of every layer, and one with everything else that a model carries."""
     if str(_TESTS) not in sys.path:
@@ -306,6 +313,7 @@ def archives() -> list[bytes]:
 SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "bson": bson,
     "jld2": jld2,
+    "julia-source": julia_source,
     "safetensors": safetensors,
     "onnx": onnx,
     "pt": torch_files,

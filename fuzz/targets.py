@@ -240,6 +240,7 @@ _LIST = (
     Target("onnx", ".onnx", read_model, (shapes.onnx,)),
     Target("pt", ".pt", read_model, (shapes.zipped, shapes.torch_values)),
     Target("state-dict", ".pt", read_state_dict, (shapes.zipped, shapes.torch_values)),
+    Target("julia-source", ".jl", read_model),
     Target("document", ".json", read_document, (shapes.json_text,)),
     Target("checkpoint", ".pt", read_checkpoint, (shapes.zipped, shapes.torch_values)),
     Target("run-json", ".json", read_run_json, (shapes.json_text,)),

@@ -117,7 +117,7 @@ def test_without_a_recipe_the_fitting_name_is_suggested(
         (
             (Conv(numbers(2, 3, 3, 3)),),
             (3, None, None),
-            "takes 3 x N x N: .*such as colour-N, or julia-colour-N",
+            "takes 3 x N x N: .*such as colour-N; for a model trained in Julia julia-colour-N-wh",
         ),
         ((Conv(numbers(2, 4, 3, 3)),), (4, None, None), "takes 4 x N x N: .*one of colour-32"),
         ((Dense(numbers(2, 7)),), (7,), "takes 7: .*one of colour-32"),
@@ -132,7 +132,9 @@ def test_what_the_layers_tell_is_said(
     assert likely_input(model) == shape
     with pytest.raises(UsageError, match=words):
         recipe_of(model)
-    with pytest.raises(UsageError, match=r"takes 3 x 48 x 64: .*such as colour-48x64, or julia-colour-48x64"):
+    with pytest.raises(
+        UsageError, match=r"takes 3 x 48 x 64: .*such as colour-48x64; .*julia-colour-48x64-wh, if"
+    ):
         recipe_of(model.with_(input_shape=(3, 48, 64)))
 
 

@@ -304,7 +304,7 @@ def test_the_leaf_that_does_not_fit_is_named() -> None:
     with pytest.raises(FormatError, match=r"layer 0 \(Conv\).*3×3×1×2.*3×3×1×4"):
         golden("0.12.1", "weights_only.bson", architecture=other)
     shorter = other.with_(layers=Chain(other.layers.layers[:1]))
-    with pytest.raises(FormatError, match="5 layers there, the architecture 1"):
+    with pytest.raises(FormatError, match=r"more layers with weights than the architecture.*>>2<<"):
         golden("0.16.9", "ckpt_state.bson", architecture=shorter)
 
 

@@ -82,7 +82,10 @@ def test_what_is_recorded_is_not_assumed_and_what_is_free_stays_unknown() -> Non
     recorded = diptych.inspect(_fixed().with_(input_shape=(1, 28, 28)))
     assert recorded.input_shape == (1, 1, 28, 28)
     assert not recorded.assumed
-    free = diptych.inspect(seeing())
+    pooled = diptych.inspect(seeing())  # ends in a global pool, and takes any size
+    assert pooled.input_shape == (1, 3, 32, 32)
+    assert pooled.assumed
+    free = diptych.inspect(model(Conv(numbers(4, 1, 3, 3))))
     assert free.input_shape is None
     assert free.multiply_adds is None
     assert "assumed" not in free.text()

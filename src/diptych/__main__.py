@@ -97,8 +97,12 @@ def _exit_status(arguments: list[str]) -> int:
     """Runs the command, and shows an error as one sentence, and as JSON with `--json`."""
     try:
         from diptych.cli import app
+        from diptych.cli.terminal import Terminal
+        from diptych.hearing import hearing
 
-        status = app(args=arguments, prog_name="diptych", standalone_mode=False)
+        with hearing() as heard:
+            status = app(args=arguments, prog_name="diptych", standalone_mode=False)
+        Terminal.show_left(heard)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whatever read our output has ended (`diptych ... | head`): stop silently.

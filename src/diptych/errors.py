@@ -5,6 +5,7 @@
     │   └── MissingExtra       an optional package is needed: the message is its install line
     ├── ImageError             a picture that cannot be read, or is not one
     ├── FormatError            a model file that is not what it says it is
+    │   └── WeightsAlone       a file of weights without the model they belong to
     ├── ModelError             weights, classes or settings that contradict each other
     │   ├── ShapeError         an array whose shape the model or a step cannot take
     │   └── UnsupportedLayer   a layer that this engine or format cannot express
@@ -16,7 +17,7 @@ Python's own `MemoryError` is raised, or an `ImageError` that says so of one pic
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _LONGEST = 2000  # characters of a message
 _OUT_OF_MEMORY = re.compile(
@@ -65,6 +66,21 @@ class ImageError(DiptychError):
 
 class FormatError(DiptychError):
     """A model file that is damaged, or of another kind than its name says."""
+
+
+class WeightsAlone(FormatError):
+    """A file that holds weights, and not how its layers compute.
+
+    Attributes:
+        arrays: The name and sizes of each array, in the order of the file's framework.
+        layers: The layers that these sizes tell of, as Flux writes them; "" where they tell of none.
+    """
+
+    def __init__(
+        self, message: str, arrays: Sequence[tuple[str, tuple[int, ...]]] = (), layers: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.arrays, self.layers = tuple(arrays), layers
 
 
 class ModelError(DiptychError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from diptych import formats, preprocessing
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.files import is_file, opened
+from diptych.hearing import tell
 from diptych.model import architectures
 from diptych.model.entry import likely_input
 from diptych.model.model import Model
@@ -31,7 +32,12 @@ _LARGEST_RECIPE = 2**20  # bytes
 
 
 # What `formats.read` calls the options: to it, `flux_version` is the version that wrote the file.
-_FORMAT_OPTIONS = {"architecture": "architecture", "written_by": "flux_version", "key": "key"}
+_FORMAT_OPTIONS = {
+    "architecture": "architecture",
+    "written_by": "flux_version",
+    "key": "key",
+    "functions": "functions",
+}
 
 
 def load_model(
@@ -39,6 +45,7 @@ def load_model(
     architecture: ModelLike | None = None,
     written_by: str | None = None,
     key: str | None = None,
+    functions: Mapping[str, str] | None = None,
 ) -> Model:
     """Loads a model from a file or by name.
 
@@ -49,13 +56,14 @@ def load_model(
         architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
         written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
-        key: Which of several models in a Flux file, such as "generator".
+        key: Which of several models in a Flux file or in Julia source, such as "generator".
+        functions: What closures compute whose code is not in the file, by name: {"#30#31": "flatten"}.
 
     Raises:
         FormatError: The file cannot be read.
         UsageError: There is no file or model of this name, or an option does not apply to it.
     """
-    return load(model, ReadOptions(architecture, written_by, key))
+    return load(model, ReadOptions(architecture, written_by, key, functions))
 
 
 def takes(model: ModelLike, option: str) -> bool:
@@ -68,7 +76,7 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     """The model, as `load_model` loads it, with the options for reading as one value."""
     given = options.given() if options is not None else {}
     if "architecture" in given:
-        given["architecture"] = load(given["architecture"])
+        given["architecture"] = load(given["architecture"], _for_architecture(given))
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
@@ -76,7 +84,8 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     if not isinstance(model, str | Path):
         raise UsageError(f"a model is a file, a name or a diptych.Model, not {type(model).__name__}")
     if given:
-        return formats.read(model, **{_FORMAT_OPTIONS[name]: value for name, value in given.items()})
+        read = formats.read(model, **{_FORMAT_OPTIONS[name]: value for name, value in given.items()})
+        return _told(model, read)
     name = str(model)
     if name in TRAINED:
         return formats.read(TRAINED[name])
@@ -86,7 +95,25 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     if not os.path.lexists(path) and not path.suffix and len(path.parts) == 1:
         known = ", ".join([*TRAINED, *architectures.NAMES])
         raise UsageError(f"there is no file and no model called {name!r}; give a file or one of: {known}")
-    return formats.read(path)
+    return _told(path, formats.read(path))
+
+
+def _told(file: str | Path, model: Model) -> Model:
+    """The model that was read from a file of Flux; what was uncertain in reading it is told."""
+    if takes(file, "written_by"):
+        tell(model.source.warnings)
+    return model
+
+
+def _for_architecture(given: dict[str, Any]) -> ReadOptions | None:
+    """The options that reading the architecture takes as well: source of Julia is for a version of Flux."""
+    version = given.get("written_by")
+    return ReadOptions(written_by=version) if version and _takes_source(given["architecture"]) else None
+
+
+def _takes_source(model: ModelLike) -> bool:
+    """Whether a model is given as Julia source."""
+    return not isinstance(model, Model) and Path(model).suffix.lower() in (".jl", ".ipynb", ".md")
 
 
 def recipe_of(source: Recipe) -> Preprocessing:
@@ -146,7 +173,9 @@ def _without_recipe(model: Model) -> str:
     size = "N" if None in shape else f"{height}" if height == width else f"{height}x{width}"
     return (
         f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)}: "
-        f"{advice}, such as {colour}-{size}, or julia-{colour}-{size} for pictures that Julia's imresize prepared"
+        f"{advice}, such as {colour}-{size}; for a model trained in Julia julia-{colour}-{size}-wh, if its pictures "
+        f"were loaded with Images.jl and not permuted, and julia-{colour}-{size}, if they were permuted or came from "
+        "MLDatasets"
     )
 
 

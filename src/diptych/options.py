@@ -28,16 +28,23 @@ class ReadOptions:
         architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
         written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
-        key: Which of several models in a Flux file, such as "generator".
+        key: Which of several models in a Flux file or in Julia source, such as "generator".
+        functions: What closures compute whose code is not in the file, by name: {"#30#31": "flatten"}.
     """
 
     architecture: Model | str | Path | None = None
     written_by: str | None = None
     key: str | None = None
+    functions: Mapping[str, str] | None = None
 
     def given(self) -> dict[str, Any]:
         """The options that are not None, by name."""
-        options = {"architecture": self.architecture, "written_by": self.written_by, "key": self.key}
+        options = {
+            "architecture": self.architecture,
+            "written_by": self.written_by,
+            "key": self.key,
+            "functions": self.functions or None,
+        }
         return {name: value for name, value in options.items() if value is not None}
 
 

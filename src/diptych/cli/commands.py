@@ -25,6 +25,7 @@ from diptych.cli.parameters import (
     Device,
     Embedding,
     Engine,
+    Function,
     Generator,
     Guidance,
     Height,
@@ -49,8 +50,9 @@ from diptych.cli.parameters import (
     Width,
     Workers,
     WrittenBy,
+    functions_of,
 )
-from diptych.cli.terminal import Terminal, predictions_text
+from diptych.cli.terminal import Terminal, predictions_text, weights_text
 from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
@@ -461,10 +463,13 @@ def convert(
     ],
     architecture: Annotated[
         str | None,
-        typer.Option(help="The architecture to fill, if IN holds weights alone: a name or a model file."),
+        typer.Option(
+            help="The architecture to fill, if IN holds weights alone: a name, a model file or model.jl."
+        ),
     ] = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    function: Function = None,
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
@@ -486,6 +491,7 @@ def convert(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
+                           functions=functions_of(function),
                            flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
@@ -500,6 +506,7 @@ def inspect(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    function: Function = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -508,9 +515,15 @@ def inspect(
     Also multiply-adds, receptive fields, its recipe and its classes.
     """
     import diptych
+    from diptych.errors import WeightsAlone
     from diptych.loading import load
 
-    summary = diptych.inspect(load(model, ReadOptions(architecture, written_by, key)), _shape(shape))
+    try:
+        loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function)))
+    except WeightsAlone as weights:
+        Terminal(as_json=as_json, quiet=quiet).result(*weights_text(weights))
+        return
+    summary = diptych.inspect(loaded, _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 

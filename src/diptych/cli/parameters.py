@@ -21,7 +21,9 @@ MODEL_HELP = "A model file, or a model by name."
 ModelName = Annotated[str, typer.Argument(help=MODEL_HELP, show_default=False)]
 Architecture = Annotated[
     str | None,
-    typer.Option(help="The architecture to fill, if MODEL holds weights alone: a name or a model file."),
+    typer.Option(
+        help="The architecture to fill, if MODEL holds weights alone: a name, a model file or model.jl."
+    ),
 ]
 WrittenBy = Annotated[
     str | None,
@@ -31,7 +33,15 @@ WrittenBy = Annotated[
     ),
 ]
 Key = Annotated[
-    str | None, typer.Option(help="Which of several models in a Flux file, such as generator or model.2.")
+    str | None,
+    typer.Option(help="Which of several models in a Flux file or Julia source, such as generator."),
+]
+Function = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--function",
+        help="What a function computes whose code is not in the file: '#30#31=flatten'. Can be repeated.",
+    ),
 ]
 Shape = Annotated[
     str | None,
@@ -138,3 +148,16 @@ Height = Annotated[int | None, typer.Option(help="Pixels; default: the generator
 Steps = Annotated[int | None, typer.Option(help="Diffusion: denoising steps.", show_default=False)]
 Guidance = Annotated[float | None, typer.Option(help="Diffusion: guidance scale.", show_default=False)]
 Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Diffusion: what not to draw.")]
+
+
+def functions_of(given: list[str] | None) -> dict[str, str]:
+    """The functions by name from options such as `#30#31=flatten`. Raises `UsageError`."""
+    from diptych.errors import UsageError
+
+    pairs = [text.partition("=") for text in given or ()]
+    for name, equals, meaning in pairs:
+        if not name.strip() or not equals or not meaning.strip():
+            raise UsageError(
+                f"--function is a name and what it computes, such as '#30#31=flatten', not {name!r}"
+            )
+    return {name.strip(): meaning.strip() for name, _, meaning in pairs}

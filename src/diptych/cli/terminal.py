@@ -15,6 +15,7 @@ from diptych.progress import Progress, silent
 
 if TYPE_CHECKING:
     from diptych.batch import Job
+    from diptych.errors import WeightsAlone
     from diptych.predictions import Predictions
 
 __all__ = ["Terminal"]
@@ -25,9 +26,21 @@ _SECONDS_BETWEEN_LINES = 30.0
 class Terminal:
     """The two streams, under the options of every command: `--json` and `--quiet`."""
 
+    _last: Terminal | None = None  # of the command that runs
+
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self._shown: list[str] = []
+        Terminal._last = self
+
+    @classmethod
+    def show_left(cls, heard: Sequence[str]) -> None:
+        """Prints what reading a model had to guess, unless the command has shown it itself."""
+        terminal, cls._last = cls._last, None
+        for text in heard if terminal is not None else ():
+            if terminal is not None and not any(text in shown for shown in terminal._shown):
+                terminal.remark(text)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -49,11 +62,13 @@ class Terminal:
             print(json_text(document, indent=2))
         elif not self.quiet:
             print(escaped(text))
+            self._shown.append(text)
 
     def remark(self, text: str) -> None:
         """Prints something to know beside the result, on stderr."""
         if not self.quiet:
             print(escaped(text), file=sys.stderr)
+            self._shown.append(text)
 
     def remarks(self, remarks: Sequence[str], failures: Sequence[str] = ()) -> None:
         """Prints everything to know beside the result: remarks, then what went wrong."""
@@ -178,3 +193,21 @@ def predictions_text(predictions: Predictions, top: int = 3) -> str:
     shown = min(top, len(predictions.classes))
     columns = ["image", f"best {predictions.kind}", *(f"{i}." for i in range(2, shown + 1))]
     return f"{head}\n{table(columns, rows)}"
+
+
+def weights_text(weights: WeightsAlone) -> tuple[dict[str, Any], str]:
+    """What a file holds that has weights and no model: as a document, and as text."""
+    rows = [[name, " x ".join(map(str, sizes))] for name, sizes in weights.arrays]
+    lines = ["The file holds weights alone, not a model.", "", table(["array", "sizes"], rows)]
+    if weights.layers:
+        lines += [
+            "",
+            f"Layers of these sizes: {weights.layers}",
+            "Activations, pools and paddings leave no trace.",
+        ]
+    lines += ["", "Name the model they belong to: --architecture model.jl, another model file, or a name."]
+    document = {
+        "weights": [{"name": name, "sizes": list(sizes)} for name, sizes in weights.arrays],
+        "layers": weights.layers or None,
+    }
+    return document, "\n".join(lines)

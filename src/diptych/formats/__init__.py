@@ -7,6 +7,8 @@ Each format has a module with the same two functions, `read(path) -> Model` and 
 from __future__ import annotations
 
 import os
+import struct
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,7 @@ class Format:
         module: Below `diptych.formats`.
         options: Options that `write` takes besides the model and the path.
         reading: Options that `read` takes besides the path.
+        by_name: Whether the suffix alone tells the format, because any text may be of it.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Format:
     module: str = ""
     options: tuple[str, ...] = ()
     reading: tuple[str, ...] = ()
+    by_name: bool = False
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -66,13 +70,21 @@ def _is_bson(head: bytes, size: int) -> bool:
 
 
 def _is_jld2(head: bytes, size: int) -> bool:
-    return head.startswith(b"HDF5-based Julia Data Format")
+    return head.startswith((b"HDF5-based Julia Data Format", b"Julia data file (HDF5), version 0.2"))
 
 
-_FLUX_READING = ("architecture", "flux_version", "key")
+def _is_text(head: bytes, size: int) -> bool:
+    # A character of several bytes may be cut off at the end.
+    strange = any(head.startswith(beginnings) for _, beginnings in _STRANGERS[:-1])
+    return b"\0" not in head and not strange and len(head.decode("utf-8", "ignore").encode()) > len(head) - 4
+
+
+_FLUX_READING = ("architecture", "flux_version", "key", "functions")
 
 FORMATS = (
-    Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
+    Format(
+        "safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors", (), ("architecture",)
+    ),
     Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx", ("preprocessing_inside",)),
     Format("PyTorch", (".pt", ".pth"), _is_torch, True, True, "torch", (), ("architecture",)),
     Format(
@@ -81,6 +93,16 @@ FORMATS = (
     Format(
         "JLD2 (Flux)", (".jld2",), _is_jld2, True, True, "flux.jld2_files", ("flux_version",), _FLUX_READING
     ),
+    Format(
+        "Julia source",
+        (".jl", ".ipynb", ".md"),
+        _is_text,
+        True,
+        False,
+        "julia_source",
+        reading=("flux_version", "key"),
+        by_name=True,
+    ),
 )
 
 # Files often given by mistake, recognised only to name them in the error message.
@@ -88,6 +110,10 @@ _STRANGERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("a picture", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")),
     ("a Git LFS pointer, not the file itself: fetch it with git lfs pull", (b"version https://git-lfs",)),
     ("a web page, perhaps from a failed download", (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+    (
+        "a file of the old package JLD.jl: load it in Julia with JLD and save it with JLD2",
+        (b"Julia data file (HDF5)",),
+    ),
     ("an HDF5 file", (b"\x89HDF\r\n",)),
     ("a NumPy array", (b"\x93NUMPY",)),
     ("a zip archive", (b"PK\x03\x04",)),
@@ -103,10 +129,11 @@ def read(path: str | Path, **options: Any) -> Model:
     Args:
         path: A file of one of `FORMATS`.
         **options: Options of the format:
-            `architecture` (PyTorch, Flux): a Model, the path of a model file, or the name of an architecture. It
-            takes the weights of a file that holds only weights.
-            `flux_version` (Flux): such as "0.13.4", for a file that does not record it.
-            `key` (Flux): such as "generator", to choose one of several models in a file.
+            `architecture` (PyTorch, safetensors, Flux): a Model, the path of a model file or of Julia source, or the
+            name of an architecture. It takes the weights of a file that holds only weights.
+            `flux_version` (Flux, Julia source): such as "0.13.4", for a file that does not record it.
+            `key` (Flux, Julia source): such as "generator", to choose one of several models in a file.
+            `functions` (Flux): such as {"#30#31": "flatten"}, what closures compute whose code is not in the file.
 
     Returns:
         The model.
@@ -119,8 +146,12 @@ def read(path: str | Path, **options: Any) -> Model:
     """
     path = Path(path)
     head, size = _head(path)
-    found = next((f for f in FORMATS if f.signature(head, size)), None)
+    if head.startswith(b"PK") and _is_torchscript(path):
+        raise FormatError(
+            f"{path} is a TorchScript archive: load it with torch.jit.load and save its state_dict()"
+        )
     named = _by_suffix(path)
+    found = next((f for f in FORMATS if (not f.by_name or f is named) and f.signature(head, size)), None)
     if named is not None and found is not named:
         seems = _seems(found, head)
         advice = f"; rename it to {path.stem}{found.suffixes[0]}" if found is not None else ""
@@ -138,7 +169,7 @@ def read(path: str | Path, **options: Any) -> Model:
         )
     _check_options("reading", found.name, options, found.reading)
     if isinstance(options.get("architecture"), str | Path):
-        options["architecture"] = _architecture(options["architecture"])
+        options["architecture"] = _architecture(options["architecture"], options.get("flux_version"))
     try:
         model: Model = _module(found).read(path, **options)
     except FormatError as error:
@@ -148,9 +179,15 @@ def read(path: str | Path, **options: Any) -> Model:
     return model
 
 
-def _architecture(name: str | Path) -> Model:
+def _architecture(name: str | Path, flux_version: str | None) -> Model:
     """Reads the model file `name`, or makes the architecture of that name if it has no suffix."""
-    return read(name) if Path(name).suffix else architectures.named(str(name))
+    source = Path(name).suffix.lower() in _suffixes_of_source()
+    options = {"flux_version": flux_version} if source and flux_version is not None else {}
+    return read(name, **options) if Path(name).suffix else architectures.named(str(name))
+
+
+def _suffixes_of_source() -> tuple[str, ...]:
+    return next(f.suffixes for f in FORMATS if f.module == "julia_source")
 
 
 def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:
@@ -230,6 +267,15 @@ def _head(path: Path) -> tuple[bytes, int]:
     if not head:
         raise FormatError(f"{path} is empty; it may have been cut off while copying")
     return head, size
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a zip archive holds what `torch.jit.save` puts beside the weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile):
+        return False  # damaged, which its reader says
 
 
 def _seems(found: Format | None, head: bytes) -> str:

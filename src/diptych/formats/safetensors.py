@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from diptych.errors import FormatError, ModelError
+from diptych.errors import FormatError, ModelError, WeightsAlone
 from diptych.files import replacing
+from diptych.formats.filling import filled, listed
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -25,6 +26,7 @@ __all__ = ["digest", "read", "write"]
 
 _KEY = "diptych"
 _LONGEST_HEADER = 16 * 2**20
+_COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm, no weight
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
@@ -74,23 +76,35 @@ def _pieces(model: Model) -> Iterator[bytes | memoryview]:
         yield arrays[name].reshape(-1).view(np.uint8).data
 
 
-def read(path: str | Path) -> Model:
-    """Reads a file that `write` wrote.
+def read(path: str | Path, architecture: Model | None = None) -> Model:
+    """Reads a file that `write` wrote, or fills an architecture with the weights of another program's file.
+
+    Args:
+        path: The file.
+        architecture: The model to fill if the file holds weights alone, with the names of PyTorch.
 
     Returns:
         The model. Its arrays are views of the file's content, which is in memory once.
 
     Raises:
-        FormatError: The file is damaged, or was not written by Diptych.
+        FormatError: The file is damaged, or holds weights alone that no architecture was given for, or that do not
+            fit it.
     """
     path = Path(path)
     header, data = _open(path)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or _KEY not in metadata:
-        raise FormatError(
-            f"{path} holds {len(header)} arrays but no entry {_KEY!r}, so its architecture is unknown: "
-            "name it with --architecture"
-        )
+        try:
+            given = {n: _view(entry, data) for n, entry in header.items() if not n.endswith(_COUNTER)}
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from error
+        if architecture is None:
+            raise WeightsAlone(
+                f"{path} holds weights alone, {len(given)} arrays: name the model they belong to with --architecture "
+                f"(in Python architecture= of diptych.read); their sizes: {listed(given)}",
+                [(name, array.shape) for name, array in given.items()],
+            )
+        return filled(architecture, given, str(path))
     try:
         arrays = {name: _view(entry, data) for name, entry in header.items()}
         return from_document(json.loads(metadata[_KEY]), arrays)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from diptych.errors import ModelError, ShapeError
-from diptych.model.layers import Bilinear, Conv, ConvTranspose, Dense, Flatten, MaxPool, MeanPool
+from diptych.model.layers import (
+    Bilinear,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Flatten,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    MaxPool,
+    MeanPool,
+)
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 
@@ -80,14 +90,21 @@ def likely_input(model: Model) -> tuple[int | None, ...] | None:
 
 
 def assumed_shape(model: Model) -> tuple[int, ...] | None:
-    """As `sample_shape`, if the model or its recipe determines the sizes.
+    """As `sample_shape`, if the model or its recipe determines the sizes, or the output has none.
 
     Returns:
-        The shape without the batch axis, or None if no shape fits, or sizes are free and the recipe gives none.
+        The shape without the batch axis, or None if no shape fits, or if sizes are free, as in a network that turns
+        pictures into pictures, and the recipe gives none. A network with a global pool takes any size as well, but
+        ends in features, so the first usual size is assumed.
     """
     shape = likely_input(model)
+    if shape is None:
+        return None
     sized = model.preprocessing is not None and model.preprocessing.size is not None
-    return None if shape is None or (None in shape and not sized) else sample_shape(model)
+    pooled = any(
+        isinstance(layer, Dense | Flatten | GlobalMeanPool | GlobalMaxPool) for _, layer in model.walk()
+    )
+    return sample_shape(model) if None not in shape or sized or pooled else None
 
 
 def asked_shape(model: Model, shape: Sequence[int]) -> tuple[int, ...]:

@@ -15,6 +15,10 @@ from diptych.preprocessing import Preprocessing
 __all__ = ["Model", "Source"]
 
 
+STATISTICS = ("mean", "variance")
+"""The arrays of norms that are measured in training, and not trained."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a model came from.
@@ -71,8 +75,22 @@ class Model:
 
     @property
     def parameters(self) -> int:
-        """The number of weights, counting shared ones once."""
-        return sum({id(value): value.size for value in self.weights().values()}.values())
+        """The number of weights, counting shared ones once; running statistics are not trained, and not counted."""
+        return self._count(trained=True)
+
+    @property
+    def statistics(self) -> int:
+        """The number of running means and variances of norms."""
+        return self._count(trained=False)
+
+    def _count(self, trained: bool) -> int:
+        sizes = {
+            id(value): value.size
+            for _, layer in self.walk()
+            for name, value in layer.arrays.items()
+            if (name in STATISTICS) != trained
+        }
+        return sum(sizes.values())
 
     @property
     def gives_probabilities(self) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from diptych.model.entry import assumed_shape
 from diptych.model.layers import (
-    Array,
     Connection,
     Conv,
     ConvTranspose,
@@ -22,7 +21,7 @@ from diptych.model.layers import (
     child_path,
     fold,
 )
-from diptych.model.model import Model
+from diptych.model.model import STATISTICS, Model
 from diptych.model.receptive_field import ReceptiveField, receptive_fields
 from diptych.model.shapes import layer_shapes
 
@@ -43,7 +42,8 @@ class Row:
         layer: Its kind and settings.
         output_shape: With the batch axis; None if the input shape is unknown.
         parameters: The number of its weights, without those of its children and those counted in an earlier row, so
-            that the column adds up to the total.
+            that the column adds up to the total. Running statistics are not among them.
+        statistics: The number of running means and variances, counted in the same way.
         multiply_adds: Multiplications with weights; 0 for layers that have none, None if the input shape is unknown.
         receptive_field: (height, width) in input pixels, "global", or None if unknown.
     """
@@ -54,6 +54,7 @@ class Row:
     parameters: int
     multiply_adds: int | None
     receptive_field: ReceptiveField
+    statistics: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,11 @@ class Summary:
         return sum(row.parameters for row in self.rows)
 
     @property
+    def statistics(self) -> int:
+        """The number of running means and variances, counting shared ones once."""
+        return sum(row.statistics for row in self.rows)
+
+    @property
     def multiply_adds(self) -> int | None:
         """The multiply-adds of a forward pass over `input_shape`, or None if that is unknown."""
         if self.input_shape is None:
@@ -120,12 +126,14 @@ class Summary:
                     "layer": row.layer,
                     "output_shape": _listed(row.output_shape),
                     "parameters": row.parameters,
+                    "statistics": row.statistics,
                     "multiply_adds": row.multiply_adds,
                     "receptive_field": _listed(row.receptive_field),
                 }
                 for row in self.rows
             ],
             "parameters": self.parameters,
+            "statistics": self.statistics,
             "multiply_adds": self.multiply_adds,
             "preprocessing": list(self.recipe),
             "classes": None if self.classes is None else list(self.classes),
@@ -150,7 +158,9 @@ class Summary:
         entry = _by(self.input_shape) + (" (assumed)" if self.assumed else "")
         lines: list[tuple[str, ...]] = [("", "input", entry, "", "", "")]
         lines += [_cells(row) for row in self.rows]
-        lines.append(("", "total", "", f"{self.parameters:,}", _counted(self.multiply_adds), ""))
+        lines.append(
+            ("", "total", "", _weights(self.parameters, self.statistics), _counted(self.multiply_adds), "")
+        )
         widths = [max(len(line[i]) for line in (heads, *lines)) for i in range(len(heads))]
         rule = "  ".join("-" * width for width in widths)
         table = [_aligned(line, widths) for line in (heads, *lines)]
@@ -183,7 +193,8 @@ def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
         model: Any model.
         shape: The shape of a batch, such as (N, C, H, W). By default a batch of one with the input shape of the
             model. If that is not recorded or has free sizes, a shape is assumed: the size of the recipe, or the first
-            usual size that the layers take. If they take any size, shapes and multiply-adds remain unknown.
+            usual size that the layers take. If they take any size, and give pictures of that size, shapes and
+            multiply-adds remain unknown.
 
     Returns:
         The table.
@@ -199,17 +210,14 @@ def summarise(model: Model, shape: Sequence[int] | None = None) -> Summary:
     wiring = _wiring(model)
     shown: dict[int, str] = {}  # id of a weight -> the path of the row that counted it
     products = {} if entry is None else _multiply_adds(model, entry)
-    rows = tuple(
-        Row(
-            path=path,
-            layer=_label(path, layer, shown) + wiring.get(path, ""),
-            output_shape=shapes.get(path),
-            parameters=_parameters(path, layer, shown),
-            multiply_adds=None if entry is None else products.get(path, 0),
-            receptive_field=fields.get(path),
-        )
-        for path, layer in model.walk()
-    )
+
+    def row(path: str, layer: Layer) -> Row:
+        label = _label(path, layer, shown) + wiring.get(path, "")
+        parameters, statistics = _counts(path, layer, shown)
+        added = None if entry is None else products.get(path, 0)
+        return Row(path, label, shapes.get(path), parameters, added, fields.get(path), statistics)
+
+    rows = tuple(row(path, layer) for path, layer in model.walk())
     recipe = () if model.preprocessing is None else tuple(model.preprocessing.describe())
     source = " ".join(filter(None, (model.source.format, model.source.framework, model.source.version)))
     return Summary(
@@ -281,16 +289,18 @@ def _multiply_adds(model: Model, entry: Shape) -> dict[str, int]:
 
 
 def _label(path: str, layer: Layer, shown: dict[int, str]) -> str:
-    """To be called before `_parameters` adds the weights of this row to `shown`."""
+    """To be called before `_counts` adds the weights of this row to `shown`."""
     shared = sorted({shown[id(array)] for array in layer.arrays.values() if id(array) in shown})
     text = layer.label
     return f"{text} (weights of {', '.join(shared)})" if shared else text
 
 
-def _parameters(path: str, layer: Layer, shown: dict[int, str]) -> int:
-    fresh: dict[int, Array] = {id(a): a for a in layer.arrays.values() if id(a) not in shown}
+def _counts(path: str, layer: Layer, shown: dict[int, str]) -> tuple[int, int]:
+    """The numbers of weights and of running statistics that no earlier row counted."""
+    fresh = {id(a): (name, a.size) for name, a in layer.arrays.items() if id(a) not in shown}
     shown.update(dict.fromkeys(fresh, path))
-    return sum(array.size for array in fresh.values())
+    statistics = sum(size for name, size in fresh.values() if name in STATISTICS)
+    return sum(size for _, size in fresh.values()) - statistics, statistics
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -299,10 +309,15 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.path,
         indent + row.layer,
         _by(row.output_shape),
-        f"{row.parameters:,}" if row.parameters else "-",
+        _weights(row.parameters, row.statistics),
         _counted(row.multiply_adds),
         row.receptive_field if isinstance(row.receptive_field, str) else _by(row.receptive_field),
     )
+
+
+def _weights(parameters: int, statistics: int) -> str:
+    """The numbers of parameters and running statistics: "32 + 32"."""
+    return f"{parameters:,} + {statistics:,}" if statistics else f"{parameters:,}" if parameters else "-"
 
 
 def _by(sizes: Sequence[int] | None) -> str:

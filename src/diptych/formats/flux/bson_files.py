@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from diptych.formats import bson
@@ -17,6 +18,7 @@ def read(
     flux_version: str | None = None,
     architecture: Model | None = None,
     key: str | None = None,
+    functions: Mapping[str, str] | None = None,
 ) -> Model:
     """Reads a .bson file of Flux 0.8 to 0.16.
 
@@ -26,13 +28,22 @@ def read(
             differently and the file does not record its own.
         architecture: The model to fill if the file holds weights alone.
         key: Which of several models to read, such as "generator", "gan.generator" or "model.2".
+        functions: What closures compute whose code is not in the file, by name: {"#30#31": "flatten"}.
 
     Raises:
         FormatError: If the file is damaged, holds no model, or has a layer with no counterpart here; with its path.
         UsageError: If `flux_version` is not a version of Flux.
     """
     version = version_asked(flux_version)
-    return model_of(bson.load(path), str(path), "BSON", version, architecture=architecture, chosen=key)
+    return model_of(
+        bson.load(path),
+        str(path),
+        "BSON",
+        version,
+        architecture=architecture,
+        chosen=key,
+        functions=functions,
+    )
 
 
 def write(model: Model, path: str | Path, flux_version: str | None = None) -> list[str]:

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import FormatError, ModelError, UsageError
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError, WeightsAlone
+from diptych.formats.flux.closures import unknown_closures, with_functions
+from diptych.formats.flux.finding import Weights, find_weights, state_of
 from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
 from diptych.formats.flux.layouts import Version, fields_of, parse_version
 from diptych.formats.flux.reading import FluxReader, contents, is_layer, unwrapped
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES
-from diptych.formats.flux.states import filled, find_weights
+from diptych.formats.flux.sizes import layers_of_sizes, shapes_of
+from diptych.formats.flux.states import filled
 from diptych.formats.flux.versions import Signs, signs_of
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Unreadable
 from diptych.model.layers import Chain
@@ -25,6 +28,8 @@ from diptych.preprocessing import Preprocessing
 __all__ = ["find_model", "model_of", "version_asked"]
 
 _OWN = (PREPROCESSING, NOTES, FLUX_VERSION)
+_LISTED = 16  # arrays in a message
+_MOST_TRIED = 12  # weights of one file that are tried
 _DEEPEST = 4  # the most dictionaries around a model that are looked through
 
 
@@ -76,7 +81,7 @@ def _chosen(values: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]
             )
         value = inside[part]
     beside = {k: v for k, v in values.items() if k != parts[0] and not is_layer(v)}
-    return {("model" if is_layer(value) else parts[-1]): value, **(beside if is_layer(value) else {})}
+    return {("model" if is_layer(value) else key): value, **(beside if is_layer(value) else {})}
 
 
 def _parts(value: Any) -> dict[str, Any]:
@@ -122,6 +127,7 @@ def model_of(
     julia: Version | None = None,
     architecture: Model | None = None,
     chosen: str | None = None,
+    functions: Mapping[str, str] | None = None,
 ) -> Model:
     """The model in a file.
 
@@ -134,11 +140,14 @@ def model_of(
         architecture: The model to fill if the file holds weights alone.
         chosen: Which of several models to read: a key such as "generator", or a place inside one, such as
             "gan.generator" or, counted from 1, "model.2".
+        functions: What closures without code compute, by their names: {"#30#31": "flatten"}.
 
     Raises:
         FormatError: If there is no model or no unique one, or a layer has no counterpart here; with its path.
     """
     version = version or _version_of(values, name)
+    if functions:
+        values = with_functions(values, functions, name)
     values = _unwrapped(values) if chosen is None else _chosen(values, chosen, name)
     key = find_model(values)
     if key is None:
@@ -152,7 +161,16 @@ def model_of(
     try:
         layer = reader.layer(value, "0" if bare else "")
     except FormatError as error:
-        raise error if name in str(error) else FormatError(f"{name}: {error}") from error
+        if architecture is not None:
+            return _from_weights(values, name, format_name, architecture, signs)
+        lost = unknown_closures(value)
+        text = f"{str(error).split('; use a named layer')[0]}; {lost}" if lost else str(error)
+        raise FormatError(text if name in text else f"{name}: {text}") from error
+    others = [k for k, v in values.items() if k != key and _has(v)]
+    if others:
+        reader.warn(f"the model was read from {key}; the file also holds {', '.join(others)}: --key chooses")
+    if architecture is not None:
+        reader.warn("the file holds a whole model, so the architecture that was given is not used")
     layers = layer if isinstance(layer, Chain) and not bare else Chain((layer,))
     try:
         check_layers(layers)
@@ -176,16 +194,17 @@ def model_of(
 def _from_weights(
     values: Mapping[str, Any], name: str, format_name: str, architecture: Model | None, signs: Signs
 ) -> Model:
-    customs = any(isinstance(v, JuliaStruct) and _holds_layer(v) for v in values.values())
-    weights = None if customs or any(map(is_layer, values.values())) else find_weights(values)
-    if weights is None:
+    whole = any(map(_has, values.values()))
+    found = [] if whole else find_weights(values)
+    if whole and architecture is not None:
+        found = [
+            Weights(k, f"a struct {v.type.name} under {k}", state_of(v)) for k, v in values.items() if _has(v)
+        ]
+    if not found or (architecture is None and not found[0].named):
         raise FormatError(_no_model(values, name))
     if architecture is None:
-        raise FormatError(
-            f"{name} holds weights alone ({weights.text}), not a model: name the model they belong to with "
-            "--architecture (in Python architecture= of diptych.read)"
-        )
-    layers, warnings = filled(architecture, weights, name)
+        raise weights_alone(found, name)
+    layers, warnings = _filled_by_one(architecture, found, name)
     try:
         check_layers(layers)
     except ModelError as error:
@@ -204,6 +223,51 @@ def _from_weights(
     return made.with_(
         classes=classes, source=Source(format_name, "Flux", signs.text, tuple(warnings), extras)
     )
+
+
+def _has(value: Any) -> bool:
+    return isinstance(value, JuliaStruct) and (_holds_layer(value) or is_layer(value))
+
+
+def weights_alone(found: list[Weights], name: str) -> WeightsAlone:
+    """The error for a file without a model that holds weights: which, and their names and sizes."""
+    named = [w for w in found if w.named] or found
+    listed = " and ".join(w.text for w in named[:4]) + (
+        f" and {len(named) - 4} more" if len(named) > 4 else ""
+    )
+    shapes = shapes_of(named[0])
+    sizes = ", ".join(f"{place} {'×'.join(map(str, shape))}" for place, shape in shapes[:_LISTED])
+    more = f" and {len(shapes) - _LISTED} more" if len(shapes) > _LISTED else ""
+    which = f" and one of them with --key ({', '.join(w.key for w in named[:4])})" if len(named) > 1 else ""
+    text = (
+        f"{name} holds weights alone ({listed}), not a model: name the model they belong to with --architecture "
+        f"(in Python architecture= of diptych.read){which}; sizes in Julia's order: {sizes}{more}"
+    )
+    arrays = [pair for w in named for pair in shapes_of(w)]
+    return WeightsAlone(text, arrays, layers_of_sizes(shapes))
+
+
+def _filled_by_one(architecture: Model, found: list[Weights], name: str) -> tuple[Chain, list[str]]:
+    """The architecture filled with the only weights that fit it. Raises `FormatError` if none or several fit."""
+    fitting: list[tuple[Weights, Chain, list[str]]] = []
+    failures: list[FormatError | UnsupportedLayer] = []
+    for weights in found[:_MOST_TRIED]:
+        try:
+            fitting.append((weights, *filled(architecture, weights, name)))
+        except (FormatError, UnsupportedLayer) as error:
+            failures.append(error)
+    if not fitting:
+        raise failures[0]
+    if len(fitting) > 1:
+        keys = ", ".join(weights.key for weights, _, _ in fitting)
+        raise FormatError(
+            f"{name} holds several weights that fit the architecture: {keys}; name the one to take with --key"
+        )
+    weights, layers, warnings = fitting[0]
+    if len(found) > 1:
+        others = ", ".join(w.key for w in found if w is not weights)
+        warnings = [f"the weights are {weights.text}; the file also holds {others}: --key chooses", *warnings]
+    return layers, warnings
 
 
 def _check_shape(model: Model, name: str) -> None:
@@ -228,7 +292,7 @@ def _classes_of(
 
 
 def _is_weights(key: str, value: Any) -> bool:
-    return find_weights({key: value}) is not None and not (isinstance(value, np.ndarray) and value.ndim < 2)
+    return bool(find_weights({key: value})) and not (isinstance(value, np.ndarray) and value.ndim < 2)
 
 
 def _spatial_ranks(value: Any) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from diptych.formats import jld2
@@ -19,8 +20,9 @@ def read(
     flux_version: str | None = None,
     architecture: Model | None = None,
     key: str | None = None,
+    functions: Mapping[str, str] | None = None,
 ) -> Model:
-    """Reads a .jld2 file of JLD2 0.4 to 0.6.
+    """Reads a .jld2 file of JLD2 0.1 to 0.6.
 
     Args:
         path: The file.
@@ -28,6 +30,7 @@ def read(
             differently and the file does not record its own.
         architecture: The model to fill if the file holds weights alone.
         key: Which of several models to read, such as "generator", "gan.generator" or "model.2".
+        functions: What closures compute whose code is not in the file, by name: {"#30#31": "flatten"}.
 
     Raises:
         FormatError: If the file is damaged, holds no model, or has a layer with no counterpart here; with its path.
@@ -36,7 +39,7 @@ def read(
     values = jld2.load(path)
     julia = _julia(jld2.version(path).writer)
     version = version_asked(flux_version)
-    return model_of(values, str(path), "JLD2", version, julia, architecture, key)
+    return model_of(values, str(path), "JLD2", version, julia, architecture, key, functions)
 
 
 _WEIGHTS_ALONE = (

@@ -1,30 +1,29 @@
 """Filling an architecture with weights from a file that holds weights alone.
 
-Such files hold one of three things: `Flux.state(model)`, a tree of named tuples with the fields of every struct;
-`Flux.params(model)`, a list of arrays in the order of the layers, each weight before its bias and the shift (β) of
-a BatchNorm before its scale (γ); or `Flux.destructure(model)`, the same numbers in one long vector.
+`finding.py` says what such files hold.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from diptych.errors import FormatError, UnsupportedLayer
+from diptych.formats.flux.finding import Weights, parts_of
 from diptych.formats.flux.layouts import LAYOUTS, Version
 from diptych.formats.flux.reading import FluxReader
 from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES as READING
 from diptych.formats.flux.reading_layers import weight_of_norm
+from diptych.formats.flux.sizes import compared
 from diptych.formats.flux.structs import NEWEST, StructBuilder, hints_of, ranks_of
 from diptych.formats.flux.structs_of_layers import RULES as BUILDING
 from diptych.formats.flux.versions import Signs
-from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol
-from diptych.formats.julia.arrays import as_array, parameters_in_order
+from diptych.formats.julia import JuliaStruct, NamedTuple
+from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
     Array,
     BatchNorm,
@@ -39,86 +38,15 @@ from diptych.model.layers import (
 )
 from diptych.model.model import Model
 
-__all__ = ["Weights", "filled", "find_weights"]
+__all__ = ["filled"]
 
-_DEEPEST = 100  # a file that is loaded and saved again in a loop gains one dictionary each time
 # The trainable fields, in the order of `Flux.params`, which leaves out statistics.
 _TRAINABLE = ("weight", "scale", "β", "γ", "bias", "diag")
-# The field names by which a state is recognised even if it holds no array, as that of a Chain of pools.
-_STATES = {names for layouts in LAYOUTS.values() for _, names in layouts if names}
-_KEYS = ("model_state", "state", "weights", "params", "parameters", "ps", "p")
-
-
-class Weights:
-    """Weights found in a file: the `tree` of a `Flux.state`, or `arrays` in order. `text` describes them."""
-
-    def __init__(self, text: str, tree: Any = None, arrays: list[Array] | None = None) -> None:
-        self.text, self.tree, self.arrays = text, tree, arrays
-
-
-def find_weights(values: Mapping[str, Any]) -> Weights | None:
-    """Looks for weights under the top keys of a file that does not hold a model; None if there are none."""
-    keys = [key for key in _KEYS if key in values] + [key for key in values if key not in _KEYS]
-    for key in keys:
-        found = _weights(values[key], key)
-        if found is not None:
-            return found
-    return _named_arrays(values, "the file")
-
-
-def _weights(value: Any, key: str) -> Weights | None:
-    for _ in range(_DEEPEST):
-        if isinstance(value, (dict, JuliaDict)) and len(value) == 1:
-            key = str(next(iter(value)))
-            value = value[next(iter(value))]
-    state = isinstance(value, NamedTuple) and (key == "model_state" or tuple(value.names) in _STATES)
-    if (
-        key == "model_state" and isinstance(value, tuple) and not value
-    ):  # that of an Upsample alone, for example
-        return Weights(f"an empty state under {key}", tree=value)
-    if state or (isinstance(value, NamedTuple) and _holds_array(value)):
-        return Weights(f"a state under {key}", tree=value)
-    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f" and key in _KEYS:
-        return Weights(f"a vector of {value.size} numbers under {key}", arrays=[value])
-    ordered = parameters_in_order(value)
-    listed = ordered if ordered is not None else value if isinstance(value, (list, tuple)) else None
-    if listed:
-        arrays = [as_array(item) for item in listed]
-        good = [a for a in arrays if a is not None and a.dtype.kind == "f"]
-        if len(good) == len(arrays):
-            return Weights(f"a list of {len(good)} arrays under {key}", arrays=good)
-    if isinstance(value, (dict, JuliaDict)):
-        return _named_arrays({_text(k): value[k] for k in value}, key)
-    return None
-
-
-def _text(key: Any) -> str:
-    return key.name if isinstance(key, Symbol) else str(key)
-
-
-def _holds_array(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, np.ndarray):
-        return bool(value.dtype.kind == "f")
-    inside = value if isinstance(value, (tuple, list)) else ()
-    return depth < 20 and any(_holds_array(item, depth + 1) for item in inside)
-
-
-def _named_arrays(values: Mapping[str, Any], key: str) -> Weights | None:
-    """Arrays named like "layer1_weight" or "layers/1/weight", in natural order, each weight before its bias."""
-    arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
-    if not arrays or len(arrays) < len(values):
-        return None
-    ordered = [arrays[k] for k in sorted(arrays, key=_natural)]
-    return Weights(f"{len(ordered)} arrays by name in {key}", arrays=ordered)
-
-
-_ORDER = (("weight", 0), ("kernel", 0), ("W", 0), ("β", 0), ("γ", 1), ("bias", 1), ("b", 1))
-
-
-def _natural(key: str) -> tuple[Any, ...]:
-    parts = tuple(int(p) if p.isdigit() else -1 for p in re.split(r"(\d+)", key) if p.isdigit())
-    rank = next((order for name, order in _ORDER if key.endswith(name)), 2)
-    return parts[:20], rank, key
+# Lux has the scale of a norm before its shift.
+_TRAINABLE_IN_LUX = ("weight", "γ", "β", "bias", "scale", "diag")
+_WITHOUT_STATISTICS = (
+    "the file lists parameters without running statistics: BatchNorm keeps those of the architecture"
+)
 
 
 # ---- Filling ------------------------------------------------------------------------------------------
@@ -127,7 +55,9 @@ def _natural(key: str) -> tuple[Any, ...]:
 def filled(architecture: Model, weights: Weights, name: str) -> tuple[Chain, list[str]]:
     """Fills an architecture with weights.
 
-    Which structs a layer of ours becomes depends on the version of Flux: the newest version that fits is taken.
+    A state is matched layer by layer at first. If its nesting differs, as between a Chain of Flux and a module of
+    PyTorch, where activations are layers of their own, its layers are taken in order. Which structs a layer of ours
+    becomes depends on the version of Flux: the newest version that fits is taken.
 
     Args:
         architecture: The model whose arrays are replaced.
@@ -138,20 +68,28 @@ def filled(architecture: Model, weights: Weights, name: str) -> tuple[Chain, lis
         The layers with the new arrays, and warnings for the user.
 
     Raises:
-        FormatError: If the weights do not fit, with the path of the first layer that differs.
+        FormatError: If the weights do not fit, with the shapes on both sides and the first that differs.
     """
     refusals: list[FormatError | UnsupportedLayer] = []
-    for version in reversed(NEWEST):
-        try:
-            return _filled(architecture, weights, name, version)
-        except (FormatError, UnsupportedLayer) as error:
-            refusals.append(error)
-    raise next((error for error in refusals if isinstance(error, FormatError)), refusals[0])
+    for in_order in (False, True) if weights.tree is not None else (False,):
+        refusals = []
+        for version in reversed(NEWEST):
+            try:
+                return _filled(architecture, weights, name, version, in_order)
+            except (FormatError, UnsupportedLayer) as error:
+                refusals.append(error)
+    first = next((error for error in refusals if isinstance(error, FormatError)), refusals[0])
+    raise FormatError(f"{first}; {compared(architecture, weights)}") from first
 
 
-def _filled(architecture: Model, weights: Weights, name: str, version: Version) -> tuple[Chain, list[str]]:
+def _filled(
+    architecture: Model, weights: Weights, name: str, version: Version, in_order: bool
+) -> tuple[Chain, list[str]]:
     filling = _Filling(architecture, weights, name, NEWEST[version])
     layers, tree = architecture.layers, weights.tree
+    if in_order:
+        filling.parts = iter(parts_of(tree))
+        tree = None
     bare = isinstance(tree, tuple) and len(layers.layers) == 1 and not _is_of_chain(tree, layers.layers[0])
     made = (
         replace(layers, layers=(filling.layer(layers.layers[0], tree, "0"),))
@@ -180,6 +118,8 @@ class _Filling:
         self.warnings: list[str] = []
         self.done: dict[int, tuple[Layer, Layer]] = {}
         self.given: dict[int, tuple[Array, Array]] = {}  # an array of the architecture -> the file's
+        self.parts: Iterator[NamedTuple] | None = None  # the layers of a state, taken in order
+        self.trainable = _TRAINABLE_IN_LUX if weights.lux else _TRAINABLE
         arrays = weights.arrays or []
         self.queue: Iterator[Array] = iter(arrays)
         flat = len(arrays) == 1 and arrays[0].ndim == 1 and len(architecture.weights()) > 1
@@ -238,6 +178,8 @@ class _Filling:
 
     def leaf(self, layer: Layer, state: Any, path: str) -> Layer:
         struct, where = self.builder.layer(layer, path), f"layer {path} ({type(layer).__name__})"
+        if self.parts is not None and struct.type.name != "Chain":
+            state = self.next_part(where)
         self.fill(struct, self.plain(state, where), where)
         reader = FluxReader(READING, Signs(), function_layer, self.name)
         arrays = _arrays_for(layer, reader.layer(struct, path))
@@ -263,17 +205,30 @@ class _Filling:
         pairs = zip(inner.names, inner, strict=True)
         return NamedTuple(inner.names, [weight if name == "weight" else value for name, value in pairs])
 
+    def next_part(self, where: str) -> NamedTuple:
+        """The next layer with weights in the state."""
+        found = next(self.parts, None) if self.parts is not None else None
+        if found is None:
+            raise self.refuse(where, "the file has no more layers with weights")
+        return found
+
     def fill(self, struct: JuliaStruct, state: Any, where: str) -> None:
         """Replaces the arrays of a struct of the architecture with those of the file."""
         if struct.type.name == "Chain":  # one layer of ours is several in Flux
             parts = struct.fields[0]
+            if self.parts is not None:
+                for part in parts:
+                    if isinstance(part, JuliaStruct) and _has_arrays(part):
+                        self.fill(part, self.plain(self.next_part(where), where), where)
+                return
             states = self.part(state, "layers", where) if state is not None else (None,) * len(parts)
             if not isinstance(states, (tuple, list)) or len(states) != len(parts):
                 raise self.refuse(where, f"in Flux it is {len(parts)} layers, which the file does not have")
             for part, inner in zip(parts, states, strict=True):
                 self.fill(part, inner, where)
             return
-        for name in (n for n in (*_TRAINABLE, "μ", "σ²") if n in struct.names):
+        state = _with_names_of(struct, state)
+        for name in (n for n in (*self.trainable, "μ", "σ²") if n in struct.names):
             index = struct.names.index(name)
             own = struct.fields[index]
             if isinstance(own, JuliaStruct) and own.type.name in ("Transpose", "Adjoint"):
@@ -284,14 +239,13 @@ class _Filling:
             elif isinstance(own, np.ndarray):
                 struct.fields[index] = self.array(own, name, state, where)
         if state is None and _tracks(struct):
-            self.warn(
-                "the file lists parameters without running statistics: BatchNorm keeps those of the architecture"
-            )
+            self.warn(_WITHOUT_STATISTICS)
 
     def array(self, own: Array, name: str, state: Any, where: str) -> Array:
         if id(own) in self.given:
             return self.given[id(own)][1]
-        if state is None and name in ("μ", "σ²"):
+        if name in ("μ", "σ²") and (state is None or name not in getattr(state, "names", (name,))):
+            self.warn(_WITHOUT_STATISTICS)
             return own
         if state is not None:
             value = self.part(state, name, where)
@@ -311,6 +265,8 @@ class _Filling:
             and own.shape[2:3] == (1,)
         ):
             found = found.reshape(own.shape, order="F")  # DepthwiseConv of 0.12 and before
+        if found.ndim != own.ndim and [n for n in found.shape if n > 1] == [n for n in own.shape if n > 1]:
+            found = found.reshape(own.shape, order="F")  # Lux has biases of n x 1, and scales of n x 1
         if found.shape != own.shape:
             raise self.refuse(
                 where, f"its {name} has the shape {_sizes(own)}, the array in the file {_sizes(found)}"
@@ -323,6 +279,8 @@ class _Filling:
             self.warnings.append(text)
 
     def finish(self) -> None:
+        if self.parts is not None and next(self.parts, None) is not None:
+            raise self.refuse("its end", "the file has more layers with weights than the architecture")
         left = sum(1 for _ in self.queue) if self.flat is None else self.flat.size
         if left:
             kind = "arrays" if self.flat is None else "numbers"
@@ -342,6 +300,29 @@ def _arrays_for(layer: Layer, read: Layer) -> dict[str, Array] | None:
             for name in layer.arrays
         }
     return None
+
+
+def _has_arrays(struct: JuliaStruct) -> bool:
+    diagonal = struct.fields[struct.names.index("diag")] if "diag" in struct.names else None
+    own = any(isinstance(value, np.ndarray) for value in struct.fields)
+    return own or (isinstance(diagonal, JuliaStruct) and _has_arrays(diagonal))
+
+
+# Other names of the fields of a layer: those of Lux for norms, and those of Flux 0.11 and before.
+_NAMES_OF_NORMS = {"scale": "γ", "bias": "β", "running_mean": "μ", "running_var": "σ²"}
+_OLD_NAMES = {"W": "weight", "b": "bias", "α": "scale"}
+
+
+def _with_names_of(struct: JuliaStruct, state: Any) -> Any:
+    """The state of a layer under the names of the struct's fields."""
+    if not isinstance(state, NamedTuple) or not state.names:
+        return state
+    if "diag" in struct.names and "diag" not in state.names and "scale" in state.names:
+        return NamedTuple(("diag",), [state])
+    renamed = _NAMES_OF_NORMS if "γ" in struct.names else _OLD_NAMES if "weight" in struct.names else {}
+    if not renamed.keys() & set(state.names) or ("γ" in struct.names and "γ" in state.names):
+        return state
+    return NamedTuple(tuple(renamed.get(name, name) for name in state.names), list(state))
 
 
 def _tracks(struct: JuliaStruct) -> bool:

@@ -1,6 +1,6 @@
 """JLD2 files, Julia's dialect of HDF5, read and written without Julia.
 
-`load` reads the files of JLD2 0.4 to 0.6, which have the format versions 0.1.1 and 0.2.0. `write` writes 0.1.1 by
+`load` reads the files of JLD2 0.1 to 0.6, which have the format versions 0.1.1 and 0.2.0. `write` writes 0.1.1 by
 default, which all of these read; JLD2 0.4 cannot read 0.2.0.
 """
 
@@ -22,8 +22,10 @@ __all__ = ["FORMATS", "Version", "load", "version", "write"]
 
 FORMATS = ("0.1.1", "0.2.0")
 
+# JLD2 before 0.4 calls itself a "Julia data file (HDF5), version 0.2.0", and JLD.jl, another format, one of 0.1.
 _HEADER = re.compile(
-    rb"HDF5-based Julia Data Format, version (\d+\.\d+\.\d+)\0(?: \((.{1,100}?) (\d+)-bit (LE|BE)\)\0)?"
+    rb"(?:HDF5-based Julia Data Format|Julia data file \(HDF5\)(?=, version 0\.2)), version (\d+\.\d+\.\d+)\0"
+    rb"(?: \((.{1,100}?) (\d+)-bit (LE|BE)\)\0)?"
 )
 
 
@@ -84,7 +86,7 @@ def _version(file: Hdf5File) -> Version:
 
 
 def _stranger(file: Hdf5File, head: bytes) -> str:
-    if head.startswith(b"Julia data file (HDF5)"):
+    if head.startswith(b"Julia data file (HDF5)"):  # version 0.1
         return "a file of the old package JLD.jl, not JLD2; load it in Julia with JLD and save it with JLD2"
     if head.startswith(b"MATLAB"):
         return "a MATLAB file, not JLD2; give a model that Flux wrote"

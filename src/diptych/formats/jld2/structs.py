@@ -143,8 +143,12 @@ def _fill(box: JuliaDict | dict[str, Any], pairs: Any, fail: Callable[[str], NoR
     keys, values = [], []
     if isinstance(pairs, np.ndarray) and pairs.dtype.names == ("first", "second") and pairs.ndim == 1:
         keys, values = _plain_list(pairs["first"]), _plain_list(pairs["second"])
-    elif isinstance(pairs, list) and all(isinstance(p, JuliaStruct) and len(p.fields) == 2 for p in pairs):
-        keys, values = [p.fields[0] for p in pairs], [p.fields[1] for p in pairs]
+    elif isinstance(pairs, np.ndarray) and pairs.dtype.names in (("first",), ("second",)) and pairs.ndim == 1:
+        stored = _plain_list(pairs[pairs.dtype.names[0]])
+        left: list[Any] = [None] * len(stored)
+        keys, values = (stored, left) if pairs.dtype.names == ("first",) else (left, stored)
+    elif isinstance(pairs, list) and all(map(_is_pair, pairs)):
+        keys, values = [_side(p, 0) for p in pairs], [_side(p, 1) for p in pairs]
     elif not (isinstance(pairs, np.ndarray) and not pairs.size):
         fail("a dictionary that is not a list of pairs")
     if isinstance(box, JuliaDict):
@@ -154,6 +158,24 @@ def _fill(box: JuliaDict | dict[str, Any], pairs: Any, fail: Callable[[str], NoR
             fail("a dictionary of symbols with another key")
         box.update(zip((key.name for key in keys), values, strict=True))
     return box
+
+
+def _is_pair(value: Any) -> bool:
+    if not isinstance(value, JuliaStruct):
+        return False
+    return len(value.fields) == 2 or (value.type.name == "Pair" and len(value.type.parameters) == 2)
+
+
+def _side(pair: JuliaStruct, side: int) -> Any:
+    """The first or second value of a pair; one that takes no bytes is not stored, and follows from its type."""
+    if len(pair.fields) == 2:
+        return pair.fields[side]
+    name = ("first", "second")[side]
+    if name in pair.names:
+        return pair.fields[pair.names.index(name)]
+    kind = pair.type.parameters[side]
+    plain = not isinstance(kind, JuliaType) or kind.path == ("Core", "Nothing")
+    return None if plain else () if kind.path == ("Core", "Tuple") else JuliaStruct(kind)
 
 
 def _plain_list(column: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -9,7 +10,21 @@ import numpy as np
 
 from diptych.formats.julia import JuliaStruct
 
-__all__ = ["Apply", "Argument", "Call", "Captured", "Constant", "Expression", "Function", "Name", "Tuple"]
+__all__ = [
+    "Apply",
+    "Argument",
+    "Call",
+    "Captured",
+    "Constant",
+    "Expression",
+    "Function",
+    "Name",
+    "Tuple",
+    "Written",
+]
+
+
+_LONGEST = 200  # nodes of an expression that is written out
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,8 @@ class Call:
         object.__setattr__(self, "size", 1 + sum(_size(part) for part in parts))
 
     def __str__(self) -> str:
+        if self.size > _LONGEST:  # an expression that uses the same part often would be endless
+            return f"{self.function}(…)"
         if len(self.arguments) == 2 and not self.function.isidentifier():
             left, right = (f"({a})" if isinstance(a, Call) else str(a) for a in self.arguments)
             return f"{left} {'.' if self.broadcast else ''}{self.function} {right}"
@@ -106,10 +123,22 @@ class Apply:
         return 1 + sum(_size(part) for part in self.arguments)
 
     def __str__(self) -> str:
+        if self.size > _LONGEST:
+            return f"{self.value.type.name}(...)(…)"
         return f"{self.value.type.name}(...)(" + ", ".join(map(str, self.arguments)) + ")"
 
 
 Expression: TypeAlias = Argument | Constant | Captured | Name | Tuple | Call | Apply
+
+
+class Written(JuliaStruct):
+    """A function, or a struct that can be called, whose body is Julia source rather than lowered code."""
+
+    where: str
+
+    def apply(self, arguments: Sequence[Expression]) -> Expression:
+        """The expression that a call gives. Raises `FormatError` with the line that is not understood."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

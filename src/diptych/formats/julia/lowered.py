@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -33,10 +33,11 @@ from diptych.formats.julia.expressions import (
     Function,
     Name,
     Tuple,
+    Written,
 )
 from diptych.formats.julia.lowered_code import code_of, is_core
 
-__all__ = ["MODULES", "READABLE", "interpret", "is_function"]
+__all__ = ["MODULES", "READABLE", "call_of", "interpret", "is_function", "lacks_code"]
 
 # The functions that `lowered_layers.py` understands. A call of any other function is refused.
 # fmt: off
@@ -90,9 +91,10 @@ _Value: TypeAlias = Expression | _Type | _Keywords | _Sorter | _Self
 def is_function(value: Any) -> bool:
     """Whether a value is a function: a named one, a closure, a `Base.Fix1` or `Fix2`, or a composition."""
     return isinstance(value, JuliaStruct) and (
-        value.type.definition is not None
+        isinstance(value, Written)
+        or value.type.definition is not None
         or _singleton(value) is not None
-        or _only_a_name(value)
+        or lacks_code(value)
         or value.type.path in {("Base", "Fix1"), ("Base", "Fix2"), ("Base", "ComposedFunction")}
     )
 
@@ -100,13 +102,17 @@ def is_function(value: Any) -> bool:
 def _singleton(value: JuliaStruct) -> str | None:
     """The name of a named function, whose type is called "#relu"; None for other values."""
     name = value.type.name
+    if isinstance(value, Written):
+        return None
     if value.fields or value.type.definition is not None or len(name) < 2 or name[0] != "#":
         return ":" if value.type.path == ("Base", "Colon") else None
     return name[1:]
 
 
-def _only_a_name(value: JuliaStruct) -> bool:
+def lacks_code(value: JuliaStruct) -> bool:
     """Whether a value is a closure, of a type such as "#28#30", whose code is not in the file."""
+    if isinstance(value, Written):
+        return False
     return value.type.definition is None and re.fullmatch(r"#.*#\d+", value.type.name) is not None
 
 
@@ -127,7 +133,7 @@ def interpret(value: JuliaStruct, arguments: int = 1) -> Function:
         FormatError: If it calls something that is not readable, with its name, the function and the line of code.
     """
     walker = _Walker()
-    walker.where = str(value.type.name)
+    walker.where = value.where if isinstance(value, Written) else str(value.type.name)
     names = [f"x{i}" if arguments > 1 else "x" for i in range(1, arguments + 1)]
     code = code_of(value)
     if code is not None and len(code.slots) > arguments:
@@ -137,6 +143,26 @@ def interpret(value: JuliaStruct, arguments: int = 1) -> Function:
     where = walker.where
     result = walker.apply(value, inputs, ())
     return Function(walker.finished(result), where)
+
+
+def call_of(
+    name: str,
+    arguments: Sequence[Expression],
+    keywords: Mapping[str, Expression] | None = None,
+    dotted: bool = False,
+) -> Expression:
+    """The expression of a call by name, as lowered code gives it; `dotted` means a dot behind the name.
+
+    Raises:
+        FormatError: If the function is not readable.
+    """
+    walker = _Walker()
+    pairs = tuple((keywords or {}).items())
+    if dotted and pairs:
+        raise walker.refuse(f"broadcasts {name} with keywords")
+    if dotted:
+        return walker.finished(_broadcasted(walker, [Name(name), *arguments]))
+    return walker.finished(walker.named(name, arguments, pairs))
 
 
 # ---- Walking it ---------------------------------------------------------------------------------------
@@ -165,7 +191,9 @@ class _Walker:
         """Calls a Julia value from the file."""
         if not isinstance(value, JuliaStruct):
             raise self.refuse(f"calls {str(value)[:40]}")
-        if _only_a_name(value):
+        if isinstance(value, Written) and not keywords:
+            return value.apply([self.finished(a) for a in arguments])
+        if lacks_code(value):
             raise FormatError(
                 f"the anonymous function {value.type.name} has no code in the file: JLD2, and BSON.jl on newer "
                 "Julia, store only its name; use a named layer such as Flux.flatten in Julia, and save the model again"

@@ -2,7 +2,7 @@
 
 A closure's type leads to its `Core.TypeName`, that to a method table, that to a `Method`, and that to a
 `CodeInfo`, whose first field is the list of statements (BSON.jl, src/anonymous.jl). Positions differ between
-Julia versions (seen: 1.5 and 1.10), so parts are found by their types.
+Julia versions (seen: 1.1, 1.5 and 1.10), so parts are found by their types.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def code_of(value: JuliaStruct, arguments: int | None = None) -> Code | None:
         )
     names = next((f for f in definition.fields if is_core(f, "SimpleVector")), None)
     captured = tuple(s.name if isinstance(s, Symbol) else "" for s in names.fields) if names else ()
-    text = next((f for f in method.fields if isinstance(f, str)), "")
-    slots = tuple(text.split("\0")[:-1])
+    slots = _slots(method, info) if info is not None else ()
     count, splat = _signature(method)
     return Code(statements, _where(method), slots, count, splat, captured)
 
@@ -76,12 +75,24 @@ def _lists_of(definition: JuliaStruct, name: str) -> list[JuliaStruct]:
 def _signature(method: JuliaStruct) -> tuple[int, bool]:
     """The number of arguments, the function not counted, and whether the last takes all that are left.
 
-    `nargs` and `isva` are the first number and the first boolean after the slots' names.
+    `nargs` and `isva` are the first number and the first boolean after the slots' names, which are a string, or an
+    empty vector in Julia 1.0 and 1.1.
     """
-    place = next((i for i, f in enumerate(method.fields) if isinstance(f, str)), len(method.fields))
+    names = (i for i, f in enumerate(method.fields) if isinstance(f, str) or is_core(f, "SimpleVector"))
+    place = next(names, len(method.fields))
     after = method.fields[place + 1 :]
     count = next((int(f) for f in after if isinstance(f, (int, np.integer)) and not isinstance(f, bool)), 0)
     return count - 1, next((f for f in after if isinstance(f, bool)), False)
+
+
+def _slots(method: JuliaStruct, info: JuliaStruct) -> tuple[str, ...]:
+    """The names of the arguments and variables; Julia 1.0 and 1.1 have them in the `CodeInfo`."""
+    text = next((f for f in method.fields if isinstance(f, str)), None)
+    if text is not None:
+        return tuple(text.split("\0")[:-1])
+    lists = (f for f in info.fields[1:] if isinstance(f, list) and f)
+    names = next((f for f in lists if all(isinstance(item, Symbol) for item in f)), [])
+    return tuple(item.name for item in names)
 
 
 def _fits(method: JuliaStruct, arguments: int) -> bool:

@@ -1,0 +1,136 @@
+"""Filling an architecture with arrays that have the names of PyTorch but no order: `conv1.weight`, `bn.running_mean`.
+
+The arrays of one layer have the same name up to the last dot. Layers are taken in the natural order of their names
+(2 before 10). If that does not fit, the order is that in which sizes fit, as long as only one does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from diptych.errors import FormatError
+from diptych.model.document import from_document, to_document
+from diptych.model.layers import Array
+from diptych.model.model import Model, Source
+
+__all__ = ["filled", "listed"]
+
+_LISTED = 16
+# The fields of our layers under their names in PyTorch.
+_NAMES = {
+    "weight": ("weight", "scale"),
+    "bias": ("bias", "shift"),
+    "running_mean": ("mean",),
+    "running_var": ("variance",),
+}
+
+Group = dict[str, Array]
+
+
+def filled(architecture: Model, arrays: Mapping[str, Array], name: str) -> Model:
+    """The architecture with other weights.
+
+    Args:
+        architecture: The model whose arrays are replaced.
+        arrays: By name.
+        name: The file, for messages.
+
+    Raises:
+        FormatError: The arrays do not fit, with the sizes of both sides and the first that differs.
+    """
+    document, own = to_document(architecture)
+    ours, theirs = _grouped(own), _grouped(arrays)
+    order = _by_names(ours, theirs) or _by_sizes(ours, theirs)
+    if order is None:
+        raise FormatError(_misfit(name, ours, theirs))
+    found: dict[str, Array] = {}
+    for layer, place in zip(ours, order, strict=True):
+        for field in ours[layer]:
+            array = _named(theirs[place], field)
+            assert array is not None  # its size was compared
+            found[f"{layer}.{field}"] = array
+    equal = len({str(_sizes(group, group)) for group in ours.values()}) < len(ours)
+    warnings = ("layers of equal sizes were filled in the order of their names",) if equal else ()
+    made = from_document(document, found)
+    return made.with_(source=Source("safetensors", "", "", warnings), trained=None)
+
+
+def listed(arrays: Mapping[str, Array]) -> str:
+    """Names and sizes, the first of many: "conv.weight 4x1x3x3, conv.bias 4"."""
+    names = sorted(arrays, key=_natural)
+    shown = ", ".join(f"{name} {'×'.join(map(str, arrays[name].shape))}" for name in names[:_LISTED])
+    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def _grouped(arrays: Mapping[str, Array]) -> dict[str, Group]:
+    groups: dict[str, Group] = {}
+    for name, array in arrays.items():
+        place, _, field = name.rpartition(".")
+        groups.setdefault(place, {})[field] = array
+    return groups
+
+
+def _named(group: Group, field: str) -> Array | None:
+    """The array of a group for one of our fields."""
+    for name, fields in _NAMES.items():
+        if field in fields and name in group:
+            return group[name]
+    return group.get(field)
+
+
+def _sizes(group: Group, layer: Group) -> list[tuple[int, ...] | None] | None:
+    """The sizes of the arrays for the fields of a layer; None if the group has others besides."""
+    found = [_named(group, field) for field in layer]
+    if len([a for a in found if a is not None]) < len(group):
+        return None
+    return [None if array is None else array.shape for array in found]
+
+
+def _by_names(ours: dict[str, Group], theirs: dict[str, Group]) -> list[str] | None:
+    """The groups in the natural order of their names, if they fit the layers one by one."""
+    order = sorted(theirs, key=_natural)
+    pairs = zip(order, ours.values(), strict=False)
+    fit = len(ours) == len(theirs) and all(
+        _sizes(theirs[p], layer) == _sizes(layer, layer) for p, layer in pairs
+    )
+    return order if fit else None
+
+
+def _by_sizes(ours: dict[str, Group], theirs: dict[str, Group]) -> list[str] | None:
+    """The groups in the order of the layers, if each layer has one group of its sizes."""
+    order = []
+    for layer in ours.values():
+        fitting = [place for place, group in theirs.items() if _sizes(group, layer) == _sizes(layer, layer)]
+        if len(fitting) != 1:
+            return None
+        order += fitting
+    return order if len(set(order)) == len(theirs) == len(ours) else None
+
+
+def _misfit(name: str, ours: dict[str, Group], theirs: dict[str, Group]) -> str:
+    left = [_row(theirs[place]) for place in sorted(theirs, key=_natural)]
+    right = [_row(group) for group in ours.values()]
+    pairs = enumerate(zip(left, right, strict=False))
+    parts = next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
+    return (
+        f"{name} does not fit the architecture: give the one it was trained with; sizes in the file, in the order of "
+        f"their names: {_marked(left, parts)}; in the architecture: {_marked(right, parts)}; between >> and << is the "
+        "first that differs"
+    )
+
+
+def _row(group: Group) -> str:
+    return " and ".join("×".join(map(str, array.shape)) for array in group.values())
+
+
+def _marked(rows: list[str], number: int) -> str:
+    first = max(0, number - 4)
+    texts = [f">>{text}<<" if i == number else text for i, text in enumerate(rows)]
+    shown = ", ".join(texts[first : first + 8]) or "none"
+    return ("… " if first else "") + shown + (" …" if first + 8 < len(texts) else "")
+
+
+def _natural(name: str) -> list[Any]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,314 @@
+"""How each kind of expression is evaluated, and the functions that take functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tree_sitter import Node
+
+from diptych.formats.julia import JuliaStruct, NamedTuple
+from diptych.formats.julia_source import operations
+from diptych.formats.julia_source.autosize import autosized
+from diptych.formats.julia_source.evaluator import MOST_ITEMS, Evaluator, Higher, Rule, is_symbolic
+from diptych.formats.julia_source.functions import name_value
+from diptych.formats.julia_source.syntax import operator_of, parts, text_of
+from diptych.formats.julia_source.values import Constructor, NotUnderstood, Pair, Scope, Unknown
+
+__all__ = ["HIGHER", "RULES"]
+
+# ---- Rules for each kind of node ----------------------------------------------------------------------
+
+
+def _call(e: Evaluator, node: Node, scope: Scope) -> Any:
+    callee, *rest = parts(node)
+    clause = next((c for c in rest if c.type == "do_clause"), None)
+    lists = next((c for c in rest if c.type == "argument_list"), None)
+    if lists is None:
+        raise NotUnderstood("this is not read", node)
+    function = e.value(callee, scope)
+    if isinstance(function, Constructor) and function.name == "Recur":
+        pass
+    if isinstance(function, Unknown) and not (function.node is not None and function.node == callee):
+        return function
+    given, keywords = e.arguments(lists, scope)
+    if clause is not None:
+        given.insert(0, operations.closure(clause, scope, e))
+    if isinstance(function, Unknown):
+        return Unknown(function.why, node)
+    return e.call(function, given, keywords, node)
+
+
+def _dotted_call(e: Evaluator, node: Node, scope: Scope) -> Any:
+    callee, lists = parts(node)[0], parts(node)[-1]
+    function = e.value(callee, scope)
+    given, keywords = e.arguments(lists, scope)
+    return e.broadcast(function, given, keywords, node)
+
+
+def _binary(e: Evaluator, node: Node, scope: Scope) -> Any:
+    left, right = parts(node)[0], parts(node)[-1]
+    sign = operator_of(node)
+    if sign in ("&&", "||"):
+        first = e.value(left, scope)
+        if isinstance(first, bool):
+            return e.value(right, scope) if first == (sign == "&&") else first
+        return first if isinstance(first, Unknown) else Unknown("the condition is not known", node)
+    a = e.argument(left, scope)
+    b = e.argument(right, scope)
+    if sign == "=>":
+        return Pair(a, b)
+    if sign == "|>":
+        return e.call(b, [a], {}, node)
+    if sign == "∘":
+        return operations.composed(b, a)
+    for value in (a, b):
+        if isinstance(value, Unknown):
+            return value
+    if sign in (".|>",):
+        return e.broadcast(b, [a], {}, node)
+    if sign.startswith(".") and len(sign) > 1:
+        return e.broadcast(name_value(sign[1:]), [a, b], {}, node)
+    function = e.name(sign, node, scope)
+    return e.call(function, [a, b], {}, node)
+
+
+def _unary(e: Evaluator, node: Node, scope: Scope) -> Any:
+    value = e.value(parts(node)[-1], scope)
+    sign = operator_of(node)
+    if isinstance(value, Unknown):
+        return value
+    if sign.startswith("."):
+        return e.broadcast(name_value(sign[1:]), [value], {}, node)
+    return e.call(name_value(sign), [value], {}, node)
+
+
+def _ternary(e: Evaluator, node: Node, scope: Scope) -> Any:
+    test, then, otherwise = parts(node)
+    condition = e.value(test, scope)
+    if isinstance(condition, (bool, np.bool_)):
+        return e.value(then if condition else otherwise, scope)
+    if isinstance(condition, Unknown):
+        branches = [e.default(n, scope) for n in (then, otherwise)]
+        return branches[0] if operations.same(*branches) else Unknown("the condition is not known", node)
+    return e.expression(
+        "ifelse", [condition, e.value(then, scope), e.value(otherwise, scope)], {}, False, node
+    )
+
+
+def _tuple(e: Evaluator, node: Node, scope: Scope) -> Any:
+    given, keywords = e.arguments(node, scope)
+    if keywords:
+        return NamedTuple(tuple(keywords), list(keywords.values()))
+    return tuple(given)
+
+
+def _vector(e: Evaluator, node: Node, scope: Scope) -> Any:
+    rows = parts(node)
+    given: list[Any] = []
+    for child in rows:
+        if child.type == "splat_expression":
+            given += e.items(e.value(parts(child)[0], scope), child)
+        else:
+            given.append(e.value(child, scope))
+    if any(c.type == ";" for c in node.children):
+        return operations.joined(given)
+    return operations.limited(given)
+
+
+def _matrix(e: Evaluator, node: Node, scope: Scope) -> Any:
+    rows = [[e.value(item, scope) for item in parts(row)] for row in parts(node) if row.type == "matrix_row"]
+    return operations.matrix(rows)
+
+
+def _comprehension(e: Evaluator, node: Node, scope: Scope) -> Any:
+    inside = parts(node)
+    made: list[Any] = []
+    clauses = [c for c in inside[1:] if c.type in ("for_clause", "if_clause")]
+    _loop(e, inside[0], clauses, Scope(scope), made)
+    return made
+
+
+def _loop(e: Evaluator, body: Node, clauses: list[Node], scope: Scope, made: list[Any]) -> None:
+    if not clauses:
+        if len(made) >= MOST_ITEMS:
+            raise NotUnderstood(f"it has more than {MOST_ITEMS} items", body)
+        made.append(e.value(body, scope))
+        return
+    clause, rest = clauses[0], clauses[1:]
+    if clause.type == "if_clause":
+        test = e.known(e.value(parts(clause)[0], scope), clause)
+        if test:
+            _loop(e, body, rest, scope, made)
+        return
+    bindings = [b for b in parts(clause) if b.type == "for_binding"]
+    operations.bound(e, bindings, scope, lambda inner: _loop(e, body, rest, inner, made))
+
+
+def _parenthesised(e: Evaluator, node: Node, scope: Scope) -> Any:
+    inside = parts(node)
+    if any(c.type == "for_clause" for c in inside):
+        return _comprehension(e, node, scope)
+    value = None
+    for child in inside:
+        value = e.run_body([child], scope) if child.type == "assignment" else e.value(child, scope)
+    return value
+
+
+def _range(e: Evaluator, node: Node, scope: Scope) -> Any:
+    pieces = parts(node)
+    if pieces[0].type == "range_expression":  # start:step:stop
+        pieces = [*parts(pieces[0]), *pieces[1:]]
+    numbers = [e.value(child, scope) for child in pieces]
+    for value in numbers:
+        if isinstance(value, Unknown):
+            return value
+    return operations.ranged(numbers)
+
+
+def _index(e: Evaluator, node: Node, scope: Scope) -> Any:
+    owner_node, place = parts(node)[0], parts(node)[-1]
+    owner = e.value(owner_node, scope)
+    if isinstance(owner, Unknown):
+        return owner
+    if isinstance(owner, Constructor):
+        return e.value(place, scope)  # Float32[1, 2]
+    e.ends.append(operations.last_index(owner))
+    try:
+        indices = [e.argument(child, scope) for child in parts(place)]
+    finally:
+        e.ends.pop()
+    return operations.indexed(e, owner, indices, node)
+
+
+def _field(e: Evaluator, node: Node, scope: Scope) -> Any:
+    inside = parts(node)
+    owner = e.value(inside[0], scope)
+    name = text_of(inside[-1]).lstrip(":")
+    return operations.field_of(e, owner, name, node)
+
+
+def _interpolated(e: Evaluator, node: Node, scope: Scope) -> Any:
+    if any(c.type == "string_interpolation" for c in node.children):
+        return Unknown("a text is put together", node)
+    return "".join(text_of(c) for c in node.children if c.type in ("content", "escape_sequence"))
+
+
+def _identifier(e: Evaluator, node: Node, scope: Scope) -> Any:
+    return e.name(text_of(node), node, scope)
+
+
+def _juxtaposed(e: Evaluator, node: Node, scope: Scope) -> Any:
+    a, b = (e.value(child, scope) for child in parts(node))
+    return e.call(name_value("*"), [a, b], {}, node)
+
+
+def _splatted(e: Evaluator, node: Node, scope: Scope) -> Any:
+    raise NotUnderstood("a splat stands outside of arguments", node)
+
+
+def _assigned(e: Evaluator, node: Node, scope: Scope) -> Any:
+    return e.run_body([node], scope)
+
+
+def _adjoint(e: Evaluator, node: Node, scope: Scope) -> Any:
+    value = e.value(parts(node)[0], scope)
+    if is_symbolic(value):
+        raise NotUnderstood("it transposes its argument", node)
+    return value if isinstance(value, Unknown) else operations.transposed(value)
+
+
+def _macro(e: Evaluator, node: Node, scope: Scope) -> Any:
+    name = next((text_of(c) for c in node.named_children if c.type == "macro_identifier"), "")
+    inside = [c for c in parts(node) if c.type == "macro_argument_list"]
+    if name == "@autosize" and inside:
+        return autosized(e, inside[0], scope)
+    if name == "@compact":
+        raise NotUnderstood(f"the macro {name} is not read", node)
+    if name in ("@show", "@time", "@views", "@inbounds", "@.", "@nograd") and inside and name != "@.":
+        return e.value(parts(inside[0])[-1], scope)
+    return Unknown(f"the macro {name} is not read", node)
+
+
+RULES: dict[str, Rule] = {
+    "adjoint_expression": _adjoint,
+    "arrow_function_expression": lambda e, n, s: operations.closure(n, s, e),
+    "assignment": _assigned,
+    "binary_expression": _binary,
+    "boolean_literal": lambda e, n, s: text_of(n) == "true",
+    "broadcast_call_expression": _dotted_call,
+    "call_expression": _call,
+    "character_literal": lambda e, n, s: text_of(n)[1:-1],
+    "compound_statement": lambda e, n, s: e.run_body(parts(n), s),
+    "comprehension_expression": _comprehension,
+    "field_expression": _field,
+    "float_literal": lambda e, n, s: operations.number(text_of(n)),
+    "function_definition": lambda e, n, s: operations.closure(n, s, e),
+    "identifier": _identifier,
+    "if_statement": lambda e, n, s: e.run_body([n], s),
+    "index_expression": _index,
+    "integer_literal": lambda e, n, s: operations.number(text_of(n)),
+    "juxtaposition_expression": _juxtaposed,
+    "let_statement": lambda e, n, s: e.run_body([n], s),
+    "macrocall_expression": _macro,
+    "matrix_expression": _matrix,
+    "open_tuple": _tuple,
+    "operator": lambda e, n, s: e.name(text_of(n), n, s),
+    "parametrized_type_expression": lambda e, n, s: e.value(parts(n)[0], s),
+    "parenthesized_expression": _parenthesised,
+    "command_literal": lambda e, n, s: Unknown("a command", n),
+    "prefixed_command_literal": lambda e, n, s: Unknown("a command", n),
+    "prefixed_string_literal": lambda e, n, s: Unknown("a text", n),
+    "quote_expression": lambda e, n, s: operations.quoted(n),
+    "range_expression": _range,
+    "splat_expression": _splatted,
+    "string_literal": _interpolated,
+    "ternary_expression": _ternary,
+    "tuple_expression": _tuple,
+    "typed_expression": lambda e, n, s: e.value(parts(n)[0], s),
+    "unary_expression": _unary,
+    "vector_expression": _vector,
+}
+
+
+# ---- Functions that take functions ----------------------------------------------------------------------
+
+
+def _map(e: Evaluator, given: list[Any], keywords: dict[str, Any], node: Node | None) -> Any:
+    function, *lists = given
+    if len(lists) != 1 or node is None or not isinstance(lists[0], (tuple, list, range)):
+        return None
+    made = [e.call(function, [item], {}, node) for item in e.items(lists[0], node)]
+    return tuple(made) if isinstance(lists[0], tuple) else made
+
+
+def _ntuple(e: Evaluator, given: list[Any], keywords: dict[str, Any], node: Node | None) -> Any:
+    function, count = given
+    if not isinstance(count, int) or not 0 <= count <= MOST_ITEMS:
+        return None
+    return tuple(e.call(function, [i], {}, node) for i in range(1, count + 1))
+
+
+def _fold(e: Evaluator, given: list[Any], keywords: dict[str, Any], node: Node | None) -> Any:
+    if len(given) not in (2, 3) or node is None or isinstance(given[1], (JuliaStruct, int, float)):
+        return None
+    items = e.items(given[1], node)
+    if "init" in keywords or len(given) == 3:
+        items.insert(0, keywords["init"] if "init" in keywords else given[2])
+    value = items[0] if items else None
+    for item in items[1:]:
+        value = e.call(given[0], [value, item], {}, node)
+    return value
+
+
+def _broadcast(e: Evaluator, given: list[Any], keywords: dict[str, Any], node: Node | None) -> Any:
+    return None if node is None else e.broadcast(given[0], given[1:], keywords, node)
+
+
+HIGHER: dict[str, Higher] = {
+    "broadcast": _broadcast,
+    "foldl": _fold,
+    "map": _map,
+    "ntuple": _ntuple,
+    "reduce": _fold,
+}
