@@ -13,6 +13,7 @@ import pytest
 import diptych
 from diptych.__main__ import main
 from diptych.errors import FormatError, UsageError
+from diptych.formats import bson
 from flux_golden import GOLDEN, batch
 
 SOURCES: dict[str, str] = json.loads((GOLDEN / "sources.json").read_text())
@@ -119,6 +120,17 @@ IDIOMS = {
     "names": (
         "m = Chain(first = Dense(2 => 3), rest = Chain(; a = Dense(3 => 1)))\n",
         ["Dense 2 -> 3", "Chain of 1", "Dense 3 -> 1"],
+    ),
+    "a concatenation of the input first": (
+        "m = SkipConnection(Conv((3, 3), 1 => 2, pad = 1), (mx, x) -> cat(x, mx, dims = 3))\n",
+        ["Parallel of 2 concatenate along axis -3", "identity", "Conv 3x3, 1 -> 2, padding 1"],
+    ),
+    "a vector that is filled": (
+        "struct Net; parts; end\n"
+        "function (n::Net)(x)\n    out = Vector(undef, 2)\n    out[1] = n.parts[1](x)\n    for i in 2:2\n"
+        "        out[i] = n.parts[i](out[i-1])\n    end\n    softmax(out[end])\nend\n"
+        "net = Net([Dense(2 => 3), Dense(3 => 2)])\n",
+        ["Dense 2 -> 3", "Dense 3 -> 2", "softmax, axis -1"],
     ),
     "parallel branches": (
         "m = Parallel(vcat, Dense(2 => 3), Dense(2 => 1, relu))\n",
@@ -231,6 +243,26 @@ SEVERAL = (
 )
 def test_a_key_chooses(key: str, expected: list[str], tmp_path: Path) -> None:
     assert source(tmp_path, SEVERAL, key=key) == expected
+
+
+def test_a_key_says_what_the_file_does_not(tmp_path: Path) -> None:
+    text = "n = length(state(env))\nactions = 1:3\nm = Chain(Dense(n => 8), Dense(8 => length(actions)))\n"
+    with pytest.raises(FormatError, match=r"model\.jl:3: Dense\(n => 8\).*state is not defined"):
+        source(tmp_path, text)
+    assert source(tmp_path, text, key="n = 4; m") == ["Dense 4 -> 8", "Dense 8 -> 3"]
+    assert source(tmp_path, text, key="n = 4;") == ["Dense 4 -> 8", "Dense 8 -> 3"]
+
+
+def test_of_several_models_the_one_that_the_weights_fit_is_taken(tmp_path: Path) -> None:
+    path = written(tmp_path, SEVERAL + "m = Chain(Dense(5, 2))\n")
+    arrays = [np.zeros((3, 2), np.float32), np.ones(3, np.float32)]
+    bson.write({"weights": arrays}, tmp_path / "w.bson")
+    model = diptych.load_model(tmp_path / "w.bson", architecture=path)
+    assert labels(model) == ["Dense 2 -> 3"]
+    assert "the architecture is generator of" in model.source.warnings[0]
+    bson.write({"weights": arrays[::-1]}, tmp_path / "w.bson")
+    with pytest.raises(FormatError, match="none of them fits"):
+        diptych.load_model(tmp_path / "w.bson", architecture=path)
 
 
 def test_a_key_that_is_printed_works_as_printed(tmp_path: Path) -> None:

@@ -30,9 +30,17 @@ from diptych.formats.julia_source.values import (
     WrittenFunction,
 )
 
-__all__ = ["Found", "SourceFile"]
+__all__ = ["Found", "SeveralModels", "SourceFile", "split_key"]
 
 _LISTED = 12
+
+
+class SeveralModels(FormatError):
+    """Several models in one file, with their keys."""
+
+    def __init__(self, message: str, keys: list[str]) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class Found:
@@ -48,9 +56,10 @@ class SourceFile:
     Args:
         source: The text.
         constructors: The layers by name.
+        given: Assignments that replace those of the file, such as "STATE_SIZE = 4".
     """
 
-    def __init__(self, source: Source, constructors: dict[str, Constructor]) -> None:
+    def __init__(self, source: Source, constructors: dict[str, Constructor], given: str = "") -> None:
         self.source = source
         outputs = Constructor("outputsize", self._outputs)
         self.e = Evaluator({**constructors, "outputsize": outputs}, RULES, HIGHER)
@@ -61,6 +70,8 @@ class SourceFile:
         self.needing: list[tuple[NotUnderstood, Node]] = []
         root = parse(source.text)
         try:
+            self.runner.top(parts(parse(given)))
+            self.runner.fixed = set(self.e.globals.names)
             self.runner.top(parts(root))
             self.explored = self._explore()
         except RecursionError as error:
@@ -135,6 +146,8 @@ class SourceFile:
         except NotUnderstood as error:
             if any(isinstance(g, Unknown) for g in given):
                 self.needing.append((NotUnderstood("it needs arguments", method.node), method.node))
+            elif any(default is None and not splat for _, default, splat in method.keywords):
+                self.needing.append((NotUnderstood("it needs keywords", method.node), method.node))
             elif in_layers(error.node):
                 self.runner.failures.append((error, method.node))
             return
@@ -185,8 +198,9 @@ class SourceFile:
                 f"{self.source.name} holds models that are understood, {listed}, and one that is not: "
                 f"{self._place(error, node)}; name the one to read with --key (key=...)"
             )
-        raise FormatError(
-            f"{self.source.name} holds several models: {listed}; name the one to read with --key (key=...)"
+        raise SeveralModels(
+            f"{self.source.name} holds several models: {listed}; name the one to read with --key (key=...)",
+            [e.key for e in found],
         )
 
     def _needs(self, node: Node) -> str:
@@ -289,6 +303,14 @@ class SourceFile:
     def _known(self) -> str:
         names = ", ".join(dict.fromkeys(e.key for e in self._candidates()[:_LISTED]))
         return f"; it holds {names}" if names else ""
+
+
+def split_key(key: str | None) -> tuple[str, str | None]:
+    """The assignments in front of a key, and the key itself: "n = 4; build(n)" gives ("n = 4", "build(n)")."""
+    if key is None or ";" not in key:
+        return "", key
+    given, _, chosen = key.rpartition(";")
+    return given.strip(), chosen.strip() or None
 
 
 def _inside(value: Any) -> list[Any]:

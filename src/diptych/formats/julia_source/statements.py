@@ -61,6 +61,7 @@ class Runner:
     def __init__(self, evaluator: Evaluator) -> None:
         self.e = evaluator
         self.events: list[Event] = []
+        self.fixed: set[str] = set()  # names of the file whose value the user gave
         self.failures: list[tuple[NotUnderstood, Node]] = []
         evaluator.run_body, evaluator.run_function = self.body, self.function
 
@@ -119,6 +120,8 @@ class Runner:
         if makes_layers(node):
             self.failures.append((error, node))
         for name in assigned(node):
+            if scope.parent is None and name in self.fixed:
+                continue
             owner = scope.owner(name)
             known = owner.names[name] if owner is not None else None
             if not isinstance(known, (OwnType,)):
@@ -151,6 +154,8 @@ class Runner:
 
     def assign(self, target: Node, value: Any, scope: Scope, node: Node) -> None:
         """Assigns a value to a name, to several, to a field or to an item."""
+        if scope.parent is None and text_of(target) in self.fixed:
+            return
         if target.type == "typed_expression":
             target = parts(target)[0]
         if target.type in ("identifier", "operator"):
