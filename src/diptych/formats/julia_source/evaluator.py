@@ -101,7 +101,9 @@ class Evaluator:
         try:
             return rule(self, node, scope)
         except NotUnderstood as error:
-            raise error if error.node is not None else NotUnderstood(error.why, node) from error
+            raise (
+                error if error.node is not None else NotUnderstood(error.why, node, error.hides_model)
+            ) from error
         finally:
             self.depth -= 1
 
@@ -438,6 +440,11 @@ class Evaluator:
             )
         if any(isinstance(v, Unknown) for v in given):
             return next(v for v in given if isinstance(v, Unknown))
+        if not any(self._fits(m, given) for m in kind.calls):
+            counts = sorted({len(m.parameters) for m in kind.calls})
+            raise NotUnderstood(
+                f"{kind.name} takes {' or '.join(map(str, counts))} inputs, not {len(given)}", node
+            )
         return self.follow(kind.calls, "", given, {}, node, owner=value)
 
     # ---- Dots ----

@@ -13,7 +13,7 @@ from diptych.formats.julia_source.autosize import autosized
 from diptych.formats.julia_source.evaluator import MOST_ITEMS, Evaluator, Higher, Rule, is_symbolic
 from diptych.formats.julia_source.functions import name_value
 from diptych.formats.julia_source.syntax import operator_of, parts, text_of
-from diptych.formats.julia_source.values import Constructor, NotUnderstood, Pair, Scope, Unknown
+from diptych.formats.julia_source.values import Built, Constructor, NotUnderstood, Own, Pair, Scope, Unknown
 
 __all__ = ["HIGHER", "RULES"]
 
@@ -27,8 +27,8 @@ def _call(e: Evaluator, node: Node, scope: Scope) -> Any:
     if lists is None:
         raise NotUnderstood("this is not read", node)
     function = e.value(callee, scope)
-    if isinstance(function, Constructor) and function.name == "Recur":
-        pass
+    if isinstance(function, Unknown):
+        _check_hidden(e, callee, lists, scope, function)
     if isinstance(function, Unknown) and not (function.node is not None and function.node == callee):
         return function
     given, keywords = e.arguments(lists, scope)
@@ -37,6 +37,26 @@ def _call(e: Evaluator, node: Node, scope: Scope) -> Any:
     if isinstance(function, Unknown):
         return Unknown(function.why, node)
     return e.call(function, given, keywords, node)
+
+
+# Types that hold a model beside data and optimisers, and compute nothing themselves.
+_HOLDERS = frozenset(
+    ("TrainState", "TrainingState", "DataLoader", "Optimiser", "Ref", "WeakRef", "StatefulLuxLayer", "Duplicated",
+     "Const", "FluxDistributedModel", "Enzyme", "Logger", "Dict")
+)  # fmt: skip
+
+
+def _check_hidden(e: Evaluator, callee: Node, lists: Node, scope: Scope, function: Unknown) -> None:
+    """Refuses `MyNet(Chain(…))` where MyNet is not known: what it computes of the layers is not either."""
+    name = text_of(callee).rsplit(".", 1)[-1]
+    if not name[:1].isupper() or name in _HOLDERS:
+        return
+    try:
+        given, keywords = e.arguments(lists, scope)
+    except NotUnderstood as error:
+        raise NotUnderstood(error.why, error.node, error.hides_model) from error
+    if any(isinstance(value, (Built, Own)) for value in (*given, *keywords.values())):
+        raise NotUnderstood(function.why, callee, hides_model=True)
 
 
 def _dotted_call(e: Evaluator, node: Node, scope: Scope) -> Any:

@@ -66,7 +66,6 @@ class SourceFile:
         self.e.output_size = self.output_size
         self.e.where = lambda node: source.place(node.start_point[0])
         self.runner = Runner(self.e)
-        self.used: set[str] = set()
         self.needing: list[tuple[NotUnderstood, Node]] = []
         root = parse(source.text)
         try:
@@ -113,7 +112,6 @@ class SourceFile:
             for method in function.methods:
                 self._try(name, method)
             inside |= self.e.called - {name} if self.runner.events[events:] else set()
-            self.used |= self.e.called - {name}
         for name, kind in list(self.e.globals.names.items()):
             if isinstance(kind, OwnType) and kind.name == name and kind.calls and not self._made(kind):
                 self._try_type(name, kind)
@@ -148,7 +146,7 @@ class SourceFile:
                 self.needing.append((NotUnderstood("it needs arguments", method.node), method.node))
             elif any(default is None and not splat for _, default, splat in method.keywords):
                 self.needing.append((NotUnderstood("it needs keywords", method.node), method.node))
-            elif in_layers(error.node):
+            elif error.hides_model or in_layers(error.node):
                 self.runner.failures.append((error, method.node))
             return
         if is_model(value):
@@ -229,7 +227,7 @@ class SourceFile:
                 events[f"{known.key}:{self._line(known.node).removeprefix('line ')}"] = known
             events[event.key] = event
         named = [Event(key, e.value, e.node, e.calls) for key, e in events.items()]
-        called = {name for e in named for name in e.calls} | self.explored
+        called = {name for e in named for name in e.calls}
         found: list[Event] = []
         for event in sorted(named, key=lambda e: (e.key.count("."), ":" in e.key)):
             others = [e for e in named if e.value is not event.value]
@@ -237,7 +235,7 @@ class SourceFile:
                 e.value is event.value or _signature(e.value) == _signature(event.value) for e in found
             )
             inside = any(_contains(e.value, event.value) for e in others)
-            helper = event.key in called or event.key.split(".")[0] in called
+            helper = event.key in called | self.explored or event.key.split(".")[0] in called
             if not same and not inside and not helper:
                 found.append(event)
         return found
@@ -245,7 +243,7 @@ class SourceFile:
     def _failures(self, found: list[Event]) -> list[tuple[NotUnderstood, Node]]:
         """The models that were not understood, without those whose name a later statement gave a model."""
         names = {event.key.split(":")[0] for event in self.runner.events}
-        called = {name for event in self.runner.events for name in event.calls} | self.used
+        called = {name for event in self.runner.events for name in event.calls}
         left: list[tuple[NotUnderstood, Node]] = []
         for error, node in self.runner.failures:
             inside = parts(node)

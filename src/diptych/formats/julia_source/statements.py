@@ -117,7 +117,7 @@ class Runner:
 
     def forget(self, node: Node, scope: Scope, error: NotUnderstood) -> None:
         """Makes the names that a statement assigns unknown."""
-        if makes_layers(node):
+        if error.hides_model or makes_layers(node):
             self.failures.append((error, node))
         for name in assigned(node):
             if scope.parent is None and name in self.fixed:
@@ -148,8 +148,13 @@ class Runner:
         target, source = inside[0], inside[-1]
         if self._define(node, scope):
             return None
-        value = self.assignment(source, scope) if source.type == "assignment" else self.e.value(source, scope)
-        self.assign(target, value, scope, node)
+        before, self.e.called = self.e.called, set()  # the functions that this value alone is made of
+        try:
+            nested = source.type == "assignment"
+            value = self.assignment(source, scope) if nested else self.e.value(source, scope)
+            self.assign(target, value, scope, node)
+        finally:
+            self.e.called |= before
         return value
 
     def assign(self, target: Node, value: Any, scope: Scope, node: Node) -> None:
