@@ -166,6 +166,23 @@ def test_source_gives_the_layers_of_the_file_that_flux_made_of_it(name: str, tmp
     assert {k: v.shape for k, v in read.weights().items()} == {k: v.shape for k, v in file.weights().items()}
 
 
+NUMBERS = {
+    "2^(n - 1)": 4, "64 * 2^(n-1)": 256, "2n^2": 18, "2^3^2": 512, "2^2n": 64, "10-(n)": 7, "4*(n)": 12, "28^2": 784,
+    "12 ÷ n * 2": 8, "-(-n)": 3, "7 % 4": 3, "cld(7, 2)": 4, "fld(7, 2)": 3, "div(-7, 2) + 9": 6, "Int(12 / 4)": 3,
+    "floor(Int, 7.9)": 7, "ceil(Int, 7.1)": 8, "round(Int, 6.4)": 6, "prod((2, n, 4)[1:2])": 6, "length(1:2:9)": 5,
+    "(1 < n < 4) ? 5 : 6": 5, "(4 < n < 9) ? 5 : 6": 6, "n == 3 && true ? 1 : 2": 1, "sum([1, 2, n])": 6,
+    "maximum([4, n])": 4, "last(3:-1:2)": 2, "[5; n; 7][end-1]": 3, "(a = 2, b = 9).b": 9, "(2 => 8)[2]": 8,
+    "reduce(*, (2, n))": 6, "foldl(+, [1, 2]; init = n)": 6, "map(x -> 2x, [n])[1]": 6, "0x1f": 31, "1_000": 1000,
+    "ntuple(i -> i + n, 2)[2]": 5, "sum(i^2 for i in 1:n)": 14, "first(filter_or(n))": 5, "size(zeros(4, n), 2)": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_arithmetic_is_julias(text: str, tmp_path: Path) -> None:
+    lines = f"n = 3\nfilter_or(n) = n > 5 ? [1] : [5]\nm = Dense({text} => 1)\n"
+    assert source(tmp_path, lines) == [f"Dense {NUMBERS[text]} -> 1"]
+
+
 # ---- What is refused, and where -------------------------------------------------------------------------
 
 REFUSALS = {
@@ -220,6 +237,27 @@ def test_hostile_source_takes_little_time(case: str, tmp_path: Path) -> None:
     except FormatError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either a model or a refusal in one sentence
     assert time.perf_counter() - before < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters"),
+    [
+        ("using Metalhead\nm = ResNet(18)\n", 11_689_512),
+        ("using Metalhead\nm = ResNet(50; nclasses = 10)\n", 23_528_522),
+        ("using Metalhead\nm = Metalhead.VGG(11; batchnorm = true, nclasses = 2)\n", 128_777_282),
+        ("using Metalhead\nr = ResNet(34)\nm = Chain(r.layers[1], GlobalMeanPool(), Flux.flatten, Dense(512 => 3))\n",
+         21_286_211),
+    ],
+)  # fmt: skip
+def test_the_networks_of_metalhead_have_as_many_weights_as_there(
+    text: str, parameters: int, tmp_path: Path
+) -> None:
+    assert diptych.load_model(written(tmp_path, text), key="m").parameters == parameters
+
+
+def test_metalhead_has_no_other_depths(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"model\.jl:2: .*Metalhead has no ResNet with these arguments"):
+        source(tmp_path, "using Metalhead\nm = Chain(ResNet(19), Dense(2, 1))\n")
 
 
 # ---- Files ----------------------------------------------------------------------------------------------

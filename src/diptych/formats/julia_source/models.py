@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,14 +70,26 @@ class SourceFile:
         self.needing: list[tuple[NotUnderstood, Node]] = []
         root = parse(source.text)
         try:
+            if "Metalhead" in source.text:
+                self._use_metalhead()
+            known = set(self.e.globals.names)
             self.runner.top(parts(parse(given)))
-            self.runner.fixed = set(self.e.globals.names)
+            self.runner.fixed = set(self.e.globals.names) - known
             self.runner.top(parts(root))
             self.explored = self._explore()
         except RecursionError as error:
             raise FormatError(f"{source.name} is nested too deeply to be read") from error
         except FormatError as error:
             raise FormatError(f"{source.name}: {error}") from error
+
+    def _use_metalhead(self) -> None:
+        """Defines the architectures of Metalhead; what goes wrong in them is told of the call in the file."""
+        text = (Path(__file__).parent / "metalhead.jl").read_text("utf-8")
+        self.runner.top(parts(parse(text)))
+        for value in self.e.globals.names.values():
+            methods = value.outer + value.calls if isinstance(value, OwnType) else value.methods
+            for method in methods:
+                method.library = "Metalhead"
 
     # ---- Sizes ----
 
@@ -107,13 +120,18 @@ class SourceFile:
         for name, function in list(self.e.globals.names.items()):
             if not isinstance(function, WrittenFunction) or function.name != name or name in called:
                 continue
+            if any(method.library for method in function.methods):
+                continue
             self.e.called = set()
             events = len(self.runner.events)
             for method in function.methods:
                 self._try(name, method)
             inside |= self.e.called - {name} if self.runner.events[events:] else set()
         for name, kind in list(self.e.globals.names.items()):
-            if isinstance(kind, OwnType) and kind.name == name and kind.calls and not self._made(kind):
+            written = (
+                isinstance(kind, OwnType) and kind.name == name and not any(m.library for m in kind.calls)
+            )
+            if written and kind.calls and not self._made(kind):
                 self._try_type(name, kind)
         return inside
 
@@ -267,7 +285,8 @@ class SourceFile:
         text = (
             f"{self.source.name} holds no model: no layer of Flux or Lux, such as Chain(...), is made in it"
         )
-        structs = [n for n, v in self.e.globals.names.items() if isinstance(v, OwnType) and v.calls]
+        kinds = {n: v for n, v in self.e.globals.names.items() if isinstance(v, OwnType) and v.calls}
+        structs = [n for n, v in kinds.items() if not any(m.library for m in v.calls)]
         if structs:
             names = ", ".join(structs[:_LISTED])
             text += f" with known arguments; it defines {names}: make one with --key, such as --key '{structs[-1]}(…)'"

@@ -15,7 +15,7 @@ from diptych.formats.julia_source import operations
 from diptych.formats.julia_source.constructors import CONSTRUCTORS
 from diptych.formats.julia_source.definitions import method_of, own_type, written
 from diptych.formats.julia_source.evaluator import Evaluator
-from diptych.formats.julia_source.functions import function_name, name_value
+from diptych.formats.julia_source.functions import name_value
 from diptych.formats.julia_source.syntax import operator_of, parts, text_of
 from diptych.formats.julia_source.values import (
     Built,
@@ -117,7 +117,7 @@ class Runner:
 
     def forget(self, node: Node, scope: Scope, error: NotUnderstood) -> None:
         """Makes the names that a statement assigns unknown."""
-        if error.hides_model or makes_layers(node):
+        if not self.e.inside_library and (error.hides_model or makes_layers(node)):
             self.failures.append((error, node))
         for name in assigned(node):
             if scope.parent is None and name in self.fixed:
@@ -128,7 +128,9 @@ class Runner:
                 scope.assign(name, Unknown(error.why, error.node or node))
 
     def note(self, key: str, value: Any, node: Node) -> None:
-        """Notes a model that was assigned."""
+        """Notes a model that was assigned, unless inside a function of a package."""
+        if self.e.inside_library:
+            return
         self.events.append(
             Event(key, value, node, frozenset(self.e.called - {key.split(".")[0], *self.e.active}))
         )
@@ -323,7 +325,7 @@ class Runner:
             made = [value for value in found if is_model(value)]
             if len(made) == 1 and all(isinstance(v, Unknown) or v is made[0] for v in found):
                 scope.assign(name, made[0])  # the others load it from a file
-            elif all(_agree(found[0], other) for other in found[1:]):
+            elif all(operations.agree(found[0], other) for other in found[1:]):
                 scope.assign(name, found[0])
             else:
                 scope.assign(name, Unknown("it depends on a condition that is not known", node))
@@ -473,14 +475,6 @@ def _branches(node: Node) -> tuple[list[tuple[Node | None, list[Node]]], bool]:
         body = parts(clause)
         ways.append((None, body) if clause.type == "else_clause" else (body[0], body[1:]))
     return ways, any(test is None for test, _ in ways)
-
-
-def _agree(a: Any, b: Any) -> bool:
-    if isinstance(a, Unknown) or isinstance(b, Unknown):
-        return False
-    devices = [isinstance(v, Constructor) and v.name in ("gpu", "cpu", "cu") for v in (a, b)]
-    plain = [v is None or (function_name(v) == "identity") for v in (a, b)]
-    return a is b or operations.same(a, b) or all(d or p for d, p in zip(devices, plain, strict=True))
 
 
 def _put_method(methods: list[Method], method: Method) -> None:

@@ -122,6 +122,7 @@ class Method:
         body: The statements.
         node: The whole definition.
         owner: For `(m::VAE)(x) = ...`, the name of the value that is called.
+        library: The package that it belongs to, if it is not the file's own.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Method:
     node: Node
     scope: Scope
     owner: str = ""
+    library: str = ""
 
     @property
     def required(self) -> int:
