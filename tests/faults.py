@@ -98,6 +98,10 @@ FOLDERS: dict[str, Write] = {
         seeing(), picture(1), out=folder, layers="0", preprocessing="colour-32", engine="numpy"
     ),
 }
+FOLDERS["table"] = lambda folder, _: diptych.predict(
+    seeing(), PLACES["inputs"], preprocessing="colour-32", out=folder, columns=["output"], shard_size=1, workers=1,
+    engine="numpy",
+)  # fmt: skip
 RUNS: dict[str, Write] = {
     "run": lambda folder, _: diptych.run(
         "an island", out=folder, count=2, width=32, height=32, maps="0", engine="numpy"
@@ -106,9 +110,9 @@ RUNS: dict[str, Write] = {
         PLACES["filter"], [PLACES["inputs"] / "1.png"], out=folder, engine="numpy"
     ),
 }
-RESUMES = ("preprocess", "generate", "run")
+RESUMES = ("preprocess", "generate", "run", "table")
 GROUPS = {"formats": FORMATS, "pictures": PICTURES, "folders": FOLDERS, "runs": RUNS}
-VARYING = ("run.json", "report.html")  # they hold times
+VARYING = ("run.json", "report.html", "manifest.json")  # they hold times, or how far the work is
 PLACES: dict[str, Path] = {}
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import diptych
-from diptych.model.layers import Chain, Connection, Pad, Parallel, SkipConnection, Upsample
+from diptych.model.layers import Chain, Connection, Graph, Pad, Parallel, SkipConnection, Upsample
 from diptych.model.model import Model
 
 pytestmark = pytest.mark.skipif(
@@ -72,14 +72,29 @@ def test_branches_are_bounded_in_sum(tmp_path, picture):
     bombs = [
         model(Parallel(Connection("add"), tuple(Upsample((250, 250)) for _ in range(8)))),
         model(Upsample((250, 250)), nested(30)),
+        model(waiting(8)),
     ]
     for bomb in bombs:
         diptych.write(bomb, path)
-        assert "the branches of the model would hold" in refused("predict", path, picture)
+        said = refused("predict", path, picture)
+        assert "the model would hold" in said
+        assert "the limit is 4.0 GiB; use a smaller input" in said
 
 
 def nested(depth):
-    return SkipConnection(Chain((nested(depth - 1),) if depth else ()), Connection("add"))
+    own = Pad(((0, 0), (0, 0)))  # each level keeps a value of its own
+    return SkipConnection(Chain((own, nested(depth - 1)) if depth else (own,)), Connection("add"))
+
+
+def waiting(count):
+    """A graph whose large values wait for their turn, of which only small ones meet."""
+    names = [f"large {n}" for n in range(count)], [f"small {n}" for n in range(count)]
+    return Graph(
+        (*[Upsample((250, 250))] * count, *[Upsample(size=(32, 32))] * count, Connection("add")),
+        (*names[0], *names[1], "sum"),
+        (*[("input",)] * count, *[(name,) for name in names[0]], tuple(names[1])),
+        ("sum",),
+    )
 
 
 BOMBS = {

@@ -9,15 +9,17 @@ import tempfile
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from diptych.errors import ImageError
-from diptych.images import files
+from diptych.errors import ImageError, damage
+from diptych.images import files, streams
 from diptych.images.picture import Picture
 from little_pictures import ALPHA, COLOUR, GREY, SIXTEEN, png
 
@@ -84,6 +86,12 @@ def test_a_jpeg_of_twelve_bits_is_not_called_damaged(tmp_path: Path) -> None:
         files.read(tmp_path / "a.jpg")
 
 
+def _pillow(kind: str, mode: str = "RGB", **options: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(COLOUR).convert(mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
 NOT_PICTURES = [
     (b"\xff\x0a\xfa\x7f", "a JPEG XL picture; save it as PNG or JPEG first"),
     (b"\0\0\0\x20ftypisom\0\0\2\0", "a video"),
@@ -102,6 +110,41 @@ NOT_PICTURES = [
     (b"P6\n2 2\n255\n" + bytes(12), "a netpbm picture"),
     (bytes(128) + b"DICM", "a DICOM file"),
     (b"BM, initials", "plain text"),
+    (_pillow("TGA"), "a Targa picture"),
+    (_pillow("TGA", "RGB", compression="tga_rle"), "a Targa picture"),
+    (_pillow("TGA", "L"), "a Targa picture"),
+    (_pillow("TGA", "P"), "a Targa picture"),
+    (_pillow("ICO"), "an icon file"),
+    (b"\0\0\2\0\1\0" + _pillow("ICO")[6:], "an icon file"),
+    (b"icns\0\0\1\0ic07", "an icon file"),
+    (_pillow("PCX"), "a PCX picture"),
+    (_pillow("SGI"), "an SGI picture"),
+    (_pillow("DDS"), "a texture"),
+    (b"PF\n3 2\n-1.0\n" + bytes(72), "a netpbm picture"),
+    (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n", "a Radiance picture"),
+    (b"\x76\x2f\x31\x01\2\0\0\0", "an OpenEXR picture"),
+    (b"gimp xcf v011\0", "a GIMP file"),
+    (b"SIMPLE  =                    T", "a FITS picture"),
+    (b"\xff\xd8\xff\xf7\0", "a JPEG-LS picture"),
+    (b"II\xbc\1\x20\0", "a JPEG XR picture"),
+    (b"II\x2a\0\x10\0\0\0CR\2\0", "a camera's raw file; develop it"),
+    (b"\0\0\0\x18ftypcrx \0\0\0\1", "a camera's raw file"),
+    (b"FUJIFILMCCD-RAW 0201", "a camera's raw file"),
+    (b"\0\0\0\x20ftypM4A \0\0\0\0", "a sound file"),
+    (b"ID3\4\0\0", "a sound file"),
+    (b"\0\0\0\x08wide\0\0\x10\0mdat", "a video"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript file"),
+    (b"GGUF\3\0\0\0", "a GGUF model"),
+    (b"PK\3\4" + bytes(22) + b"\5\0\0\0a.npy", "a NumPy array"),
+    (b"PK\3\4" + bytes(22) + b"\5\0\0\0m/data.pkl", "a PyTorch file"),
+    (b"PK\3\4" + bytes(22) + b"\5\0\0\0word/document.xml", "a ZIP archive or an office document"),
+    (b"\x3c\0\0\0\0\0\0\0" + b'{"w":{}}', "a safetensors file"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"BZh91AY&SY", "a bzip2 archive"),
+    (bytes(257) + b"ustar\0", "a tar archive"),
+    (b"<head><title>404</title>", "a web page"),
+    (b"h\0e\0l\0l\0o\0", "of a kind that is not known"),
+    (bytes(512), "of a kind that is not known"),
     (b"\x01\x02\x03", "it seems to be of a kind that is not known; it must be a PNG, JPEG"),
 ]
 
@@ -113,6 +156,97 @@ def test_what_is_not_a_picture_is_named(tmp_path: Path, content: bytes, says: st
         files.read(tmp_path / "photo.jpg")
     assert says in str(caught.value)
     assert str(tmp_path / "photo.jpg") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]}, {"subfiletype": 1, "subifds": 1}],
+    ids=["DNG", "others"],
+)
+def test_the_preview_in_a_raw_file_is_not_taken_for_the_picture(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(COLOUR, photometric="rgb", **options)
+        if "subifds" in options:
+            writer.write(GREY, photometric="minisblack")
+    for read in (files.read, streams.open):
+        with pytest.raises(ImageError, match=r"a camera's raw file, of which only a preview .* develop it"):
+            read(path)
+
+
+def test_the_largest_picture_of_a_pyramid_is_read(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(COLOUR, photometric="rgb", subifds=1)
+        writer.write(COLOUR[::2, ::2].copy(), photometric="rgb", subfiletype=1)
+    np.testing.assert_array_equal(files.read(tmp_path / "a.tif").pixels, COLOUR)
+
+
+def raised(statement: str) -> Exception:
+    """What a statement raises."""
+    try:
+        exec(statement, {"np": np, "struct": struct, "zlib": zlib, "io": io, "Image": Image})
+    except Exception as error:
+        return error
+    raise AssertionError(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "''[3]",
+        "[][3]",
+        "{}['a']",
+        "int(b'x')",
+        "int(None)",
+        "None // 2",
+        "None.size",
+        "1 // 0",
+        "a, b = [1]",
+        "struct.unpack('<I', b'')",
+        "struct.unpack_from('<I', b'', 3)",
+        "float(np.zeros(3))",
+        "bool(np.zeros(3))",
+        "np.frombuffer(b'abc', np.uint32)",
+        "np.zeros(3).reshape(2, 2)",
+        "b'\\xff'.decode()",
+        "Image.open(io.BytesIO(b'x'))",
+        "assert False",
+    ],
+)
+def test_words_for_programmers_are_not_shown(statement: str) -> None:
+    assert damage(raised(statement)) == "its parts do not fit together"
+
+
+def test_what_a_decoder_says_of_damage_is_shown() -> None:
+    assert "incorrect header check" in damage(raised("zlib.decompress(b'abc')"))
+    assert damage(OSError("image file is truncated")) == "image file is truncated"
+    assert damage(ValueError("it ends before the chunk IEND")) == "it ends before the chunk IEND"
+    assert damage("it has 0 x 0 pixels") == "it has 0 x 0 pixels"
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "I;16"])
+def test_image_data_beyond_the_pixels_are_told(tmp_path: Path, mode: str, interlaced: bool) -> None:
+    depth, kind, channels = {
+        "RGB": (8, 2, 3), "RGBA": (8, 6, 4), "L": (8, 0, 1), "1": (1, 0, 1), "P": (4, 3, 1), "I;16": (16, 0, 1)
+    }[mode]  # fmt: skip
+    width, height, bits = 13, 7, depth * channels
+    rows = [(1 + -(-width * bits // 8))] * height
+    if interlaced:  # by hand: columns and rows of the seven passes
+        passes = [(2, 1), (2, 1), (4, 1), (3, 2), (7, 2), (6, 4), (13, 3)]
+        rows = [1 + -(-columns * bits // 8) for columns, count in passes for _ in range(count)]
+    palette = [(b"PLTE", bytes(48))] if mode == "P" else []
+    for extra, remarks in ((0, 0), (1, 1), (5000, 1)):
+        content = bytearray(png(width, height, depth, kind, bytes(sum(rows) + extra), *palette))
+        content[28] = interlaced
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        (tmp_path / "a.png").write_bytes(content)
+        picture = files.read(tmp_path / "a.png")
+        assert picture.pixels.shape[:2] == (height, width)
+        told = [one for one in picture.remarks if one.startswith("image data beyond the 13 x 7 pixels")]
+        assert len(told) == remarks
 
 
 def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

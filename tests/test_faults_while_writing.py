@@ -161,6 +161,29 @@ def test_a_folder_that_cannot_be_exchanged_is_put_back(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+@unix
+def test_what_is_finished_is_told_where_the_record_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        files.write_png(tmp_path / "in" / f"{name}.png", COLOUR)
+    real, out = os.replace, tmp_path / "out"
+
+    def full(source: object, target: object) -> None:
+        if Path(str(target)).name == "run.json" and (out / "a.npy").exists():
+            raise OSError(27, "File too large")
+        real(source, target)
+
+    with monkeypatch.context() as limited:
+        limited.setattr(os, "replace", full)
+        with pytest.raises(OutputError, match=r"run\.json: File too large; .* noted in .*diptych-writing"):
+            preprocess_files([tmp_path / "in"], "colour-32", out=out)
+    assert (out / IN_USE).stat().st_size
+    before = (out / "a.npy").stat().st_mtime_ns
+    preprocess_files([tmp_path / "in"], "colour-32", out=out)
+    assert (out / "a.npy").stat().st_mtime_ns == before
+    assert not (out / IN_USE).exists()
+
+
 # One writer
 
 

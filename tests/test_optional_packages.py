@@ -10,7 +10,19 @@ import pytest
 import diptych
 from diptych.images.files import write_png
 
-MISSING = ("torch", "halide", "skimage", "scipy", "openvino", "diffusers", "pillow_heif", "juliapkg")
+MISSING = (
+    "torch",
+    "halide",
+    "skimage",
+    "scipy",
+    "openvino",
+    "diffusers",
+    "pillow_heif",
+    "juliapkg",
+    "pyarrow",
+    "pandas",
+    "ray",
+)
 
 LEAN = f"""
 import sys
@@ -87,6 +99,7 @@ def test_a_filter_is_applied_without_the_extras(lean, tmp_path):
         (["predict", "scenes", "picture.png", "--device", "cuda"], "torch"),
         (["filter", "learn", "sobel", "-o", "x.safetensors"], "filters"),
         (["predict", "scenes", "picture.png", "--engine", "openvino"], "openvino"),
+        (["predict", "scenes", "picture.png", "--out", "table"], "batch"),
         (["generate", "a house", "--generator", "owner/name"], "diffusion"),
     ],
 )

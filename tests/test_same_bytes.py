@@ -13,15 +13,17 @@ from diptych import engines
 from diptych.errors import MissingExtra, UnsupportedLayer
 from diptych.model.layers import AdaptiveMeanPool, Chain, GlobalMeanPool
 from diptych.model.model import Model
-from diptych.model.shapes import mixes_samples
+from diptych.model.shapes import sizes
 from layer_cases import cases
 
 CPU_ENGINES = [name for name in engines.ENGINES if name in {"numpy", "torch", "onnxruntime", "openvino"}]
-CASES = {name: (model, batch) for name, model, batch in cases() if not mixes_samples(model, batch.shape)}
+CASES = {
+    name: (model, batch) for name, model, batch in cases() if not sizes(model, batch.shape).mixes_samples
+}
 
 
 def test_only_statistics_of_the_batch_mix_samples():
-    mixing = {name for name, model, batch in cases() if mixes_samples(model, batch.shape)}
+    mixing = {name for name, model, batch in cases() if sizes(model, batch.shape).mixes_samples}
     assert mixing == {"batchnorm-of-the-batch", "batchnorm-of-the-batch-features", "normalise"}
 
 

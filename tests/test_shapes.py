@@ -21,6 +21,7 @@ from diptych.model.layers import (
     Dropout,
     Flatten,
     GlobalMeanPool,
+    Graph,
     GroupNorm,
     Layer,
     LayerNorm,
@@ -37,7 +38,7 @@ from diptych.model.layers import (
     sample_positions,
 )
 from diptych.model.model import Model
-from diptych.model.shapes import layer_shapes
+from diptych.model.shapes import layer_shapes, sizes
 from layer_cases import TABLE, case
 
 
@@ -147,3 +148,48 @@ def test_sampling_stays_inside_and_is_symmetric(size: int, output: int, corners:
     if output > 1 or not corners:
         mirrored = [size - 1 - p for p in reversed(positions)]
         assert all(math.isclose(p, q, abs_tol=1e-9) for p, q in zip(positions, mirrored, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("layers", "held"),
+    [
+        ((), 48),
+        ((Upsample((2, 2)),), 48 + 192),
+        ((Upsample((2, 2)), Upsample((2, 2))), 48 + 192 + 768),  # whoever calls keeps the input
+        ((Parallel(Connection("add"), (Upsample((2, 2)),) * 3),), 48 + 4 * 192),
+        ((SkipConnection(Upsample((1, 1)), Connection("add")),), 3 * 48),
+        (
+            (
+                Graph(
+                    (Upsample((4, 4)), Upsample((4, 4)), *[Upsample(size=(4, 4))] * 2, Connection("add")),
+                    ("a", "b", "c", "d", "e"),
+                    (("input",), ("input",), ("a",), ("b",), ("c", "d")),
+                    ("e",),
+                ),
+            ),
+            48 + 2 * 768 + 48,
+        ),
+        (
+            (
+                Graph(  # the same, each large value used at once
+                    (*[Upsample((4, 4)), Upsample(size=(4, 4))] * 2, Connection("add")),
+                    ("a", "c", "b", "d", "e"),
+                    (("input",), ("a",), ("input",), ("b",), ("c", "d")),
+                    ("e",),
+                ),
+            ),
+            48 + 48 + 768 + 48,
+        ),
+    ],
+)
+def test_the_values_that_are_alive_at_once(layers: tuple[Layer, ...], held: int) -> None:
+    assert sizes(Model(Chain(layers)), (5, 3, 4, 4)).held == held
+
+
+def test_sizes_are_kept_for_one_shape_of_each_model() -> None:
+    model = Model(Chain((Upsample((2, 2)),)))
+    first = sizes(model, (1, 3, 4, 4))
+    assert sizes(model, [1, 3, 4, 4]) is first
+    assert sizes(model, (1, 3, 5, 4)).shapes == {"0": (1, 3, 10, 8)}
+    with pytest.raises(ShapeError, match="layer 0"):
+        sizes(Model(Chain((Dense(w(2, 3)),))), (1, 4))

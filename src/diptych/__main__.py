@@ -13,6 +13,14 @@ from typing import Any, NoReturn, TextIO
 
 _WRONG_USAGE = 2
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
+_OUT_OF_MEMORY = (
+    "there is not enough memory for this; end other programs, raise the limit of memory if there is one "
+    "(ulimit -v), or try smaller or fewer pictures"
+)
+_NO_THREAD = (
+    "the system lets this command start no further thread; end other programs, or raise the limits of memory and of "
+    "processes (ulimit -v and ulimit -u)"
+)
 _REPORT_TO = "https://github.com/diptych/diptych/issues"
 
 
@@ -50,6 +58,7 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     if _debugging() or closed:
         return
+    _load_linear_algebra()
     own = os.dup(2)
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)
@@ -57,6 +66,15 @@ def _prepare_streams() -> None:
     sys.stderr = open(  # noqa: SIM115, PTH123 - lives as long as the process
         own, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1
     )
+
+
+def _load_linear_algebra() -> None:
+    """Loads NumPy while its OpenBLAS can still be heard: where memory is short, that ends the process itself."""
+    with suppress(ImportError, MemoryError):  # both are told where NumPy is used
+        import resource
+
+        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            import numpy  # noqa: F401
 
 
 def _nowhere() -> TextIO:
@@ -77,13 +95,11 @@ def _run(arguments: list[str]) -> int:
 
 def _exit_status(arguments: list[str]) -> int:
     """Runs the command, and shows an error as one sentence, and as JSON with `--json`."""
-    import typer
-
-    from diptych.cli import app
-    from diptych.cli.terminal import Terminal
-    from diptych.hearing import hearing
-
     try:
+        from diptych.cli import app
+        from diptych.cli.terminal import Terminal
+        from diptych.hearing import hearing
+
         with hearing() as heard:
             status = app(args=arguments, prog_name="diptych", standalone_mode=False)
         Terminal.show_left(heard)
@@ -92,20 +108,31 @@ def _exit_status(arguments: list[str]) -> int:
         # Whatever read our output has ended (`diptych ... | head`): stop silently.
         sys.stderr.close()
         return 1
-    except typer.Abort as error:  # what the command line library makes of an EOFError
-        return _failed(error.__cause__ or error, arguments)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # native libraries have errors that are no `Exception`
         return _failed(error, arguments)
     return _interrupted(arguments) if status == _INTERRUPTED else status or 0
 
 
 def _failed(error: BaseException, arguments: list[str]) -> int:
+    """Shows an exception, also where little memory is left; returns the exit status."""
+    try:
+        return _shown(error, arguments)
+    except (MemoryError, ImportError):  # there is too little for what words errors
+        sys.stderr.write(f"diptych: {_OUT_OF_MEMORY}\n")
+        return 1
+
+
+def _shown(error: BaseException, arguments: list[str]) -> int:
     """Shows an exception as a sentence on stderr, and as a document with `--json`; returns the exit status."""
     import typer
 
     from diptych.cli.terminal import json_text
     from diptych.files import escaped
 
+    if isinstance(error, typer.Abort):  # what the command line library makes of an EOFError
+        error = error.__cause__ or error
     if isinstance(error, typer.TyperException):
         kind, status, message, said = "UsageError", _WRONG_USAGE, *_wrong_usage(error)
     else:
@@ -122,14 +149,16 @@ def _failed(error: BaseException, arguments: list[str]) -> int:
 
 def _explained(error: BaseException) -> tuple[str, int, str]:
     """The kind of an error, the exit status, and the sentence for it."""
-    from diptych.errors import DiptychError, UsageError, reason
+    from diptych.errors import DiptychError, UsageError, out_of_memory, reason
 
     kind = type(error).__name__
     status = _WRONG_USAGE if isinstance(error, UsageError) else 1
+    if out_of_memory(error) and not (isinstance(error, DiptychError) and "memory" in str(error)):
+        return MemoryError.__name__, 1, _OUT_OF_MEMORY
     if isinstance(error, DiptychError):
         return kind, status, str(error)
-    if isinstance(error, MemoryError):
-        return kind, status, "there is not enough memory for this; try smaller or fewer pictures"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return kind, status, _NO_THREAD
     if isinstance(error, OSError) and error.filename is not None:
         return kind, status, f"cannot read or write {os.fsdecode(error.filename)}: {reason(error)}"
     if isinstance(error, OSError):  # files have names, and errors of their own: this is standard output
@@ -153,8 +182,10 @@ def _wrong_usage(error: Any) -> tuple[str, str]:
 def _interrupted(arguments: list[str]) -> int:
     learning = arguments[:2] == ["filter", "learn"]
     checkpoint = _checkpoint(arguments) if learning else None
-    if arguments[:1] in (["run"], ["generate"], ["preprocess"]) or (
-        checkpoint and Path(checkpoint).is_file()
+    if (
+        arguments[:1] in (["run"], ["generate"], ["preprocess"])
+        or _writes_table(arguments)
+        or (checkpoint and Path(checkpoint).is_file())
     ):
         told = "the same command continues where this one stopped"
     elif checkpoint:
@@ -165,6 +196,14 @@ def _interrupted(arguments: list[str]) -> int:
         told = "finished files are kept; the same command starts again"
     print(f"diptych: interrupted; {told}", file=sys.stderr)
     return _INTERRUPTED
+
+
+def _writes_table(arguments: list[str]) -> bool:
+    """Whether the command writes a table, in parts that stay."""
+    options = {argument.partition("=")[0] for argument in arguments}
+    return "--table" in options or (
+        arguments[:1] in (["predict"], ["features"]) and bool(options & {"--out", "-o"})
+    )
 
 
 def _checkpoint(arguments: list[str]) -> str | None:

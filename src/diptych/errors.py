@@ -12,13 +12,24 @@
     ├── GenerationError        a text-to-image model that cannot be had or cannot run
     └── OutputError            a file or folder that cannot, or must not, be written
 
-A message is one sentence that says what was expected, what came, where, and what to do next.
+A message is one sentence that says what was expected, what came, where, and what to do next. Where memory runs out,
+Python's own `MemoryError` is raised, or an `ImageError` that says so of one picture.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _LONGEST = 2000  # characters of a message
+_OUT_OF_MEMORY = re.compile(
+    r"bad_?alloc|out ?of ?memory|memory allocation|insufficient memory|failed to map segment"
+    r"|failed to serialize proto|could not be made C-contiguous"
+    r"|(cannot|can't|failed to|unable to|could not) (allocate|alloc)\b",
+    re.IGNORECASE,
+)
+_OF_PYTHON = re.compile(
+    r"int\(\)|float\(\)|unpack|operand|argument|bytes-like|array|dimension|reshape|buffer|codec|object|out of range"
+    r"|\bb['\"]"
+)
 _LINE_ENDS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -106,3 +117,33 @@ def reason(error: object, most: int = 160) -> str:
     """What somebody else's error says, on one line of at most `most` characters; its kind where that is nothing."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split())[:most] or type(error).__name__
+
+
+def damage(error: object) -> str:
+    """What a library says of a damaged file, or that its parts do not fit where those are words for programmers."""
+    speaks = isinstance(error, OSError | SyntaxError) or type(error) is ValueError
+    own = type(error).__module__ not in ("builtins", "struct")
+    if isinstance(error, str) or ((speaks or own) and not _OF_PYTHON.search(str(error))):
+        return reason(error)
+    return "its parts do not fit together"
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came of, tells that memory ran out.
+
+    Native libraries have words of their own for it, and whatever reads a file may have taken it for damage.
+    """
+    for each in causes(error):
+        foreign = not isinstance(each, DiptychError)  # ours may quote a name from a file
+        if isinstance(each, MemoryError) or (foreign and _OUT_OF_MEMORY.search(str(each))):
+            return True
+    return False
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came of, as a traceback shows them; each once, for they may form a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

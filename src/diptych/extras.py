@@ -13,6 +13,9 @@ _EXTRAS = {  # module: distribution, extra, what needs it
     "torch": ("torch", "torch", "what PyTorch reads, writes, runs or trains"),
     "halide": ("halide", "filters", "the engine halide"),
     "skimage": ("scikit-image", "filters", "a filter or photograph of scikit-image"),
+    "pyarrow": ("pyarrow", "batch", "a table of many pictures"),
+    "pandas": ("pandas", "batch", "to_pandas"),
+    "ray": ("ray", "ray", "--on ray"),
     "scipy": ("scipy", "filters", "a filter of SciPy, or learning one from pairs,"),
 }
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import DiptychError, OutputError, reason
+from diptych.errors import DiptychError, OutputError, causes, out_of_memory, reason
 from diptych.locks import exchange, flush, flush_folder, locked, locked_folder, remove_unlocked, unlock
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "sha256",
+    "short_of_memory",
     "sole_writer",
     "sweep",
 ]
@@ -51,6 +52,7 @@ IN_USE = ".diptych-writing"
 """A file that is in a folder while a verb fills it: the lock, and what is finished so far (`journal`)."""
 _SWEEP_EVERY = 1.0  # seconds: a folder of many files is not listed for each of them
 _LONGEST_SUFFIX = 40
+_WEBP_OUT_OF_MEMORY = tuple(f"encoding error {number}" for number in (1, 2, 8))
 _swept: dict[Path, float] = {}
 
 
@@ -94,6 +96,8 @@ def replacing(path: str | Path, finishing: Callable[[Path], object] | None = Non
     except DiptychError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise MemoryError from error
         if not _of_the_disk(error):
             raise
         raise _refused(target, error) from error
@@ -161,31 +165,23 @@ def _discard(path: Path) -> None:
         return  # the next one who writes here removes it
 
 
-def _of_the_disk(error: BaseException | None) -> bool:
-    """Whether an error tells that a file could not be written; those of native writers are no `OSError`."""
-    while error is not None:
-        if isinstance(error, OSError):
-            return True
-        said = f"{type(error).__name__} {error}"
-        if any(words in said for words in ("SafetensorError", "PytorchStreamWriter", "unexpected pos")):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _of_the_disk(error: BaseException) -> bool:
+    """Whether an error tells that a file could not be written; PyTorch's writer has words of its own for it."""
+    return any(
+        isinstance(each, OSError)
+        or any(words in str(each) for words in ("PytorchStreamWriter", "unexpected pos"))
+        for each in causes(error)
+    )
 
 
 def _why(error: BaseException) -> str:
     if isinstance(error, ValueError):
         return reason(error)  # a NUL in the name
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, OSError) and chain.strerror:
-            return chain.strerror
-        chain = chain.__cause__ or chain.__context__
-    said = reason(error)
-    if "os error 28" in said:
-        return "No space left on device"
+    for each in causes(error):
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror
     whole = "not all of it could be written, as on a full disk"
-    return whole if isinstance(error, OSError) else f"{whole} ({said})"
+    return whole if isinstance(error, OSError) else f"{whole} ({reason(error)})"
 
 
 def _refused(path: str | Path, error: Exception) -> OutputError:
@@ -358,9 +354,20 @@ def npy(array: Any) -> bytes:
 
 
 def encoded(image: Any, **options: Any) -> bytes:
-    """A Pillow image as the bytes of a file; `options` are those of `save`, which keeps silent likewise."""
+    """A Pillow image as the bytes of a file; `options` are those of `save`, which keeps silent likewise.
+
+    Raises:
+        MemoryError: There is not enough memory: nothing else makes Pillow fail to write pixels into memory.
+    """
     stream = io.BytesIO()
-    image.save(stream, **options)
+    try:
+        image.save(stream, **options)
+    except OSError as error:
+        raise MemoryError from error
+    except ValueError as error:
+        if str(error) in _WEBP_OUT_OF_MEMORY:
+            raise MemoryError from error
+        raise
     return stream.getvalue()
 
 
@@ -411,3 +418,17 @@ def contents(path: str | Path) -> bytes | mmap.mmap:
         if os.fstat(stream.fileno()).st_size <= _COPIED:
             return stream.read()
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+_SPARE = 64 * 2**20  # bytes
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether reading failed because memory ran out: some decoders do not say why, so that 64 MiB are asked for."""
+    if out_of_memory(error):
+        return True
+    try:
+        mmap.mmap(-1, _SPARE).close()  # which takes no memory until it is written to
+    except (OSError, MemoryError):
+        return True
+    return False

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import OutputError, reason
-from diptych.files import is_file, is_folder, json_text, replacing, sha256, sole_writer
+from diptych.files import IN_USE, is_file, is_folder, json_text, replacing, sha256, sole_writer
 
-__all__ = ["NAME", "Journal", "keeping", "there_already", "versions"]
+__all__ = ["NAME", "Journal", "difference", "keeping", "there_already", "versions"]
 
 NAME = "run.json"
 _LARGEST = 2**26  # bytes of a record that is read
@@ -76,7 +76,7 @@ def keeping(
         try:
             yield journal
         finally:
-            journal.save()
+            journal.close()
 
 
 class Journal:
@@ -105,7 +105,7 @@ class Journal:
         earlier = self._earlier(overwrite)
         same = earlier is not None and earlier["settings"] == settings
         if earlier is not None and not same and not overwrite:
-            changed = _difference(earlier["settings"], settings)
+            changed = difference(earlier["settings"], settings)
             raise OutputError(
                 f"{self.out} holds a run with other settings ({changed}); choose another --out, or pass "
                 "--overwrite to delete that run's files first"
@@ -264,6 +264,18 @@ class Journal:
             path.write_text(text + "\n", "utf-8", "backslashreplace")
         self._forget_lines()
 
+    def close(self) -> None:
+        """Saves for the last time; where that fails, the lines stay, and the error says what they are for."""
+        try:
+            self.save()
+        except OutputError as error:
+            if os.fstat(self._lines).st_size == 0:
+                raise
+            raise OutputError(
+                f"{error}, or make room and run the same command again: what is finished is noted in "
+                f"{self.out / IN_USE}, and is not made twice"
+            ) from error
+
     def _forget_lines(self) -> None:
         try:
             os.ftruncate(self._lines, 0)
@@ -329,7 +341,8 @@ def _plain(name: str) -> bool:
     return Path(name).name == name and name not in ("", ".", "..") and "\0" not in name
 
 
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs first between two settings, in words."""
     verbs = [str(_short(one.get("verb", "run"))) for one in (before, now)]
     if verbs[0] != verbs[1]:
         return f"it is of {verbs[0]}, and this is {verbs[1]}"

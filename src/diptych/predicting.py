@@ -2,33 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from diptych import engines
 from diptych.engines import Compiled
-from diptych.errors import ModelError
+from diptych.errors import ModelError, UsageError
 from diptych.files import as_text
 from diptych.images import files
 from diptych.images.arguments import Images, as_batch, is_batch
+from diptych.images.picture import Picture
 from diptych.loading import ModelLike, Recipe, load, recipe_of
-from diptych.model.layers import Array
+from diptych.model.layers import Array, Chain, Softmax
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 from diptych.outcome import Outcome
 from diptych.predictions import Predictions
 from diptych.preparing import none_readable, prepared, preprocess, stacked, try_prepared
+from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
 
-__all__ = ["CHUNK", "Predicted", "compiled_for", "predict", "predict_files", "trace"]
+if TYPE_CHECKING:
+    from diptych.batch import Job
+
+__all__ = ["CHUNK", "Predicted", "compiled_for", "predict", "predict_files", "trace", "with_softmax"]
 
 CHUNK = 32
 """Pictures in one forward pass: enough to keep two cores busy, and few enough for any memory."""
+
+
+@overload
+def predict(
+    model: ModelLike,
+    x: Images,
+    *,
+    preprocessing: Recipe | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    out: None = None,
+) -> Array: ...
+
+
+@overload
+def predict(
+    model: ModelLike,
+    x: Images,
+    *,
+    preprocessing: Recipe | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    out: str | Path,
+    on: str = "local",
+    columns: Sequence[str] = (),
+    embedding: str | None = None,
+    top: int = 3,
+    shard_size: int = 256,
+    workers: int | None = None,
+    recursive: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Job: ...
 
 
 def predict(
@@ -38,27 +77,42 @@ def predict(
     preprocessing: Recipe | None = None,
     engine: str = "auto",
     device: str = "auto",
-) -> Array:
-    """Runs a model.
+    out: str | Path | None = None,
+    progress: Progress = silent,
+    **job: Any,
+) -> Array | Job:
+    """Runs a model: on a batch or some pictures, or on any number of pictures into a table.
 
     Args:
         model: A model, its file or its name.
         x: A float array, which is a batch (N, C, H, W) or (N, features) and is used as it is; or pictures,
-            as `preprocess` takes them, to which a recipe is applied first.
+            as `preprocess` takes them, to which a recipe is applied first. With `out`: picture files, folders,
+            patterns such as "photos/**/*.jpg", and tar archives.
         preprocessing: The recipe for pictures; the model's own by default.
         engine: One of `engines.ENGINES`, or "auto" for the fastest that can express every layer.
         device: "auto", "cpu", "cuda" or "mps".
+        out: A folder for a table in parts (part-00000.parquet, ...), or a .parquet, .csv or .jsonl file. What an
+            interrupted call has finished is not made again.
+        progress: Told how many pictures are done, with `out`.
+        **job: With `out`: `columns`, further ones of `batch.columns.OPTIONAL`; `embedding`, the path of a layer whose
+            output becomes a column; `top`, how many classes the column of that name has; `recursive`, whether folders
+            inside folders are searched; and `on`, `shard_size`, `workers` and `overwrite`, see `batch.JobOptions`.
 
     Returns:
-        The output, float32; (N, classes) for a classifier.
+        The output, float32; (N, classes) for a classifier. With `out`, the finished `Job`.
 
     Raises:
         ShapeError: The input does not fit the model.
         ModelError: A weight or a value of the batch is not finite.
-        ImageError: A picture cannot be read.
-        UsageError: There are no images, or no recipe for them, or no such engine.
+        ImageError: A picture cannot be read; with `out`, none can.
+        OutputError: The table cannot be written, or `out` holds something else.
+        UsageError: There are no images, or no recipe for them, or no such engine or option.
     """
     loaded = load(model)
+    if out is not None:
+        return _job(loaded, x, recipe_of(preprocessing or loaded), out, engine, device, progress, job)
+    if job:
+        raise UsageError(f"{next(iter(job))} is for a table: name it with out=...")
     compiled = compiled_for(loaded, engine, device)
     if is_batch(x):
         return compiled(_finite(x))
@@ -67,6 +121,35 @@ def predict(
     return np.concatenate(
         [compiled(stacked(chunk)) for chunk in iter(lambda: list(islice(items, CHUNK)), [])]
     )
+
+
+def _job(
+    model: Model,
+    x: Images,
+    recipe: Preprocessing,
+    out: str | Path,
+    engine: str,
+    device: str,
+    progress: Progress,
+    given: dict[str, Any],
+) -> Job:
+    from diptych.batch import JobOptions, Pictures, predictions_table
+
+    paths = [x] if isinstance(x, str | Path | np.ndarray | Picture) else list(x)
+    strange = next((one for one in paths if not isinstance(one, str | Path)), None)
+    if strange is not None:
+        raise UsageError(
+            f"a table is made of picture files: give paths, not {type(strange).__name__}; or leave out=... away"
+        )
+    of_table = {name: given.pop(name) for name in ("columns", "embedding", "top") if name in given}
+    pictures = Pictures(cast("list[str | Path]", paths), recursive=given.pop("recursive", False))
+    unknown = next((name for name in given if name not in JobOptions.__dataclass_fields__), None)
+    if unknown is not None:
+        raise UsageError(f"predict takes no option {unknown!r}; see help(diptych.predict)")
+    return predictions_table(
+        model, recipe, pictures, out=out, engine=engine, device=device, **of_table,
+        options=JobOptions(**given), progress=progress,
+    )  # fmt: skip
 
 
 def trace(
@@ -96,6 +179,18 @@ def trace(
     recipe = preprocessing if preprocessing is not None else loaded
     batch = _finite(x) if is_batch(x) else preprocess(x, recipe)
     return compiled_for(loaded, engine, device).trace(batch)
+
+
+def with_softmax(model: Model) -> Model:
+    """The model with a softmax over its outputs.
+
+    Raises:
+        UsageError: It gives probabilities already.
+    """
+    if model.gives_probabilities:
+        raise UsageError("the model ends with a softmax already: leave --softmax out")
+    names = (*model.layers.names, "softmax") if model.layers.names else ()
+    return model.with_(layers=Chain((*model.layers.layers, Softmax()), names))
 
 
 @dataclass(frozen=True)

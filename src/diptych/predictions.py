@@ -14,7 +14,7 @@ from diptych.errors import ModelError
 from diptych.model.layers import Array
 from diptych.model.model import Model
 
-__all__ = ["Prediction", "Predictions"]
+__all__ = ["Prediction", "Predictions", "cell"]
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,14 @@ class Predictions:
         """
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["image", "label", "weights", *map(_cell, self.classes)])
+        writer.writerow(["image", "label", "weights", *map(cell, self.classes)])
         for row in self.rows:
-            names = [_cell(row.image), _cell(self.label(row)), self.standing]
+            names = [cell(row.image), cell(self.label(row)), self.standing]
             writer.writerow([*names, *(f"{value:.9g}" for value in row.values)])
         return stream.getvalue()
 
 
-def _cell(name: str) -> str:
+def cell(name: str) -> str:
+    """A name as a cell of CSV; see `Predictions.to_csv`."""
     one_line = " ".join(name.splitlines())
     return f"'{one_line}" if one_line.lstrip().startswith(("=", "+", "-", "@")) else one_line

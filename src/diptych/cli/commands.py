@@ -9,29 +9,46 @@ import typer
 
 from diptych.cli import parameters
 from diptych.cli.filter import app as filter_app
+from diptych.cli.many import (
+    is_table,
+    job_options,
+    layer_paths,
+    many_pictures,
+    one_picture,
+    only_for_tables,
+    separated,
+)
 from diptych.cli.parameters import (
     Architecture,
+    Columns,
     Count,
     Device,
+    Embedding,
     Engine,
     Function,
     Generator,
     Guidance,
     Height,
-    Images,
     Json,
     Key,
+    Listed,
+    ManyImages,
     MaxPixels,
     ModelName,
     Negative,
+    On,
     Prompt,
     Quiet,
     Recipe,
+    Recursive,
     Report,
     Seed,
     Shape,
+    ShardSize,
     Steps,
+    Table,
     Width,
+    Workers,
     WrittenBy,
     functions_of,
 )
@@ -179,11 +196,17 @@ def generate(
 
 @app.command()
 def preprocess(
-    images: Images,
+    images: ManyImages = None,
     preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for .npy and .png files.")] = Path(
-        "inputs"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder for .npy and .png files, or for a table.")
+    ] = Path("inputs"),
+    table: Table = False,
+    listed: Listed = None,
+    recursive: Recursive = False,
+    on: On = "local",
+    workers: Workers = None,
+    shard_size: ShardSize = 256,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete what --out holds of another recipe or other pictures.")
     ] = False,
@@ -193,23 +216,60 @@ def preprocess(
 ) -> None:
     """Turn pictures into the arrays that a model takes.
 
-    Writes NAME.npy and NAME.png for each picture, and the recipe as recipe.json.
+    Writes NAME.npy and NAME.png for each picture, and the recipe as recipe.json; or a table of all.
     """
+    from diptych.loading import recipe_of
     from diptych.preparing import preprocess_files
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    if not is_table(out, table):
+        only_for_tables("--table", list=listed, recursive=recursive, workers=workers, on=on != "local")
+        with terminal.progress() as progress:
+            done = preprocess_files(
+                images or [], preprocessing, out=out, overwrite=overwrite, progress=progress
+            )
+        terminal.remarks(done.remarks, done.failures)
+        terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
+        raise typer.Exit(0 if not done.failures else 1)
+    from diptych.batch import preprocessed_table
+
     with terminal.progress() as progress:
-        done = preprocess_files(images, preprocessing, out=out, overwrite=overwrite, progress=progress)
-    terminal.remarks(done.remarks, done.failures)
-    terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
-    raise typer.Exit(0 if not done.failures else 1)
+        job = preprocessed_table(
+            recipe_of(preprocessing),
+            many_pictures(images, listed, recursive),
+            out=out,
+            options=job_options(on, shard_size, workers, overwrite),
+            progress=progress,
+        )
+    terminal.job(job)
 
 
 @app.command()
 def predict(
     model: ModelName,
-    images: Images,
+    images: ManyImages = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write a table: a folder of Parquet files, or a .parquet, .csv or .jsonl file.",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show for each picture.")] = 3,
+    softmax: Annotated[
+        bool, typer.Option("--softmax", help="Make probabilities of the scores that the model gives.")
+    ] = False,
+    columns: Columns = None,
+    embedding: Embedding = None,
+    listed: Listed = None,
+    recursive: Recursive = False,
+    on: On = "local",
+    workers: Workers = None,
+    shard_size: ShardSize = 256,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the other job that --out holds.")
+    ] = False,
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
@@ -220,32 +280,73 @@ def predict(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a model predicts for pictures, one line each."""
-    from diptych.loading import load
-    from diptych.predicting import predict_files
+    """Show what a model predicts for pictures, one line each; with --out, write a table of any number of them.
+
+    A table is written in parts. After an interruption the same command goes on, and makes no part again.
+    """
+    from diptych.loading import load, recipe_of
+    from diptych.predicting import predict_files, with_softmax
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    loaded = load(model, ReadOptions(architecture, written_by, key))
+    if softmax:
+        loaded = with_softmax(loaded)
+    if out is None:
+        only_for_tables("--out", columns=columns, embedding=embedding, list=listed, recursive=recursive,
+                        workers=workers, on=on != "local", overwrite=overwrite)  # fmt: skip
+        with terminal.progress() as progress:
+            done = predict_files(
+                loaded,
+                images or [],
+                preprocessing=preprocessing,
+                engine=engine,
+                device=device,
+                progress=progress,
+            )
+        terminal.remarks(done.remarks, done.failures)
+        terminal.result(
+            done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
+        )
+        raise typer.Exit(0 if not done.failures else 1)
+    from diptych.batch import predictions_table
+
     with terminal.progress() as progress:
-        done = predict_files(
-            load(model, ReadOptions(architecture, written_by, key)),
-            images,
-            preprocessing=preprocessing,
+        job = predictions_table(
+            loaded,
+            recipe_of(preprocessing or loaded),
+            many_pictures(images, listed, recursive),
+            out=out,
             engine=engine,
             device=device,
+            columns=separated(columns),
+            embedding=embedding,
+            top=top,
+            options=job_options(on, shard_size, workers, overwrite),
             progress=progress,
         )
-    terminal.remarks(done.remarks, done.failures)
-    terminal.result(done.to_document(), predictions_text(done.predictions, top) if done.predictions else "")
-    raise typer.Exit(0 if not done.failures else 1)
+    terminal.job(job)
 
 
 @app.command()
 def features(
     model: ModelName,
-    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the plots.")] = Path("maps"),
-    layers: Annotated[str, typer.Option(help="conv, all, or layer paths such as 0,3.1.")] = "all",
+    images: ManyImages = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder for the plots, or for a table.")
+    ] = Path("maps"),
+    layers: Annotated[
+        str, typer.Option(help="conv, all, or layer paths such as 0,3.1; a table has a column for each path.")
+    ] = "all",
     scale: Annotated[ScaleRule, parameters.Scale] = "per-map",
+    table: Table = False,
+    listed: Listed = None,
+    recursive: Recursive = False,
+    on: On = "local",
+    workers: Workers = None,
+    shard_size: ShardSize = 256,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the other table that --out holds.")
+    ] = False,
     engine: Engine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
@@ -256,15 +357,34 @@ def features(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Plot the output of every layer for a picture."""
+    """Plot the output of every layer for a picture, or write those of some layers for many as a table."""
     import diptych
-    from diptych.loading import load
+    from diptych.loading import load, recipe_of
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    loaded = load(model, ReadOptions(architecture, written_by, key))
+    if is_table(out, table):
+        from diptych.batch import features_table
+
+        with terminal.progress() as progress:
+            job = features_table(
+                loaded,
+                recipe_of(preprocessing or loaded),
+                many_pictures(images, listed, recursive),
+                layer_paths(layers),
+                out=out,
+                engine=engine,
+                device=device,
+                options=job_options(on, shard_size, workers, overwrite),
+                progress=progress,
+            )
+        terminal.job(job)
+    only_for_tables("--table", list=listed, recursive=recursive, workers=workers, on=on != "local",
+                    overwrite=overwrite)  # fmt: skip
     with terminal.progress() as progress:
         paths = diptych.features(
-            load(model, ReadOptions(architecture, written_by, key)),
-            image,
+            loaded,
+            one_picture(images),
             out=out,
             layers=layers,
             scale=scale,

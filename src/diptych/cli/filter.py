@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from diptych.cli.many import job_options, many_pictures, only_for_tables
 from diptych.cli.parameters import (
     Architecture,
     Device,
@@ -16,8 +17,12 @@ from diptych.cli.parameters import (
     Json,
     Key,
     MaxPixels,
+    On,
     Quiet,
+    Recursive,
     Report,
+    ShardSize,
+    Workers,
     WrittenBy,
 )
 from diptych.cli.terminal import Terminal
@@ -119,6 +124,20 @@ def apply(
         str | None,
         typer.Option(help="Beyond the border: zero, reflect, replicate or wrap; default: the filter's own."),
     ] = None,
+    table: Annotated[
+        bool,
+        typer.Option(
+            "--table",
+            help="Filter any number, resumably, and write a table of the files in parts beside them.",
+        ),
+    ] = False,
+    recursive: Recursive = False,
+    on: On = "local",
+    workers: Workers = None,
+    shard_size: ShardSize = 256,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the table of another job that OUT holds.")
+    ] = False,
     engine: FilterEngine = "auto",
     device: Device = "auto",
     architecture: Architecture = None,
@@ -132,12 +151,24 @@ def apply(
 
     The result does not depend on the tiles.
     """
-    from diptych.filters.applying import FolderResult, apply_file, apply_folder
+    from diptych.filters.applying import FolderResult, apply_file, apply_folder, apply_many
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    options: dict[str, Any] = {"tile": tile, "engine": engine, "device": device, "edge": edge}
+    loaded = _loaded(model, ReadOptions(architecture, written_by, key))
+    if table:
+        with terminal.progress() as progress:
+            job = apply_many(
+                loaded,
+                many_pictures([source], None, recursive),
+                target,
+                **options,
+                options=job_options(on, shard_size, workers, overwrite),
+                progress=progress,
+            )
+        terminal.job(job)
+    only_for_tables("--table", recursive=recursive, workers=workers, on=on != "local", overwrite=overwrite)
     with terminal.progress() as progress:
-        options: dict[str, Any] = {"tile": tile, "engine": engine, "device": device, "edge": edge}
-        loaded = _loaded(model, ReadOptions(architecture, written_by, key))
         if is_folder(source):
             result = apply_folder(loaded, source, target, **options, progress=progress)
         else:

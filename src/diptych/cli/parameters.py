@@ -84,13 +84,58 @@ MaxPixels = Annotated[
         show_default=False,
     ),
 ]
-Images = Annotated[list[Path], typer.Argument(help="Picture files or folders.", show_default=False)]
 RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[
     str | None, typer.Option("--preprocessing", help=f"{RECIPE_HELP}; default: the model's own.")
 ]
 Scale = typer.Option(help="One colour scale for each map, or one for a layer.")
 Report = Annotated[Path | None, typer.Option(help="Write an HTML page here.", show_default=False)]
+
+# ---- Many pictures --------------------------------------------------------------------------------------
+
+ManyImages = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help='Picture files or folders; with --out also "patterns" and .tar archives.', show_default=False
+    ),
+]
+Table = Annotated[
+    bool,
+    typer.Option(
+        "--table",
+        help="Write a table in parts to --out; a .parquet, .csv or .jsonl file there is a table anyway.",
+    ),
+]
+Listed = Annotated[
+    str | None, typer.Option("--list", help="A text file with one picture a line; - for standard input.")
+]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search folders inside folders too.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="Further columns of the table: top, probabilities, output, input, score, remarks.",
+        show_default=False,
+    ),
+]
+Embedding = Annotated[
+    str | None,
+    typer.Option(
+        help="The path of a layer, such as 7: its output becomes the column embedding.", show_default=False
+    ),
+]
+On = Annotated[
+    str,
+    typer.Option(
+        help="local; ray, a cluster started here or named by RAY_ADDRESS; or its address, ray://..."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many processes; default: one for each processor.", show_default=False),
+]
+ShardSize = Annotated[
+    int, typer.Option("--shard-size", min=1, help="How many pictures a part of the table has.")
+]
 
 # ---- Making pictures ------------------------------------------------------------------------------------
 

@@ -6,17 +6,21 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from diptych import files
 from diptych.files import escaped
 from diptych.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from diptych.batch import Job
     from diptych.errors import WeightsAlone
     from diptych.predictions import Predictions
 
 __all__ = ["Terminal"]
+
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class Terminal:
@@ -40,23 +44,17 @@ class Terminal:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A progress bar on stderr while the block runs; none in a pipe, with `--quiet` or `--json`."""
-        if self.quiet or self.as_json or not sys.stderr.isatty():
+        """Progress on stderr while the block runs: a bar, or a line now and then in a pipe.
+
+        Nothing with `--quiet` or `--json`.
+        """
+        if self.quiet or self.as_json:
             yield silent
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-
-        description = TextColumn("{task.description}", markup=False)
-        columns = (description, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-            bar = bars.add_task("")
-
-            def show(done: int, total: int, what: str) -> None:
-                bars.update(bar, completed=done, total=total, description=escaped(what))
-
-            yield show
+        elif sys.stderr.isatty():
+            with _bar() as show:
+                yield show
+        else:
+            yield _Lines()
 
     def result(self, document: Any, text: str) -> None:
         """Prints the result: a JSON document with `--json`, else text unless `--quiet`."""
@@ -79,9 +77,86 @@ class Terminal:
         for failure in failures:
             self.failure(failure)
 
+    def job(self, job: Job) -> NoReturn:
+        """Shows a table that was written, and ends the command."""
+        import typer
+
+        self.remarks(job.remarks, job.failures)
+        failed = f", {job.failed:,} of them could not be used" if job.failed else ""
+        self.result(job.to_document(), f"{job.rows:,} pictures{failed}: {job.out}")
+        raise typer.Exit(0 if not job.failed else 1)
+
     def failure(self, text: str) -> None:
         """Prints something that went wrong, on stderr, whatever the options are."""
         print(f"diptych: {escaped(text)}", file=sys.stderr)
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[speed]}", markup=False),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", speed="")
+        speed = _Speed()
+
+        def show(done: int, total: int, what: str) -> None:
+            text = speed.text(done, total, what)
+            bars.update(bar, completed=done, total=total, description=escaped(what), speed=text)
+
+        yield show
+
+
+class _Lines:
+    """Progress where nobody watches: a line on stderr every half a minute."""
+
+    def __init__(self) -> None:
+        self._speed, self._next = _Speed(), monotonic() + _SECONDS_BETWEEN_LINES
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        text = self._speed.text(done, total, what)
+        if monotonic() < self._next:
+            return
+        self._next = monotonic() + _SECONDS_BETWEEN_LINES
+        print(
+            escaped(f"{what}: {done:,} of {total:,}{', ' if text else ''}{text}"), file=sys.stderr, flush=True
+        )
+
+
+class _Speed:
+    """How fast the work has gone, counted from the first report about it."""
+
+    def __init__(self) -> None:
+        self._what, self._begun, self._first, self._last = "", 0.0, 0, 0
+
+    def text(self, done: int, total: int, what: str) -> str:
+        """The rate and the time left, such as "412/s, 3 min 20 s left"; empty where it cannot be told yet."""
+        now = monotonic()
+        if what != self._what or done < self._last:
+            self._what, self._begun, self._first = what, now, done
+        self._last = done
+        seconds = now - self._begun
+        if done <= self._first or seconds < 1:
+            return ""
+        rate = (done - self._first) / seconds
+        shown = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
+        return f"{shown}, {_duration((total - done) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours = whole // 60 % 60, whole // 3600
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
 
 
 def json_text(document: Any, indent: int | None = None) -> str:

@@ -23,7 +23,7 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import DiptychError, ImageError, UsageError, reason
+from diptych.errors import DiptychError, ImageError, UsageError, damage
 from diptych.files import is_file, is_folder
 
 __all__ = ["Example", "TinyImageNet", "is_tiny_imagenet"]
@@ -143,7 +143,7 @@ def _opened(path: Path) -> Iterator[_Files]:
         raise
     except Exception as error:  # damage makes the archives' libraries raise anything
         raise ImageError(
-            f"{place} is not a whole Tiny ImageNet archive: it is truncated or damaged ({reason(error)}); "
+            f"{place} is not a whole Tiny ImageNet archive: it is truncated or damaged ({damage(error)}); "
             "download it again"
         ) from error
 
@@ -268,10 +268,10 @@ def _decoded(content: bytes, where: str) -> NDArray[np.uint8]:
                     f"{where} claims {image.width} x {image.height} pixels; Tiny ImageNet has 64 x 64"
                 )
             return np.asarray(image.convert("RGB"))
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise anything
-        raise ImageError(f"{where} is a damaged picture ({reason(error)}); download it again") from error
+        raise ImageError(f"{where} is a damaged picture ({damage(error)}); download it again") from error
 
 
 def _wrong_layout(place: Path) -> ImageError:

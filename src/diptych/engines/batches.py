@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from diptych.errors import ShapeError, UsageError
-from diptych.model.layers import Array, Shape
+from diptych.model.layers import Array
 from diptych.model.model import Model
-from diptych.model.shapes import joined_values, layer_shapes, mixes_samples
+from diptych.model.shapes import Sizes, sizes
 
 __all__ = ["Run", "by_sample", "processors", "validate_batch"]
 
@@ -25,7 +25,7 @@ _MOST_VALUES = 2**28
 """The most values (1 GiB of float32) that a layer may give for one sample."""
 
 _MOST_HELD = _MOST_TRACED = 2**30
-"""The most values (4 GiB of float32) of one sample that branches may hold at once, and that a trace may keep."""
+"""The most values (4 GiB of float32) of one sample that may be held at once, and that a trace may keep."""
 
 
 def validate_batch(model: Model, batch: Any, *, traced: bool = False) -> Array:
@@ -48,25 +48,27 @@ def validate_batch(model: Model, batch: Any, *, traced: bool = False) -> Array:
         raise UsageError(f"a batch is an array of real numbers, got dtype {array.dtype}; convert it first")
     if array.ndim < 2 or array.size == 0:
         raise ShapeError(f"a batch has the shape (N, C, ...) with no empty axis, got {array.shape}")
-    _check_sizes(layer_shapes(model, array.shape), traced)
-    held = joined_values(model, array.shape)
-    if held > _MOST_HELD:
-        raise ShapeError(
-            f"the branches of the model would hold {_gibibytes(held)} at once for one sample, and the limit is "
-            f"{_gibibytes(_MOST_HELD)}; use a smaller input"
-        )
+    _check_sizes(sizes(model, array.shape), traced)
     with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes infinite, as in every engine
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _check_sizes(shapes: Mapping[str, Shape], traced: bool) -> None:
+def _check_sizes(found: Sizes, traced: bool) -> None:
     """A file of some hundred bytes can ask for an output of any size: it is refused before it is computed."""
+    if found.held <= _MOST_VALUES and not traced:  # which no single output exceeds then
+        return
+    shapes = found.shapes
     values = {path: math.prod(shape[1:]) for path, shape in shapes.items()}
     path = max(values, key=lambda path: values[path], default="")
     if path and values[path] > _MOST_VALUES:
         raise ShapeError(
             f"layer {path} would give {shapes[path][1:]} for one sample, {_gibibytes(values[path])}, and the limit is "
             f"{_gibibytes(_MOST_VALUES)}; use a smaller input"
+        )
+    if found.held > _MOST_HELD:
+        raise ShapeError(
+            f"the model would hold {_gibibytes(found.held)} at once for one sample, where branches meet or wait, and "
+            f"the limit is {_gibibytes(_MOST_HELD)}; use a smaller input"
         )
     if traced and sum(values.values()) > _MOST_TRACED:
         raise ShapeError(
@@ -95,7 +97,7 @@ def by_sample(model: Model, x: Array, prepare: Callable[[], Run]) -> list[Array]
     Returns:
         The outputs, each (N, ...).
     """
-    if mixes_samples(model, x.shape):
+    if sizes(model, x.shape).mixes_samples:
         return [np.array(value, order="C") for value in prepare()(_aligned(x))]
     outputs = [np.array(value, order="C") for value in prepare()(_aligned(x[:1]))]
     if len(x) == 1:

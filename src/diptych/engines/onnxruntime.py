@@ -16,7 +16,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from diptych.engines.batches import by_sample, validate_batch
-from diptych.errors import ModelError, UnsupportedLayer
+from diptych.errors import ModelError, UnsupportedLayer, out_of_memory
 from diptych.formats.onnx import to_skeleton
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -87,6 +87,8 @@ class Compiled:
         try:
             return by_sample(self._model, x, lambda: lambda sample: session.run(None, {"input": sample}))
         except _FAILURES as error:
+            if out_of_memory(error):
+                raise MemoryError from error
             raise ModelError(
                 f"onnxruntime could not run the model on an input of shape {x.shape[1:]}: {_first_line(error)}; "
                 "try a smaller input or --engine torch"
@@ -124,6 +126,8 @@ def _open(graph: bytes, weights: dict[str, Any]) -> Any:
         options.add_external_initializers(list(weights), list(weights.values()))
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except _FAILURES as error:
+        if out_of_memory(error):
+            raise MemoryError from error
         raise UnsupportedLayer("", "onnxruntime", _first_line(error), what="this model") from error
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from diptych.engines.batches import Run, by_sample, processors, validate_batch
-from diptych.errors import MissingExtra, ModelError, UnsupportedLayer
+from diptych.errors import MissingExtra, ModelError, UnsupportedLayer, out_of_memory
 from diptych.formats.onnx import to_onnx
 from diptych.model.layers import Array
 from diptych.model.model import Model
-from diptych.model.shapes import layer_shapes, mixes_samples
+from diptych.model.shapes import layer_shapes, sizes
 from diptych.model.trace import Trace
 
 __all__ = ["DEVICES", "NAME", "Compiled", "compile"]
@@ -89,7 +89,7 @@ class Compiled:
         return Trace(dict(zip(paths, self._run(x, every_layer=True), strict=True)), x)
 
     def _run(self, x: Array, every_layer: bool) -> list[Array]:
-        samples = len(x) if mixes_samples(self._model, x.shape) else 1
+        samples = len(x) if sizes(self._model, x.shape).mixes_samples else 1
         key = every_layer, (samples, *x.shape[1:])
         if key not in self._graphs:
             kept = list(self._graphs.items())[-_MOST_SHAPES + 1 :]
@@ -118,7 +118,9 @@ class Compiled:
             raise _could_not_run(shape, error) from error
 
 
-def _could_not_run(shape: Sequence[int], error: Exception) -> ModelError:
+def _could_not_run(shape: Sequence[int], error: Exception) -> Exception:
+    if out_of_memory(error):
+        return MemoryError()
     last = str(error).strip().splitlines()[-1]
     return ModelError(
         f"openvino could not run the model on an input of shape {tuple(shape[1:])}: {last[:200]}; "

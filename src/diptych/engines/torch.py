@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diptych.engines.batches import Run, by_sample, validate_batch
-from diptych.errors import ModelError, UsageError, reason
+from diptych.errors import ModelError, UsageError, out_of_memory, reason
 from diptych.formats.torch.building import network
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -89,7 +89,7 @@ class TorchModel:
             try:
                 return [_to_numpy(self._module(torch.tensor(x, device=self.device)))]
             except RuntimeError as error:
-                if "memory" in str(error):
+                if out_of_memory(error):
                     raise MemoryError from error
                 raise ModelError(
                     f"torch could not run the model on an input of shape {x.shape[1:]}: {reason(error)}; try a smaller "

@@ -16,6 +16,7 @@ _HOMES = {
     "apply": "diptych.filters.applying",
     "apply_file": "diptych.filters.applying",
     "apply_folder": "diptych.filters.applying",
+    "apply_many": "diptych.filters.applying",
     "evaluate": "diptych.filters.evaluating",
     "learn": "diptych.filters.learning",
     "preview": "diptych.filters.previewing",

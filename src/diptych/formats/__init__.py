@@ -17,7 +17,7 @@ from typing import Any
 
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.extras import imported
-from diptych.files import is_file, is_folder
+from diptych.files import is_file, is_folder, short_of_memory
 from diptych.model import architectures
 from diptych.model.model import Model
 
@@ -143,6 +143,7 @@ def read(path: str | Path, **options: Any) -> Model:
         FormatError: The file does not exist, is empty or damaged, holds another format than its suffix says, or a
             format that Diptych cannot read.
         UsageError: The format does not take an option.
+        MemoryError: There is not enough memory.
     """
     path = Path(path)
     head, size = _head(path)
@@ -201,7 +202,12 @@ def _filled(path: Path, found: Format, options: dict[str, Any], given: str | Pat
 
 
 def _read(path: Path, found: Format, options: dict[str, Any]) -> Model:
-    model: Model = _module(found).read(path, **options)
+    try:
+        model: Model = _module(found).read(path, **options)
+    except FormatError as error:
+        if short_of_memory(error):
+            raise MemoryError from error
+        raise
     return model
 
 
@@ -260,8 +266,8 @@ def written_as(path: str | Path) -> Format:
 def _check_options(verb: str, name: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
     unknown = sorted(given.keys() - set(known))
     if unknown:
-        options = ", ".join(known) or "none"
-        raise UsageError(f"{verb} {name} takes no option {unknown[0]!r}; its options: {options}")
+        others = f"; it takes {', '.join(known)}" if known else ""
+        raise UsageError(f"{verb} {name} takes no option {unknown[0]!r}{others}")
 
 
 def _module(target: Format) -> Any:

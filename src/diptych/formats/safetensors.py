@@ -6,13 +6,14 @@ header in JSON, then the arrays without gaps. A file of another program has no s
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from diptych.errors import FormatError, ModelError, WeightsAlone
 from diptych.files import replacing
@@ -21,7 +22,7 @@ from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array
 from diptych.model.model import Model
 
-__all__ = ["read", "write"]
+__all__ = ["digest", "read", "write"]
 
 _KEY = "diptych"
 _LONGEST_HEADER = 16 * 2**20
@@ -36,11 +37,43 @@ def write(model: Model, path: str | Path) -> None:
         ModelError: The model contradicts itself.
         OutputError: The file cannot be written.
     """
-    document, arrays = to_document(model)
+    pieces = _pieces(model)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(pieces)
+
+
+def digest(model: Model) -> str:
+    """The SHA-256 of the file that `write` would write.
+
+    Raises:
+        ModelError: The model contradicts itself.
+    """
+    sha256 = hashlib.sha256()
+    for piece in _pieces(model):
+        sha256.update(piece)
+    return sha256.hexdigest()
+
+
+def _pieces(model: Model) -> Iterator[bytes | memoryview]:
+    """The bytes of a file as the safetensors library makes them, which leaves a file of its own where it is killed.
+
+    It puts the widest types first, so that each array is aligned, and fills up the header with spaces.
+    """
+    document, given = to_document(model)
     metadata = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
-    plain = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in arrays.items()}
-    with replacing(path) as temporary:
-        safetensors.numpy.save_file(plain, temporary, metadata)
+    arrays = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in given.items()}
+    names = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+    ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in ordered:
+        array, start, end = arrays[name], end, end + arrays[name].nbytes
+        header[name] = {"dtype": names[array.dtype], "shape": array.shape, "data_offsets": (start, end)}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in ordered:
+        yield arrays[name].reshape(-1).view(np.uint8).data
 
 
 def read(path: str | Path, architecture: Model | None = None) -> Model:
@@ -92,7 +125,9 @@ def _open(path: Path) -> tuple[dict[str, Any], Array]:
                 header = json.loads(stream.read(length))
             return header, np.fromfile(stream, np.uint8)
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is damaged or cut off, safetensors says: {error}") from error
+        raise FormatError(
+            f"{path} is damaged or cut off: its header is not whole; copy or download it again"
+        ) from error
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
 

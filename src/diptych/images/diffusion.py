@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import GenerationError, UsageError, reason
+from diptych.errors import GenerationError, UsageError, out_of_memory, reason
 from diptych.images import pretrained
 from diptych.images.picture import JSON, Picture, Record
 from diptych.progress import Progress
@@ -239,8 +239,7 @@ def _run(name: str, pipeline: Any, arguments: dict[str, Any], seed: int) -> Any:
 
 
 def _failed(name: str, error: Exception) -> GenerationError:
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if out_of_memory(error):
         return GenerationError(
             f"there is not enough memory to run {name}; ask for a smaller width and height, close other "
             "programs, or choose device cpu"

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from diptych.datasets.folders import natural
-from diptych.errors import ImageError, reason
-from diptych.files import encoded, is_folder, replacing
+from diptych.errors import ImageError, damage, reason
+from diptych.files import encoded, is_folder, replacing, short_of_memory
 from diptych.images import jpeg, kinds, metadata, pixels, png, tiff
 from diptych.images.kinds import SUFFIXES
 from diptych.images.opening import check_size, most_pixels, opened, quiet
@@ -63,12 +63,15 @@ def read(path: str | os.PathLike[str], max_pixels: int | None = None) -> Picture
     return Picture(np.asarray(loaded.plain), Path(path).stem, tuple(loaded.remarks), loaded.record, str(path))
 
 
-def decode(path: str | os.PathLike[str], max_pixels: int | None = None) -> tuple[_Plain, tuple[str, ...]]:
+def decode(
+    path: str | os.PathLike[str], max_pixels: int | None = None, content: bytes | None = None
+) -> tuple[_Plain, tuple[str, ...]]:
     """Reads the pixels of a picture as they come, without the copies that an array costs a large photograph.
 
     Args:
         path: The file.
         max_pixels: As for `read`.
+        content: The bytes of the file, where it is a member of an archive; `path` is then its name in messages.
 
     Returns:
         A Pillow image (RGB or L) or an array, as recipes take them, and the remarks.
@@ -76,7 +79,7 @@ def decode(path: str | os.PathLike[str], max_pixels: int | None = None) -> tuple
     Raises:
         ImageError: As `read` does.
     """
-    loaded = _read(Path(path), max_pixels)
+    loaded = _read(Path(path), max_pixels, content)
     return loaded.plain, tuple(loaded.remarks)
 
 
@@ -89,9 +92,9 @@ class _Loaded:
     record: Record | None = None
 
 
-def _read(path: Path, max_pixels: int | None) -> _Loaded:
+def _read(path: Path, max_pixels: int | None, content: bytes | None = None) -> _Loaded:
     limit = most_pixels() if max_pixels is None else max_pixels
-    with opened(path) as stream, quiet():
+    with opened(path) if content is None else io.BytesIO(content) as stream, quiet():
         head = stream.read(kinds.HEAD)
         kind = kinds.of(head)
         if kind.opener is None:
@@ -113,11 +116,11 @@ def _read(path: Path, max_pixels: int | None) -> _Loaded:
             raise ImageError(
                 f"{path} is not a picture on a known scale: {error}; rescale it first"
             ) from error
-        except MemoryError as error:
-            raise ImageError(f"{path} needs more memory than there is; make it smaller first") from error
         except (
             Exception
         ) as error:  # Pillow's decoders raise anything: SyntaxError, struct.error, KeyError, ...
+            if short_of_memory(error):
+                raise ImageError(f"{path} needs more memory than there is; make it smaller first") from error
             raise _damaged(path, kind.name, error) from error
 
 
@@ -133,7 +136,7 @@ def _damaged(path: Path, kind: str, error: object) -> ImageError:
     if rare is not None:
         return ImageError(f"{path} is a JPEG picture {rare}, which is not read; save it as PNG first")
     return ImageError(
-        f"{path} begins as a {kind} picture but is truncated or damaged ({reason(error)}); "
+        f"{path} begins as a {kind} picture but is truncated or damaged ({damage(error)}); "
         "copy or download it again"
     )
 
@@ -164,6 +167,10 @@ def _png(path: Path, stream: IO[bytes], opener: kinds.Opener, limit: int) -> _Lo
         loaded.record = metadata.record_in(image.info)
     except ImageError as error:
         loaded.remarks.append(str(error))
+    if file.has_surplus():
+        loaded.remarks.append(
+            f"image data beyond the {file.width} x {file.height} pixels of the header left out"
+        )
     if metadata.KEY in file.left_out:
         loaded.remarks.append("the picture's record is damaged: it is too long")
     return loaded
@@ -265,6 +272,8 @@ def _orientation(image: Image.Image) -> int | None:
     """The EXIF orientation, 1 where there is none, None where the data cannot be read."""
     try:
         stated = image.getexif().get(0x0112, 1)
+    except MemoryError:  # not to be taken for a picture that stands as it is stored
+        raise
     except Exception:  # as many kinds as in decoding; the pixels are good
         return None
     return stated if isinstance(stated, int) else 1

@@ -12,7 +12,7 @@ from PIL import ImageFile
 
 from diptych.errors import ImageError, MissingExtra
 
-__all__ = ["HEAD", "SUFFIXES", "FileKind", "claimed_size", "of"]
+__all__ = ["DEVELOP", "HEAD", "SUFFIXES", "FileKind", "claimed_size", "of"]
 
 HEAD = 512
 """How many bytes of a file are enough to tell its kind."""
@@ -31,7 +31,7 @@ class FileKind:
 
     Attributes:
         name: What it is called in messages.
-        signature: Matched at the start of the file.
+        signature: A regular expression, matched at the start of the file; a dot is any byte.
         opener: Reads the header and gives the Pillow image, not decoded yet; None for what is not read. Pillow's class
             is called directly because `Image.open` would warn about size by a global limit that belongs to the
             user's own program.
@@ -39,7 +39,7 @@ class FileKind:
     """
 
     name: str
-    signature: re.Pattern[bytes]
+    signature: bytes
     opener: Opener | None = None
     advice: str = ""
 
@@ -66,54 +66,118 @@ def _heic(stream: IO[bytes]) -> ImageFile.ImageFile:
     return opened
 
 
-def _starts(pattern: bytes) -> re.Pattern[bytes]:
-    return re.compile(pattern, re.DOTALL | re.IGNORECASE)
-
-
 _SAVE_AS = "save it as PNG or JPEG first"
+DEVELOP = "develop it, and save it as PNG or TIFF first"
+"""What to do with a camera's raw file."""
 _DOWNLOAD = "the download went wrong: fetch the picture itself"
+_UNPACK = "unpack it and name the pictures"
+_NAME = "name a picture"
+
+
+def _others(advice: str, signatures: dict[str, bytes]) -> tuple[FileKind, ...]:
+    """Kinds that are not read, by name."""
+    return tuple(FileKind(name, signature, None, advice) for name, signature in signatures.items())
+
 
 KINDS: tuple[FileKind, ...] = (
-    FileKind("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _pillow("Png")),
-    FileKind("JPEG", re.compile(rb"\xff\xd8\xff"), _pillow("Jpeg")),
-    FileKind("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), _pillow("WebP")),
-    FileKind("TIFF", re.compile(rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b"), _pillow("Tiff")),
-    FileKind("GIF", re.compile(rb"GIF8[79]a"), _pillow("Gif")),
-    FileKind(
-        "BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), _pillow("Bmp")
+    FileKind("a camera's raw file", rb"II\x2a\x00.{4}CR\x02|....ftypcrx", None, DEVELOP),
+    FileKind("a camera's raw file", rb"FUJIFILMCCD-RAW|IIU\x00|IIR[OS]\x08|FOVb", None, DEVELOP),
+    FileKind("a JPEG-LS picture", rb"\xff\xd8\xff\xf7", None, _SAVE_AS),
+    FileKind("PNG", rb"\x89PNG\r\n\x1a\n", _pillow("Png")),
+    FileKind("JPEG", rb"\xff\xd8\xff", _pillow("Jpeg")),
+    FileKind("WebP", rb"RIFF....WEBP", _pillow("WebP")),
+    FileKind("TIFF", rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b", _pillow("Tiff")),
+    FileKind("GIF", rb"GIF8[79]a", _pillow("Gif")),
+    FileKind("BMP", rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", _pillow("Bmp")),
+    FileKind("AVIF", rb"....ftyp(avi[fs]|(mif1|msf1|miaf).{4}(....){0,12}?avif)", _pillow("Avif")),
+    FileKind("HEIC", rb"....ftyp(hei|hev|mif1|msf1)", _heic),
+    FileKind("JPEG 2000", rb"\x00\x00\x00\x0cjP  \x0d\x0a\x87\x0a|\xff\x4f\xff\x51", _pillow("Jpeg2K")),
+    *_others(
+        _NAME,
+        {
+            "a sound file": rb"....ftypM4|RIFF....WAVE|ID3[\x02-\x04]|OggS\x00|fLaC",
+            "a program": rb"\x7fELF|MZ.\x00|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe",
+            "a PyTorch file": rb"PK\x03\x04.{26}[^\x00]{1,200}/(data\.pkl|version|byteorder|\.format_version)",
+            "a safetensors file": rb".{4}\x00{4}\{\"",
+            "a GGUF model": rb"GGUF",
+            "an HDF5 file": rb"\x89HDF\r\n",
+            "a Python pickle": rb"\x80[\x02-\x05]",
+            "a MATLAB file": rb"MATLAB 5",
+            "an SQLite database": rb"SQLite format",
+            "a Parquet table": rb"PAR1",
+        },
     ),
-    FileKind("AVIF", _starts(rb"....ftyp(avi[fs]|(mif1|msf1|miaf).{4}(....){0,12}?avif)"), _pillow("Avif")),
-    FileKind("HEIC", _starts(rb"....ftyp(hei|hev|mif1|msf1)"), _heic),
-    FileKind("JPEG 2000", _starts(rb"\0\0\0\x0cjP  \x0d\x0a\x87\x0a|\xff\x4f\xff\x51"), _pillow("Jpeg2K")),
     FileKind(
-        "a video", _starts(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI "), None, "save one frame as PNG first"
-    ),
-    FileKind("a JPEG XL picture", _starts(rb"\xff\x0a|\0\0\0\x0cJXL "), None, _SAVE_AS),
-    FileKind("a Photoshop file", _starts(rb"8BPS"), None, _SAVE_AS),
-    FileKind("an OpenEXR picture", _starts(rb"\x76\x2f\x31\x01"), None, _SAVE_AS),
-    FileKind("an icon file", _starts(rb"\0\0[\x01\x02]\0"), None, _SAVE_AS),
-    FileKind("a netpbm picture", _starts(rb"P[1-7]\s"), None, _SAVE_AS),
-    FileKind("a DICOM file", _starts(rb".{128}DICM"), None, _SAVE_AS),
-    FileKind("a PDF document", _starts(rb"%PDF-"), None, "save the page as PNG first"),
-    FileKind(
-        "a ZIP archive or an office document",
-        _starts(rb"PK\x03\x04"),
+        "a video",
+        rb"....(ftyp|moov|mdat|wide)|\x1aE\xdf\xa3|RIFF....AVI |\x00\x00\x01[\xb3\xba]|FLV\x01",
         None,
-        "unpack it and name the pictures",
+        "save one frame as PNG first",
     ),
-    FileKind("a gzip archive", _starts(rb"\x1f\x8b"), None, "unpack it first"),
-    FileKind("a NumPy array", _starts(rb"\x93NUMPY"), None, _SAVE_AS),
-    FileKind("a Git LFS pointer", _starts(rb"version https://git-lfs"), None, "run: git lfs pull"),
-    FileKind("a web page", _starts(rb"\s*(<!--.*?-->\s*)?<(!doctype )?html"), None, _DOWNLOAD),
-    FileKind("an SVG drawing", _starts(rb"(\xef\xbb\xbf)?\s*<(svg|.*?<svg)"), None, _SAVE_AS),
-    FileKind("an XML document", _starts(rb"(\xef\xbb\xbf)?\s*<\?xml"), None, _DOWNLOAD),
-    FileKind("JSON text", _starts(rb"\s*[\[{]\s*[\"\]}\[{\d]"), None, _DOWNLOAD),
-    FileKind("a program", _starts(rb"\x7fELF|MZ.\0"), None, "name a picture"),
-    FileKind("plain text", _starts(rb"[\t\n\r\x20-\x7e]{8,}"), None, "name a picture"),
+    *_others(
+        _SAVE_AS,
+        {
+            "a JPEG XL picture": rb"\xff\x0a|\x00\x00\x00\x0cJXL ",
+            "a JPEG XR picture": rb"II\xbc",
+            "a Photoshop file": rb"8BPS",
+            "a GIMP file": rb"gimp xcf",
+            "an OpenEXR picture": rb"\x76\x2f\x31\x01",
+            "a Radiance picture": rb"#\?(RADIANCE|RGBE)",
+            # An icon file has at least one icon; a Targa picture with a type like its number has no palette.
+            "an icon file": rb"\x00\x00[\x01\x02]\x00(?!\x00\x00)..|icns|RIFF....ACON",
+            "a Targa picture": rb".(\x00[\x02\x03\n\x0b]\x00{5}|\x01[\x01\t].{4}[\x0f\x10\x18\x20])"
+            rb".{4}(?!\x00\x00)..(?!\x00\x00)..[\x08\x0f\x10\x18\x20]",
+            "a PCX picture": rb"\n[\x00\x02-\x05][\x00\x01][\x01\x02\x04\x08]",
+            "a netpbm picture": rb"P[1-7F]\s",
+            "a texture": rb"DDS |\xabKTX ",
+            "a QOI picture": rb"qoif",
+            "a FLIF picture": rb"FLIF",
+            "a BPG picture": rb"BPG\xfb",
+            "an SGI picture": rb"\x01\xda[\x00\x01][\x01\x02]",
+            "a Sun raster picture": rb"\x59\xa6\x6a\x95",
+            "an X bitmap": rb"#define \w+_width|/\* XPM \*/",
+            "a Windows metafile": rb"\xd7\xcd\xc6\x9a|\x01\x00\x00\x00.{36} EMF",
+            "a FITS picture": rb"SIMPLE  =",
+            "a DICOM file": rb".{128}DICM",
+            "a NIfTI volume": rb"\x5c\x01\x00\x00.{340}n[+i]1",
+            "a NumPy array": rb"\x93NUMPY|PK\x03\x04.{26}[^\x00]{1,200}\.npy",
+            "an SVG drawing": rb"(?i:(\xef\xbb\xbf)?\s*<(svg|(?!(!doctype )?html).*?<svg))",
+        },
+    ),
+    *_others(
+        "save the page as PNG first",
+        {
+            "a PDF document": rb"%PDF-",
+            "a PostScript file": rb"%!PS|\xc5\xd0\xd3\xc6",
+            "a DjVu document": rb"AT&TFORM",
+        },
+    ),
+    *_others(
+        _UNPACK,
+        {
+            "a ZIP archive or an office document": rb"PK\x03\x04",
+            "a gzip archive": rb"\x1f\x8b",
+            "an xz archive": rb"\xfd7zXZ",
+            "a bzip2 archive": rb"BZh[1-9]",
+            "a Zstandard archive": rb"\x28\xb5\x2f\xfd",
+            "a 7-Zip archive": rb"7z\xbc\xaf",
+            "a RAR archive": rb"Rar!",
+            "a tar archive": rb".{257}ustar",
+        },
+    ),
+    FileKind("a Git LFS pointer", rb"version https://git-lfs", None, "run: git lfs pull"),
+    *_others(
+        _DOWNLOAD,
+        {
+            "a web page": rb"(?i:(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!doctype )?(html|head|body|title))",
+            "an XML document": rb"(\xef\xbb\xbf)?\s*<\?xml",
+            "JSON text": rb"\s*[\[{]\s*[\"\]}\[{\d]",
+        },
+    ),
+    FileKind("plain text", rb"[\t\n\r\x20-\x7e]{8,}|\xef\xbb\xbf|\xff\xfe|\xfe\xff", None, _NAME),
 )
 _UNKNOWN = FileKind(
     "of a kind that is not known",
-    re.compile(b""),
+    b"",
     None,
     "it must be a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or HEIC file",
 )
@@ -125,7 +189,7 @@ def of(head: bytes) -> FileKind:
     Args:
         head: The first `HEAD` bytes of the file, or all of a shorter one.
     """
-    return next((kind for kind in KINDS if kind.signature.match(head)), _UNKNOWN)
+    return next((kind for kind in KINDS if re.match(kind.signature, head, re.DOTALL)), _UNKNOWN)
 
 
 def claimed_size(head: bytes) -> tuple[int, int] | None:

@@ -21,6 +21,9 @@ _MOST_PROFILE = 1 << 24  # bytes of an inflated colour profile
 _MOST_TEXT = (1 << 20) - 1024  # bytes of an inflated text entry that is kept; Pillow takes up to a megabyte
 _MOST_TEXTS = 1 << 24  # and of all of them
 _DEFLATE_RATIO = 1032  # the most that deflate can shorten: two bits for 258 bytes
+_STEP = 1 << 16  # compressed bytes at a time, which are at most 64 MiB of pixels
+_WHOLE = ((0, 0, 1, 1),)
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _SHORT_PROFILE = b"\0"  # a profile that cannot be used, which is said where profiles are applied
 
 
@@ -45,6 +48,21 @@ class PngFile:
     bare: bytes
     icc_profile: bytes | None
     left_out: tuple[str, ...]
+    _compressed: tuple[memoryview, ...]
+    _size: int
+
+    def has_surplus(self) -> bool:
+        """Whether there are more bytes of pixels than the header says. Damage is left to the decoder."""
+        inflater, left = zlib.decompressobj(), self._size
+        try:
+            for part in self._compressed:
+                for at in range(0, len(part), _STEP):
+                    left -= len(inflater.decompress(part[at : at + _STEP]))
+                    if left < 0 or inflater.eof:
+                        return left < 0
+        except zlib.error:
+            pass
+        return False
 
 
 def parse(data: bytes) -> PngFile:
@@ -59,7 +77,7 @@ def parse(data: bytes) -> PngFile:
     view = memoryview(data)
     profile: bytes | None = None
     left_out: list[str] = []
-    pixels, bare, compressed, text = [view[:8]], [view[:8]], 0, 0
+    pixels, bare, compressed, text = [view[:8]], [view[:8]], list[memoryview](), 0
     for kind, body, chunk in _chunks(view):
         if kind in _TEXT:
             size = _text_size(kind, body)
@@ -74,12 +92,30 @@ def parse(data: bytes) -> PngFile:
         if kind in _PIXELS:
             bare.append(chunk)
         if kind == b"IDAT":
-            compressed += len(body)
+            compressed.append(body)
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    row = 1 + (width * depth * _SAMPLES.get(colour, 1) + 7) // 8
-    if height * row > _DEFLATE_RATIO * compressed + 1024 and data[28] == 0:  # not interlaced
-        raise ValueError(f"{compressed:,} bytes of pixels cannot hold {width} x {height} of them")
-    return PngFile(width, height, depth, b"".join(pixels), b"".join(bare), profile, tuple(left_out))
+    passes = _ADAM7 if data[28] else _WHOLE
+    size = sum(_filtered(width, height, depth * _SAMPLES.get(colour, 1), *each) for each in passes)
+    held = sum(map(len, compressed))
+    if size > _DEFLATE_RATIO * held + 1024:
+        raise ValueError(f"{held:,} bytes of pixels cannot hold {width} x {height} of them")
+    return PngFile(
+        width,
+        height,
+        depth,
+        b"".join(pixels),
+        b"".join(bare),
+        profile,
+        tuple(left_out),
+        tuple(compressed),
+        size,
+    )
+
+
+def _filtered(width: int, height: int, bits: int, left: int, top: int, across: int, down: int) -> int:
+    """The bytes of one pass: a row that is not empty is a byte for its filter, and its pixels."""
+    columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+    return max(rows, 0) * (1 + (columns * bits + 7) // 8) if columns > 0 else 0
 
 
 def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview, memoryview]]:

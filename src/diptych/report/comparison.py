@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from diptych.comparing import Comparison, LayerPair
 from diptych.comparing.comparison import short
+from diptych.files import encoded
 from diptych.report.mosaic import Range, arrange, finite_range, tile
 from diptych.report.templates import render_template, write_page
 
@@ -125,9 +125,8 @@ def _panel(maps: Array, limits: Range, colour_map: str, name: str, alt: str) -> 
         area = pixels[top : top + grid.tile_height, left : left + grid.tile_width]
         area[..., :3] = tile(each, grid, limits, table, dead=False)
         area[..., 3] = 255
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG", optimize=True)
-    url = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    data = encoded(Image.fromarray(pixels), format="PNG", optimize=True)
+    url = f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
     return _Panel(url, pixels.shape[1], pixels.shape[0], name, alt, _range(limits))
 
 

@@ -176,7 +176,7 @@ def tile(values: FloatArray, grid: Grid, limits: Range, colours: Pixels, dead: b
     fitted = fit(values, grid.tile_height, grid.tile_width)
     shown = np.isfinite(fitted)
     index = np.rint(limits.scale(np.where(shown, fitted, limits.low)) * 255).astype(np.uint8)
-    pixels = colours[index]
+    pixels = colours.take(index, axis=0)
     pixels[~shown] = _NOT_FINITE
     return pixels
 

@@ -25,7 +25,7 @@ from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.progress import Progress, silent
 
-__all__ = ["Applied", "FolderResult", "apply", "apply_file", "apply_folder"]
+__all__ = ["Applied", "FolderResult", "Work", "apply", "apply_file", "apply_folder", "output_name"]
 
 _ROUNDING = 1e-6  # floats may exceed 0..1 by this much
 
@@ -162,7 +162,7 @@ def apply(
                 "an array is filtered into an array and nothing is written; leave the target out, or give a "
                 "picture file as the source"
             )
-        return _Work.of(learned, tile, engine, device, edge, progress).array(_in_memory(source), "array")
+        return Work.of(learned, tile, engine, device, edge, progress).array(_in_memory(source), "array")
     if not isinstance(source, str | Path):
         raise UsageError(f"the source must be a file, a folder or an array, not {type(source).__name__}")
     path = Path(source)
@@ -177,7 +177,7 @@ def apply(
         return apply_file(
             learned, path, target, tile=tile, engine=engine, device=device, edge=edge, progress=progress
         )
-    work = _Work.of(learned, tile, engine, device, edge, progress)
+    work = Work.of(learned, tile, engine, device, edge, progress)
     opened = streams.open(path)
     try:
         return work.array(opened, path.name, file=True)
@@ -227,11 +227,11 @@ def apply_file(
         raise UsageError(
             "apply_file takes a picture file; an array is filtered by filters.apply(learned, array)"
         )
-    work = _Work.of(learned, tile, engine, device, edge, progress)
+    work = Work.of(learned, tile, engine, device, edge, progress)
     path, place = Path(source), Path(target)
     if is_folder(path):
         raise UsageError(f"{path} is a folder; apply_folder filters all of its pictures")
-    return work.file(path, place / _output_name(path) if is_folder(place) else place)
+    return work.file(path, place / output_name(path) if is_folder(place) else place)
 
 
 def apply_folder(
@@ -270,11 +270,11 @@ def apply_folder(
         UsageError: An argument is out of range, `folder` is not a folder, or two pictures would be written
             to one file.
     """
-    work, folder = _Work.of(learned, tile, engine, device, edge, progress), Path(folder)
+    work, folder = Work.of(learned, tile, engine, device, edge, progress), Path(folder)
     if not is_folder(folder):
         raise UsageError(f"{folder} is not a folder; apply_file filters a single picture")
     found = files.search(folder)
-    pairs = [(path, Path(target, _output_name(path))) for path in found.paths]
+    pairs = [(path, Path(target, output_name(path))) for path in found.paths]
     places = [place for _, place in pairs]
     twice = next((place for place, count in Counter(places).items() if count > 1), None)
     if twice is not None:
@@ -301,7 +301,7 @@ def _applied_or_raise(result: FolderResult, failures: list[str] | None) -> list[
     return list(result.applied)
 
 
-def _output_name(path: Path) -> str:
+def output_name(path: Path) -> str:
     """The file name of a filtered picture: the same, as PNG where its kind cannot be written."""
     return path.name if path.suffix.lower() in streams.WRITABLE else f"{path.stem}.png"
 
@@ -330,7 +330,7 @@ def _in_memory(array: Array) -> Whole:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """The arguments that all pictures of a call share."""
 
     model: Model
@@ -349,7 +349,8 @@ class _Work:
         device: str,
         edge: str | None,
         progress: Progress,
-    ) -> _Work:
+    ) -> Work:
+        """The arguments, with the model loaded; raises `UsageError` where one is out of range."""
         if tile is not None and (
             isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1
         ):

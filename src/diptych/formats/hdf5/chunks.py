@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import FormatError, MissingExtra
+from diptych.errors import FormatError, MissingExtra, damage
 from diptych.formats.hdf5 import Cursor, Hdf5File, Object, lookup3
 from diptych.formats.hdf5.mapped import NOWHERE
 from diptych.formats.hdf5.messages import Filter, Layout
@@ -210,8 +210,8 @@ def _undo(file: Hdf5File, step: Filter, raw: memoryview, block: int, size: int, 
         if step.number == 32004:
             return memoryview(_lz4(file, bytes(raw), limit))
         return memoryview(_zstandard(file, bytes(raw), limit))
-    except (zlib.error, OSError, EOFError, ValueError, RuntimeError, MemoryError) as error:
-        file.fail(f"{_NAMES[step.number]} data that cannot be decompressed ({error})", at)
+    except (zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+        file.fail(f"{_NAMES[step.number]} data that cannot be decompressed ({damage(error)})", at)
 
 
 def _unshuffle(raw: memoryview, size: int) -> memoryview:

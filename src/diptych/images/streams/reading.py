@@ -61,6 +61,8 @@ def _kept(path: Path) -> Kept:
         with quiet(), Image.open(path) as image:
             given = image.info.get("dpi")
             pair = (float(given[0]), float(given[1])) if given else None
+    except MemoryError:
+        raise
     except Exception:  # the pixels were good; this is an ornament
         return Kept()
     return Kept(resolution=pair if pair and min(pair) > 0 else None)

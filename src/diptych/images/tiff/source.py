@@ -13,7 +13,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from diptych.errors import ImageError, reason
+from diptych.errors import ImageError, damage
+from diptych.files import short_of_memory
+from diptych.images.kinds import DEVELOP
 from diptych.images.opening import check_size, quiet
 from diptych.images.opening import opened as opened_file
 from diptych.images.pixels import OutOfRange, to_plain
@@ -34,6 +36,7 @@ _COLOURS = {
     _LAB: 3,
     _ICC_LAB: 3,
 }
+_SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
 _BY_PILLOW = (2, 3, 4, 6, 32771, 32809, 50001)
 """Compressions of 8 bits or fewer that Pillow reads: fax, old JPEG, Thunderscan, WebP."""
 _PREMULTIPLIED, _ALPHA = 1, 2
@@ -144,10 +147,13 @@ class TiffSource:
             raise
         except Exception as error:  # whatever tifffile raises on a damaged directory; a tag of the wrong kind
             self.close()
+            if short_of_memory(error):
+                raise MemoryError from error
             raise self._damaged(error) from error
 
     def _look(self, page: Any, pages: int, limit: int) -> None:
         self._page, tags = page, page.tags
+        self._check_developed(tags)
         self._photometric, self._compression = int(page.photometric), int(page.compression)
         if self._compression in _BY_PILLOW:
             raise _ForPillow
@@ -266,7 +272,7 @@ class TiffSource:
             )
         if not all(isinstance(n, int) and n >= 0 for n in (*self._offsets, *self._counts)):
             raise self._damaged("the places of its pieces are not whole numbers")
-        end = os.fstat(self._stream.fileno()).st_size
+        end = self._stream.seek(0, os.SEEK_END)
         last = max(
             (offset + count for offset, count in zip(self._offsets, self._counts, strict=False) if count),
             default=0,
@@ -414,9 +420,9 @@ class TiffSource:
                         data, rows, self._wide, self._in_piece, self._samples.stored
                     )
                 values = self._shaped(data, rows)
-        except MemoryError:
-            raise
         except Exception as error:  # zlib.error, lzma.LZMAError, whatever Pillow raises, too few bytes
+            if short_of_memory(error):
+                raise MemoryError from error
             raise self._damaged(error) from error
         if self._predictor == 2:  # differences of the bits, whatever they stand for
             whole = values.view(f"u{values.dtype.itemsize}")
@@ -457,9 +463,17 @@ class TiffSource:
         if self._own is not None:
             self._own.close()
 
+    def _check_developed(self, tags: Any) -> None:
+        """Refuses a camera's raw file, of which the first picture is a small preview."""
+        reduced = int(tags.valueof(_SUBFILE_TYPE, default=0)) & 1
+        if _DNG_VERSION in tags or (reduced and _SUB_DIRECTORIES in tags):
+            raise ImageError(
+                f"{self._path} is a camera's raw file, of which only a preview could be read; {DEVELOP}"
+            )
+
     def _damaged(self, why: object) -> ImageError:
         return ImageError(
-            f"{self._path} begins as a TIFF picture but is truncated or damaged ({reason(why)}); "
+            f"{self._path} begins as a TIFF picture but is truncated or damaged ({damage(why)}); "
             "copy or download it again"
         )
 
