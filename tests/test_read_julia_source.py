@@ -13,6 +13,7 @@ import pytest
 import diptych
 from diptych.__main__ import main
 from diptych.errors import FormatError, UsageError
+from diptych.formats import bson
 from flux_golden import GOLDEN, batch
 
 SOURCES: dict[str, str] = json.loads((GOLDEN / "sources.json").read_text())
@@ -120,6 +121,17 @@ IDIOMS = {
         "m = Chain(first = Dense(2 => 3), rest = Chain(; a = Dense(3 => 1)))\n",
         ["Dense 2 -> 3", "Chain of 1", "Dense 3 -> 1"],
     ),
+    "a concatenation of the input first": (
+        "m = SkipConnection(Conv((3, 3), 1 => 2, pad = 1), (mx, x) -> cat(x, mx, dims = 3))\n",
+        ["Parallel of 2 concatenate along axis -3", "identity", "Conv 3x3, 1 -> 2, padding 1"],
+    ),
+    "a vector that is filled": (
+        "struct Net; parts; end\n"
+        "function (n::Net)(x)\n    out = Vector(undef, 2)\n    out[1] = n.parts[1](x)\n    for i in 2:2\n"
+        "        out[i] = n.parts[i](out[i-1])\n    end\n    softmax(out[end])\nend\n"
+        "net = Net([Dense(2 => 3), Dense(3 => 2)])\n",
+        ["Dense 2 -> 3", "Dense 3 -> 2", "softmax, axis -1"],
+    ),
     "parallel branches": (
         "m = Parallel(vcat, Dense(2 => 3), Dense(2 => 1, relu))\n",
         ["Parallel of 2 concatenate along axis -1", "Dense 2 -> 3", "Dense 2 -> 1, relu"],
@@ -152,6 +164,23 @@ def test_source_gives_the_layers_of_the_file_that_flux_made_of_it(name: str, tmp
     read = diptych.load_model(path, written_by=version)
     assert labels(read) == labels(file)
     assert {k: v.shape for k, v in read.weights().items()} == {k: v.shape for k, v in file.weights().items()}
+
+
+NUMBERS = {
+    "2^(n - 1)": 4, "64 * 2^(n-1)": 256, "2n^2": 18, "2^3^2": 512, "2^2n": 64, "10-(n)": 7, "4*(n)": 12, "28^2": 784,
+    "12 ÷ n * 2": 8, "-(-n)": 3, "7 % 4": 3, "cld(7, 2)": 4, "fld(7, 2)": 3, "div(-7, 2) + 9": 6, "Int(12 / 4)": 3,
+    "floor(Int, 7.9)": 7, "ceil(Int, 7.1)": 8, "round(Int, 6.4)": 6, "prod((2, n, 4)[1:2])": 6, "length(1:2:9)": 5,
+    "(1 < n < 4) ? 5 : 6": 5, "(4 < n < 9) ? 5 : 6": 6, "n == 3 && true ? 1 : 2": 1, "sum([1, 2, n])": 6,
+    "maximum([4, n])": 4, "last(3:-1:2)": 2, "[5; n; 7][end-1]": 3, "(a = 2, b = 9).b": 9, "(2 => 8)[2]": 8,
+    "reduce(*, (2, n))": 6, "foldl(+, [1, 2]; init = n)": 6, "map(x -> 2x, [n])[1]": 6, "0x1f": 31, "1_000": 1000,
+    "ntuple(i -> i + n, 2)[2]": 5, "sum(i^2 for i in 1:n)": 14, "first(filter_or(n))": 5, "size(zeros(4, n), 2)": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_arithmetic_is_julias(text: str, tmp_path: Path) -> None:
+    lines = f"n = 3\nfilter_or(n) = n > 5 ? [1] : [5]\nm = Dense({text} => 1)\n"
+    assert source(tmp_path, lines) == [f"Dense {NUMBERS[text]} -> 1"]
 
 
 # ---- What is refused, and where -------------------------------------------------------------------------
@@ -210,6 +239,27 @@ def test_hostile_source_takes_little_time(case: str, tmp_path: Path) -> None:
     assert time.perf_counter() - before < 20
 
 
+@pytest.mark.parametrize(
+    ("text", "parameters"),
+    [
+        ("using Metalhead\nm = ResNet(18)\n", 11_689_512),
+        ("using Metalhead\nm = ResNet(50; nclasses = 10)\n", 23_528_522),
+        ("using Metalhead\nm = Metalhead.VGG(11; batchnorm = true, nclasses = 2)\n", 128_777_282),
+        ("using Metalhead\nr = ResNet(34)\nm = Chain(r.layers[1], GlobalMeanPool(), Flux.flatten, Dense(512 => 3))\n",
+         21_286_211),
+    ],
+)  # fmt: skip
+def test_the_networks_of_metalhead_have_as_many_weights_as_there(
+    text: str, parameters: int, tmp_path: Path
+) -> None:
+    assert diptych.load_model(written(tmp_path, text), key="m").parameters == parameters
+
+
+def test_metalhead_has_no_other_depths(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"model\.jl:2: .*Metalhead has no ResNet with these arguments"):
+        source(tmp_path, "using Metalhead\nm = Chain(ResNet(19), Dense(2, 1))\n")
+
+
 # ---- Files ----------------------------------------------------------------------------------------------
 
 SEVERAL = (
@@ -231,6 +281,26 @@ SEVERAL = (
 )
 def test_a_key_chooses(key: str, expected: list[str], tmp_path: Path) -> None:
     assert source(tmp_path, SEVERAL, key=key) == expected
+
+
+def test_a_key_says_what_the_file_does_not(tmp_path: Path) -> None:
+    text = "n = length(state(env))\nactions = 1:3\nm = Chain(Dense(n => 8), Dense(8 => length(actions)))\n"
+    with pytest.raises(FormatError, match=r"model\.jl:3: Dense\(n => 8\).*state is not defined"):
+        source(tmp_path, text)
+    assert source(tmp_path, text, key="n = 4; m") == ["Dense 4 -> 8", "Dense 8 -> 3"]
+    assert source(tmp_path, text, key="n = 4;") == ["Dense 4 -> 8", "Dense 8 -> 3"]
+
+
+def test_of_several_models_the_one_that_the_weights_fit_is_taken(tmp_path: Path) -> None:
+    path = written(tmp_path, SEVERAL + "m = Chain(Dense(5, 2))\n")
+    arrays = [np.zeros((3, 2), np.float32), np.ones(3, np.float32)]
+    bson.write({"weights": arrays}, tmp_path / "w.bson")
+    model = diptych.load_model(tmp_path / "w.bson", architecture=path)
+    assert labels(model) == ["Dense 2 -> 3"]
+    assert "the architecture is generator of" in model.source.warnings[0]
+    bson.write({"weights": arrays[::-1]}, tmp_path / "w.bson")
+    with pytest.raises(FormatError, match="none of them fits"):
+        diptych.load_model(tmp_path / "w.bson", architecture=path)
 
 
 def test_a_key_that_is_printed_works_as_printed(tmp_path: Path) -> None:

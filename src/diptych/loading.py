@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from diptych import formats, preprocessing
 from diptych.errors import FormatError, ModelError, UsageError
@@ -75,8 +75,8 @@ def takes(model: ModelLike, option: str) -> bool:
 def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     """The model, as `load_model` loads it, with the options for reading as one value."""
     given = options.given() if options is not None else {}
-    if "architecture" in given:
-        given["architecture"] = load(given["architecture"], _for_architecture(given))
+    if "architecture" in given and not _is_source(given["architecture"]):
+        given["architecture"] = load(given["architecture"])
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
@@ -105,14 +105,8 @@ def _told(file: str | Path, model: Model) -> Model:
     return model
 
 
-def _for_architecture(given: dict[str, Any]) -> ReadOptions | None:
-    """The options that reading the architecture takes as well: source of Julia is for a version of Flux."""
-    version = given.get("written_by")
-    return ReadOptions(written_by=version) if version and _takes_source(given["architecture"]) else None
-
-
-def _takes_source(model: ModelLike) -> bool:
-    """Whether a model is given as Julia source."""
+def _is_source(model: ModelLike) -> bool:
+    """Whether a model is given as Julia source, which is read for the version of Flux that wrote the weights."""
     return not isinstance(model, Model) and Path(model).suffix.lower() in (".jl", ".ipynb", ".md")
 
 

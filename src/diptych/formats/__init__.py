@@ -10,11 +10,12 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import FormatError, UsageError
+from diptych.errors import FormatError, ModelError, UsageError
 from diptych.extras import imported
 from diptych.files import is_file, is_folder, short_of_memory
 from diptych.model import architectures
@@ -168,8 +169,39 @@ def read(path: str | Path, **options: Any) -> Model:
             f"save the model as one of {_names('can_read')}"
         )
     _check_options("reading", found.name, options, found.reading)
-    if isinstance(options.get("architecture"), str | Path):
-        options["architecture"] = _architecture(options["architecture"], options.get("flux_version"))
+    given = options.get("architecture")
+    if not isinstance(given, str | Path):
+        return _read(path, found, options)
+    return _filled(path, found, options, given)
+
+
+def _filled(path: Path, found: Format, options: dict[str, Any], given: str | Path) -> Model:
+    """The model in a file, with an architecture that is given as a file or a name.
+
+    Of several models in Julia source, the one that the weights fit is taken.
+    """
+    version = options.get("flux_version")
+    try:
+        return _read(path, found, options | {"architecture": _architecture(given, version)})
+    except FormatError as error:
+        keys = getattr(error, "keys", None)
+        if keys is None:
+            raise
+        several = error
+    fitting: list[tuple[str, Model]] = []
+    for key in keys:
+        with suppress(FormatError, ModelError):
+            architecture = _architecture(given, version, key)
+            fitting.append((key, _read(path, found, options | {"architecture": architecture})))
+    if len(fitting) != 1:
+        what = "none of them fits" if not fitting else f"{', '.join(key for key, _ in fitting)} fit"
+        raise FormatError(f"{several}; {what} the weights in {path}") from several
+    key, model = fitting[0]
+    warnings = (f"the architecture is {key} of {given}, the only one there that fits", *model.source.warnings)
+    return model.with_(source=replace(model.source, warnings=warnings))
+
+
+def _read(path: Path, found: Format, options: dict[str, Any]) -> Model:
     try:
         model: Model = _module(found).read(path, **options)
     except FormatError as error:
@@ -179,10 +211,10 @@ def read(path: str | Path, **options: Any) -> Model:
     return model
 
 
-def _architecture(name: str | Path, flux_version: str | None) -> Model:
+def _architecture(name: str | Path, flux_version: str | None, key: str | None = None) -> Model:
     """Reads the model file `name`, or makes the architecture of that name if it has no suffix."""
     source = Path(name).suffix.lower() in _suffixes_of_source()
-    options = {"flux_version": flux_version} if source and flux_version is not None else {}
+    options = {"flux_version": flux_version, "key": key} if source else {}
     return read(name, **options) if Path(name).suffix else architectures.named(str(name))
 
 

@@ -25,7 +25,7 @@ from diptych.model.layers import (
     Softmax,
 )
 
-__all__ = ["connection_of", "function_layer"]
+__all__ = ["connection_of", "function_layer", "swapped_connection"]
 
 _FLATTEN = {("Flux", "flatten"), ("MLUtils", "flatten")}
 _SAME = ("identity", "cpu", "gpu", "f32")  # device and precision are chosen by the engine
@@ -156,3 +156,14 @@ def _anonymous(r: FluxReader, f: Fields, value: JuliaStruct, count: int) -> Conn
         except FormatError as error:
             failure = failure or error
     raise f.refuse(f"joins its branches with a function that cannot be read: {failure}") from failure
+
+
+def swapped_connection(f: Fields) -> Connection | None:
+    """The connection of a closure of two arguments that takes them in the other order, or None."""
+    value = f.get("connection")
+    if not isinstance(value, JuliaStruct):
+        return None
+    try:
+        return as_connection(interpret(value, 2), (2, 1))
+    except FormatError:
+        return None

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from diptych.axes import flip_kernel, reverse_axes
+from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, FluxReader, LayerRule
-from diptych.formats.flux.reading_functions import connection_of
+from diptych.formats.flux.reading_functions import connection_of, swapped_connection
 from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
+    Activation,
     AdaptiveMaxPool,
     AdaptiveMeanPool,
     Array,
@@ -441,7 +443,13 @@ def _permutation(value: Any) -> tuple[int, ...] | None:
 
 def _skip(r: FluxReader, f: Fields) -> Layer:
     inner = r.layer(f.get("layers"), child_path(f.path, 0))
-    return SkipConnection(inner, connection_of(r, f, 2))
+    try:
+        return SkipConnection(inner, connection_of(r, f, 2))
+    except FormatError:
+        swapped = swapped_connection(f)
+        if swapped is None:
+            raise
+        return Parallel(swapped, (Activation(), inner))  # (mx, x) -> cat(x, mx, dims=3)
 
 
 def _parallel(r: FluxReader, f: Fields) -> Layer:

@@ -83,16 +83,17 @@ def as_layers(
     return _Translation(function, elementwise, layer_of).layers(function.expression)
 
 
-def as_connection(function: Function) -> Connection:
+def as_connection(function: Function, order: tuple[int, ...] = ()) -> Connection:
     """How a function joins the outputs of several branches.
 
-    Raises `FormatError` unless it is a dotted +, - or *, or a cat, vcat or hcat, of all arguments in order.
+    Raises `FormatError` unless it is a dotted +, - or *, or a cat, vcat or hcat, of all arguments in order, or in the
+    `order` that is given.
     """
     expression = function.expression
     translation = _Translation(function, False, None)
     if isinstance(expression, Call):
         arguments = expression.arguments
-        expected = list(range(1, len(arguments) + 1))
+        expected = list(order or range(1, len(arguments) + 1))
         if [a.index for a in arguments if isinstance(a, Argument)] == expected:
             connection = translation.connection(expression)
             if connection is not None:

@@ -73,6 +73,7 @@ class Evaluator:
         self.steps = self.depth = self.calls = 0
         self.called: set[str] = set()  # the functions of the file that were followed
         self.active: list[str] = []  # those that are being followed
+        self.inside_library = 0  # functions of a package among these
         self.ends: list[Any] = []
         self.where: Callable[[Node], str] = lambda node: ""
         self.output_size: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = lambda value, size: size
@@ -101,7 +102,9 @@ class Evaluator:
         try:
             return rule(self, node, scope)
         except NotUnderstood as error:
-            raise error if error.node is not None else NotUnderstood(error.why, node) from error
+            raise (
+                error if error.node is not None else NotUnderstood(error.why, node, error.hides_model)
+            ) from error
         finally:
             self.depth -= 1
 
@@ -339,12 +342,18 @@ class Evaluator:
         self._bind(method, given, keywords, inner)
         self.calls += 1
         self.active.append(name)
+        self.inside_library += bool(method.library)
         depth, self.depth = self.depth, 0
         try:
             return self.run_function(method.body, inner)
+        except NotUnderstood as error:
+            if not method.library:
+                raise
+            raise NotUnderstood(f"{method.library} has no {name} with these arguments", node) from error
         finally:
             self.calls -= 1
             self.active.pop()
+            self.inside_library -= bool(method.library)
             self.depth = depth
 
     def _fits(self, method: Method, given: list[Any]) -> bool:
@@ -438,6 +447,11 @@ class Evaluator:
             )
         if any(isinstance(v, Unknown) for v in given):
             return next(v for v in given if isinstance(v, Unknown))
+        if not any(self._fits(m, given) for m in kind.calls):
+            counts = sorted({len(m.parameters) for m in kind.calls})
+            raise NotUnderstood(
+                f"{kind.name} takes {' or '.join(map(str, counts))} inputs, not {len(given)}", node
+            )
         return self.follow(kind.calls, "", given, {}, node, owner=value)
 
     # ---- Dots ----

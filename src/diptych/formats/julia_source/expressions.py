@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from diptych.formats.julia_source.autosize import autosized
 from diptych.formats.julia_source.evaluator import MOST_ITEMS, Evaluator, Higher, Rule, is_symbolic
 from diptych.formats.julia_source.functions import name_value
 from diptych.formats.julia_source.syntax import operator_of, parts, text_of
-from diptych.formats.julia_source.values import Constructor, NotUnderstood, Pair, Scope, Unknown
+from diptych.formats.julia_source.values import Built, Constructor, NotUnderstood, Own, Pair, Scope, Unknown
 
 __all__ = ["HIGHER", "RULES"]
 
 # ---- Rules for each kind of node ----------------------------------------------------------------------
+
+
+_DEVICE = re.compile(r"(\w+\.)*\w*(dev|gpu|cpu|cuda)\w*(\(.*\))?", re.IGNORECASE)
 
 
 def _call(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -27,16 +31,39 @@ def _call(e: Evaluator, node: Node, scope: Scope) -> Any:
     if lists is None:
         raise NotUnderstood("this is not read", node)
     function = e.value(callee, scope)
-    if isinstance(function, Constructor) and function.name == "Recur":
-        pass
+    if isinstance(function, Unknown):
+        _check_hidden(e, callee, lists, scope, function)
     if isinstance(function, Unknown) and not (function.node is not None and function.node == callee):
         return function
     given, keywords = e.arguments(lists, scope)
     if clause is not None:
         given.insert(0, operations.closure(clause, scope, e))
+    moved = isinstance(function, Unknown) and len(given) == 1 and isinstance(given[0], (Built, Own))
+    if moved and _DEVICE.fullmatch(text_of(callee)):
+        return given[0]
     if isinstance(function, Unknown):
         return Unknown(function.why, node)
     return e.call(function, given, keywords, node)
+
+
+# Types that hold a model beside data and optimisers, and compute nothing themselves.
+_HOLDERS = frozenset(
+    ("TrainState", "TrainingState", "DataLoader", "Optimiser", "Ref", "WeakRef", "StatefulLuxLayer", "Duplicated",
+     "Const", "FluxDistributedModel", "Enzyme", "Logger", "Dict")
+)  # fmt: skip
+
+
+def _check_hidden(e: Evaluator, callee: Node, lists: Node, scope: Scope, function: Unknown) -> None:
+    """Refuses `MyNet(Chain(…))` where MyNet is not known: what it computes of the layers is not either."""
+    name = text_of(callee).rsplit(".", 1)[-1]
+    if not name[:1].isupper() or name in _HOLDERS:
+        return
+    try:
+        given, keywords = e.arguments(lists, scope)
+    except NotUnderstood as error:
+        raise NotUnderstood(error.why, error.node, error.hides_model) from error
+    if any(isinstance(value, (Built, Own)) for value in (*given, *keywords.values())):
+        raise NotUnderstood(function.why, callee, hides_model=True)
 
 
 def _dotted_call(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -54,11 +81,17 @@ def _binary(e: Evaluator, node: Node, scope: Scope) -> Any:
         if isinstance(first, bool):
             return e.value(right, scope) if first == (sign == "&&") else first
         return first if isinstance(first, Unknown) else Unknown("the condition is not known", node)
+    if sign in ("^", ".^"):
+        return _power(e, node, scope)
+    if sign in _COMPARISONS and left.type == "binary_expression" and operator_of(left) in _COMPARISONS:
+        return _compared(e, left, node, scope)
     a = e.argument(left, scope)
     b = e.argument(right, scope)
     if sign == "=>":
         return Pair(a, b)
     if sign == "|>":
+        if isinstance(b, Unknown) and isinstance(a, (Built, Own)):
+            return _through_unknown(a, b, right)
         return e.call(b, [a], {}, node)
     if sign == "∘":
         return operations.composed(b, a)
@@ -71,6 +104,54 @@ def _binary(e: Evaluator, node: Node, scope: Scope) -> Any:
         return e.broadcast(name_value(sign[1:]), [a, b], {}, node)
     function = e.name(sign, node, scope)
     return e.call(function, [a, b], {}, node)
+
+
+_COMPARISONS = ("<", ">", "<=", ">=", "≤", "≥", "==", "!=")
+
+
+def _operation(e: Evaluator, sign: str, a: Any, b: Any, node: Node) -> Any:
+    """The value of `a sign b`."""
+    for value in (a, b):
+        if isinstance(value, Unknown):
+            return value
+    if sign.startswith("."):
+        return e.broadcast(name_value(sign[1:]), [a, b], {}, node)
+    return e.call(name_value(sign), [a, b], {}, node)
+
+
+def _power(e: Evaluator, node: Node, scope: Scope) -> Any:
+    """The value of `a^b^c`, which is a^(b^c), and of `2x^c`, which is 2(x^c)."""
+    signs: list[str] = []
+    operands: list[Node] = []
+    while node.type == "binary_expression" and operator_of(node) in ("^", ".^"):
+        signs.insert(0, operator_of(node))
+        operands.insert(0, parts(node)[-1])
+        node = parts(node)[0]
+    factor, base = parts(node) if node.type == "juxtaposition_expression" else (None, node)
+    operands.insert(0, base)
+    value = e.value(operands[-1], scope)
+    for sign, operand in zip(reversed(signs), reversed(operands[:-1]), strict=True):
+        value = _operation(e, sign, e.value(operand, scope), value, operand)
+    dotted = "." if ".^" in signs else ""
+    return value if factor is None else _operation(e, f"{dotted}*", e.value(factor, scope), value, node)
+
+
+def _compared(e: Evaluator, left: Node, node: Node, scope: Scope) -> Any:
+    """The value of `a < b < c`."""
+    first = e.value(left, scope)
+    second = _operation(
+        e, operator_of(node), e.value(parts(left)[-1], scope), e.value(parts(node)[-1], scope), node
+    )
+    if isinstance(first, bool) and isinstance(second, bool):
+        return first and second
+    return first if isinstance(first, Unknown) else Unknown("the condition is not known", node)
+
+
+def _through_unknown(model: Any, function: Unknown, node: Node) -> Any:
+    """A model that goes through something unknown: a device leaves it as it is, all else may make another model."""
+    if _DEVICE.fullmatch(text_of(node)):
+        return model
+    raise NotUnderstood(function.why, function.node or node, hides_model=True)
 
 
 def _unary(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -90,7 +171,7 @@ def _ternary(e: Evaluator, node: Node, scope: Scope) -> Any:
         return e.value(then if condition else otherwise, scope)
     if isinstance(condition, Unknown):
         branches = [e.default(n, scope) for n in (then, otherwise)]
-        return branches[0] if operations.same(*branches) else Unknown("the condition is not known", node)
+        return branches[0] if operations.agree(*branches) else Unknown("the condition is not known", node)
     return e.expression(
         "ifelse", [condition, e.value(then, scope), e.value(otherwise, scope)], {}, False, node
     )
@@ -199,8 +280,10 @@ def _identifier(e: Evaluator, node: Node, scope: Scope) -> Any:
 
 
 def _juxtaposed(e: Evaluator, node: Node, scope: Scope) -> Any:
-    a, b = (e.value(child, scope) for child in parts(node))
-    return e.call(name_value("*"), [a, b], {}, node)
+    first, second = parts(node)
+    if second.type == "call_expression" and parts(second)[0].type == "operator":
+        raise NotUnderstood("write a space behind the operator", node)
+    return _operation(e, "*", e.value(first, scope), e.value(second, scope), node)
 
 
 def _splatted(e: Evaluator, node: Node, scope: Scope) -> Any:

@@ -10,7 +10,7 @@ from diptych.formats.flux.document import version_asked
 from diptych.formats.flux.layouts import Version
 from diptych.formats.flux.versions import Signs
 from diptych.formats.julia_source.constructors import constructors_of
-from diptych.formats.julia_source.models import Found, SourceFile
+from diptych.formats.julia_source.models import Found, SourceFile, split_key
 from diptych.formats.julia_source.reading import SourceReader
 from diptych.formats.julia_source.text import source_of
 from diptych.formats.julia_source.weights import draw
@@ -28,7 +28,7 @@ def read(path: str | Path, flux_version: str | None = None, key: str | None = No
         path: A script (.jl), a notebook with a Julia kernel (.ipynb), a Pluto notebook, or a Markdown file.
         flux_version: The version of Flux that it is for, such as "0.13.4", where versions compute differently.
         key: Which of several models: the name of a variable or function, a part such as "vae.encoder", or a call
-            such as "build_model(64, 10)".
+            such as "build_model(64, 10)". Values that the file does not tell stand in front of it: "n = 4; model".
 
     Raises:
         FormatError: There is no model or no unique one, or it is not understood, with the line and its text.
@@ -36,8 +36,9 @@ def read(path: str | Path, flux_version: str | None = None, key: str | None = No
     """
     path = Path(path)
     version = version_asked(flux_version)
-    file = SourceFile(source_of(path), constructors_of(version))
-    found = file.chosen(key)
+    given, chosen = split_key(key)
+    file = SourceFile(source_of(path), constructors_of(version), given)
+    found = file.chosen(chosen)
     draw(found.value, str(path))
     reader, layers = layers_of(found, file, version)
     made = Model(layers, trained=False)

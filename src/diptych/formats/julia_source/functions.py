@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diptych.formats.flux.functions import function
-from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
+from diptych.formats.julia import UNDEFINED, JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.formats.julia.lowered import READABLE
 from diptych.formats.julia_source.values import (
     Built,
@@ -23,6 +23,7 @@ from diptych.formats.julia_source.values import (
     NotUnderstood,
     Own,
     Pair,
+    Unknown,
     WrittenFunction,
 )
 
@@ -384,7 +385,14 @@ def _tuple_of(arguments: list[Any], keywords: dict[str, Any]) -> Any:
     return tuple(_listed(arguments[0])) if arguments else ()
 
 
+_UNDEFINED = Unknown("it is not set")
+
+
 def _vector_of(arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    if len(arguments) == 2 and arguments[0] is UNDEFINED and isinstance(arguments[1], int):
+        if not 0 <= arguments[1] <= _LONGEST:
+            raise NotUnderstood(f"it has more than {_LONGEST} items")
+        return [_UNDEFINED] * arguments[1]
     if not all(isinstance(a, (list, tuple, range)) for a in arguments):
         raise NotUnderstood("an array without values")
     return _listed(arguments[0]) if arguments else []
@@ -439,6 +447,7 @@ NAMES: dict[str, Any] = {
     "Fix2": Constructor("Fix2", _fixed(False)),
     "BroadcastFunction": Constructor("BroadcastFunction", _broadcast_function),
     "nothing": None,
+    "undef": UNDEFINED,
     "pi": math.pi,
     "π": math.pi,
     "Inf": math.inf,

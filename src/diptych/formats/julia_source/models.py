@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,17 @@ from diptych.formats.julia_source.values import (
     WrittenFunction,
 )
 
-__all__ = ["Found", "SourceFile"]
+__all__ = ["Found", "SeveralModels", "SourceFile", "split_key"]
 
 _LISTED = 12
+
+
+class SeveralModels(FormatError):
+    """Several models in one file, with their keys."""
+
+    def __init__(self, message: str, keys: list[str]) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class Found:
@@ -48,25 +57,39 @@ class SourceFile:
     Args:
         source: The text.
         constructors: The layers by name.
+        given: Assignments that replace those of the file, such as "STATE_SIZE = 4".
     """
 
-    def __init__(self, source: Source, constructors: dict[str, Constructor]) -> None:
+    def __init__(self, source: Source, constructors: dict[str, Constructor], given: str = "") -> None:
         self.source = source
         outputs = Constructor("outputsize", self._outputs)
         self.e = Evaluator({**constructors, "outputsize": outputs}, RULES, HIGHER)
         self.e.output_size = self.output_size
         self.e.where = lambda node: source.place(node.start_point[0])
         self.runner = Runner(self.e)
-        self.used: set[str] = set()
         self.needing: list[tuple[NotUnderstood, Node]] = []
         root = parse(source.text)
         try:
+            if "Metalhead" in source.text:
+                self._use_metalhead()
+            known = set(self.e.globals.names)
+            self.runner.top(parts(parse(given)))
+            self.runner.fixed = set(self.e.globals.names) - known
             self.runner.top(parts(root))
             self.explored = self._explore()
         except RecursionError as error:
             raise FormatError(f"{source.name} is nested too deeply to be read") from error
         except FormatError as error:
             raise FormatError(f"{source.name}: {error}") from error
+
+    def _use_metalhead(self) -> None:
+        """Defines the architectures of Metalhead; what goes wrong in them is told of the call in the file."""
+        text = (Path(__file__).parent / "metalhead.jl").read_text("utf-8")
+        self.runner.top(parts(parse(text)))
+        for value in self.e.globals.names.values():
+            methods = value.outer + value.calls if isinstance(value, OwnType) else value.methods
+            for method in methods:
+                method.library = "Metalhead"
 
     # ---- Sizes ----
 
@@ -97,14 +120,18 @@ class SourceFile:
         for name, function in list(self.e.globals.names.items()):
             if not isinstance(function, WrittenFunction) or function.name != name or name in called:
                 continue
+            if any(method.library for method in function.methods):
+                continue
             self.e.called = set()
             events = len(self.runner.events)
             for method in function.methods:
                 self._try(name, method)
             inside |= self.e.called - {name} if self.runner.events[events:] else set()
-            self.used |= self.e.called - {name}
         for name, kind in list(self.e.globals.names.items()):
-            if isinstance(kind, OwnType) and kind.name == name and kind.calls and not self._made(kind):
+            written = (
+                isinstance(kind, OwnType) and kind.name == name and not any(m.library for m in kind.calls)
+            )
+            if written and kind.calls and not self._made(kind):
                 self._try_type(name, kind)
         return inside
 
@@ -135,7 +162,9 @@ class SourceFile:
         except NotUnderstood as error:
             if any(isinstance(g, Unknown) for g in given):
                 self.needing.append((NotUnderstood("it needs arguments", method.node), method.node))
-            elif in_layers(error.node):
+            elif any(default is None and not splat for _, default, splat in method.keywords):
+                self.needing.append((NotUnderstood("it needs keywords", method.node), method.node))
+            elif error.hides_model or in_layers(error.node):
                 self.runner.failures.append((error, method.node))
             return
         if is_model(value):
@@ -185,8 +214,9 @@ class SourceFile:
                 f"{self.source.name} holds models that are understood, {listed}, and one that is not: "
                 f"{self._place(error, node)}; name the one to read with --key (key=...)"
             )
-        raise FormatError(
-            f"{self.source.name} holds several models: {listed}; name the one to read with --key (key=...)"
+        raise SeveralModels(
+            f"{self.source.name} holds several models: {listed}; name the one to read with --key (key=...)",
+            [e.key for e in found],
         )
 
     def _needs(self, node: Node) -> str:
@@ -215,7 +245,7 @@ class SourceFile:
                 events[f"{known.key}:{self._line(known.node).removeprefix('line ')}"] = known
             events[event.key] = event
         named = [Event(key, e.value, e.node, e.calls) for key, e in events.items()]
-        called = {name for e in named for name in e.calls} | self.explored
+        called = {name for e in named for name in e.calls}
         found: list[Event] = []
         for event in sorted(named, key=lambda e: (e.key.count("."), ":" in e.key)):
             others = [e for e in named if e.value is not event.value]
@@ -223,7 +253,7 @@ class SourceFile:
                 e.value is event.value or _signature(e.value) == _signature(event.value) for e in found
             )
             inside = any(_contains(e.value, event.value) for e in others)
-            helper = event.key in called or event.key.split(".")[0] in called
+            helper = event.key in called | self.explored or event.key.split(".")[0] in called
             if not same and not inside and not helper:
                 found.append(event)
         return found
@@ -231,7 +261,7 @@ class SourceFile:
     def _failures(self, found: list[Event]) -> list[tuple[NotUnderstood, Node]]:
         """The models that were not understood, without those whose name a later statement gave a model."""
         names = {event.key.split(":")[0] for event in self.runner.events}
-        called = {name for event in self.runner.events for name in event.calls} | self.used
+        called = {name for event in self.runner.events for name in event.calls}
         left: list[tuple[NotUnderstood, Node]] = []
         for error, node in self.runner.failures:
             inside = parts(node)
@@ -255,7 +285,8 @@ class SourceFile:
         text = (
             f"{self.source.name} holds no model: no layer of Flux or Lux, such as Chain(...), is made in it"
         )
-        structs = [n for n, v in self.e.globals.names.items() if isinstance(v, OwnType) and v.calls]
+        kinds = {n: v for n, v in self.e.globals.names.items() if isinstance(v, OwnType) and v.calls}
+        structs = [n for n, v in kinds.items() if not any(m.library for m in v.calls)]
         if structs:
             names = ", ".join(structs[:_LISTED])
             text += f" with known arguments; it defines {names}: make one with --key, such as --key '{structs[-1]}(…)'"
@@ -289,6 +320,14 @@ class SourceFile:
     def _known(self) -> str:
         names = ", ".join(dict.fromkeys(e.key for e in self._candidates()[:_LISTED]))
         return f"; it holds {names}" if names else ""
+
+
+def split_key(key: str | None) -> tuple[str, str | None]:
+    """The assignments in front of a key, and the key itself: "n = 4; build(n)" gives ("n = 4", "build(n)")."""
+    if key is None or ";" not in key:
+        return "", key
+    given, _, chosen = key.rpartition(";")
+    return given.strip(), chosen.strip() or None
 
 
 def _inside(value: Any) -> list[Any]:

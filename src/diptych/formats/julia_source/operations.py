@@ -14,7 +14,7 @@ from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.formats.julia.expressions import Apply, Argument, Call, Constant, Expression, Name
 from diptych.formats.julia.expressions import Tuple as TupleExpression
 from diptych.formats.julia_source import definitions
-from diptych.formats.julia_source.functions import Random, name_value
+from diptych.formats.julia_source.functions import Random, function_name, name_value
 from diptych.formats.julia_source.syntax import parts, short, text_of
 from diptych.formats.julia_source.values import (
     COLON,
@@ -144,6 +144,15 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and isinstance(a, (bool, int, float, str, Symbol, np.floating)) and a == b
 
 
+def agree(a: Any, b: Any) -> bool:
+    """Whether two values make the same models: equal ones, or two devices."""
+    if isinstance(a, Unknown) or isinstance(b, Unknown):
+        return False
+    devices = [isinstance(v, Constructor) and v.name in ("gpu", "cpu", "cu") for v in (a, b)]
+    plain = [v is None or (function_name(v) == "identity") for v in (a, b)]
+    return a is b or same(a, b) or all(d or p for d, p in zip(devices, plain, strict=True))
+
+
 def joined(values: list[Any]) -> Any:
     """The vector `[a; b]` of numbers and vectors."""
     made: list[Any] = []
@@ -222,6 +231,8 @@ def indexed(e: Evaluator, owner: Any, indices: list[Any], node: Node) -> Any:
         found = _item(inside, index, node)
         chain = isinstance(index, (range, list, tuple))
         return Built(owner.type, [tuple(found)], ("layers",), node=node) if chain else found
+    if isinstance(owner, Pair):
+        return _item((owner.first, owner.second), index, node)
     if isinstance(owner, (tuple, list, range, str)):
         return _item(owner, index, node)
     if isinstance(owner, JuliaStruct) and owner.type.name == "Parallel":
@@ -250,7 +261,7 @@ def field_of(e: Evaluator, owner: Any, name: str, node: Node) -> Any:
             return e.name(name, node, Scope())  # an unknown module, such as Zygote
         return owner
     if isinstance(owner, Module):
-        return e.name(name, node, Scope())
+        return e.name(name, node, e.globals if owner.name == "Metalhead" else Scope())
     if isinstance(owner, NamedTuple):
         return owner.as_dict().get(name, Unknown(f"there is no {name}", node))
     if isinstance(owner, dict):

@@ -15,7 +15,7 @@ from diptych.formats.julia_source import operations
 from diptych.formats.julia_source.constructors import CONSTRUCTORS
 from diptych.formats.julia_source.definitions import method_of, own_type, written
 from diptych.formats.julia_source.evaluator import Evaluator
-from diptych.formats.julia_source.functions import function_name, name_value
+from diptych.formats.julia_source.functions import name_value
 from diptych.formats.julia_source.syntax import operator_of, parts, text_of
 from diptych.formats.julia_source.values import (
     Built,
@@ -61,6 +61,7 @@ class Runner:
     def __init__(self, evaluator: Evaluator) -> None:
         self.e = evaluator
         self.events: list[Event] = []
+        self.fixed: set[str] = set()  # names of the file whose value the user gave
         self.failures: list[tuple[NotUnderstood, Node]] = []
         evaluator.run_body, evaluator.run_function = self.body, self.function
 
@@ -116,16 +117,20 @@ class Runner:
 
     def forget(self, node: Node, scope: Scope, error: NotUnderstood) -> None:
         """Makes the names that a statement assigns unknown."""
-        if makes_layers(node):
+        if not self.e.inside_library and (error.hides_model or makes_layers(node)):
             self.failures.append((error, node))
         for name in assigned(node):
+            if scope.parent is None and name in self.fixed:
+                continue
             owner = scope.owner(name)
             known = owner.names[name] if owner is not None else None
             if not isinstance(known, (OwnType,)):
                 scope.assign(name, Unknown(error.why, error.node or node))
 
     def note(self, key: str, value: Any, node: Node) -> None:
-        """Notes a model that was assigned."""
+        """Notes a model that was assigned, unless inside a function of a package."""
+        if self.e.inside_library:
+            return
         self.events.append(
             Event(key, value, node, frozenset(self.e.called - {key.split(".")[0], *self.e.active}))
         )
@@ -145,12 +150,19 @@ class Runner:
         target, source = inside[0], inside[-1]
         if self._define(node, scope):
             return None
-        value = self.assignment(source, scope) if source.type == "assignment" else self.e.value(source, scope)
-        self.assign(target, value, scope, node)
+        before, self.e.called = self.e.called, set()  # the functions that this value alone is made of
+        try:
+            nested = source.type == "assignment"
+            value = self.assignment(source, scope) if nested else self.e.value(source, scope)
+            self.assign(target, value, scope, node)
+        finally:
+            self.e.called |= before
         return value
 
     def assign(self, target: Node, value: Any, scope: Scope, node: Node) -> None:
         """Assigns a value to a name, to several, to a field or to an item."""
+        if scope.parent is None and text_of(target) in self.fixed:
+            return
         if target.type == "typed_expression":
             target = parts(target)[0]
         if target.type in ("identifier", "operator"):
@@ -313,7 +325,7 @@ class Runner:
             made = [value for value in found if is_model(value)]
             if len(made) == 1 and all(isinstance(v, Unknown) or v is made[0] for v in found):
                 scope.assign(name, made[0])  # the others load it from a file
-            elif all(_agree(found[0], other) for other in found[1:]):
+            elif all(operations.agree(found[0], other) for other in found[1:]):
                 scope.assign(name, found[0])
             else:
                 scope.assign(name, Unknown("it depends on a condition that is not known", node))
@@ -463,14 +475,6 @@ def _branches(node: Node) -> tuple[list[tuple[Node | None, list[Node]]], bool]:
         body = parts(clause)
         ways.append((None, body) if clause.type == "else_clause" else (body[0], body[1:]))
     return ways, any(test is None for test, _ in ways)
-
-
-def _agree(a: Any, b: Any) -> bool:
-    if isinstance(a, Unknown) or isinstance(b, Unknown):
-        return False
-    devices = [isinstance(v, Constructor) and v.name in ("gpu", "cpu", "cu") for v in (a, b)]
-    plain = [v is None or (function_name(v) == "identity") for v in (a, b)]
-    return a is b or operations.same(a, b) or all(d or p for d, p in zip(devices, plain, strict=True))
 
 
 def _put_method(methods: list[Method], method: Method) -> None:

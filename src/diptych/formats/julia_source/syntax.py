@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from tree_sitter import Language, Node, Parser
@@ -15,9 +16,13 @@ def _parser() -> Parser:
     return Parser(Language(language()))
 
 
+# The grammar takes `2^(n)` for 2 times a call of ^; with a space after the operator it does not.
+_OPERATOR = re.compile(r"(?<=[0-9])( *\.?[*/÷^%\\]|\.?[-+])\(")
+
+
 def parse(text: str) -> Node:
     """The root of the tree; its named children are the statements."""
-    return _parser().parse(text.encode()).root_node
+    return _parser().parse(_OPERATOR.sub(r"\1 (", text).encode()).root_node
 
 
 def text_of(node: Node) -> str:

@@ -50,11 +50,12 @@ class NotUnderstood(Exception):
     Args:
         why: A clause such as "n is not defined".
         node: The piece, whose line the message names; None where the caller adds it.
+        hides_model: Whether the piece makes something of a model, which may be the model that is meant.
     """
 
-    def __init__(self, why: str, node: Node | None = None) -> None:
+    def __init__(self, why: str, node: Node | None = None, hides_model: bool = False) -> None:
         super().__init__(why)
-        self.why, self.node = why, node
+        self.why, self.node, self.hides_model = why, node, hides_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,7 @@ class Method:
         body: The statements.
         node: The whole definition.
         owner: For `(m::VAE)(x) = ...`, the name of the value that is called.
+        library: The package that it belongs to, if it is not the file's own.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Method:
     node: Node
     scope: Scope
     owner: str = ""
+    library: str = ""
 
     @property
     def required(self) -> int:
