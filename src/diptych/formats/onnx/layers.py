@@ -25,26 +25,34 @@ from diptych.model.layers import (
     BatchNorm,
     Bilinear,
     Connection,
+    Constant,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
     Embedding,
+    Expand,
     Flatten,
+    Gather,
     GlobalMaxPool,
     GlobalMeanPool,
     GroupNorm,
     InstanceNorm,
     Layer,
     LayerNorm,
+    LocalResponseNorm,
     MaxPool,
     MeanPool,
     Normalise,
     Pad,
     Pads,
+    Permute,
     PixelShuffle,
+    PReLU,
+    Reduce,
     Reshape,
     Scale,
+    Slice,
     Softmax,
     Upsample,
     pool_windows,
@@ -62,13 +70,22 @@ def join(s: OnnxSite, connection: Connection, values: list[str]) -> str:
     """Adds the nodes that join the values of several branches from left to right, and returns the result's name."""
     if connection.operation == "concatenate":
         return s.node("Concat", *values, axis=connection.axis)
-    operation = {"add": "Add", "multiply": "Mul", "subtract": "Sub", "maximum": "Max"}[connection.operation]
+    operation = _JOINS[connection.operation]
     result = values[0]
     for value in values[1:]:
         result = s.node(operation, result, value)
     return result
 
 
+_JOINS = {
+    "add": "Add",
+    "multiply": "Mul",
+    "subtract": "Sub",
+    "divide": "Div",
+    "maximum": "Max",
+    "minimum": "Min",
+    "matmul": "MatMul",
+}
 _MOST_AT_ONCE = 32 * 32  # values that one mean adds up
 
 # ---- Weighted layers ----------------------------------------------------------------------------------
@@ -150,8 +167,14 @@ def _max_pool(s: OnnxSite, layer: MaxPool) -> str:
     value, pads = s.input, layer.padding
     if _wider_than_kernel(layer):  # which MaxPool does not accept
         value, pads = _padded(s, pads, s.constant(-np.inf)), ((0, 0),) * len(pads)
+    more = {"dilations": layer.dilation} if layer.dilated else {}
     return s.node(
-        "MaxPool", value, kernel_shape=layer.kernel, strides=layer.stride, pads=_begins_then_ends(pads)
+        "MaxPool",
+        value,
+        kernel_shape=layer.kernel,
+        strides=layer.stride,
+        pads=_begins_then_ends(pads),
+        **more,
     )
 
 
@@ -232,7 +255,8 @@ def _reduced(s: OnnxSite, value: str, axis: int, span: tuple[int, int], operatio
 
 
 def _pad(s: OnnxSite, layer: Pad) -> str:
-    return _padded(s, layer.padding, "", NUMPY_PAD[layer.mode])  # ONNX uses NumPy's names
+    value = s.constant(layer.value) if layer.mode == "constant" else ""
+    return _padded(s, layer.padding, value, NUMPY_PAD[layer.mode])  # ONNX uses NumPy's names
 
 
 def _upsample(s: OnnxSite, layer: Upsample) -> str:
@@ -280,6 +304,57 @@ def _free(sizes: Any) -> list[int]:
     return [-1] if len(sizes) == 1 else list(sizes)
 
 
+# ---- Picking, reordering, reducing --------------------------------------------------------------------
+
+
+def _slice(s: OnnxSite, layer: Slice) -> str:
+    bounds = (layer.start, layer.stop, layer.axis, layer.step)
+    return s.node("Slice", s.input, *(s.ints(n) for n in bounds))
+
+
+def _gather(s: OnnxSite, layer: Gather) -> str:
+    indices = s.node("Cast", s.weight(layer.indices), to=7)  # 7: INT64
+    return s.node("Gather", s.input, indices, axis=layer.axis)
+
+
+def _constant(s: OnnxSite, layer: Constant) -> str:
+    batch = s.node("Shape", s.input, start=0, end=1)
+    shape = s.node("Concat", batch, s.ints(*layer.value.shape), axis=0)
+    return s.node("Expand", s.weight(layer.value), shape)
+
+
+_REDUCTIONS = {
+    "mean": "ReduceMean",
+    "sum": "ReduceSum",
+    "max": "ReduceMax",
+    "min": "ReduceMin",
+    "product": "ReduceProd",
+    "logsumexp": "ReduceLogSumExp",
+}
+
+
+def _reduce(s: OnnxSite, layer: Reduce) -> str:
+    name, keep = _REDUCTIONS[layer.kind], int(layer.keep)
+    if layer.kind != "mean" or not s.graph.exact_means:
+        return s.node(name, s.input, s.ints(*layer.axes), keepdims=keep)
+    value = s.input
+    for axis in reversed(layer.axes):
+        value = s.node(name, value, s.ints(axis), keepdims=keep)
+    return value
+
+
+def _local_response_norm(s: OnnxSite, layer: LocalResponseNorm) -> str:
+    if layer.before == layer.after and s.rank == 4:  # what ONNX Runtime takes
+        return s.node("LRN", s.input, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.bias)
+    flat = s.node("Reshape", s.input, s.ints(0, 1, s.shape[1], -1))
+    square = s.node("Mul", flat, flat)
+    padded = s.node("Pad", square, s.ints(layer.before, layer.after), s.constant(0.0), s.ints(2))
+    mean = s.node("AveragePool", padded, kernel_shape=(layer.size, 1), strides=(1, 1))
+    spread = s.node("Add", s.node("Mul", mean, s.constant(layer.alpha)), s.constant(layer.bias))
+    divided = s.node("Div", flat, s.node("Pow", spread, s.constant(layer.beta)))
+    return s.node("Reshape", divided, s.node("Shape", s.input))
+
+
 LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {
     Activation: lambda s, layer: ACTIVATION_RULES[layer.name](s, s.input, *layer.parameters),
     Softmax: lambda s, layer: s.node("LogSoftmax" if layer.log else "Softmax", s.input, axis=layer.axis),
@@ -306,4 +381,12 @@ LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {
     Pad: _pad,
     Upsample: _upsample,
     PixelShuffle: _pixel_shuffle,
+    Permute: lambda s, layer: s.node("Transpose", s.input, perm=layer.order),
+    Slice: _slice,
+    Gather: _gather,
+    Expand: lambda s, layer: s.node("Expand", s.input, s.ints(1, *layer.shape)),
+    Constant: _constant,
+    Reduce: _reduce,
+    PReLU: lambda s, layer: s.node("PRelu", s.input, s.weight(layer.slope)),
+    LocalResponseNorm: _local_response_norm,
 }
