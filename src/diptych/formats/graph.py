@@ -291,17 +291,28 @@ def first_or_merged(read: Callable[[bool], Chain]) -> Chain:
             return read(True)
         except ModelError:
             raise refused from None
-    if not _holds_graph(first):
+    if not _may_be_shorter(first):
         return first
     try:
         merged = read(True)
     except ModelError:
         return first
-    return first if _holds_graph(merged) else merged
+    return merged if _size(merged) < _size(first) else first
 
 
-def _holds_graph(layers: Layer) -> bool:
-    return any(isinstance(layer, L.Graph) for _, layer in walk(layers))
+def _may_be_shorter(layers: Layer) -> bool:
+    """Whether there is a graph, or a division, as in a normalisation whose mean is taken twice."""
+    return any(
+        isinstance(layer, L.Graph)
+        or (isinstance(layer, L.SkipConnection | L.Parallel) and layer.connection.operation == "divide")
+        for _, layer in walk(layers)
+    )
+
+
+def _size(layers: Layer) -> tuple[int, int]:
+    """The number of graphs, then that of layers."""
+    inside = [layer for _, layer in walk(layers)]
+    return sum(isinstance(layer, L.Graph) for layer in inside), len(inside)
 
 
 def refusal(name: str, reason: str, what: str = "the layer") -> UnsupportedLayer:

@@ -122,19 +122,22 @@ def weights(places: list[float], size: int, taps: Taps, exclude_outside: bool = 
     return matrix
 
 
-def antialiased(size: int, output: int, scale: float, cubic: float | None) -> Array:
+def antialiased(size: int, output: int, scale: float, cubic: float | None, inside_only: bool = True) -> Array:
     """The matrix of a resize that looks at every value when it makes smaller, as Pillow and PyTorch do.
 
     Args:
         size, output: The numbers of values.
         scale: The factor; it need not be output / size.
         cubic: The coefficient of the cubic kernel; None for the linear one.
+        inside_only: Whether what lies outside is left out, as Pillow does, or repeats the value at the edge, as ONNX.
     """
     matrix = np.zeros((output, size))
     width, reach = min(scale, 1.0), (1.0 if cubic is None else 2.0) / min(scale, 1.0)
     for i, row in enumerate(matrix):
         centre = (i + 0.5) / scale
-        first, stop = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), size)
+        first, stop = math.floor(centre - reach + 0.5), math.floor(centre + reach + 0.5)
+        if inside_only:
+            first, stop = max(first, 0), min(stop, size)
         distance = np.abs((np.arange(first, stop) - centre + 0.5) * width)
         if cubic is None:
             shares = np.maximum(1 - distance, 0)
@@ -142,5 +145,5 @@ def antialiased(size: int, output: int, scale: float, cubic: float | None) -> Ar
             near = ((cubic + 2) * distance - (cubic + 3)) * distance**2 + 1
             far = (((distance - 5) * distance + 8) * distance - 4) * cubic
             shares = np.where(distance < 1, near, np.where(distance < 2, far, 0))
-        row[first:stop] = shares / shares.sum()
+        np.add.at(row, np.clip(np.arange(first, stop), 0, size - 1), shares / shares.sum())
     return matrix

@@ -30,7 +30,9 @@ from diptych.formats.graph import (
 from diptych.model import layers as L
 from diptych.model.layers import Array
 
-__all__ = ["Tensor", "View", "Views"]
+__all__ = ["END", "Tensor", "View", "Views"]
+
+END = 2**31 - 1  # as the end of a `Slice`: the end of an axis of any size
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +43,18 @@ class View:
         value: Of the shape (N, ...), or (N, merged, ...) where a second axis is merged with the batch.
         at: Where the batch axis is seen.
         merged: Whether it is seen merged with the second axis of the value.
+        outer: Whether the merged axis is the outer one of the two, so that neighbours are other samples.
     """
 
     value: Value
     at: int
-    merged: bool
+    merged: bool = False
+    outer: bool = False
+
+    @property
+    def place(self) -> tuple[int, bool, bool]:
+        """Where the batch is seen, apart from the value."""
+        return self.at, self.merged, self.outer
 
     @property
     def shape(self) -> Shape:
@@ -90,10 +99,19 @@ class Views:
 
     def axis(self, x: Tensor, axis: int) -> int:
         """The axis counted from 0, which must not be the batch."""
-        found = axis % self.rank(x)
+        found = self.counted(x, axis)
         if found == _seen(x).at:
             raise refusal(self.name, "it works along the batch axis, which would mix samples")
         return found
+
+    def counted(self, x: Tensor, axis: int) -> int:
+        """The axis counted from 0."""
+        rank = self.rank(x)
+        if not -rank <= axis < rank:
+            raise refusal(
+                self.name, f"it works along axis {axis}, which {shown(self.shape(x))} does not have"
+            )
+        return axis % rank
 
     def apply(self, x: Tensor, *layers: Operation) -> Tensor:
         """Layers that treat every value alone."""
@@ -105,12 +123,12 @@ class Views:
         if x.shape is None and list(order[:1]) == [0] and isinstance(x, Value):
             return self._through(x, [L.Permute(tuple(order))])
         view, rank = _seen(x), self.rank(x)
-        places = [axis % rank for axis in order]
+        places = [self.counted(x, axis) for axis in order]
         if sorted(places) != list(range(rank)):
             raise refusal(self.name, f"the order {tuple(order)} does not fit {shown(self.shape(x))}")
         own = (*range(1 + view.merged), *(view.own(axis) for axis in places if axis != view.at))
         value = view.value if own == tuple(range(len(own))) else self._through(view.value, [L.Permute(own)])
-        return _simplest(View(value, places.index(view.at), view.merged))
+        return _simplest(View(value, places.index(view.at), view.merged, view.outer))
 
     def reshape(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """The same values in another shape, of which one size may be -1."""
@@ -119,22 +137,22 @@ class Views:
         if isinstance(x, Value) and target[:1] == (BATCH,):
             return self._through(x, reshape_layers(seen, sizes, self.name))
         view = _seen(x)
-        at = next((i for i, n in enumerate(target) if n % BATCH == 0), 0)
-        before, left = math.prod(seen[: view.at]), math.prod(target[:at])
-        if not target or before != left:
-            raise refusal(self.name, f"a reshape of {shown(seen)} to {shown(target)} takes the batch apart")
         value = view.value
         if view.merged:  # the merged axis goes back to behind those that are seen before the batch
             value = self._moved(value, 1, 1 + view.at)
-        merged = target[at] // BATCH
+        own = self.shape(value)
+        before = math.prod(own[1 : 1 + view.at + view.outer])
+        at = next((i for i, n in enumerate(target) if n % BATCH == 0), 0)
+        left, merged = math.prod(target[:at]), target[at] // BATCH if target else 0
+        outer = merged > 1 and before == left * merged
+        if not target or not (outer or before == left):
+            raise refusal(self.name, f"a reshape of {shown(seen)} to {shown(target)} takes the batch apart")
         split = (merged,) if merged > 1 else ()
-        assert value.shape is not None
-        value = self._through(
-            value, reshape_layers(value.shape, (BATCH, *target[:at], *split, *target[at + 1 :]), self.name)
-        )
+        sizes = (BATCH, *target[:at], *split, *target[at + 1 :])
+        value = self._through(value, reshape_layers(own, sizes, self.name))
         if merged > 1:
             value = self._moved(value, 1 + at, 1)
-        return _simplest(View(value, at, merged > 1))
+        return _simplest(View(value, at, merged > 1, outer))
 
     def _batched(self, x: Tensor, sizes: Sequence[int]) -> Sequence[int]:
         """`sizes` with the placeholder of the batch in place of the batch size that the graph was recorded for."""
@@ -153,13 +171,14 @@ class Views:
         return sizes
 
     def slice(self, x: Tensor, axis: int, start: int, stop: int, step: int = 1) -> Tensor:
-        """The values start, start + step, ... before `stop`, all of them 0 or more."""
-        size = self.shape(x)[axis % self.rank(x)]
-        if (start, step) == (0, 1) and stop >= size:
+        """The values start, start + step, ... before `stop`, as Python counts them; the step is 1 or more."""
+        size = self.shape(x)[self.counted(x, axis)]
+        if len(range(size)[start:stop:step]) == size:
             return x
         axis = self.axis(x, axis)
         view = _seen(x)
-        return self._again(view, self._through(view.value, [L.Slice(view.own(axis), start, stop, step)]))
+        own = L.Slice(view.own(axis), start, END if stop >= size else stop, step)
+        return self._again(view, self._through(view.value, [own]))
 
     def select(self, x: Tensor, axis: int, index: int) -> Tensor:
         """The values at one place along an axis, which goes away."""
@@ -194,15 +213,15 @@ class Views:
 
     def reduce(self, x: Tensor, kind: Any, axes: Sequence[int], keep: bool) -> Tensor:
         """One value in place of all along some axes."""
-        view, rank = _seen(x), 4 if x.shape is None else self.rank(x)
-        places = sorted({axis % rank for axis in axes})
+        view = _seen(x)
+        places = sorted({axis % 4 if x.shape is None else self.counted(x, axis) for axis in axes})
         if not isinstance(x, Value) and view.at in places:
             raise refusal(self.name, f"a {kind} over the batch axis mixes samples")
         own = tuple(sorted(axis if isinstance(x, Value) else view.own(axis) for axis in places))
         layer = L.Reduce(kind, own, keep)
         value = self._through(view.value, [layer])
         at = view.at if keep else view.at - sum(axis < view.at for axis in places)
-        return _simplest(View(value, at, view.merged)) if isinstance(x, View) else value
+        return _simplest(View(value, at, view.merged, view.outer)) if isinstance(x, View) else value
 
     def expand(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Axes of length 1 repeated; -1 leaves a size as it is."""
@@ -347,9 +366,8 @@ class Views:
     def _beneath(self, values: Sequence[Tensor], view: View) -> list[Value]:
         for value in values:
             other = _seen(value)
-            if isinstance(value, View) and (other.at, other.merged) != (view.at, view.merged):
-                raise refusal(self.name, "it joins values whose batches lie along different axes")
-            if isinstance(value, Value) and (view.at, view.merged) != (0, False) and not _constant(value):
+            constant = isinstance(value, Value) and isinstance(value.made_by, L.Constant)
+            if other.place != view.place and not constant:
                 raise refusal(self.name, "it joins values whose batches lie along different axes")
         return [_seen(value).value for value in values]
 
@@ -361,7 +379,7 @@ class Views:
         return self._through(value, [L.Permute(tuple(order))])
 
     def _again(self, view: View, value: Value) -> Tensor:
-        return _simplest(View(value, view.at, view.merged))
+        return _simplest(View(value, *view.place))
 
     def _through(self, value: Value, layers: Sequence[Operation]) -> Value:
         for layer in layers:
@@ -370,12 +388,8 @@ class Views:
 
 
 def _seen(x: Tensor) -> View:
-    return x if isinstance(x, View) else View(x, 0, False)
+    return x if isinstance(x, View) else View(x, 0)
 
 
 def _simplest(view: View) -> Tensor:
     return view.value if view.at == 0 and not view.merged else view
-
-
-def _constant(value: Value) -> bool:
-    return isinstance(value.made_by, L.Constant)

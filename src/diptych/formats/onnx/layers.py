@@ -346,13 +346,25 @@ def _reduce(s: OnnxSite, layer: Reduce) -> str:
 def _local_response_norm(s: OnnxSite, layer: LocalResponseNorm) -> str:
     if layer.before == layer.after and s.rank == 4:  # what ONNX Runtime takes
         return s.node("LRN", s.input, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.bias)
-    flat = s.node("Reshape", s.input, s.ints(0, 1, s.shape[1], -1))
-    square = s.node("Mul", flat, flat)
-    padded = s.node("Pad", square, s.ints(layer.before, layer.after), s.constant(0.0), s.ints(2))
-    mean = s.node("AveragePool", padded, kernel_shape=(layer.size, 1), strides=(1, 1))
+    square = s.node("Mul", s.input, s.input)
+    places: tuple[int, ...] = tuple(range(2, s.rank))
+    if len(places) < 2:  # the channels become one of two spatial axes
+        added = s.ints(1) if places else s.ints(1, 3)
+        mean = s.node("Squeeze", _channel_mean(s, layer, s.node("Unsqueeze", square, added)), added)
+    else:
+        order = (0, 2, 1, *places[1:])
+        mean = s.node("Transpose", square, perm=order)
+        mean = s.node("Transpose", _channel_mean(s, layer, mean), perm=order)
     spread = s.node("Add", s.node("Mul", mean, s.constant(layer.alpha)), s.constant(layer.bias))
-    divided = s.node("Div", flat, s.node("Pow", spread, s.constant(layer.beta)))
-    return s.node("Reshape", divided, s.node("Shape", s.input))
+    return s.node("Div", s.input, s.node("Pow", spread, s.constant(layer.beta)))
+
+
+def _channel_mean(s: OnnxSite, layer: LocalResponseNorm, value: str) -> str:
+    """The mean over the channels in a window, which are the first spatial axis of `value`."""
+    others = max(s.rank - 3, 1)
+    pads = [layer.before, *[0] * others, layer.after, *[0] * others]
+    kernel = (layer.size, *[1] * others)
+    return s.node("AveragePool", value, kernel_shape=kernel, pads=pads, count_include_pad=1)
 
 
 LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {

@@ -21,6 +21,7 @@ from diptych.formats.onnx.reading_nodes import Reading
 from diptych.formats.onnx.reading_weights import initialisers
 from diptych.formats.patterns import as_chain
 from diptych.formats.views import View
+from diptych.model import layers as L
 from diptych.model.document import to_document
 from diptych.model.layers import Array, Chain
 from diptych.model.model import Model, Source
@@ -162,6 +163,8 @@ def _once(proto: onnx.ModelProto, given: _Given, graph: ValueGraph) -> Chain:
         if not needed.isdisjoint(node.output):
             reading.node(node)
     output = reading.known.get(given.output)
+    if isinstance(output, np.ndarray) and output.shape[:1] == (BATCH,) and output.strides[0] == 0:
+        output = graph.apply(L.Constant(np.array(output[0], np.float32)), graph.input, given.output)
     if isinstance(output, View):
         raise refusal("", "its batch is not the first axis", what="the output")
     if not isinstance(output, Value):

@@ -19,12 +19,12 @@ __all__ = ["ARITHMETIC"]
 # ---- Products -----------------------------------------------------------------------------------------
 
 
-def _gemm(n: Node) -> Value:
-    if n.attributes.get("transA") or len(n.shape) != 2:
+def _gemm(n: Node) -> Tensor:
+    if n.flag("transA") or len(n.shape) != 2:
         n.refuse("only a product of (N, features) with weights has a layer")
     n.attributes.get("broadcast")  # always so in newer versions
     weight, bias = n.weight(1), n.constant(2)
-    weight = weight if n.attributes.get("transB") else np.ascontiguousarray(weight.T)
+    weight = weight if n.flag("transB") else np.ascontiguousarray(weight.T)
     alpha, beta = n.attributes.get("alpha", 1.0), n.attributes.get("beta", 1.0)
     weight = weight if alpha == 1 else weight * np.float32(alpha)
     if bias is not None:
@@ -33,7 +33,7 @@ def _gemm(n: Node) -> Value:
             n.refuse(f"its bias of the shape {bias.shape} has a number for each sample of one batch")
         if bias.shape != weight.shape[:1]:
             bias = np.array(np.broadcast_to(bias.reshape(-1), weight.shape[:1]))
-    return n.give(L.Dense(weight, bias))
+    return n.views.last(n.x, 1, L.Dense(weight, bias))
 
 
 def _matmul(n: Node) -> Tensor:
@@ -194,6 +194,16 @@ def _cast(n: Node) -> Tensor:
     return n.pointwise(Activation("trunc"))
 
 
+def _cast_like(n: Node) -> Tensor | Array:
+    """To the type of the second input; what depends on the picture is of floats."""
+    n.attributes.get("saturate")
+    n.attributes.get("round_mode")
+    first, second = n.operand(0), n.operand(1)
+    if isinstance(second, np.ndarray) and second.dtype.kind != "f":
+        n.refuse("no layer converts to integers of the type of a constant")
+    return first.astype(np.float32) if isinstance(first, np.ndarray) else n.pointwise(Activation())
+
+
 _PLAIN = {
     "Relu": "relu",
     "Sigmoid": "sigmoid",
@@ -267,4 +277,5 @@ ARITHMETIC: dict[str, Rule] = {
     "Dropout": _dropout,
     "Identity": lambda n: n.x,
     "Cast": _cast,
+    "CastLike": _cast_like,
 }

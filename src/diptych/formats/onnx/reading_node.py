@@ -102,7 +102,14 @@ class Node:
 
     def axis(self, default: int) -> int:
         """The attribute `axis`, counted from 0."""
-        return int(self.attributes.get("axis", default)) % len(self.shape)
+        return self.views.counted(self.x, int(self.attributes.get("axis", default)))
+
+    def flag(self, attribute: str, default: int = 0) -> bool:
+        """An attribute that is 0 or 1."""
+        value = self.attributes.get(attribute, default)
+        if value not in (0, 1):
+            self.refuse(f"its attribute {attribute} must be 0 or 1, got {value}")
+        return bool(value)
 
     def constant(self, index: int) -> Array | None:
         """An input that must be a constant; None if it is absent."""
@@ -154,7 +161,7 @@ class Node:
         return self.views.reshape(self.x, sizes)
 
 
-Rule: TypeAlias = Callable[[Node], "Tensor | list[Tensor | Array]"]
+Rule: TypeAlias = Callable[[Node], "Tensor | Array | list[Tensor | Array]"]
 
 
 def plain(array: Array) -> float:

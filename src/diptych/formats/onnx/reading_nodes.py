@@ -24,7 +24,21 @@ _MOST_AT_START = 2**28  # values of constants that a file describes without hold
 
 # Operations on whole numbers that give what they give for the same numbers as floats.
 _ON_WHOLE_NUMBERS = {
-    *("Cast", "Gather", "Add", "Sub", "Mul", "Max", "Min", "Clip", "Abs", "Neg", "Sign", "Identity"),
+    *(
+        "Cast",
+        "CastLike",
+        "Gather",
+        "Add",
+        "Sub",
+        "Mul",
+        "Max",
+        "Min",
+        "Clip",
+        "Abs",
+        "Neg",
+        "Sign",
+        "Identity",
+    ),
     *(
         "Reshape",
         "Flatten",
@@ -73,7 +87,7 @@ class Reading:
         name = _named(node)
         if node.domain not in ("", "ai.onnx"):
             raise refusal(name, f"it is of the domain {node.domain[:40]!r}, not a standard operation")
-        inputs = [self._input(i, name) if i else None for i in node.input]
+        inputs: list[Any] = [self._input(i, name) if i else None for i in node.input]
         attributes = Attributes({a.name: _attribute(a, self.folder) for a in node.attribute})
         results: list[Any]
         if any(isinstance(i, Value | View) for i in inputs):

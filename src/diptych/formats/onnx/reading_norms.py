@@ -13,12 +13,19 @@ from diptych.model.layers import Activation, Array
 __all__ = ["NORMS"]
 
 
+def _precision(n: Node) -> None:
+    """Sums must be of float32 or float64."""
+    kind = n.attributes.get("stash_type", 1)
+    if kind not in (1, 11):
+        n.refuse(f"its stash_type {kind} is not that of float32 or float64")
+
+
 def _epsilon(n: Node) -> float:
     return float(n.attributes.get("epsilon", 1e-5))
 
 
 def _batch_norm(n: Node) -> Value:
-    if n.attributes.get("training_mode"):
+    if n.flag("training_mode"):
         n.refuse("it is in training mode; export the model in evaluation mode")
     if n.attributes.get("spatial", 1) != 1:
         n.refuse("no layer has statistics for each pixel")
@@ -42,7 +49,7 @@ def _instance_norm(n: Node) -> Value:
 
 
 def _layer_norm(n: Node) -> Tensor:
-    n.attributes.get("stash_type")  # the precision of sums
+    _precision(n)
     axis = n.views.axis(n.x, n.attributes.get("axis", -1))
     own = n.shape[axis:]
     scale, shift = _affine(n.weight(1), n.constant(2))
@@ -51,7 +58,7 @@ def _layer_norm(n: Node) -> Tensor:
 
 
 def _rms_norm(n: Node) -> Tensor:
-    n.attributes.get("stash_type")
+    _precision(n)
     axis = n.views.axis(n.x, n.attributes.get("axis", -1))
     epsilon = float(n.attributes.get("epsilon", 1e-5))
     squares = n.views.reduce(n.pointwise(Activation("abs2")), "mean", range(axis, len(n.shape)), True)
@@ -64,7 +71,7 @@ def _whole(array: Array | None, shape: Shape) -> Array | None:
 
 
 def _group_norm(n: Node) -> Value:
-    n.attributes.get("stash_type")
+    _precision(n)
     groups = int(n.attributes["num_groups"])
     scale, shift = n.weight(1), n.weight(2)
     if n.opset < 21 and scale.size == groups:  # one number for each group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def _resize(n: Node) -> Value:
     rounding = n.attributes.get("nearest_mode", "round_prefer_floor")
     rounding = "floor" if n.opset < 11 else rounding
     cubic = float(n.attributes.get("cubic_coeff_a", -0.75))
-    outside, antialias = bool(n.attributes.get("exclude_outside")), bool(n.attributes.get("antialias"))
+    outside, antialias = n.flag("exclude_outside"), n.flag("antialias")
     value = float(n.attributes.get("extrapolation_value", 0.0))
     if mode == "bilinear":
         mode = "linear"
@@ -68,9 +68,19 @@ def _resize(n: Node) -> Value:
         if antialias and mode != "nearest":
             if where not in ("half_pixel", "pytorch_half_pixel"):
                 n.refuse(f"no layer resizes with antialias and {where} coordinates")
-            layers += along_axis(n.rank + 2, axis, antialiased(*target, coefficient))
+            layers += along_axis(n.rank + 2, axis, antialiased(*target, coefficient, inside_only=outside))
         elif mode == "nearest":
-            layers += along_axis(n.rank + 2, axis, _nearest(places, target.size, rounding))
+            short = (
+                coordinates(where, target.size, target.output, cast(float, np.float32(target.scale)), region)
+                or []
+            )
+            indices = _nearest(places, target.size, rounding)
+            if indices != _nearest(short, target.size, rounding):
+                n.refuse(
+                    f"no layer resizes to the nearest pixel with {where} coordinates and {rounding} from "
+                    f"{target.size} to {target.output}, where they lie between two pixels but for rounding errors"
+                )
+            layers += along_axis(n.rank + 2, axis, np.eye(target.size)[indices])
         else:
             taps = linear_taps if coefficient is None else cubic_taps(coefficient)
             matrix = weights(places, target.size, taps, outside and mode == "cubic")
@@ -100,9 +110,8 @@ def _upsample(targets: list[_Target], mode: str, where: str, rounding: str) -> L
     )
 
 
-def _nearest(places: list[float], size: int, rounding: str) -> Array:
-    indices = [min(max(nearest_index(place, rounding), 0), size - 1) for place in places]
-    return np.asarray(np.eye(size)[indices])
+def _nearest(places: list[float], size: int, rounding: str) -> list[int]:
+    return [min(max(nearest_index(float(place), rounding), 0), size - 1) for place in places]
 
 
 def _with_outside(
@@ -149,8 +158,10 @@ def _targets(n: Node) -> list[_Target]:
             return [_Target(m, k, k / m) for m, k in zip(spatial, wanted, strict=True)]
         if policy not in ("not_larger", "not_smaller"):
             n.refuse(f"its keep_aspect_ratio_policy {policy!r} is unknown")
-        ratios = [new[i] / n.shape[i] for i in chosen if i >= 2]
+        ratios = [new[i] / n.shape[i] if i >= 2 else 1.0 for i in chosen]
         scale = min(ratios) if policy == "not_larger" else max(ratios)
+        if scale != 1 and min(chosen) < 2:
+            n.refuse("only the spatial axes can be resized")
         return [
             _Target(m, math.floor(m * scale + 0.5), scale) if i in chosen else _Target(m, m, 1.0)
             for i, m in enumerate(spatial, 2)

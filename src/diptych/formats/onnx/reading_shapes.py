@@ -21,8 +21,8 @@ __all__ = ["SHAPES"]
 
 def _reduce(kind: str, before: tuple[Operation, ...] = (), after: tuple[Operation, ...] = ()) -> Rule:
     def rule(n: Node) -> Tensor:
-        given, keep = n.numbers("axes", 1), bool(n.attributes.get("keepdims", 1))
-        if not given and n.attributes.get("noop_with_empty_axes"):
+        given, keep = n.numbers("axes", 1), n.flag("keepdims", 1)
+        if not given and n.flag("noop_with_empty_axes"):
             return n.pointwise(*before, *after)
         if not given:
             n.refuse(f"a {kind} over all axes mixes samples")
@@ -43,7 +43,7 @@ def _flatten(n: Node) -> Tensor:
 def _reshape(n: Node) -> Tensor:
     n.attributes.get("consumed_inputs")
     sizes = n.numbers("shape", 1) or []
-    if not n.attributes.get("allowzero"):
+    if not n.flag("allowzero"):
         sizes = [n.shape[i] if m == 0 and i < len(n.shape) else m for i, m in enumerate(sizes)]
     return n.reshaped(sizes)
 
@@ -56,14 +56,20 @@ def _squeeze(n: Node) -> Tensor:
         gone = {i for i, m in enumerate(n.shape) if m == 1}
     else:
         gone = {n.views.axis(n.x, a) for a in axes}
-    return n.reshaped([m for i, m in enumerate(n.shape) if i not in gone])
+    return n.reshaped(_open_at_the_end(n, [m for i, m in enumerate(n.shape) if i not in gone]))
+
+
+def _open_at_the_end(n: Node, sizes: list[int]) -> list[int]:
+    """The sizes with the last one left open, so that a picture may have any."""
+    free = len(sizes) > 2 and sizes[-1] == n.shape[-1] > 1 and sizes[0] == n.shape[0]
+    return [*sizes[:-1], -1] if free else sizes
 
 
 def _unsqueeze(n: Node) -> Tensor:
     axes = n.numbers("axes", 1) or []
     rank = len(n.shape) + len(axes)
     added, rest = {a % rank for a in axes}, iter(n.shape)
-    return n.reshaped([1 if i in added else next(rest, 1) for i in range(rank)])
+    return n.reshaped(_open_at_the_end(n, [1 if i in added else next(rest, 1) for i in range(rank)]))
 
 
 def _transpose(n: Node) -> Tensor:
@@ -83,15 +89,15 @@ def _slice(n: Node) -> Tensor:
         n.refuse("its starts, ends, axes and steps are not of the same number")
     value: Tensor = n.x
     for begin, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        value = _part(n, value, axis % len(n.shape), begin, end, step)
+        value = _part(n, value, n.views.counted(value, axis), begin, end, step)
     return value
 
 
 def _part(n: Node, value: Tensor, axis: int, begin: int, end: int, step: int) -> Tensor:
     size = n.views.shape(value)[axis]
-    start, stop, step = slice(begin, end, step).indices(size)
     if step > 0:
-        return n.views.slice(value, axis, start, stop, step)
+        return n.views.slice(value, axis, max(begin, -size), max(end, -size), step)
+    start, stop, step = slice(begin, end, step).indices(size)
     places = np.arange(size)[start : None if stop < 0 else stop : step]
     return n.views.gather(value, axis, places)
 
@@ -121,7 +127,7 @@ def _gather(n: Node) -> Tensor:
 
 def _concat(n: Node) -> Tensor:
     like = n.tensors[0]
-    axis = int(n.attributes.get("axis", 1)) % len(n.views.shape(like))
+    axis = n.views.counted(like, int(n.attributes.get("axis", 1)))
     return n.views.concatenate([n.operand(i) for i in range(len(n.inputs))], axis)
 
 
@@ -216,10 +222,8 @@ def _space_to_depth(n: Node) -> Value:
 def _cumulative_sum(n: Node) -> Tensor:
     """The product with a triangle of ones."""
     axis = n.views.axis(n.x, int(plain(n.weight(1))))
-    triangle: Array = np.triu(
-        np.ones((n.shape[axis],) * 2, np.float32), int(n.attributes.get("exclusive", 0))
-    )
-    if n.attributes.get("reverse"):
+    triangle: Array = np.triu(np.ones((n.shape[axis],) * 2, np.float32), int(n.flag("exclusive")))
+    if n.flag("reverse"):
         triangle = triangle.T
     rank = len(n.shape)
     swap = list(range(rank))

@@ -85,7 +85,7 @@ def _conv_transpose(n: Node) -> Value:
 def _window(n: Node) -> tuple[tuple[int, ...], tuple[int, ...], Pads, tuple[int, ...], bool]:
     kernel, stride = _per_axis(n, "kernel_shape", 1), _per_axis(n, "strides", 1)
     dilation = _per_axis(n, "dilations", 1)
-    ceil = bool(n.attributes.get("ceil_mode"))
+    ceil = n.flag("ceil_mode")
     if ceil and str(n.attributes.get("auto_pad", "NOTSET")).startswith("SAME"):
         ceil = False  # the padding already gives the size rounded up
     return kernel, stride, _pads(n, kernel, stride, dilation), dilation, ceil
@@ -99,7 +99,7 @@ def _max_pool(n: Node) -> Value:
 
 def _mean_pool(n: Node) -> Value:
     kernel, stride, padding, dilation, ceil = _window(n)
-    counted = bool(n.attributes.get("count_include_pad"))
+    counted = n.flag("count_include_pad")
     if set(dilation) == {1}:
         layers = pool_layers("mean", n.shape[2:], kernel, stride, padding, dilation, ceil, counted)
         return n.give(*(layers or ()))

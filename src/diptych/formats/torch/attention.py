@@ -50,10 +50,10 @@ def multi_head(
         shape = s.shape(projected)
         split = s.reshape(projected, (*shape[:2], heads, width // heads))
         parts.append(s.permute(split, (0, 2, 1, 3)))
-    mask = None if attn_mask is None else attn_mask
-    if mask is not None and mask.ndim == 3:
+    if attn_mask is not None and attn_mask.ndim == 3:
         s.refuse("no layer has a mask for each sample")
-    mixed = attention(s, *parts, attn_mask=mask, scale=1 / math.sqrt(width // heads))
+    q, k, v = parts
+    mixed = attention(s, q, k, v, attn_mask, scale=1 / math.sqrt(width // heads))
     joined = s.permute(mixed, (0, 2, 1, 3))
     flat = s.reshape(joined, (*s.shape(joined)[:2], width))
     out = module.out_proj

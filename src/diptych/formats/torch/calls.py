@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from diptych.formats.resampling import (
     weights,
 )
 from diptych.formats.torch.site import TorchSite, numbers
+from diptych.formats.views import END
 from diptych.formats.windows import padding_layers, pool_layers, unshuffle
 from diptych.model import layers as L
 from diptych.model.layers import Activation
@@ -218,20 +220,26 @@ def _group_norm(
 # ---- Pools --------------------------------------------------------------------------------------------
 
 
-def _window(
-    s: TorchSite, rank: int, kernel: Any, stride: Any, padding: Any
-) -> tuple[tuple[int, ...], tuple[int, ...], L.Pads]:
+def _window(s: TorchSite, rank: int, kernel: Any, stride: Any, padding: Any) -> Window:
     window = numbers(kernel, rank)
     steps = window if stride is None or stride == [] else numbers(stride, rank)
     return window, steps, s.pads(padding, rank)
 
 
-def _pool(s: TorchSite, kind: str, *window: Any, ceil: bool, counted: bool = True) -> list[Operation]:
-    sizes = None if s.shape is None else s.shape[2:]
-    if kind == "max":
-        sizes = None if pool_layers(kind, None, *window, ceil) else sizes  # exact for every size
-    layers = pool_layers(kind, sizes, *window, ceil, counted)
-    return list(layers if layers is not None else pool_layers(kind, s.known_shape()[2:], *window, ceil) or ())
+Window: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], L.Pads]
+
+
+def _pool(
+    s: TorchSite, kind: str, window: Window, dilation: tuple[int, ...], ceil: bool, counted: bool = True
+) -> list[Operation]:
+    made = partial(pool_layers, kind, dilation=dilation, ceil=ceil, counted=counted)
+    kernel, stride, padding = window
+    layers = None
+    if kind == "max" or s.shape is None:
+        layers = made(None, kernel, stride, padding)  # exact for every size, if there is such a pool
+    if layers is None:
+        layers = made(s.known_shape()[2:], kernel, stride, padding)
+    return list(layers or ())
 
 
 def _max_pool(rank: int) -> Rule:
@@ -247,7 +255,7 @@ def _max_pool(rank: int) -> Rule:
         if return_indices:
             s.refuse("no layer returns the indices of a pool")
         window = _window(s, rank, kernel_size, stride, padding)
-        return _pool(s, "max", *window, numbers(dilation, rank), ceil=ceil_mode)
+        return _pool(s, "max", window, numbers(dilation, rank), ceil_mode)
 
     return rule
 
@@ -269,7 +277,7 @@ def _mean_pool(rank: int) -> Rule:
                 s.refuse("no layer is an average pool with a divisor_override and ceil_mode")
             scale = Activation("affine", (count / divisor_override, 0.0))
             return [L.MeanPool(window, steps, pads), scale]
-        return _pool(s, "mean", window, steps, pads, (1,) * rank, ceil=ceil_mode, counted=count_include_pad)
+        return _pool(s, "mean", (window, steps, pads), (1,) * rank, ceil_mode, count_include_pad)
 
     return rule
 
@@ -300,9 +308,6 @@ _MODES: dict[str, L.PadMode] = {
 }
 
 
-_END = 2**31 - 1
-
-
 def _not_negative(pairs: L.Pads) -> L.Pads:
     return tuple((max(low, 0), max(high, 0)) for low, high in pairs)
 
@@ -318,12 +323,12 @@ def _pad(s: TorchSite, pad: Any, mode: str = "constant", value: float | None = N
         s.refuse("no layer pads the batch")
     if any(n < 0 for pair in pairs for n in pair):
         crops: list[Operation] = [
-            L.Slice(i, max(0, -low), -max(0, -high) or _END)
+            L.Slice(i, max(0, -low), -max(0, -high) or END)
             for i, (low, high) in enumerate(pairs)
             if low < 0 or high < 0
         ]
         return [*crops, *padding_layers(_not_negative(pairs), kind, number, s.known_shape()[1])]
-    return padding_layers(pairs, kind, number, 1 if s.shape is None else s.shape[1])
+    return list(padding_layers(pairs, kind, number, 1 if s.shape is None else s.shape[1]))
 
 
 def _interpolate(

@@ -16,7 +16,7 @@ import torch
 
 from diptych.formats.graph import BATCH, Value, ValueGraph, power_layers, refusal
 from diptych.formats.torch.site import Weights
-from diptych.formats.views import Tensor, View, Views
+from diptych.formats.views import END, Tensor, View, Views
 from diptych.model import layers as L
 from diptych.model.layers import Activation, Array
 
@@ -170,8 +170,9 @@ def _getitem(s: TensorSite, x: Tensor, index: Any) -> Tensor:
 def _part(s: TensorSite, x: Tensor, axis: int, place: slice) -> Tensor:
     if place == slice(None):
         return x
-    start, stop, step = place.indices(s.shape(x)[axis])
-    return s.slice(x, axis, start, stop, step)
+    size = s.shape(x)[axis]
+    start = 0 if place.start is None else max(place.start, -size)
+    return s.slice(x, axis, start, END if place.stop is None else max(place.stop, -size), place.step or 1)
 
 
 def _slice(

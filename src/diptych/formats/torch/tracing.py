@@ -263,7 +263,7 @@ def _exported(module: nn.Module, batch: Tensor | None) -> Traced:
 
 def _taken_apart(module: nn.Module, batch: Tensor | None) -> Traced:
     """The graph in which what is not read is taken apart into operations of core ATen."""
-    table = torch.export.default_decompositions()
+    table: Any = torch.export.default_decompositions()
     unread = {
         operation: rule
         for operation, rule in table.items()

@@ -72,8 +72,9 @@ class Slice(_Arranging):
         check_least(self.step, 1, "step")
 
     def describe(self) -> list[str]:
-        step = "" if self.step == 1 else f", step {self.step}"
-        return [f"Slice {self.start} to {self.stop}{step}", "" if self.axis == 1 else f"axis {self.axis}"]
+        stop = "the end" if self.stop == 2**31 - 1 else self.stop
+        step = "" if self.step == 1 else f"step {self.step}"
+        return [f"Slice {self.start} to {stop}", step, "" if self.axis == 1 else f"axis {self.axis}"]
 
     def output_shape(self, shape: Shape) -> Shape:
         _need_inner_axis(self.axis, shape)
