@@ -235,7 +235,7 @@ class Code(nn.Module):
         (lambda x: torch.cat([x, x], 0), "cat.*along the batch axis"),
         (lambda x: (x, x), "^a Diptych model cannot express the output: the module returns 2 values"),
         (lambda x: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 1)), "pads the batch"),
-        (lambda x: x @ x.transpose(0, 1), "whose batches|do not meet|different axes"),
+        (lambda x: x.sum((2, 3)) @ x.sum((2, 3)).t(), "mixes samples or has no layer"),
         (lambda x: x + torch.ones(2, 1, 1, 1), "number for each sample"),
     ],
 )

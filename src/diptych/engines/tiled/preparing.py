@@ -21,7 +21,7 @@ from diptych.model.model import Model
 
 __all__ = ["PADDING_MODES", "PreparedFilter", "halo", "prepare", "shrinkage", "with_explicit_padding"]
 
-PADDING_MODES: tuple[str, ...] = get_args(PadMode)
+PADDING_MODES: tuple[str, ...] = tuple(mode for mode in get_args(PadMode) if mode != "constant")
 CHANNELS = (1, 3, 4)
 
 Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # (lowest, highest) offset for rows and for columns
