@@ -92,15 +92,24 @@ def torchvision_names() -> list[str]:
     return sorted(models.list_models(module=models)) + sorted(models.list_models(module=models.segmentation))
 
 
+SMALL = ("atto", "femto", "pico", "nano", "xxs", "xs", "tiny", "mini", "_t", "small", "_s", "_0", "_xx")
+LARGE = re.compile(r"large|huge|giant|xlarge|xxl|so400m|_\d+b_|_m36|_\d{3}m|base|_b\d")
+
+
 def timm_names(count: int) -> list[str]:
+    """The smallest network of each family."""
     import timm
 
+    def order(name: str) -> tuple[bool, int, int, str]:
+        small = next((place for place, word in enumerate(SMALL) if word in name), len(SMALL))
+        return bool(LARGE.search(name)), small, len(name), name
+
     families: dict[str, str] = {}
-    for name in sorted(timm.list_models(), key=lambda name: (len(name), name)):
+    for name in sorted(timm.list_models(), key=order):
         module = timm.models._registry._model_to_module[name]
-        if not any(word in name for word in ("large", "huge", "giant", "xlarge", "xxl", "so400m")):
-            families.setdefault(f"{module}:{re.split(r'[_0-9]', name)[0]}", name)
-    return sorted(families.values())[:count] if count else sorted(families.values())
+        families.setdefault(f"{module}:{re.split(r'[_0-9]', name)[0]}", name)
+    chosen = sorted(name for name in families.values() if not re.search(r"_[37]b_", name))
+    return chosen[:count] if count else chosen
 
 
 def module_of(source: str, name: str) -> tuple[Any, tuple[int, ...], Any]:

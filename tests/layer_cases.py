@@ -402,6 +402,7 @@ def _attention(w: Weights) -> Graph:
 
 CONTAINERS: dict[str, tuple[Build, Shape]] = {
     "attention": (_attention, (2, 5, 6)),
+    "pad-behind-a-permute": (lambda w: Chain((Permute((0, 3, 1, 2)), Pad(((0, 1), (2, 0))))), IMAGE),
     "skip-divide": (
         lambda w: SkipConnection(
             Chain((Activation("abs"), Activation("affine", (1.0, 0.5)))), Connection("divide")

@@ -200,9 +200,10 @@ def _wider_than_kernel(layer: MaxPool | MeanPool) -> bool:
 
 def _padded(s: OnnxSite, padding: Pads, value: str, mode: str = "constant") -> str:
     # The axes are given because onnxruntime (1.31) merges a Pad of zeros without them into the pool that follows:
-    # a MaxPool, where padding counts as -inf, or a pool that does not accept padding this wide.
-    axes = s.ints(*range(2, s.rank))
-    return s.node("Pad", s.input, s.ints(*_begins_then_ends(padding)), value, axes, mode=mode)
+    # a MaxPool, where padding counts as -inf, or a pool that does not accept padding this wide. All of them are given
+    # because it moves a Pad in front of a Transpose as if they were.
+    pads = s.ints(*_begins_then_ends(((0, 0), (0, 0), *padding)))
+    return s.node("Pad", s.input, pads, value, s.ints(*range(s.rank)), mode=mode)
 
 
 def _adaptive_pool(s: OnnxSite, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> str:
