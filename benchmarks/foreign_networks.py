@@ -108,7 +108,7 @@ def timm_names(count: int) -> list[str]:
     for name in sorted(timm.list_models(), key=order):
         module = timm.models._registry._model_to_module[name]
         families.setdefault(f"{module}:{re.split(r'[_0-9]', name)[0]}", name)
-    chosen = sorted(name for name in families.values() if not re.search(r"_[37]b_", name))
+    chosen = sorted(name for name in families.values() if not re.search(r"_\d+b_|_\d{3}m", name))
     return chosen[:count] if count else chosen
 
 

@@ -31,7 +31,12 @@ _LARGEST_RECIPE = 2**20  # bytes
 
 
 # What `formats.read` calls the options: to it, `flux_version` is the version that wrote the file.
-_FORMAT_OPTIONS = {"architecture": "architecture", "written_by": "flux_version", "key": "key"}
+_FORMAT_OPTIONS = {
+    "architecture": "architecture",
+    "written_by": "flux_version",
+    "key": "key",
+    "output": "output",
+}
 
 
 def load_model(
@@ -39,6 +44,7 @@ def load_model(
     architecture: ModelLike | None = None,
     written_by: str | None = None,
     key: str | None = None,
+    output: str | None = None,
 ) -> Model:
     """Loads a model from a file or by name.
 
@@ -50,12 +56,13 @@ def load_model(
         written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
         key: Which of several models in a Flux file, such as "generator".
+        output: Which of several outputs of an ONNX graph, by its name.
 
     Raises:
         FormatError: The file cannot be read.
         UsageError: There is no file or model of this name, or an option does not apply to it.
     """
-    return load(model, ReadOptions(architecture, written_by, key))
+    return load(model, ReadOptions(architecture, written_by, key, output))
 
 
 def takes(model: ModelLike, option: str) -> bool:

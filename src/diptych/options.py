@@ -29,15 +29,22 @@ class ReadOptions:
         written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
         key: Which of several models in a Flux file, such as "generator".
+        output: Which of several outputs of an ONNX graph, by its name.
     """
 
     architecture: Model | str | Path | None = None
     written_by: str | None = None
     key: str | None = None
+    output: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The options that are not None, by name."""
-        options = {"architecture": self.architecture, "written_by": self.written_by, "key": self.key}
+        options = {
+            "architecture": self.architecture,
+            "written_by": self.written_by,
+            "key": self.key,
+            "output": self.output,
+        }
         return {name: value for name, value in options.items() if value is not None}
 
 

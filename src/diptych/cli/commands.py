@@ -23,6 +23,7 @@ from diptych.cli.parameters import (
     MaxPixels,
     ModelName,
     Negative,
+    Output,
     Prompt,
     Quiet,
     Recipe,
@@ -213,6 +214,7 @@ def predict(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    output: Output = None,
     preprocessing: Recipe = None,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
@@ -225,7 +227,7 @@ def predict(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         done = predict_files(
-            load(model, ReadOptions(architecture, written_by, key)),
+            load(model, ReadOptions(architecture, written_by, key, output)),
             images,
             preprocessing=preprocessing,
             engine=engine,
@@ -249,6 +251,7 @@ def features(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    output: Output = None,
     preprocessing: Recipe = None,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
@@ -261,7 +264,7 @@ def features(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     with terminal.progress() as progress:
         paths = diptych.features(
-            load(model, ReadOptions(architecture, written_by, key)),
+            load(model, ReadOptions(architecture, written_by, key, output)),
             image,
             out=out,
             layers=layers,
@@ -345,6 +348,7 @@ def convert(
     ] = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    output: Output = None,
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
@@ -366,7 +370,7 @@ def convert(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
-                           flux_version=flux_version,
+                           output=output, flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
@@ -380,6 +384,7 @@ def inspect(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    output: Output = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -390,7 +395,7 @@ def inspect(
     import diptych
     from diptych.loading import load
 
-    summary = diptych.inspect(load(model, ReadOptions(architecture, written_by, key)), _shape(shape))
+    summary = diptych.inspect(load(model, ReadOptions(architecture, written_by, key, output)), _shape(shape))
     Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
 
 

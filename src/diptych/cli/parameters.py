@@ -33,6 +33,9 @@ WrittenBy = Annotated[
 Key = Annotated[
     str | None, typer.Option(help="Which of several models in a Flux file, such as generator or model.2.")
 ]
+Output = Annotated[
+    str | None, typer.Option("--output", help="Which of several outputs of an ONNX graph, by its name.")
+]
 Shape = Annotated[
     str | None,
     typer.Option(

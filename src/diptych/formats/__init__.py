@@ -77,7 +77,9 @@ def _is_jld2(head: bytes, size: int) -> bool:
 _FLUX_READING = ("architecture", "flux_version", "key")
 
 FORMATS = (
-    Format("safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors"),
+    Format(
+        "safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors", (), ("architecture",)
+    ),
     Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx", ("preprocessing_inside",), ("output",)),
     Format("PyTorch", (".pt", ".pth"), _is_torch, True, True, "torch", (), ("architecture",)),
     Format(
@@ -108,7 +110,7 @@ def read(path: str | Path, **options: Any) -> Model:
     Args:
         path: A file of one of `FORMATS`.
         **options: Options of the format:
-            `architecture` (PyTorch, Flux): a Model, the path of a model file, or the name of an architecture. It
+            `architecture` (PyTorch, safetensors, Flux): a Model, the path of a model file, or the name of one. It
             takes the weights of a file that holds only weights.
             `flux_version` (Flux): such as "0.13.4", for a file that does not record it.
             `key` (Flux): such as "generator", to choose one of several models in a file.

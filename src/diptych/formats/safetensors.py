@@ -16,9 +16,10 @@ import safetensors.numpy
 
 from diptych.errors import FormatError, ModelError
 from diptych.files import replacing
+from diptych.formats.filling import filled
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array
-from diptych.model.model import Model
+from diptych.model.model import Model, Source
 
 __all__ = ["read", "write"]
 
@@ -41,19 +42,26 @@ def write(model: Model, path: str | Path) -> None:
         safetensors.numpy.save_file(plain, temporary, metadata)
 
 
-def read(path: str | Path) -> Model:
-    """Reads a file that `write` wrote.
+def read(path: str | Path, architecture: Model | None = None) -> Model:
+    """Reads a file that `write` wrote, or fills an architecture with the weights of another one.
+
+    Args:
+        path: The file.
+        architecture: What the arrays of a file of another program are the weights of.
 
     Returns:
         The model. Its arrays are views of the file's content, which is in memory once.
 
     Raises:
-        FormatError: The file is damaged, or was not written by Diptych.
+        FormatError: The file is damaged, does not fit the architecture, or has none and none is given.
     """
     path = Path(path)
     header, data = _open(path)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or _KEY not in metadata:
+        if architecture is not None:
+            arrays = {name: _view(entry, data) for name, entry in header.items() if not _counts(entry)}
+            return filled(path, arrays, architecture, Source("safetensors"))
         raise FormatError(
             f"{path} holds {len(header)} arrays but no entry {_KEY!r}, so its architecture is unknown: "
             "name it with --architecture"
@@ -81,6 +89,11 @@ def _open(path: Path) -> tuple[dict[str, Any], Array]:
         raise FormatError(f"{path} is damaged or cut off, safetensors says: {error}") from error
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _counts(entry: dict[str, Any]) -> bool:
+    """Whether an array holds a whole number, such as the batches that a normalisation has seen."""
+    return str(entry["dtype"]).startswith(("I", "U")) and entry["shape"] == []
 
 
 def _view(entry: dict[str, Any], data: Array) -> Array:
