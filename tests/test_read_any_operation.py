@@ -142,6 +142,8 @@ SAMPLES: dict[str, tuple[list[np.ndarray | None], dict[str, Any], tuple[int, ...
     "SpaceToDepth": ([], {"blocksize": 2}, (2, 4, 6, 8)),
     "CumSum": ([i(2).reshape(())], {}, (2, 4, 6, 8)),
     "Resize": ([None, None, i(2, 4, 9, 12)], {}, (2, 4, 6, 8)),
+    "QuantizeLinear": ([np.float32(0.05), np.int8(3)], {}, (2, 4, 6, 8)),
+    "DequantizeLinear": ([np.float32(0.05)], {}, (2, 4, 6, 8)),
     "Upsample": ([np.float32([1, 1, 2, 3])], {}, (2, 4, 6, 8)),
     "MeanVarianceNormalization": ([], {"axes": [2, 3]}, (2, 4, 6, 8)),
 }
@@ -418,6 +420,47 @@ def test_whole_numbers(tmp_path: Path) -> None:
     assert np.array_equal(diptych.predict(formats.read(path, output="y"), x), np.trunc(x) * 2)
     with pytest.raises(UnsupportedLayer, match="no layer computes this with whole numbers"):
         formats.read(path, output="z")
+
+
+def test_a_quantised_network(tmp_path: Path) -> None:
+    """A convolution between roundings to 8 bits, as ONNX Runtime's quantiser writes it."""
+    weight = np.random.default_rng(0).integers(-127, 128, (5, 4, 3, 3)).astype(np.int8)
+    constants = {
+        "s": np.float32(0.031),
+        "z": np.uint8(121),
+        "ws": (np.abs(f(5)) / 60 + 0.001).astype(np.float32),
+        "wz": np.zeros(5, np.int8),
+        "w": weight,
+        "t": np.float32(0.047),
+        "u": np.uint8(90),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["k"], axis=0),
+        helper.make_node("Conv", ["d", "k"], ["c"]),
+        helper.make_node("QuantizeLinear", ["c", "t", "u"], ["r"]),
+        helper.make_node("DequantizeLinear", ["r", "t", "u"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "qdq",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("N", 4, 6, 8))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = batch(IMAGE)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
+    expected = session.run(None, {"x": x})[0]
+    model = read(proto, tmp_path)
+    assert np.unique(expected).size > 20
+    for engine in ("numpy", "torch", "onnxruntime"):
+        steps = np.abs(diptych.predict(model, x, engine=engine) - expected) / 0.047
+        assert steps.max() <= 1.001  # where a sum lies between two roundings
+        assert (steps > 0.5).mean() <= 0.002
 
 
 def test_a_split_and_the_joins_of_its_parts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.errors import FormatError
+from diptych.formats.onnx.reading_quantised import dequantised
 from diptych.model.layers import Array, erf
 
 __all__ = ["Folder"]
@@ -249,4 +250,5 @@ _RULES: dict[str, Callable[..., Any]] = {
     "MatMul": lambda attributes, a, b: np.matmul(a, b),
     "CastLike": lambda attributes, x, like: x.astype(like.dtype),
     "Trilu": _triangle,
+    "DequantizeLinear": dequantised,
 }

@@ -51,7 +51,7 @@ _ON_WHOLE_NUMBERS = {
         "Expand",
         "Tile",
     ),
-    *("ReduceMax", "ReduceMin", "ReduceSum"),
+    *("ReduceMax", "ReduceMin", "ReduceSum", "DequantizeLinear"),
 }
 
 
@@ -129,9 +129,9 @@ class Reading:
         result = rule(own)
         results = result if isinstance(result, list) else [result]
         looked_up = node.op_type == "Gather" and isinstance(inputs[0], np.ndarray)
-        becomes = (
-            own.attributes.get("to") in (6, 7) if node.op_type == "Cast" else bool(whole) and not looked_up
-        )
+        becomes = bool(whole) and not looked_up and node.op_type != "DequantizeLinear"
+        if node.op_type in ("Cast", "QuantizeLinear"):
+            becomes = node.op_type != "Cast" or own.attributes.get("to") in (6, 7)
         if becomes:
             self._whole |= {id(value): value for value in results if not isinstance(value, np.ndarray)}
         return results
