@@ -37,6 +37,7 @@ from diptych.cli.parameters import (
     ModelName,
     Negative,
     On,
+    Output,
     Prompt,
     Quiet,
     Recipe,
@@ -275,6 +276,7 @@ def predict(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    output: Output = None,
     preprocessing: Recipe = None,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
@@ -288,7 +290,7 @@ def predict(
     from diptych.predicting import predict_files, with_softmax
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    loaded = load(model, ReadOptions(architecture, written_by, key))
+    loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     if softmax:
         loaded = with_softmax(loaded)
     if out is None:
@@ -352,6 +354,7 @@ def features(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    output: Output = None,
     preprocessing: Recipe = None,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
@@ -362,7 +365,7 @@ def features(
     from diptych.loading import load, recipe_of
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    loaded = load(model, ReadOptions(architecture, written_by, key))
+    loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     if is_table(out, table):
         from diptych.batch import features_table
 
@@ -470,6 +473,7 @@ def convert(
     written_by: WrittenBy = None,
     key: Key = None,
     function: Function = None,
+    output: Output = None,
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
@@ -491,7 +495,7 @@ def convert(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
-                           functions=functions_of(function),
+                           functions=functions_of(function), output=output,
                            flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
@@ -507,6 +511,7 @@ def inspect(
     written_by: WrittenBy = None,
     key: Key = None,
     function: Function = None,
+    output: Output = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -519,7 +524,7 @@ def inspect(
     from diptych.loading import load
 
     try:
-        loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function)))
+        loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function), output))
     except WeightsAlone as weights:
         Terminal(as_json=as_json, quiet=quiet).result(*weights_text(weights))
         return

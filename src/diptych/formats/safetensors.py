@@ -20,7 +20,7 @@ from diptych.files import replacing
 from diptych.formats.filling import filled, listed
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array
-from diptych.model.model import Model
+from diptych.model.model import Model, Source
 
 __all__ = ["digest", "read", "write"]
 
@@ -104,7 +104,7 @@ def read(path: str | Path, architecture: Model | None = None) -> Model:
                 f"(in Python architecture= of diptych.read); their sizes: {listed(given)}",
                 [(name, array.shape) for name, array in given.items()],
             )
-        return filled(architecture, given, str(path))
+        return filled(architecture, given, str(path), Source("safetensors"))
     try:
         arrays = {name: _view(entry, data) for name, entry in header.items()}
         return from_document(json.loads(metadata[_KEY]), arrays)
