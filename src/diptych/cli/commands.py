@@ -17,6 +17,7 @@ from diptych.cli.many import (
     one_picture,
     only_for_tables,
     separated,
+    some,
 )
 from diptych.cli.parameters import (
     Architecture,
@@ -227,7 +228,7 @@ def preprocess(
         only_for_tables("--table", list=listed, recursive=recursive, workers=workers, on=on != "local")
         with terminal.progress() as progress:
             done = preprocess_files(
-                images or [], preprocessing, out=out, overwrite=overwrite, progress=progress
+                some(images), preprocessing, out=out, overwrite=overwrite, progress=progress
             )
         terminal.remarks(done.remarks, done.failures)
         terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
@@ -299,7 +300,7 @@ def predict(
         with terminal.progress() as progress:
             done = predict_files(
                 loaded,
-                images or [],
+                some(images),
                 preprocessing=preprocessing,
                 engine=engine,
                 device=device,
