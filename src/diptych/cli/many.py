@@ -42,7 +42,7 @@ def many_pictures(images: Sequence[Path] | None, listed: str | None, recursive: 
 def some(images: Sequence[Path] | None) -> Sequence[Path]:
     """The pictures that were named; raises `UsageError` where there are none."""
     if not images:
-        raise UsageError("IMAGES is missing: name picture files, or a folder that holds some")
+        raise UsageError("no images were given; name picture files, or a folder that holds some")
     return images
 
 
