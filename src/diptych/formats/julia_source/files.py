@@ -10,7 +10,7 @@ from diptych.formats.flux.document import version_asked
 from diptych.formats.flux.layouts import Version
 from diptych.formats.flux.versions import Signs
 from diptych.formats.julia_source.constructors import constructors_of
-from diptych.formats.julia_source.models import Found, SourceFile, split_key
+from diptych.formats.julia_source.models import Found, SourceFile, expanded, split_key
 from diptych.formats.julia_source.reading import SourceReader
 from diptych.formats.julia_source.text import source_of
 from diptych.formats.julia_source.weights import draw
@@ -19,6 +19,8 @@ from diptych.model.model import Model, Source
 from diptych.model.validity import check_layers
 
 __all__ = ["read"]
+
+_MOST_PARTS = 200_000  # layers and their fields, a layer counted as often as it is used
 
 
 def read(path: str | Path, flux_version: str | None = None, key: str | None = None) -> Model:
@@ -39,6 +41,8 @@ def read(path: str | Path, flux_version: str | None = None, key: str | None = No
     given, chosen = split_key(key)
     file = SourceFile(source_of(path), constructors_of(version), given)
     found = file.chosen(chosen)
+    if expanded(found.value) > _MOST_PARTS:
+        raise FormatError(f"{path}: the model has more than {_MOST_PARTS} parts")
     draw(found.value, str(path))
     reader, layers = layers_of(found, file, version)
     made = Model(layers, trained=False)
