@@ -276,6 +276,19 @@ def test_metalhead_has_no_other_depths(tmp_path: Path) -> None:
         source(tmp_path, "using Metalhead\nm = Chain(ResNet(19), Dense(2, 1))\n")
 
 
+def test_lux_computes_some_layers_in_its_own_way(tmp_path: Path) -> None:
+    model = diptych.read(written(tmp_path, "using Lux, Random\nm = Chain(Dense(2 => 3), LayerNorm((3,)))\n"))
+    assert labels(model)[1] == "LayerNorm 3"
+    assert model.source.framework == "Lux"
+    assert len(model.source.warnings) == 1  # its weights are initial ones
+    lines = "import Lux: Chain, Upsample\nm = Chain(Upsample(:bilinear; scale = 2))\n"
+    with pytest.raises(FormatError, match=r"model\.jl:2: .*align_corners"):
+        source(tmp_path, lines)
+    assert source(tmp_path, lines.replace("= 2", "= 2, align_corners = true")) == source(
+        tmp_path, "using Flux\nm = Chain(Upsample(:bilinear; scale = 2))\n"
+    )
+
+
 # ---- Files ----------------------------------------------------------------------------------------------
 
 SEVERAL = (
