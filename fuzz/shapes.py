@@ -12,6 +12,7 @@ import io
 import json
 import lzma
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -52,6 +53,15 @@ def json_lines(m: Mutator, content: bytes, _: bytes = b"") -> bytes:
 
 
 def _dumped(value: Any) -> bytes:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 20_000))  # for values nested thousands of levels deep
+    try:
+        return _encoded(value)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _encoded(value: Any) -> bytes:
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 

@@ -96,6 +96,10 @@ def _maximum(x: Any, dims: Any = None) -> Any:
     return plain(np.max(x)) if dims is None else np.max(x, axis=_axes(dims), keepdims=True)
 
 
+def _prod(x: Any, dims: Any = None) -> Any:
+    return int(np.prod(x)) if dims is None else np.prod(x, axis=_axes(dims), keepdims=True, dtype=x.dtype)
+
+
 def _round(*given: Any) -> Any:
     if len(given) == 1:
         return np.rint(given[0])
@@ -151,20 +155,27 @@ def _floats(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 BASE: dict[str, Any] = {
-    **TYPES, "nothing": None, "pi": np.float64(np.pi), "NaN": np.float64("nan"), "ndims": np.ndim, "size": _size,
+    **TYPES, "nothing": None, "pi": np.float64(np.pi), "Inf32": np.float32(np.inf),
+    "NaN": np.float64("nan"), "ndims": np.ndim, "size": _size,
     "reshape": _reshape, "cat": _cat, "sum": _sum, "maximum": _maximum, "round": _round, "zeros": _zeros,
     "fill": _fill, "eltype": _eltype, "reduce": _reduce, "match": _match, "error": _error, "clamp": _clamp,
     "get!": _get, "oftype": _same_type, "identity": lambda x: x, "div": lambda a, b: int(a / b),
     "floor": _towards(np.floor), "trunc": _towards(np.trunc), "ceil": _towards(np.ceil), "cld": lambda a, b: -(-a // b),
     "mod": lambda a, b: a % b, "mod1": lambda a, b: (a - 1) % b + 1, "min": min, "max": max,
     "abs": _vector(np.abs), "abs2": _vector(np.square), "exp": _floats(np.exp), "sqrt": _floats(np.sqrt),
-    "sin": _floats(np.sin), "tanh": _floats(np.tanh), "log": _floats(np.log), "log1p": _floats(np.log1p),
-    "sign": np.sign, "one": _vector(np.ones_like), "zero": lambda x: type(x)(0) if not isinstance(x, _Type) else x(0),
+    "sin": _floats(np.sin), "cos": _floats(np.cos), "tan": _floats(np.tan), "asin": _floats(np.arcsin),
+    "acos": _floats(np.arccos), "atan": _floats(np.arctan), "sinh": _floats(np.sinh), "cosh": _floats(np.cosh),
+    "asinh": _floats(np.arcsinh), "acosh": _floats(np.arccosh), "atanh": _floats(np.arctanh),
+    "minimum": lambda x, dims: np.min(x, axis=_axes(dims), keepdims=True),
+    "batched_mul": lambda a, b: np.einsum("ikn,kjn->ijn", a, b),
+    "tanh": _floats(np.tanh), "log": _floats(np.log), "log1p": _floats(np.log1p),
+    "sign": _vector(np.sign), "one": _vector(np.ones_like),
+    "zero": lambda x: type(x)(0) if not isinstance(x, _Type) else x(0),
     "ifelse": _vector(np.where), "ntuple": lambda f, n: tuple(f(i) for i in range(1, n + 1)),
-    "prod": lambda x: int(np.prod(x)), "length": lambda x: np.size(x) if isinstance(x, np.ndarray) else len(x),
+    "prod": _prod, "length": lambda x: np.size(x) if isinstance(x, np.ndarray) else len(x),
     "copy": np.copy, "collect": np.array, "push!": lambda x, v: x.append(v), "map": lambda f, x: tuple(map(f, x)),
     "permutedims": lambda x, order: np.transpose(x, [d - 1 for d in order]),
-    "dropdims": lambda x, dims: np.squeeze(x, dims - 1), "vec": lambda x: x.reshape(-1, order="F"),
+    "dropdims": lambda x, dims: np.squeeze(x, _axes(dims)), "vec": lambda x: x.reshape(-1, order="F"),
     "isempty": lambda x: len(x) == 0, "string": lambda *x: "".join(map(str, x)), "Colon": lambda: COLON,
     "enumerate": lambda x: enumerate(x, 1), "Tuple": tuple, "reverse": lambda x: x[::-1], "parse": lambda t, x: int(x),
     "strip": str.strip, "split": lambda text, by: text.split(by), "haskey": lambda d, k: k in d,

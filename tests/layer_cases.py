@@ -20,12 +20,15 @@ from diptych.model.layers import (
     Bilinear,
     Chain,
     Connection,
+    Constant,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
     Embedding,
+    Expand,
     Flatten,
+    Gather,
     GlobalMaxPool,
     GlobalMeanPool,
     Graph,
@@ -33,15 +36,20 @@ from diptych.model.layers import (
     InstanceNorm,
     Layer,
     LayerNorm,
+    LocalResponseNorm,
     MaxPool,
     MeanPool,
     Normalise,
     Pad,
     Parallel,
+    Permute,
     PixelShuffle,
+    PReLU,
+    Reduce,
     Reshape,
     Scale,
     SkipConnection,
+    Slice,
     Softmax,
     Upsample,
 )
@@ -137,6 +145,9 @@ DENSE: dict[str, tuple[Build, Shape]] = {
     "scale-of-channels": (lambda w: Scale(w(4, 1, 1), w(4, 1, 1), RELU), IMAGE),
     "scale-without-bias": (lambda w: Scale(w(7, 10)), IMAGE),
     "scale-by-one-number": (lambda w: Scale(w(1), w(1)), IMAGE),
+    "prelu-of-channels": (lambda w: PReLU(w(4, 1, 1)), IMAGE),
+    "prelu-of-columns": (lambda w: PReLU(w(10)), IMAGE),
+    "prelu-of-features": (lambda w: PReLU(w(7)), (3, 7)),
     "softmax": (lambda w: Softmax(), (3, 7)),
     "softmax-of-channels": (lambda w: Softmax(), IMAGE),
     "softmax-last-axis": (lambda w: Softmax(axis=-1), IMAGE),
@@ -176,10 +187,30 @@ NORMS: dict[str, tuple[Build, Shape]] = {
     "instancenorm": (lambda w: InstanceNorm(w(4), w(4)), IMAGE),
     "instancenorm-not-affine": (lambda w: InstanceNorm(epsilon=0.1), IMAGE),
     "instancenorm-tracked": (lambda w: InstanceNorm(w(4), w(4), w(4), w.positive(4)), IMAGE),
+    "lrn": (lambda w: LocalResponseNorm(1, 1, 0.5, 0.75, 2.0), IMAGE),
+    "lrn-even": (lambda w: LocalResponseNorm(1, 2, 0.5, 0.6, 1.5), IMAGE),
+    "lrn-even-as-in-pytorch": (lambda w: LocalResponseNorm(2, 1, 0.5, 0.75, 1.0), IMAGE),
+    "lrn-1d": (lambda w: LocalResponseNorm(2, 2, 0.5), LINE),
     "instancenorm-3d": (lambda w: InstanceNorm(w(2), w(2), activation=RELU), VOLUME),
 }
 
+REDUCTIONS: dict[str, tuple[Build, Shape]] = {
+    "reduce-mean-of-channels": (lambda w: Reduce("mean", (1,)), IMAGE),
+    "reduce-mean-drops": (lambda w: Reduce("mean", (1, 3), keep=False), IMAGE),
+    "reduce-mean-of-space": (lambda w: Reduce("mean", (2, 3), keep=False), IMAGE),
+    "reduce-sum": (lambda w: Reduce("sum", (2,)), IMAGE),
+    "reduce-sum-of-features": (lambda w: Reduce("sum", (1,)), (3, 7)),
+    "reduce-max": (lambda w: Reduce("max", (1, 2)), IMAGE),
+    "reduce-min": (lambda w: Reduce("min", (3,), keep=False), IMAGE),
+    "reduce-product": (lambda w: Reduce("product", (1, 3)), IMAGE),
+    "reduce-logsumexp": (lambda w: Reduce("logsumexp", (1,)), IMAGE),
+    "reduce-logsumexp-drops": (lambda w: Reduce("logsumexp", (2, 3), keep=False), IMAGE),
+}
+
 POOLS: dict[str, tuple[Build, Shape]] = {
+    "maxpool-dilated": (lambda w: MaxPool((2, 3), (1, 2), ((1, 0), (2, 1)), (3, 2)), IMAGE),
+    "maxpool-dilated-symmetric": (lambda w: MaxPool((3, 3), (2, 1), ((1, 1), (1, 1)), (2, 2)), IMAGE),
+    "maxpool-dilated-1d": (lambda w: MaxPool((3,), (2,), dilation=(2,)), LINE),
     "maxpool": (lambda w: MaxPool((2, 2)), IMAGE),
     "maxpool-overlapping": (lambda w: MaxPool((3, 2), stride=(2, 1)), IMAGE),
     "maxpool-padding": (lambda w: MaxPool((3, 3), stride=(2, 2), padding=((1, 1), (1, 1))), IMAGE),
@@ -216,6 +247,23 @@ POOLS: dict[str, tuple[Build, Shape]] = {
 }
 
 SHAPES: dict[str, tuple[Build, Shape]] = {
+    "permute-channels-last": (lambda w: Permute((0, 2, 3, 1)), IMAGE),
+    "permute-spatial": (lambda w: Permute((0, 1, 3, 2)), IMAGE),
+    "permute-3d": (lambda w: Permute((0, 3, 1, 4, 2)), VOLUME),
+    "permute-of-features": (lambda w: Permute((0, 1)), (3, 7)),
+    "slice-channels": (lambda w: Slice(1, 1, 3), IMAGE),
+    "slice-rows-with-a-step": (lambda w: Slice(2, 1, 7, 3), IMAGE),
+    "slice-from-the-end": (lambda w: Slice(3, -4, -1), IMAGE),
+    "slice-beyond-the-end": (lambda w: Slice(1, 2, 2**31 - 1), (3, 7)),
+    "gather-channels": (lambda w: Gather(np.array([3, 0, 0, 2, 1], np.float32)), IMAGE),
+    "gather-columns": (lambda w: Gather(np.arange(9, -1, -1, dtype=np.float32), 3), IMAGE),
+    "gather-of-features": (lambda w: Gather(np.array([6, 2], np.float32)), (3, 7)),
+    "expand": (lambda w: Expand((4, 7, 3)), (2, 4, 1, 3)),
+    "expand-keeps-other-sizes": (lambda w: Expand((1, 5, 1)), (2, 4, 1, 3)),
+    "constant": (lambda w: Constant(w(3, 5)), IMAGE),
+    "constant-of-features": (lambda w: Constant(w(6)), (3, 7)),
+    "pad-constant": (lambda w: Pad(((1, 2), (0, 3)), "constant", -1.5), IMAGE),
+    "pad-constant-1d": (lambda w: Pad(((2, 0),), "constant", 3.0), LINE),
     "flatten": (lambda w: Flatten(), IMAGE),
     "flatten-of-features": (lambda w: Flatten(), (3, 7)),
     "reshape": (lambda w: Reshape((10, 28)), IMAGE),
@@ -319,7 +367,57 @@ def _classifier(w: Weights) -> Layer:
     )
 
 
+def _attention(w: Weights) -> Graph:
+    """Two heads over a sequence with a class token, as in a vision transformer."""
+    heads = Reshape((-1, 2, 3))
+    return Graph(
+        layers=(
+            Constant(w(1, 6)),
+            Connection("concatenate"),
+            Dense(w(18, 6), w(18)),
+            Chain((Slice(2, 0, 6), heads, Permute((0, 2, 1, 3)))),
+            Chain((Slice(2, 6, 12), heads, Permute((0, 2, 3, 1)))),
+            Chain((Slice(2, 12, 18), heads, Permute((0, 2, 1, 3)))),
+            Connection("matmul"),
+            Softmax(axis=-1),
+            Connection("matmul"),
+            Chain((Permute((0, 2, 1, 3)), Reshape((-1, 6)))),
+        ),
+        names=("token", "tokens", "qkv", "q", "k", "v", "scores", "shares", "mixed", "out"),
+        inputs=(
+            ("input",),
+            ("token", "input"),
+            ("tokens",),
+            ("qkv",),
+            ("qkv",),
+            ("qkv",),
+            ("q", "k"),
+            ("scores",),
+            ("shares", "v"),
+            ("mixed",),
+        ),
+        outputs=("out",),
+    )
+
+
 CONTAINERS: dict[str, tuple[Build, Shape]] = {
+    "attention": (_attention, (2, 5, 6)),
+    "pad-behind-a-permute": (lambda w: Chain((Permute((0, 3, 1, 2)), Pad(((0, 1), (2, 0))))), IMAGE),
+    "skip-divide": (
+        lambda w: SkipConnection(
+            Chain((Activation("abs"), Activation("affine", (1.0, 0.5)))), Connection("divide")
+        ),
+        IMAGE,
+    ),
+    "parallel-minimum": (_parallel("minimum"), IMAGE),
+    "parallel-matmul": (
+        lambda w: Parallel(Connection("matmul"), (RELU, Chain((Permute((0, 1, 3, 2)), Scale(w(4, 1, 1)))))),
+        IMAGE,
+    ),
+    "parallel-matmul-broadcast": (
+        lambda w: Parallel(Connection("matmul"), (RELU, Constant(w(1, 10, 3)))),
+        IMAGE,
+    ),
     "chain-empty": (lambda w: Chain(()), IMAGE),
     "chain-named": (lambda w: Chain((RELU, Flatten()), ("activation", "flat")), IMAGE),
     "skip-add": (_skip("add"), IMAGE),
@@ -353,6 +451,19 @@ PARAMETERS = {
     "softshrink": (0.25,),
     "clamp": (-0.75, 0.5),
     "affine": (-2.0, 0.5),
+    "power": (-1.5,),
+}
+
+# Where a function is defined.
+DOMAINS: dict[str, Callable[[Any], Any]] = {
+    "sqrt": np.abs,
+    "log": lambda x: np.abs(x) + 0.01,
+    "power-parameters": lambda x: np.abs(x) + 0.01,
+    "asin": np.tanh,
+    "acos": np.tanh,
+    "atanh": lambda x: np.tanh(x) * 0.9,
+    "acosh": lambda x: np.abs(x) + 1.01,
+    "tan": np.tanh,
 }
 
 
@@ -366,7 +477,7 @@ def _activations() -> dict[str, tuple[Build, Shape]]:
 
 
 TABLE: dict[str, tuple[Build, Shape]] = (
-    _activations() | CONVOLUTIONS | DENSE | NORMS | POOLS | SHAPES | CONTAINERS
+    _activations() | CONVOLUTIONS | DENSE | NORMS | POOLS | SHAPES | REDUCTIONS | CONTAINERS
 )
 
 
@@ -377,8 +488,7 @@ def case(name: str) -> tuple[Model, Array]:
     layer = build(Weights(seed))
     layers = layer if isinstance(layer, Chain) else Chain((layer,))
     batch = np.random.default_rng(10_000 + seed).standard_normal(shape) * 2
-    if name == "activation-sqrt":
-        batch = np.abs(batch)
+    batch = DOMAINS.get(name.removeprefix("activation-"), lambda x: x)(batch)
     return Model(layers, input_shape=shape[1:], name=name), batch.astype(np.float32)
 
 

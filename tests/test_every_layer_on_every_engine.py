@@ -357,7 +357,9 @@ def test_linear_upsampling_stays_exact_for_large_pictures() -> None:
 
 # ---- Large values ---------------------------------------------------------------------------------------
 
-GROWING = {"exp", "abs2"}
+GROWING = {"exp", "abs2", "sinh", "cosh", "power"}
+# Functions of an interval: beyond it they give what is not a number.
+WITHIN = {"asin", "acos", "atanh", "acosh", "log"}
 
 
 @pytest.mark.parametrize("engine", ["numpy", "torch"])
@@ -370,8 +372,8 @@ def test_no_activation_warns_or_overflows_for_large_values(engine: str, name: st
         # largest value on it gives infinity, whoever calls it.
         x /= 2
     y = engines.compile(model_of(Activation(name)), engine)(x)
-    assert not np.isnan(y).any()
-    assert name in GROWING or np.isfinite(y).all()
+    assert not np.isnan(y).any() or name in WITHIN
+    assert name in GROWING | WITHIN or np.isfinite(y).all()
 
 
 @pytest.mark.parametrize("engine", ["numpy", "torch"])

@@ -288,7 +288,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "an unknown formula": (layer(4, formula="magic"), "layer 4 (LayerNorm): field 'formula' must be one of"),
     "a shape of nothing": (layer(4, shape=[]), "field 'shape' must be 1 to 8 whole numbers"),
     "a wrong connection": (
-        layer(1, connection={"operation": "divide", "axis": 1}),
+        layer(1, connection={"operation": "modulo", "axis": 1}),
         "field 'operation' must be one of 'add'",
     ),
     "no branches": (layer(2, branches=[]), "layer 2 (Parallel): it must have at least one branch"),

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from diptych import formats
 from diptych.engines import numpy as reference
 from diptych.engines import torch as engine
-from diptych.errors import DiptychError, FormatError, UnsupportedLayer
+from diptych.errors import DiptychError, FormatError, UnsupportedLayer, UsageError
 from diptych.formats.onnx import to_onnx
 from diptych.model.layers import Activation, BatchNorm, Conv, GroupNorm, Layer, Upsample
 from diptych.model.model import Model
@@ -140,6 +140,9 @@ def by_hand(
 
 
 def node(operation: str, *inputs: str, to: str = "y", **attributes: Any) -> Any:
+    """A node; the attribute "to" of a Cast is `to_type`."""
+    if "to_type" in attributes:
+        attributes["to"] = attributes.pop("to_type")
     return helper.make_node(operation, inputs, [to], name=f"n_{to}", **attributes)
 
 
@@ -307,16 +310,27 @@ REFUSED: dict[str, tuple[list[Any], dict[str, np.ndarray], str]] = {
         r"n_y \(NonMaxSuppression\): there is no layer for it",
     ),
     "domain": ([node("Relu", "x", domain="com.microsoft")], {}, "domain 'com.microsoft'"),
-    "transpose": (
-        [node("Transpose", "x", perm=[0, 2, 3, 1])],
-        {},
-        "n_y .Transpose.: no layer changes the order",
+    "transpose": ([node("Transpose", "x", perm=[1, 0, 2, 3])], {}, "output: its batch is not the first axis"),
+    "sizes": (
+        [node("Resize", "x", "", "s", coordinate_transformation_mode="unheard_of")],
+        {"s": np.float32([1, 1, 2, 2])},
+        "unheard_of",
     ),
+    "attribute": (
+        [node("Relu", "x", slope=2.0)],
+        {},
+        r"n_y \(Relu\): no layer has its attribute 'slope' of 2.0",
+    ),
+    "one-sample-of-two": (
+        [node("Add", "x", "two")],
+        {"two": np.ones((2, 1, 1, 1), np.float32)},
+        "each sample",
+    ),
+    "squeezed-batch": ([node("Squeeze", "x", "zero")], {"zero": np.array([0])}, "along the batch axis"),
+    "half": ([node("Cast", "x", to_type=10)], {}, "half precision"),
     "weights-from-the-picture": ([node("Conv", "x", "x")], {}, "input 1 must be a constant"),
     "batch": ([node("Concat", "x", "x", axis=0)], {}, "along the batch axis"),
-    "ceil": ([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], {}, "ceil_mode"),
-    "cubic": ([node("Resize", "x", "", "s", mode="cubic")], {"s": np.float32([1, 1, 2, 2])}, "cubic"),
-    "one-sample": ([node("Reshape", "x", "new")], {"new": np.array([-1])}, "batch axis first"),
+    "one-sample": ([node("Reshape", "x", "new")], {"new": np.array([-1])}, "batch is not the first axis"),
 }
 
 
@@ -334,6 +348,7 @@ def test_a_second_input_or_output_is_refused(side: str, tmp_path: Path):
     with pytest.raises(UnsupportedLayer) as error:
         read(proto, tmp_path)
     said = f"a Diptych model cannot express the {side}s of the graph: the graph has 2, a model has one"
+    said += "; choose one with --output: y, z" if side == "output" else ""
     assert str(error.value) == said
 
 
@@ -382,13 +397,67 @@ def test_hostile_graphs_end_in_a_sentence(name: str, tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_external_weights_are_refused(tmp_path: Path):
+def elsewhere(**entries: str) -> onnx.ModelProto:
+    """A convolution whose weight lies in another file."""
     proto = by_hand([node("Conv", "x", "w")], {"w": W})
     tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="/etc/passwd")
-    with pytest.raises(FormatError, match="is in another file"):
-        read(proto, tmp_path)
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+    return proto
+
+
+def test_weights_in_a_file_beside_are_read(tmp_path: Path):
+    whole = by_hand([node("Conv", "x", "w")], {"w": W})
+    (tmp_path / "w.data").write_bytes(bytes(16) + W.tobytes())
+    model = read(elsewhere(location="w.data", offset="16", length=str(W.nbytes)), tmp_path)
+    (layer,) = model.layers.layers
+    assert isinstance(layer, Conv)
+    assert np.array_equal(layer.weight, W)
+    onnx.save_model(whole, tmp_path / "m.onnx", save_as_external_data=True, location="all", size_threshold=0)
+    assert np.array_equal(formats.read(tmp_path / "m.onnx").layers.layers[0].weight, W)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"location": "/etc/passwd"}, "only files beside the .onnx file are read"),
+        ({"location": "../w.data"}, "only files beside the .onnx file are read"),
+        ({"location": ""}, "only files beside"),
+        ({"location": "link"}, "not a file beside the .onnx file"),
+        ({"location": "gone"}, "which is not there; copy it"),
+        ({"location": "short"}, r"needs 288 bytes, but .*short has 8"),
+        ({"location": "w.data", "offset": "1000000000000"}, "needs 288 bytes"),
+        ({"location": "w.data", "offset": "-4"}, "needs 288 bytes"),
+        ({"location": "w.data", "offset": "four"}, "described wrongly"),
+        ({"location": "w.data", "length": "16"}, "needs 288 bytes"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_weights_that_lie_nowhere_near_are_refused(entries: dict[str, str], message: str, tmp_path: Path):
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    for place in (tmp_path / "w.data", folder / "w.data"):
+        place.write_bytes(W.tobytes())
+    (folder / "short").write_bytes(bytes(8))
+    (folder / "link").symlink_to(tmp_path / "w.data")
+    with pytest.raises(FormatError, match=message):
+        read(elsewhere(**entries), folder)
+
+
+def test_one_of_several_outputs_is_read_by_name(tmp_path: Path):
+    proto = by_hand(
+        [node("Relu", "x", to="z"), node("Sigmoid", "z"), node("NonMaxSuppression", "x", to="q")], {}
+    )
+    for name in ("z", "q"):
+        proto.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    path = tmp_path / "several.onnx"
+    path.write_bytes(proto.SerializeToString())
+    assert [layer.label for layer in formats.read(path, output="z").layers.layers] == ["relu"]
+    assert [layer.label for layer in formats.read(path, output="y").layers.layers] == ["relu", "sigmoid"]
+    with pytest.raises(UsageError, match="the graph has no output 'w'; its outputs are y, z, q"):
+        formats.read(path, output="w")
 
 
 def test_a_damaged_file_is_refused_or_read(tmp_path: Path):

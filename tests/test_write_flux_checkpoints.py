@@ -162,6 +162,14 @@ NOT_IN = {
     "graph": VERSIONS,
     "graph-nested": VERSIONS,
     "activation-quickgelu": VERSIONS,
+    **dict.fromkeys(("activation-erf", "activation-power", "activation-power-parameters"), VERSIONS),
+    **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
+    **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
+    **dict.fromkeys(("expand", "expand-keeps-other-sizes", "constant", "constant-of-features"), VERSIONS),
+    **dict.fromkeys(("pad-constant", "pad-constant-1d"), VERSIONS),
+    **dict.fromkeys(("reduce-max", "reduce-min", "reduce-product"), VERSIONS),
+    **dict.fromkeys(("reduce-logsumexp", "reduce-logsumexp-drops"), VERSIONS),
+    **dict.fromkeys(("attention", "parallel-matmul", "parallel-matmul-broadcast"), VERSIONS),
 }
 
 

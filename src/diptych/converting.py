@@ -31,6 +31,7 @@ def convert(
     written_by: str | None = None,
     key: str | None = None,
     functions: Mapping[str, str] | None = None,
+    output: str | None = None,
     flux_version: str | None = None,
     classes: Sequence[str] | None = None,
     preprocessing: Recipe | None = None,
@@ -47,6 +48,7 @@ def convert(
         written_by: The version of Flux that wrote the source file, if the file does not record it.
         key: Which of several models in the source file.
         functions: What closures compute whose code is not in the source file: {"#30#31": "flatten"}.
+        output: Which of several outputs of an ONNX graph, by its name.
         flux_version: The version of Flux to write a .bson or .jld2 file or a Julia project for.
         classes: Class names to store instead of the model's own.
         preprocessing: The recipe to store instead of the model's own.
@@ -68,7 +70,7 @@ def convert(
     is_folder = str(target).endswith(("/", os.sep)) or not Path(target).suffix
     if not is_folder:
         check_place(target)
-    loaded = load(source, ReadOptions(architecture, written_by, key, functions))
+    loaded = load(source, ReadOptions(architecture, written_by, key, functions, output))
     if classes is not None:
         loaded = loaded.with_(classes=_class_names(loaded, classes))
     if preprocessing is not None:

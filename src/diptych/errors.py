@@ -27,8 +27,8 @@ _OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 _OF_PYTHON = re.compile(
-    r"int\(\)|float\(\)|unpack|operand|argument|bytes-like|array|dimension|reshape|buffer|codec|object|out of range"
-    r"|\bb['\"]"
+    r"int\(\)|float\(\)|unpack requires|to unpack|operand|argument|bytes-like|array|dimension|reshape|buffer|codec"
+    r"|object|out of range|\bb['\"]"
 )
 _LINE_ENDS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 

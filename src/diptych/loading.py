@@ -37,6 +37,7 @@ _FORMAT_OPTIONS = {
     "written_by": "flux_version",
     "key": "key",
     "functions": "functions",
+    "output": "output",
 }
 
 
@@ -46,6 +47,7 @@ def load_model(
     written_by: str | None = None,
     key: str | None = None,
     functions: Mapping[str, str] | None = None,
+    output: str | None = None,
 ) -> Model:
     """Loads a model from a file or by name.
 
@@ -58,12 +60,13 @@ def load_model(
             differently and the file does not record its own.
         key: Which of several models in a Flux file or in Julia source, such as "generator".
         functions: What closures compute whose code is not in the file, by name: {"#30#31": "flatten"}.
+        output: Which of several outputs of an ONNX graph, by its name.
 
     Raises:
         FormatError: The file cannot be read.
         UsageError: There is no file or model of this name, or an option does not apply to it.
     """
-    return load(model, ReadOptions(architecture, written_by, key, functions))
+    return load(model, ReadOptions(architecture, written_by, key, functions, output))
 
 
 def takes(model: ModelLike, option: str) -> bool:

@@ -30,12 +30,14 @@ class ReadOptions:
             differently and the file does not record its own.
         key: Which of several models in a Flux file or in Julia source, such as "generator".
         functions: What closures compute whose code is not in the file, by name: {"#30#31": "flatten"}.
+        output: Which of several outputs of an ONNX graph, by its name.
     """
 
     architecture: Model | str | Path | None = None
     written_by: str | None = None
     key: str | None = None
     functions: Mapping[str, str] | None = None
+    output: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The options that are not None, by name."""
@@ -44,6 +46,7 @@ class ReadOptions:
             "written_by": self.written_by,
             "key": self.key,
             "functions": self.functions or None,
+            "output": self.output,
         }
         return {name: value for name, value in options.items() if value is not None}
 

@@ -259,7 +259,8 @@ def compiled_for(model: Model, engine: str = "auto", device: str = "auto") -> Co
     ready = _compiled.setdefault(model, {})
     if (engine, device) not in ready:
         model.check()
-        ready[engine, device] = engines.compile(model, engine, device)
+        # An engine keeps the model that it is given; it must not be the key, which would then live for ever.
+        ready[engine, device] = engines.compile(model.with_(), engine, device)
     return ready[engine, device]
 
 

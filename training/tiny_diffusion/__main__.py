@@ -2,6 +2,7 @@
 
 cd training && python -m tiny_diffusion FOLDER                    # all stages: three to four hours on two cores
 python -m tiny_diffusion FOLDER --stages denoiser export --denoiser-steps 60000
+torchrun --nproc-per-node 2 -m tiny_diffusion FOLDER              # the networks by two processes, with the same result
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def train_checkers(options: argparse.Namespace) -> None:
 
 _DO = dict(zip(STAGES, (paint, train_autoencoder, prepare, train_denoiser, write), strict=True))
 _DO["checkers"] = train_checkers
+_SHARED = ("autoencoder", "denoiser")
+"""The stages whose work all processes of PyTorch's launcher share; the others are the first one's."""
 
 
 def _paintings(options: argparse.Namespace) -> Paintings:
@@ -117,8 +120,11 @@ def main() -> None:
     options.device = training.device_named(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
+    training.join()
     for stage in options.stages:
-        _DO[stage](options)
+        if training.is_first() or stage in _SHARED:
+            _DO[stage](options)
+        training.wait()
 
 
 if __name__ == "__main__":

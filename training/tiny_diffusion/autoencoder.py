@@ -78,11 +78,12 @@ def fit(plan: training.Plan, pictures: npt.NDArray[np.uint8], settings: dict[str
 
     def loss_of(step: int, rng: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(count, (plan.batch,), generator=rng).sort().values.numpy()
-        x = training.pixels(pictures[chosen], plan.device)
+        x = training.share(training.pixels(pictures[chosen], plan.device))
         if torch.rand((), generator=rng) < 0.5:
             x = x.flip(-1)
         seen = network.encode(x).latent_dist
-        noise = torch.randn(seen.mean.shape, generator=rng).to(plan.device)
+        noise = torch.randn((plan.batch, *seen.mean.shape[1:]), generator=rng)
+        noise = training.share(noise).to(plan.device)
         return (
             loss(network.decode(seen.mean + seen.std * noise).sample, x)
             + _PULL * seen.kl().mean() / noise[0].numel()
@@ -92,6 +93,8 @@ def fit(plan: training.Plan, pictures: npt.NDArray[np.uint8], settings: dict[str
         return {"psnr": quality(average, held_out, plan.device)}
 
     average = training.train(plan, network, loss_of, settings, on_save)
+    if not training.is_first():
+        return
     with torch.no_grad():
         spread = average.encode(training.pixels(held_out, plan.device)).latent_dist.mode().std()  # type: ignore[operator, union-attr]
     average.register_to_config(scaling_factor=round(1 / float(spread), 4))  # type: ignore[operator]

@@ -149,7 +149,8 @@ def fit(
         t = torch.sigmoid(TIMES[0] + TIMES[1] * torch.randn(plan.batch, generator=rng))
         noise = torch.randn(clean.shape, generator=rng)
         weights = 1 + OBJECTS * torch.from_numpy(lessons.objects[chosen]).float()
-        clean, ids, t, noise, weights = (part.to(plan.device) for part in (clean, ids, t, noise, weights))
+        drawn = (clean, ids, t, noise, weights)
+        clean, ids, t, noise, weights = (training.share(part).to(plan.device) for part in drawn)
         return (weights * error(network, clean, ids, t, noise)).mean()
 
     def on_save(step: int, average: nn.Module) -> dict[str, float]:

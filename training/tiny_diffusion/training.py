@@ -2,6 +2,9 @@
 
 Every random choice of a step is drawn from (seed, step) alone, so a run that is killed at any moment and
 started again goes on exactly as if nothing had happened.
+
+Under PyTorch's launcher (`torchrun`) each process computes the gradient of its share of every batch; the first one
+keeps the state on disk. The result is that of one process but for rounding.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +22,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import nn
 
-__all__ = ["Plan", "device_named", "generator_at", "pixels", "resume", "train"]
+__all__ = [
+    "Plan",
+    "device_named",
+    "generator_at",
+    "is_first",
+    "join",
+    "pixels",
+    "resume",
+    "share",
+    "train",
+    "wait",
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,47 @@ def generator_at(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
 
+def join() -> None:
+    """Joins the processes that the launcher has started, if it has."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process keeps the state on disk."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def wait() -> None:
+    """Waits until all processes are here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def share(batch: torch.Tensor) -> torch.Tensor:
+    """This process's part of what was drawn for a whole batch; its size is a multiple of the number of processes."""
+    count = _processes()
+    if len(batch) % count:
+        raise SystemExit(f"a batch of {len(batch)} cannot be shared by {count} processes; take a multiple")
+    return batch if count == 1 else batch.chunk(count)[dist.get_rank()]
+
+
+def _average(network: nn.Module, loss: torch.Tensor) -> float:
+    """Gives all processes the mean of their gradients; returns the mean of their losses."""
+    if _processes() == 1:
+        return float(loss.detach())
+    parameters = [parameter for parameter in network.parameters() if parameter.grad is not None]
+    flat = torch.cat([loss.detach().reshape(1), *(p.grad.flatten() for p in parameters)]) / _processes()  # type: ignore[union-attr]
+    dist.all_reduce(flat)
+    for parameter, mean in zip(parameters, flat[1:].split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = mean.view_as(parameter)
+    return float(flat[0])
+
+
 def train(
     plan: Plan,
     network: nn.Module,
@@ -79,12 +136,14 @@ def train(
 
     `loss_of(step, generator)` gives the loss of a batch, `on_save(step, average)` figures for the log each
     time a checkpoint is written. `settings` describe the network and are kept in the checkpoint. The optimiser
-    is AdamW unless others are given. Writes `checkpoint.pt` and `log.jsonl` in the plan's folder.
+    is AdamW unless others are given. A loss is a mean over samples, and of the `share` of a batch. Writes
+    `checkpoint.pt` and `log.jsonl` in the plan's folder.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     average = _copy(network)
     optimisers = optimisers or [torch.optim.AdamW(network.parameters(), plan.rate, weight_decay=plan.decay)]
     first = resume(plan.folder, network, average, optimisers)
+    wait()  # before the first process writes another checkpoint
     network.train()
     began, seen, total = time.perf_counter(), 0, 0.0
     for step in range(first, plan.steps):
@@ -94,11 +153,12 @@ def train(
             loss = loss_of(step, generator_at(plan.seed, step))
         network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        mean = _average(network, loss)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimiser in optimisers:
             optimiser.step()
         _blend(average, network, min(plan.average, (step + 1) / (step + 10)))
-        seen, total = seen + 1, total + float(loss.detach())
+        seen, total = seen + 1, total + mean
         if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
             if not math.isfinite(total):
                 raise SystemExit(f"the loss is not a number at step {step + 1}; lower the learning rate")
@@ -108,10 +168,12 @@ def train(
                 "loss": total / seen,
                 "images/s": seen * plan.batch / seconds,
             }
-            line |= on_save(step + 1, average)
-            _save(plan.folder, step + 1, network, average, optimisers, settings)
-            _log(plan.folder / "log.jsonl", line)
+            if is_first():
+                line |= on_save(step + 1, average)
+                _save(plan.folder, step + 1, network, average, optimisers, settings)
+                _log(plan.folder / "log.jsonl", line)
             began, seen, total = time.perf_counter(), 0, 0.0
+    wait()
     return average
 
 

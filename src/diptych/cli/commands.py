@@ -17,6 +17,7 @@ from diptych.cli.many import (
     one_picture,
     only_for_tables,
     separated,
+    some,
 )
 from diptych.cli.parameters import (
     Architecture,
@@ -37,6 +38,7 @@ from diptych.cli.parameters import (
     ModelName,
     Negative,
     On,
+    Output,
     Prompt,
     Quiet,
     Recipe,
@@ -226,7 +228,7 @@ def preprocess(
         only_for_tables("--table", list=listed, recursive=recursive, workers=workers, on=on != "local")
         with terminal.progress() as progress:
             done = preprocess_files(
-                images or [], preprocessing, out=out, overwrite=overwrite, progress=progress
+                some(images), preprocessing, out=out, overwrite=overwrite, progress=progress
             )
         terminal.remarks(done.remarks, done.failures)
         terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
@@ -275,6 +277,7 @@ def predict(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    output: Output = None,
     preprocessing: Recipe = None,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
@@ -288,7 +291,7 @@ def predict(
     from diptych.predicting import predict_files, with_softmax
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    loaded = load(model, ReadOptions(architecture, written_by, key))
+    loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     if softmax:
         loaded = with_softmax(loaded)
     if out is None:
@@ -297,7 +300,7 @@ def predict(
         with terminal.progress() as progress:
             done = predict_files(
                 loaded,
-                images or [],
+                some(images),
                 preprocessing=preprocessing,
                 engine=engine,
                 device=device,
@@ -352,6 +355,7 @@ def features(
     architecture: Architecture = None,
     written_by: WrittenBy = None,
     key: Key = None,
+    output: Output = None,
     preprocessing: Recipe = None,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
@@ -362,7 +366,7 @@ def features(
     from diptych.loading import load, recipe_of
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    loaded = load(model, ReadOptions(architecture, written_by, key))
+    loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     if is_table(out, table):
         from diptych.batch import features_table
 
@@ -470,6 +474,7 @@ def convert(
     written_by: WrittenBy = None,
     key: Key = None,
     function: Function = None,
+    output: Output = None,
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
@@ -491,7 +496,7 @@ def convert(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
-                           functions=functions_of(function),
+                           functions=functions_of(function), output=output,
                            flux_version=flux_version,
                            classes=names, preprocessing=preprocessing,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
@@ -507,6 +512,7 @@ def inspect(
     written_by: WrittenBy = None,
     key: Key = None,
     function: Function = None,
+    output: Output = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -519,7 +525,7 @@ def inspect(
     from diptych.loading import load
 
     try:
-        loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function)))
+        loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function), output))
     except WeightsAlone as weights:
         Terminal(as_json=as_json, quiet=quiet).result(*weights_text(weights))
         return

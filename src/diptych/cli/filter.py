@@ -84,28 +84,30 @@ def learn(
     from diptych import formats
     from diptych.files import check_writable
     from diptych.filters.learning import learn as learned_from
+    from diptych.filters.learning import together
     from diptych.filters.targets import resolve
     from diptych.images.arguments import remarks_on_folders
 
-    given = _given(target, pairs)
-    formats.written_as(out)  # before time is spent
-    for place in filter(None, (out, report, checkpoint)):
-        check_writable(place)
-    filter_target = resolve(given)
-    terminal = Terminal(as_json=as_json, quiet=quiet)
-    terminal.remarks(remarks_on_folders([*([images] if images else []), *(pairs or ())], inside=True))
-    with terminal.progress() as progress:
-        learned = learned_from(filter_target, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
-                               progress=progress)  # fmt: skip
-    terminal.remarks(_written(learned, out))
-    if report is not None:
-        from diptych.filters.previewing import write_page
-        from diptych.filters.samples import held_out
+    with together():  # the processes of torchrun that are not the first compute gradients and end here
+        given = _given(target, pairs)
+        formats.written_as(out)  # before time is spent
+        for place in filter(None, (out, report, checkpoint)):
+            check_writable(place)
+        filter_target = resolve(given)
+        terminal = Terminal(as_json=as_json, quiet=quiet)
+        terminal.remarks(remarks_on_folders([*([images] if images else []), *(pairs or ())], inside=True))
+        with terminal.progress() as progress:
+            learned = learned_from(filter_target, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
+                                   progress=progress)  # fmt: skip
+        terminal.remarks(_written(learned, out))
+        if report is not None:
+            from diptych.filters.previewing import write_page
+            from diptych.filters.samples import held_out
 
-        write_page(report, learned, held_out(filter_target, images, seed), filter_target)
-        terminal.remark(f"report: {report}")
-    document = {"model": str(out), **learned.report.to_document()}
-    terminal.result(document, f"{learned.report.text()}\nmodel: {out}")
+            write_page(report, learned, held_out(filter_target, images, seed), filter_target)
+            terminal.remark(f"report: {report}")
+        document = {"model": str(out), **learned.report.to_document()}
+        terminal.result(document, f"{learned.report.text()}\nmodel: {out}")
 
 
 @app.command()

@@ -19,6 +19,7 @@ __all__ = [
     "one_picture",
     "only_for_tables",
     "separated",
+    "some",
 ]
 
 _TABLES = (".parquet", ".csv", ".jsonl")
@@ -33,7 +34,16 @@ def many_pictures(images: Sequence[Path] | None, listed: str | None, recursive: 
     """The pictures of a job; raises `ImageError` where the list cannot be read."""
     from diptych.batch import Pictures, names_in
 
-    return Pictures(images or [], names_in(listed) if listed else [], recursive, listed)
+    return Pictures(
+        images or [] if listed else some(images), names_in(listed) if listed else [], recursive, listed
+    )
+
+
+def some(images: Sequence[Path] | None) -> Sequence[Path]:
+    """The pictures that were named; raises `UsageError` where there are none."""
+    if not images:
+        raise UsageError("no images were given; name picture files, or a folder that holds some")
+    return images
 
 
 def job_options(on: str, shard_size: int, workers: int | None, overwrite: bool) -> JobOptions:

@@ -43,6 +43,9 @@ Function = Annotated[
         help="What a function computes whose code is not in the file: '#30#31=flatten'. Can be repeated.",
     ),
 ]
+Output = Annotated[
+    str | None, typer.Option("--output", help="Which of several outputs of an ONNX graph, by its name.")
+]
 Shape = Annotated[
     str | None,
     typer.Option(

@@ -62,7 +62,11 @@ def _is_onnx(head: bytes, size: int) -> bool:
 
 
 def _is_torch(head: bytes, size: int) -> bool:
-    return head[:2] == b"PK" and b"/data.pkl" in head[:256]
+    return (head[:2] == b"PK" and b"/data.pkl" in head[:256]) or head.startswith(_BEFORE_1_6)
+
+
+# The number that PyTorch before version 1.6 wrote first, as a pickle.
+_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def _is_bson(head: bytes, size: int) -> bool:
@@ -86,7 +90,7 @@ FORMATS = (
     Format(
         "safetensors", (".safetensors",), _is_safetensors, True, True, "safetensors", (), ("architecture",)
     ),
-    Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx", ("preprocessing_inside",)),
+    Format("ONNX", (".onnx",), _is_onnx, True, True, "onnx", ("preprocessing_inside",), ("output",)),
     Format("PyTorch", (".pt", ".pth"), _is_torch, True, True, "torch", (), ("architecture",)),
     Format(
         "BSON (Flux)", (".bson",), _is_bson, True, True, "flux.bson_files", ("flux_version",), _FLUX_READING
@@ -135,6 +139,7 @@ def read(path: str | Path, **options: Any) -> Model:
             `flux_version` (Flux, Julia source): such as "0.13.4", for a file that does not record it.
             `key` (Flux, Julia source): such as "generator", to choose one of several models in a file.
             `functions` (Flux): such as {"#30#31": "flatten"}, what closures compute whose code is not in the file.
+            `output` (ONNX): the name of the output that the model gives, where a graph has several.
 
     Returns:
         The model.
@@ -154,14 +159,14 @@ def read(path: str | Path, **options: Any) -> Model:
     named = _by_suffix(path)
     found = next((f for f in FORMATS if (not f.by_name or f is named) and f.signature(head, size)), None)
     if named is not None and found is not named:
-        seems = _seems(found, head)
+        seems = _seems(found, head, path)
         advice = f"; rename it to {path.stem}{found.suffixes[0]}" if found is not None else ""
         raise FormatError(
             f"{path} does not hold {named.name}, although its name says so: it seems to be {seems}{advice}"
         )
     if found is None:
         raise FormatError(
-            f"{path} is not a model file that Diptych can read: it seems to be {_seems(found, head)}"
+            f"{path} is not a model file that Diptych can read: it seems to be {_seems(found, head, path)}"
         )
     if not found.can_read:
         raise FormatError(
@@ -310,10 +315,26 @@ def _is_torchscript(path: Path) -> bool:
         return False  # damaged, which its reader says
 
 
-def _seems(found: Format | None, head: bytes) -> str:
+def _seems(found: Format | None, head: bytes, path: Path) -> str:
     if found is not None:
         return found.name
+    if head.startswith(b"PK"):
+        return _seems_zipped(path)
     for name, beginnings in _STRANGERS:
         if head.startswith(beginnings):
             return name
     return "damaged or cut off, or of an unknown kind"
+
+
+def _seems_zipped(path: Path) -> str:
+    """What a zip archive that is no format of ours seems to be, by the names in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except Exception:  # zipfile raises EOFError, struct.error, RuntimeError and others for damage
+        return "a zip archive, damaged or cut off"
+    if "constants.pkl" in names:
+        return "TorchScript, which is code: load it with torch.jit.load and save its state_dict()"
+    if "archive_format" in names or "serialized_exported_program.json" in names:
+        return "a program of torch.export: give diptych.from_torch what torch.export.load returns, with an example"
+    return "a zip archive"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.formats.graph import Erf, Join, Step
-from diptych.model.layers import ACTIVATIONS, Activation, Array, erf
+from diptych.formats.graph import Join, Step
+from diptych.model.layers import ACTIVATIONS, Activation, Array
 
 __all__ = ["named_function"]
 
@@ -41,6 +41,7 @@ _JOINS: dict[str, Callable[[Any, Any], Any]] = {
     "subtract": np.subtract,
     "divide": np.divide,
     "maximum": np.maximum,
+    "minimum": np.minimum,
 }
 
 
@@ -74,16 +75,14 @@ def _worth_trying(steps: list[Step]) -> bool:
     first = steps[0].layer
     if isinstance(first, Join):
         return first.operation in _JOINS
-    starts = isinstance(first, Erf) or (isinstance(first, Activation) and first.name == "affine")
+    starts = isinstance(first, Activation) and first.name in ("affine", "erf", "power", "exp")
     return starts and len(steps) > 1
 
 
 def _through(steps: list[Step], x: Array) -> Array | None:
     for step in steps:
         layer = step.layer
-        if isinstance(layer, Erf):
-            x = erf(x)
-        elif isinstance(layer, Activation):
+        if isinstance(layer, Activation):
             x = layer.compute(x)
         elif isinstance(layer, Join) and layer.operation in _JOINS:
             parts = [_through(branch, x) for branch in step.branches]

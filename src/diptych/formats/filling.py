@@ -1,13 +1,16 @@
-"""Filling an architecture with arrays that have the names of PyTorch but no order: `conv1.weight`, `bn.running_mean`.
+"""Filling an architecture with the arrays of another program: `conv1.weight`, `bn.running_mean`.
 
-The arrays of one layer have the same name up to the last dot. Layers are taken in the natural order of their names
-(2 before 10). If that does not fit, the order is that in which sizes fit, as long as only one does.
+They are taken by their names where these are the architecture's own, else in the order of the file, if it has one. In
+a file without an order, the arrays of one layer have the same name up to the last dot, and layers are taken in the
+natural order of their names (2 before 10). If that does not fit, the order is that in which sizes fit, as long as only
+one does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from diptych.errors import FormatError
@@ -15,9 +18,11 @@ from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array
 from diptych.model.model import Model, Source
 
-__all__ = ["filled", "listed"]
+__all__ = ["filled", "listed", "plain_names"]
 
 _LISTED = 16
+# What wrappers put in front of every name, such as DataParallel and Lightning.
+_PREFIXES = ("module.", "model.", "net.", "network.", "_orig_mod.", "ema_model.", "ema.")
 # The fields of our layers under their names in PyTorch.
 _NAMES = {
     "weight": ("weight", "scale"),
@@ -29,22 +34,46 @@ _NAMES = {
 Group = dict[str, Array]
 
 
-def filled(architecture: Model, arrays: Mapping[str, Array], name: str) -> Model:
+def plain_names(names: Sequence[str]) -> list[str]:
+    """The names without the prefixes that all of them have from a wrapper."""
+    found = list(names)
+    while True:
+        prefix = next((p for p in _PREFIXES if found and all(name.startswith(p) for name in found)), None)
+        if prefix is None:
+            return found
+        found = [name.removeprefix(prefix) for name in found]
+
+
+def filled(
+    architecture: Model, arrays: Mapping[str, Array], name: str, source: Source, *, ordered: bool = False
+) -> Model:
     """The architecture with other weights.
 
     Args:
         architecture: The model whose arrays are replaced.
-        arrays: By name.
+        arrays: By name; shared ones once.
         name: The file, for messages.
+        source: Where the weights come from.
+        ordered: Whether the arrays are in the order of the layers.
 
     Raises:
         FormatError: The arrays do not fit, with the sizes of both sides and the first that differs.
     """
     document, own = to_document(architecture)
-    ours, theirs = _grouped(own), _grouped(arrays)
-    order = _by_names(ours, theirs) or _by_sizes(ours, theirs)
+    given = dict(zip(plain_names(list(arrays)), arrays.values(), strict=True))
+    direct = given if given.keys() == own.keys() else dict(zip(own, given.values(), strict=False))
+    if (
+        (ordered or direct is given)
+        and len(given) == len(own)
+        and all(direct[place].shape == array.shape for place, array in own.items())
+    ):
+        return from_document(document, {place: direct[place] for place in own}).with_(
+            source=source, trained=None
+        )
+    ours, theirs = _grouped(own), _grouped(given)
+    order = None if ordered else _by_names(ours, theirs) or _by_sizes(ours, theirs)
     if order is None:
-        raise FormatError(_misfit(name, ours, theirs))
+        raise FormatError(_misfit(name, ours, theirs, ordered))
     found: dict[str, Array] = {}
     for layer, place in zip(ours, order, strict=True):
         for field in ours[layer]:
@@ -53,8 +82,7 @@ def filled(architecture: Model, arrays: Mapping[str, Array], name: str) -> Model
             found[f"{layer}.{field}"] = array
     equal = len({str(_sizes(group, group)) for group in ours.values()}) < len(ours)
     warnings = ("layers of equal sizes were filled in the order of their names",) if equal else ()
-    made = from_document(document, found)
-    return made.with_(source=Source("safetensors", "", "", warnings), trained=None)
+    return from_document(document, found).with_(source=replace(source, warnings=warnings), trained=None)
 
 
 def listed(arrays: Mapping[str, Array]) -> str:
@@ -109,15 +137,16 @@ def _by_sizes(ours: dict[str, Group], theirs: dict[str, Group]) -> list[str] | N
     return order if len(set(order)) == len(theirs) == len(ours) else None
 
 
-def _misfit(name: str, ours: dict[str, Group], theirs: dict[str, Group]) -> str:
-    left = [_row(theirs[place]) for place in sorted(theirs, key=_natural)]
+def _misfit(name: str, ours: dict[str, Group], theirs: dict[str, Group], ordered: bool) -> str:
+    left = [_row(theirs[place]) for place in (theirs if ordered else sorted(theirs, key=_natural))]
     right = [_row(group) for group in ours.values()]
     pairs = enumerate(zip(left, right, strict=False))
     parts = next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
+    order = "its order" if ordered else "the order of their names"
     return (
-        f"{name} does not fit the architecture: give the one it was trained with; sizes in the file, in the order of "
-        f"their names: {_marked(left, parts)}; in the architecture: {_marked(right, parts)}; between >> and << is the "
-        "first that differs"
+        f"{name} does not fit the architecture: give the one it was trained with; sizes in the file, in {order}: "
+        f"{_marked(left, parts)}; in the architecture: {_marked(right, parts)}; between >> and << is the first that "
+        "differs"
     )
 
 

@@ -7,9 +7,11 @@ A reader builds a `ValueGraph`, in which each value is the output of one operati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -31,26 +33,24 @@ from diptych.model.layers import (
 
 __all__ = [
     "BATCH",
-    "Erf",
-    "Fill",
-    "Gather",
     "Join",
     "Lookup",
     "Operation",
     "Piece",
-    "Reduce",
-    "Round",
     "Shape",
     "Shift",
-    "Slice",
     "Step",
     "Tangle",
-    "Transpose",
     "Value",
     "ValueGraph",
+    "clamped",
     "first_or_merged",
+    "power_layers",
+    "readable",
     "refusal",
     "reshape_layers",
+    "resolved_sizes",
+    "shown",
     "with_constant",
 ]
 
@@ -73,62 +73,10 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Reduce(Piece):
-    """A reduction over `axes`.
-
-    Attributes:
-        kind: "mean", "max" or "sum".
-        axes: The axes, the batch axis being 0.
-        keep: Whether the reduced axes stay, with length 1.
-    """
-
-    kind: str
-    axes: tuple[int, ...]
-    keep: bool = True
-
-
-@dataclass(frozen=True, eq=False)
-class Slice(Piece):
-    """The values [start, stop) along `axis`."""
-
-    axis: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, eq=False)
-class Gather(Piece):
-    """The values at `indices` along `axis`."""
-
-    axis: int
-    indices: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Transpose(Piece):
-    """Axis i of the output is axis `order[i]` of the input."""
-
-    order: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Fill(Piece):
-    """Padding of the spatial axes, (low, high) for each, with a number other than zero."""
-
-    padding: tuple[tuple[int, int], ...]
-    number: float
-
-
-@dataclass(frozen=True, eq=False)
 class Shift(Piece):
     """x + bias, where bias broadcasts against the last axes."""
 
     bias: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Round(Piece):
-    """Rounding to the nearest whole number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,18 +86,13 @@ class Lookup(Piece):
     weight: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Erf(Piece):
-    """The error function."""
-
-
 # The operation of a node with one input.
 Operation: TypeAlias = Layer | Piece
 
 
 @dataclass(frozen=True, eq=False)
 class Join:
-    """An operation on several values: one of those of `Connection`, or "divide"."""
+    """An operation on several values: one of those of `Connection`."""
 
     operation: str
     axis: int = 1
@@ -246,8 +189,9 @@ class ValueGraph:
         """
         self._grow(name)
         if shape is None and value.shape is not None and not isinstance(layer, Piece):
-            shape = follow_shapes(layer, value.shape, path=name)
-        if isinstance(layer, Erf | Shift | Round) and shape is None:
+            with readable():
+                shape = follow_shapes(layer, value.shape, path=name)
+        if isinstance(layer, Shift) and shape is None:
             shape = value.shape
         result = Value(name, shape, layer, (value,), value, value.depth + 1, self._count)
         key = (id(layer) if layer.arrays else repr(layer), id(value))
@@ -270,7 +214,7 @@ class ValueGraph:
             UnsupportedLayer: The graph is too large.
         """
         self._grow(name)
-        values = list(values)
+        values = self._unexpanded(operation, values)
         if len(values) == 1:
             return values[0]
         key = (operation, axis, *map(id, values))
@@ -291,13 +235,35 @@ class ValueGraph:
         self._joins[key] = result
         return result
 
+    def _unexpanded(self, operation: str, values: Sequence[Value]) -> list[Value]:
+        """The values, without repetitions that the join makes itself, so that no size of a picture is fixed."""
+        if operation in ("concatenate", "matmul") or any(value.shape is None for value in values):
+            return list(values)
+        result = list(values)
+        for index, value in enumerate(values):
+            others = result[:index] + result[index + 1 :]
+            if not isinstance(value.made_by, L.Expand) or value.shape is None or not others:
+                continue
+            shapes = [other.shape for other in others if other.shape is not None]
+            if any(len(shape) != len(value.shape) for shape in shapes):
+                continue
+            source = value.inputs[0]
+            assert source.shape is not None
+            sizes = [*shapes, source.shape]
+            if tuple(max(each) for each in zip(*sizes, strict=True)) == Connection().joined_shape(
+                [*shapes, value.shape]
+            ):
+                result[index] = source
+        return result
+
     def _joined(self, operation: str, axis: int, values: Sequence[Value], name: str) -> Shape | None:
         shapes = [v.shape for v in values if v.shape is not None]
         if len(shapes) < len(values):
             return None
-        connection = Connection("concatenate", axis) if operation == "concatenate" else Connection()
+        connection = Connection(cast(Any, operation), axis)
         try:
-            return connection.joined_shape(shapes)
+            with readable():
+                return connection.joined_shape(shapes)
         except ShapeError as error:
             raise ShapeError(f"{name} ({operation}) {error}") from error
 
@@ -325,17 +291,28 @@ def first_or_merged(read: Callable[[bool], Chain]) -> Chain:
             return read(True)
         except ModelError:
             raise refused from None
-    if not _holds_graph(first):
+    if not _may_be_shorter(first):
         return first
     try:
         merged = read(True)
     except ModelError:
         return first
-    return first if _holds_graph(merged) else merged
+    return merged if _size(merged) < _size(first) else first
 
 
-def _holds_graph(layers: Layer) -> bool:
-    return any(isinstance(layer, L.Graph) for _, layer in walk(layers))
+def _may_be_shorter(layers: Layer) -> bool:
+    """Whether there is a graph, or a division, as in a normalisation whose mean is taken twice."""
+    return any(
+        isinstance(layer, L.Graph)
+        or (isinstance(layer, L.SkipConnection | L.Parallel) and layer.connection.operation == "divide")
+        for _, layer in walk(layers)
+    )
+
+
+def _size(layers: Layer) -> tuple[int, int]:
+    """The number of graphs, then that of layers."""
+    inside = [layer for _, layer in walk(layers)]
+    return sum(isinstance(layer, L.Graph) for layer in inside), len(inside)
 
 
 def refusal(name: str, reason: str, what: str = "the layer") -> UnsupportedLayer:
@@ -357,6 +334,28 @@ def _meeting(a: Value, b: Value) -> Value:
     return a
 
 
+def shown(sizes: Sequence[int]) -> str:
+    """Sizes in words, where the placeholder of the batch is N: (7919, 3) -> "(N, 3)"."""
+    texts = [_with_n(n) for n in sizes]
+    return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
+
+
+def _with_n(n: int) -> str:
+    if n == 0 or n % BATCH:
+        return str(n)
+    return "N" if n == BATCH else f"{n // BATCH} N"
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Puts N for the placeholder of the batch into the text of a `ShapeError`."""
+    try:
+        yield
+    except ShapeError as error:
+        text = re.sub(r"\d+", lambda found: _with_n(int(found[0])), str(error))
+        raise ShapeError(text) from error
+
+
 def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Operation]:
     """The layers that reshape `shape` to `sizes`.
 
@@ -369,47 +368,94 @@ def reshape_layers(shape: Shape, sizes: Sequence[int], name: str) -> list[Operat
         UnsupportedLayer: The batch axis does not stay first.
         ShapeError: `sizes` hold another number of values than `shape`.
     """
-    known = math.prod(n for n in sizes if n != -1)
-    total = math.prod(shape)
-    resolved = tuple(total // max(known, 1) if n == -1 else int(n) for n in sizes)
-    shown = ", ".join("N" if n == BATCH else str(n) for n in sizes)
+    resolved = resolved_sizes(shape, sizes, name)
     if not resolved or resolved[0] != BATCH:
-        raise refusal(name, f"a reshape to ({shown}) does not keep the batch axis first")
-    if math.prod(resolved) != total:
-        raise ShapeError(f"{name} cannot make ({shown}) of {total // BATCH} values a sample")
+        raise refusal(name, f"a reshape to {shown(resolved)} does not keep the batch axis first")
+    if resolved == shape:
+        return []
     if len(resolved) == 2:
         return [Flatten()]
     return [Reshape(tuple(int(n) for n in (sizes[1:] if sizes[0] == BATCH else resolved[1:])))]
 
 
-def with_constant(operation: str, constant: Array, flipped: bool) -> list[Operation] | None:
+def resolved_sizes(shape: Shape, sizes: Sequence[int], name: str) -> Shape:
+    """`sizes` with the size that is left in place of -1. Raises `ShapeError` if they do not fit `shape`."""
+    known = math.prod(n for n in sizes if n != -1)
+    total = math.prod(shape)
+    resolved = tuple(total // max(known, 1) if n == -1 else int(n) for n in sizes)
+    if math.prod(resolved) != total:
+        raise ShapeError(f"{name} cannot make {shown(resolved)} of {total // BATCH} values a sample")
+    return resolved
+
+
+def power_layers(exponent: float) -> list[Operation]:
+    """The layers that raise to a power."""
+    if exponent == 1:
+        return []
+    named = {2.0: "abs2", 0.5: "sqrt"}.get(exponent)
+    return [Activation(named) if named else Activation("power", (exponent,))]
+
+
+def with_constant(
+    operation: str, constant: Array, flipped: bool, shape: Shape | None = None
+) -> list[Operation] | None:
     """The layers that join x and a constant elementwise.
 
     Args:
-        operation: "add", "subtract", "multiply" or "divide".
-        constant: Broadcasts against x.
+        operation: One of those of `Connection`, or "power".
+        constant: Broadcasts against the last axes of x, of which the first is not the batch.
         flipped: Whether x is the second operand.
+        shape: Of x, if it is known.
 
     Returns:
-        The layers, or None if no layer computes this.
+        The layers, or None if it takes a `Connection` with a constant.
     """
-    if operation not in ("add", "subtract", "multiply", "divide") or (operation == "divide" and flipped):
+    if constant.size == 1:
+        return _with_number(operation, float(constant.reshape(())), flipped)
+    array = without_leading_ones(constant)
+    if operation not in ("add", "subtract", "multiply", "divide"):
         return None
-    if constant.size > 1:
-        array = without_leading_ones(constant)
-        if operation in ("multiply", "divide"):
-            return [Scale(array if operation == "multiply" else np.asarray(1 / array))]
-        if operation == "subtract" and flipped:
-            return [Activation("affine", (-1.0, 0.0)), Shift(array)]
-        return [Shift(-array if operation == "subtract" else array)]
-    number = float(constant.reshape(()))
+    before: list[Operation] = []
+    if operation == "divide" and flipped:
+        before, operation = power_layers(-1), "multiply"
+    if shape is not None:
+        if array.ndim >= len(shape):
+            return None
+        whole = np.broadcast_shapes(shape[1:], array.shape)
+        if whole != shape[1:]:
+            before.append(L.Expand(whole))
+    if operation in ("multiply", "divide"):
+        return [*before, Scale(array if operation == "multiply" else np.asarray(1 / array))]
+    if operation == "subtract" and flipped:
+        return [*before, Activation("affine", (-1.0, 0.0)), Shift(array)]
+    return [*before, Shift(-array if operation == "subtract" else array)]
+
+
+def _with_number(operation: str, number: float, flipped: bool) -> list[Operation] | None:
+    if operation == "power":
+        if not flipped:
+            return power_layers(number)
+        if not number > 0:
+            return None
+        return [Activation("affine", (math.log(number), 0.0)), Activation("exp")]
+    if operation == "divide" and flipped:
+        return [*power_layers(-1), Activation("affine", (number, 0.0))]
+    if operation in ("maximum", "minimum"):
+        low = operation == "maximum"
+        return [clamped(number if low else -math.inf, math.inf if low else number)]
     table = {
         "add": (1.0, number),
         "subtract": (-1.0, number) if flipped else (1.0, -number),
         "multiply": (number, 0.0),
         "divide": (1 / number if number else math.inf, 0.0),
     }
-    return [Activation("affine", table[operation])]
+    return [Activation("affine", table[operation])] if operation in table else None
+
+
+def clamped(low: float, high: float) -> Activation:
+    """The clamp to [low, high], by its own name where it has one."""
+    named = {(0.0, math.inf): "relu", (0.0, 6.0): "relu6"}.get((low, high))
+    return Activation(named) if named else Activation("clamp", (low, high))
 
 
 def without_leading_ones(array: Array) -> Array:

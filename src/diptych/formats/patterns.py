@@ -15,21 +15,16 @@ import numpy as np
 
 from diptych.formats.elementwise import named_function
 from diptych.formats.graph import (
-    Fill,
-    Gather,
     Join,
     Lookup,
     Piece,
-    Reduce,
-    Round,
     Shape,
     Shift,
-    Slice,
     Step,
     Tangle,
-    Transpose,
     refusal,
 )
+from diptych.model import layers as L
 from diptych.model.layers import (
     Activation,
     AdaptiveMaxPool,
@@ -43,6 +38,7 @@ from diptych.model.layers import (
     Dense,
     Embedding,
     Flatten,
+    Gather,
     GlobalMaxPool,
     GlobalMeanPool,
     Graph,
@@ -52,11 +48,15 @@ from diptych.model.layers import (
     LayerNorm,
     MaxPool,
     Normalise,
+    Pad,
     Parallel,
+    Permute,
     PixelShuffle,
+    Reduce,
     Reshape,
     Scale,
     SkipConnection,
+    Slice,
     Upsample,
     pool_windows,
 )
@@ -112,8 +112,17 @@ def _nothing(steps: list[Step]) -> Found:
     idle = isinstance(layer, Activation) and (
         not layer or (layer.name == "affine" and layer.parameters == (1, 0))
     )
-    reshaped = isinstance(layer, Reshape) and first.before is not None
+    reshaped = isinstance(layer, Reshape | L.Expand) and first.before is not None
+    if isinstance(layer, Permute) and layer.order == tuple(range(len(layer.order))):
+        return 1, []
     return (1, []) if idle or (reshaped and first.before == first.after) else None
+
+
+def _permuted_twice(steps: list[Step]) -> Found:
+    if len(steps) < 2 or not isinstance(steps[0].layer, Permute) or not isinstance(steps[1].layer, Permute):
+        return None
+    first, second = steps[0].layer.order, steps[1].layer.order
+    return 2, _one(Permute(tuple(first[axis] for axis in second)), steps[:2])
 
 
 def _affine(steps: list[Step]) -> Found:
@@ -199,12 +208,14 @@ def _bilinear(steps: list[Step]) -> Found:
 
 def _embedding(steps: list[Step]) -> Found:
     """Indices rounded, made to count from 0, clamped to the table and looked up; then perhaps a reduction."""
-    if not isinstance(steps[0].layer, Round):
+    if not _is(steps[0], "round"):
         return None
-    rest, first = list(steps[1:5]), 0
+    rest, first = list(steps[1:6]), 0
     if rest and _is(rest[0], "affine"):
         scale, shift = cast(Activation, rest.pop(0).layer).parameters
         first = round(-shift) if scale == 1 else 0
+    if len(rest) > 2 and _is(rest[1], "trunc"):  # of what is whole already
+        del rest[1]
     if len(rest) < 2 or not _is(rest[0], "clamp") or not isinstance(rest[1].layer, Lookup):
         return None
     weight = rest[1].layer.weight
@@ -284,10 +295,10 @@ def _group_norm(steps: list[Step]) -> Found:
 
 
 def _filled_pool(steps: list[Step]) -> Found:
-    if len(steps) < 2 or not isinstance(steps[0].layer, Fill) or not isinstance(steps[1].layer, MaxPool):
+    if len(steps) < 2 or not isinstance(steps[0].layer, Pad) or not isinstance(steps[1].layer, MaxPool):
         return None
     fill, pool = steps[0].layer, steps[1].layer
-    if fill.number != -math.inf or any(map(any, pool.padding)):
+    if (fill.mode, fill.value) != ("constant", -math.inf) or any(map(any, pool.padding)):
         return None
     return 2, _one(replace(pool, padding=fill.padding), steps[:2])
 
@@ -336,6 +347,8 @@ def _gathered(steps: list[Step]) -> Found:
         if not isinstance(layer, Gather) or layer.axis < 2:
             break
         n, m = shape[layer.axis], len(layer.indices)
+        if m == n:
+            break
         if used >= len(sizes) or not np.array_equal(layer.indices, np.arange(m) * n // m):
             break
         sizes[layer.axis - 2] = m
@@ -345,7 +358,7 @@ def _gathered(steps: list[Step]) -> Found:
 
 def _pixel_shuffle(steps: list[Step]) -> Found:
     """The channels split by a reshape, each factor moved behind its axis, and a reshape that merges them."""
-    if len(steps) < 3 or not isinstance(steps[1].layer, Transpose):
+    if len(steps) < 3 or not isinstance(steps[1].layer, Permute):
         return None
     before, split, after = steps[0].before, steps[0].after, steps[2].after
     if before is None or split is None or after is None or len(split) != 2 * len(before) - 2:
@@ -361,6 +374,7 @@ def _pixel_shuffle(steps: list[Step]) -> Found:
 
 _RULES: tuple[Rule, ...] = (
     _nothing,
+    _permuted_twice,
     _affine,
     _composite,
     _bilinear,
@@ -394,26 +408,18 @@ def _finished(steps: list[Step]) -> list[Step]:
 
 
 def _global_pool(step: Step, layer: Reduce) -> list[Step]:
+    if 0 in layer.axes:
+        raise refusal(step.name, f"a {layer.kind} over the batch axis mixes samples")
     rank = 4 if step.before is None else len(step.before)
-    axes = tuple(sorted(a % rank for a in layer.axes))
-    if rank < 3 or axes != tuple(range(2, rank)) or layer.kind == "sum":
-        raise refusal(
-            step.name, f"a {layer.kind} over the axes {layer.axes} does not cover exactly the spatial axes"
-        )
+    if rank < 3 or layer.axes != tuple(range(2, rank)) or layer.kind not in ("mean", "max"):
+        return [step]
     pool = GlobalMeanPool() if layer.kind == "mean" else GlobalMaxPool()
     flat = [] if layer.keep else [Step(Flatten(), step.name, None, step.after)]
     return [Step(pool, step.name, step.before, None), *flat]
 
 
 _NO_LAYER = {
-    "divide": "no layer divides one branch by another",
-    "Slice": "no layer takes part of an axis",
-    "Gather": "no layer picks values along an axis",
-    "Transpose": "no layer changes the order of the axes",
-    "Fill": "no layer pads with a number other than zero",
-    "Round": "no layer rounds",
     "Lookup": "an Embedding only looks up numbers that are rounded and clamped to its table",
-    "Erf": "the error function is supported only as part of GELU",
 }
 
 
@@ -425,17 +431,15 @@ def _layer(step: Step) -> Layer:
         return layer
     if isinstance(layer, Tangle):
         return _graph(step, layer)
-    connection = _connection(layer, step.name)
+    connection = _connection(layer)
     empty = [not branch for branch in step.branches]
-    symmetric = layer.operation in ("add", "multiply", "maximum")
+    symmetric = layer.operation in ("add", "multiply", "maximum", "minimum")
     if len(empty) == 2 and (empty[1] or (empty[0] and symmetric)):
         return SkipConnection(_branch(step.branches[0 if empty[1] else 1]), connection)
     return Parallel(connection, tuple(map(_branch, step.branches)))
 
 
-def _connection(join: Join, name: str) -> Connection:
-    if join.operation in _NO_LAYER:
-        raise refusal(name, _NO_LAYER[join.operation])
+def _connection(join: Join) -> Connection:
     return Connection(cast(Any, join.operation), join.axis)
 
 
@@ -452,7 +456,7 @@ def _graph(step: Step, tangle: Tangle) -> Graph:
         values = tuple(called[each] for each in inputs)
         if join is not None:
             joined = f"{name} ({join.operation})" if steps else name
-            nodes.append((_connection(join, name), joined, values))
+            nodes.append((_connection(join), joined, values))
             values = (joined,)
         if steps:
             nodes.append((_branch(steps), name, values))

@@ -20,7 +20,7 @@ from diptych.files import replacing
 from diptych.formats.filling import filled, listed
 from diptych.model.document import from_document, to_document
 from diptych.model.layers import Array
-from diptych.model.model import Model
+from diptych.model.model import Model, Source
 
 __all__ = ["digest", "read", "write"]
 
@@ -37,7 +37,7 @@ def write(model: Model, path: str | Path) -> None:
         ModelError: The model contradicts itself.
         OutputError: The file cannot be written.
     """
-    pieces = _pieces(model)
+    pieces = _of_model(model)
     with replacing(path) as temporary, temporary.open("wb") as stream:
         stream.writelines(pieces)
 
@@ -49,19 +49,23 @@ def digest(model: Model) -> str:
         ModelError: The model contradicts itself.
     """
     sha256 = hashlib.sha256()
-    for piece in _pieces(model):
+    for piece in _of_model(model):
         sha256.update(piece)
     return sha256.hexdigest()
 
 
-def _pieces(model: Model) -> Iterator[bytes | memoryview]:
+def _of_model(model: Model) -> Iterator[bytes | memoryview]:
+    document, arrays = to_document(model)
+    metadata = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
+    plain = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in arrays.items()}
+    return _pieces(plain, metadata)
+
+
+def _pieces(arrays: dict[str, Array], metadata: dict[str, str]) -> Iterator[bytes | memoryview]:
     """The bytes of a file as the safetensors library makes them, which leaves a file of its own where it is killed.
 
     It puts the widest types first, so that each array is aligned, and fills up the header with spaces.
     """
-    document, given = to_document(model)
-    metadata = {_KEY: json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)}
-    arrays = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in given.items()}
     names = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
     ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": metadata}
@@ -104,7 +108,7 @@ def read(path: str | Path, architecture: Model | None = None) -> Model:
                 f"(in Python architecture= of diptych.read); their sizes: {listed(given)}",
                 [(name, array.shape) for name, array in given.items()],
             )
-        return filled(architecture, given, str(path))
+        return filled(architecture, given, str(path), Source("safetensors"))
     try:
         arrays = {name: _view(entry, data) for name, entry in header.items()}
         return from_document(json.loads(metadata[_KEY]), arrays)

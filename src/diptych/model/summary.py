@@ -279,7 +279,10 @@ def _multiply_adds(model: Model, entry: Shape) -> dict[str, int]:
         return result
 
     def join(connection: Connection, shapes: Sequence[Shape], path: str) -> Shape:
-        return connection.joined_shape(shapes)
+        behind = connection.joined_shape(shapes)
+        if len(shapes) > 1 and connection.operation == "matmul":
+            found[path] = connection.multiply_adds(shapes[0], behind)
+        return behind
 
     fold(model.layers, entry, leaf, join)
     return found

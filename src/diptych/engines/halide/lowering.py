@@ -62,15 +62,17 @@ def joined(connection: Connection, values: Sequence[LayerValue]) -> LayerValue:
     return reduce(_PAIRWISE[connection.operation], values)
 
 
-def _largest(first: LayerValue, second: LayerValue) -> LayerValue:
-    return pointwise([first, second], hl.max)
+def _pointwise(function: Callable[[Any, Any], Any]) -> Callable[[LayerValue, LayerValue], LayerValue]:
+    return lambda first, second: pointwise([first, second], function)
 
 
 _PAIRWISE: dict[str, Callable[[Any, Any], LayerValue]] = {
     "add": operator.add,
     "multiply": operator.mul,
     "subtract": operator.sub,
-    "maximum": _largest,
+    "divide": _pointwise(operator.truediv),
+    "maximum": _pointwise(hl.max),
+    "minimum": _pointwise(hl.min),
 }
 
 

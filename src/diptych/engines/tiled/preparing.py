@@ -21,7 +21,7 @@ from diptych.model.model import Model
 
 __all__ = ["PADDING_MODES", "PreparedFilter", "halo", "prepare", "shrinkage", "with_explicit_padding"]
 
-PADDING_MODES: tuple[str, ...] = get_args(PadMode)
+PADDING_MODES: tuple[str, ...] = tuple(mode for mode in get_args(PadMode) if mode != "constant")
 CHANNELS = (1, 3, 4)
 
 Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # (lowest, highest) offset for rows and for columns
@@ -153,6 +153,14 @@ _WHY: Mapping[type[Layer], str] = {
     L.PixelShuffle: "changes the picture's size",
     L.ConvTranspose: "is not supported in filters",
     L.Embedding: "looks numbers up in a table",
+    L.Permute: "changes the order of the axes",
+    L.Slice: "takes part of an axis",
+    L.Gather: "picks values along an axis",
+    L.Expand: "changes the shape of the picture",
+    L.Constant: "does not depend on the picture",
+    L.Reduce: "reduces whole axes",
+    L.PReLU: "is not supported in filters",
+    L.LocalResponseNorm: "is not supported in filters",
     L.Graph: "is not a sequence of layers with branches that are joined at once",
 }
 
@@ -190,6 +198,8 @@ class _Explicit:
             connection = layer.connection
             if connection.operation == "concatenate" and connection.axis not in (1, -3):
                 _refuse(self.name, path, layer, "joins along another axis than the channels")
+            if connection.operation == "matmul":
+                _refuse(self.name, path, layer, "multiplies matrices")
             inside = [self.chain(child, child_path(path, i)) for i, child in enumerate(layer.children)]
             return [layer.with_children(inside)]
         rule = _RULES.get(type(layer))
@@ -225,6 +235,8 @@ def _pool(layer: L.MaxPool | L.MeanPool) -> Made:
         return f"slides over {len(layer.kernel)} axes, not over 2"
     if set(layer.stride) != {1}:
         return "has a stride, so that the picture shrinks"
+    if isinstance(layer, L.MaxPool) and layer.dilated:
+        return "has windows that skip pixels"
     if any(p >= k for pads, k in zip(layer.padding, layer.kernel, strict=True) for p in pads):
         return "has windows that hold only padding"
     if isinstance(layer, L.MeanPool) and not layer.count_padding and any(map(any, layer.padding)):
@@ -237,7 +249,9 @@ def _pool(layer: L.MaxPool | L.MeanPool) -> Made:
 def _pad(layer: L.Pad) -> Made:
     if len(layer.padding) != 2 or any(p < 0 for pads in layer.padding for p in pads):
         return f"pads by {layer.padding}, where two pairs of numbers of 0 or more are expected"
-    return [layer]
+    if layer.value:
+        return f"pads with {layer.value:g}, not with zero"
+    return [replace(layer, mode="zero") if layer.mode == "constant" else layer]
 
 
 def _scale(layer: L.Scale) -> Made:

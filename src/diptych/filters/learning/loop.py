@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from diptych.filters.learning import checkpoint
+from diptych.filters.learning import checkpoint, distributed
 from diptych.filters.learning.schedule import gain_per_doubling
 from diptych.progress import Progress, silent
 
@@ -163,11 +163,10 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule(self.done, self.steps)
         self.optimiser.zero_grad()
-        error = loss(self.module(inputs), targets)
-        error.backward()  # type: ignore[no-untyped-call]
+        error = distributed.backward(self.module, loss, inputs, targets)
         self.optimiser.step()
         self.done += 1
-        self.losses += float(error.detach())
+        self.losses += error
         # The average starts with a short memory, so that the initial weights do not linger in it.
         decay = min(self.averaging, self.done / (self.done + 10))
         for name, value in self.module.state_dict().items():

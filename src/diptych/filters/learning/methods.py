@@ -6,8 +6,10 @@ met, or when the time is up.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from pathlib import Path
@@ -69,7 +71,8 @@ def learn(
 ) -> Learned:
     """Finds a small network that computes what a filter computes.
 
-    The same arguments give the same network, as long as no `budget` of time is set.
+    The same arguments give the same network, as long as no `budget` of time is set. Under PyTorch's launcher
+    (`torchrun`) the processes share the gradients of what is trained; the first alone returns, and the others end.
 
     Args:
         target: The filter, as `filters.resolve` takes it: a name such as "sobel" or "gaussian:sigma=2", the
@@ -94,6 +97,28 @@ def learn(
         ImageError: A picture cannot be read.
         OutputError: `checkpoint` cannot be written.
     """
+    with together():
+        return _learn(target, images, weights, budget, seed, goal, checkpoint, progress)
+
+
+def together() -> AbstractContextManager[None]:
+    """Joins the processes of PyTorch's launcher; see `distributed.workers_serving`. Nothing happens without it."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    serving: AbstractContextManager[None] = imported("diptych.filters.learning.distributed").workers_serving()
+    return serving
+
+
+def _learn(
+    target: Any,
+    images: Any,
+    weights: int | None,
+    budget: float | None,
+    seed: int,
+    goal: float | None,
+    checkpoint: str | Path | None,
+    progress: Progress,
+) -> Learned:
     started = time.monotonic()
     _check(weights, budget, goal, seed)
     _check_checkpoint(checkpoint)

@@ -17,6 +17,7 @@ from diptych.model.layers import NUMPY_PAD, Array, PadMode
 
 __all__ = ["NamedFilter", "Parameter", "choice", "nearest", "odd", "real", "whole", "widened"]
 
+_EDGES = tuple(mode for mode in get_args(PadMode) if mode != "constant")
 ParameterValue: TypeAlias = "int | float | str"
 
 
@@ -125,7 +126,7 @@ class NamedFilter:
         """
         known = dict(self.parameters)
         if self.radius != 0 and self.radius is not None:
-            known["edge"] = Parameter(self.padding_mode, choices=get_args(PadMode))
+            known["edge"] = Parameter(self.padding_mode, choices=_EDGES)
         for key in given:
             if key not in known:
                 raise UsageError(_no_such_parameter(name, key, known))

@@ -9,18 +9,16 @@ import numpy as np
 from diptych.formats.flux.layouts import Version
 from diptych.formats.julia import JuliaStruct, JuliaType
 from diptych.formats.julia.lowered import MODULES
+from diptych.formats.julia.lowered_layers import NOT_IN_JULIA
 from diptych.model.layers import ACTIVATIONS, Activation
 
 __all__ = ["FIRST_VERSIONS", "default_path", "function", "named_activation", "path_of", "same_parameters"]
 
 Path = tuple[str, ...]
 
-# What NNlib has no function for.
-NOT_IN_NNLIB = ("affine", "clamp", "quickgelu")
-
 # Every name that NNlib uses, with our name for the function.
 _OURS: dict[str, str] = {
-    **{name: name for name in ACTIVATIONS if name not in NOT_IN_NNLIB},
+    **{name: name for name in ACTIVATIONS if name not in NOT_IN_JULIA},
     "σ": "sigmoid",
     "sigmoid_fast": "sigmoid",
     "hardσ": "hardsigmoid",
@@ -30,7 +28,31 @@ _OURS: dict[str, str] = {
     "gelu_sigmoid": "gelu_tanh",  # the same function by another formula
     "rrelu": "",  # random in training, so the name is refused
 }
-_BASE = ("identity", "tanh", "abs", "abs2", "exp", "sqrt", "sin")
+_BASE = (
+    "identity",
+    "tanh",
+    "abs",
+    "abs2",
+    "exp",
+    "sqrt",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "log",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "sign",
+)
 _NNLIB = {"sigmoid": "σ", "hardsigmoid": "hardσ", "logsigmoid": "logσ"}
 # Functions that older NNlibs lack: the first version of Flux that requires an NNlib with the function.
 FIRST_VERSIONS: dict[str, Version] = {
@@ -68,7 +90,7 @@ def named_activation(value: Any, old_nnlib: bool) -> Activation | None:
 
 def default_path(name: str, version: Version) -> Path | None:
     """The path of the named function that computes an activation, or None if that version has no such function."""
-    if name in NOT_IN_NNLIB:
+    if name in NOT_IN_JULIA:
         return None
     if name in _BASE:
         return ("Base", name)

@@ -21,6 +21,7 @@ from diptych.model.layers import (
     Layer,
     Normalise,
     Pad,
+    Permute,
     Reshape,
     Softmax,
 )
@@ -36,7 +37,14 @@ _NAMED_JOINS = {
     "hcat": ("concatenate", -2),
     "cat_channels": ("concatenate", 1),  # Metalhead's
 }
-_DOTTED_JOINS = {"*": "multiply", "+": "add", "-": "subtract", "max": "maximum"}
+_DOTTED_JOINS = {
+    "*": "multiply",
+    "+": "add",
+    "-": "subtract",
+    "max": "maximum",
+    "min": "minimum",
+    "/": "divide",
+}
 
 
 def function_layer(r: FluxReader, value: JuliaStruct, path: str) -> Layer:
@@ -109,6 +117,10 @@ _PADS: dict[str, Any] = {
 def _shaped(r: FluxReader, name: str, held: tuple[Any, ...], path: str) -> Layer | None:
     if name == "reshape" and len(held) >= 2 and _is_colon(held[-1]) and all(map(_whole, held[:-1])):
         return Reshape(tuple(int(n) for n in reversed(held[:-1])))
+    if name == "permutedims" and all(map(_whole, held)) and sorted(held) == list(range(1, len(held) + 1)):
+        count = len(held)
+        order = tuple(count - int(held[count - 1 - axis]) for axis in range(count))
+        return Permute(order) if count >= 2 and order[0] == 0 else None
     if name in _PADS and len(held) % 2 == 0 and all(map(_whole, held)) and not isinstance(held, NamedTuple):
         pairs = [(int(held[i]), int(held[i + 1])) for i in range(0, len(held), 2)]
         spatial = pairs[:-2] if name == "pad_zeros" else pairs

@@ -23,6 +23,7 @@ from diptych.model.layers import (
     Array,
     Chain,
     Connection,
+    Constant,
     Conv,
     ConvTranspose,
     Dense,
@@ -33,6 +34,8 @@ from diptych.model.layers import (
     MeanPool,
     Normalise,
     Pad,
+    Permute,
+    Reduce,
     Reshape,
     Softmax,
     child_path,
@@ -310,7 +313,9 @@ def _entry(layer: Layer) -> int | None:
             return len(child.kernel) + 2
         if isinstance(child, Dense):
             return 2  # (N, features), unless the model records another input shape
-        if isinstance(child, Flatten | Reshape | Embedding):
+        if isinstance(child, Permute):
+            return len(child.order)
+        if isinstance(child, Flatten | Reshape | Embedding | Reduce | Constant):
             return None
         inside = _entry(child) if child is not layer and child.children else None
         if inside is not None:
@@ -327,4 +332,10 @@ def _rank_behind(layer: Layer, rank: int | None) -> int | None:
         return len(layer.shape) + 1
     if isinstance(layer, Embedding) and rank is not None:
         return rank + 1 if layer.reduction == "none" else rank
+    if isinstance(layer, Permute):
+        return len(layer.order)
+    if isinstance(layer, Constant):
+        return layer.value.ndim + 1
+    if isinstance(layer, Reduce) and rank is not None and not layer.keep:
+        return rank - len(layer.axes)
     return rank

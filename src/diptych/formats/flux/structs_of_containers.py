@@ -14,7 +14,9 @@ from diptych.formats.flux.structs import FluxSite, LayerRule, fix, kind_of
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.model.layers import Chain, Connection, Graph, Layer, Parallel, SkipConnection
 
-__all__ = ["CONTAINERS", "moved", "permutation", "there_and_back"]
+__all__ = ["CONTAINERS", "USE_A_PROJECT", "moved", "permutation", "there_and_back"]
+
+USE_A_PROJECT = "a Julia project can: diptych convert MODEL FOLDER/"
 
 
 def moved(s: FluxSite, axis: int) -> int:
@@ -71,12 +73,14 @@ def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None
     """A named function that joins `count` arrays, or None if only a permutation makes the concatenation possible."""
     if s.builder.state:
         return function("Base", "identity")
-    dotted = {"multiply": "*", "maximum": "max"}
+    dotted = {"multiply": "*", "divide": "/", "maximum": "max", "minimum": "min"}
     if connection.operation == "add":
         return function("Base", "+")
+    if connection.operation == "matmul":
+        raise s.refuse("it has no named function that multiplies matrices of whole batches; " + USE_A_PROJECT)
+    if connection.operation in ("subtract", "divide") and count != 2 and s.version >= (0, 13):
+        raise s.refuse(f"its function {dotted.get(connection.operation, '-')} takes two branches only")
     if connection.operation == "subtract":
-        if count != 2 and s.version >= (0, 13):
-            raise s.refuse("its function - takes two branches only")
         return function("Base", "-")
     if connection.operation in dotted:
         inner = function("Base", dotted[connection.operation])
@@ -126,9 +130,7 @@ def _named(s: FluxSite, parts: tuple[JuliaStruct, ...]) -> tuple[JuliaStruct, ..
 
 
 def _graph(s: FluxSite, layer: Graph) -> JuliaStruct:
-    raise s.refuse(
-        "Flux's containers hold trees of layers only; a Julia project can hold a graph: diptych convert MODEL FOLDER/"
-    )
+    raise s.refuse("Flux's containers hold trees of layers only; " + USE_A_PROJECT)
 
 
 def _one_value(s: FluxSite, layer: Connection) -> JuliaStruct:

@@ -12,7 +12,14 @@ import numpy as np
 from diptych.axes import flip_kernel, reverse_axes
 from diptych.formats.flux.functions import function
 from diptych.formats.flux.structs import FluxSite, LayerRule, broadcast, fix, kind_of
-from diptych.formats.flux.structs_of_containers import CONTAINERS, moved, permutation, there_and_back
+from diptych.formats.flux.structs_of_containers import (
+    CONTAINERS,
+    USE_A_PROJECT,
+    moved,
+    permutation,
+    there_and_back,
+)
+from diptych.formats.flux.structs_of_primitives import PRIMITIVES
 from diptych.formats.julia import JuliaStruct, JuliaType, Symbol
 from diptych.model import layers as L
 from diptych.model.layers import Array, Layer, NormFormula, Pads
@@ -281,6 +288,8 @@ def _dropout(s: FluxSite, layer: L.Dropout) -> JuliaStruct:
 def _pool(s: FluxSite, layer: L.MaxPool | L.MeanPool) -> JuliaStruct:
     if isinstance(layer, L.MeanPool) and not layer.count_padding and any(map(any, layer.padding)):
         raise s.refuse("its MeanPool counts padding as values")
+    if isinstance(layer, L.MaxPool) and layer.dilated:
+        raise s.refuse(f"its MaxPool does not skip values; {USE_A_PROJECT}")
     return s.struct(
         type(layer).__name__,
         k=tuple(reversed(layer.kernel)),
@@ -344,13 +353,16 @@ def _reshape(s: FluxSite, layer: L.Reshape) -> JuliaStruct:
 
 
 _PADS = {"zero": "pad_zeros", "reflect": "pad_reflect", "replicate": "pad_repeat", "wrap": "pad_circular"}
+_PADS["constant"] = _PADS["zero"]
 
 
 def _pad(s: FluxSite, layer: L.Pad) -> JuliaStruct:
+    if layer.mode == "constant" and layer.value:
+        raise s.refuse(f"it has no named function that pads with {layer.value:g}; {USE_A_PROJECT}")
     if layer.mode == "wrap" and s.version < (0, 14):
         raise s.refuse("its NNlib does not have pad_circular; write for 0.14 or later")
     edges = tuple(edge for pair in reversed(layer.padding) for edge in pair)
-    if layer.mode == "zero":
+    if layer.mode in ("zero", "constant"):
         edges += (0, 0, 0, 0)  # of the channels and the batch
     return fix("Fix2", function("NNlib", _PADS[layer.mode]), edges)
 
@@ -413,5 +425,6 @@ RULES: dict[type[Layer], LayerRule] = {
     L.Pad: _pad,
     L.Softmax: _softmax,
     L.Activation: _activation,
+    **PRIMITIVES,
     **CONTAINERS,
 }

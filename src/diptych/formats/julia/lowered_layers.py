@@ -44,13 +44,16 @@ from diptych.model.layers import (
     Upsample,
 )
 
-__all__ = ["ACTIVATION_NAMES", "as_connection", "as_layers"]
+__all__ = ["ACTIVATION_NAMES", "NOT_IN_JULIA", "as_connection", "as_layers"]
 
 LayerOf = Callable[[JuliaStruct], Layer]
 
+# What Julia and NNlib have no function of one number for.
+NOT_IN_JULIA = ("affine", "clamp", "quickgelu", "erf", "power")
+
 # The names in NNlib that differ from ours; every other activation has the same name.
 ACTIVATION_NAMES: dict[str, str] = {
-    **{name: name for name in ACTIVATIONS if name not in ("affine", "clamp", "identity", "quickgelu")},
+    **{name: name for name in ACTIVATIONS if name not in (*NOT_IN_JULIA, "identity")},
     "σ": "sigmoid",
     "sigmoid_fast": "sigmoid",
     "hardσ": "hardsigmoid",
@@ -59,7 +62,8 @@ ACTIVATION_NAMES: dict[str, str] = {
     "gelu": "gelu_tanh",
 }
 # Without a dot, on a whole array, these mean something else in Julia: a matrix's exponential, product ...
-_MATRIX = {"exp", "sqrt", "sin", "tanh", "^", "abs2"}
+_MATRIX = {"exp", "sqrt", "tanh", "^", "abs2", "sin", "cos", "tan", "asin", "acos", "atan"}
+_MATRIX |= {"sinh", "cosh", "asinh", "acosh", "atanh", "log", "floor", "ceil", "round", "trunc", "sign"}
 _COMPARISONS = {">", ">=", "<", "<="}
 _GATES = {"sigmoid": "swish", "tanh": "lisht", "hardsigmoid": "hardswish"}
 

@@ -136,6 +136,24 @@ _FUNCTIONS: dict[str, tuple[str, bool]] = {
     "exp": ("exp", False),
     "sqrt": ("square_root", False),
     "sin": ("sin", False),
+    "cos": ("cos", False),
+    "tan": ("tan", False),
+    "asin": ("arc_sine", False),
+    "acos": ("arc_cosine", False),
+    "atan": ("atan", False),
+    "sinh": ("sinh", False),
+    "cosh": ("cosh", False),
+    "asinh": ("asinh", False),
+    "acosh": ("area_cosine", False),
+    "atanh": ("area_tangent", False),
+    "log": ("logarithm", False),
+    "erf": ("error_of", False),
+    "floor": ("floor", False),
+    "ceil": ("ceil", False),
+    "round": ("round", False),
+    "trunc": ("trunc", False),
+    "sign": ("sign", False),
+    "power": ("power", True),
     "clamp": ("between", True),
     "affine": ("line", True),
 }
@@ -311,6 +329,9 @@ def _pool(layer: L.MaxPool | L.MeanPool, site: JuliaSite) -> str:
     if padded:
         words.append(f"pad = {_pads(layer.padding)}")
     pool = _call(type(layer).__name__, [_sizes(layer.kernel)], words)
+    if isinstance(layer, L.MaxPool) and layer.dilated:
+        pads = _sizes([f"({low}, {high})" for low, high in layer.padding])
+        return f"dilated_max_pool({_sizes(layer.kernel)}, {_sizes(layer.stride)}, {pads}, {_sizes(layer.dilation)})"
     inside = isinstance(layer, L.MeanPool) and padded and not layer.count_padding
     return f"mean_pool_inside({pool})" if inside else pool
 
@@ -330,6 +351,8 @@ def _reshape(layer: L.Reshape, site: JuliaSite) -> str:
 
 def _pad(layer: L.Pad, site: JuliaSite) -> str:
     pads = _sizes([f"({low}, {high})" for low, high in layer.padding])
+    if layer.mode == "constant":
+        return f'extended({pads}, "zero", {_number(layer.value)})'
     return f'extended({pads}, "{layer.mode}")'
 
 
@@ -342,9 +365,31 @@ def _upsample(layer: L.Upsample, site: JuliaSite) -> str:
     return f'upsampling("{mode}"; {given})'
 
 
+# ---- Picking, reordering, reducing --------------------------------------------------------------------------
+
+
+def _permute(layer: L.Permute, site: JuliaSite) -> str:
+    count = len(layer.order)
+    order = [count - layer.order[count - 1 - d] for d in range(count)]
+    return f"x -> permutedims(x, ({', '.join(map(str, order))}))"
+
+
+def _reduce(layer: L.Reduce, site: JuliaSite) -> str:
+    axes = f"({', '.join(map(str, layer.axes))},)"
+    return f'reduced("{layer.kind}", {axes}, {str(layer.keep).lower()})'
+
+
+def _local_response_norm(layer: L.LocalResponseNorm, site: JuliaSite) -> str:
+    numbers = ", ".join(map(_number, (layer.alpha, layer.beta, layer.bias)))
+    return f"local_response_norm({layer.before}, {layer.after}, {numbers})"
+
+
+_JOINS = {"maximum": "largest", "minimum": "smallest", "matmul": "matrix_products"}
+
+
 def _connection(connection: L.Connection) -> str:
     if connection.operation != "concatenate":
-        return "largest" if connection.operation == "maximum" else connection.operation
+        return _JOINS.get(connection.operation, connection.operation)
     if connection.axis < 0:
         return f"(branches...) -> cat(branches...; dims = {-connection.axis})"
     return f"concatenate({connection.axis})"
@@ -377,4 +422,12 @@ _EXPRESSIONS: dict[type[Layer], Callable[[Any, JuliaSite], str]] = {
     L.Pad: _pad,
     L.Upsample: _upsample,
     L.PixelShuffle: lambda layer, site: f"PixelShuffle({layer.factor})",
+    L.Permute: _permute,
+    L.Slice: lambda layer, site: f"sliced({layer.axis}, {layer.start}, {layer.stop}, {layer.step})",
+    L.Gather: lambda layer, site: f"gathered({site.array('indices', layer.indices)}, {layer.axis})",
+    L.Expand: lambda layer, site: f"expanded({_sizes(layer.shape)})",
+    L.Constant: lambda layer, site: f"constant({site.array('value', layer.value)})",
+    L.Reduce: _reduce,
+    L.PReLU: lambda layer, site: f"parametric_relu({site.array('slope', layer.slope)})",
+    L.LocalResponseNorm: _local_response_norm,
 }

@@ -231,8 +231,12 @@ def write(model: Model, path: str | Path, preprocessing_inside: bool = False) ->
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def read(path: str | Path) -> Model:
-    """Reads an .onnx file.
+def read(path: str | Path, output: str | None = None) -> Model:
+    """Reads an .onnx file, and the weights in other files beside it.
+
+    Args:
+        path: The file.
+        output: The name of the output that the model gives; needed where a graph of another program has several.
 
     Returns:
         The model that was written, if the file is from `write`; otherwise a model made from the graph.
@@ -245,7 +249,7 @@ def read(path: str | Path) -> Model:
     proto = _parsed(path)
     entries = {entry.key: entry.value for entry in proto.metadata_props}
     if _KEY not in entries:
-        return _foreign(path, proto)
+        return _foreign(path, proto, output)
     try:
         tensors = [tensor for tensor in proto.graph.initializer if "/" not in tensor.name]
         return from_document(json.loads(entries[_KEY]), {t.name: _array(t) for t in tensors})
@@ -255,11 +259,11 @@ def read(path: str | Path) -> Model:
         raise FormatError(f"{path} holds a model document that is not JSON: {error}") from error
 
 
-def _foreign(path: Path, proto: onnx.ModelProto) -> Model:
+def _foreign(path: Path, proto: onnx.ModelProto, output: str | None) -> Model:
     from diptych.formats.onnx.reading import read_graph  # not needed for writing
 
     try:
-        return read_graph(proto)
+        return read_graph(proto, path.parent, output)
     except UnsupportedLayer:
         raise
     except (FormatError, ModelError) as error:

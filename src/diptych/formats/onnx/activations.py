@@ -59,6 +59,10 @@ def _affine(s: OnnxSite, x: str, scale: float, shift: float) -> str:
     return s.node("Add", s.node("Mul", x, s.constant(scale)), s.constant(shift))
 
 
+def _power(s: OnnxSite, x: str, exponent: float) -> str:
+    return s.node("Reciprocal", x) if exponent == -1 else s.node("Pow", x, s.constant(exponent))
+
+
 ACTIVATION_RULES: dict[str, Rule] = {
     "identity": _operation("Identity"),
     "relu": _operation("Relu"),
@@ -90,6 +94,24 @@ ACTIVATION_RULES: dict[str, Rule] = {
     "exp": _operation("Exp"),
     "sqrt": _operation("Sqrt"),
     "sin": _operation("Sin"),
+    "cos": _operation("Cos"),
+    "tan": _operation("Tan"),
+    "asin": _operation("Asin"),
+    "acos": _operation("Acos"),
+    "atan": _operation("Atan"),
+    "sinh": _operation("Sinh"),
+    "cosh": _operation("Cosh"),
+    "asinh": _operation("Asinh"),
+    "acosh": _operation("Acosh"),
+    "atanh": _operation("Atanh"),
+    "log": _operation("Log"),
+    "erf": _operation("Erf"),
+    "floor": _operation("Floor"),
+    "ceil": _operation("Ceil"),
+    "round": _operation("Round"),
+    "trunc": lambda s, x: s.node("Mul", s.node("Sign", x), s.node("Floor", s.node("Abs", x))),
+    "sign": _operation("Sign"),
+    "power": _power,
     "clamp": _clip,
     "affine": _affine,
 }

@@ -25,26 +25,34 @@ from diptych.model.layers import (
     BatchNorm,
     Bilinear,
     Connection,
+    Constant,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
     Embedding,
+    Expand,
     Flatten,
+    Gather,
     GlobalMaxPool,
     GlobalMeanPool,
     GroupNorm,
     InstanceNorm,
     Layer,
     LayerNorm,
+    LocalResponseNorm,
     MaxPool,
     MeanPool,
     Normalise,
     Pad,
     Pads,
+    Permute,
     PixelShuffle,
+    PReLU,
+    Reduce,
     Reshape,
     Scale,
+    Slice,
     Softmax,
     Upsample,
     pool_windows,
@@ -62,13 +70,22 @@ def join(s: OnnxSite, connection: Connection, values: list[str]) -> str:
     """Adds the nodes that join the values of several branches from left to right, and returns the result's name."""
     if connection.operation == "concatenate":
         return s.node("Concat", *values, axis=connection.axis)
-    operation = {"add": "Add", "multiply": "Mul", "subtract": "Sub", "maximum": "Max"}[connection.operation]
+    operation = _JOINS[connection.operation]
     result = values[0]
     for value in values[1:]:
         result = s.node(operation, result, value)
     return result
 
 
+_JOINS = {
+    "add": "Add",
+    "multiply": "Mul",
+    "subtract": "Sub",
+    "divide": "Div",
+    "maximum": "Max",
+    "minimum": "Min",
+    "matmul": "MatMul",
+}
 _MOST_AT_ONCE = 32 * 32  # values that one mean adds up
 
 # ---- Weighted layers ----------------------------------------------------------------------------------
@@ -150,8 +167,14 @@ def _max_pool(s: OnnxSite, layer: MaxPool) -> str:
     value, pads = s.input, layer.padding
     if _wider_than_kernel(layer):  # which MaxPool does not accept
         value, pads = _padded(s, pads, s.constant(-np.inf)), ((0, 0),) * len(pads)
+    more = {"dilations": layer.dilation} if layer.dilated else {}
     return s.node(
-        "MaxPool", value, kernel_shape=layer.kernel, strides=layer.stride, pads=_begins_then_ends(pads)
+        "MaxPool",
+        value,
+        kernel_shape=layer.kernel,
+        strides=layer.stride,
+        pads=_begins_then_ends(pads),
+        **more,
     )
 
 
@@ -177,9 +200,10 @@ def _wider_than_kernel(layer: MaxPool | MeanPool) -> bool:
 
 def _padded(s: OnnxSite, padding: Pads, value: str, mode: str = "constant") -> str:
     # The axes are given because onnxruntime (1.31) merges a Pad of zeros without them into the pool that follows:
-    # a MaxPool, where padding counts as -inf, or a pool that does not accept padding this wide.
-    axes = s.ints(*range(2, s.rank))
-    return s.node("Pad", s.input, s.ints(*_begins_then_ends(padding)), value, axes, mode=mode)
+    # a MaxPool, where padding counts as -inf, or a pool that does not accept padding this wide. All of them are given
+    # because it moves a Pad in front of a Transpose as if they were.
+    pads = s.ints(*_begins_then_ends(((0, 0), (0, 0), *padding)))
+    return s.node("Pad", s.input, pads, value, s.ints(*range(s.rank)), mode=mode)
 
 
 def _adaptive_pool(s: OnnxSite, layer: AdaptiveMaxPool | AdaptiveMeanPool) -> str:
@@ -232,7 +256,8 @@ def _reduced(s: OnnxSite, value: str, axis: int, span: tuple[int, int], operatio
 
 
 def _pad(s: OnnxSite, layer: Pad) -> str:
-    return _padded(s, layer.padding, "", NUMPY_PAD[layer.mode])  # ONNX uses NumPy's names
+    value = s.constant(layer.value) if layer.mode == "constant" else ""
+    return _padded(s, layer.padding, value, NUMPY_PAD[layer.mode])  # ONNX uses NumPy's names
 
 
 def _upsample(s: OnnxSite, layer: Upsample) -> str:
@@ -280,6 +305,69 @@ def _free(sizes: Any) -> list[int]:
     return [-1] if len(sizes) == 1 else list(sizes)
 
 
+# ---- Picking, reordering, reducing --------------------------------------------------------------------
+
+
+def _slice(s: OnnxSite, layer: Slice) -> str:
+    bounds = (layer.start, layer.stop, layer.axis, layer.step)
+    return s.node("Slice", s.input, *(s.ints(n) for n in bounds))
+
+
+def _gather(s: OnnxSite, layer: Gather) -> str:
+    indices = s.node("Cast", s.weight(layer.indices), to=7)  # 7: INT64
+    return s.node("Gather", s.input, indices, axis=layer.axis)
+
+
+def _constant(s: OnnxSite, layer: Constant) -> str:
+    batch = s.node("Shape", s.input, start=0, end=1)
+    shape = s.node("Concat", batch, s.ints(*layer.value.shape), axis=0)
+    return s.node("Expand", s.weight(layer.value), shape)
+
+
+_REDUCTIONS = {
+    "mean": "ReduceMean",
+    "sum": "ReduceSum",
+    "max": "ReduceMax",
+    "min": "ReduceMin",
+    "product": "ReduceProd",
+    "logsumexp": "ReduceLogSumExp",
+}
+
+
+def _reduce(s: OnnxSite, layer: Reduce) -> str:
+    name, keep = _REDUCTIONS[layer.kind], int(layer.keep)
+    if layer.kind != "mean" or not s.graph.exact_means:
+        return s.node(name, s.input, s.ints(*layer.axes), keepdims=keep)
+    value = s.input
+    for axis in reversed(layer.axes):
+        value = s.node(name, value, s.ints(axis), keepdims=keep)
+    return value
+
+
+def _local_response_norm(s: OnnxSite, layer: LocalResponseNorm) -> str:
+    if layer.before == layer.after and s.rank == 4:  # what ONNX Runtime takes
+        return s.node("LRN", s.input, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.bias)
+    square = s.node("Mul", s.input, s.input)
+    places: tuple[int, ...] = tuple(range(2, s.rank))
+    if len(places) < 2:  # the channels become one of two spatial axes
+        added = s.ints(1) if places else s.ints(1, 3)
+        mean = s.node("Squeeze", _channel_mean(s, layer, s.node("Unsqueeze", square, added)), added)
+    else:
+        order = (0, 2, 1, *places[1:])
+        mean = s.node("Transpose", square, perm=order)
+        mean = s.node("Transpose", _channel_mean(s, layer, mean), perm=order)
+    spread = s.node("Add", s.node("Mul", mean, s.constant(layer.alpha)), s.constant(layer.bias))
+    return s.node("Div", s.input, s.node("Pow", spread, s.constant(layer.beta)))
+
+
+def _channel_mean(s: OnnxSite, layer: LocalResponseNorm, value: str) -> str:
+    """The mean over the channels in a window, which are the first spatial axis of `value`."""
+    others = max(s.rank - 3, 1)
+    pads = [layer.before, *[0] * others, layer.after, *[0] * others]
+    kernel = (layer.size, *[1] * others)
+    return s.node("AveragePool", value, kernel_shape=kernel, pads=pads, count_include_pad=1)
+
+
 LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {
     Activation: lambda s, layer: ACTIVATION_RULES[layer.name](s, s.input, *layer.parameters),
     Softmax: lambda s, layer: s.node("LogSoftmax" if layer.log else "Softmax", s.input, axis=layer.axis),
@@ -306,4 +394,12 @@ LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {
     Pad: _pad,
     Upsample: _upsample,
     PixelShuffle: _pixel_shuffle,
+    Permute: lambda s, layer: s.node("Transpose", s.input, perm=layer.order),
+    Slice: _slice,
+    Gather: _gather,
+    Expand: lambda s, layer: s.node("Expand", s.input, s.ints(1, *layer.shape)),
+    Constant: _constant,
+    Reduce: _reduce,
+    PReLU: lambda s, layer: s.node("PRelu", s.input, s.weight(layer.slope)),
+    LocalResponseNorm: _local_response_norm,
 }

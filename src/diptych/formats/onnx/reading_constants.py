@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from diptych.errors import FormatError
-from diptych.model.layers import Array
+from diptych.formats.onnx.reading_quantised import dequantised
+from diptych.model.layers import Array, erf
 
 __all__ = ["Folder"]
 
@@ -28,16 +30,19 @@ class Folder:
     def __init__(self, budget: int) -> None:
         self._left = budget
 
-    def fold(self, operation: str, inputs: Sequence[Array | None], attributes: Attributes) -> Array | None:
+    def fold(
+        self, operation: str, inputs: Sequence[Array | None], attributes: Attributes, outputs: int = 1
+    ) -> list[Array] | None:
         """Computes an operation.
 
         Args:
             operation: The ONNX operation, such as "Gather".
             inputs: Its inputs; None for one that is absent.
             attributes: Its attributes.
+            outputs: How many outputs it has.
 
         Returns:
-            The result, or None if the operation is not supported.
+            The results, or None if the operation is not supported.
 
         Raises:
             FormatError: The inputs do not fit, or the budget is exceeded.
@@ -49,14 +54,19 @@ class Folder:
         self._take(_size(operation, given))
         try:
             with np.errstate(all="ignore"):
-                result = np.asarray(rule(attributes, *inputs))
+                made = (
+                    _split(attributes, outputs, *inputs)
+                    if operation == "Split"
+                    else rule(attributes, *inputs)
+                )
+                results = [np.asarray(each) for each in (made if isinstance(made, list) else [made])]
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise FormatError(
                 f"the constant operation {operation} has inputs that do not fit: {error}"
             ) from error
-        if result.ndim > _MOST_AXES or result.dtype.kind not in "biuf":
+        if any(each.ndim > _MOST_AXES or each.dtype.kind not in "biuf" for each in results):
             raise FormatError(f"the constant operation {operation} does not give a plain array")
-        return result
+        return results
 
     def _take(self, size: int) -> None:
         self._left -= size
@@ -64,11 +74,23 @@ class Folder:
             raise FormatError("its constants would take far more memory than the file")
 
 
+def _split(attributes: Attributes, outputs: int, x: Any, split: Any = None) -> list[Array]:
+    axis, given = int(attributes.get("axis", 0)), attributes.get("split")
+    given = given if split is None else np.asarray(split).reshape(-1).tolist()
+    each = -(-x.shape[axis] // int(attributes.get("num_outputs") or outputs))
+    ends = np.cumsum(given)[:-1] if given is not None else np.arange(each, x.shape[axis], each)
+    return list(np.split(x, ends, axis))
+
+
 def _size(operation: str, given: Sequence[Array]) -> int:
     """An upper bound of the number of values in the result."""
     if operation in ("ConstantOfShape", "Expand"):
         sizes = np.asarray(given[-1] if given else 0).reshape(-1)[:_MOST_AXES].tolist()
         return math.prod(max(int(n), 1) for n in sizes) * (given[0].size if operation == "Expand" else 1)
+    if operation == "Tile" and len(given) > 1:
+        return given[0].size * math.prod(max(int(n), 1) for n in given[1].reshape(-1)[:_MOST_AXES].tolist())
+    if operation == "MatMul" and len(given) == 2:
+        return math.prod(given[0].shape[:-1]) * given[1].size
     if operation == "Range":
         start, stop, step = (float(np.asarray(g).reshape(-1)[0]) for g in given[:3])
         return int(min(abs((stop - start) / (step or 1)) + 1, 1e15))
@@ -120,13 +142,30 @@ def _reshape(attributes: Attributes, x: Array, shape: Array) -> Array:
 def _constant_of_shape(attributes: Attributes, shape: Array) -> Array:
     value = attributes.get("value")
     fill = np.zeros(1, np.float32) if value is None else np.asarray(value)
-    return np.full([int(n) for n in np.asarray(shape).reshape(-1)], fill.reshape(-1)[0], fill.dtype)
+    sizes = [int(n) for n in np.asarray(shape).reshape(-1)]
+    return np.broadcast_to(fill.reshape(-1)[:1].reshape((1,) * len(sizes)), sizes)
 
 
 def _divide(attributes: Attributes, a: Array, b: Array) -> Array:
     if a.dtype.kind in "iu" and b.dtype.kind in "iu":
         return np.asarray(np.where(b == 0, 0, np.trunc(a / np.where(b == 0, 1, b)))).astype(a.dtype)
     return np.asarray(a / b)
+
+
+def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    def rule(attributes: Attributes, x: Array, axes: Any = None) -> Array:
+        chosen, keep = _axes(attributes, axes), bool(attributes.get("keepdims", 1))
+        if not chosen and attributes.get("noop_with_empty_axes"):
+            return x
+        result = np.asarray(function(x, axis=tuple(chosen) or None, keepdims=keep))
+        return result.astype(x.dtype)
+
+    return rule
+
+
+def _triangle(attributes: Attributes, x: Array, k: Any = 0) -> Array:
+    diagonal = int(np.asarray(k).reshape(-1)[0])
+    return np.triu(x, diagonal) if attributes.get("upper", 1) else np.tril(x, diagonal)
 
 
 def _transpose(attributes: Attributes, x: Array) -> Array:
@@ -140,8 +179,11 @@ _BINARY: dict[str, Callable[..., Any]] = {
     "Equal": np.equal,
     "Less": np.less,
     "Greater": np.greater,
-    "Min": np.minimum,
-    "Max": np.maximum,
+    "LessOrEqual": np.less_equal,
+    "GreaterOrEqual": np.greater_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Mod": np.mod,
     "Div": np.divide,
     "Pow": np.power,
 }
@@ -155,6 +197,14 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "Abs": np.abs,
     "Reciprocal": np.reciprocal,
     "Not": np.logical_not,
+    "Log": np.log,
+    "Tanh": np.tanh,
+    "Erf": erf,
+    "Relu": lambda x: np.maximum(x, 0),
+    "Sign": np.sign,
+    "Cos": np.cos,
+    "Sin": np.sin,
+    "Round": np.rint,
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }
 
@@ -176,12 +226,29 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Flatten": lambda attributes, x: x.reshape(math.prod(x.shape[: attributes.get("axis", 1)]), -1),
     "Transpose": _transpose,
     "ConstantOfShape": _constant_of_shape,
-    "Expand": lambda attributes, x, shape: np.array(x * np.ones([int(n) for n in shape], x.dtype)),
+    "Expand": lambda attributes, x, shape: np.broadcast_to(
+        x, np.broadcast_shapes(x.shape, tuple(int(n) for n in shape))
+    ),
     "Range": lambda attributes, a, b, step: np.arange(
         a.reshape(-1)[0], b.reshape(-1)[0], step.reshape(-1)[0]
     ),
     "Where": lambda attributes, condition, a, b: np.where(condition, a, b),
-    "Shape": lambda attributes, x: np.array(x.shape, np.int64),
+    "Shape": lambda attributes, x: np.array(
+        x.shape[attributes.get("start", 0) : attributes.get("end", x.ndim)], np.int64
+    ),
     "Size": lambda attributes, x: np.array(x.size, np.int64),
-    "ReduceProd": lambda attributes, x, *axes: np.prod(x),
+    "Min": lambda attributes, *parts: reduce(np.minimum, parts),
+    "Max": lambda attributes, *parts: reduce(np.maximum, parts),
+    "Sum": lambda attributes, *parts: reduce(np.add, parts),
+    "ReduceProd": _reduction(np.prod),
+    "ReduceSum": _reduction(np.sum),
+    "ReduceMax": _reduction(np.max),
+    "ReduceMin": _reduction(np.min),
+    "ReduceMean": _reduction(np.mean),
+    "Split": _split,
+    "Tile": lambda attributes, x, repeats: np.tile(x, repeats.reshape(-1).tolist()),
+    "MatMul": lambda attributes, a, b: np.matmul(a, b),
+    "CastLike": lambda attributes, x, like: x.astype(like.dtype),
+    "Trilu": _triangle,
+    "DequantizeLinear": dequantised,
 }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ShapeError, UnsupportedLayer
 from diptych.formats.torch import modules as M
+from diptych.formats.torch import primitives as P
 from diptych.model import layers as L
 from diptych.model.layers import Array, Connection, Layer, child_path, fold
 from diptych.model.model import Model
@@ -214,7 +215,20 @@ _KEEP_CHANNELS = (
     L.Pad,
     L.Upsample,
 )
-_KEEP_RANK = (L.Dense, L.Bilinear, L.Scale, L.LayerNorm, L.Normalise, L.PixelShuffle)
+_KEEP_RANK = (
+    L.Dense,
+    L.Bilinear,
+    L.Scale,
+    L.PReLU,
+    L.LayerNorm,
+    L.Normalise,
+    L.PixelShuffle,
+    L.LocalResponseNorm,
+    L.Permute,
+    L.Slice,
+    L.Gather,
+    L.Expand,
+)
 
 
 def _by_rank(names: str, rank: int, own: bool = False) -> Any:
@@ -400,10 +414,12 @@ def _pool(layer: L.MaxPool | L.MeanPool, shape: PartialShape, builder: _Builder)
     counted = layer.count_padding if isinstance(layer, L.MeanPool) else True
     small = all(2 * low <= k for (low, _), k in zip(layer.padding, layer.kernel, strict=True))
     if not (_symmetric(layer.padding) and small):
-        return M.WidePool("max" if largest else "mean", layer.kernel, layer.stride, layer.padding, counted)
+        dilation = layer.dilation if isinstance(layer, L.MaxPool) else ()
+        kind = "max" if largest else "mean"
+        return M.WidePool(kind, layer.kernel, layer.stride, layer.padding, counted, dilation)
     padding, rank = tuple(low for low, _ in layer.padding), len(layer.kernel)
-    if largest:
-        module: nn.Module = _by_rank("MaxPool", rank)(layer.kernel, layer.stride, padding)
+    if isinstance(layer, L.MaxPool):
+        module: nn.Module = _by_rank("MaxPool", rank)(layer.kernel, layer.stride, padding, layer.dilation)
     else:
         module = _by_rank("AvgPool", rank)(layer.kernel, layer.stride, padding, count_include_pad=counted)
     return module
@@ -432,6 +448,11 @@ _PADS = {"zero": "ZeroPad", "reflect": "ReflectionPad", "replicate": "Replicatio
 
 
 def _pad(layer: L.Pad, shape: PartialShape, builder: _Builder) -> nn.Module:
+    if layer.mode == "constant":
+        constant: nn.Module = _by_rank("ConstantPad", len(layer.padding))(
+            tuple(_edges(layer.padding)), layer.value
+        )
+        return constant
     module: nn.Module = _by_rank(_PADS[layer.mode], len(layer.padding))(tuple(_edges(layer.padding)))
     return module
 
@@ -449,6 +470,18 @@ def _upsample(layer: L.Upsample, shape: PartialShape, builder: _Builder) -> nn.M
 def _pixel_shuffle(layer: L.PixelShuffle, shape: PartialShape, builder: _Builder) -> nn.Module:
     flat = shape is not None and len(shape) == 4
     return nn.PixelShuffle(layer.factor) if flat else M.PixelShuffle(layer.factor)
+
+
+def _constant(layer: L.Constant, shape: PartialShape, builder: _Builder) -> nn.Module:
+    value = builder.parameter(layer.value)
+    assert value is not None
+    return P.Constant(value)
+
+
+def _prelu(layer: L.PReLU, shape: PartialShape, builder: _Builder) -> nn.Module:
+    slope = builder.parameter(layer.slope)
+    assert slope is not None
+    return P.PReLU(slope)
 
 
 _RULES: dict[type[Layer], Callable[[Any, PartialShape, _Builder], nn.Module]] = {
@@ -477,5 +510,15 @@ _RULES: dict[type[Layer], Callable[[Any, PartialShape, _Builder], nn.Module]] = 
     L.Pad: _pad,
     L.Upsample: _upsample,
     L.PixelShuffle: _pixel_shuffle,
+    L.Permute: lambda layer, shape, builder: P.Permute(layer.order),
+    L.Slice: lambda layer, shape, builder: P.Slice(layer.axis, layer.start, layer.stop, layer.step),
+    L.Gather: lambda layer, shape, builder: P.Gather(_tensor(layer.indices), layer.axis),
+    L.Expand: lambda layer, shape, builder: P.Expand(layer.shape),
+    L.Constant: _constant,
+    L.Reduce: lambda layer, shape, builder: P.Reduce(layer.kind, layer.axes, layer.keep),
+    L.PReLU: _prelu,
+    L.LocalResponseNorm: lambda layer, shape, builder: P.LocalResponseNorm(
+        layer.before, layer.after, layer.alpha, layer.beta, layer.bias
+    ),
     L.Connection: lambda layer, shape, builder: M.Join(layer),
 }

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from diptych.formats.graph import Operation, Reduce, Transpose
+from diptych.formats.graph import Operation, power_layers
+from diptych.formats.resampling import (
+    along_axis,
+    antialiased,
+    coordinates,
+    cubic_taps,
+    nearest_index,
+    weights,
+)
 from diptych.formats.torch.site import TorchSite, numbers
+from diptych.formats.views import END
+from diptych.formats.windows import padding_layers, pool_layers, unshuffle
 from diptych.model import layers as L
 from diptych.model.layers import Activation
 
-__all__ = ["CALLS", "Rule", "ceil_changes", "same_padding"]
+__all__ = ["CALLS", "Rule", "same_padding", "several"]
 
 Rule: TypeAlias = Callable[..., list[Operation]]
 
@@ -77,31 +88,25 @@ def _softshrink(s: TorchSite, lambd: float = 0.5) -> list[Operation]:
 
 
 def _prelu(s: TorchSite, weight: Tensor) -> list[Operation]:
-    if weight.numel() != 1:
-        s.refuse("no layer is a PReLU with a slope for each channel")
-    return [Activation("leakyrelu", (float(weight),))]
-
-
-def _softmax(s: TorchSite, dim: int | None = None, *rest: Any, **others: Any) -> list[Operation]:
-    return [L.Softmax(_softmax_axis(s, dim))]
-
-
-def _log_softmax(s: TorchSite, dim: int | None = None, *rest: Any, **others: Any) -> list[Operation]:
-    return [L.Softmax(_softmax_axis(s, dim), log=True)]
-
-
-def _softmax_axis(s: TorchSite, dim: int | None) -> int:
-    if dim is None:
-        dim = 0 if len(s.known_shape()) == 3 else 1  # PyTorch's deprecated default
-    if dim == 0:
-        s.refuse("a softmax over the batch axis mixes samples")
-    return dim
+    if weight.numel() == 1:
+        return [Activation("leakyrelu", (float(weight),))]
+    rank = len(s.known_shape())
+    return [L.PReLU(s.weight(weight).reshape(-1, *[1] * (rank - 2)))]
 
 
 def _dropout(s: TorchSite, p: float = 0.5, training: bool = False, inplace: bool = False) -> list[Operation]:
     if training:
         s.refuse("its dropout is active in evaluation mode, too")
     return [L.Dropout(p)]
+
+
+def _stochastic_depth(
+    s: TorchSite, p: float = 0.5, mode: str = "row", training: bool = False, **others: Any
+) -> list[Operation]:
+    """torchvision's, which drops whole branches in training and nothing in evaluation."""
+    if training:
+        s.refuse("its stochastic depth is active in evaluation mode, too")
+    return []
 
 
 # ---- Weighted layers ----------------------------------------------------------------------------------
@@ -215,30 +220,26 @@ def _group_norm(
 # ---- Pools --------------------------------------------------------------------------------------------
 
 
-def ceil_changes(shape: Any, kernel: Any, stride: Any, padding: Any) -> bool:
-    """Whether ceil_mode changes the output size of a pool.
-
-    Args:
-        shape: Of the input, (N, C, *spatial).
-        kernel, stride: One number for each spatial axis.
-        padding: (low, high) for each spatial axis.
-    """
-    windows = zip(shape[2:], kernel, stride, padding, strict=True)
-    return any((n + low + high - k) % step for n, k, step, (low, high) in windows)
-
-
-def _window(
-    s: TorchSite, rank: int, kernel: Any, stride: Any, padding: Any, ceil: bool
-) -> tuple[Any, Any, Any]:
+def _window(s: TorchSite, rank: int, kernel: Any, stride: Any, padding: Any) -> Window:
     window = numbers(kernel, rank)
     steps = window if stride is None or stride == [] else numbers(stride, rank)
-    pads = s.pads(padding, rank)
-    if ceil and ceil_changes(s.known_shape(), window, steps, pads):
-        s.refuse(
-            f"ceil_mode rounds the size of {s.known_shape()[2:]} up, but layers round down; use an input "
-            "size that the windows fit, or ceil_mode=False"
-        )
-    return window, steps, pads
+    return window, steps, s.pads(padding, rank)
+
+
+Window: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], L.Pads]
+
+
+def _pool(
+    s: TorchSite, kind: str, window: Window, dilation: tuple[int, ...], ceil: bool, counted: bool = True
+) -> list[Operation]:
+    made = partial(pool_layers, kind, dilation=dilation, ceil=ceil, counted=counted)
+    kernel, stride, padding = window
+    layers = None
+    if kind == "max" or s.shape is None:
+        layers = made(None, kernel, stride, padding)  # exact for every size, if there is such a pool
+    if layers is None:
+        layers = made(s.known_shape()[2:], kernel, stride, padding)
+    return list(layers or ())
 
 
 def _max_pool(rank: int) -> Rule:
@@ -251,9 +252,10 @@ def _max_pool(rank: int) -> Rule:
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> list[Operation]:
-        if set(numbers(dilation, rank)) != {1} or return_indices:
-            s.refuse("no layer pools with a dilation, or returns indices")
-        return [L.MaxPool(*_window(s, rank, kernel_size, stride, padding, ceil_mode))]
+        if return_indices:
+            s.refuse("no layer returns the indices of a pool")
+        window = _window(s, rank, kernel_size, stride, padding)
+        return _pool(s, "max", window, numbers(dilation, rank), ceil_mode)
 
     return rule
 
@@ -268,10 +270,14 @@ def _mean_pool(rank: int) -> Rule:
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> list[Operation]:
-        window, steps, pads = _window(s, rank, kernel_size, stride, padding, ceil_mode)
-        if divisor_override is not None and divisor_override != math.prod(window):
-            s.refuse("no layer is an average pool with a divisor_override")
-        return [L.MeanPool(window, steps, pads, count_include_pad or not any(map(any, pads)))]
+        window, steps, pads = _window(s, rank, kernel_size, stride, padding)
+        count = math.prod(window)
+        if divisor_override is not None and divisor_override != count:
+            if ceil_mode:
+                s.refuse("no layer is an average pool with a divisor_override and ceil_mode")
+            scale = Activation("affine", (count / divisor_override, 0.0))
+            return [L.MeanPool(window, steps, pads), scale]
+        return _pool(s, "mean", (window, steps, pads), (1,) * rank, ceil_mode, count_include_pad)
 
     return rule
 
@@ -291,74 +297,7 @@ def _adaptive_pool(rank: int, largest: bool) -> Rule:
     return rule
 
 
-def _reduce(kind: str) -> Rule:
-    def rule(s: TorchSite, dim: Any = None, keepdim: bool = False, **others: Any) -> list[Operation]:
-        if dim is None:
-            s.refuse(f"a {kind} over all axes mixes samples")
-        axes = tuple(dim) if isinstance(dim, tuple | list | torch.Size) else (dim,)
-        rank = 4 if s.shape is None else len(s.shape)
-        return [Reduce(kind, tuple(a % rank for a in axes), keepdim)]
-
-    return rule
-
-
 # ---- Shape --------------------------------------------------------------------------------------------
-
-
-def _flatten(s: TorchSite, start_dim: int = 0, end_dim: int = -1) -> list[Operation]:
-    if (start_dim, end_dim) == (1, -1):
-        return [L.Flatten()]
-    shape = s.known_shape()
-    first, last = start_dim % len(shape), end_dim % len(shape)
-    return s.reshaped((*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
-
-
-def _view(s: TorchSite, *sizes: Any) -> list[Operation]:
-    return s.reshaped(sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes)
-
-
-def _unflatten(s: TorchSite, dim: int, sizes: Any) -> list[Operation]:
-    shape = s.known_shape()
-    axis = dim % len(shape)
-    return s.reshaped((*shape[:axis], *sizes, *shape[axis + 1 :]))
-
-
-def _squeeze(s: TorchSite, dim: Any = None) -> list[Operation]:
-    shape = s.known_shape()
-    axes = range(len(shape)) if dim is None else (dim if isinstance(dim, tuple | list) else (dim,))
-    gone = {a % len(shape) for a in axes}
-    return s.reshaped([n for axis, n in enumerate(shape) if n != 1 or axis not in gone])
-
-
-def _unsqueeze(s: TorchSite, dim: int) -> list[Operation]:
-    shape = list(s.known_shape())
-    shape.insert(dim % (len(shape) + 1), 1)
-    return s.reshaped(shape)
-
-
-def _getitem(s: TorchSite, index: Any) -> list[Operation]:
-    places = index if isinstance(index, tuple) else (index,)
-    shape, axis, kept = s.known_shape(), 0, []
-    for place in places:
-        if place is None:
-            kept.append(1)
-        elif axis < len(shape) and (place == slice(None) or (shape[axis] == 1 and place in (0, -1))):
-            kept += [shape[axis]] if place == slice(None) else []
-            axis += 1
-        else:
-            s.refuse("no layer takes part of an axis")
-    return s.reshaped((*kept, *shape[axis:]))
-
-
-def _permute(s: TorchSite, *order: Any) -> list[Operation]:
-    axes = tuple(order[0]) if len(order) == 1 and isinstance(order[0], tuple | list) else order
-    return [Transpose(tuple(a % len(axes) for a in axes))]
-
-
-def _transpose(s: TorchSite, dim0: int, dim1: int) -> list[Operation]:
-    order = list(range(len(s.known_shape())))
-    order[dim0], order[dim1] = order[dim1], order[dim0]
-    return [Transpose(tuple(order))]
 
 
 _MODES: dict[str, L.PadMode] = {
@@ -369,19 +308,27 @@ _MODES: dict[str, L.PadMode] = {
 }
 
 
+def _not_negative(pairs: L.Pads) -> L.Pads:
+    return tuple((max(low, 0), max(high, 0)) for low, high in pairs)
+
+
 def _pad(s: TorchSite, pad: Any, mode: str = "constant", value: float | None = None) -> list[Operation]:
     edges = [int(n) for n in pad]
     pairs = tuple((edges[i], edges[i + 1]) for i in range(0, len(edges), 2))[::-1]
     rank = len(s.shape) - 2 if s.shape is not None else max(len(pairs), 2)
-    if len(pairs) > rank:
-        if any(map(any, pairs[: len(pairs) - rank])):
-            s.refuse("no layer pads the batch or the channels")
-        pairs = pairs[len(pairs) - rank :]
-    if value:
-        s.refuse(f"no layer pads with {value}, only with zero")
+    kind, number = _MODES[mode], float(value or 0)
+    kind = "constant" if number and kind == "zero" else kind
+    pairs = ((0, 0),) * (rank + 2 - len(pairs)) + pairs
+    if any(pairs[0]):
+        s.refuse("no layer pads the batch")
     if any(n < 0 for pair in pairs for n in pair):
-        s.refuse("no layer has negative padding, which crops")
-    return [L.Pad(((0, 0),) * (rank - len(pairs)) + pairs, _MODES[mode])]
+        crops: list[Operation] = [
+            L.Slice(i, max(0, -low), -max(0, -high) or END)
+            for i, (low, high) in enumerate(pairs)
+            if low < 0 or high < 0
+        ]
+        return [*crops, *padding_layers(_not_negative(pairs), kind, number, s.known_shape()[1])]
+    return list(padding_layers(pairs, kind, number, 1 if s.shape is None else s.shape[1]))
 
 
 def _interpolate(
@@ -393,8 +340,10 @@ def _interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> list[Operation]:
-    if mode not in ("nearest", "linear", "bilinear", "trilinear") or antialias:
-        s.refuse(f"no layer resizes in the mode {mode!r}{' with antialias' if antialias else ''}")
+    if mode in ("bicubic", "nearest-exact") or antialias:
+        return _resampled(s, size, scale_factor, mode, bool(align_corners), antialias)
+    if mode not in ("nearest", "linear", "bilinear", "trilinear"):
+        s.refuse(f"no layer resizes in the mode {mode!r}")
     kind: Any = "nearest" if mode == "nearest" else "linear"
     rank = len(s.shape) - 2 if s.shape is not None else {"linear": 1, "trilinear": 3}.get(mode, 2)
     corners = bool(align_corners)
@@ -406,6 +355,108 @@ def _interpolate(
         # As a factor, because the size may be that of another branch, which depends on the size of the input.
         return [L.Upsample(tuple(m / n for n, m in zip(s.shape[2:], sizes, strict=True)), (), kind, corners)]
     return [L.Upsample((), sizes, kind, corners)]
+
+
+def _resampled(
+    s: TorchSite, size: Any, scale_factor: Any, mode: str, corners: bool, antialias: bool
+) -> list[Operation]:
+    """A resize along one axis after the other, by matrices for the size that the input has."""
+    shape = s.known_shape()
+    rank = len(shape) - 2
+    factors = None if scale_factor is None else list(_each(scale_factor, rank))
+    sizes = (
+        numbers(size, rank)
+        if factors is None
+        else [int(n * f) for n, f in zip(shape[2:], factors, strict=True)]
+    )
+    layers: list[Operation] = []
+    for axis, (n, m) in enumerate(zip(shape[2:], sizes, strict=True), 2):
+        scale = m / n if factors is None else factors[axis - 2]
+        if antialias:
+            layers += along_axis(
+                len(shape), axis, antialiased(n, m, scale, -0.5 if mode == "bicubic" else None)
+            )
+            continue
+        places = coordinates("align_corners" if corners else "half_pixel", n, m, scale) or []
+        if mode == "nearest-exact":
+            chosen = [min(max(nearest_index(p, "round_prefer_ceil"), 0), n - 1) for p in places]
+            layers.append(L.Gather(np.asarray(chosen, np.float32), axis))
+        else:
+            layers += along_axis(len(shape), axis, weights(places, n, cubic_taps(-0.75)))
+    return layers
+
+
+def _each(value: Any, rank: int) -> tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, tuple | list) else (float(value),) * rank
+
+
+def _bicubic(s: TorchSite, size: Any, corners: bool, *factors: Any) -> list[Operation]:
+    given = [f for f in factors if f is not None]
+    scale = (given[0] if isinstance(given[0], tuple | list) else given) if given and size is None else None
+    return _resampled(s, size, scale, "bicubic", corners, antialias=False)
+
+
+def _pixel_unshuffle(s: TorchSite, downscale_factor: int) -> list[Operation]:
+    return [unshuffle(downscale_factor, s.known_shape()[1])]
+
+
+def _channel_shuffle(s: TorchSite, groups: int) -> list[Operation]:
+    channels = s.known_shape()[1]
+    return [L.Gather(np.arange(channels, dtype=np.float32).reshape(groups, -1).T.reshape(-1))]
+
+
+def _response_norm(
+    s: TorchSite, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> list[Operation]:
+    return [L.LocalResponseNorm(size // 2, (size - 1) // 2, alpha, beta, k)]
+
+
+def _log1p(s: TorchSite) -> list[Operation]:
+    return [Activation("affine", (1.0, 1.0)), Activation("log")]
+
+
+def _convolution(
+    s: TorchSite,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> list[Operation]:
+    if transposed:
+        return _conv_transpose(s, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv(s, weight, bias, stride, padding, dilation, groups)
+
+
+def _inference_norm(
+    s: TorchSite, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
+) -> list[Operation]:
+    return _batch_norm(s, mean, var, weight, bias, False, momentum, eps)
+
+
+def _native_group_norm(
+    s: TorchSite, weight: Any, bias: Any, n: int, c: int, hw: int, group: int, eps: float
+) -> list[Operation]:
+    return _group_norm(s, group, weight, bias, eps)
+
+
+# Operations of ATen that return more than a layer gives; what is behind the first value cannot be used.
+_SEVERAL = (
+    "native_layer_norm",
+    "native_group_norm",
+    "native_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "max_pool2d_with_indices",
+    "max_pool3d_with_indices",
+)
+
+
+def several(name: str, result: Any) -> Any:
+    """The result of an operation as its graph takes it: alone, or the first of several."""
+    return [result, None, None] if name in _SEVERAL else result
 
 
 def _aten_nearest(s: TorchSite, size: Any = None, factors: Any = None) -> list[Operation]:
@@ -443,6 +494,23 @@ _PLAIN = {
     "exp": "exp",
     "sqrt": "sqrt",
     "sin": "sin",
+    "cos": "cos",
+    "tan": "tan",
+    "asin": "asin",
+    "acos": "acos",
+    "atan": "atan",
+    "sinh": "sinh",
+    "cosh": "cosh",
+    "asinh": "asinh",
+    "acosh": "acosh",
+    "atanh": "atanh",
+    "log": "log",
+    "erf": "erf",
+    "floor": "floor",
+    "ceil": "ceil",
+    "round": "round",
+    "trunc": "trunc",
+    "sign": "sign",
 }
 _BY_RANK: dict[str, Rule] = {}
 for _rank in (1, 2, 3):
@@ -473,9 +541,24 @@ CALLS: dict[str, Rule] = {
     "threshold": _threshold,
     "softshrink": _softshrink,
     "prelu": _prelu,
+    "log1p": _log1p,
+    "rsqrt": lambda s: power_layers(-0.5),
+    "reciprocal": lambda s: power_layers(-1),
+    "stochastic_depth": _stochastic_depth,
+    "convolution": _convolution,
+    "native_layer_norm": _layer_norm,
+    "native_group_norm": _native_group_norm,
+    "_native_batch_norm_legit_no_training": _inference_norm,
+    "max_pool2d_with_indices": _max_pool(2),
+    "max_pool3d_with_indices": _max_pool(3),
+    "_adaptive_avg_pool2d": _adaptive_pool(2, largest=False),
+    "_adaptive_avg_pool3d": _adaptive_pool(3, largest=False),
+    "local_response_norm": _response_norm,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "channel_shuffle": _channel_shuffle,
+    "native_channel_shuffle": _channel_shuffle,
+    "upsample_bicubic2d": _bicubic,
     "neg": lambda s: [Activation("affine", (-1.0, 0.0))],
-    "softmax": _softmax,
-    "log_softmax": _log_softmax,
     "dropout": _dropout,
     "feature_dropout": _dropout,
     "alpha_dropout": _dropout,
@@ -486,22 +569,26 @@ CALLS: dict[str, Rule] = {
     "aten.instance_norm": _aten_instance_norm,
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
-    "mean": _reduce("mean"),
-    "amax": _reduce("max"),
-    "flatten": _flatten,
-    "view": _view,
-    "reshape": _view,
-    "unflatten": _unflatten,
-    "squeeze": _squeeze,
-    "unsqueeze": _unsqueeze,
-    "getitem": _getitem,
-    "permute": _permute,
-    "transpose": _transpose,
     "pad": _pad,
     "interpolate": _interpolate,
     "upsample_linear1d": _aten_linear,
     "upsample_bilinear2d": _aten_linear,
     "upsample_trilinear3d": _aten_linear,
     "pixel_shuffle": _pixel_shuffle,
-    **dict.fromkeys(("contiguous", "clone", "detach", "to", "float", "identity", "alias", "cpu"), _same),
+    **dict.fromkeys(
+        (
+            "contiguous",
+            "clone",
+            "detach",
+            "to",
+            "_to_copy",
+            "float",
+            "type_as",
+            "identity",
+            "alias",
+            "lift_fresh_copy",
+            "cpu",
+        ),
+        _same,
+    ),
 }

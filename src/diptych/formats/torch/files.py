@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.files import replacing
+from diptych.formats.filling import filled, plain_names
 from diptych.formats.torch.loading import load
 from diptych.formats.torch.tracing import from_torch
 from diptych.model import architectures
@@ -68,7 +69,7 @@ def read(path: str | Path, architecture: Model | nn.Module | str | None = None) 
         raise UsageError(
             f"an architecture is a Model, a torch.nn.Module or a name, got {type(model).__name__}"
         )
-    return _into_model(path, state, model)
+    return filled(model, dict(_distinct(path, state)), str(path), _source(), ordered=True)
 
 
 def _own(path: Path, content: dict[Any, Any]) -> Model:
@@ -112,7 +113,7 @@ def _state(path: Path, content: Any) -> dict[str, Tensor]:
         if isinstance(candidate, Mapping) and candidate:
             tensors = {k: v for k, v in candidate.items() if isinstance(k, str) and isinstance(v, Tensor)}
             if len(tensors) == len(candidate):
-                return {k.removeprefix("module."): v for k, v in tensors.items()}
+                return dict(zip(plain_names(list(tensors)), tensors.values(), strict=True))
     raise FormatError(f"{path} holds no state_dict, a mapping of names to tensors; save module.state_dict()")
 
 
@@ -135,27 +136,6 @@ def _into_module(path: Path, state: dict[str, Tensor], module: nn.Module) -> Mod
         lines = [line.strip() for line in str(error).splitlines()[1:3]]
         raise FormatError(f"{path} does not fit {type(module).__name__}: {' '.join(lines)[:400]}") from error
     return from_torch(own).with_(source=_source())
-
-
-def _into_model(path: Path, state: dict[str, Tensor], model: Model) -> Model:
-    document, arrays = to_document(model)
-    given = _distinct(path, state)
-    expected = list(arrays.items())
-    for (place, array), (name, value) in zip(expected, given, strict=False):
-        if array.shape != value.shape:
-            raise FormatError(
-                f"{path} does not fit the architecture {model.name or 'given'}: its weight {place} has the shape "
-                f"{array.shape}, the file has {name!r} of shape {value.shape} in this place"
-            )
-    if len(expected) != len(given):
-        more = given[len(expected)][0] if len(given) > len(expected) else expected[len(given)][0]
-        whose = "the file has more, such as" if len(given) > len(expected) else "the file lacks one for"
-        raise FormatError(
-            f"{path} holds {len(given)} weights and the architecture {model.name or 'given'} "
-            f"{len(expected)}: {whose} {more!r}"
-        )
-    names = dict(zip((name for name, _ in expected), (value for _, value in given), strict=True))
-    return from_document(document, names).with_(source=_source(), trained=None)
 
 
 def _distinct(path: Path, state: dict[str, Tensor]) -> list[tuple[str, Array]]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from diptych.formats.graph import Operation
 from diptych.formats.torch import modules as M
+from diptych.formats.torch import primitives as P
 from diptych.formats.torch.calls import CALLS, same_padding
 from diptych.formats.torch.site import TorchSite
 from diptych.model import layers as L
@@ -142,7 +143,7 @@ def _own_adaptive_pool(s: TorchSite, m: M.AdaptivePool) -> list[Operation]:
 
 def _own_pool(s: TorchSite, m: M.WidePool) -> list[Operation]:
     if m.kind == "max":
-        return [L.MaxPool(m.kernel, m.stride, m.padding)]
+        return [L.MaxPool(m.kernel, m.stride, m.padding, m.dilation)]
     return [L.MeanPool(m.kernel, m.stride, m.padding, m.count_padding)]
 
 
@@ -233,4 +234,12 @@ _RULES: tuple[tuple[Any, Callable[[TorchSite, Any], list[Operation]]], ...] = (
     (nn.Hardswish, _call("hardswish")),
     (nn.Mish, _call("mish")),
     (M.Elementwise, _elementwise),
+    (P.Permute, lambda s, m: [L.Permute(m.order)]),
+    (P.Slice, lambda s, m: [L.Slice(m.axis, m.start, m.stop, m.step)]),
+    (P.Gather, lambda s, m: [L.Gather(s.weight(m.indices), m.axis)]),
+    (P.Expand, lambda s, m: [L.Expand(m.shape)]),
+    (P.Constant, lambda s, m: [L.Constant(s.weight(m.value))]),
+    (P.Reduce, lambda s, m: [L.Reduce(m.kind, m.axes, m.keep)]),
+    (P.PReLU, lambda s, m: [L.PReLU(s.weight(m.slope))]),
+    (P.LocalResponseNorm, lambda s, m: [L.LocalResponseNorm(m.before, m.after, m.alpha, m.beta, m.bias)]),
 )

@@ -27,7 +27,7 @@ def load(path: Path) -> Any:
     compressed or that asks for more memory than the file has bytes is opened.
 
     Args:
-        path: A zip archive as PyTorch has written it since version 1.6.
+        path: A zip archive as PyTorch has written it since version 1.6, or a sequence of pickles as before.
 
     Returns:
         The object that was saved.
@@ -37,7 +37,10 @@ def load(path: Path) -> Any:
     """
     if path.exists() and not path.is_file():
         raise FormatError(f"{path} is not a regular file; name a file that torch.save wrote")
-    _check_archive(path)
+    if _is_zipped(path):
+        _check_archive(path)
+    else:
+        _check_pickles(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -61,6 +64,48 @@ def _holds_code(path: Path, name: str) -> FormatError:
         f"{path} holds pickled Python objects{what}, which are code and are never opened: where it was made, "
         "save module.state_dict() instead, or use diptych.from_torch(module)"
     )
+
+
+def _is_zipped(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(2) == b"PK"
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {reason(error)}") from error
+
+
+_PICKLES = 5  # in a file of PyTorch before 1.6: a number, its version, the system, the object, the keys of its storages
+
+
+def _check_pickles(path: Path) -> None:
+    """Refuses a file from before PyTorch 1.6 that asks for more memory than it has bytes.
+
+    PyTorch allocates a storage of the length that the pickle names before it reads the numbers behind the pickles.
+    """
+    size = path.stat().st_size
+    numbers, last = 0, 0
+    try:
+        with path.open("rb") as stream:
+            for _ in range(_PICKLES):
+                start = stream.tell()
+                for operation, argument, _ in pickletools.genops(stream):
+                    if operation.name == "BINPERSID":
+                        numbers += last
+                    elif isinstance(argument, int) and "INT" in operation.name:
+                        last = argument
+                stop = stream.tell()
+                stream.seek(start)
+                _check_pickle(path, stream.read(stop - start))
+    except FormatError:
+        raise
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {reason(error)}") from error
+    except Exception as error:  # pickletools raises ValueError, struct.error and others for damage
+        raise FormatError(f"{path} is damaged or cut off: it is not what PyTorch before 1.6 wrote") from error
+    if not 0 <= numbers <= size:
+        raise FormatError(
+            f"{path} is damaged or cut off: its pickle speaks of {numbers:,} numbers, the file has {size:,} bytes"
+        )
 
 
 def _check_archive(path: Path) -> None:

@@ -315,6 +315,24 @@ ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "exp": torch.exp,
     "sqrt": torch.sqrt,
     "sin": torch.sin,
+    "cos": torch.cos,
+    "tan": torch.tan,
+    "asin": torch.asin,
+    "acos": torch.acos,
+    "atan": torch.atan,
+    "sinh": torch.sinh,
+    "cosh": torch.cosh,
+    "asinh": torch.asinh,
+    "acosh": torch.acosh,
+    "atanh": torch.atanh,
+    "log": torch.log,
+    "erf": torch.erf,
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+    "round": torch.round,
+    "trunc": torch.trunc,
+    "sign": torch.sign,
+    "power": torch.pow,
     "clamp": torch.clamp,
     "affine": lambda x, scale, shift: scale * x + shift,
 }
@@ -352,13 +370,21 @@ class WidePool(nn.Module):
         kernel, stride: One number for each spatial axis.
         pads: (low, high) for each spatial axis.
         count: Whether the mean counts the padding.
+        dilation: Of a max pool; () for 1.
     """
 
     def __init__(
-        self, kind: str, kernel: Sequence[int], stride: Sequence[int], pads: Any, count: bool
+        self,
+        kind: str,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        pads: Any,
+        count: bool,
+        dilation: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.kind, self.kernel, self.stride = kind, tuple(kernel), tuple(stride)
+        self.dilation = tuple(dilation) or (1,) * len(self.kernel)
         self.padding, self.count_padding = tuple(tuple(pair) for pair in pads), count
         self._edges = [edge for pair in reversed(self.padding) for edge in pair]
 
@@ -372,12 +398,14 @@ class WidePool(nn.Module):
         return torch.where(inside > 0, pooled / inside, 0.0)
 
     def _pool(self, x: Tensor) -> Tensor:
-        return _POOLS[self.kind][len(self.kernel) - 1](x, self.kernel, self.stride)
+        more = {"dilation": self.dilation} if self.kind == "max" else {}
+        return _POOLS[self.kind][len(self.kernel) - 1](x, self.kernel, self.stride, **more)
 
     def extra_repr(self) -> str:
         """The arguments."""
         counted = "" if self.count_padding else ", count_padding=False"
-        return f"{self.kind}, {self.kernel}, stride={self.stride}, padding={self.padding}{counted}"
+        dilated = f", dilation={self.dilation}" if set(self.dilation) != {1} else ""
+        return f"{self.kind}, {self.kernel}, stride={self.stride}, padding={self.padding}{counted}{dilated}"
 
 
 class AdaptivePool(nn.Module):
@@ -491,7 +519,10 @@ _OPERATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,
     "multiply": torch.mul,
     "subtract": torch.sub,
+    "divide": torch.div,
     "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "matmul": torch.matmul,
 }
 
 

@@ -1,5 +1,6 @@
 """The layers a model is made of. Each is a frozen dataclass that defines all there is to know about itself."""
 
+from diptych.model.layers.arranging import Constant, Expand, Gather, Permute, Slice
 from diptych.model.layers.base import Array, Layer, Pads, Shape
 from diptych.model.layers.containers import (
     Chain,
@@ -23,7 +24,15 @@ from diptych.model.layers.elementwise import (
     Softmax,
     erf,
 )
-from diptych.model.layers.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise, NormFormula
+from diptych.model.layers.norms import (
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    Normalise,
+    NormFormula,
+)
 from diptych.model.layers.pools import (
     AdaptiveMaxPool,
     AdaptiveMeanPool,
@@ -35,6 +44,7 @@ from diptych.model.layers.pools import (
     pool_windows,
 )
 from diptych.model.layers.receptive import Axis, Field
+from diptych.model.layers.reducing import Reduce, ReduceKind
 from diptych.model.layers.reshaping import (
     NUMPY_PAD,
     Flatten,
@@ -45,7 +55,16 @@ from diptych.model.layers.reshaping import (
     Upsample,
     sample_positions,
 )
-from diptych.model.layers.weighted import Bilinear, Conv, ConvTranspose, Dense, Embedding, Reduction, Scale
+from diptych.model.layers.weighted import (
+    Bilinear,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Embedding,
+    PReLU,
+    Reduction,
+    Scale,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -62,14 +81,17 @@ __all__ = [
     "Bilinear",
     "Chain",
     "Connection",
+    "Constant",
     "Container",
     "Conv",
     "ConvTranspose",
     "Dense",
     "Dropout",
     "Embedding",
+    "Expand",
     "Field",
     "Flatten",
+    "Gather",
     "GlobalMaxPool",
     "GlobalMeanPool",
     "Graph",
@@ -77,20 +99,26 @@ __all__ = [
     "InstanceNorm",
     "Layer",
     "LayerNorm",
+    "LocalResponseNorm",
     "MaxPool",
     "MeanPool",
     "NormFormula",
     "Normalise",
+    "PReLU",
     "Pad",
     "PadMode",
     "Pads",
     "Parallel",
+    "Permute",
     "PixelShuffle",
+    "Reduce",
+    "ReduceKind",
     "Reduction",
     "Reshape",
     "Scale",
     "Shape",
     "SkipConnection",
+    "Slice",
     "Softmax",
     "Upsample",
     "WindowRule",
@@ -117,11 +145,13 @@ LAYERS: dict[str, type[Layer]] = {
         Bilinear,
         Embedding,
         Scale,
+        PReLU,
         BatchNorm,
         LayerNorm,
         GroupNorm,
         InstanceNorm,
         Normalise,
+        LocalResponseNorm,
         MaxPool,
         MeanPool,
         GlobalMaxPool,
@@ -133,6 +163,12 @@ LAYERS: dict[str, type[Layer]] = {
         Pad,
         Upsample,
         PixelShuffle,
+        Permute,
+        Slice,
+        Gather,
+        Expand,
+        Constant,
+        Reduce,
         Chain,
         SkipConnection,
         Parallel,

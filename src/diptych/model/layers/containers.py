@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
+from math import prod
 from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -38,8 +39,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Connection(Layer):
-    """How several values are joined: elementwise with broadcasting, from the left, or "concatenate".
+    """How several values are joined: elementwise with broadcasting, from the left, "concatenate" or "matmul".
 
+    "matmul" is the product of the matrices in the last two axes, for all places of the axes before them.
     It is a field of `SkipConnection` and `Parallel`, and a layer of a `Graph`. A single value stays what it is.
 
     Attributes:
@@ -47,9 +49,20 @@ class Connection(Layer):
         axis: That of a concatenation.
     """
 
-    OPERATIONS: ClassVar[tuple[str, ...]] = ("add", "multiply", "subtract", "maximum", "concatenate")
+    OPERATIONS: ClassVar[tuple[str, ...]] = (
+        "add",
+        "multiply",
+        "subtract",
+        "divide",
+        "maximum",
+        "minimum",
+        "matmul",
+        "concatenate",
+    )
 
-    operation: Literal["add", "multiply", "subtract", "maximum", "concatenate"] = "add"
+    operation: Literal[
+        "add", "multiply", "subtract", "divide", "maximum", "minimum", "matmul", "concatenate"
+    ] = "add"
     axis: int = 1
 
     def check(self) -> None:
@@ -74,10 +87,15 @@ class Connection(Layer):
             if any(s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :] for s in shapes):
                 raise ShapeError(f"along axis {axis} needs equal other axes, got {shown}")
             return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
-        for sizes in zip(*shapes, strict=True):
-            if len({s for s in sizes if s != 1}) > 1:
-                raise ShapeError(f"needs equal shapes, got {shown}")
-        return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+        if self.operation == "matmul":
+            return reduce(self._product_shape, shapes)
+        return _broadcast(shapes)
+
+    @staticmethod
+    def _product_shape(a: Shape, b: Shape) -> Shape:
+        if len(a) < 3 or a[-1] != b[-2]:
+            raise ShapeError(f"multiplies matrices, (N, ..., n, k) by (N, ..., k, m), got {a} and {b}")
+        return (*_broadcast([a[:-2], b[:-2]]), a[-2], b[-1])
 
     def join(self, arrays: Sequence[Array]) -> Array:
         """The joined array, in the dtype of the arrays."""
@@ -92,17 +110,27 @@ class Connection(Layer):
         return field
 
     def multiply_adds(self, entry: Shape, result: Shape) -> int:
-        return 0
+        return prod(result) * entry[-1] if self.operation == "matmul" else 0
 
     def compute(self, x: Array) -> Array:
         return x
+
+
+def _broadcast(shapes: Sequence[Shape]) -> Shape:
+    for sizes in zip(*shapes, strict=True):
+        if len({s for s in sizes if s != 1}) > 1:
+            raise ShapeError(f"needs equal shapes, got {', '.join(map(str, shapes))}")
+    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
 
 
 _PAIRWISE: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add,
     "multiply": np.multiply,
     "subtract": np.subtract,
+    "divide": np.divide,
     "maximum": np.maximum,
+    "minimum": np.minimum,
+    "matmul": lambda a, b: np.matmul(a, b, dtype=np.float64).astype(np.result_type(a, b)),
 }
 
 
@@ -147,7 +175,13 @@ class Container(Layer):
             total += layer.multiply_adds(shape, behind)
             return behind
 
-        fold(self, entry, leaf, lambda connection, shapes, path: connection.joined_shape(shapes))
+        def join(connection: Connection, shapes: Sequence[Shape], path: str) -> Shape:
+            nonlocal total
+            behind = connection.joined_shape(shapes)
+            total += connection.multiply_adds(shapes[0], behind) if len(shapes) > 1 else 0
+            return behind
+
+        fold(self, entry, leaf, join)
         return total
 
     def __call__(self, x: Array) -> Array:
@@ -424,7 +458,10 @@ def follow_fields(
     def join(connection: Connection, values: Sequence[Place], path: str) -> Place:
         shapes = [shape for _, shape in values if shape is not None]
         known = len(shapes) == len(values)
-        return widest([field for field, _ in values]), connection.joined_shape(shapes) if known else None
+        field = widest([field for field, _ in values])
+        if field is not None and connection.operation == "matmul":
+            field = field.whole()
+        return field, connection.joined_shape(shapes) if known else None
 
     def told(path: str, layer: Layer, value: Place) -> None:
         if visit is not None:

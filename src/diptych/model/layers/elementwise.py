@@ -66,9 +66,15 @@ def _gelu_erf(x: Array) -> Array:
     return result
 
 
+def _power(x: Array, exponent: float) -> Array:
+    """x^exponent; not a number for a negative x unless the exponent is whole, as in PyTorch and ONNX."""
+    result: Array = np.power(x, exponent)
+    return result
+
+
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
-# The names are NNlib's, in ASCII; σ is "sigmoid". NNlib has no affine, clamp and quickgelu (CLIP's GELU).
+# The names are NNlib's or Julia's, in ASCII; σ is "sigmoid". "quickgelu" is CLIP's GELU.
 ACTIVATIONS: dict[str, Function] = {
     "identity": Function("x", (), lambda x: x),
     "relu": Function("max(x, 0)", (), lambda x: np.maximum(x, 0)),
@@ -110,6 +116,24 @@ ACTIVATIONS: dict[str, Function] = {
     "exp": Function("exp(x)", (), np.exp),
     "sqrt": Function("sqrt(x)", (), np.sqrt),
     "sin": Function("sin(x)", (), np.sin),
+    "cos": Function("cos(x)", (), np.cos),
+    "tan": Function("tan(x)", (), np.tan),
+    "asin": Function("asin(x)", (), np.arcsin),
+    "acos": Function("acos(x)", (), np.arccos),
+    "atan": Function("atan(x)", (), np.arctan),
+    "sinh": Function("sinh(x)", (), np.sinh),
+    "cosh": Function("cosh(x)", (), np.cosh),
+    "asinh": Function("asinh(x)", (), np.arcsinh),
+    "acosh": Function("acosh(x)", (), np.arccosh),
+    "atanh": Function("atanh(x)", (), np.arctanh),
+    "log": Function("log(x)", (), np.log),
+    "erf": Function("erf(x)", (), erf),
+    "floor": Function("floor(x)", (), np.floor),
+    "ceil": Function("ceil(x)", (), np.ceil),
+    "round": Function("the nearest whole number, of two the even one", (), np.rint),
+    "trunc": Function("the whole part, towards 0", (), np.trunc),
+    "sign": Function("-1, 0 or 1", (), np.sign),
+    "power": Function("x^p", (2.0,), _power),
     "clamp": Function("clip(x, low, high)", (0.0, 1.0), np.clip),
     "affine": Function("scale x + shift", (1.0, 0.0), lambda x, scale, shift: scale * x + shift),
 }

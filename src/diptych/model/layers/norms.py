@@ -23,7 +23,15 @@ from diptych.model.layers.elementwise import IDENTITY, Activated, Activation, ne
 from diptych.model.layers.receptive import Field
 from diptych.model.layers.weighted import per_channel, with_bias
 
-__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "NormFormula", "Normalise"]
+__all__ = [
+    "BatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "LocalResponseNorm",
+    "NormFormula",
+    "Normalise",
+]
 
 NormFormula: TypeAlias = Literal["sqrt(var + eps)", "sqrt(var + eps^2)", "std + eps"]
 
@@ -293,3 +301,53 @@ def _divisor(formula: NormFormula) -> str:
 
 def _epsilon(epsilon: float) -> str:
     return "" if abs(epsilon / 1e-5 - 1) < 1e-6 else f"epsilon {epsilon:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class LocalResponseNorm(Layer):
+    """x / (bias + alpha * mean of x^2 over neighbouring channels)^beta (Krizhevsky et al., NeurIPS 2012).
+
+    The mean divides by the whole number of neighbours also at the first and last channels, where some are missing.
+
+    Attributes:
+        before, after: How many channels before and after its own take part; a window is before + 1 + after.
+        alpha, beta, bias: As in the formula.
+    """
+
+    before: int
+    after: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    bias: float = 1.0
+
+    @property
+    def size(self) -> int:
+        """The number of channels in a window."""
+        return self.before + 1 + self.after
+
+    def check(self) -> None:
+        check_least(self.before, 0, "before")
+        check_least(self.after, 0, "after")
+
+    def describe(self) -> list[str]:
+        numbers = f"alpha {self.alpha:g}, beta {self.beta:g}, bias {self.bias:g}"
+        return [f"LocalResponseNorm {self.before}+1+{self.after} channels", numbers]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) < 2:
+            raise ShapeError(f"takes (N, C, ...), got {shape}")
+        return shape
+
+    def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
+        return field
+
+    def multiply_adds(self, entry: Shape, result: Shape) -> int:
+        return 0
+
+    def compute(self, x: Array) -> Array:
+        sides = [(0, 0)] * x.ndim
+        sides[1] = (self.before, self.after)
+        squares = np.pad(x**2, sides)
+        total = sum(squares[:, i : i + x.shape[1]] for i in range(self.size))
+        result: Array = x / (self.bias + self.alpha / self.size * total) ** self.beta
+        return result

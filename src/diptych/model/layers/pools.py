@@ -34,6 +34,11 @@ class _Pool(Layer):
     stride: tuple[int, ...]
     padding: Pads
 
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """How many neighbouring values a window reaches over, along each axis."""
+        return self.kernel
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "stride", self.stride or self.kernel)
         object.__setattr__(self, "padding", self.padding or ((0, 0),) * len(self.kernel))
@@ -49,11 +54,11 @@ class _Pool(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         need_spatial(len(self.kernel), shape)
-        windows = zip(shape[2:], self.padding, self.kernel, self.stride, strict=True)
+        windows = zip(shape[2:], self.padding, self.spans, self.stride, strict=True)
         return (*shape[:2], *[(n + low + high - k) // s + 1 for n, (low, high), k, s in windows])
 
     def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
-        return field.windowed(self.kernel, self.stride)
+        return field.windowed(self.spans, self.stride)
 
     def multiply_adds(self, entry: Shape, result: Shape) -> int:
         return 0
@@ -62,19 +67,49 @@ class _Pool(Layer):
         """(N, C, *positions, *kernel): what the window sees at every position, padding filled with `edge`."""
         x = np.pad(x, [(0, 0), (0, 0), *self.padding], constant_values=edge)
         axes = tuple(range(2, x.ndim))
-        windows: Array = np.lib.stride_tricks.sliding_window_view(x, self.kernel, axes)
-        every: Any = (..., *[slice(None, None, s) for s in self.stride], *[slice(None)] * len(axes))
+        windows: Array = np.lib.stride_tricks.sliding_window_view(x, self.spans, axes)
+        taps = zip(self.spans, self.kernel, strict=True)
+        inside = [slice(None, None, (span - 1) // max(k - 1, 1) or 1) for span, k in taps]
+        every: Any = (..., *[slice(None, None, s) for s in self.stride], *inside)
         strided: Array = windows[every]
         return strided
 
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(_Pool):
-    """The largest value under the window; padding counts as -inf; sizes are floored."""
+    """The largest value under the window; padding counts as -inf; sizes are floored.
+
+    Attributes:
+        kernel: The size of the window.
+        stride: From one window to the next; () for the size of the window.
+        padding: Values of -inf around the input.
+        dilation: From one value under the window to the next; () for neighbours.
+    """
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...] = ()
     padding: Pads = ()
+    dilation: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "dilation", self.dilation or (1,) * len(self.kernel))
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+
+    @property
+    def dilated(self) -> bool:
+        """Whether the window skips values."""
+        return self.spans != self.kernel
+
+    def check(self) -> None:
+        super().check()
+        check_sizes_per_axis(self.dilation, len(self.kernel), 1, "dilation")
+
+    def describe(self) -> list[str]:
+        return [*super().describe(), f"dilation {by(self.dilation)}" if self.dilated else ""]
 
     def compute(self, x: Array) -> Array:
         result: Array = self._windows(x, -np.inf).max(axis=_spatial_axes(x))

@@ -83,11 +83,12 @@ class Reshape(_Reshaping):
         return x.reshape(self.output_shape(x.shape))
 
 
-PadMode: TypeAlias = Literal["zero", "reflect", "replicate", "wrap"]
+PadMode: TypeAlias = Literal["zero", "constant", "reflect", "replicate", "wrap"]
 
 # What `numpy.pad` calls each.
 NUMPY_PAD: Mapping[PadMode, Any] = {
     "zero": "constant",
+    "constant": "constant",
     "reflect": "reflect",
     "replicate": "edge",
     "wrap": "wrap",
@@ -101,19 +102,26 @@ class Pad(_Reshaping):
     Attributes:
         padding: How many values at the (low, high) end of each spatial axis. With mode "zero" a negative
             number takes values away.
-        mode: "reflect" does not repeat the edge value, "replicate" repeats nothing else.
+        mode: "reflect" does not repeat the edge value, "replicate" repeats nothing else; "constant" puts `value`.
+        value: For the mode "constant".
     """
 
     padding: Pads
     mode: PadMode = "zero"
+    value: float = 0.0
 
     def check(self) -> None:
         if not 1 <= len(self.padding) <= 3:
             raise ModelError(f"field 'padding' must hold 1 to 3 pairs, got {len(self.padding)}")
         check_pads(self.padding, len(self.padding))
+        if math.isnan(self.value) or (self.value != 0 and self.mode != "constant"):
+            raise ModelError(
+                f"field 'value' must be a number, 0 unless the mode is constant, got {self.value}"
+            )
 
     def describe(self) -> list[str]:
-        return [f"Pad {self.mode}", padding_label(self.padding).removeprefix("padding ")]
+        kind = f"Pad {self.mode}" + (f" {self.value:g}" if self.mode == "constant" else "")
+        return [kind, padding_label(self.padding).removeprefix("padding ")]
 
     def output_shape(self, shape: Shape) -> Shape:
         need_spatial(len(self.padding), shape)
@@ -132,7 +140,8 @@ class Pad(_Reshaping):
         sizes = zip(x.shape[2:], self.padding, strict=True)
         kept = x[:, :, *(slice(max(0, -low), n + min(0, high)) for n, (low, high) in sizes)]
         added = [(max(0, low), max(0, high)) for low, high in self.padding]
-        result: Array = np.pad(kept, [(0, 0), (0, 0), *added], mode=NUMPY_PAD[self.mode])
+        more = {"constant_values": self.value} if self.mode == "constant" else {}
+        result: Array = np.pad(kept, [(0, 0), (0, 0), *added], mode=NUMPY_PAD[self.mode], **more)
         return result
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "ConvTranspose",
     "Dense",
     "Embedding",
+    "PReLU",
     "Reduction",
     "Scale",
     "padding_label",
@@ -338,6 +339,36 @@ class Scale(Activated):
     def compute(self, x: Array) -> Array:
         result: Array = x * self.scale
         return result if self.bias is None else result + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class PReLU(Layer):
+    """x where it is positive, elsewhere slope * x; the slope, (C, 1, 1) for images, meets the last axes of x."""
+
+    slope: Array
+
+    def check(self) -> None:
+        check_rank(self.slope, range(1, MOST_AXES), "slope")
+
+    def describe(self) -> list[str]:
+        return [f"PReLU {by(self.slope.shape)}"]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        own = self.slope.shape
+        if len(own) >= len(shape) or any(
+            n not in (1, m) for n, m in zip(own[::-1], shape[::-1], strict=False)
+        ):
+            raise ShapeError(f"has slopes of the shape {own}, which does not fit {shape}")
+        return shape
+
+    def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
+        return field
+
+    def multiply_adds(self, entry: Shape, result: Shape) -> int:
+        return 0
+
+    def compute(self, x: Array) -> Array:
+        return np.where(x > 0, x, x * self.slope)
 
 
 Reduction: TypeAlias = Literal["none", "mean", "sum", "max"]

@@ -19,6 +19,13 @@ x_minus_tanh(x) = x - tanh(x)
 x_times_tanh(x) = x * tanh(x)
 between(x, low, high) = clamp(x, oftype(x, low), oftype(x, high))
 square_root(x) = x < 0 ? oftype(x, NaN) : sqrt(x)
+arc_sine(x) = abs(x) > 1 ? oftype(x, NaN) : asin(x)
+arc_cosine(x) = abs(x) > 1 ? oftype(x, NaN) : acos(x)
+area_cosine(x) = x < 1 ? oftype(x, NaN) : acosh(x)
+area_tangent(x) = abs(x) > 1 ? oftype(x, NaN) : atanh(x)
+logarithm(x) = x < 0 ? oftype(x, NaN) : log(x)
+error_of(x) = oftype(x, error_function(x))
+power(x, p) = x < 0 && p != round(p) ? oftype(x, NaN) : oftype(x, x^p)
 line(x, slope, shift) = oftype(x, slope) * x + oftype(x, shift)
 
 """The error function by a series of positive terms: exact to 1e-14 (Abramowitz and Stegun, 7.1.6)."""
@@ -108,6 +115,23 @@ function group_norm(groups, f = identity; scale = nothing, shift = nothing, mean
     end
 end
 
+"""x / (bias + alpha * mean of x^2 over neighbouring channels)^beta; missing neighbours count as zero."""
+function local_response_norm(before, after, alpha, beta, bias)
+    return function (x)
+        axis = ndims(x) - 1
+        n = size(x, axis)
+        longer = cat(similar_zeros(x, axis, before), x .* x, similar_zeros(x, axis, after); dims = axis)
+        total = reduce((a, b) -> a .+ b, [part(longer, axis, i:(i + n - 1)) for i in 1:(before + 1 + after)])
+        mean = total ./ Float32(before + 1 + after)
+        return x ./ power.(bias .+ alpha .* mean, beta)
+    end
+end
+
+similar_zeros(x, axis, n) = zeros(Float32, ntuple(d -> d == axis ? n : size(x, d), ndims(x))...)
+
+"""x where it is positive, elsewhere slope * x."""
+parametric_relu(slope) = x -> ifelse.(x .> 0, x, x .* slope)
+
 # ---- Weighted layers ---------------------------------------------------------------------------------
 
 """Output k is the sum of weight[k, i, j] * x[i] * x[j], along the first axis."""
@@ -152,6 +176,21 @@ function mean_pool_inside(pool)
     end
 end
 
+"""A max pool whose windows skip values."""
+function dilated_max_pool(kernel, stride, pads, dilation)
+    longer = extended(pads, "zero", -Inf32)
+    return function (x)
+        x = longer(x)
+        for axis in 1:length(kernel)
+            count = div(size(x, axis) - dilation[axis] * (kernel[axis] - 1) - 1, stride[axis]) + 1
+            taps = [part(x, axis, [(i - 1) * stride[axis] + t * dilation[axis] + 1 for i in 1:count])
+                    for t in 0:(kernel[axis] - 1)]
+            x = largest(taps...)
+        end
+        return x
+    end
+end
+
 """The part of `x` at `index` along one axis."""
 part(x, axis, index) = x[ntuple(d -> d == axis ? index : Colon(), ndims(x))...]
 
@@ -168,8 +207,8 @@ function adaptive_pool(output, pool)
     end
 end
 
-"""Longer spatial axes, by (low, high) each: "zero", "reflect" (edge not repeated), "replicate" or "wrap"."""
-function extended(pads, mode)
+"""Longer spatial axes, by (low, high) each: "zero" (or `number`), "reflect" (edge not repeated), "replicate", "wrap"."""
+function extended(pads, mode, number = 0.0f0)
     return function (x)
         for axis in 1:length(pads)
             n = size(x, axis)
@@ -178,7 +217,7 @@ function extended(pads, mode)
                 y = part(x, axis, [clamp(p, 1, n) for p in positions])
                 inside = [1 <= p <= n ? 1.0f0 : 0.0f0 for p in positions]
                 mask = reshape(inside, ntuple(d -> d == axis ? length(inside) : 1, ndims(x)))
-                x = ifelse.(mask .> 0, y, zero(eltype(x)))
+                x = ifelse.(mask .> 0, y, number)
             elseif mode == "reflect"
                 x = part(x, axis, [p < 1 ? 2 - p : (p > n ? 2 * n - p : p) for p in positions])
             elseif mode == "replicate"
@@ -222,12 +261,64 @@ function along_axis(x, axis, m, mode)
     return (1 .- share) .* first_values .+ share .* second_values
 end
 
+# ---- Picking, reordering, reducing -------------------------------------------------------------------
+# `axis` counts from the last, which is 0: channels are 1.
+
+"""The values from `from` before `to`, counted from 0, or from the end where negative."""
+function sliced(axis, from, to, step)
+    return function (x)
+        n = size(x, ndims(x) - axis)
+        low = from < 0 ? max(n + from, 0) : min(from, n)
+        high = to < 0 ? n + to : min(to, n)
+        return part(x, ndims(x) - axis, (low + 1):step:high)
+    end
+end
+
+gathered(indices, axis) = x -> part(x, ndims(x) - axis, [round(Int, i) + 1 for i in indices])
+
+"""Axes of length 1 repeated to `shape`."""
+expanded(shape) = x -> x .+ zeros(Float32, shape..., size(x, ndims(x)))
+
+"""The same value for every sample."""
+constant(value) = x -> value .+ zeros(Float32, size(value)..., size(x, ndims(x)))
+
+"""One number in place of all along some axes; `keep` leaves them with length 1."""
+function reduced(kind, axes, keep)
+    return function (x)
+        dims = Tuple([ndims(x) - a for a in axes])
+        y = reduction(kind, x, dims)
+        return keep ? y : dropdims(y; dims = dims)
+    end
+end
+
+function reduction(kind, x, dims)
+    kind == "mean" && return mean_over(x, dims)
+    kind == "sum" && return sum(x; dims = dims)
+    kind == "max" && return maximum(x; dims = dims)
+    kind == "min" && return minimum(x; dims = dims)
+    kind == "product" && return prod(x; dims = dims)
+    top = maximum(x; dims = dims)
+    return log.(sum(exp.(x .- top); dims = dims)) .+ top
+end
+
 # ---- Joining branches --------------------------------------------------------------------------------
 
 add(branches...) = reduce((a, b) -> a .+ b, branches)
 multiply(branches...) = reduce((a, b) -> a .* b, branches)
 subtract(branches...) = reduce((a, b) -> a .- b, branches)
+divide(branches...) = reduce((a, b) -> a ./ b, branches)
 largest(branches...) = reduce((a, b) -> max.(a, b), branches)
+smallest(branches...) = reduce((a, b) -> min.(a, b), branches)
+
+"""The products of the matrices in the first two axes; axes of length 1 behind them are repeated."""
+matrix_products(branches...) = reduce(matrix_product, branches)
+
+function matrix_product(a, b)
+    sizes = ntuple(d -> max(size(a, d + 2), size(b, d + 2)), ndims(a) - 2)
+    left = reshape(b .+ zeros(Float32, 1, 1, sizes...), size(b, 1), size(b, 2), :)
+    right = reshape(a .+ zeros(Float32, 1, 1, sizes...), size(a, 1), size(a, 2), :)
+    return reshape(batched_mul(left, right), size(b, 1), size(a, 2), sizes...)
+end
 
 """Joins along one axis; `axis` counts from the last, which is 0: channels are 1."""
 concatenate(axis) = (branches...) -> cat(branches...; dims = ndims(branches[1]) - axis)

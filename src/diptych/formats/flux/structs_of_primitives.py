@@ -1,0 +1,124 @@
+"""How layers that pick, reorder and reduce become structs of Flux.
+
+Files hold named functions only, and Julia's functions of that kind take keywords or several arguments. What a product
+with a matrix of zeros and ones computes is therefore written as a `Dense` layer along the axis that is moved first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diptych.formats.flux.functions import function
+from diptych.formats.flux.structs import FluxSite, LayerRule
+from diptych.formats.flux.structs_of_containers import USE_A_PROJECT, permutation
+from diptych.formats.julia import JuliaStruct
+from diptych.model import layers as L
+from diptych.model.layers import Array, Layer, Shape
+
+__all__ = ["PRIMITIVES"]
+
+_LARGEST = 2**24  # numbers in a matrix that stands for indices
+
+
+def _permute(s: FluxSite, layer: L.Permute) -> JuliaStruct:
+    count = len(layer.order)
+    return permutation(tuple(count - layer.order[count - 1 - d] for d in range(count)))
+
+
+def _slice(s: FluxSite, layer: L.Slice) -> JuliaStruct:
+    if s.builder.state:
+        return function("Base", "identity")
+    shape = _entry(s)
+    kept = range(shape[layer.axis])[layer.start : layer.stop : layer.step]
+    return _chosen(s, shape, layer.axis, list(kept))
+
+
+def _gather(s: FluxSite, layer: L.Gather) -> JuliaStruct:
+    _not_as_state(s)
+    return _chosen(s, _entry(s), layer.axis, layer.indices.astype(int).tolist())
+
+
+def _chosen(s: FluxSite, shape: Shape, axis: int, indices: list[int]) -> JuliaStruct:
+    matrix = np.zeros((len(indices), shape[axis]), np.float32)
+    matrix[np.arange(len(indices)), indices] = 1
+    return _along(s, shape, axis, matrix)
+
+
+def _along(s: FluxSite, shape: Shape, axis: int, matrix: Array) -> JuliaStruct:
+    """The product with a matrix along one axis."""
+    if matrix.size > _LARGEST:
+        raise s.refuse(f"it needs a matrix of {matrix.shape} for this; {USE_A_PROJECT}")
+    last = len(shape) - 1
+    values: dict[str, Any] = {
+        "weight": s.array(matrix, "same", lambda a: a),
+        "bias": s.bias(None),
+        "σ": function("Base", "identity"),
+    }
+    dense = s.struct("Dense", **values)
+    if axis == last:
+        return dense
+    swapped = list(range(1, len(shape) + 1))
+    swapped[0], swapped[last - axis] = swapped[last - axis], swapped[0]
+    move = tuple(swapped)
+    return s.chain(permutation(move), dense, permutation(move))
+
+
+def _reduce(s: FluxSite, layer: L.Reduce) -> JuliaStruct:
+    if s.builder.state:
+        return function("Base", "identity")
+    shape = _entry(s)
+    whole = layer.axes == tuple(range(2, len(shape)))
+    if whole and layer.keep and len(shape) > 2 and layer.kind in ("mean", "max"):
+        return s.struct("GlobalMeanPool" if layer.kind == "mean" else "GlobalMaxPool")
+    if layer.kind not in ("mean", "sum"):
+        raise s.refuse(f"it has no named function for a {layer.kind} along some axes; {USE_A_PROJECT}")
+    parts, at = [], shape
+    for axis in layer.axes:
+        share = 1 / at[axis] if layer.kind == "mean" else 1.0
+        parts.append(_along(s, at, axis, np.full((1, at[axis]), share, np.float32)))
+        at = (*at[:axis], 1, *at[axis + 1 :])
+    if not layer.keep:
+        sizes = layer.output_shape(shape)[1:]
+        parts.append(s.builder.layer(L.Reshape(sizes), s.path))
+    return s.chain(*parts)
+
+
+def _prelu(s: FluxSite, layer: L.PReLU) -> JuliaStruct:
+    """relu(x) - slope * relu(-x)."""
+    _not_as_state(s)
+    negative = (L.Activation("affine", (-1.0, 0.0)), L.Activation("relu"), L.Scale(-layer.slope))
+    branches = (L.Activation("relu"), L.Chain(negative))
+    return s.builder.layer(L.Parallel(L.Connection("add"), branches), s.path)
+
+
+def _refused(why: str) -> LayerRule:
+    def rule(s: FluxSite, layer: Layer) -> JuliaStruct:
+        raise s.refuse(f"{why}; {USE_A_PROJECT}")
+
+    return rule
+
+
+def _entry(s: FluxSite) -> Shape:
+    shape = s.builder.shapes.get(s.path)
+    if shape is None:
+        raise s.refuse("it must know the size of what it takes; set model.input_shape")
+    return shape
+
+
+def _not_as_state(s: FluxSite) -> None:
+    if s.builder.state:
+        raise s.refuse("it has no such struct whose weights alone could be stored; write a .bson file")
+
+
+PRIMITIVES: dict[type[Layer], LayerRule] = {
+    L.Permute: _permute,
+    L.Slice: _slice,
+    L.Gather: _gather,
+    L.Reduce: _reduce,
+    L.PReLU: _prelu,
+    L.Expand: _refused("it has no layer that repeats values"),
+    L.Constant: _refused("it has no layer that gives the same values for every input"),
+    L.LocalResponseNorm: _refused("it has no local response normalisation"),
+}
