@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ def test_a_file_of_pytorch_fills_source(tmp_path: Path) -> None:
 
 def test_numbers_in_names_are_ordered_as_numbers(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    module = nn.Sequential(*(nn.Linear(3, 3) for _ in range(12))).eval()
+    stack = nn.Sequential(*(nn.Linear(3, 3) for _ in range(12)))
+    module = nn.Sequential(OrderedDict(stack=stack)).eval()
     layers = ", ".join(["Dense(3 => 3)"] * 12)
     model = diptych.load_model(
         _saved(tmp_path, module), architecture=_source(tmp_path, f"m = Chain({layers})\n")
