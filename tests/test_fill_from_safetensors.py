@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import diptych
+from diptych.__main__ import main
 from diptych.errors import FormatError
 
 torch = pytest.importorskip("torch")
@@ -79,3 +81,13 @@ def test_what_does_not_fit_is_shown_on_both_sides(tmp_path: Path) -> None:
 def test_a_file_of_ours_is_read_as_before(tmp_path: Path) -> None:
     diptych.write(diptych.read(_source(tmp_path)), tmp_path / "ours.safetensors")
     assert diptych.load_model(tmp_path / "ours.safetensors", architecture=_source(tmp_path)).parameters == 483
+
+
+def test_inspect_lists_a_state_dict(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.save(Net().state_dict(), tmp_path / "w.pth")
+    for path in (tmp_path / "w.pth", _saved(tmp_path, Net())):
+        with pytest.raises(SystemExit) as done:
+            main(["inspect", str(path), "--json"])
+        assert done.value.code in (0, None)
+        listed = json.loads(capfd.readouterr().out)["weights"]
+        assert {"name": "stem.weight", "sizes": [4, 1, 3, 3]} in listed
