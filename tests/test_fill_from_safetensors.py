@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import diptych
+from diptych.__main__ import main
 from diptych.errors import FormatError
 
 torch = pytest.importorskip("torch")
@@ -55,7 +58,8 @@ def test_a_file_of_pytorch_fills_source(tmp_path: Path) -> None:
 
 def test_numbers_in_names_are_ordered_as_numbers(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    module = nn.Sequential(*(nn.Linear(3, 3) for _ in range(12))).eval()
+    stack = nn.Sequential(*(nn.Linear(3, 3) for _ in range(12)))
+    module = nn.Sequential(OrderedDict(stack=stack)).eval()
     layers = ", ".join(["Dense(3 => 3)"] * 12)
     model = diptych.load_model(
         _saved(tmp_path, module), architecture=_source(tmp_path, f"m = Chain({layers})\n")
@@ -77,3 +81,13 @@ def test_what_does_not_fit_is_shown_on_both_sides(tmp_path: Path) -> None:
 def test_a_file_of_ours_is_read_as_before(tmp_path: Path) -> None:
     diptych.write(diptych.read(_source(tmp_path)), tmp_path / "ours.safetensors")
     assert diptych.load_model(tmp_path / "ours.safetensors", architecture=_source(tmp_path)).parameters == 483
+
+
+def test_inspect_lists_a_state_dict(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.save(Net().state_dict(), tmp_path / "w.pth")
+    for path in (tmp_path / "w.pth", _saved(tmp_path, Net())):
+        with pytest.raises(SystemExit) as done:
+            main(["inspect", str(path), "--json"])
+        assert done.value.code in (0, None)
+        listed = json.loads(capfd.readouterr().out)["weights"]
+        assert {"name": "stem.weight", "sizes": [4, 1, 3, 3]} in listed

@@ -132,6 +132,11 @@ IDIOMS = {
         "net = Net([Dense(2 => 3), Dense(3 => 2)])\n",
         ["Dense 2 -> 3", "Dense 3 -> 2", "softmax, axis -1"],
     ),
+    "a residual network in one function": (
+        "struct R; parts; end\nfunction (r::R)(x)\n    for p in r.parts\n        x = x .+ p(x)\n    end\n    x\nend\n"
+        "r = R([Dense(3 => 3) for _ in 1:18])\n",
+        ["SkipConnection add", "Dense 3 -> 3"] * 18,
+    ),
     "parallel branches": (
         "m = Parallel(vcat, Dense(2 => 3), Dense(2 => 1, relu))\n",
         ["Parallel of 2 concatenate along axis -1", "Dense 2 -> 3", "Dense 2 -> 1, relu"],
@@ -225,6 +230,17 @@ HOSTILE = {
     "deep brackets": "x = " + "(" * 5000 + "1" + ")" * 5000 + "\nm = Dense(1, 2)\n",
     "many bytes": "# " + "x" * 10_000 + "\n" + "[" * 3000 + "\nm = Dense(1, 2)\n",
     "a long text": 'x = repeat("a", 10^12)\ny = "a" ^ 10^12\nm = Dense(1, 2)\n',
+    "tuples of tuples": "t = (1, 2)\n"
+    + "t = (t, t, t, t)\n" * 40
+    + "m = Chain(x -> reshape(x, t...), Dense(1, 2))\n",
+    "zips of zips": "b = 1:999\n" + "b = collect(zip(b, b, b))\n" * 30 + "m = Dense(1, 2)\n",
+    "layers used again and again": "l = Dense(2, 2)\n"
+    + "l = SkipConnection(Chain(l, l), +)\n" * 30
+    + "m = l\n",
+    "many models": "for i in 1:250\n for j in 1:250\n  m = Dense(i, j)\n end\nend\n",
+    "many failures": "for i in 1:250\n for j in 1:250\n  m = Chain(Dense(q, j), Dense(q, i))\n end\nend\n",
+    "calls of calls": "f(n) = n == 0 ? 1 : f(n - 1) + f(n - 1)\nx = f(30)\nm = Dense(1, 2)\n",
+    "deep chains": "m = " + "Chain(" * 3000 + "Dense(1, 2)" + ")" * 3000 + "\n",
     "while": "while true\n x = 1\nend\nm = Dense(1, 2)\n",
 }
 
@@ -258,6 +274,19 @@ def test_the_networks_of_metalhead_have_as_many_weights_as_there(
 def test_metalhead_has_no_other_depths(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"model\.jl:2: .*Metalhead has no ResNet with these arguments"):
         source(tmp_path, "using Metalhead\nm = Chain(ResNet(19), Dense(2, 1))\n")
+
+
+def test_lux_computes_some_layers_in_its_own_way(tmp_path: Path) -> None:
+    model = diptych.read(written(tmp_path, "using Lux, Random\nm = Chain(Dense(2 => 3), LayerNorm((3,)))\n"))
+    assert labels(model)[1] == "LayerNorm 3"
+    assert model.source.framework == "Lux"
+    assert len(model.source.warnings) == 1  # its weights are initial ones
+    lines = "import Lux: Chain, Upsample\nm = Chain(Upsample(:bilinear; scale = 2))\n"
+    with pytest.raises(FormatError, match=r"model\.jl:2: .*align_corners"):
+        source(tmp_path, lines)
+    assert source(tmp_path, lines.replace("= 2", "= 2, align_corners = true")) == source(
+        tmp_path, "using Flux\nm = Chain(Upsample(:bilinear; scale = 2))\n"
+    )
 
 
 # ---- Files ----------------------------------------------------------------------------------------------

@@ -78,8 +78,11 @@ def takes(model: ModelLike, option: str) -> bool:
 def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     """The model, as `load_model` loads it, with the options for reading as one value."""
     given = options.given() if options is not None else {}
-    if "architecture" in given and not _is_source(given["architecture"]):
-        given["architecture"] = load(given["architecture"])
+    architecture = given.get("architecture")
+    if architecture is not None and (isinstance(architecture, Model) or not formats.is_source(architecture)):
+        given["architecture"] = load(
+            architecture
+        )  # Julia source is read for the version that wrote the weights
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
@@ -106,11 +109,6 @@ def _told(file: str | Path, model: Model) -> Model:
     if takes(file, "written_by"):
         tell(model.source.warnings)
     return model
-
-
-def _is_source(model: ModelLike) -> bool:
-    """Whether a model is given as Julia source, which is read for the version of Flux that wrote the weights."""
-    return not isinstance(model, Model) and Path(model).suffix.lower() in (".jl", ".ipynb", ".md")
 
 
 def recipe_of(source: Recipe) -> Preprocessing:

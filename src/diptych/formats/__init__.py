@@ -218,13 +218,13 @@ def _read(path: Path, found: Format, options: dict[str, Any]) -> Model:
 
 def _architecture(name: str | Path, flux_version: str | None, key: str | None = None) -> Model:
     """Reads the model file `name`, or makes the architecture of that name if it has no suffix."""
-    source = Path(name).suffix.lower() in _suffixes_of_source()
-    options = {"flux_version": flux_version, "key": key} if source else {}
+    options = {"flux_version": flux_version, "key": key} if is_source(name) else {}
     return read(name, **options) if Path(name).suffix else architectures.named(str(name))
 
 
-def _suffixes_of_source() -> tuple[str, ...]:
-    return next(f.suffixes for f in FORMATS if f.module == "julia_source")
+def is_source(name: str | Path) -> bool:
+    """Whether a path names Julia source."""
+    return any(Path(name).suffix.lower() in f.suffixes for f in FORMATS if f.module == "julia_source")
 
 
 def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ READABLE = frozenset((
 # fmt: on
 _MOST_STATEMENTS = 5000
 _LARGEST = 200  # nodes of one expression
+_LARGEST_OF_SOURCE = 10**6  # as a tree; a network written as one function uses its values again
 _DEEPEST = 8  # functions that call captured functions
 
 
@@ -157,6 +158,7 @@ def call_of(
         FormatError: If the function is not readable.
     """
     walker = _Walker()
+    walker.largest = _LARGEST_OF_SOURCE
     pairs = tuple((keywords or {}).items())
     if dotted and pairs:
         raise walker.refuse(f"broadcasts {name} with keywords")
@@ -173,6 +175,7 @@ class _Walker:
         self.where = "an anonymous function"
         self.depth = 0
         self.steps = 0
+        self.largest = _LARGEST
 
     def refuse(self, what: str) -> FormatError:
         return FormatError(
@@ -278,8 +281,8 @@ class _Walker:
         if folded is not None:
             return folded
         call = Call(name, arguments, keywords, broadcast)
-        if call.size > _LARGEST:
-            raise self.refuse(f"computes more than {_LARGEST} steps")
+        if call.size > self.largest:
+            raise self.refuse(f"computes more than {self.largest} steps")
         return call
 
     # ---- Statements ----

@@ -556,9 +556,20 @@ CONSTRUCTORS: dict[str, Constructor] = _table(
 )
 
 
-def constructors_of(version: Version | None) -> dict[str, Constructor]:
-    """The layers as a version of Flux makes them. Before 0.12, InstanceNorm and GroupNorm kept statistics."""
+def constructors_of(version: Version | None, lux: bool) -> dict[str, Constructor]:
+    """The layers as a version of Flux, or Lux, makes them. Before 0.12, InstanceNorm and GroupNorm kept statistics."""
+    if lux:
+        return CONSTRUCTORS | _table(Upsample=_upsample_of_lux)
     if version is None or version >= (0, 12):
         return CONSTRUCTORS
     old = (np.float32(0.1), np.float32(1e-5), True, True)
     return CONSTRUCTORS | _table(InstanceNorm=_norm("InstanceNorm", *old), GroupNorm=_norm("GroupNorm", *old))
+
+
+def _upsample_of_lux(arguments: Arguments, keywords: Keywords) -> Built:
+    """Lux's Upsample, which does not align corners unless it is told to; Flux's always does."""
+    aligned = keywords.get("align_corners", False)
+    made = _upsample(arguments, {k: v for k, v in keywords.items() if k != "align_corners"})
+    if made.type.parameters != (Symbol("nearest"),) and aligned is not True:
+        raise NotUnderstood("Upsample of Lux is read with align_corners = true, or as :nearest")
+    return made

@@ -8,7 +8,7 @@ are limited, because a file may be hostile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,9 +51,26 @@ _LARGEST = 10**6  # nodes of an expression, counted as a tree
 
 def is_symbolic(value: Any) -> bool:
     """Whether a value depends on the argument of a closure."""
-    if isinstance(value, (Argument, Call, Apply, TupleExpression)):
-        return True
-    return isinstance(value, (tuple, list)) and any(map(is_symbolic, value))
+    if not isinstance(value, (tuple, list)):
+        return isinstance(value, _SYMBOLIC)
+    return any(isinstance(item, _SYMBOLIC) for item in _leaves([value]))
+
+
+_SYMBOLIC = (Argument, Call, Apply, TupleExpression)
+
+
+def _leaves(values: Sequence[Any]) -> Iterator[Any]:
+    """The items of tuples, vectors and pairs that are no such containers; of very many, the first ones."""
+    stack: list[Any] = list(values)
+    met: set[int] = set()
+    while stack and len(met) < MOST_ITEMS:
+        item = stack.pop()
+        inside = (item.first, item.second) if isinstance(item, Pair) else item
+        if not isinstance(inside, (tuple, list)):
+            yield item
+        elif id(item) not in met:
+            met.add(id(item))
+            stack.extend(inside)
 
 
 class Evaluator:
@@ -496,15 +513,8 @@ class Evaluator:
 
 
 def _unknown(values: list[Any]) -> Unknown | None:
-    """The first unknown among some values and the parts of tuples, vectors and pairs."""
-    for value in values:
-        if isinstance(value, Unknown):
-            return value
-        inside = [value.first, value.second] if isinstance(value, Pair) else value
-        found = _unknown(list(inside)) if isinstance(inside, (tuple, list)) and len(inside) < 100 else None
-        if found is not None:
-            return found
-    return None
+    """An unknown among some values and the parts of tuples, vectors and pairs; None if there is none."""
+    return next((item for item in _leaves(values) if isinstance(item, Unknown)), None)
 
 
 def _annotations(method: Method) -> int:

@@ -13,7 +13,7 @@ from diptych.formats.julia_source import operations
 from diptych.formats.julia_source.autosize import autosized
 from diptych.formats.julia_source.evaluator import MOST_ITEMS, Evaluator, Higher, Rule, is_symbolic
 from diptych.formats.julia_source.functions import name_value
-from diptych.formats.julia_source.syntax import operator_of, parts, text_of
+from diptych.formats.julia_source.syntax import operator_of, parts, short, text_of
 from diptych.formats.julia_source.values import Built, Constructor, NotUnderstood, Own, Pair, Scope, Unknown
 
 __all__ = ["HIGHER", "RULES"]
@@ -39,7 +39,7 @@ def _call(e: Evaluator, node: Node, scope: Scope) -> Any:
     if clause is not None:
         given.insert(0, operations.closure(clause, scope, e))
     moved = isinstance(function, Unknown) and len(given) == 1 and isinstance(given[0], (Built, Own))
-    if moved and _DEVICE.fullmatch(text_of(callee)):
+    if moved and _DEVICE.fullmatch(short(callee)):
         return given[0]
     if isinstance(function, Unknown):
         return Unknown(function.why, node)
@@ -149,7 +149,7 @@ def _compared(e: Evaluator, left: Node, node: Node, scope: Scope) -> Any:
 
 def _through_unknown(model: Any, function: Unknown, node: Node) -> Any:
     """A model that goes through something unknown: a device leaves it as it is, all else may make another model."""
-    if _DEVICE.fullmatch(text_of(node)):
+    if _DEVICE.fullmatch(short(node)):
         return model
     raise NotUnderstood(function.why, function.node or node, hides_model=True)
 

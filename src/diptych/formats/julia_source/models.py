@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ from diptych.formats.julia import JuliaStruct, JuliaType
 from diptych.formats.julia_source.evaluator import Evaluator
 from diptych.formats.julia_source.expressions import HIGHER, RULES
 from diptych.formats.julia_source.functions import function_name
-from diptych.formats.julia_source.statements import Runner, in_layers, is_model, makes_layers
+from diptych.formats.julia_source.scanning import in_layers
+from diptych.formats.julia_source.statements import Runner, is_model
 from diptych.formats.julia_source.syntax import parse, parts, short, text_of
 from diptych.formats.julia_source.text import Source
 from diptych.formats.julia_source.values import (
@@ -31,7 +33,7 @@ from diptych.formats.julia_source.values import (
     WrittenFunction,
 )
 
-__all__ = ["Found", "SeveralModels", "SourceFile", "split_key"]
+__all__ = ["Found", "SeveralModels", "SourceFile", "expanded", "split_key"]
 
 _LISTED = 12
 
@@ -140,6 +142,9 @@ class SourceFile:
             _walk(e.value, lambda v: isinstance(v, Own) and v.kind is kind) for e in self.runner.events
         )
 
+    def _failed(self, error: NotUnderstood, node: Node) -> None:
+        self.runner.failures.setdefault((node.start_byte, node.end_byte), (error, node))
+
     def _try_type(self, name: str, kind: OwnType) -> None:
         """Makes a struct that can be called, and that nothing has made, with the defaults of its constructors."""
         self.e.called = set()
@@ -148,13 +153,13 @@ class SourceFile:
                 value = self.e.construct(kind, [], {}, kind.node)
             except NotUnderstood as error:
                 if in_layers(error.node):
-                    self.runner.failures.append((error, error.node or kind.node))
+                    self._failed(error, error.node or kind.node)
                 return
             if is_model(value):
                 self.runner.note(name, value, kind.node)
 
     def _try(self, name: str, method: Method) -> None:
-        if not any(map(makes_layers, method.body)) and not self._calls_own(method):
+        if not any(map(self.runner.scan.makes_layers, method.body)) and not self._calls_own(method):
             return
         given = [self._argument(name, p) for p in method.parameters if p[2] is None and not p[3]]
         try:
@@ -165,7 +170,7 @@ class SourceFile:
             elif any(default is None and not splat for _, default, splat in method.keywords):
                 self.needing.append((NotUnderstood("it needs keywords", method.node), method.node))
             elif error.hides_model or in_layers(error.node):
-                self.runner.failures.append((error, method.node))
+                self._failed(error, method.node)
             return
         if is_model(value):
             self.runner.note(name, value, method.node)
@@ -263,7 +268,7 @@ class SourceFile:
         names = {event.key.split(":")[0] for event in self.runner.events}
         called = {name for event in self.runner.events for name in event.calls}
         left: list[tuple[NotUnderstood, Node]] = []
-        for error, node in self.runner.failures:
+        for error, node in self.runner.failures.values():
             inside = parts(node)
             target = text_of(inside[0]).split("(")[0] if inside else ""
             later = any(e.key == target and e.node.start_byte > node.start_byte for e in self.runner.events)
@@ -358,18 +363,30 @@ def _contains(outer: Any, inner: Any) -> bool:
     return outer is not inner and _walk(outer, lambda item: item is inner)
 
 
-def _signature(value: Any, depth: int = 0) -> str:
+def _signature(value: Any, known: dict[int, tuple[Any, str]] | None = None) -> str:
     """A text that is the same for the same layers, whatever their weights."""
+    known = {} if known is None else known
+    if id(value) in known:
+        return known[id(value)][1]
     if isinstance(value, np.ndarray):
-        return f"array{value.shape}"
-    if isinstance(value, WrittenFunction):
-        return " ".join(text_of(m.node) for m in value.methods)
-    if depth > 40:
-        return "…"
-    if isinstance(value, Own):
-        return f"{value.type.name}({','.join(_signature(v, depth + 1) for v in value.fields)})"
-    if isinstance(value, JuliaStruct):
-        return f"{function_name(value) or value.type.name}({','.join(_signature(v, depth + 1) for v in value.fields)})"
-    if isinstance(value, (tuple, list)):
-        return f"[{','.join(_signature(v, depth + 1) for v in value)}]"
-    return repr(value)[:80]
+        text = f"array{value.shape}"
+    elif isinstance(value, WrittenFunction):
+        text = " ".join(text_of(m.node) for m in value.methods)
+    elif isinstance(value, (JuliaStruct, tuple, list)):
+        known[id(value)] = (value, "")  # a struct may hold itself
+        name = function_name(value) or value.type.name if isinstance(value, JuliaStruct) else "tuple"
+        text = f"{name}({','.join(_signature(part, known) for part in _inside(value))})"
+    else:
+        text = repr(value)[:80]
+    digest = hashlib.sha256(text.encode()).hexdigest()  # of equal length, however often a layer is used again
+    known[id(value)] = (value, digest)
+    return digest
+
+
+def expanded(value: Any, known: dict[int, tuple[Any, int]] | None = None) -> int:
+    """The number of layers as a tree, in which a layer counts as often as it is used."""
+    known = {} if known is None else known
+    if id(value) not in known:
+        known[id(value)] = (value, 1)
+        known[id(value)] = (value, 1 + sum(expanded(part, known) for part in _inside(value)))
+    return known[id(value)][1]

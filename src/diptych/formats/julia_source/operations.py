@@ -67,7 +67,11 @@ def limited(items: Any) -> Any:
 
 
 def expression(value: Any) -> Expression:
-    """A value as part of an expression."""
+    """A value as part of an expression. Raises `NotUnderstood` for a named tuple, and for tuples without end."""
+    return _expression(value, [_MOST_ITEMS])
+
+
+def _expression(value: Any, left: list[int]) -> Expression:
     if isinstance(value, (Argument, Call, Apply, TupleExpression)):
         return value
     if value is COLON:
@@ -77,7 +81,10 @@ def expression(value: Any) -> Expression:
     if isinstance(value, NamedTuple):
         raise NotUnderstood("a named tuple is used")
     if isinstance(value, (tuple, range, list)):
-        return TupleExpression(tuple(map(expression, limited(value))))
+        left[0] -= len(value)
+        if left[0] < 0:
+            raise NotUnderstood(f"it has more than {_MOST_ITEMS} items")
+        return TupleExpression(tuple(_expression(item, left) for item in value))
     return Constant(value)
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from tree_sitter import Node
 
+from diptych.errors import FormatError
 from diptych.formats.julia_source import operations
-from diptych.formats.julia_source.constructors import CONSTRUCTORS
 from diptych.formats.julia_source.definitions import method_of, own_type, written
 from diptych.formats.julia_source.evaluator import Evaluator
 from diptych.formats.julia_source.functions import name_value
+from diptych.formats.julia_source.scanning import Scanner
 from diptych.formats.julia_source.syntax import operator_of, parts, text_of
 from diptych.formats.julia_source.values import (
     Built,
@@ -30,8 +31,9 @@ from diptych.formats.julia_source.values import (
     WrittenFunction,
 )
 
-__all__ = ["Runner", "in_layers", "is_model", "makes_layers"]
+__all__ = ["Runner", "is_model"]
 
+_MOST_MODELS = 2000
 _MOST_ROUNDS = 256  # of a loop
 _STEPS_OF_A_LOOP = 30_000
 
@@ -62,7 +64,8 @@ class Runner:
         self.e = evaluator
         self.events: list[Event] = []
         self.fixed: set[str] = set()  # names of the file whose value the user gave
-        self.failures: list[tuple[NotUnderstood, Node]] = []
+        self.failures: dict[tuple[int, int], tuple[NotUnderstood, Node]] = {}  # by their places
+        self.scan = Scanner()
         evaluator.run_body, evaluator.run_function = self.body, self.function
 
     # ---- Bodies ----
@@ -117,9 +120,9 @@ class Runner:
 
     def forget(self, node: Node, scope: Scope, error: NotUnderstood) -> None:
         """Makes the names that a statement assigns unknown."""
-        if not self.e.inside_library and (error.hides_model or makes_layers(node)):
-            self.failures.append((error, node))
-        for name in assigned(node):
+        if not self.e.inside_library and (error.hides_model or self.scan.makes_layers(node)):
+            self.failures.setdefault((node.start_byte, node.end_byte), (error, node))
+        for name in self.scan.assigned(node):
             if scope.parent is None and name in self.fixed:
                 continue
             owner = scope.owner(name)
@@ -131,6 +134,8 @@ class Runner:
         """Notes a model that was assigned, unless inside a function of a package."""
         if self.e.inside_library:
             return
+        if len(self.events) >= _MOST_MODELS:
+            raise FormatError(f"more than {_MOST_MODELS} models are made")
         self.events.append(
             Event(key, value, node, frozenset(self.e.called - {key.split(".")[0], *self.e.active}))
         )
@@ -309,9 +314,9 @@ class Runner:
 
     def _undecided(self, node: Node, bodies: list[list[Node]], complete: bool, scope: Scope) -> Any:
         outcomes: list[dict[str, Any]] = []
-        names = assigned(node)
+        names = self.scan.assigned(node)
         for body in bodies:
-            if any(_returns(n) for n in body):
+            if any(map(self.scan.returns, body)):
                 raise NotUnderstood("whether it returns here is not known", node)
             inner = Scope(scope, scope.label)
             inner.names.update({n: o.names[n] for n in names if (o := scope.owner(n)) is not None})
@@ -356,14 +361,14 @@ class Runner:
             pass
         except NotUnderstood as error:
             self.forget(node, scope, error)
-            for name in _grown(node):
+            for name in self.scan.grown(node):
                 scope.assign(name, Unknown(error.why, error.node or node))
         return None
 
     def skipped(self, node: Node, scope: Scope) -> Any:
         """A statement that is not run: what it assigns is unknown."""
         self.forget(node, scope, NotUnderstood("it is set in code that is not followed", node))
-        for name in _grown(node):
+        for name in self.scan.grown(node):
             scope.assign(name, Unknown("it is changed in code that is not followed", node))
         return None
 
@@ -491,83 +496,3 @@ def _signature(method: Method) -> tuple[Any, ...]:
         (text_of(kind) if kind else "", splat, default is None)
         for _, kind, default, splat in method.parameters
     )
-
-
-_LAYERS = frozenset(CONSTRUCTORS) - {"Zeros", "SamePad", "Scale", "Recur"}
-
-
-def makes_layers(node: Node) -> bool:
-    """Whether the constructor of a layer is called in a piece of source."""
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if is_constructor_call(item):
-            return True
-        stack.extend(item.named_children)
-    return False
-
-
-def is_constructor_call(node: Node) -> bool:
-    """Whether a node is a call such as `Dense(…)` or `Flux.Dense(…)`."""
-    if node.type not in ("call_expression", "broadcast_call_expression") or not node.named_children:
-        return False
-    return text_of(node.named_children[0]).rsplit(".", 1)[-1] in _LAYERS
-
-
-def in_layers(node: Node | None) -> bool:
-    """Whether a piece of source lies inside the call of such a constructor, or contains one."""
-    if node is None or makes_layers(node):
-        return node is not None
-    while node is not None and node.type not in (
-        "function_definition",
-        "source_file",
-        "arrow_function_expression",
-    ):
-        if is_constructor_call(node):
-            return True
-        node = node.parent
-    return False
-
-
-_NESTED = ("function_definition", "arrow_function_expression", "do_clause", "comprehension_expression")
-
-
-def assigned(node: Node) -> list[str]:
-    """The names that a statement and those inside it assign."""
-    found: list[str] = []
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if item.type in ("assignment", "compound_assignment_expression"):
-            target = parts(item)[0]
-            names = parts(target) if target.type in ("open_tuple", "tuple_expression") else [target]
-            found += [text_of(n) for n in names if n.type == "identifier"]
-            if target.type == "typed_expression":
-                found.append(text_of(parts(target)[0]))
-        if item is node or item.type not in _NESTED:
-            stack.extend(item.named_children)
-    return list(dict.fromkeys(found))
-
-
-def _grown(node: Node) -> list[str]:
-    """The vectors that a statement adds to."""
-    found: list[str] = []
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if item.type == "call_expression" and text_of(parts(item)[0]).endswith("!"):
-            lists = parts(parts(item)[-1])
-            found += [text_of(n) for n in lists[:1] if n.type == "identifier"]
-        stack.extend(item.named_children)
-    return found
-
-
-def _returns(node: Node) -> bool:
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if item.type == "return_statement":
-            return True
-        if item.type not in _NESTED:
-            stack.extend(item.named_children)
-    return False

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diptych.errors import FormatError, ModelError, UsageError
+from diptych.errors import FormatError, ModelError, UsageError, WeightsAlone
 from diptych.files import replacing
 from diptych.formats.filling import filled, plain_names
 from diptych.formats.torch.loading import load
@@ -58,9 +58,10 @@ def read(path: str | Path, architecture: Model | nn.Module | str | None = None) 
         return _own(path, content)
     state = _state(path, content)
     if architecture is None:
-        raise FormatError(
+        raise WeightsAlone(
             f"{path} holds {len(state)} weights but no architecture: name one with --architecture, or load them "
-            "into the module they belong to and use diptych.from_torch"
+            "into the module they belong to and use diptych.from_torch",
+            [(name, tuple(tensor.shape)) for name, tensor in state.items()],
         )
     if isinstance(architecture, nn.Module):
         return _into_module(path, state, architecture)
