@@ -27,6 +27,7 @@ from diptych.formats.graph import (
     shown,
     with_constant,
 )
+from diptych.formats.windows import padding_layers
 from diptych.model import layers as L
 from diptych.model.layers import Array
 
@@ -242,6 +243,18 @@ class Views:
             return x
         return self._again(view, self._through(view.value, [L.Expand(tuple(shape))]))
 
+    def pad(self, x: Tensor, pairs: Sequence[tuple[int, int]], mode: L.PadMode, number: float) -> Tensor:
+        """Padding by (low, high) of each axis that is seen."""
+        view = _seen(x)
+        own = [(0, 0)] * self.rank(view.value)
+        for axis, pair in enumerate(pairs):
+            if any(pair):
+                own[view.own(self.axis(x, axis))] = pair
+        channels = self.shape(view.value)[1]
+        return self._again(
+            view, self._through(view.value, padding_layers(tuple(own), mode, number, channels))
+        )
+
     def softmax(self, x: Tensor, axis: int, log: bool) -> Tensor:
         """A softmax along one axis."""
         if isinstance(x, Value):
@@ -335,10 +348,9 @@ class Views:
                 self.name, f"a constant of {constant.ndim} axes makes an array of {rank} axes one of more"
             )
         full = constant[(np.newaxis,) * (rank - constant.ndim)]
-        if (
-            full.shape[view.at] == self.shape(x)[view.at] and full.strides[view.at] == 0
-        ):  # one for every sample
-            full = full.take([0], view.at)
+        same = full.strides[view.at] == 0 and full.shape[view.at] == self.shape(x)[view.at]
+        if same:  # one for every sample
+            full = full[(slice(None),) * view.at + (slice(0, 1),)]
         if full.shape[view.at] != 1:
             raise refusal(
                 self.name,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from diptych.errors import DiptychError, ModelError
-from diptych.formats.graph import BATCH, Operation, Shape, Value, ValueGraph, refusal
+from diptych.formats.graph import BATCH, Operation, Shape, Value, ValueGraph, refusal, shown
 from diptych.formats.nesting import nested_steps
 from diptych.formats.patterns import as_chain
 from diptych.formats.torch.attention import multi_head
 from diptych.formats.torch.calls import CALLS, several
 from diptych.formats.torch.layers import layers_of
 from diptych.formats.torch.site import TorchSite, Weights
-from diptych.formats.torch.tensor_calls import TENSOR_CALLS, TensorSite
+from diptych.formats.torch.tensor_calls import TENSOR_CALLS, VIEW_CALLS, TensorSite
 from diptych.formats.views import Tensor, View
 from diptych.model import layers as L
 
@@ -178,7 +181,9 @@ class Reader:
     def _call(self, node: fx.Node, name: str, args: Any, kwargs: Any) -> Any:
         where = f"{node.name} ({name})"
         try:
-            by_tensor = TENSOR_CALLS.get(name)
+            by_tensor = TENSOR_CALLS.get(name) or (
+                VIEW_CALLS.get(name) if isinstance(args[0], View) else None
+            )
             if by_tensor is not None:
                 site = TensorSite(self._graph, self._weights, where, self._batch)
                 more = dict(kwargs)
@@ -293,14 +298,57 @@ def _holds_value(tree: Any) -> bool:
     return isinstance(tree, Value | View)
 
 
+_MOST = 2**27  # numbers in a constant that is computed
+
+
 def _computed(node: fx.Node, args: Any, kwargs: Any) -> Any:
     """The result of an operation on shapes or weights."""
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    function: Callable[..., Any] = node.target  # type: ignore[assignment]
     try:
-        return function(*args, **kwargs)
+        leaves = tree_leaves((args, kwargs))
+        if any(_by_batch(leaf) for leaf in leaves):
+            return _for_one_sample(node, args, kwargs)
+        return _called(node, args, kwargs)
     except ModelError:
         raise
     except Exception as error:
         raise refusal(node.name, f"it cannot be computed: {first_line(error)}") from error
+
+
+def _called(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    function: Callable[..., Any] = node.target  # type: ignore[assignment]
+    return function(*args, **kwargs)
+
+
+def _by_batch(leaf: Any) -> bool:
+    """Whether a constant is as long as the placeholder of the batch."""
+    if isinstance(leaf, torch.Tensor):
+        return leaf.ndim > 0 and leaf.shape[0] == BATCH
+    return isinstance(leaf, int) and leaf == BATCH
+
+
+def _for_one_sample(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """The result for a batch of the placeholder's size, computed for one sample where all are the same.
+
+    The whole would take gigabytes: relative positions, repeated for every sample, for example.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fake = _called(node, args, kwargs)
+    if not isinstance(fake, torch.Tensor):
+        return _called(node, args, kwargs)
+    if fake.shape[:1] == (BATCH,):
+        small_args, small_kwargs = tree_map(_one_sample, (args, kwargs))
+        with suppress(Exception):  # then it does not treat samples alike
+            one = _called(node, small_args, small_kwargs)
+            if tuple(one.shape) == (1, *fake.shape[1:]):
+                return one.expand(BATCH, *one.shape[1:])
+    if fake.numel() > _MOST:
+        raise refusal(node.name, f"its constant would have the shape {shown(tuple(fake.shape))}")
+    return _called(node, args, kwargs)
+
+
+def _one_sample(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf[:1] if _by_batch(leaf) and leaf.stride(0) == 0 else leaf
+    return 1 if _by_batch(leaf) else leaf

@@ -20,7 +20,7 @@ from diptych.formats.views import END, Tensor, View, Views
 from diptych.model import layers as L
 from diptych.model.layers import Activation, Array
 
-__all__ = ["TENSOR_CALLS", "TensorSite", "attention"]
+__all__ = ["TENSOR_CALLS", "VIEW_CALLS", "TensorSite", "attention"]
 
 
 class TensorSite(Views):
@@ -418,6 +418,26 @@ def _cumsum(s: TensorSite, x: Tensor, dim: int, **others: Any) -> Tensor:
     triangle = np.triu(np.ones((s.shape(x)[axis],) * 2, np.float32))
     return s.permute(s.matmul(s.permute(x, order), triangle), order)
 
+
+_MODES: dict[str, L.PadMode] = {"reflect": "reflect", "replicate": "replicate", "circular": "wrap"}
+
+
+def _pad(s: TensorSite, x: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
+    """Padding of a view, whose axes are not channels and space."""
+    edges = [int(n) for n in pad]
+    if min(edges, default=0) < 0:
+        s.refuse("no layer crops here")
+    pairs = [(edges[i], edges[i + 1]) for i in range(0, len(edges), 2)][::-1]
+    number = float(value or 0)
+    kind = _MODES.get(mode) or ("constant" if number else "zero")
+    return s.pad(x, [(0, 0)] * (s.rank(x) - len(pairs)) + pairs, kind, number)
+
+
+# Rules for views, where `calls.CALLS` has one for values.
+VIEW_CALLS: dict[str, Rule] = {
+    "pad": _pad,
+    "constant_pad_nd": lambda s, x, pad, value=0: _pad(s, x, pad, value=value),
+}
 
 TENSOR_CALLS: dict[str, Rule] = {
     "permute": _permute,
