@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -333,8 +334,9 @@ def _for_one_sample(node: fx.Node, args: Any, kwargs: Any) -> Any:
 
     The whole would take gigabytes: relative positions, repeated for every sample, for example.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        fake = _called(node, args, kwargs)
+    with FakeTensorMode() as mode:
+        faked = partial(_faked, mode)
+        fake = _called(node, *tree_map(faked, (args, kwargs)))
     if not isinstance(fake, torch.Tensor):
         return _called(node, args, kwargs)
     if fake.shape[:1] == (BATCH,):
@@ -346,6 +348,10 @@ def _for_one_sample(node: fx.Node, args: Any, kwargs: Any) -> Any:
     if fake.numel() > _MOST:
         raise refusal(node.name, f"its constant would have the shape {shown(tuple(fake.shape))}")
     return _called(node, args, kwargs)
+
+
+def _faked(mode: FakeTensorMode, leaf: Any) -> Any:
+    return mode.from_tensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _one_sample(leaf: Any) -> Any:
