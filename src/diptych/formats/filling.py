@@ -26,7 +26,9 @@ def plain_names(names: Sequence[str]) -> list[str]:
         found = [name.removeprefix(prefix) for name in found]
 
 
-def filled(path: Path, given: Mapping[str, Array], model: Model, source: Source) -> Model:
+def filled(
+    path: Path, given: Mapping[str, Array], model: Model, source: Source, by_alphabet: bool = False
+) -> Model:
     """The model with the weights of a file.
 
     Args:
@@ -34,6 +36,7 @@ def filled(path: Path, given: Mapping[str, Array], model: Model, source: Source)
         given: Its arrays by name, in order; shared ones once.
         model: The architecture.
         source: Where the weights come from.
+        by_alphabet: Whether the file has lost their order, as safetensors do.
 
     Raises:
         FormatError: The numbers of weights or their shapes differ.
@@ -48,6 +51,9 @@ def filled(path: Path, given: Mapping[str, Array], model: Model, source: Source)
         if found.keys() == arrays.keys()
         else list(found.items())
     )
+    by_module = sorted(pairs, key=lambda pair: _in_a_module(pair[0]))
+    if by_alphabet and found.keys() != arrays.keys() and _fits(expected, by_module):
+        pairs = by_module
     for (place, array), (name, value) in zip(expected, pairs, strict=False):
         if array.shape != value.shape:
             raise FormatError(
@@ -62,3 +68,17 @@ def filled(path: Path, given: Mapping[str, Array], model: Model, source: Source)
         )
     weights = {place: value for (place, _), (_, value) in zip(expected, pairs, strict=True)}
     return from_document(document, weights).with_(source=source, trained=None)
+
+
+_ROLES = ("weight", "bias", "running_mean", "running_var")
+
+
+def _fits(expected: Sequence[tuple[str, Array]], pairs: Sequence[tuple[str, Array]]) -> bool:
+    return [array.shape for _, array in expected] == [array.shape for _, array in pairs]
+
+
+def _in_a_module(name: str) -> tuple[list[tuple[int, str]], int]:
+    """A key that sorts "2.weight" before "10.weight", and a module's weights as PyTorch registers them."""
+    module, _, role = name.rpartition(".")
+    parts = [(int(part), "") if part.isdigit() else (-1, part) for part in module.split(".")]
+    return parts, _ROLES.index(role) if role in _ROLES else len(_ROLES)

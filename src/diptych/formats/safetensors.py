@@ -61,7 +61,7 @@ def read(path: str | Path, architecture: Model | None = None) -> Model:
     if not isinstance(metadata, dict) or _KEY not in metadata:
         if architecture is not None:
             arrays = {name: _view(entry, data) for name, entry in header.items() if not _counts(entry)}
-            return filled(path, arrays, architecture, Source("safetensors"))
+            return filled(path, arrays, architecture, Source("safetensors"), by_alphabet=True)
         raise FormatError(
             f"{path} holds {len(header)} arrays but no entry {_KEY!r}, so its architecture is unknown: "
             "name it with --architecture"
