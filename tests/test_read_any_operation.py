@@ -531,6 +531,13 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
         (2, 4, 6, 8),
     ),
     "pixel-unshuffle": (lambda x: F.pixel_unshuffle(x, 2), (2, 4, 6, 8)),
+    "masked": (
+        lambda x: x.masked_fill(torch.arange(8) > 5, -math.inf).softmax(-1).addcmul(x, x.cos(), value=0.5),
+        (2, 4, 6, 8),
+    ),
+    "a-list": (lambda x: x[:, [2, 0, 3]] + x[:, torch.tensor([[1], [2], [3]])].sum(2), (2, 4, 6, 8)),
+    "windows-along-an-axis": (lambda x: x.unfold(2, 3, 2).unfold(3, 4, 4), (2, 4, 6, 8)),
+    "columns": (lambda x: F.unfold(x, (3, 2), padding=1, stride=2, dilation=(1, 2)), (2, 4, 6, 8)),
     "roll": (lambda x: torch.roll(x, (-2, 3), (2, 3)), (2, 4, 6, 8)),
     "flip": (lambda x: x.flip(1, 3), (2, 4, 6, 8)),
     "expand-as": (lambda x: x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x), (2, 4, 6, 8)),

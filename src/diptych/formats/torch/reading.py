@@ -81,6 +81,20 @@ class Reader:
                 self._values[changed] = self._values[node]
         raise ModelError("the module returns nothing")
 
+    def _inside(self, graph: fx.GraphModule, given: list[Any]) -> Any:
+        """What a graph inside another one gives, such as the part of a module that computes in full precision."""
+        outer, self._traced = self._traced, graph
+        arguments = iter(given)
+        for node in graph.graph.nodes:
+            if node.op == "output":
+                self._traced = outer
+                return fx.node.map_arg(node.args[0], lambda n: self._values[n])
+            self._values[node] = next(arguments) if node.op == "placeholder" else self._read(node)
+            changed = self._changed_in_place(node)
+            if changed is not None:
+                self._values[changed] = self._values[node]
+        raise ModelError("a part of the module returns nothing")
+
     def _changed_in_place(self, node: fx.Node) -> fx.Node | None:
         """The node whose tensor an operation overwrites, such as `relu_(x)` or `nn.ReLU(inplace=True)`."""
         first = node.args[0] if node.args else None
@@ -115,6 +129,11 @@ class Reader:
         if not _holds_value((args, kwargs)):
             return _computed(node, args, kwargs)
         name = _name(node)
+        if name.startswith("_assert"):  # what the code checks of its arguments
+            return None
+        if name in ("wrap_with_autocast", "wrap_with_set_grad_enabled"):
+            place = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
+            return self._inside(args[place], list(args[place + 1 :]))
         if name in ("getattr", "size", "dim", "sym_size", "device", "dtype"):
             return self._fact(node, name, args)
         if name == "getitem" and not isinstance(args[0], Value | View):
@@ -181,6 +200,7 @@ class Reader:
 
     def _call(self, node: fx.Node, name: str, args: Any, kwargs: Any) -> Any:
         where = f"{node.name} ({name})"
+        name = "im2col" if node.target is nn.functional.unfold else name
         try:
             by_tensor = TENSOR_CALLS.get(name) or (
                 VIEW_CALLS.get(name) if isinstance(args[0], View) else None
@@ -248,6 +268,7 @@ def _soft(log: bool) -> Callable[..., Tensor]:
 _TENSOR_MODULES: dict[type[nn.Module], Callable[..., Any]] = {
     nn.Flatten: lambda s, x, m: TENSOR_CALLS["flatten"](s, x, m.start_dim, m.end_dim),
     nn.Unflatten: lambda s, x, m: TENSOR_CALLS["unflatten"](s, x, m.dim, m.unflattened_size),
+    nn.Unfold: lambda s, x, m: TENSOR_CALLS["im2col"](s, x, m.kernel_size, m.dilation, m.padding, m.stride),
     nn.Softmax: _soft(log=False),
     nn.LogSoftmax: _soft(log=True),
 }
