@@ -518,6 +518,15 @@ def _windows(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 3, 1, 2)
 
 
+def _convolved_windows(x: torch.Tensor) -> torch.Tensor:
+    """A convolution and a pool of the windows of a picture, which are merged with the batch."""
+    n, c, h, w = x.shape
+    x = x.view(n, c, 2, 3, 2, 4).permute(0, 2, 4, 1, 3, 5).reshape(-1, c, 3, 4)
+    weight = torch.arange(4 * 2 * 3 * 3).view(4, 2, 3, 3).sin()
+    x = F.max_pool2d(F.conv2d(x, weight, torch.arange(4.0), padding=1, groups=2), (1, 2))
+    return x.view(n, 2, 2, c, 3, 2).permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w // 2)
+
+
 FUNCTIONS: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
     "chunk": (lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), (2, 4, 6, 8)),
     "split": (lambda x: torch.cat([p * k for k, p in enumerate(torch.split(x, 3, dim=3))], 3), (2, 4, 6, 8)),
@@ -535,6 +544,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
         lambda x: x.masked_fill(torch.arange(8) > 5, -math.inf).softmax(-1).addcmul(x, x.cos(), value=0.5),
         (2, 4, 6, 8),
     ),
+    "einsum-of-two": (lambda x: torch.einsum("bchw,bcvw->bhvc", x, x + 1), (2, 4, 6, 8)),
+    "einsum-of-a-constant": (
+        lambda x: torch.einsum("bchw,hkw->bchk", x, torch.arange(6.0 * 5 * 8).view(6, 5, 8).sin()),
+        (2, 4, 6, 8),
+    ),
+    "einsum-of-a-matrix": (lambda x: torch.einsum("bchw,cd->bdhw", x, torch.eye(4) + 1), (2, 4, 6, 8)),
     "a-list": (lambda x: x[:, [2, 0, 3]] + x[:, torch.tensor([[1], [2], [3]])].sum(2), (2, 4, 6, 8)),
     "windows-along-an-axis": (lambda x: x.unfold(2, 3, 2).unfold(3, 4, 4), (2, 4, 6, 8)),
     "columns": (lambda x: F.unfold(x, (3, 2), padding=1, stride=2, dilation=(1, 2)), (2, 4, 6, 8)),
@@ -587,6 +602,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
     ),
     "attention": (_attention, (2, 6, 8)),
     "windows": (_windows, (2, 4, 6, 8)),
+    "convolutions-of-windows": (_convolved_windows, (2, 4, 6, 8)),
     "functions": (lambda x: x.cos() + x.floor() * x.sign() - torch.erf(x) + x.abs().log1p(), (2, 4, 6, 8)),
     "rsqrt": (lambda x: torch.rsqrt(x * x + 1) * x.atan(), (2, 4, 6, 8)),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -268,6 +268,23 @@ class Views:
             raise refusal(self.name, "it works along the batch axis, which would mix samples")
         return self._again(view, self._through(view.value, layers))
 
+    def by_channel(self, x: View, layer: Operation) -> Tensor:
+        """A layer that computes each channel, or each group of channels, of windows that are merged with the batch.
+
+        The windows become further channels, each with a copy of the weights.
+        """
+        own = self.shape(x.value)
+        count = own[1]
+        if isinstance(layer, L.BatchNorm) and layer.tracked and len(x.shape) == 2 and x.at == 0:
+            return self._again(x, self._through(x.value, [_as_scale(layer)]))
+        wider = _for_windows(layer, count)
+        if x.place != (0, True, False) or wider is None or len(own) < 4:
+            raise refusal(self.name, "the batch is not the first axis of its input")
+        value = self._through(x.value, [L.Reshape((count * own[2], *own[3:])), wider])
+        behind = self.shape(value)
+        value = self._through(value, [L.Reshape((count, behind[1] // count, *behind[2:]))])
+        return self._again(x, value)
+
     def concatenate(self, parts: Sequence[Tensor | Array], axis: int) -> Tensor:
         """Values and constants joined along an axis."""
         first = next(part for part in parts if not isinstance(part, np.ndarray))
@@ -397,6 +414,36 @@ class Views:
         for layer in layers:
             value = self.graph.apply(layer, value, self.name)
         return value
+
+
+_MOST_REPEATED = 2**22  # numbers in weights that are repeated for every window
+
+
+def _as_scale(norm: L.BatchNorm) -> L.Scale:
+    """A normalisation with stored statistics of the features on the last axis."""
+    assert norm.mean is not None
+    assert norm.variance is not None
+    factor = 1 / np.sqrt(norm.variance.astype(np.float64) + norm.epsilon)
+    if norm.scale is not None:
+        factor = factor * norm.scale
+    shift = -norm.mean * factor + (0 if norm.shift is None else norm.shift)
+    return L.Scale(factor.astype(np.float32), shift.astype(np.float32), norm.activation)
+
+
+def _for_windows(layer: Operation, count: int) -> Operation | None:
+    """The layer for `count` times as many channels; None if there is none, or its weights would be too many."""
+    if isinstance(layer, L.MaxPool | L.MeanPool | L.Pad | L.GlobalMeanPool | L.GlobalMaxPool | L.Upsample):
+        return layer
+    if not isinstance(layer, L.Conv | L.BatchNorm):
+        return None
+    arrays: dict[str, Any] = {
+        name: np.tile(array, (count, *[1] * (array.ndim - 1))) for name, array in layer.arrays.items()
+    }
+    if sum(array.size for array in arrays.values()) > _MOST_REPEATED:
+        return None
+    if isinstance(layer, L.Conv):
+        return replace(layer, **arrays, groups=layer.groups * count)
+    return replace(layer, **arrays)
 
 
 def _seen(x: Tensor) -> View:

@@ -19,6 +19,7 @@ from diptych.formats.nesting import nested_steps
 from diptych.formats.patterns import as_chain
 from diptych.formats.torch.attention import multi_head
 from diptych.formats.torch.calls import CALLS, several
+from diptych.formats.torch.einsum import einsum
 from diptych.formats.torch.layers import layers_of
 from diptych.formats.torch.site import TorchSite, Weights
 from diptych.formats.torch.tensor_calls import TENSOR_CALLS, VIEW_CALLS, TensorSite
@@ -181,7 +182,7 @@ class Reader:
             elif isinstance(layer, L.LayerNorm):
                 x = views.last(x, len(layer.shape), layer)
             else:
-                raise refusal(name, "the batch is not the first axis of its input")
+                x = views.by_channel(x, layer)
         return x
 
     def _fact(self, node: fx.Node, name: str, args: Any) -> Any:
@@ -202,6 +203,8 @@ class Reader:
         where = f"{node.name} ({name})"
         name = "im2col" if node.target is nn.functional.unfold else name
         try:
+            if name == "einsum":
+                return einsum(TensorSite(self._graph, self._weights, where, self._batch), *args)
             by_tensor = TENSOR_CALLS.get(name) or (
                 VIEW_CALLS.get(name) if isinstance(args[0], View) else None
             )

@@ -494,6 +494,8 @@ TENSOR_CALLS: dict[str, Rule] = {
     "view": _view,
     "reshape": _view,
     "_unsafe_view": _view,
+    "view_as": lambda s, x, other: _view(s, x, list(other.shape)),
+    "reshape_as": lambda s, x, other: _view(s, x, list(other.shape)),
     "flatten": _flatten,
     "unflatten": _unflatten,
     "squeeze": _squeeze,
