@@ -403,6 +403,26 @@ def test_an_operation_gives_the_numbers_of_onnx_runtime(name: str, tmp_path: Pat
     assert one.shape == (1, *expected.shape[1:])
 
 
+def test_a_constant_that_repeats_for_every_sample(tmp_path: Path) -> None:
+    """A class token, folded by the exporter for the batch that it was given."""
+    token = f(1, 1, 8)
+    node = helper.make_node("Concat", ["token", "x"], ["y"], axis=1)
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 6, 8))
+    wanted = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    x = batch((3, 6, 8))
+    for constant, known in ((np.repeat(token, 2, 0), True), (f(2, 1, 8), False)):
+        graph = helper.make_graph(
+            [node], "g", [given], [wanted], [numpy_helper.from_array(constant, "token")]
+        )
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        if known:
+            expected = np.concatenate([np.repeat(token, 3, 0), x], 1)
+            assert difference(read(proto, tmp_path), x, expected) == 0
+        else:
+            with pytest.raises(UnsupportedLayer, match="number for each sample"):
+                read(proto, tmp_path)
+
+
 def test_whole_numbers(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["a"], to=TensorProto.INT64),

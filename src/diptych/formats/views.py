@@ -365,9 +365,12 @@ class Views:
                 self.name, f"a constant of {constant.ndim} axes makes an array of {rank} axes one of more"
             )
         full = constant[(np.newaxis,) * (rank - constant.ndim)]
+        first = full[(slice(None),) * view.at + (slice(0, 1),)]
         same = full.strides[view.at] == 0 and full.shape[view.at] == self.shape(x)[view.at]
+        if full.shape[view.at] == self.own_batch:  # a batch of the size that the graph was recorded for
+            same = bool(np.array_equal(full, np.broadcast_to(first, full.shape)))
         if same:  # one for every sample
-            full = full[(slice(None),) * view.at + (slice(0, 1),)]
+            full = first
         if full.shape[view.at] != 1:
             raise refusal(
                 self.name,
