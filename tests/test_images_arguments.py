@@ -74,7 +74,7 @@ def test_a_float_array_is_a_batch() -> None:
     assert is_batch(np.zeros((1, 3, 4, 4)))
     assert not is_batch(GREY)
     assert as_batch(np.zeros((1, 3, 4, 4))).dtype == np.float32
-    for empty in (np.zeros((0, 3, 4, 4)), np.zeros(5)):
+    for empty in (np.zeros((0, 3, 4, 4)), np.zeros(())):
         with pytest.raises(ShapeError, match="a batch is"):
             as_batch(empty)
 

@@ -403,6 +403,26 @@ def test_an_operation_gives_the_numbers_of_onnx_runtime(name: str, tmp_path: Pat
     assert one.shape == (1, *expected.shape[1:])
 
 
+def test_a_constant_that_repeats_for_every_sample(tmp_path: Path) -> None:
+    """A class token, folded by the exporter for the batch that it was given."""
+    token = f(1, 1, 8)
+    node = helper.make_node("Concat", ["token", "x"], ["y"], axis=1)
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 6, 8))
+    wanted = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    x = batch((3, 6, 8))
+    for constant, known in ((np.repeat(token, 2, 0), True), (f(2, 1, 8), False)):
+        graph = helper.make_graph(
+            [node], "g", [given], [wanted], [numpy_helper.from_array(constant, "token")]
+        )
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        if known:
+            expected = np.concatenate([np.repeat(token, 3, 0), x], 1)
+            assert difference(read(proto, tmp_path), x, expected) == 0
+        else:
+            with pytest.raises(UnsupportedLayer, match="number for each sample"):
+                read(proto, tmp_path)
+
+
 def test_whole_numbers(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["a"], to=TensorProto.INT64),
@@ -518,6 +538,15 @@ def _windows(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 3, 1, 2)
 
 
+def _convolved_windows(x: torch.Tensor) -> torch.Tensor:
+    """A convolution and a pool of the windows of a picture, which are merged with the batch."""
+    n, c, h, w = x.shape
+    x = x.view(n, c, 2, 3, 2, 4).permute(0, 2, 4, 1, 3, 5).reshape(-1, c, 3, 4)
+    weight = torch.arange(4 * 2 * 3 * 3).view(4, 2, 3, 3).sin()
+    x = F.max_pool2d(F.conv2d(x, weight, torch.arange(4.0), padding=1, groups=2), (1, 2))
+    return x.view(n, 2, 2, c, 3, 2).permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w // 2)
+
+
 FUNCTIONS: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
     "chunk": (lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), (2, 4, 6, 8)),
     "split": (lambda x: torch.cat([p * k for k, p in enumerate(torch.split(x, 3, dim=3))], 3), (2, 4, 6, 8)),
@@ -531,6 +560,19 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
         (2, 4, 6, 8),
     ),
     "pixel-unshuffle": (lambda x: F.pixel_unshuffle(x, 2), (2, 4, 6, 8)),
+    "masked": (
+        lambda x: x.masked_fill(torch.arange(8) > 5, -math.inf).softmax(-1).addcmul(x, x.cos(), value=0.5),
+        (2, 4, 6, 8),
+    ),
+    "einsum-of-two": (lambda x: torch.einsum("bchw,bcvw->bhvc", x, x + 1), (2, 4, 6, 8)),
+    "einsum-of-a-constant": (
+        lambda x: torch.einsum("bchw,hkw->bchk", x, torch.arange(6.0 * 5 * 8).view(6, 5, 8).sin()),
+        (2, 4, 6, 8),
+    ),
+    "einsum-of-a-matrix": (lambda x: torch.einsum("bchw,cd->bdhw", x, torch.eye(4) + 1), (2, 4, 6, 8)),
+    "a-list": (lambda x: x[:, [2, 0, 3]] + x[:, torch.tensor([[1], [2], [3]])].sum(2), (2, 4, 6, 8)),
+    "windows-along-an-axis": (lambda x: x.unfold(2, 3, 2).unfold(3, 4, 4), (2, 4, 6, 8)),
+    "columns": (lambda x: F.unfold(x, (3, 2), padding=1, stride=2, dilation=(1, 2)), (2, 4, 6, 8)),
     "roll": (lambda x: torch.roll(x, (-2, 3), (2, 3)), (2, 4, 6, 8)),
     "flip": (lambda x: x.flip(1, 3), (2, 4, 6, 8)),
     "expand-as": (lambda x: x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x), (2, 4, 6, 8)),
@@ -580,6 +622,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
     ),
     "attention": (_attention, (2, 6, 8)),
     "windows": (_windows, (2, 4, 6, 8)),
+    "convolutions-of-windows": (_convolved_windows, (2, 4, 6, 8)),
     "functions": (lambda x: x.cos() + x.floor() * x.sign() - torch.erf(x) + x.abs().log1p(), (2, 4, 6, 8)),
     "rsqrt": (lambda x: torch.rsqrt(x * x + 1) * x.atan(), (2, 4, 6, 8)),
 }

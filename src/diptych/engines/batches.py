@@ -46,7 +46,7 @@ def validate_batch(model: Model, batch: Any, *, traced: bool = False) -> Array:
     array = np.asarray(batch)
     if array.dtype.kind not in "biuf":
         raise UsageError(f"a batch is an array of real numbers, got dtype {array.dtype}; convert it first")
-    if array.ndim < 2 or array.size == 0:
+    if array.ndim < (1 if model.input_shape == () else 2) or array.size == 0:
         raise ShapeError(f"a batch has the shape (N, C, ...) with no empty axis, got {array.shape}")
     _check_sizes(sizes(model, array.shape), traced)
     with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes infinite, as in every engine

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +27,7 @@ from diptych.formats.graph import (
     shown,
     with_constant,
 )
+from diptych.formats.windows import padding_layers
 from diptych.model import layers as L
 from diptych.model.layers import Array
 
@@ -242,6 +243,18 @@ class Views:
             return x
         return self._again(view, self._through(view.value, [L.Expand(tuple(shape))]))
 
+    def pad(self, x: Tensor, pairs: Sequence[tuple[int, int]], mode: L.PadMode, number: float) -> Tensor:
+        """Padding by (low, high) of each axis that is seen."""
+        view = _seen(x)
+        own = [(0, 0)] * self.rank(view.value)
+        for axis, pair in enumerate(pairs):
+            if any(pair):
+                own[view.own(self.axis(x, axis))] = pair
+        channels = self.shape(view.value)[1]
+        return self._again(
+            view, self._through(view.value, padding_layers(tuple(own), mode, number, channels))
+        )
+
     def softmax(self, x: Tensor, axis: int, log: bool) -> Tensor:
         """A softmax along one axis."""
         if isinstance(x, Value):
@@ -254,6 +267,23 @@ class Views:
         if x.shape is not None and view.at >= self.rank(x) - count:
             raise refusal(self.name, "it works along the batch axis, which would mix samples")
         return self._again(view, self._through(view.value, layers))
+
+    def by_channel(self, x: View, layer: Operation) -> Tensor:
+        """A layer that computes each channel, or each group of channels, of windows that are merged with the batch.
+
+        The windows become further channels, each with a copy of the weights.
+        """
+        own = self.shape(x.value)
+        count = own[1]
+        if isinstance(layer, L.BatchNorm) and layer.tracked and len(x.shape) == 2 and x.at == 0:
+            return self._again(x, self._through(x.value, [_as_scale(layer)]))
+        wider = _for_windows(layer, count)
+        if x.place != (0, True, False) or wider is None or len(own) < 4:
+            raise refusal(self.name, "the batch is not the first axis of its input")
+        value = self._through(x.value, [L.Reshape((count * own[2], *own[3:])), wider])
+        behind = self.shape(value)
+        value = self._through(value, [L.Reshape((count, behind[1] // count, *behind[2:]))])
+        return self._again(x, value)
 
     def concatenate(self, parts: Sequence[Tensor | Array], axis: int) -> Tensor:
         """Values and constants joined along an axis."""
@@ -335,10 +365,12 @@ class Views:
                 self.name, f"a constant of {constant.ndim} axes makes an array of {rank} axes one of more"
             )
         full = constant[(np.newaxis,) * (rank - constant.ndim)]
-        if (
-            full.shape[view.at] == self.shape(x)[view.at] and full.strides[view.at] == 0
-        ):  # one for every sample
-            full = full.take([0], view.at)
+        first = full[(slice(None),) * view.at + (slice(0, 1),)]
+        same = full.strides[view.at] == 0 and full.shape[view.at] == self.shape(x)[view.at]
+        if full.shape[view.at] == self.own_batch:  # a batch of the size that the graph was recorded for
+            same = bool(np.array_equal(full, np.broadcast_to(first, full.shape)))
+        if same:  # one for every sample
+            full = first
         if full.shape[view.at] != 1:
             raise refusal(
                 self.name,
@@ -385,6 +417,36 @@ class Views:
         for layer in layers:
             value = self.graph.apply(layer, value, self.name)
         return value
+
+
+_MOST_REPEATED = 2**22  # numbers in weights that are repeated for every window
+
+
+def _as_scale(norm: L.BatchNorm) -> L.Scale:
+    """A normalisation with stored statistics of the features on the last axis."""
+    assert norm.mean is not None
+    assert norm.variance is not None
+    factor = 1 / np.sqrt(norm.variance.astype(np.float64) + norm.epsilon)
+    if norm.scale is not None:
+        factor = factor * norm.scale
+    shift = -norm.mean * factor + (0 if norm.shift is None else norm.shift)
+    return L.Scale(factor.astype(np.float32), shift.astype(np.float32), norm.activation)
+
+
+def _for_windows(layer: Operation, count: int) -> Operation | None:
+    """The layer for `count` times as many channels; None if there is none, or its weights would be too many."""
+    if isinstance(layer, L.MaxPool | L.MeanPool | L.Pad | L.GlobalMeanPool | L.GlobalMaxPool | L.Upsample):
+        return layer
+    if not isinstance(layer, L.Conv | L.BatchNorm):
+        return None
+    arrays: dict[str, Any] = {
+        name: np.tile(array, (count, *[1] * (array.ndim - 1))) for name, array in layer.arrays.items()
+    }
+    if sum(array.size for array in arrays.values()) > _MOST_REPEATED:
+        return None
+    if isinstance(layer, L.Conv):
+        return replace(layer, **arrays, groups=layer.groups * count)
+    return replace(layer, **arrays)
 
 
 def _seen(x: Tensor) -> View:

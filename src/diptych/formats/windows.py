@@ -19,7 +19,7 @@ from diptych.model.layers import (
     Reshape,
 )
 
-__all__ = ["padding_layers", "pool_layers", "unshuffle"]
+__all__ = ["ceil_padding", "padding_layers", "pool_layers", "unshuffle"]
 
 
 def pool_layers(
@@ -64,6 +64,18 @@ def pool_layers(
         return [MeanPool(kernel, stride, longer, count_padding=False)]
     beyond = tuple((0, extra) for extra in more)
     return [Pad(padding), MeanPool(kernel, stride, beyond, count_padding=False)]
+
+
+def ceil_padding(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Pads,
+    dilation: Sequence[int],
+) -> Pads:
+    """The padding with which the number of windows is rounded up for spatial axes of these sizes."""
+    axes = zip(sizes, kernel, stride, padding, dilation, strict=True)
+    return tuple((low, high + _beyond(n, d * (k - 1) + 1, s, low, high)) for n, k, s, (low, high), d in axes)
 
 
 def _beyond(size: int, span: int, stride: int, low: int, high: int) -> int:

@@ -109,10 +109,10 @@ def as_batch(images: object) -> NDArray[Any]:
     """The float array `images` as contiguous float32, (N, C, H, W) or (N, features).
 
     Raises:
-        ShapeError: It has fewer than two axes, or is empty.
+        ShapeError: It has no axis, or is empty; a model says which number of axes it takes.
     """
-    batch = np.ascontiguousarray(images, dtype=np.float32)
-    if batch.ndim < 2 or batch.size == 0:
+    batch = np.asarray(images, dtype=np.float32, order="C")
+    if batch.ndim < 1 or batch.size == 0:
         raise ShapeError(f"a batch is (N, C, H, W) or (N, features) and not empty, got shape {batch.shape}")
     return batch
 

@@ -212,8 +212,8 @@ _TRAINED = bool | None
 
 
 def _check_shape(shape: tuple[int | None, ...] | None) -> None:
-    if shape is not None and (not 1 <= len(shape) <= 8 or any(n is not None and n < 1 for n in shape)):
-        raise ModelError(f"the field 'input_shape' must be 1 to 8 sizes of 1 or more, got {_short(shape)}")
+    if shape is not None and (not len(shape) <= 8 or any(n is not None and n < 1 for n in shape)):
+        raise ModelError(f"the field 'input_shape' must be up to 8 sizes of 1 or more, got {_short(shape)}")
 
 
 class _Reader:

@@ -197,8 +197,8 @@ def _input(graph: Any, weights: dict[str, Array]) -> tuple[int | None, ...]:
     if kind.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
         name = inputs[0].name[:60]
         raise refusal(name, "it does not take floats; a model takes float32 batches", what="the input")
-    if not kind.HasField("shape") or not 2 <= len(kind.shape.dim) <= 5:
-        raise FormatError("its input must have a shape of 2 to 5 axes, of which the first is the batch")
+    if not kind.HasField("shape") or not 1 <= len(kind.shape.dim) <= 5:
+        raise FormatError("its input must have a shape of 1 to 5 axes, of which the first is the batch")
     sizes = tuple(
         d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from diptych.formats.graph import Value, power_layers
 from diptych.formats.onnx.reading_node import Node, Rule
-from diptych.formats.windows import pool_layers
+from diptych.formats.windows import ceil_padding, pool_layers
 from diptych.model import layers as L
 from diptych.model.layers import Activation, Pads
 
@@ -103,12 +102,29 @@ def _mean_pool(n: Node) -> Value:
     if set(dilation) == {1}:
         layers = pool_layers("mean", n.shape[2:], kernel, stride, padding, dilation, ceil, counted)
         return n.give(*(layers or ()))
-    padded = any(map(any, padding))
-    if ceil or (padded and not counted):
-        n.refuse("no layer is a mean with a dilation that leaves padding out")
+    longer = ceil_padding(n.shape[2:], kernel, stride, padding, dilation) if ceil else padding
+    own = np.ones((1, 1, *n.shape[2:]))
+    if counted:
+        own = np.pad(own, [(0, 0), (0, 0), *padding], constant_values=1)
+    beyond = longer
+    if counted:
+        pairs = zip(padding, longer, strict=True)
+        beyond = tuple((0, high - before) for (_, before), (_, high) in pairs)
+    mask = np.pad(own, [(0, 0), (0, 0), *beyond])
+    ones = np.ones((1, 1, *kernel), np.float32)
+    counts = L.Conv(ones, None, stride, (), dilation).compute(mask)[0]
+    return n.give(
+        _sums(n, kernel, stride, longer, dilation), L.Scale((1 / np.maximum(counts, 1)).astype(np.float32))
+    )
+
+
+def _sums(
+    n: Node, kernel: tuple[int, ...], stride: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]
+) -> L.Conv:
+    """The sums under windows that may skip values: a convolution of each channel with ones."""
     channels = n.shape[1]
-    weight = np.full((channels, 1, *kernel), 1 / math.prod(kernel), np.float32)
-    return n.give(L.Conv(weight, None, stride, padding, dilation, channels))
+    weight = np.ones((channels, 1, *kernel), np.float32)
+    return L.Conv(weight, None, stride, padding, dilation, channels)
 
 
 def _root(exponent: float) -> list[Any]:
@@ -122,10 +138,8 @@ def _magnitudes(exponent: float) -> list[Any]:
 def _lp_pool(n: Node) -> Value:
     exponent = float(n.attributes.get("p", 2))
     kernel, stride, padding, dilation, ceil = _window(n)
-    if set(dilation) != {1} or ceil:
-        n.refuse("no layer is an LpPool with a dilation or ceil_mode")
-    pool = [L.MeanPool(kernel, stride, padding), Activation("affine", (float(math.prod(kernel)), 0.0))]
-    return n.give(*_magnitudes(exponent), *pool, *_root(exponent))
+    longer = ceil_padding(n.shape[2:], kernel, stride, padding, dilation) if ceil else padding
+    return n.give(*_magnitudes(exponent), _sums(n, kernel, stride, longer, dilation), *_root(exponent))
 
 
 def _global_lp_pool(n: Node) -> Value:

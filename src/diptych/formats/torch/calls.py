@@ -583,7 +583,6 @@ CALLS: dict[str, Rule] = {
             "to",
             "_to_copy",
             "float",
-            "type_as",
             "identity",
             "alias",
             "lift_fresh_copy",

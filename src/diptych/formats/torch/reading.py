@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from diptych.errors import DiptychError, ModelError
-from diptych.formats.graph import BATCH, Operation, Shape, Value, ValueGraph, refusal
+from diptych.formats.graph import BATCH, Operation, Shape, Value, ValueGraph, refusal, shown
 from diptych.formats.nesting import nested_steps
 from diptych.formats.patterns import as_chain
 from diptych.formats.torch.attention import multi_head
 from diptych.formats.torch.calls import CALLS, several
+from diptych.formats.torch.einsum import einsum
 from diptych.formats.torch.layers import layers_of
 from diptych.formats.torch.site import TorchSite, Weights
-from diptych.formats.torch.tensor_calls import TENSOR_CALLS, TensorSite
+from diptych.formats.torch.tensor_calls import TENSOR_CALLS, VIEW_CALLS, TensorSite
 from diptych.formats.views import Tensor, View
 from diptych.model import layers as L
 
@@ -77,6 +82,20 @@ class Reader:
                 self._values[changed] = self._values[node]
         raise ModelError("the module returns nothing")
 
+    def _inside(self, graph: fx.GraphModule, given: list[Any]) -> Any:
+        """What a graph inside another one gives, such as the part of a module that computes in full precision."""
+        outer, self._traced = self._traced, graph
+        arguments = iter(given)
+        for node in graph.graph.nodes:
+            if node.op == "output":
+                self._traced = outer
+                return fx.node.map_arg(node.args[0], lambda n: self._values[n])
+            self._values[node] = next(arguments) if node.op == "placeholder" else self._read(node)
+            changed = self._changed_in_place(node)
+            if changed is not None:
+                self._values[changed] = self._values[node]
+        raise ModelError("a part of the module returns nothing")
+
     def _changed_in_place(self, node: fx.Node) -> fx.Node | None:
         """The node whose tensor an operation overwrites, such as `relu_(x)` or `nn.ReLU(inplace=True)`."""
         first = node.args[0] if node.args else None
@@ -111,6 +130,11 @@ class Reader:
         if not _holds_value((args, kwargs)):
             return _computed(node, args, kwargs)
         name = _name(node)
+        if name.startswith("_assert"):  # what the code checks of its arguments
+            return None
+        if name in ("wrap_with_autocast", "wrap_with_set_grad_enabled"):
+            place = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
+            return self._inside(args[place], list(args[place + 1 :]))
         if name in ("getattr", "size", "dim", "sym_size", "device", "dtype"):
             return self._fact(node, name, args)
         if name == "getitem" and not isinstance(args[0], Value | View):
@@ -158,7 +182,7 @@ class Reader:
             elif isinstance(layer, L.LayerNorm):
                 x = views.last(x, len(layer.shape), layer)
             else:
-                raise refusal(name, "the batch is not the first axis of its input")
+                x = views.by_channel(x, layer)
         return x
 
     def _fact(self, node: fx.Node, name: str, args: Any) -> Any:
@@ -177,8 +201,13 @@ class Reader:
 
     def _call(self, node: fx.Node, name: str, args: Any, kwargs: Any) -> Any:
         where = f"{node.name} ({name})"
+        name = "im2col" if node.target is nn.functional.unfold else name
         try:
-            by_tensor = TENSOR_CALLS.get(name)
+            if name == "einsum":
+                return einsum(TensorSite(self._graph, self._weights, where, self._batch), *args)
+            by_tensor = TENSOR_CALLS.get(name) or (
+                VIEW_CALLS.get(name) if isinstance(args[0], View) else None
+            )
             if by_tensor is not None:
                 site = TensorSite(self._graph, self._weights, where, self._batch)
                 more = dict(kwargs)
@@ -242,6 +271,7 @@ def _soft(log: bool) -> Callable[..., Tensor]:
 _TENSOR_MODULES: dict[type[nn.Module], Callable[..., Any]] = {
     nn.Flatten: lambda s, x, m: TENSOR_CALLS["flatten"](s, x, m.start_dim, m.end_dim),
     nn.Unflatten: lambda s, x, m: TENSOR_CALLS["unflatten"](s, x, m.dim, m.unflattened_size),
+    nn.Unfold: lambda s, x, m: TENSOR_CALLS["im2col"](s, x, m.kernel_size, m.dilation, m.padding, m.stride),
     nn.Softmax: _soft(log=False),
     nn.LogSoftmax: _soft(log=True),
 }
@@ -293,14 +323,62 @@ def _holds_value(tree: Any) -> bool:
     return isinstance(tree, Value | View)
 
 
+_MOST = 2**27  # numbers in a constant that is computed
+
+
 def _computed(node: fx.Node, args: Any, kwargs: Any) -> Any:
     """The result of an operation on shapes or weights."""
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    function: Callable[..., Any] = node.target  # type: ignore[assignment]
     try:
-        return function(*args, **kwargs)
+        leaves = tree_leaves((args, kwargs))
+        if any(_by_batch(leaf) for leaf in leaves):
+            return _for_one_sample(node, args, kwargs)
+        return _called(node, args, kwargs)
     except ModelError:
         raise
     except Exception as error:
         raise refusal(node.name, f"it cannot be computed: {first_line(error)}") from error
+
+
+def _called(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    function: Callable[..., Any] = node.target  # type: ignore[assignment]
+    return function(*args, **kwargs)
+
+
+def _by_batch(leaf: Any) -> bool:
+    """Whether a constant is as long as the placeholder of the batch."""
+    if isinstance(leaf, torch.Tensor):
+        return leaf.ndim > 0 and leaf.shape[0] == BATCH
+    return isinstance(leaf, int) and leaf == BATCH
+
+
+def _for_one_sample(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """The result for a batch of the placeholder's size, computed for one sample where all are the same.
+
+    The whole would take gigabytes: relative positions, repeated for every sample, for example.
+    """
+    with FakeTensorMode() as mode:
+        faked = partial(_faked, mode)
+        fake = _called(node, *tree_map(faked, (args, kwargs)))
+    if not isinstance(fake, torch.Tensor):
+        return _called(node, args, kwargs)
+    if fake.shape[:1] == (BATCH,):
+        small_args, small_kwargs = tree_map(_one_sample, (args, kwargs))
+        with suppress(Exception):  # then it does not treat samples alike
+            one = _called(node, small_args, small_kwargs)
+            if tuple(one.shape) == (1, *fake.shape[1:]):
+                return one.expand(BATCH, *one.shape[1:])
+    if fake.numel() > _MOST:
+        raise refusal(node.name, f"its constant would have the shape {shown(tuple(fake.shape))}")
+    return _called(node, args, kwargs)
+
+
+def _faked(mode: FakeTensorMode, leaf: Any) -> Any:
+    return mode.from_tensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _one_sample(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf[:1] if _by_batch(leaf) and leaf.stride(0) == 0 else leaf
+    return 1 if _by_batch(leaf) else leaf

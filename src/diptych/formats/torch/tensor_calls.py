@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from diptych.formats.graph import BATCH, Value, ValueGraph, power_layers, refusal
-from diptych.formats.torch.site import Weights
+from diptych.formats.torch.site import Weights, numbers
 from diptych.formats.views import END, Tensor, View, Views
 from diptych.model import layers as L
 from diptych.model.layers import Activation, Array
 
-__all__ = ["TENSOR_CALLS", "TensorSite", "attention"]
+__all__ = ["TENSOR_CALLS", "VIEW_CALLS", "TensorSite", "attention"]
 
 
 class TensorSite(Views):
@@ -157,11 +157,9 @@ def _getitem(s: TensorSite, x: Tensor, index: Any) -> Tensor:
             axis += 1
         elif isinstance(place, int):
             x = s.select(x, axis, place)
-        elif (
-            isinstance(place, torch.Tensor) and place.dtype in (torch.int64, torch.int32) and place.ndim == 1
-        ):
-            x = s.gather(x, axis, place.numpy())
-            axis += 1
+        elif isinstance(place, torch.Tensor | list) and np.asarray(place).dtype.kind == "i":
+            x = s.gather(x, axis, np.asarray(place))
+            axis += np.ndim(place)
         else:
             s.refuse(f"no layer takes the part {str(place)[:40]}")
     return x
@@ -226,6 +224,29 @@ def _index(s: TensorSite, x: Tensor, indices: Sequence[Any]) -> Tensor:
     if len(chosen) != 1 or not isinstance(chosen[0][1], torch.Tensor):
         s.refuse("no layer picks values by several indices")
     return s.gather(x, chosen[0][0], chosen[0][1].numpy())
+
+
+def _windows(s: TensorSite, x: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Tensor.unfold: the windows along an axis; what is in them becomes the last axis."""
+    axis = s.axis(x, dimension)
+    starts = np.arange(0, s.shape(x)[axis] - size + 1, step)
+    cut = s.gather(x, axis, starts[:, None] + np.arange(size))
+    rank = s.rank(cut)
+    return s.permute(cut, [d for d in range(rank) if d != axis + 1] + [axis + 1])
+
+
+def _columns(
+    s: TensorSite, x: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """F.unfold: a convolution with kernels of a single 1, and its places in a row."""
+    if not isinstance(x, Value):
+        s.refuse("the batch is not the first axis of its input")
+    kernel, channels = numbers(kernel_size, 2), s.shape(x)[1]
+    taps = math.prod(kernel)
+    weight = np.tile(np.eye(taps, dtype=np.float32), (channels, 1)).reshape(channels * taps, 1, *kernel)
+    around = tuple((n, n) for n in numbers(padding, 2))
+    layer = L.Conv(weight, None, numbers(stride, 2), around, numbers(dilation, 2), channels)
+    return s.apply(x, layer, L.Reshape((channels * taps, -1)))
 
 
 def _roll(s: TensorSite, x: Tensor, shifts: Any, dims: Any = None) -> Tensor:
@@ -293,6 +314,30 @@ def _addmm(s: TensorSite, bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: 
         number = np.asarray(float(beta))
         offset = offset * number if isinstance(offset, np.ndarray) else s.combine("multiply", offset, number)
     return s.combine("add", product, offset) if beta != 0 else product
+
+
+def _addcmul(s: TensorSite, x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    first, second = s.operand(tensor1), s.operand(tensor2)
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return s.combine("add", s.operand(x), first * second * value)
+    product = s.combine("multiply", first, second)
+    if value != 1:
+        product = s.combine("multiply", product, np.asarray(float(value)))
+    return s.combine("add", s.operand(x), product)
+
+
+def _masked_fill(s: TensorSite, x: Tensor, mask: Any, value: Any) -> Tensor:
+    """A number where a constant is true: the others times 1 plus 0."""
+    if not isinstance(mask, torch.Tensor):
+        s.refuse("its mask depends on the input")
+    chosen = s.array(mask) != 0
+    kept = s.combine("multiply", x, (~chosen).astype(np.float32))
+    return s.combine("add", kept, np.where(chosen, float(value), 0).astype(np.float32))
+
+
+def _like(s: TensorSite, x: Any, *rest: Any, **others: Any) -> Any:
+    """To the type of another tensor: all are floats here."""
+    return x
 
 
 def attention(
@@ -419,6 +464,26 @@ def _cumsum(s: TensorSite, x: Tensor, dim: int, **others: Any) -> Tensor:
     return s.permute(s.matmul(s.permute(x, order), triangle), order)
 
 
+_MODES: dict[str, L.PadMode] = {"reflect": "reflect", "replicate": "replicate", "circular": "wrap"}
+
+
+def _pad(s: TensorSite, x: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
+    """Padding of a view, whose axes are not channels and space."""
+    edges = [int(n) for n in pad]
+    if min(edges, default=0) < 0:
+        s.refuse("no layer crops here")
+    pairs = [(edges[i], edges[i + 1]) for i in range(0, len(edges), 2)][::-1]
+    number = float(value or 0)
+    kind = _MODES.get(mode) or ("constant" if number else "zero")
+    return s.pad(x, [(0, 0)] * (s.rank(x) - len(pairs)) + pairs, kind, number)
+
+
+# Rules for views, where `calls.CALLS` has one for values.
+VIEW_CALLS: dict[str, Rule] = {
+    "pad": _pad,
+    "constant_pad_nd": lambda s, x, pad, value=0: _pad(s, x, pad, value=value),
+}
+
 TENSOR_CALLS: dict[str, Rule] = {
     "permute": _permute,
     "transpose": _transpose,
@@ -429,6 +494,8 @@ TENSOR_CALLS: dict[str, Rule] = {
     "view": _view,
     "reshape": _view,
     "_unsafe_view": _view,
+    "view_as": lambda s, x, other: _view(s, x, list(other.shape)),
+    "reshape_as": lambda s, x, other: _view(s, x, list(other.shape)),
     "flatten": _flatten,
     "unflatten": _unflatten,
     "squeeze": _squeeze,
@@ -448,6 +515,8 @@ TENSOR_CALLS: dict[str, Rule] = {
     "unbind": _unbind,
     "index_select": _index_select,
     "index": _index,
+    "unfold": _windows,
+    "im2col": _columns,
     "roll": _roll,
     "flip": _flip,
     "cat": _cat,
@@ -464,6 +533,10 @@ TENSOR_CALLS: dict[str, Rule] = {
     "minimum": _binary("minimum"),
     **dict.fromkeys(("matmul", "bmm", "mm", "imatmul"), _matmul),
     "addmm": _addmm,
+    "addcmul": _addcmul,
+    "masked_fill": _masked_fill,
+    "type_as": _like,
+    "expand_copy": _expand,
     "baddbmm": _addmm,
     "scaled_dot_product_attention": attention,
     "mean": _reduce("mean"),
