@@ -100,7 +100,7 @@ def test_foreign_safetensors_fill_an_architecture(module: nn.Module, frame: Mode
     check(formats.read(path, architecture=frame), module)
     save_file({"a": torch.zeros(4, 3, 3, 3)}, path)
     with pytest.raises(
-        FormatError, match="does not fit the architecture: .* >>4×3×3×3<<; in the architecture: >>"
+        FormatError, match=r"does not fit the architecture: .* >>4×3×3×3<<; in the architecture: >>"
     ):
         formats.read(path, architecture=frame)
 
