@@ -327,6 +327,11 @@ def test_of_several_models_the_one_that_the_weights_fit_is_taken(tmp_path: Path)
     model = diptych.load_model(tmp_path / "w.bson", architecture=path)
     assert labels(model) == ["Dense 2 -> 3"]
     assert "the architecture is generator of" in model.source.warnings[0]
+    twice = written(tmp_path, "a = Chain(Dense(2, 3))\nb = Chain(Dense(2, 3, relu))\n", "twice.jl")
+    with pytest.raises(FormatError, match=r"a, b fit the weights in .*--architecture '.*twice\.jl::a'"):
+        diptych.load_model(tmp_path / "w.bson", architecture=twice)
+    chosen = diptych.load_model(tmp_path / "w.bson", architecture=f"{twice}::b")
+    assert labels(chosen) == ["Dense 2 -> 3, relu"]
     bson.write({"weights": arrays[::-1]}, tmp_path / "w.bson")
     with pytest.raises(FormatError, match="none of them fits"):
         diptych.load_model(tmp_path / "w.bson", architecture=path)

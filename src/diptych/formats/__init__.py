@@ -200,7 +200,10 @@ def _filled(path: Path, found: Format, options: dict[str, Any], given: str | Pat
             fitting.append((key, _read(path, found, options | {"architecture": architecture})))
     if len(fitting) != 1:
         what = "none of them fits" if not fitting else f"{', '.join(key for key, _ in fitting)} fit"
-        raise FormatError(f"{several}; {what} the weights in {path}") from several
+        text = str(several).split("; name the one")[0]
+        raise FormatError(
+            f"{text}; {what} the weights in {path}: name one with --architecture '{given}::{keys[0]}'"
+        ) from several
     key, model = fitting[0]
     warnings = (f"the architecture is {key} of {given}, the only one there that fits", *model.source.warnings)
     return model.with_(source=replace(model.source, warnings=warnings))
@@ -217,14 +220,23 @@ def _read(path: Path, found: Format, options: dict[str, Any]) -> Model:
 
 
 def _architecture(name: str | Path, flux_version: str | None, key: str | None = None) -> Model:
-    """Reads the model file `name`, or makes the architecture of that name if it has no suffix."""
-    options = {"flux_version": flux_version, "key": key} if is_source(name) else {}
-    return read(name, **options) if Path(name).suffix else architectures.named(str(name))
+    """Reads the model file `name`, or makes the architecture of that name if it has no suffix.
+
+    Of Julia source, "model.jl::generator" is the model of that key.
+    """
+    if is_source(name):
+        file, _, chosen = str(name).partition("::")
+        return read(file, flux_version=flux_version, key=key or chosen or None)
+    return read(name) if Path(name).suffix else architectures.named(str(name))
 
 
 def is_source(name: str | Path) -> bool:
-    """Whether a path names Julia source."""
-    return any(Path(name).suffix.lower() in f.suffixes for f in FORMATS if f.module == "julia_source")
+    """Whether a path names Julia source, or one model in it, as "model.jl::generator" does."""
+    return any(
+        Path(str(name).partition("::")[0]).suffix.lower() in f.suffixes
+        for f in FORMATS
+        if f.module == "julia_source"
+    )
 
 
 def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:

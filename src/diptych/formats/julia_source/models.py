@@ -215,9 +215,10 @@ class SourceFile:
         listed = ", ".join(f"{e.key} ({self._line(e.node)})" for e in found[:_LISTED])
         if failures:
             error, node = failures[0]
-            raise FormatError(
+            raise SeveralModels(
                 f"{self.source.name} holds models that are understood, {listed}, and one that is not: "
-                f"{self._place(error, node)}; name the one to read with --key (key=...)"
+                f"{self._place(error, node)}; name the one to read with --key (key=...)",
+                [e.key for e in found],
             )
         raise SeveralModels(
             f"{self.source.name} holds several models: {listed}; name the one to read with --key (key=...)",
