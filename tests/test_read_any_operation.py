@@ -570,6 +570,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], tuple[int, ...]]] = {
         (2, 4, 6, 8),
     ),
     "einsum-of-a-matrix": (lambda x: torch.einsum("bchw,cd->bdhw", x, torch.eye(4) + 1), (2, 4, 6, 8)),
+    "nothing-in-front": (lambda x: torch.cat([x[:, :0], x[:, 0:] * 2], 1), (2, 4, 6, 8)),
     "a-list": (lambda x: x[:, [2, 0, 3]] + x[:, torch.tensor([[1], [2], [3]])].sum(2), (2, 4, 6, 8)),
     "windows-along-an-axis": (lambda x: x.unfold(2, 3, 2).unfold(3, 4, 4), (2, 4, 6, 8)),
     "columns": (lambda x: F.unfold(x, (3, 2), padding=1, stride=2, dilation=(1, 2)), (2, 4, 6, 8)),
