@@ -163,11 +163,13 @@ class Views:
         given, total = math.prod(n for n in sizes if n != -1), math.prod(seen)
         if -1 not in sizes and given * BATCH != total * self.own_batch:
             return sizes
-        before = math.prod(seen[: _seen(x).at])
+        view = _seen(x)
+        before = math.prod(seen[: view.at]) * (self.shape(view.value)[1] if view.outer else 1)
         for place, n in enumerate(sizes):
             if n == -1:
                 return sizes
-            if math.prod(sizes[:place]) == before and n % self.own_batch == 0:
+            left, more = math.prod(sizes[:place]), n // self.own_batch
+            if before in (left, left * more) and n % self.own_batch == 0:
                 return [*sizes[:place], n // self.own_batch * BATCH, *sizes[place + 1 :]]
         return sizes
 

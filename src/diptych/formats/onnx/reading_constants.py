@@ -168,6 +168,20 @@ def _triangle(attributes: Attributes, x: Array, k: Any = 0) -> Array:
     return np.triu(x, diagonal) if attributes.get("upper", 1) else np.tril(x, diagonal)
 
 
+def _scatter(attributes: Attributes, x: Array, indices: Array, updates: Array) -> Array:
+    if attributes.get("reduction", "none") != "none":
+        raise ValueError(f"its reduction is {attributes['reduction']}, only none is read")
+    result = np.array(x)
+    result[tuple(np.moveaxis(indices.astype(np.int64), -1, 0))] = updates
+    return result
+
+
+def _gather_nd(attributes: Attributes, x: Array, indices: Array) -> Array:
+    if attributes.get("batch_dims", 0):
+        raise ValueError("its batch_dims are not 0")
+    return np.asarray(x[tuple(np.moveaxis(indices.astype(np.int64), -1, 0))])
+
+
 def _transpose(attributes: Attributes, x: Array) -> Array:
     return np.transpose(x, attributes.get("perm"))
 
@@ -250,5 +264,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "MatMul": lambda attributes, a, b: np.matmul(a, b),
     "CastLike": lambda attributes, x, like: x.astype(like.dtype),
     "Trilu": _triangle,
+    "ScatterND": _scatter,
+    "GatherND": _gather_nd,
     "DequantizeLinear": dequantised,
 }

@@ -141,7 +141,7 @@ def _repeat(s: TensorSite, x: Tensor, *sizes: Any) -> Tensor:
 # ---- Parts --------------------------------------------------------------------------------------------
 
 
-def _getitem(s: TensorSite, x: Tensor, index: Any) -> Tensor:
+def _getitem(s: TensorSite, x: Tensor, index: Any) -> Any:
     places = list(index) if isinstance(index, tuple) else [index]
     used = sum(place is not None and place is not Ellipsis for place in places)
     if any(place is Ellipsis for place in places):
@@ -153,7 +153,10 @@ def _getitem(s: TensorSite, x: Tensor, index: Any) -> Tensor:
             x = _unsqueeze(s, x, axis)
             axis += 1
         elif isinstance(place, slice):
-            x = _part(s, x, axis, place)
+            part = _part(s, x, axis, place)
+            if isinstance(part, torch.Tensor):  # there is nothing in it
+                return part
+            x = part
             axis += 1
         elif isinstance(place, int):
             x = s.select(x, axis, place)
@@ -165,21 +168,24 @@ def _getitem(s: TensorSite, x: Tensor, index: Any) -> Tensor:
     return x
 
 
-def _part(s: TensorSite, x: Tensor, axis: int, place: slice) -> Tensor:
+def _part(s: TensorSite, x: Tensor, axis: int, place: slice) -> Any:
     if place == slice(None):
         return x
     size = s.shape(x)[axis]
     start = 0 if place.start is None else max(place.start, -size)
-    return s.slice(x, axis, start, END if place.stop is None else max(place.stop, -size), place.step or 1)
+    stop = END if place.stop is None else max(place.stop, -size)
+    if not range(size)[
+        start:stop
+    ]:  # such as the tokens in front of those of the picture, where there are none
+        return torch.empty((*s.shape(x)[:axis], 0, *s.shape(x)[axis + 1 :]))
+    return s.slice(x, axis, start, stop, place.step or 1)
 
 
-def _slice(
-    s: TensorSite, x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Tensor:
+def _slice(s: TensorSite, x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
     return _part(s, x, dim % s.rank(x), slice(start, end, step))
 
 
-def _narrow(s: TensorSite, x: Tensor, dim: int, start: int, length: int) -> Tensor:
+def _narrow(s: TensorSite, x: Tensor, dim: int, start: int, length: int) -> Any:
     return _slice(s, x, dim, start, start + length)
 
 
