@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.batch import results
-from diptych.batch.inputs import Listing, listed
+from diptych.batch.inputs import Listing, as_given, listed
 from diptych.batch.local import made_locally
 from diptych.batch.plan import MANIFEST, Plan, changes, difference_of, read_manifest, write_manifest
 from diptych.batch.results import Job
@@ -77,7 +77,7 @@ class Pictures:
     def described(self) -> list[str]:
         """How they were asked for, which a later call must repeat to go on."""
         listing = [f"list {self.list_file or 'of names'}"] if self.names else []
-        return [*map(str, self.given), *listing, *(["recursive"] if self.recursive else [])]
+        return [*map(as_given, self.given), *listing, *(["recursive"] if self.recursive else [])]
 
 
 @dataclass(frozen=True)
