@@ -346,7 +346,7 @@ def test_tiny_imagenet_is_searched_whole(tmp_path):
     [
         ([], "no pictures were named"),
         (["gone"], "there is no picture or folder gone"),
-        (["*.gif"], r"no picture matches \*.gif"),
+        (["*.gif"], r"no picture and no tar archive matches \*.gif"),
         (["."], "holds no pictures"),
     ],
 )

@@ -229,7 +229,7 @@ def test_what_is_not_understood_is_named_with_its_line(case: str, tmp_path: Path
 
 def test_comments_that_do_not_end_take_little_time(tmp_path: Path) -> None:
     began = time.perf_counter()
-    with pytest.raises(FormatError, match="comments .* that do not end"):
+    with pytest.raises(FormatError, match=r"comments .* that do not end"):
         source(tmp_path, "#= " * 500_000)
     assert time.perf_counter() - began < 5
 

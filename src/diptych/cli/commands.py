@@ -302,7 +302,8 @@ def predict(
         loaded = with_softmax(loaded)
     if out is None:
         only_for_tables("--out", columns=columns, embedding=embedding, list=listed, recursive=recursive,
-                        workers=workers, shard_size=shard_size != 256, on=on != "local", overwrite=overwrite)  # fmt: skip
+                        workers=workers, shard_size=shard_size != 256, on=on != "local",
+                        overwrite=overwrite)  # fmt: skip
         with terminal.progress() as progress:
             done = predict_files(
                 loaded,
