@@ -1,8 +1,8 @@
 """Claims: `diptych predict MODEL FOLDER --out TABLE` is as fast as a hand-written loop, in bounded memory, and on Ray.
 
 - Speed: 5,000 JPEG photographs of 500 x 375 pixels, as those of ImageNet have on average, against two processes that
-  each run Pillow and ONNX Runtime and keep every output in memory. The ratio is of best times, above 1 where Diptych is
-  faster. Both include start-up, which for Diptych is that of two new processes.
+  each run Pillow and ONNX Runtime and keep every output in memory. The ratio is of best times, above 1 where Diptych
+  is faster. Both include start-up, which for Diptych is that of two new processes.
 - Ray: the same job on a Ray cluster of two processors that is started for it, against the same job in two local
   processes, start-up taken off: each side runs on half of the pictures and on all, and the difference counts.
 - Memory: 100,000 pictures of 64 x 64 pixels; the largest sum of what all processes of the command hold (Pss, which

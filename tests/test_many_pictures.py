@@ -25,6 +25,7 @@ from diptych.errors import ImageError, OutputError, UsageError
 from diptych.files import IN_USE, sole_writer
 from diptych.model.layers import Chain, Dense
 from diptych.model.model import Model
+from diptych.preprocessing import named as preprocessing_named
 
 SCENES = diptych.load_model("scenes")
 
@@ -175,9 +176,7 @@ def test_one_file_made_of_the_parts(suffix, pictures, whole, tmp_path, diptych_c
     assert diptych_command(*arguments).status == 1
     job = diptych.predict("scenes", pictures, out=out, shard_size=5)
     assert any("23 of 23 pictures were finished already" in remark for remark in job.remarks)
-    assert job.table()["prediction"].to_pylist() == [
-        name or ("" if suffix == ".csv" else None) for name in whole.table()["prediction"].to_pylist()
-    ]
+    assert job.table()["prediction"].to_pylist() == whole.table()["prediction"].to_pylist()
     assert np.allclose(job.table()["probability"].to_pylist()[0], whole.table()["probability"].to_pylist()[0])
     assert [path.name for path in Path(f"{out}.parts").iterdir()] == ["manifest.json"]
     out.write_bytes(out.read_bytes() + b" ")
@@ -186,6 +185,23 @@ def test_one_file_made_of_the_parts(suffix, pictures, whole, tmp_path, diptych_c
     out.unlink()
     diptych.predict("scenes", pictures, out=out, shard_size=5)
     assert out.exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_the_table_is_the_same_from_every_kind_of_file(suffix, pictures, whole, tmp_path):
+    job = diptych.predict("scenes", pictures, out=tmp_path / f"t{suffix}")
+    assert job.table()["error"].to_pylist() == whole.table()["error"].to_pylist()
+    (tmp_path / f"folder{suffix}").mkdir()
+    assert len(diptych.predict("scenes", pictures, out=tmp_path / f"folder{suffix}").table()) == 23
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_row_of_more_than_a_megabyte(suffix, tmp_path):
+    save(tmp_path / "in/a.png", 1)
+    recipe = preprocessing_named("imagenet-224")
+    job = preprocessed_table(recipe, Pictures([tmp_path / "in"]), out=tmp_path / f"t{suffix}")
+    assert job.out.stat().st_size > 2**20
+    assert len(job.table()) == 1
 
 
 def test_a_file_of_somebody_else_is_not_replaced(pictures, tmp_path):
@@ -219,6 +235,48 @@ def test_folders_inside_folders_patterns_and_lists(tmp_path, monkeypatch):
     found = listed([], inputs.names_in("list.txt"))
     assert [one.name for one in found.inputs] == ["in/b/x9.png", "in/a.png", "in/gone.png"]
     assert "more than once are taken once: 1" in found.remarks[0]
+
+
+def test_a_link_to_itself_costs_its_row(tmp_path):
+    save(tmp_path / "in/a.png", 1)
+    (tmp_path / "in/loop.png").symlink_to("loop.png")
+    for recursive in (False, True):
+        found = listed([tmp_path / "in"], recursive=recursive)
+        assert [Path(one.name).name for one in found.inputs] == ["a.png", "loop.png"]
+
+
+def test_pictures_that_are_named_twice_are_named_in_the_remark(tmp_path):
+    save(tmp_path / "in/b.png", 1)
+    (tmp_path / "in/a.png").symlink_to("b.png")
+    assert listed([tmp_path / "in"]).remarks[0].endswith(f"taken once: 1 ({tmp_path / 'in/b.png'})")
+
+
+def test_a_pattern_of_archives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in (2, 10):
+        with tarfile.open(f"shard-{number}.tar", "w") as archive:
+            archive.add(save(tmp_path / f"{number}.png", number), f"{number}.png")
+    names = [one.name for one in listed(["shard-*.tar"]).inputs]
+    assert names == ["shard-2.tar/2.png", "shard-10.tar/10.png"]
+
+
+def test_a_list_that_begins_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.png\r\nb.png\r\n")
+    assert inputs.names_in(tmp_path / "list.txt") == ["a.png", "b.png"]
+
+
+def test_a_job_begun_at_the_command_line_goes_on_in_python(pictures, tmp_path, diptych_command):
+    diptych_command("predict", "scenes", f"{pictures}/", "--out", tmp_path / "t")
+    job = diptych.predict("scenes", f"{pictures}/", out=tmp_path / "t")
+    assert "23 of 23 pictures were finished already" in job.remarks
+
+
+def test_many_bad_pictures_before_the_first_good_one(tmp_path):
+    for number in range(40):
+        (tmp_path / f"{number}.png").write_text("no picture")
+    save(tmp_path / "99.png", 1)
+    job = diptych.predict("scenes", tmp_path, out=tmp_path / "t")
+    assert (job.rows, job.failed) == (41, 40)
 
 
 def test_a_list_on_standard_input_and_a_picture_that_is_gone(pictures, tmp_path):
@@ -288,7 +346,7 @@ def test_tiny_imagenet_is_searched_whole(tmp_path):
     [
         ([], "no pictures were named"),
         (["gone"], "there is no picture or folder gone"),
-        (["*.gif"], r"no picture matches \*.gif"),
+        (["*.gif"], r"no picture and no tar archive matches \*.gif"),
         (["."], "holds no pictures"),
     ],
 )
@@ -374,7 +432,19 @@ def test_a_part_that_was_altered_is_said_and_kept(alter, pictures, tmp_path, dip
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [('"top": 3', '"top": 4'), ("p3.png", "p33.png"), ('"inputs"', '"input"'), ("{", "[")]
+    ("old", "new"),
+    [
+        ('"top": 3', '"top": 4'),
+        ("p3.png", "p33.png"),
+        ('"inputs"', '"input"'),
+        ("{", "["),
+        ('"parts": [', '"parts": 3, "others": ['),
+        ('"parts"', '"others"'),
+        ('"failed": 1', '"failed": "one"'),
+        ('"failed": 1', '"failed": -5'),
+        ('"failed": 1', '"failed": 6'),
+        ('"rows": 5', '"rows": 7'),
+    ],
 )
 def test_a_manifest_that_was_edited_is_refused(old, new, pictures, tmp_path):
     out = tmp_path / "t"
@@ -384,6 +454,15 @@ def test_a_manifest_that_was_edited_is_refused(old, new, pictures, tmp_path):
     with pytest.raises(OutputError, match="is not the manifest of a job as it was written"):
         diptych.predict("scenes", pictures, out=out, shard_size=5)
     diptych.predict("scenes", pictures, out=out, shard_size=5, overwrite=True)
+
+
+def test_a_pipe_in_the_place_of_a_part_is_not_waited_for(pictures, tmp_path):
+    out = tmp_path / "t"
+    diptych.predict("scenes", pictures, out=out)
+    (out / "part-00000.parquet").unlink()
+    os.mkfifo(out / "part-00000.parquet")
+    with pytest.raises(OutputError, match=r"part-00000\.parquet is not as this job wrote it"):
+        diptych.predict("scenes", pictures, out=out)
 
 
 def test_a_folder_belongs_to_one_job(pictures, tmp_path):
@@ -436,6 +515,7 @@ def test_none_of_the_pictures_can_be_used(tmp_path, diptych_command):
     done = diptych_command("predict", "scenes", tmp_path, "--out", tmp_path / "t")
     assert done.status == 1
     assert done.err.count("\n") == 1
+    assert "none of the 3 pictures could be used; the first: " in done.err
     assert "0.png" in done.err
 
 
@@ -511,6 +591,7 @@ def test_a_read_only_and_a_full_disk(pictures, tmp_path):
         ({"columns": ["embedding"]}, "--embedding LAYER"),
         ({"embedding": "99"}, "there is no layer '99'"),
         ({"batch": 3}, "takes no option 'batch'"),
+        ({"on": None}, "a job runs on local"),
     ],
 )
 def test_wrong_options(options, said, pictures, tmp_path):

@@ -206,6 +206,19 @@ REFUSALS = {
     "nothing": ("x = 1 + 1\n", "holds no model"),
     "weights without end": ("m = Chain((Dense(10^4, 10^4) for i in 1:9)...)\n", "weights, more than"),
     "a huge layer": ("m = Dense(10^12, 10^12)\n", r"model\.jl:1"),
+    "an unknown layer that is added": (
+        "l = Any[Dense(1, 2)]\npush!(l, mystery(2))\nm = Chain(l...)\n", r"model\.jl:3: .*mystery is not defined",
+    ),
+    "a vector that is changed": (
+        "l = Any[Dense(1, 2), Dense(2, 2)]\nshuffle!(l)\nm = Chain(l...)\n", r"model\.jl:3: .*shuffle! is not defined",
+    ),
+    "a vector that a function changes": (
+        "add(v) = begin\npush!(v, mystery(2))\nnothing\nend\nl = Any[Dense(1, 2)]\nadd(l)\nm = Chain(l...)\n",
+        r"model\.jl:7: .*mystery is not defined",
+    ),
+    "the length of a long text": (
+        's = "ab"\n' + "s = s * s\n" * 12 + "m = Dense(length(s), 2)\n", r"a text of more than 4096 characters",
+    ),
     "a changed layer": ("m = Chain(Dense(1, 2), Dense(2, 3))\nm.layers[2].weight = w\n", r"model\.jl|no model"),
 }  # fmt: skip
 
@@ -217,6 +230,13 @@ def test_what_is_not_understood_is_named_with_its_line(case: str, tmp_path: Path
         source(tmp_path, text)
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 1000
+
+
+def test_comments_that_do_not_end_take_little_time(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    with pytest.raises(FormatError, match=r"comments .* that do not end"):
+        source(tmp_path, "#= " * 500_000)
+    assert time.perf_counter() - began < 5
 
 
 HOSTILE = {

@@ -21,6 +21,7 @@ _NO_THREAD = (
     "the system lets this command start no further thread; end other programs, or raise the limits of memory and of "
     "processes (ulimit -v and ulimit -u)"
 )
+_interrupts: list[int] = []  # the signals that have come
 _REPORT_TO = "https://github.com/diptych/diptych/issues"
 
 
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
         for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, _ended)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
         _prepare_streams()
     status = _run(arguments)
     try:
@@ -42,6 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError:  # a full disk; Python would flush it again at its end, and exit with 120
         sys.stderr = _nowhere()
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """Raises `KeyboardInterrupt`, and notes it: a library that is being imported makes another error of it."""
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def _ended(number: int, frame: object) -> NoReturn:
@@ -111,6 +120,8 @@ def _exit_status(arguments: list[str]) -> int:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # native libraries have errors that are no `Exception`
+        if _interrupts:
+            return _interrupted(arguments)
         return _failed(error, arguments)
     return _interrupted(arguments) if status == _INTERRUPTED else status or 0
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from diptych.batch.inputs import Input
@@ -101,6 +102,10 @@ def main() -> None:
 def _connected(address: str, workers: int | None) -> Any:
     """Ray, connected to the cluster; one that is started here ends with this process."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if (
+        address and _has_token()
+    ):  # which a cluster asks for where there is one, and Ray's driver does not send by itself
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     ray = imported("ray")
     try:
         if address:
@@ -116,6 +121,11 @@ def _connected(address: str, workers: int | None) -> Any:
     except Exception as error:  # of many kinds, by what is wrong
         raise _not_reached(address, error) from error
     return ray
+
+
+def _has_token() -> bool:
+    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    return bool(named) or Path.home().joinpath(".ray", "auth_token").is_file()
 
 
 def _knock(address: str) -> None:
@@ -187,7 +197,7 @@ def _not_reached(address: str, error: Exception) -> DiptychError:
         )
     if address:
         return OutputError(
-            f"the Ray cluster at {address} cannot be reached ({said}); check the address, or start it"
+            f"the Ray cluster at {address} cannot be reached ({said}); check the address and, where it asks for one, its token, or start it"
         )
     return OutputError(f"Ray cannot be started on this machine ({said}); use --on local")
 

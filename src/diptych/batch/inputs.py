@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import stat
@@ -18,7 +19,7 @@ from diptych.errors import ImageError, reason
 from diptych.files import as_text, is_folder
 from diptych.images.files import SUFFIXES, remarks_on_skipped
 
-__all__ = ["Input", "Listing", "listed", "names_in"]
+__all__ = ["Input", "Listing", "as_given", "listed", "names_in"]
 
 _MISSING = -1
 _LONGEST_HEADER = 16 * 2**20  # bytes of one header of a tar
@@ -82,9 +83,9 @@ def listed(given: Iterable[str | Path], names: Iterable[str] = (), *, recursive:
     """Lists pictures in a fixed order.
 
     Args:
-        given: Picture files; folders, whose pictures are sorted as people count; patterns such as
-            "photos/**/*.jpg"; tar archives (as WebDataset has them), whose pictures stand in the archive's order; and
-            the folder of Tiny ImageNet, which is searched whole.
+        given: Picture files; folders, whose pictures are sorted as people count; tar archives (as WebDataset has
+            them), whose pictures stand in the archive's order; patterns of pictures or archives, such as
+            "photos/**/*.jpg"; and the folder of Tiny ImageNet, which is searched whole.
         names: Further picture files, as from a list. One that is not there costs its row, not the job.
         recursive: Whether folders inside folders are searched too.
 
@@ -97,18 +98,28 @@ def listed(given: Iterable[str | Path], names: Iterable[str] = (), *, recursive:
     found: dict[tuple[str, int], Input] = {}
     skipped: list[Path] = []
     remarks: list[str] = []
-    repeated = 0
-    sources = [_of_argument(str(one), recursive, skipped, remarks) for one in given]
+    repeated = list[Path]()
+    sources = [_of_argument(as_given(one), recursive, skipped, remarks) for one in given]
     for source in (*sources, (_of_name(name) for name in names)):
         for one in source:
             place = os.path.realpath(one.archive if one.archive is not None else one.name)
-            repeated += (place, one.offset) in found
+            if (place, one.offset) in found:
+                repeated.append(Path(one.name))
             found.setdefault((place, one.offset), one)
     if not found:
         raise ImageError("no pictures were named; name files, a folder that holds some, or a list of them")
     if repeated:
-        remarks.append(f"pictures that were named more than once are taken once: {repeated}")
+        shown = ", ".join(as_text(one) for one in repeated[:_MOST_REMARKS])
+        rest = ", ..." if len(repeated) > _MOST_REMARKS else ""
+        remarks.append(
+            f"pictures that were named more than once are taken once: {len(repeated)} ({shown}{rest})"
+        )
     return Listing(tuple(found.values()), (*remarks_on_skipped(skipped), *remarks))
+
+
+def as_given(path: str | Path) -> str:
+    """A path as it is noted: "photographs/" is "photographs", on the command line and in Python."""
+    return str(Path(path))
 
 
 def names_in(path: str | Path) -> list[str]:
@@ -131,6 +142,7 @@ def names_in(path: str | Path) -> list[str]:
         raise ImageError(f"cannot read the list {where}: {reason(error)}; check its name") from error
     if b"\0" in content:
         raise ImageError(f"the list {where} is not a text with one path a line; name a text file")
+    content = content.removeprefix(codecs.BOM_UTF8)  # some editors of Windows begin a text with it
     lines = [os.fsdecode(line) for line in content.splitlines() if line.strip()]
     if not lines:
         raise ImageError(f"the list {where} names no pictures; write one path a line")
@@ -157,13 +169,14 @@ def _of_name(name: str) -> Input:
 
 def _matching(pattern: str, remarks: list[str]) -> Iterator[Input]:
     names = sorted(glob.iglob(pattern, recursive=True), key=natural)  # noqa: PTH207
-    taken = [name for name in names if _is_picture(name) and not is_folder(name)]
+    taken = [name for name in names if (_is_picture(name) or _is_tar(name)) and not is_folder(name)]
     if not taken:
-        raise ImageError(f"no picture matches {pattern}; check the pattern")
+        raise ImageError(f"no picture and no tar archive matches {pattern}; check the pattern")
     if len(taken) < len(names):
         remarks.append(f"what matches {pattern} and does not end like a picture was skipped: "
                        f"{len(names) - len(taken)}")  # fmt: skip
-    return map(_of_name, taken)
+    for name in taken:
+        yield from _in_tar(name, remarks) if _is_tar(name) else [_of_name(name)]
 
 
 def _is_picture(name: str) -> bool:
@@ -184,7 +197,7 @@ def _in_folder(folder: str, recursive: bool, skipped: list[Path]) -> list[Input]
                 f"the folder {place} cannot be read ({reason(error)}); check its permissions"
             ) from error
         for entry in entries:
-            if entry.is_dir(follow_symlinks=not recursive):
+            if _leads_to_folder(entry, follow=not recursive):
                 if recursive and not entry.name.startswith("."):
                     inner.append(entry.path)
             elif _is_picture(entry.name) and not entry.name.startswith("."):
@@ -198,6 +211,13 @@ def _in_folder(folder: str, recursive: bool, skipped: list[Path]) -> list[Input]
         )  # fmt: skip
         raise ImageError(f"the folder {folder} holds no pictures ({', '.join(SUFFIXES)}); {inside}")
     return found
+
+
+def _leads_to_folder(entry: os.DirEntry[str], *, follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:  # a link to itself
+        return False
 
 
 def _of_entry(entry: os.DirEntry[str], inside: str) -> Input:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.batch import results
-from diptych.batch.inputs import Listing, listed
+from diptych.batch.inputs import Listing, as_given, listed
 from diptych.batch.local import made_locally
 from diptych.batch.plan import MANIFEST, Plan, changes, difference_of, read_manifest, write_manifest
 from diptych.batch.results import Job
@@ -28,6 +28,20 @@ __all__ = ["Begun", "JobOptions", "Pictures", "begin"]
 _PART = re.compile(r"part-\d{5,}\.parquet")
 _MOST_FAILURES = 20  # that are told; the others are in the table
 _PARTS = ".parts"
+_OTHER_TABLES = (
+    ".arrow",
+    ".db",
+    ".feather",
+    ".h5",
+    ".hdf5",
+    ".json",
+    ".npy",
+    ".npz",
+    ".tsv",
+    ".txt",
+    ".xls",
+    ".xlsx",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class JobOptions:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if self.on not in ("local", "ray") and ":" not in self.on:
+        if not isinstance(self.on, str) or (self.on not in ("local", "ray") and ":" not in self.on):
             raise UsageError(
                 f"a job runs on local, on ray, or on a cluster's address such as ray://host:10001, not {self.on!r}"
             )
@@ -77,7 +91,7 @@ class Pictures:
     def described(self) -> list[str]:
         """How they were asked for, which a later call must repeat to go on."""
         listing = [f"list {self.list_file or 'of names'}"] if self.names else []
-        return [*map(str, self.given), *listing, *(["recursive"] if self.recursive else [])]
+        return [*map(as_given, self.given), *listing, *(["recursive"] if self.recursive else [])]
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,11 @@ class _Target:
             if os.path.lexists(out) and not is_folder(out):
                 raise OutputError(
                     f"{out} is a file that is no folder for parts; name a folder, or a file that ends with "
+                    f"{', '.join(results.WRITERS)}"
+                )
+            if out.suffix.lower() in _OTHER_TABLES and not is_folder(out):
+                raise UsageError(
+                    f"{out} ends like a table of a kind that is not written; name a folder, or a file that ends with "
                     f"{', '.join(results.WRITERS)}"
                 )
             return _Target(out)

@@ -87,7 +87,8 @@ def read_manifest(folder: Path) -> tuple[Plan, dict[str, Any]] | None:
         document = json.loads(path.read_bytes())
         inputs = tuple(Input(*one) for one in document.pop("inputs"))
         plan = Plan(document.pop("settings"), inputs, document.pop("shard_size"))
-        if not all(_well_formed(one) for one in inputs) or document.pop("id") != plan.id:
+        whole = all(_well_formed(one) for one in inputs) and document.pop("id") == plan.id
+        if not whole or not _counts(document, plan):
             raise ValueError("it was edited")
     except OSError as error:
         raise OutputError(f"cannot read {path}: {reason(error)}; choose another --out") from error
@@ -103,6 +104,18 @@ def _well_formed(one: Input) -> bool:
     numbers = (one.size, one.modified, one.offset)
     texts = (one.name, one.inside, *([] if one.archive is None else [one.archive]))
     return all(type(n) is int for n in numbers) and all(isinstance(text, str) for text in texts)
+
+
+def _counts(document: Mapping[str, Any], plan: Plan) -> bool:
+    """Whether what the manifest of a finished job says of its parts can be true of the plan."""
+    if document.get("status") != "done":
+        return True
+    parts = document["parts"]
+    sizes = [len(plan.of_shard(number)) for number in range(plan.shards)]
+    return [part["rows"] for part in parts] == sizes and all(
+        type(part["failed"]) is int and 0 <= part["failed"] <= size
+        for part, size in zip(parts, sizes, strict=True)
+    )
 
 
 def difference_of(before: Plan, now: Plan) -> str | None:

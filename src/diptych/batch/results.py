@@ -16,6 +16,8 @@ from diptych.predictions import cell
 
 __all__ = ["WRITERS", "Job", "assemble", "read"]
 
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 2**20, 2**30  # bytes
+
 
 @dataclass(frozen=True)
 class Job:
@@ -54,10 +56,11 @@ class Job:
         """
         pa: Any = imported("pyarrow")
         try:
-            if self.out.suffix.lower() == ".csv":
-                return imported("pyarrow.csv").read_csv(self.out)
-            if self.out.suffix.lower() == ".jsonl" and self.out.is_file():
-                return imported("pyarrow.json").read_json(self.out)
+            if self.out.is_file() and self.out.suffix.lower() == ".csv":
+                return _table_of_csv(self.out)
+            if self.out.is_file() and self.out.suffix.lower() == ".jsonl":
+                whole = imported("pyarrow.json").ReadOptions(block_size=_block_of(self.out))
+                return imported("pyarrow.json").read_json(self.out, read_options=whole)
             return pa.concat_tables(map(read, self.paths))
         except (OSError, pa.ArrowException) as error:
             raise OutputError(f"cannot read {self.out}: {error}; run the job again") from error
@@ -97,6 +100,20 @@ def assemble(parts: Sequence[Path], path: Path) -> None:
 def read(path: Path) -> Any:
     """A Parquet file as a `pyarrow.Table`, without what is noted in it."""
     return imported("pyarrow.parquet").read_table(path, partitioning=None).replace_schema_metadata(None)
+
+
+def _table_of_csv(path: Path) -> Any:
+    """The table in a CSV file, where an empty cell is null, as it is in the other formats."""
+    arrow: Any = imported("pyarrow.csv")
+    nulls = arrow.ConvertOptions(null_values=[""], strings_can_be_null=True)
+    return arrow.read_csv(
+        path, read_options=arrow.ReadOptions(block_size=_block_of(path)), convert_options=nulls
+    )
+
+
+def _block_of(path: Path) -> int:
+    """How many bytes to read at once: a row must not be longer, and the columns of arrays are long."""
+    return max(_SMALLEST_BLOCK, min(path.stat().st_size + 1, _LARGEST_BLOCK))
 
 
 def _parquet(tables: Iterator[Any], path: Path) -> None:

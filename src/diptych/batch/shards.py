@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from diptych.batch.inputs import Input
 from diptych.errors import DiptychError, ImageError, OutputError, UnsupportedLayer
 from diptych.extras import imported
-from diptych.files import as_text, replacing
+from diptych.files import as_text, is_file, replacing
 from diptych.images.opening import pixel_limit
 
 __all__ = ["Made", "Rows", "Task", "Worker", "check", "part_name"]
@@ -177,6 +177,8 @@ def check(path: Path, plan: str, number: int) -> tuple[int, int] | None:
     """
     parquet: Any = imported("pyarrow.parquet")
     pa: Any = imported("pyarrow")
+    if not is_file(path):  # a pipe would wait for ever
+        return None
     try:
         content = path.read_bytes()
         data = memoryview(content)[: -8 - int.from_bytes(content[-8:-4], "little")]  # all before the footer

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from diptych.progress import Progress, silent
 
 __all__ = ["features_table", "predictions_table", "preprocessed_table"]
 
-_PROBED = 32  # pictures that are tried until one can be read
 _LAYER = "layer "
 
 
@@ -205,7 +203,7 @@ def _first_outputs(
     learns only from a picture that it cannot express a layer gives way to another.
     """
     first: ImageError | None = None
-    for one in islice(listing.inputs, _PROBED):
+    for one in listing.inputs:
         try:
             path, content = one.content("")
             pixels, _ = files.decode(path, content=content)
@@ -221,9 +219,9 @@ def _first_outputs(
             raise UsageError(f"there is no layer {as_text(missing)!r}; the layers are {', '.join(trace)}")
         return {"output": compiled(item)[0], **{path: trace[path][0] for path in layers}}
     assert first is not None
-    if len(listing.inputs) <= _PROBED:
+    if len(listing.inputs) == 1:
         raise first
-    raise ImageError(f"none of the first {_PROBED} pictures can be read; the first: {first}")
+    raise ImageError(f"none of the {len(listing.inputs):,} pictures could be used; the first: {first}")
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,14 @@ def preprocess(
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     if not is_table(out, table):
-        only_for_tables("--table", list=listed, recursive=recursive, workers=workers, on=on != "local")
+        only_for_tables(
+            "--table",
+            list=listed,
+            recursive=recursive,
+            workers=workers,
+            shard_size=shard_size != 256,
+            on=on != "local",
+        )
         with terminal.progress() as progress:
             done = preprocess_files(
                 some(images), preprocessing, out=out, overwrite=overwrite, progress=progress
@@ -296,7 +303,8 @@ def predict(
         loaded = with_softmax(loaded)
     if out is None:
         only_for_tables("--out", columns=columns, embedding=embedding, list=listed, recursive=recursive,
-                        workers=workers, on=on != "local", overwrite=overwrite)  # fmt: skip
+                        workers=workers, shard_size=shard_size != 256, on=on != "local",
+                        overwrite=overwrite)  # fmt: skip
         with terminal.progress() as progress:
             done = predict_files(
                 loaded,
@@ -383,7 +391,8 @@ def features(
                 progress=progress,
             )
         terminal.job(job)
-    only_for_tables("--table", list=listed, recursive=recursive, workers=workers, on=on != "local",
+    only_for_tables("--table", list=listed, recursive=recursive, workers=workers,
+                    shard_size=shard_size != 256, on=on != "local",
                     overwrite=overwrite)  # fmt: skip
     with terminal.progress() as progress:
         paths = diptych.features(

@@ -169,7 +169,14 @@ def apply(
                 progress=progress,
             )
         terminal.job(job)
-    only_for_tables("--table", recursive=recursive, workers=workers, on=on != "local", overwrite=overwrite)
+    only_for_tables(
+        "--table",
+        recursive=recursive,
+        workers=workers,
+        shard_size=shard_size != 256,
+        on=on != "local",
+        overwrite=overwrite,
+    )
     with terminal.progress() as progress:
         if is_folder(source):
             result = apply_folder(loaded, source, target, **options, progress=progress)

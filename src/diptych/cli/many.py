@@ -77,4 +77,4 @@ def only_for_tables(option: str, **given: object) -> None:
     """Raises `UsageError` for an option that only a table has, which `option` asks for."""
     for name, value in given.items():
         if value:
-            raise UsageError(f"--{name} is for a table: ask for one with {option}")
+            raise UsageError(f"--{name.replace('_', '-')} is for a table: ask for one with {option}")

@@ -82,8 +82,9 @@ class Terminal:
         import typer
 
         self.remarks(job.remarks, job.failures)
+        pictures = "picture" if job.rows == 1 else "pictures"
         failed = f", {job.failed:,} of them could not be used" if job.failed else ""
-        self.result(job.to_document(), f"{job.rows:,} pictures{failed}: {job.out}")
+        self.result(job.to_document(), f"{job.rows:,} {pictures}{failed}: {job.out}")
         raise typer.Exit(0 if not job.failed else 1)
 
     def failure(self, text: str) -> None:

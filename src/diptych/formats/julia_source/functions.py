@@ -84,9 +84,15 @@ def _number(value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else value
 
 
+def _short(text: str) -> str:
+    if len(text) > _LONGEST:
+        raise NotUnderstood(f"it is a text of more than {_LONGEST} characters")
+    return text
+
+
 def _times(*values: Any) -> Any:
     if all(isinstance(v, str) for v in values):
-        return "".join(values)[:_LONGEST]
+        return _short("".join(values))
     return _elementwise(lambda a, b: a * b, values)
 
 
@@ -317,7 +323,7 @@ COMPUTED: dict[str, Callable[..., Any]] = {
     "kaiming_normal": _drawn, "kaiming_uniform": _drawn, "keys": lambda a: list(a.names),
     "values": tuple, "float": lambda a: float(_real(a)), "abs2": lambda a: _real(a) ** 2,
     "transpose": _transposed, "adjoint": _transposed,
-    "string": lambda *a: "".join(map(str, a))[:_LONGEST] if all(isinstance(v, (str, int)) for v in a) else _refused(),
+    "string": lambda *a: _short("".join(map(str, a))) if all(isinstance(v, (str, int)) for v in a) else _refused(),
 }  # fmt: skip
 
 

@@ -114,12 +114,14 @@ class Runner:
             if top:
                 return None
             raise
+        if isinstance(value, Unknown) and node.type == "call_expression":
+            self.changed(node, scope, value)
         if top and is_model(value) and node.type in ("call_expression", "binary_expression"):
             self.note(f"line{self.e.where(node).rsplit(':', 1)[-1].rsplit(' ', 1)[-1]}", value, node)
         return value
 
     def forget(self, node: Node, scope: Scope, error: NotUnderstood) -> None:
-        """Makes the names that a statement assigns unknown."""
+        """Makes the names that a statement assigns, and the vectors that it changes, unknown."""
         if not self.e.inside_library and (error.hides_model or self.scan.makes_layers(node)):
             self.failures.setdefault((node.start_byte, node.end_byte), (error, node))
         for name in self.scan.assigned(node):
@@ -129,6 +131,16 @@ class Runner:
             known = owner.names[name] if owner is not None else None
             if not isinstance(known, (OwnType,)):
                 scope.assign(name, Unknown(error.why, error.node or node))
+        self.changed(node, scope, Unknown(error.why, error.node or node))
+
+    def changed(self, node: Node, scope: Scope, unknown: Unknown) -> None:
+        """Makes the vectors unknown that a call which is not understood, such as `push!(layers, ...)`, changes."""
+        for name in self.scan.grown(node):
+            owner = scope.owner(name)
+            vector = owner.names[name] if owner is not None else None
+            if isinstance(vector, list):  # of which another name, or the caller, may be in use
+                vector.append(unknown)
+                scope.assign(name, unknown)
 
     def note(self, key: str, value: Any, node: Node) -> None:
         """Notes a model that was assigned, unless inside a function of a package."""

@@ -32,6 +32,9 @@ class Source:
         return f"{self.name}:{place}" if place.isdigit() else f"{self.name}, {place}"
 
 
+_MOST_OPEN_COMMENTS = 100
+
+
 def source_of(path: Path) -> Source:
     """Reads the Julia source in a file.
 
@@ -51,6 +54,12 @@ def source_of(path: Path) -> Source:
     code = "\n".join(line for line, _ in lines)
     if len(code) > _LARGEST_CODE:
         raise FormatError(f"{path} holds {len(code)} characters of Julia, more than {_LARGEST_CODE}")
+    if (
+        code.count("#=") > code.count("=#") + _MOST_OPEN_COMMENTS
+    ):  # the parser would read on from each to the end
+        raise FormatError(
+            f"{path} holds comments (#=) that do not end (=#); it may have been cut off while copying"
+        )
     return Source(code, tuple(place for _, place in lines), str(path))
 
 
