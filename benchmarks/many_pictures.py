@@ -8,7 +8,8 @@
 - Memory: 100,000 pictures of 64 x 64 pixels; the largest sum of what all processes of the command hold (Pss, which
   counts a page that two share once), above that of the same command on 10 pictures.
 
-    python benchmarks/many_pictures.py [--pictures 5000] [--size 500 375] [--small 100000] [--rounds 3] [--only speed|ray|memory]
+    python benchmarks/many_pictures.py [--pictures 5000] [--size 500 375] [--small 100000] [--rounds 3]
+                                       [--only speed|ray|memory]
 """
 
 from __future__ import annotations

@@ -197,7 +197,8 @@ def _not_reached(address: str, error: Exception) -> DiptychError:
         )
     if address:
         return OutputError(
-            f"the Ray cluster at {address} cannot be reached ({said}); check the address and, where it asks for one, its token, or start it"
+            f"the Ray cluster at {address} cannot be reached ({said}); check the address and, where it asks for one, "
+            "its token, or start it"
         )
     return OutputError(f"Ray cannot be started on this machine ({said}); use --on local")
 
