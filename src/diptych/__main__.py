@@ -107,11 +107,11 @@ def _exit_status(arguments: list[str]) -> int:
     try:
         from diptych.cli import app
         from diptych.cli.terminal import Terminal
-        from diptych.hearing import hearing
+        from diptych.guesses import collected
 
-        with hearing() as heard:
+        with collected() as guessed:
             status = app(args=arguments, prog_name="diptych", standalone_mode=False)
-        Terminal.show_left(heard)
+        Terminal.show_left(guessed)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whatever read our output has ended (`diptych ... | head`): stop silently.

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from diptych import formats, preprocessing
 from diptych.errors import FormatError, ModelError, UsageError
 from diptych.files import is_file, opened
-from diptych.hearing import tell
+from diptych.guesses import tell
 from diptych.model import architectures
 from diptych.model.entry import likely_input
 from diptych.model.model import Model

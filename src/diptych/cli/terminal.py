@@ -35,10 +35,10 @@ class Terminal:
         Terminal._last = self
 
     @classmethod
-    def show_left(cls, heard: Sequence[str]) -> None:
+    def show_left(cls, guessed: Sequence[str]) -> None:
         """Prints what reading a model had to guess, unless the command has shown it itself."""
         terminal, cls._last = cls._last, None
-        for text in heard if terminal is not None else ():
+        for text in guessed if terminal is not None else ():
             if terminal is not None and not any(text in shown for shown in terminal._shown):
                 terminal.remark(text)
 
