@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
@@ -26,6 +24,9 @@ from diptych.files import IN_USE, sole_writer
 from diptych.model.layers import Chain, Dense
 from diptych.model.model import Model
 from diptych.preprocessing import named as preprocessing_named
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 SCENES = diptych.load_model("scenes")
 
