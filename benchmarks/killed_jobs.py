@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from many_pictures import make_pictures
@@ -68,7 +69,8 @@ def plan_of(out: Path) -> str:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kills a command with everything that it started, as the end of a machine would."""
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -105,7 +107,8 @@ def main() -> None:
                     if (
                         computing and chance.random() < 0.4
                     ):  # one of its processes: the command goes on by itself
-                        os.kill(chance.choice(computing), signal.SIGKILL)
+                        with suppress(ProcessLookupError):  # it has ended meanwhile
+                            os.kill(chance.choice(computing), signal.SIGKILL)
                         workers += 1
                     elif chance.random() < 0.5:  # the command alone: its processes must end by themselves
                         process.kill()

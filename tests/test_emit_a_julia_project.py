@@ -167,7 +167,7 @@ def test_opencvs_kernels_at_every_size(sizes: tuple[int, ...], kernel: str, seed
         recipe = Preprocessing((Resize(height, width, f"opencv-{kernel}", round=whole),))
         ours = defined(preprocess_text(recipe)).get("preprocess")(pixels).T
         expected = recipe.apply(pixels)
-        if kernel == "cubic" and whole:  # a sum that lies at a half may be rounded to either side
+        if kernel in ("cubic", "area") and whole:  # a sum that lies at a half may be rounded to either side
             assert np.abs(ours - expected).max() <= 1
             assert (ours != expected).mean() < 0.1
         else:
