@@ -137,7 +137,7 @@ def _job(
 
     if isinstance(given.get("columns"), str):
         given["columns"] = [name.strip() for name in given["columns"].split(",")]
-    if not isinstance(x, Iterable | Picture):
+    if not isinstance(x, str | Path | Iterable | Picture):
         raise UsageError(f"images are paths, arrays or Pictures, not {type(x).__name__}")
     paths = [x] if isinstance(x, str | Path | np.ndarray | Picture) else list(x)
     strange = next((one for one in paths if not isinstance(one, str | Path)), None)
