@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diptych.errors import DiptychError, ImageError, OutputError
 from diptych.images import files
@@ -65,3 +66,14 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         files.write_png(tmp_path / "file" / "a.png", GREY)
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
     assert issubclass(ImageError, DiptychError)
+
+
+def test_a_link_to_itself_does_not_stop_the_other_pictures_of_a_folder(tmp_path, diptych_command):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "good.png")
+    (tmp_path / "self.png").symlink_to("self.png")
+    assert [path.name for path in files.find(tmp_path)] == ["good.png", "self.png"]
+    for command in (["predict", "scenes", tmp_path], ["preprocess", tmp_path, "-o", tmp_path / "out"]):
+        done = diptych_command(*command)
+        assert done.status == 1
+        assert "self.png cannot be opened" in done.err
+        assert "good" in done.out

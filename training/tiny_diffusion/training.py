@@ -25,6 +25,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from diptych.filters.learning.distributed import processes, summed
+
 __all__ = [
     "Plan",
     "device_named",
@@ -89,10 +91,6 @@ def join() -> None:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def is_first() -> bool:
     """Whether this process keeps the state on disk."""
     return not dist.is_initialized() or dist.get_rank() == 0
@@ -106,7 +104,7 @@ def wait() -> None:
 
 def share(batch: torch.Tensor) -> torch.Tensor:
     """This process's part of what was drawn for a whole batch; its size is a multiple of the number of processes."""
-    count = _processes()
+    count = processes()
     if len(batch) % count:
         raise SystemExit(f"a batch of {len(batch)} cannot be shared by {count} processes; take a multiple")
     return batch if count == 1 else batch.chunk(count)[dist.get_rank()]
@@ -114,14 +112,14 @@ def share(batch: torch.Tensor) -> torch.Tensor:
 
 def _average(network: nn.Module, loss: torch.Tensor) -> float:
     """Gives all processes the mean of their gradients; returns the mean of their losses."""
-    if _processes() == 1:
+    if processes() == 1:
         return float(loss.detach())
     parameters = [parameter for parameter in network.parameters() if parameter.grad is not None]
-    flat = torch.cat([loss.detach().reshape(1), *(p.grad.flatten() for p in parameters)]) / _processes()  # type: ignore[union-attr]
-    dist.all_reduce(flat)
-    for parameter, mean in zip(parameters, flat[1:].split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = mean.view_as(parameter)
-    return float(flat[0])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    mean, gradients = summed(loss, gradients, 1 / processes())
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return mean
 
 
 def train(

@@ -40,7 +40,8 @@ class Rows(Protocol):
         """The rows as a `pyarrow.Table` with a column `error`, whose schema does not depend on them."""
 
 
-class Task(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Task:
     """All that a process needs to compute parts; it is what travels, with the pictures' paths.
 
     Attributes:
@@ -50,20 +51,14 @@ class Task(Protocol):
         max_pixels: The most pixels of a picture.
     """
 
-    @property
-    def id(self) -> str: ...  # noqa: D102 - see above
-
-    @property
-    def folder(self) -> str: ...  # noqa: D102
-
-    @property
-    def started_in(self) -> str: ...  # noqa: D102
-
-    @property
-    def max_pixels(self) -> int: ...  # noqa: D102
+    id: str
+    folder: str
+    started_in: str
+    max_pixels: int
 
     def ready(self) -> Callable[[], Rows]:
         """Makes the model ready, once for each process; returns what makes the rows of a part."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

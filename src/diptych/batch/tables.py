@@ -16,6 +16,7 @@ from diptych.batch.columns import Columns
 from diptych.batch.inputs import Input, Listing
 from diptych.batch.jobs import Begun, JobOptions, Pictures, begin
 from diptych.batch.results import Job
+from diptych.batch.shards import Task
 from diptych.engines import Compiled
 from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import as_text
@@ -224,15 +225,11 @@ def _first_outputs(
     raise ImageError(f"none of the {len(listing.inputs):,} pictures could be used; the first: {first}")
 
 
-@dataclass(frozen=True)
-class TableTask:
-    """What a process needs to make parts of a table; see `shards.Task`.
+@dataclass(frozen=True, kw_only=True)
+class TableTask(Task):
+    """What a process needs to make parts of a table.
 
     Attributes:
-        id: See `shards.Task`.
-        folder: See `shards.Task`.
-        started_in: See `shards.Task`.
-        max_pixels: See `shards.Task`.
         model: The model with its recipe.
         engine: The engine, never "auto".
         device: The device.
@@ -243,10 +240,6 @@ class TableTask:
         top: How many classes the column `top` has.
     """
 
-    id: str
-    folder: str
-    started_in: str
-    max_pixels: int
     model: Model
     engine: str
     device: str

@@ -22,12 +22,12 @@ __all__ = [
     "some",
 ]
 
-_TABLES = (".parquet", ".csv", ".jsonl")
-
 
 def is_table(out: Path, table: bool) -> bool:
     """Whether the results are to be a table: by its suffix, or because `--table` was given."""
-    return table or out.suffix.lower() in _TABLES
+    from diptych.batch.results import WRITERS
+
+    return table or out.suffix.lower() in WRITERS
 
 
 def many_pictures(images: Sequence[Path] | None, listed: str | None, recursive: bool) -> Pictures:

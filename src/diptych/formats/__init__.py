@@ -7,7 +7,6 @@ Each format has a module with the same two functions, `read(path) -> Model` and 
 from __future__ import annotations
 
 import os
-import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -152,10 +151,8 @@ def read(path: str | Path, **options: Any) -> Model:
     """
     path = Path(path)
     head, size = _head(path)
-    if head.startswith(b"PK") and _is_torchscript(path):
-        raise FormatError(
-            f"{path} is a TorchScript archive: load it with torch.jit.load and save its state_dict()"
-        )
+    if head.startswith(b"PK") and (program := _program_in(path)):
+        raise FormatError(f"{path} is {program}")
     named = _by_suffix(path)
     found = next((f for f in FORMATS if (not f.by_name or f is named) and f.signature(head, size)), None)
     if named is not None and found is not named:
@@ -318,35 +315,31 @@ def _head(path: Path) -> tuple[bytes, int]:
     return head, size
 
 
-def _is_torchscript(path: Path) -> bool:
-    """Whether a zip archive holds what `torch.jit.save` puts beside the weights."""
+def _zipped(path: Path) -> set[str] | None:
+    """The names in a zip archive without their first folder; None for one that is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile):
-        return False  # damaged, which its reader says
+            return {name.partition("/")[2] for name in archive.namelist()}
+    except Exception:  # zipfile raises EOFError, struct.error, RuntimeError and others for damage
+        return None
+
+
+def _program_in(path: Path) -> str:
+    """What a zip archive is that holds a program of PyTorch, and what to do; empty for any other."""
+    names = _zipped(path) or set()
+    if "constants.pkl" in names:
+        return "a TorchScript archive: load it with torch.jit.load and save its state_dict()"
+    if names & {"archive_format", "serialized_exported_program.json"}:
+        return "a program of torch.export: give diptych.from_torch what torch.export.load returns, with an example"
+    return ""
 
 
 def _seems(found: Format | None, head: bytes, path: Path) -> str:
     if found is not None:
         return found.name
     if head.startswith(b"PK"):
-        return _seems_zipped(path)
+        return "a zip archive" if _zipped(path) is not None else "a zip archive, damaged or cut off"
     for name, beginnings in _STRANGERS:
         if head.startswith(beginnings):
             return name
     return "damaged or cut off, or of an unknown kind"
-
-
-def _seems_zipped(path: Path) -> str:
-    """What a zip archive that is no format of ours seems to be, by the names in it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
-    except Exception:  # zipfile raises EOFError, struct.error, RuntimeError and others for damage
-        return "a zip archive, damaged or cut off"
-    if "constants.pkl" in names:
-        return "TorchScript, which is code: load it with torch.jit.load and save its state_dict()"
-    if "archive_format" in names or "serialized_exported_program.json" in names:
-        return "a program of torch.export: give diptych.from_torch what torch.export.load returns, with an example"
-    return "a zip archive"

@@ -351,7 +351,7 @@ def search(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not given:
         raise ImageError("no pictures were named; name files or a folder that holds some")
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     skipped: list[Path] = []
     for path in map(Path, given):
         if is_folder(path):
@@ -359,17 +359,19 @@ def search(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
             skipped += others
         else:
             files = [path]
-        for file in files:
-            try:
-                file.stat()
-            except FileNotFoundError as error:
-                raise ImageError(f"there is no picture or folder {file}; check the name") from error
-            except (OSError, ValueError) as error:
-                raise ImageError(
-                    f"cannot read {file} ({reason(error)}); check its name and permissions"
-                ) from error
-            found.setdefault(file.resolve(), file)
+            _check_there(path)
+        for file in files:  # what is wrong with one inside a folder, reading it tells
+            found.setdefault(os.path.realpath(file), file)
     return Found(tuple(found.values()), tuple(skipped))
+
+
+def _check_there(path: Path) -> None:
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise ImageError(f"there is no picture or folder {path}; check the name") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read {path} ({reason(error)}); check its name and permissions") from error
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -12,6 +12,7 @@ from typing import Any
 from diptych.batch import Job, JobOptions, Pictures, begin
 from diptych.batch.inputs import Input
 from diptych.batch.results import WRITERS
+from diptych.batch.shards import Task
 from diptych.engines import tiled
 from diptych.errors import DiptychError, ImageError, OutputError, UsageError
 from diptych.extras import imported
@@ -105,14 +106,10 @@ def _unchanged(folder: Path, table: Any) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class FilterTask:
-    """What a process needs to filter pictures; see `batch.shards.Task`, and `apply` for the others."""
+@dataclass(frozen=True, kw_only=True)
+class FilterTask(Task):
+    """What a process needs to filter pictures: the arguments of `apply`."""
 
-    id: str
-    folder: str
-    started_in: str
-    max_pixels: int
     model: Model
     tile: int | None
     engine: str

@@ -8,7 +8,7 @@ rounding (`tests/test_learn_on_two_processes.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["backward", "is_first", "processes", "workers_serving"]
+__all__ = ["backward", "is_first", "processes", "summed", "workers_serving"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -100,9 +100,26 @@ def _computed(module: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, we
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     error = loss(module(inputs), targets)
     gradients = torch.autograd.grad(error, parameters)
-    flat = torch.cat([error.detach().reshape(1), *(gradient.flatten() for gradient in gradients)]) * weight
-    dist.all_reduce(flat)
-    sums = torch.split(flat[1:], [parameter.numel() for parameter in parameters])
+    loss_of_all, sums = summed(error, gradients, weight)
     for parameter, total in zip(parameters, sums, strict=True):
-        parameter.grad = total.view_as(parameter) + (0 if parameter.grad is None else parameter.grad)
-    return float(flat[0])
+        parameter.grad = total if parameter.grad is None else parameter.grad + total
+    return loss_of_all
+
+
+def summed(loss: Tensor, gradients: Sequence[Tensor], weight: float) -> tuple[float, list[Tensor]]:
+    """Sums the loss and the gradients of all processes, in one message.
+
+    Args:
+        loss: Of this process's part of a batch, a scalar.
+        gradients: Of any shapes, the same in each process.
+        weight: The share of the batch that the part is.
+
+    Returns:
+        The loss of the batch, and its gradients in the shapes that were given.
+    """
+    flat = torch.cat([loss.detach().reshape(1), *(gradient.flatten() for gradient in gradients)]) * weight
+    dist.all_reduce(flat)
+    sums = torch.split(flat[1:], [gradient.numel() for gradient in gradients])
+    return float(flat[0]), [
+        total.view(gradient.shape) for total, gradient in zip(sums, gradients, strict=True)
+    ]

@@ -90,7 +90,7 @@ class Evaluator:
         self.steps = self.depth = self.calls = 0
         self.called: set[str] = set()  # the functions of the file that were followed
         self.active: list[str] = []  # those that are being followed
-        self.inside_library = 0  # functions of a package among these
+        self.inside_package = 0  # functions of a package among these
         self.ends: list[Any] = []
         self.where: Callable[[Node], str] = lambda node: ""
         self.output_size: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = lambda value, size: size
@@ -359,18 +359,18 @@ class Evaluator:
         self._bind(method, given, keywords, inner)
         self.calls += 1
         self.active.append(name)
-        self.inside_library += bool(method.library)
+        self.inside_package += bool(method.package)
         depth, self.depth = self.depth, 0
         try:
             return self.run_function(method.body, inner)
         except NotUnderstood as error:
-            if not method.library:
+            if not method.package:
                 raise
-            raise NotUnderstood(f"{method.library} has no {name} with these arguments", node) from error
+            raise NotUnderstood(f"{method.package} has no {name} with these arguments", node) from error
         finally:
             self.calls -= 1
             self.active.pop()
-            self.inside_library -= bool(method.library)
+            self.inside_package -= bool(method.package)
             self.depth = depth
 
     def _fits(self, method: Method, given: list[Any]) -> bool:

@@ -91,7 +91,7 @@ class SourceFile:
         for value in self.e.globals.names.values():
             methods = value.outer + value.calls if isinstance(value, OwnType) else value.methods
             for method in methods:
-                method.library = "Metalhead"
+                method.package = "Metalhead"
 
     # ---- Sizes ----
 
@@ -122,7 +122,7 @@ class SourceFile:
         for name, function in list(self.e.globals.names.items()):
             if not isinstance(function, WrittenFunction) or function.name != name or name in called:
                 continue
-            if any(method.library for method in function.methods):
+            if any(method.package for method in function.methods):
                 continue
             self.e.called = set()
             events = len(self.runner.events)
@@ -131,7 +131,7 @@ class SourceFile:
             inside |= self.e.called - {name} if self.runner.events[events:] else set()
         for name, kind in list(self.e.globals.names.items()):
             written = (
-                isinstance(kind, OwnType) and kind.name == name and not any(m.library for m in kind.calls)
+                isinstance(kind, OwnType) and kind.name == name and not any(m.package for m in kind.calls)
             )
             if written and kind.calls and not self._made(kind):
                 self._try_type(name, kind)
@@ -292,7 +292,7 @@ class SourceFile:
             f"{self.source.name} holds no model: no layer of Flux or Lux, such as Chain(...), is made in it"
         )
         kinds = {n: v for n, v in self.e.globals.names.items() if isinstance(v, OwnType) and v.calls}
-        structs = [n for n, v in kinds.items() if not any(m.library for m in v.calls)]
+        structs = [n for n, v in kinds.items() if not any(m.package for m in v.calls)]
         if structs:
             names = ", ".join(structs[:_LISTED])
             text += f" with known arguments; it defines {names}: make one with --key, such as --key '{structs[-1]}(…)'"

@@ -122,7 +122,7 @@ class Runner:
 
     def forget(self, node: Node, scope: Scope, error: NotUnderstood) -> None:
         """Makes the names that a statement assigns, and the vectors that it changes, unknown."""
-        if not self.e.inside_library and (error.hides_model or self.scan.makes_layers(node)):
+        if not self.e.inside_package and (error.hides_model or self.scan.makes_layers(node)):
             self.failures.setdefault((node.start_byte, node.end_byte), (error, node))
         for name in self.scan.assigned(node):
             if scope.parent is None and name in self.fixed:
@@ -144,7 +144,7 @@ class Runner:
 
     def note(self, key: str, value: Any, node: Node) -> None:
         """Notes a model that was assigned, unless inside a function of a package."""
-        if self.e.inside_library:
+        if self.e.inside_package:
             return
         if len(self.events) >= _MOST_MODELS:
             raise FormatError(f"more than {_MOST_MODELS} models are made")

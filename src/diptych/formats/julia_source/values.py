@@ -122,7 +122,7 @@ class Method:
         body: The statements.
         node: The whole definition.
         owner: For `(m::VAE)(x) = ...`, the name of the value that is called.
-        library: The package that it belongs to, if it is not the file's own.
+        package: The package that it belongs to, if it is not the file's own.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Method:
     node: Node
     scope: Scope
     owner: str = ""
-    library: str = ""
+    package: str = ""
 
     @property
     def required(self) -> int:
