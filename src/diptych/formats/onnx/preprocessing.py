@@ -20,6 +20,7 @@ from diptych.errors import ModelError
 from diptych.formats.onnx.graph import OnnxGraph, OnnxSite
 from diptych.model.layers import Chain
 from diptych.preprocessing import (
+    CentreCrop,
     Colour,
     Grey,
     Normalise,
@@ -154,6 +155,8 @@ def _applied(place: _Place, pixels: _Pixels, step: RecipeStep) -> _Pixels:
         return replace(pixels, value=place.node("Concat", *[pixels.value] * 3, axis=1), channels=3)
     if isinstance(step, Resize):
         return _resized(place, pixels, step)
+    if isinstance(step, CentreCrop):
+        return _centred(place, pixels, step)
     if isinstance(step, Scale):
         levels = place.cast(pixels.value, TensorProto.FLOAT)
         return replace(pixels, value=place.do("Div", levels, np.float32(255)), eight_bit=False, scaled=True)
@@ -221,17 +224,28 @@ def _axes(place: _Place, pixels: _Pixels, step: Resize) -> tuple[_Axis, _Axis]:
     if step.fit == "stretch":
         rows, columns = (place.number(p) for p in places)
         return _Axis(h, place.number(height), rows), _Axis(w, place.number(width), columns)
+    if step.fit in ("cover-rounded", "contain"):
+        ratios = place.do("Div", h, height), place.do("Div", w, width)
+        ratio = place.node("Min" if step.fit == "cover-rounded" else "Max", *ratios)
+        scaled = [place.do("Max", place.node("Round", place.node("Div", n, ratio)), 1.0) for n in (h, w)]
+        return _whole(place, h, scaled[0]), _whole(place, w, scaled[1])
     wider = place.do("Greater", place.do("Mul", w, height), place.do("Mul", h, width))
-    if step.fit == "crop":
+    if step.fit in ("crop", "cover"):
         scaled_h = place.do("Where", wider, height, _floored(place, place.do("Mul", h, width), w))
         scaled_w = place.do("Where", wider, _floored(place, place.do("Mul", w, height), h), width)
     else:
         scaled_h = place.do("Where", wider, _contained(place, h, w, width), height)
         scaled_w = place.do("Where", wider, width, _contained(place, w, h, height))
+    if step.fit == "cover":
+        return _whole(place, h, scaled_h), _whole(place, w, scaled_w)
     return (
         _moved(place, _Axis(h, scaled_h, ""), places[0], step.fit),
         _moved(place, _Axis(w, scaled_w, ""), places[1], step.fit),
     )
+
+
+def _whole(place: _Place, source: str, target: str) -> _Axis:
+    return _Axis(source, target, place.do("Range", 0.0, target, 1.0))
 
 
 def _floored(place: _Place, product: str, by: str) -> str:
@@ -268,6 +282,31 @@ def _resized(place: _Place, pixels: _Pixels, step: Resize) -> _Pixels:
         ground = step.fill / 255 if pixels.scaled else step.fill
         value = place.do("Where", covered, value, helper.tensor_dtype_to_np_dtype(kind).type(ground))
     return replace(pixels, value=value)
+
+
+def _centred(place: _Place, pixels: _Pixels, step: CentreCrop) -> _Pixels:
+    """The rule of `diptych.preprocessing.resize.margin`, for a size that is known only at run time."""
+    shape = place.node("Shape", pixels.value)
+    value, inside = pixels.value, []
+    for axis, wanted in ((2, step.height), (3, step.width)):
+        side = place.double(place.do("Gather", shape, axis))
+        cut = place.node("Round", place.do("Div", place.do("Sub", side, float(wanted)), 2.0))
+        padded = place.node("Ceil", place.do("Div", place.do("Sub", side, float(wanted)), 2.0))
+        start = place.node("Where", place.do("Less", side, float(wanted)), padded, cut)
+        positions = place.do("Add", np.arange(wanted, dtype=np.float64), start)
+        last = place.do("Sub", side, 1.0)
+        inside.append(
+            place.node(
+                "And", place.do("GreaterOrEqual", positions, 0.0), place.node("LessOrEqual", positions, last)
+            )
+        )
+        rows = place.cast(place.do("Clip", positions, 0.0, last), TensorProto.INT64)
+        value = place.node("Gather", value, rows, axis=axis)
+    covered = place.node("And", place.do("Unsqueeze", inside[0], [1]), inside[1])
+    kind = np.uint8 if pixels.eight_bit else np.float32
+    levels = np.array(step.fill, np.float32) / np.float32(255 if pixels.scaled else 1)
+    ground = levels.astype(kind).reshape(-1, 1, 1)
+    return replace(pixels, value=place.do("Where", covered, value, ground))
 
 
 # ---- Pillow: one matrix for each axis -----------------------------------------------------------------
