@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from diptych import formats, hub, preprocessing
-from diptych.errors import FormatError, ModelError, UsageError
+from diptych.errors import FormatError, ModelError, UsageError, WeightsAlone
 from diptych.files import is_file, opened
 from diptych.guesses import tell
 from diptych.model import architectures
@@ -30,6 +30,8 @@ TRAINED = {"scenes": Path(__file__).parent / "trained" / "scenes.safetensors"}
 
 _LARGEST_RECIPE = 2**20  # bytes
 
+
+_WEIGHTS_OF_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 # What `formats.read` calls the options: to it, `flux_version` is the version that wrote the file.
 _FORMAT_OPTIONS = {
@@ -82,11 +84,12 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     architecture = given.get("architecture")
     if architecture is not None and (isinstance(architecture, Model) or not formats.is_source(architecture)):
         # Julia source is read for the version that wrote the weights.
-        given["architecture"] = (
-            hub.read(architecture, weights=False)
-            if not isinstance(architecture, Model) and hub.is_name(architecture)
-            else load(architecture)
-        )
+        if isinstance(architecture, Model) or not hub.is_name(architecture):
+            given["architecture"] = load(architecture)
+        elif isinstance(model, str | Path) and Path(model).suffix.lower() in _WEIGHTS_OF_TORCH:
+            return _filled(model, architecture, options)
+        else:
+            given["architecture"] = hub.read(architecture, weights=False)
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
@@ -113,6 +116,15 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
             "named timm/NAME, torchvision/NAME or hf-hub:OWNER/NAME"
         )
     return _told(path, formats.read(path))
+
+
+def _filled(file: str | Path, network: str | Path, options: ReadOptions | None) -> Model:
+    """The network of a name with the weights of a file, which have the names that its module gives them."""
+    try:
+        return formats.read(file)
+    except WeightsAlone:
+        output = options.output if options is not None else None
+        return hub.read(network, {} if output is None else {"output": output}, weights=Path(file))
 
 
 def _told(file: str | Path, model: Model) -> Model:

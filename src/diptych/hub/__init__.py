@@ -42,14 +42,17 @@ def is_name(model: str | Path) -> bool:
     return is_folder(text) and is_file(Path(text) / "config.json")
 
 
-def read(model: str | Path, options: Mapping[str, Any] | None = None, *, weights: bool = True) -> Model:
+def read(
+    model: str | Path, options: Mapping[str, Any] | None = None, *, weights: bool | Path = True
+) -> Model:
     """The model of a name, with its recipe and class names where they are known.
 
     Args:
         model: A name, for which `is_name` holds.
         options: For an address those of `formats.read`; for other names "output", which of several outputs of the
             network is taken: a key or an index.
-        weights: Whether the pretrained weights are read. Otherwise they are initial ones, to be filled from a file.
+        weights: Whether the pretrained weights are read, or those of a file instead, which have the names of the
+            network's own state_dict. If False, they are initial ones.
 
     Raises:
         UsageError: There is no such name, or an option is not for names.

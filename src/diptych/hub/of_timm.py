@@ -20,7 +20,7 @@ from diptych.formats.torch import from_torch
 from diptych.hub import recipes
 from diptych.hub.files_of_torch import torch_file
 from diptych.hub.huggingface import fetched, parts
-from diptych.hub.weights import state_of
+from diptych.hub.weights import into, state_of
 from diptych.model.model import Model, Source
 
 __all__ = ["CONFIG", "WEIGHTS", "read_folder", "read_named", "read_repository"]
@@ -29,10 +29,11 @@ CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The names of weights in a repository, the one that cannot hold code first."""
 
+_LARGEST_SIZE = 4096
 _LARGEST_CONFIG = 2**24  # bytes: 21,843 class names with their descriptions take two million
 
 
-def read_named(name: str, output: str | int | None = None, weights: bool = True) -> Model:
+def read_named(name: str, output: str | int | None = None, weights: bool | Path = True) -> Model:
     """timm/NAME, with the weights of the tag after the dot, or of timm's default tag.
 
     Raises:
@@ -50,12 +51,16 @@ def read_named(name: str, output: str | int | None = None, weights: bool = True)
     if wanted != architecture and wanted not in tagged:
         raise UsageError(_unknown(wanted, tagged))
     config = timm.get_pretrained_cfg(wanted).to_dict()
-    state = _pretrained_state(wanted, config) if weights else None
-    network = _network(timm, wanted, state)
-    return _model(timm, network, config, wanted, output)
+    if config.get("tag"):
+        wanted = f"{architecture}.{config['tag']}"
+    if isinstance(weights, Path):
+        network = _filled(timm, wanted, config, weights)
+    else:
+        network = _network(timm, wanted, _pretrained_state(wanted, config) if weights else None)
+    return _model(timm, network, config, wanted, output, weights is not False)
 
 
-def read_repository(name: str, output: str | int | None = None, weights: bool = True) -> Model:
+def read_repository(name: str, output: str | int | None = None, weights: bool | Path = True) -> Model:
     """hf-hub:OWNER/NAME[@REVISION]: a repository whose config.json is timm's.
 
     Raises:
@@ -71,6 +76,8 @@ def read_repository(name: str, output: str | int | None = None, weights: bool = 
     settings = _checked_config(config, name)
     imported("timm")  # before large files are downloaded
     commit = config.parent.name if config.parent.parent.name == "snapshots" else revision
+    if isinstance(weights, Path):
+        return _of_files(settings, config.parent, state_of(weights), name, output)
     found = next((path for file in WEIGHTS if (path := fetched(repository, file, commit))), None)
     if found is None and weights:
         raise FormatError(f"{name} has a {CONFIG} but no weights ({' or '.join(WEIGHTS)})")
@@ -78,7 +85,7 @@ def read_repository(name: str, output: str | int | None = None, weights: bool = 
     return _of_files(settings, config.parent, state, name, output)
 
 
-def read_folder(folder: str, output: str | int | None = None, weights: bool = True) -> Model:
+def read_folder(folder: str, output: str | int | None = None, weights: bool | Path = True) -> Model:
     """A folder with timm's config.json and weights, as a repository of the hub has them.
 
     Raises:
@@ -94,6 +101,8 @@ def read_folder(folder: str, output: str | int | None = None, weights: bool = Tr
             f"the folder {place} has no {CONFIG}, which says what network its weights belong to"
         )
     settings = _checked_config(config, str(place))
+    if isinstance(weights, Path):
+        return _of_files(settings, place, state_of(weights), str(place), output)
     found = next((place / file for file in WEIGHTS if is_file(place / file)), None)
     others = [path for kind in ("*.safetensors", "*.pth", "*.bin") for path in sorted(place.glob(kind))]
     if found is None and len(others) == 1:
@@ -125,7 +134,7 @@ def _of_files(
     own["input_size"] = getattr(network, "pretrained_cfg", own).get("input_size")
     title = str(settings["architecture"])
     tag = own.get("tag")
-    return _model(timm, network, own, f"{title}.{tag}" if tag else title, output)
+    return _model(timm, network, own, f"{title}.{tag}" if tag else title, output, state is not None)
 
 
 def _network(timm: Any, name: str, state: dict[str, Any] | None, shown: str = "") -> Any:
@@ -162,8 +171,25 @@ def _check_size(timm: Any, name: str, state: dict[str, Any], shown: str) -> None
         )
 
 
+def _filled(timm: Any, name: str, config: Mapping[str, Any], file: Path) -> Any:
+    """The network with the weights of a user's file, which may end in other classes."""
+    state = state_of(file)
+    options: dict[str, Any] = {}
+    head = state.get(f"{config.get('classifier')}.weight")
+    if isinstance(head, torch.Tensor) and len(head) != config.get("num_classes"):
+        options["num_classes"] = len(head)
+    network = timm.create_model(name, pretrained=False, **options)
+    into(network, state, f"timm/{name}", file)
+    return network
+
+
 def _model(
-    timm: Any, network: nn.Module, config: Mapping[str, Any], name: str, output: str | int | None
+    timm: Any,
+    network: nn.Module,
+    config: Mapping[str, Any],
+    name: str,
+    output: str | int | None,
+    trained: bool,
 ) -> Model:
     remarks: list[str] = []
     try:
@@ -171,15 +197,23 @@ def _model(
     except ModelError as error:
         recipe = None
         remarks.append(f"the model has no recipe: {error}")
-    size = config.get("input_size") or (3, 224, 224)
-    example = torch.rand((1, *size), generator=torch.Generator().manual_seed(0))
+    example = torch.rand((1, *_input_size(config, name)), generator=torch.Generator().manual_seed(0))
     model = from_torch(network, example, output)
-    trained = getattr(network, "pretrained_cfg", {}).get("state_dict") is not None
     classes = _classes(timm, config, name)
     source = Source("timm", "timm", str(timm.__version__), (*model.source.warnings, *remarks))
     notes = {key: config[key] for key in ("license", "origin_url", "paper_ids") if config.get(key)}
     made = model.with_(name=name, preprocessing=recipe, source=source, notes=notes, trained=trained)
     return class_names.named(made, classes)
+
+
+def _input_size(config: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    size = config.get("input_size") or (3, 224, 224)
+    whole = isinstance(size, list | tuple) and len(size) == 3
+    if not whole or not all(isinstance(n, int) and 1 <= n <= _LARGEST_SIZE for n in size):
+        raise FormatError(
+            f"{name} records the input size {str(size)[:60]}; it must be channels, height and width"
+        )
+    return tuple(size)
 
 
 def _classes(timm: Any, config: Mapping[str, Any], name: str) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from diptych.extras import imported
 from diptych.formats.torch import from_torch
 from diptych.hub import recipes
 from diptych.hub.files_of_torch import torch_file
-from diptych.hub.weights import state_of
+from diptych.hub.weights import into, state_of
 from diptych.model.model import Model, Source
 
 __all__ = ["read"]
@@ -25,7 +25,7 @@ __all__ = ["read"]
 _USUAL = (224, 224)
 
 
-def read(name: str, output: str | int | None = None, weights: bool = True) -> Model:
+def read(name: str, output: str | int | None = None, weights: bool | Path = True) -> Model:
     """The network, with the weights named after the colon, or torchvision's default ones.
 
     Raises:
@@ -44,10 +44,12 @@ def read(name: str, output: str | int | None = None, weights: bool = True) -> Mo
             f"torchvision has no network called {wanted[:80]!r}{hint}; diptych list torchvision/ shows all"
         )
     chosen = _weights(models, wanted, tag if colon else None)
-    if weights:
+    if weights is True:
         _check_file(chosen)
     preset = chosen.transforms()
-    network = _network(models, wanted, chosen if weights else None)
+    network = _network(models, wanted, chosen if weights is True else None)
+    if isinstance(weights, Path):
+        into(network, state_of(weights), name, weights)
     remarks: list[str] = []
     try:
         recipe = recipes.of_torchvision(preset)
@@ -66,7 +68,7 @@ def read(name: str, output: str | int | None = None, weights: bool = True) -> Mo
         name=f"{wanted}:{chosen.name}",
         preprocessing=recipe,
         source=source,
-        trained=weights,
+        trained=weights is not False,
         notes=notes,
     )
     return class_names.named(made, chosen.meta.get("categories"))

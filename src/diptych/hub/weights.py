@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.errors import FormatError, reason
+from diptych.formats.filling import plain_names
 from diptych.formats.torch.loading import load
 
-__all__ = ["state_of"]
+__all__ = ["into", "state_of"]
 
 # Where training programs put the weights, those of an average first.
 _PLACES = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
@@ -50,4 +51,17 @@ def state_of(path: Path) -> dict[str, Any]:
         or not any(isinstance(value, Tensor) for value in state.values())
     ):
         raise FormatError(f"{path} holds no weights: it must hold a state_dict, names and tensors")
-    return {str(name): value for name, value in state.items()}
+    names = [str(name) for name in state]
+    return dict(zip(plain_names(names), state.values(), strict=True))
+
+
+def into(network: nn.Module, state: dict[str, Any], name: str, file: Path) -> None:
+    """Puts weights into the module of a network.
+
+    Raises:
+        FormatError: They are not those of the network.
+    """
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise FormatError(f"the weights in {file} are not those of {name}: {reason(error, 300)}") from error
