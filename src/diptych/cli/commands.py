@@ -495,9 +495,10 @@ def convert(
     preprocessing_inside: Annotated[
         bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
     ] = False,
-    certificate: Annotated[
-        bool, typer.Option(help="Run what was written and store how far it is from IN: see verify.")
-    ] = True,
+    no_certificate: Annotated[
+        bool,
+        typer.Option("--no-certificate", help="Do not store how far the numbers are from IN's (verify)."),
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -511,7 +512,7 @@ def convert(
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
                            functions=functions_of(function), output=output,
                            flux_version=flux_version,
-                           classes=classes, preprocessing=preprocessing, certificate=certificate,
+                           classes=classes, preprocessing=preprocessing, certificate=not no_certificate,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
