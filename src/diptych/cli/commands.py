@@ -240,7 +240,7 @@ def preprocess(
         terminal.remarks(done.remarks, done.failures)
         terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import preprocessed_table
+    from diptych.batch.tables import preprocessed_table
 
     with terminal.progress() as progress:
         job = preprocessed_table(
@@ -319,7 +319,7 @@ def predict(
             done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
         )
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import predictions_table
+    from diptych.batch.tables import predictions_table
 
     with terminal.progress() as progress:
         job = predictions_table(
@@ -376,7 +376,7 @@ def features(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     if is_table(out, table):
-        from diptych.batch import features_table
+        from diptych.batch.tables import features_table
 
         with terminal.progress() as progress:
             job = features_table(
