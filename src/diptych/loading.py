@@ -80,9 +80,11 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     given = options.given() if options is not None else {}
     architecture = given.get("architecture")
     if architecture is not None and (isinstance(architecture, Model) or not formats.is_source(architecture)):
-        given["architecture"] = load(
-            architecture
-        )  # Julia source is read for the version that wrote the weights
+        # Julia source is read for the version that wrote the weights, below.
+        version = given.get("written_by") if takes(architecture, "written_by") else None
+        given["architecture"] = load(architecture, ReadOptions(written_by=version))
+        if version is not None and not takes(model, "written_by"):
+            del given["written_by"]
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
