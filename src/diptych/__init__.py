@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diptych.comparing import Comparison, compare
     from diptych.converting import convert
     from diptych.errors import DiptychError
+    from diptych.explaining import Explanation, explain
     from diptych.formats import read, write
     from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "DiptychError",
+    "Explanation",
     "Model",
     "Preprocessing",
     "Trace",
     "compare",
     "convert",
+    "explain",
     "features",
     "from_torch",
     "generate",
@@ -55,11 +58,13 @@ __all__ = [
 _DEFINED_IN = {
     "Comparison": "diptych.comparing",
     "DiptychError": "diptych.errors",
+    "Explanation": "diptych.explaining",
     "Model": "diptych.model.model",
     "Preprocessing": "diptych.preprocessing",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
     "convert": "diptych.converting",
+    "explain": "diptych.explaining",
     "features": "diptych.report.features",
     "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli import parameters
+from diptych.cli.explain import explain as explain_command
 from diptych.cli.filter import app as filter_app
 from diptych.cli.many import (
     is_table,
@@ -55,7 +56,7 @@ from diptych.cli.parameters import (
     functions_of,
 )
 from diptych.cli.terminal import Terminal, predictions_text, weights_text
-from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
+from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
     name="diptych",
@@ -66,6 +67,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(filter_app)
+app.command()(explain_command)
 
 _TWICE = '; twice for A and for B, "" for none.'
 
@@ -107,6 +109,10 @@ def run(
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern in its place.")
     ] = RunOptions.on_error,
+    explain: Annotated[
+        ExplainMethod | None,
+        typer.Option(help="Show what the answer for each picture stands on, as diptych explain does."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -141,6 +147,7 @@ def run(
             maps=maps,
             scale=scale,
             on_error=on_error,
+            explain=explain,
             overwrite=overwrite,
             engine=engine,
             device=device,
