@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diptych.comparing import Comparison, compare
     from diptych.converting import convert
     from diptych.errors import DiptychError
+    from diptych.explaining import Explanation, explain
     from diptych.formats import write
     from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "DiptychError",
+    "Explanation",
     "Model",
     "Preprocessing",
     "Trace",
     "Verification",
     "compare",
     "convert",
+    "explain",
     "features",
     "from_torch",
     "generate",
@@ -58,12 +61,14 @@ __all__ = [
 _DEFINED_IN = {
     "Comparison": "diptych.comparing",
     "DiptychError": "diptych.errors",
+    "Explanation": "diptych.explaining",
     "Model": "diptych.model.model",
     "Preprocessing": "diptych.preprocessing",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
     "Verification": "diptych.certifying",
     "convert": "diptych.converting",
+    "explain": "diptych.explaining",
     "features": "diptych.report.features",
     "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",

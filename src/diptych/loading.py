@@ -100,13 +100,16 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     given = options.given() if options is not None else {}
     architecture = given.get("architecture")
     if architecture is not None and (isinstance(architecture, Model) or not formats.is_source(architecture)):
-        # Julia source is read for the version that wrote the weights.
-        if isinstance(architecture, Model) or not hub.is_name(architecture):
-            given["architecture"] = load(architecture)
-        elif isinstance(model, str | Path) and Path(model).suffix.lower() in _WEIGHTS_OF_TORCH:
-            return _filled(model, architecture, options)
-        else:
+        # Julia source is read for the version that wrote the weights, below.
+        if not isinstance(architecture, Model) and hub.is_name(architecture):
+            if isinstance(model, str | Path) and Path(model).suffix.lower() in _WEIGHTS_OF_TORCH:
+                return _filled(model, architecture, options)
             given["architecture"] = hub.read(architecture, weights=False)
+        else:
+            version = given.get("written_by") if takes(architecture, "written_by") else None
+            given["architecture"] = load(architecture, ReadOptions(written_by=version))
+            if version is not None and not takes(model, "written_by"):
+                del given["written_by"]
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")

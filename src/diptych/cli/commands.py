@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli import parameters
+from diptych.cli.explain import explain as explain_command
 from diptych.cli.filter import app as filter_app
 from diptych.cli.many import (
     is_table,
@@ -56,7 +57,7 @@ from diptych.cli.parameters import (
     functions_of,
 )
 from diptych.cli.terminal import Terminal, predictions_text, weights_text
-from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
+from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
     name="diptych",
@@ -68,6 +69,7 @@ app = typer.Typer(
 )
 app.add_typer(filter_app)
 app.command()(verify)
+app.command()(explain_command)
 
 _TWICE = '; twice for A and for B, "" for none.'
 
@@ -109,6 +111,10 @@ def run(
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern in its place.")
     ] = RunOptions.on_error,
+    explain: Annotated[
+        ExplainMethod | None,
+        typer.Option(help="Show what the answer for each picture stands on, as diptych explain does."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -143,6 +149,7 @@ def run(
             maps=maps,
             scale=scale,
             on_error=on_error,
+            explain=explain,
             overwrite=overwrite,
             engine=engine,
             device=device,
@@ -242,7 +249,7 @@ def preprocess(
         terminal.remarks(done.remarks, done.failures)
         terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import preprocessed_table
+    from diptych.batch.tables import preprocessed_table
 
     with terminal.progress() as progress:
         job = preprocessed_table(
@@ -321,7 +328,7 @@ def predict(
             done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
         )
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import predictions_table
+    from diptych.batch.tables import predictions_table
 
     with terminal.progress() as progress:
         job = predictions_table(
@@ -378,7 +385,7 @@ def features(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     if is_table(out, table):
-        from diptych.batch import features_table
+        from diptych.batch.tables import features_table
 
         with terminal.progress() as progress:
             job = features_table(

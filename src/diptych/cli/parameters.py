@@ -140,7 +140,7 @@ Workers = Annotated[
     typer.Option(min=1, help="How many processes; default: one for each processor.", show_default=False),
 ]
 ShardSize = Annotated[
-    int, typer.Option("--shard-size", min=1, help="How many pictures a part of the table has.")
+    int, typer.Option("--shard-size", min=1, help="How many pictures a part of the table has at most.")
 ]
 
 # ---- Making pictures ------------------------------------------------------------------------------------

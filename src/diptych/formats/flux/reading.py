@@ -14,14 +14,20 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import FormatError
-from diptych.formats.flux.functions import default_path, named_activation, path_of, same_parameters
+from diptych.formats.flux.functions import (
+    default_path,
+    held_by,
+    named_activation,
+    path_of,
+    same_parameters,
+)
 from diptych.formats.flux.layouts import PARAMETERS, fields_of
-from diptych.formats.flux.versions import Signs
+from diptych.formats.flux.versions import Signs, formula_unsure
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Unreadable
 from diptych.formats.julia.arrays import as_array
 from diptych.formats.julia.lowered import interpret, is_function
 from diptych.formats.julia.lowered_layers import as_layers
-from diptych.model.layers import ACTIVATIONS, Activation, Array, Chain, Layer
+from diptych.model.layers import ACTIVATIONS, Activation, Array, Chain, Layer, NormFormula
 
 __all__ = ["Fields", "FluxReader", "contents", "is_layer", "unwrapped"]
 
@@ -90,6 +96,14 @@ class FluxReader:
     def hint(self, path: str, **values: Any) -> None:
         """Records details of the layer at `path` that our layers do not keep."""
         self.hints.setdefault(path, {}).update(values)
+
+    def formula(self, name: str, path: str) -> NormFormula:
+        """The divisor of LayerNorm or normalise. If it is a guess, that is said, and recorded for `states`."""
+        formula, sure = self.signs.formula()
+        if not sure:
+            self.warn(formula_unsure(name, formula))
+            self.hint(path, formula="guessed")
+        return formula
 
     def layer(self, value: Any, path: str) -> Layer:
         """Reads a value as a layer. Raises `FormatError`, with the path, if no layer of ours computes the same."""
@@ -196,6 +210,13 @@ class FluxReader:
         default = same_parameters(activation.parameters, ACTIVATIONS[activation.name][1])
         if found is not None and default and found not in usual:
             self.hint(path, **{name: list(found)})
+        self.note_held(value, path, name)
+
+    def note_held(self, value: Any, path: str, name: str = "") -> None:
+        """Records what a function in a field, or in the place of the layer, captured: `Flux.state` holds it."""
+        held = held_by(value) if isinstance(value, JuliaStruct) else []
+        if held not in ([], {}):
+            self.hint(path, **{f"{name} held".lstrip(): held})
 
 
 _RENAMED: dict[str, dict[str, str]] = {

@@ -9,7 +9,6 @@ import numpy as np
 from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, FluxReader
-from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, NamedTuple
 from diptych.formats.julia.lowered import interpret
 from diptych.formats.julia.lowered_layers import as_connection, as_layers
@@ -50,6 +49,7 @@ _DOTTED_JOINS = {
 def function_layer(r: FluxReader, value: JuliaStruct, path: str) -> Layer:
     """The layer that computes a function; a Chain where that takes several, the identity where it takes none."""
     name = path_of(value)
+    r.note_held(value, path)
     if name is not None:
         made = _named(r, name, value, path)
         if made is not None:
@@ -81,10 +81,7 @@ def _named(r: FluxReader, name: tuple[str, ...], value: JuliaStruct, path: str) 
     if name[-1] in _SAME:
         return Activation()
     if name == ("Flux", "normalise"):
-        formula, sure = r.signs.formula()
-        if not sure:
-            r.warn(formula_unsure("normalise", formula))
-        return Normalise(0, float(np.float32(1e-5)), formula)
+        return Normalise(0, float(np.float32(1e-5)), r.formula("normalise", path))
     if name[0] == "NNlib":
         # NNlib's activations also accept a whole array; Base's tanh of a matrix is the matrix function.
         activation, rest = r.activation(value, path, name[-1])
@@ -143,6 +140,8 @@ def connection_of(r: FluxReader, f: Fields, count: int) -> Connection:
     if not isinstance(value, JuliaStruct):
         raise f.refuse("does not have a function that joins its branches")
     name = path_of(value)
+    if value.type.path[0] != "Flux":
+        r.note_held(value, f.path, "connection")
     if name is not None and name[-1] in _NAMED_JOINS:
         operation, axis = _NAMED_JOINS[name[-1]]
         if operation != "subtract" or count == 2:

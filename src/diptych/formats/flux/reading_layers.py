@@ -16,7 +16,6 @@ from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, FluxReader, LayerRule
 from diptych.formats.flux.reading_functions import connection_of, swapped_connection
-from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
@@ -264,9 +263,7 @@ def _epsilon(r: FluxReader, f: Fields) -> float:
 
 
 def _layer_norm(r: FluxReader, f: Fields) -> Layer:
-    formula, sure = r.signs.formula()
-    if not sure:
-        r.warn(formula_unsure("LayerNorm", formula))
+    formula = r.formula("LayerNorm", f.path)
     diagonal = f.get("diag")
     inner = r.fields(diagonal, f.path) if _is(diagonal, "Diagonal", "Scale") else None
     scale = inner.array("scale", "reversed", reverse_axes, None) if inner else None
