@@ -113,7 +113,7 @@ def test_every_command_takes_them(
     expected = adjusted(None, resize=(256,), crop=(224,), mean=(0.5, 0.4, 0.3), std=(0.2,) * 3)
     assert recipe == expected
     shown = diptych_command("predict", network, photographs / "coffee.png", *options, "--json")
-    values = list(json.loads(shown.out)["predictions"][0]["values"])
+    values = list(json.loads(shown.out)["predictions"][0]["scores"].values())
     plain = diptych.predict(network, photographs / "coffee.png", preprocessing=expected)[0]
     np.testing.assert_allclose(values, plain, rtol=1e-4)
     for command in (
