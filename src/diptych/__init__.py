@@ -12,16 +12,17 @@ from diptych.extras import imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from diptych.certifying import Verification, verify
     from diptych.comparing import Comparison, compare
     from diptych.converting import convert
     from diptych.errors import DiptychError
     from diptych.explaining import Explanation, explain
-    from diptych.formats import read, write
+    from diptych.formats import write
     from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
     from diptych.images.opening import pixel_limit
     from diptych.inspecting import inspect
-    from diptych.loading import load_model
+    from diptych.loading import load_model, read
     from diptych.model.model import Model
     from diptych.model.trace import Trace
     from diptych.pipeline import run
@@ -37,6 +38,7 @@ __all__ = [
     "Model",
     "Preprocessing",
     "Trace",
+    "Verification",
     "compare",
     "convert",
     "explain",
@@ -52,6 +54,7 @@ __all__ = [
     "run",
     "to_torch",
     "trace",
+    "verify",
     "write",
 ]
 
@@ -63,6 +66,7 @@ _DEFINED_IN = {
     "Preprocessing": "diptych.preprocessing",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
+    "Verification": "diptych.certifying",
     "convert": "diptych.converting",
     "explain": "diptych.explaining",
     "features": "diptych.report.features",
@@ -73,10 +77,11 @@ _DEFINED_IN = {
     "pixel_limit": "diptych.images.opening",
     "predict": "diptych.predicting",
     "preprocess": "diptych.preparing",
-    "read": "diptych.formats",
+    "read": "diptych.loading",
     "run": "diptych.pipeline",
     "to_torch": "diptych.formats.torch",
     "trace": "diptych.predicting",
+    "verify": "diptych.certifying",
     "write": "diptych.formats",
 }
 

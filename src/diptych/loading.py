@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from diptych import formats, hub, preprocessing
 from diptych.errors import FormatError, ModelError, UsageError, WeightsAlone
@@ -18,7 +18,7 @@ from diptych.model.model import Model
 from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["TRAINED", "ModelLike", "Recipe", "load", "load_model", "recipe_of", "takes"]
+__all__ = ["TRAINED", "ModelLike", "Recipe", "load", "load_model", "read", "recipe_of", "takes"]
 
 ModelLike: TypeAlias = "Model | str | Path"
 """A model, the path of a model file, or a model's name."""
@@ -70,6 +70,23 @@ def load_model(
         UsageError: There is no file or model of this name, or an option does not apply to it.
     """
     return load(model, ReadOptions(architecture, written_by, key, functions, output))
+
+
+def read(path: str | Path, **options: Any) -> Model:
+    """Reads the model in a file, or one by a name of `diptych.hub`.
+
+    Args:
+        path: A file of one of `formats.FORMATS`; or timm/NAME, torchvision/NAME[:WEIGHTS],
+            hf-hub:OWNER/NAME[@REVISION], local-dir:FOLDER or such a folder, or an address with #sha256=.
+        **options: As for `formats.read`.
+
+    Returns:
+        The model.
+
+    Raises:
+        DiptychError: As `formats.read` and `hub.read` do.
+    """
+    return hub.read(path, options) if hub.is_name(path) else formats.read(path, **options)
 
 
 def takes(model: ModelLike, option: str) -> bool:

@@ -20,6 +20,7 @@ from diptych.cli.many import (
     separated,
     some,
 )
+from diptych.cli.models import verify
 from diptych.cli.parameters import (
     Architecture,
     Columns,
@@ -68,6 +69,7 @@ app = typer.Typer(
 )
 app.add_typer(filter_app)
 app.command()(explain_command)
+app.command()(verify)
 
 _TWICE = '; twice for A and for B, "" for none.'
 
@@ -494,12 +496,15 @@ def convert(
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
+    classes: Annotated[str | None, typer.Option(help=parameters.CLASSES_HELP)] = None,
     shape: Shape = None,
     preprocessing: Recipe = None,
     preprocessing_inside: Annotated[
         bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
     ] = False,
+    certificate: Annotated[
+        bool, typer.Option(help="Run what was written and store how far it is from IN: see verify.")
+    ] = True,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -510,11 +515,10 @@ def convert(
     import diptych
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
                            functions=functions_of(function), output=output,
                            flux_version=flux_version,
-                           classes=names, preprocessing=preprocessing,
+                           classes=classes, preprocessing=preprocessing, certificate=certificate,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
