@@ -185,6 +185,8 @@ RECURRENT: dict[str, tuple[Build, Shape]] = {
         lambda w: GRU(w(12, 5), w(12, 4), None, w(4), reverse=True, reset="before"),
         SEQUENCE,
     ),
+    "lstm-of-rows": (lambda w: LSTM(w(16, 10), w(16, 4), w(16)), IMAGE),
+    "gru-of-rows-reset-before": (lambda w: GRU(w(12, 10), w(12, 4), None, w(4), reset="before"), IMAGE),
     "gru-one-step": (lambda w: GRU(w(12, 5), w(12, 4), w(12), w(4)), (3, 5)),
     "multi-head-attention": (
         lambda w: MultiHeadAttention(w(6, 5), w(6, 5), w(4, 5), w(7, 4), w(6), w(6), w(4), w(7), heads=2),

@@ -46,6 +46,7 @@ STATE_NOT_IN = {
     **dict.fromkeys(("rnn-leakyrelu", "rnn-one-step", "lstm-reverse", "lstm-initial-cell"), VERSIONS[3:]),
     **dict.fromkeys(("lstm-one-step", "gru-one-bias", "gru-one-step"), VERSIONS[3:]),
     "gru-reset-before-reverse": VERSIONS[3:],
+    **dict.fromkeys(("lstm-of-rows", "gru-of-rows-reset-before"), VERSIONS),
     **dict.fromkeys(("gru", "gru-new-bias-alone"), VERSIONS),
     **dict.fromkeys(("multi-head-attention", "multi-head-attention-no-bias"), VERSIONS[:1]),
 }

@@ -125,7 +125,7 @@ def test_the_time_may_come_first_inside_of_a_network() -> None:
     ("module", "why"),
     [
         (nn.LSTM(5, 4, batch_first=True, proj_size=2), "projects its output"),
-        (nn.LSTM(5, 4), "batch is the second axis"),
+        (nn.LSTM(5, 4), "batch_first=False"),
         (Picked(nn.LSTM(5, 4, batch_first=True), lambda r: r[1][1][-1]), "last cell state"),
     ],
 )

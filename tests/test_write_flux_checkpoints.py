@@ -176,6 +176,7 @@ NOT_IN = {
     **dict.fromkeys(("rnn-leakyrelu", "rnn-one-step", "lstm-reverse", "lstm-initial-cell"), VERSIONS[3:]),
     **dict.fromkeys(("lstm-one-step", "gru-one-bias", "gru-one-step"), VERSIONS[3:]),
     "gru-reset-before-reverse": VERSIONS[3:],
+    **dict.fromkeys(("lstm-of-rows", "gru-of-rows-reset-before"), VERSIONS),
     "gru": VERSIONS,
     "gru-new-bias-alone": VERSIONS,
     "multi-head-attention": VERSIONS[:1],

@@ -30,6 +30,8 @@ def _recurrent(s: FluxSite, layer: L.RNN | L.LSTM | L.GRU) -> JuliaStruct:
     if isinstance(layer, L.GRU) and layer.new_bias is not None and layer.new_bias.any():
         raise s.refuse(f"its GRU has one bias, without that inside of the reset gate; {USE_A_PROJECT}")
     rank = s.rank or (2 if s.hints.get("struct") == "Recur" else 3)
+    if rank > 3:
+        raise s.refuse(f"its recurrent layers take one sequence for each sample; {USE_A_PROJECT}")
     return _stateful(s, layer, name, rank) if s.version < (0, 15) else _whole(s, layer, name, rank)
 
 

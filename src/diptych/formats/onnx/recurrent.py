@@ -37,7 +37,11 @@ RNN_FUNCTIONS: dict[str, tuple[str, int]] = {
 
 def _recurrent(s: OnnxSite, layer: RNN | LSTM | GRU) -> str:
     name, hidden = type(layer).__name__, layer.hidden
-    steps = s.input if s.rank == 3 else s.node("Unsqueeze", s.input, s.ints(1))
+    steps = s.input
+    if s.rank > 3:
+        steps = s.node("Reshape", steps, s.ints(-1, *s.shape[-2:]))
+    elif s.rank == 2:
+        steps = s.node("Unsqueeze", steps, s.ints(1))
     steps = s.node("Transpose", steps, perm=(1, 0, 2))
     more: dict[str, Any] = {"hidden_size": hidden, "direction": "reverse" if layer.reverse else "forward"}
     cell = None
@@ -50,13 +54,15 @@ def _recurrent(s: OnnxSite, layer: RNN | LSTM | GRU) -> str:
     bias = _bias(s, layer)
     states: list[str] = []
     if cell is not None or layer.initial is not None:
-        states = [_state(s, array, hidden) for array in (layer.initial, cell)]
+        states = [_state(s, steps, array, hidden) for array in (layer.initial, cell)]
     given = [steps, _gates(s, layer, layer.weight), _gates(s, layer, layer.recurrent), bias, ""]
     given += states if isinstance(layer, LSTM) else states[:1]
     while not given[-1]:
         given.pop()
     outputs = s.node("Squeeze", s.node(name, *given, **more), s.ints(1))
     outputs = s.node("Transpose", outputs, perm=(1, 0, 2))
+    if s.rank > 3:
+        return s.node("Reshape", outputs, s.ints(-1, *s.shape[1:-1], hidden))
     return outputs if s.rank == 3 else s.node("Squeeze", outputs, s.ints(1))
 
 
@@ -95,10 +101,10 @@ def _bias(s: OnnxSite, layer: Recurrent) -> str:
     return s.node("Concat", first, s.constant(np.zeros((1, rows - layer.hidden))), second, axis=1)
 
 
-def _state(s: OnnxSite, array: Array | None, hidden: int) -> str:
-    """(1, N, hidden), the same for every sample."""
+def _state(s: OnnxSite, steps: str, array: Array | None, hidden: int) -> str:
+    """(1, N, hidden), the same for every sample; `steps` are (T, N, features)."""
     value = s.constant(np.zeros(hidden)) if array is None else s.weight(array)
-    batch = s.node("Shape", s.input, start=0, end=1)
+    batch = s.node("Shape", steps, start=1, end=2)
     return s.node("Expand", value, s.node("Concat", s.ints(1), batch, s.ints(hidden), axis=0))
 
 

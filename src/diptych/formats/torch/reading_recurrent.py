@@ -75,11 +75,14 @@ def _layers(
     batch_first: bool,
 ) -> Any:
     x = x if batch_first else s.permute(x, (1, 0, 2))
-    if isinstance(x, View) and not batch_first:
-        s.refuse(
-            "its batch is the second axis (batch_first=False), but that of a model is the first: permute the input"
+    if isinstance(x, View) and x.at != 0:
+        first = (
+            ""
+            if batch_first
+            else " once the time is the second (batch_first=False): permute the input before"
         )
-    if isinstance(x, View) or (x.shape is not None and len(x.shape) != 3):
+        s.refuse(f"its batch is not the first axis{first}")
+    if x.shape is not None and len(x.shape) != 3:
         s.refuse("a recurrent layer takes (N, time, features)")
     directions, each = 1 + bidirectional, 4 if biased else 2
     places = count * directions
@@ -95,7 +98,7 @@ def _layers(
             own = [s.array(w) for w in weights[at * each : (at + 1) * each]]
             initial = [state[at] for state in first]
             layer = _layer(kind, own, initial, reverse=direction == 1)
-            output = s.apply(x, layer)
+            output = s.last(x, 2, layer)
             outputs.append(output)
             if x.shape is not None:
                 ends.append(s.select(output, 1, 0 if direction else -1))

@@ -34,10 +34,10 @@ class Whole(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The output at every step."""
-        steps = x if x.ndim == 3 else x[:, None]
+        steps = x.reshape(-1, *x.shape[-2:]) if x.ndim > 2 else x[:, None]
         outputs = self.run(steps.flip(1) if self.reverse else steps)
         outputs = outputs.flip(1) if self.reverse else outputs
-        return outputs if x.ndim == 3 else outputs[:, 0]
+        return outputs.reshape(*x.shape[:-1], -1)
 
     def run(self, steps: Tensor) -> Tensor:
         """The outputs of (N, T, features), the first step first."""

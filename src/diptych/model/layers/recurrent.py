@@ -2,7 +2,7 @@
 
 Every layer takes a whole sequence, (N, T, features) -> (N, T, hidden), which are the axes of PyTorch's `batch_first`
 and, reversed, those of Flux 0.15 and later; or a single step from the initial state, (N, features) -> (N, hidden), as
-Flux 0.14 and earlier call it. The gates lie one after the other along the first axis of every weight.
+Flux 0.14 and earlier call it. Further axes behind the batch hold sequences of their own. The gates lie one after the other along the first axis of every weight.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Recurrent(Layer):
         ]
 
     def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) not in (2, 3):
+        if len(shape) < 2:
             raise ShapeError(f"takes (N, time, features), or (N, features) for one step, got {shape}")
         if shape[-1] != self.features:
             raise ShapeError(f"takes {self.features} features on the last axis, got {shape[-1]} in {shape}")
@@ -85,17 +85,17 @@ class Recurrent(Layer):
         return prod(result) * self.GATES * (self.features + self.hidden)
 
     def compute(self, x: Array) -> Array:
-        steps = x if x.ndim == 3 else x[:, None]
+        steps = x.reshape(-1, *x.shape[-2:]) if x.ndim > 2 else x[:, None]
         projected = steps @ self.weight.astype(np.float64).T
         projected = projected if self.bias is None else projected + self.bias
         recurrent = self.recurrent.astype(np.float64)
-        state = self.first_state(len(x))
+        state = self.first_state(len(steps))
         outputs = np.zeros((*projected.shape[:2], self.hidden))
         order = range(steps.shape[1])
         for place in reversed(order) if self.reverse else order:
             state = self.step(projected[:, place], recurrent, state)
             outputs[:, place] = state[0]
-        return outputs if x.ndim == 3 else outputs[:, 0]
+        return outputs.reshape(self.output_shape(x.shape))
 
     def first_state(self, samples: int) -> tuple[Array, ...]:
         """The state before the first step, each part (samples, hidden); the output is its first part."""

@@ -302,12 +302,12 @@ function reduction(kind, x, dims)
 end
 
 # ---- Recurrent layers and attention --------------------------------------------------------------------
-# Sequences are (features, time, N), and single steps (features, N). Gates lie one after the other in the rows.
+# Sequences are (features, time, N), single steps (features, N); axes before the batch hold more sequences. Gates lie one after the other in the rows.
 
 """`step(projected, state)` gives the state behind one step, whose first part is the output of that step."""
 function recurrent(step, projection, states; backwards = false)
     return function (x)
-        projected = projection(ndims(x) == 3 ? x : reshape(x, size(x, 1), 1, size(x, 2)))
+        projected = projection(reshape(x, size(x, 1), ndims(x) == 2 ? 1 : size(x, 2), :))
         steps, samples = size(projected, 2), size(projected, 3)
         state = [s .+ zeros(Float32, length(s), samples) for s in states]
         outputs = zeros(Float32, length(states[1]), steps, samples)
@@ -316,7 +316,7 @@ function recurrent(step, projection, states; backwards = false)
             state = step(projected[:, place, :], state)
             outputs[:, place, :] = state[1]
         end
-        return ndims(x) == 3 ? outputs : outputs[:, 1, :]
+        return reshape(outputs, size(outputs, 1), [size(x, d) for d in 2:ndims(x)]...)
     end
 end
 
