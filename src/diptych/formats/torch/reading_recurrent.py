@@ -81,7 +81,7 @@ def _layers(
             if batch_first
             else " once the time is the second (batch_first=False): permute the input before"
         )
-        s.refuse(f"its batch is not the first axis{first}")
+        s.refuse(f"its batch is not the first axis{behind}")
     if x.shape is not None and len(x.shape) != 3:
         s.refuse("a recurrent layer takes (N, time, features)")
     directions, each = 1 + bidirectional, 4 if biased else 2

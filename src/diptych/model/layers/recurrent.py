@@ -2,7 +2,8 @@
 
 Every layer takes a whole sequence, (N, T, features) -> (N, T, hidden), which are the axes of PyTorch's `batch_first`
 and, reversed, those of Flux 0.15 and later; or a single step from the initial state, (N, features) -> (N, hidden), as
-Flux 0.14 and earlier call it. Further axes behind the batch hold sequences of their own. The gates lie one after the other along the first axis of every weight.
+Flux 0.14 and earlier call it. Further axes behind the batch hold sequences of their own. The gates lie one after the
+other along the first axis of every weight.
 """
 
 from __future__ import annotations
