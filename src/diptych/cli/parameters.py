@@ -87,7 +87,9 @@ MaxPixels = Annotated[
         show_default=False,
     ),
 ]
-CLASSES_HELP = "Class names to store: a file (one a line, or JSON), imagenet-1k, cifar-10, cifar-100, or names and commas."
+CLASSES_HELP = (
+    "Class names to store: a file (a line each, or JSON), imagenet-1k, cifar-10, cifar-100, or a list."
+)
 RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[
     str | None, typer.Option("--preprocessing", help=f"{RECIPE_HELP}; default: the model's own.")

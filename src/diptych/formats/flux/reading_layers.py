@@ -16,6 +16,7 @@ from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, FluxReader, LayerRule
 from diptych.formats.flux.reading_functions import connection_of, swapped_connection
+from diptych.formats.flux.reading_recurrent import RECURRENT, attention_and_first
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
@@ -347,7 +348,11 @@ def _inside(r: FluxReader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...]
     values, names, container = f.children("layers")
     if container == "vector" or (container == "named" and f.struct != "Chain"):
         r.hint(f.path, container=container, **({"names": list(names)} if names else {}))
-    return tuple(r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)), names
+    known = attention_and_first(r, values, f.path) if f.struct == "Chain" else {}
+    layers = [
+        known[i] if i in known else r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)
+    ]
+    return tuple(layers), names
 
 
 def _chain(r: FluxReader, f: Fields) -> Layer:
@@ -361,8 +366,12 @@ def _chain(r: FluxReader, f: Fields) -> Layer:
 
 def _joined_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
     """Reads back what `structs_of_containers` makes of a concatenation along another axis than Julia's first."""
+    if len(values) == 3 and _is(values[1], "Recur"):
+        return _sequence_by_permuting(r, f, values)
     if len(values) == 3:
         return _softmax_by_permuting(r, f, values)
+    if len(values) == 2 and f.path and _is(values[0], "MultiHeadAttention"):
+        return attention_and_first(r, values, f.path)[0]
     if len(values) != 2 or not _is(values[0], "SkipConnection", "Parallel"):
         return None
     fields = r.fields(values[0], f.path)
@@ -403,6 +412,15 @@ def _branches_that_permute(
         return None
     made = tuple(r.layer(branch, child_path(f.path, i)) for i, branch in enumerate(branches))
     return Parallel(Connection("concatenate", -moves[0][0]), made)
+
+
+def _sequence_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
+    """A recurrent layer of 0.14 or before, whose sequences are (features, N, time), on (features, time, N)."""
+    if not all(_permutation(value) == (1, 3, 2) for value in (values[0], values[2])):
+        return None
+    made = r.layer(values[1], f.path)
+    r.hints.pop(f.path, None)
+    return made
 
 
 def _softmax_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
@@ -490,6 +508,7 @@ RULES: dict[str, LayerRule] = {
     "GlobalMeanPool": lambda r, f: GlobalMeanPool(),
     "Upsample": _upsample,
     "PixelShuffle": _pixel_shuffle,
+    **RECURRENT,
     "Chain": _chain,
     "SkipConnection": _skip,
     "Parallel": _parallel,
