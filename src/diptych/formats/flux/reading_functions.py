@@ -220,7 +220,7 @@ def joined_by_function(r: FluxReader, f: Fields, branches: tuple[Layer, ...], er
     except FormatError as failure:
         raise f.refuse(f"joins its branches with a function that cannot be read: {failure}") from failure
     r.forget_hints(f.path)
-    return layers[0] if len(layers) == 1 else Chain(layers)
+    return layers[0] if len(layers) == 1 else Chain(layers) if layers else Activation()
 
 
 def swapped_connection(f: Fields) -> Connection | None:

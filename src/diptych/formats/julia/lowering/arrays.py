@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.axes import flip_kernel
 from diptych.formats.julia.expressions import Call, Name
 from diptych.formats.julia.lowering.lowering import Lowering, Rule
 from diptych.formats.julia.lowering.shapes import SHAPES, axis_of, flow_of, only
@@ -165,9 +166,16 @@ def _pool(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str,
     """`maxpool(x, (2, 2); stride, pad)`, whose window, stride and padding have W first in Julia."""
     flow = flow_of(w, part, arguments[0])
     sizes = arguments[1] if len(arguments) == 2 else None
+    if flow.shape is not None and sizes == flow.shape[:1:-1] and not keywords:  # meanpool(x, size(x)[1:2])
+        return w.apply(part, flow, _WHOLE[part.function]())
     if whole(sizes) is not None and flow.rank is not None:
         sizes = (sizes,) * (flow.rank - 2)
     return w.apply(part, flow, _pool_of(w, part, part.function.removesuffix("pool"), sizes, keywords))
+
+
+_WHOLE: dict[str, type[L.GlobalMeanPool] | type[L.GlobalMaxPool]] = {
+    "meanpool": L.GlobalMeanPool, "maxpool": L.GlobalMaxPool,
+}  # fmt: skip
 
 
 def _per_axis(numbers: tuple[int, ...], rank: int) -> tuple[int, ...] | None:
@@ -298,6 +306,50 @@ def _call(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str,
     return w.apply(part, flow_of(w, part, rest[0]), *made.layers)
 
 
+def _conv(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
+    """`conv(x, weight; stride, pad, dilation, groups, flipped)`, which turns its kernel unless `flipped`."""
+    only(w, part, keywords, "stride", "pad", "dilation", "groups", "flipped")
+    flow, weight = (*arguments, None, None)[:2]
+    count = weight.ndim - 2 if isinstance(weight, np.ndarray) else 0
+    numbers = {name: wholes(keywords.get(name, default)) for name, default in
+               (("stride", 1), ("pad", 0), ("dilation", 1), ("groups", 1))}  # fmt: skip
+    flipped = keywords.get("flipped", False)
+    if (
+        len(arguments) != 2
+        or not 1 <= count <= 3
+        or None in numbers.values()
+        or not isinstance(flipped, bool)
+    ):
+        raise w.refuse(part, "calls conv in an unknown way")
+    stride, dilation = (_per_axis(numbers[name] or (), count) for name in ("stride", "dilation"))
+    padding = _pads(numbers["pad"] or (), count)
+    if stride is None or dilation is None or padding is None or not isinstance(weight, np.ndarray):
+        raise w.refuse(part, "calls conv with sizes that do not fit the kernel")
+    kernel = np.ascontiguousarray(weight if flipped else flip_kernel(weight), np.float32)
+    layer = L.Conv(
+        kernel,
+        stride=stride[::-1],
+        padding=padding,
+        dilation=dilation[::-1],
+        groups=(numbers["groups"] or (1,))[0],
+    )
+    return w.apply(part, flow_of(w, part, flow), layer)
+
+
+def _gated(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
+    """`glu(x, dim)`: the first half along an axis times the sigmoid of the second."""
+    flow, dim = flow_of(w, part, arguments[0]), whole(arguments[1]) if len(arguments) == 2 else 1
+    axis = axis_of(w, part, flow, dim or 0)
+    size = flow.shape[axis] if flow.shape is not None else None
+    if not isinstance(size, int) or size % 2 or axis == 0 or keywords or flow.shape is None:
+        raise w.refuse(part, "splits an axis whose size is not known")
+    shape = (*flow.shape[:axis], size // 2, *flow.shape[axis + 1 :])
+    first, second = (
+        w.apply(part, flow, L.Slice(axis, at, at + size // 2), shape=shape) for at in (0, size // 2)
+    )
+    return w.join(part, "multiply", [first, w.pointwise(part, second, Activation("sigmoid"))])
+
+
 # ---- Joins --------------------------------------------------------------------------------------------
 
 
@@ -339,5 +391,5 @@ ARRAYS: dict[str, Rule] = {
     "maxpool": _pool, "meanpool": _pool, **dict.fromkeys(_MODES, _pad),
     **dict.fromkeys(("upsample_nearest", "upsample_linear", "upsample_bilinear", "upsample_trilinear"), _upsample),
     "pixel_shuffle": _shuffle, "dropout": _dropout, **dict.fromkeys(MAKERS, _make), "call": _call,
-    "cat": _cat, "vcat": _cat, "hcat": _cat, "batched_mul": _matrices,
+    "cat": _cat, "vcat": _cat, "hcat": _cat, "batched_mul": _matrices, "⊠": _matrices, "conv": _conv, "glu": _gated,
 }  # fmt: skip

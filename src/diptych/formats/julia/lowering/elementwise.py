@@ -10,6 +10,7 @@ import numpy as np
 
 from diptych.formats.graph import clamped, power_layers
 from diptych.formats.julia.expressions import Call, Name
+from diptych.formats.julia.lowering.constants import folded
 from diptych.formats.julia.lowering.lowering import Lowering, Rule
 from diptych.formats.julia.lowering.sizes import Dim
 from diptych.formats.julia.lowering.values import Flow, Test, array_of, is_number, number
@@ -156,6 +157,37 @@ def _power(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str
     return w.pointwise(part, base, *power_layers(value))
 
 
+_OTHERS: dict[str, tuple[Activation, ...]] = {
+    "log1p": (Activation("affine", (1.0, 1.0)), Activation("log")),
+    "expm1": (Activation("exp"), Activation("affine", (1.0, -1.0))),
+    "log2": (Activation("log"), Activation("affine", (1 / math.log(2), 0.0))),
+    "log10": (Activation("log"), Activation("affine", (1 / math.log(10), 0.0))),
+    "exp2": (Activation("affine", (math.log(2), 0.0)), Activation("exp")),
+    "exp10": (Activation("affine", (math.log(10), 0.0)), Activation("exp")),
+    "deg2rad": (Activation("affine", (math.pi / 180, 0.0)),),
+}
+
+
+def _other(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
+    if len(arguments) != 1 or not (w.elementwise or part.broadcast) or not isinstance(arguments[0], Flow):
+        raise w.refuse(part, f"calls {part.function} on a whole array, which needs a dot")
+    return w.pointwise(part, arguments[0], *_OTHERS[part.function])
+
+
+def _multiplied_and_added(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
+    if len(arguments) != 3:
+        raise w.refuse(part, f"uses {part.function} in a way that no layer does")
+    alone = _dotted(w, part)
+    product = _either(w, Call("*", part.arguments[:2], (), part.broadcast), arguments[0], arguments[1], alone)
+    return _either(w, Call("+", part.arguments, (), part.broadcast), product, arguments[2], alone)
+
+
+def _either(w: Lowering, part: Call, a: Any, b: Any, alone: bool) -> Any:
+    if isinstance(a, Flow) or isinstance(b, Flow):
+        return _two(w, part, a, b, alone)
+    return folded(part.function, (a, b), {})
+
+
 def _inverse(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
     _dotted(w, part)
     return w.pointwise(part, arguments[0], *power_layers(-1.0))
@@ -273,6 +305,9 @@ ELEMENTWISE: dict[str, Rule] = {
     "clamp": _clamp,
     "ifelse": choice,
     "inv": _inverse,
+    **dict.fromkeys(_OTHERS, _other),
+    "muladd": _multiplied_and_added,
+    "fma": _multiplied_and_added,
     **dict.fromkeys(("identity", "Float32", "Float64", "float", "f32", "cpu", "gpu"), _same),
     **dict.fromkeys(("copy", "collect", "Array", "convert", "cu"), _same),
     "zero": _zero,
