@@ -88,7 +88,7 @@ MaxPixels = Annotated[
     ),
 ]
 CLASSES_HELP = (
-    "Class names to store: a file (one a line, or JSON), imagenet-1k, cifar-10, cifar-100, or a,b,c."
+    "Class names to store: a file (a line each, or JSON), imagenet-1k, cifar-10, cifar-100, or a list."
 )
 RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[

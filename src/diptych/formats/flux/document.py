@@ -21,6 +21,7 @@ from diptych.formats.flux.sizes import layers_of_sizes, shapes_of
 from diptych.formats.flux.states import filled
 from diptych.formats.flux.versions import Signs, formula_unsure, signs_of
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Unreadable
+from diptych.formats.julia.lowering.sizes import BATCH, Shape, fresh
 from diptych.model.layers import Chain, Layer, LayerNorm, Normalise, child_path
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_input_shape, check_layers, output_features
@@ -162,6 +163,8 @@ def model_of(
     for kind in _spatial_ranks(value):
         reader.rank = reader.rank or kind
     bare = value.type.name != "Chain"
+    reader.entry = _entry(values, name)
+    reader.suppose(value)
     try:
         layer = reader.layer(value, "0" if bare else "")
     except FormatError as error:
@@ -266,6 +269,12 @@ def _with_divisors(
         }
         known = dict(known) | {"layers": rest}
     return made, known
+
+
+def _entry(values: Mapping[str, Any], name: str) -> Shape | None:
+    """The shape of the input that Diptych recorded in the file."""
+    shape = _notes(values, name).get("input_shape")
+    return None if shape is None else (BATCH, *(fresh() if n is None else n for n in shape))
 
 
 def _has(value: Any) -> bool:

@@ -15,7 +15,12 @@ from diptych.axes import flip_kernel, reverse_axes
 from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, FluxReader, LayerRule
-from diptych.formats.flux.reading_functions import connection_of, swapped_connection
+from diptych.formats.flux.reading_functions import (
+    connection_of,
+    joined_by_function,
+    swapped_connection,
+)
+from diptych.formats.flux.reading_recurrent import RECURRENT, attention_and_first
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
@@ -347,7 +352,13 @@ def _inside(r: FluxReader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...]
     values, names, container = f.children("layers")
     if container == "vector" or (container == "named" and f.struct != "Chain"):
         r.hint(f.path, container=container, **({"names": list(names)} if names else {}))
-    return tuple(r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)), names
+    if f.struct != "Chain":
+        return r.branches(values, f.path, first), names
+    known = attention_and_first(r, values, f.path)
+    layers = [
+        known[i] if i in known else r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)
+    ]
+    return tuple(layers), names
 
 
 def _chain(r: FluxReader, f: Fields) -> Layer:
@@ -361,8 +372,12 @@ def _chain(r: FluxReader, f: Fields) -> Layer:
 
 def _joined_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
     """Reads back what `structs_of_containers` makes of a concatenation along another axis than Julia's first."""
+    if len(values) == 3 and _is(values[1], "Recur"):
+        return _sequence_by_permuting(r, f, values)
     if len(values) == 3:
         return _softmax_by_permuting(r, f, values)
+    if len(values) == 2 and f.path and _is(values[0], "MultiHeadAttention"):
+        return attention_and_first(r, values, f.path)[0]
     if len(values) != 2 or not _is(values[0], "SkipConnection", "Parallel"):
         return None
     fields = r.fields(values[0], f.path)
@@ -405,6 +420,15 @@ def _branches_that_permute(
     return Parallel(Connection("concatenate", -moves[0][0]), made)
 
 
+def _sequence_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
+    """A recurrent layer of 0.14 or before, whose sequences are (features, N, time), on (features, time, N)."""
+    if not all(_permutation(value) == (1, 3, 2) for value in (values[0], values[2])):
+        return None
+    made = r.layer(values[1], f.path)
+    r.hints.pop(f.path, None)
+    return made
+
+
 def _softmax_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
     move, back, name = _permutation(values[0]), _permutation(values[2]), _named(values[1])
     if move is None or not _undoes(back, move) or name not in ("softmax", "logsoftmax"):
@@ -439,21 +463,24 @@ def _permutation(value: Any) -> tuple[int, ...] | None:
 
 
 def _skip(r: FluxReader, f: Fields) -> Layer:
-    inner = r.layer(f.get("layers"), child_path(f.path, 0))
+    (inner,) = r.branches([f.get("layers")], f.path)
     try:
         return SkipConnection(inner, connection_of(r, f, 2))
-    except FormatError:
+    except FormatError as error:
         swapped = swapped_connection(f)
-        if swapped is None:
-            raise
-        return Parallel(swapped, (Activation(), inner))  # (mx, x) -> cat(x, mx, dims=3)
+        if swapped is not None:
+            return Parallel(swapped, (Activation(), inner))  # (mx, x) -> cat(x, mx, dims=3)
+        return joined_by_function(r, f, (inner, Activation()), error)
 
 
 def _parallel(r: FluxReader, f: Fields) -> Layer:
     branches, _ = _inside(r, f)
     if not branches:
         raise f.refuse("does not have any branches")
-    return Parallel(connection_of(r, f, len(branches)), branches)
+    try:
+        return Parallel(connection_of(r, f, len(branches)), branches)
+    except FormatError as error:
+        return joined_by_function(r, f, branches, error)
 
 
 def _maxout(r: FluxReader, f: Fields) -> Layer:
@@ -490,6 +517,7 @@ RULES: dict[str, LayerRule] = {
     "GlobalMeanPool": lambda r, f: GlobalMeanPool(),
     "Upsample": _upsample,
     "PixelShuffle": _pixel_shuffle,
+    **RECURRENT,
     "Chain": _chain,
     "SkipConnection": _skip,
     "Parallel": _parallel,

@@ -19,24 +19,24 @@ __all__ = ["CONTAINERS", "USE_A_PROJECT", "moved", "permutation", "there_and_bac
 USE_A_PROJECT = "a Julia project can: diptych convert MODEL FOLDER/"
 
 
-def moved(s: FluxSite, axis: int) -> int:
+def moved(s: FluxSite, axis: int, rank: int | None) -> int:
     """The number, from 1, of one of our axes in Julia's order: -1 gives 1.
 
     Raises `UnsupportedLayer` if that depends on the rank and the rank is not known.
     """
     if axis < 0:
         return -axis
-    if s.rank is None:
+    if rank is None:
         raise s.refuse("it must know the number of axes; set model.input_shape")
-    return s.rank - axis
+    return rank - axis
 
 
-def there_and_back(s: FluxSite, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def there_and_back(s: FluxSite, axis: int, rank: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The permutation that puts an axis, numbered as in Julia, first, and its inverse."""
-    if s.rank is None or not 1 <= axis <= s.rank:
+    if rank is None or not 1 <= axis <= rank:
         raise s.refuse("it must know the number of axes; set model.input_shape")
-    there = (axis, *(n for n in range(1, s.rank + 1) if n != axis))
-    return there, tuple(there.index(n) + 1 for n in range(1, s.rank + 1))
+    there = (axis, *(n for n in range(1, rank + 1) if n != axis))
+    return there, tuple(there.index(n) + 1 for n in range(1, rank + 1))
 
 
 def permutation(order: tuple[int, ...]) -> JuliaStruct:
@@ -93,7 +93,7 @@ def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None
         inner = function("Base", dotted[connection.operation])
         kind = JuliaType(("Base", "Broadcast", "BroadcastFunction"), (kind_of(inner),))
         return JuliaStruct(kind, [inner], FUNCTION_FIELDS["BroadcastFunction"])
-    axis = moved(s, connection.axis)
+    axis = moved(s, connection.axis, s.joined_rank)
     return function("Base", ("vcat", "hcat")[axis - 1]) if axis in (1, 2) else None
 
 
@@ -102,7 +102,8 @@ def _skip(s: FluxSite, layer: SkipConnection) -> JuliaStruct:
     join = _join(s, layer.connection, 2)
     if join is not None:
         return s.struct("SkipConnection", layers=inner, connection=join)
-    there, back = there_and_back(s, moved(s, layer.connection.axis))
+    rank = s.joined_rank
+    there, back = there_and_back(s, moved(s, layer.connection.axis, rank), rank)
     skip = s.struct("SkipConnection", layers=inner, connection=_stacked(s, there, 2))
     return s.chain(skip, permutation(back))
 
@@ -120,7 +121,8 @@ def _parallel(s: FluxSite, layer: Parallel) -> JuliaStruct:
     join = _join(s, layer.connection, len(parts))
     if join is not None:
         return s.struct("Parallel", connection=join, layers=_named(s, parts))
-    there, back = there_and_back(s, moved(s, layer.connection.axis))
+    rank = s.joined_rank
+    there, back = there_and_back(s, moved(s, layer.connection.axis, rank), rank)
     if s.version < (0, 13) and len(parts) != 2:  # 0.12 joins two at a time, so each branch permutes itself
         moving = tuple(s.chain(part, permutation(there)) for part in parts)
         joined = s.struct("Parallel", connection=function("Base", "vcat"), layers=moving)
