@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-import diptych
 from diptych.comparing.alignment import align, measure, same_kinds
 from diptych.comparing.runs import Run
 from diptych.errors import ModelError
@@ -103,7 +102,7 @@ def project_certificate(source: Model, folder: Path, batch: int) -> dict[str, An
 
 
 def _figures(source: Model, written: Model, batch: int, file: Path | None) -> dict[str, Any]:
-    document: dict[str, Any] = {"version": 1, "diptych": diptych.__version__, "tolerance": TOLERANCE}
+    document: dict[str, Any] = {"version": 1, "diptych": metadata.version("diptych"), "tolerance": TOLERANCE}
     nothing: dict[str, Any] = {"input": None, "layers": [], "graph": None, "largest_difference": None}
     try:
         shape = (batch, *sample_shape(written))

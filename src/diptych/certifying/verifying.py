@@ -11,10 +11,10 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import diptych
 from diptych.certifying.certificates import (
     FILE,
     KEY,
@@ -250,7 +250,7 @@ def _sealed(certificate: Mapping[str, Any]) -> list[str]:
 
 
 def _versions(certificate: Mapping[str, Any]) -> str:
-    made, now = str(certificate["diptych"]), diptych.__version__
+    made, now = str(certificate["diptych"]), metadata.version("diptych")
     return "" if made == now else f", or Diptych {now} reads them differently than {made[:20]}"
 
 
