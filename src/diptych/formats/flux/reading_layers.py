@@ -69,6 +69,8 @@ def _flipped(array: Array) -> Array:
 def _depthwise_weight(array: Array) -> Array:
     """(kw, kh, multiplier, in) -> (in * multiplier, 1, kh, kw), flipped."""
     ours = _flipped(array)
+    if ours.ndim < 3:
+        raise FormatError(f"it has {ours.ndim} axes; at least 3 are expected")
     return ours.reshape(ours.shape[0] * ours.shape[1], 1, *ours.shape[2:])
 
 
