@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diptych.images.generation import generate
     from diptych.images.opening import pixel_limit
     from diptych.inspecting import inspect
+    from diptych.listing import list_models
     from diptych.loading import load_model, read
     from diptych.model.model import Model
     from diptych.model.trace import Trace
@@ -46,6 +47,7 @@ __all__ = [
     "from_torch",
     "generate",
     "inspect",
+    "list_models",
     "load_model",
     "pixel_limit",
     "predict",
@@ -73,6 +75,7 @@ _DEFINED_IN = {
     "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",
     "inspect": "diptych.inspecting",
+    "list_models": "diptych.listing",
     "load_model": "diptych.loading",
     "pixel_limit": "diptych.images.opening",
     "predict": "diptych.predicting",

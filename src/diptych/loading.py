@@ -15,6 +15,7 @@ from diptych.guesses import tell
 from diptych.model import architectures
 from diptych.model.entry import likely_input
 from diptych.model.model import Model
+from diptych.model.validity import output_features
 from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
@@ -28,6 +29,7 @@ Recipe: TypeAlias = "Preprocessing | Model | str | Path"
 TRAINED = {"scenes": Path(__file__).parent / "trained" / "scenes.safetensors"}
 """The trained models that come with the package, by name."""
 
+_IMAGENET = 1000  # classes
 _LARGEST_RECIPE = 2**20  # bytes
 
 
@@ -219,6 +221,13 @@ def _without_recipe(model: Model) -> str:
     colour = "grey" if shape[0] == 1 else "colour"
     height, width = shape[1:]
     size = "N" if None in shape else f"{height}" if height == width else f"{height}x{width}"
+    if colour == "colour" and output_features(model) == _IMAGENET:
+        likely = "imagenet-224" if None in shape else f"imagenet-{size}"
+        return (
+            f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)} and has {_IMAGENET} "
+            f"classes, as networks trained on ImageNet: {advice}, such as {likely}, or another mean, std, resize and "
+            "crop with --mean, --std, --resize and --crop"
+        )
     return (
         f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)}: "
         f"{advice}, such as {colour}-{size}; for a model trained in Julia julia-{colour}-{size}-wh, if its pictures "

@@ -9,9 +9,9 @@
      "weights": "sha256", "settings": "sha256", "seal": "sha256"}
 
 "difference" is the largest |reference - written| of a layer's output (null if it is not finite, or if the layer is
-"alone": the source has none that is like it), "largest" its largest value and "sample" some of
-its values, by which `verify` knows the numbers again. "graph" is the difference of an ONNX file's own graph. "weights"
-and "settings" (recipe, class names, input shape) are hashes of what the file holds, and "seal" of the certificate.
+"alone": the source has none that is like it), "largest" its largest value, and "sample" its mean and some of its
+values, by which `verify` knows the numbers again. "graph" is the difference of an ONNX file's own graph. "weights" and
+"settings" (recipe, class names, input shape) are hashes of what the file holds, and "seal" of the certificate.
 """
 
 from __future__ import annotations
@@ -176,10 +176,12 @@ def _layers(reference: Run, result: Run) -> list[dict[str, Any]]:
 
 
 def sample(value: Array) -> list[float | None]:
-    """Some values of an array, spread over it; None stands for NaN and infinities."""
+    """The mean of an array, and some values spread over it; None stands for NaN and infinities."""
     flat = value.reshape(-1)
-    step = max(1, flat.size // SAMPLES)
-    return [float(f"{v:.9g}") if math.isfinite(v) else None for v in flat[step // 2 :: step][:SAMPLES]]
+    step = max(1, flat.size // (SAMPLES - 1))
+    with np.errstate(invalid="ignore", over="ignore"):
+        chosen = [flat.mean(dtype=np.float64), *flat[step // 2 :: step][: SAMPLES - 1]]
+    return [float(f"{v:.9g}") if math.isfinite(v) else None for v in chosen]
 
 
 def difference_of(layer: Mapping[str, Any]) -> float | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli import parameters
+from diptych.cli.adjusting import adjustable
 from diptych.cli.explain import explain as explain_command
 from diptych.cli.filter import app as filter_app
 from diptych.cli.many import (
@@ -20,7 +21,7 @@ from diptych.cli.many import (
     separated,
     some,
 )
-from diptych.cli.models import verify
+from diptych.cli.models import list_models, verify
 from diptych.cli.parameters import (
     Architecture,
     Columns,
@@ -68,8 +69,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(filter_app)
-app.command()(explain_command)
+app.command("list")(list_models)
 app.command()(verify)
+app.command()(adjustable(explain_command))
 
 _TWICE = '; twice for A and for B, "" for none.'
 
@@ -85,6 +87,7 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
+@adjustable
 def run(
     prompt: Prompt = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything.")] = Path("out"),
@@ -206,6 +209,7 @@ def generate(
 
 
 @app.command()
+@adjustable
 def preprocess(
     images: ManyImages = None,
     preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
@@ -263,6 +267,7 @@ def preprocess(
 
 
 @app.command()
+@adjustable
 def predict(
     model: ModelName,
     images: ManyImages = None,
@@ -327,6 +332,8 @@ def predict(
         terminal.result(
             done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
         )
+        if done.predictions and done.predictions.kind == "score" and loaded.classes:
+            terminal.remark("these are scores, not probabilities: --softmax makes probabilities of them")
         raise typer.Exit(0 if not done.failures else 1)
     from diptych.batch.tables import predictions_table
 
@@ -348,6 +355,7 @@ def predict(
 
 
 @app.command()
+@adjustable
 def features(
     model: ModelName,
     images: ManyImages = None,
@@ -419,6 +427,7 @@ def features(
 
 
 @app.command()
+@adjustable
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=parameters.MODEL_HELP, show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.", show_default=False)],
@@ -477,6 +486,7 @@ def compare(
 
 
 @app.command()
+@adjustable
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help=parameters.MODEL_HELP, show_default=False)],
     target: Annotated[
@@ -502,9 +512,10 @@ def convert(
     preprocessing_inside: Annotated[
         bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
     ] = False,
-    certificate: Annotated[
-        bool, typer.Option(help="Run what was written and store how far it is from IN: see verify.")
-    ] = True,
+    no_certificate: Annotated[
+        bool,
+        typer.Option("--no-certificate", help="Do not store how far the numbers are from IN's (verify)."),
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -518,7 +529,7 @@ def convert(
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
                            functions=functions_of(function), output=output,
                            flux_version=flux_version,
-                           classes=classes, preprocessing=preprocessing, certificate=certificate,
+                           classes=classes, preprocessing=preprocessing, certificate=not no_certificate,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
