@@ -76,11 +76,7 @@ def _layers(
 ) -> Any:
     x = x if batch_first else s.permute(x, (1, 0, 2))
     if isinstance(x, View) and x.at != 0:
-        first = (
-            ""
-            if batch_first
-            else " once the time is the second (batch_first=False): permute the input before"
-        )
+        behind = "" if batch_first else " behind the time (batch_first=False): permute the input before"
         s.refuse(f"its batch is not the first axis{behind}")
     if x.shape is not None and len(x.shape) != 3:
         s.refuse("a recurrent layer takes (N, time, features)")
