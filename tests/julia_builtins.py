@@ -272,7 +272,8 @@ class SkipConnection:
 
 class Parallel:
     def __init__(self, connection: Any, *layers: Any) -> None:
-        self.connection, self.layers = connection, layers
+        self.connection = connection
+        self.layers = layers[0] if len(layers) == 1 and isinstance(layers[0], tuple) else layers
 
     def __call__(self, x: Any) -> Any:
         return self.connection(*[layer(x) for layer in self.layers])

@@ -63,7 +63,7 @@ CASES = [
     ("0.12.1/fn_misc", "#26#29", "line 1", "reshape(x, 2, 3, :)", False, ["Reshape shape=(3, 2)"]),
     ("0.12.1/relu_fn_layers", "#40#41", "line 1", "σ.(x)", False, ["sigmoid"]),
     ("0.12.1/zoo_functions", "#17#18", "/home/me/train.jl, line 48", "(2 * x) + 1", True,
-     ["affine 2 0", "affine 1 1"]),
+     ["affine 2 1"]),
     ("0.16.9/closure_small", "#28#30", "closure_small.jl, line 1", RESHAPE, False, ["Flatten"]),
     ("0.16.9/closure_small", "#29#31", "line 1", "leakyrelu(x, 0.2", True, ["leakyrelu 0.2"]),
     ("0.16.9/capture_closure", "#32#34", "line 2", "reshape(x, 18, :)", False, ["Reshape shape=(18,)"]),
@@ -152,14 +152,18 @@ def test_a_captured_layer_is_handed_to_the_reader_of_layers() -> None:
 @pytest.mark.parametrize(
     ("file", "kind", "words"),
     [
-        ("0.12.1/fn_misc", "#25#28", r"#25 \(user_script.jl, line 1\) calls permutedims"),
-        ("0.12.1/zoo_functions", "#62#63", r"operators.jl, line 875\) calls cos"),
-        ("0.16.9/embedding", "#42#43", r"#42 \(embedding.jl, line 1\) calls sum"),
+        ("0.12.1/fn_misc", "#25#28", r"#25 \(user_script.jl, line 1\) moves the batch axis.*permutedims"),
+        ("0.12.1/zoo_functions", "#62#63", r"operators.jl, line 875\) calls cos on a whole array"),
+        (
+            "0.16.9/embedding",
+            "#42#43",
+            r"#42 \(embedding.jl, line 1\) takes a reduction over other axes.*sum",
+        ),
     ],
 )
-def test_what_is_not_readable_is_refused_by_name_and_line(file: str, kind: str, words: str) -> None:
+def test_what_no_layer_does_is_refused_by_name_and_line(file: str, kind: str, words: str) -> None:
     with pytest.raises(FormatError, match=words):
-        interpret(functions(f"flux-{file}")[kind])
+        as_layers(interpret(functions(f"flux-{file}")[kind]))
 
 
 # ---- Code written by hand, as Julia lowers it -----------------------------------------------------------
@@ -410,7 +414,6 @@ LOOP = (call("relu", X), expr("gotoifnot", ssa(1), 4), core("GotoNode", 1), expr
         ((call(call("relu", X), X), give(1)), "computes itself"),
         ((give(9),), "before it is set"),
         ((call("getfield", X, core("QuoteNode", Symbol("weight"))), give(1)), "field weight"),
-        ((call("getindex", X, ref(":"), 1), give(1)), "calls getindex"),
         (DOUBLED, "more than 200"),
         ((expr("?"), expr("return", X)), r"statement \?"),
         ((call("_apply_iterate", ref("iterate"), ref("relu"), X), give(1)), "not a tuple"),

@@ -76,7 +76,7 @@ IDIOMS = {
         "struct VAE{T}\n    encoder::T\n    decoder\nend\nFlux.@functor VAE\n"
         "(m::VAE)(x) = m.decoder(m.encoder(x))\n"
         "vae = VAE(Dense(4 => 2, tanh), Chain(Dense(2 => 4, σ)))\n",
-        ["Dense 4 -> 2, tanh", "Chain of 1", "Dense 2 -> 4, sigmoid"],
+        ["Dense 4 -> 2, tanh", "Dense 2 -> 4, sigmoid"],
     ),
     "a U-Net": (
         "struct UNet; down; deep; up; last; end\n"

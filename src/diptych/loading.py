@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from diptych import formats, preprocessing
-from diptych.errors import FormatError, ModelError, UsageError
+from diptych import formats, hub, preprocessing
+from diptych.errors import FormatError, ModelError, UsageError, WeightsAlone
 from diptych.files import is_file, opened
 from diptych.guesses import tell
 from diptych.model import architectures
@@ -18,7 +18,7 @@ from diptych.model.model import Model
 from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["TRAINED", "ModelLike", "Recipe", "load", "load_model", "recipe_of", "takes"]
+__all__ = ["TRAINED", "ModelLike", "Recipe", "load", "load_model", "read", "recipe_of", "takes"]
 
 ModelLike: TypeAlias = "Model | str | Path"
 """A model, the path of a model file, or a model's name."""
@@ -30,6 +30,8 @@ TRAINED = {"scenes": Path(__file__).parent / "trained" / "scenes.safetensors"}
 
 _LARGEST_RECIPE = 2**20  # bytes
 
+
+_WEIGHTS_OF_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 # What `formats.read` calls the options: to it, `flux_version` is the version that wrote the file.
 _FORMAT_OPTIONS = {
@@ -54,7 +56,8 @@ def load_model(
     Args:
         model: The path of a model file; the name of a trained model (`loading.TRAINED`) or of an
             architecture (`model.architectures.NAMES`), which gets seeded initial weights and says that it
-            is not trained; or a `Model`, which is returned unchanged.
+            is not trained; a name of `diptych.hub`, such as "timm/resnet18.a1_in1k"; or a `Model`, which is
+            returned unchanged.
         architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
         written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
@@ -69,6 +72,23 @@ def load_model(
     return load(model, ReadOptions(architecture, written_by, key, functions, output))
 
 
+def read(path: str | Path, **options: Any) -> Model:
+    """Reads the model in a file, or one by a name of `diptych.hub`.
+
+    Args:
+        path: A file of one of `formats.FORMATS`; or timm/NAME, torchvision/NAME[:WEIGHTS],
+            hf-hub:OWNER/NAME[@REVISION], local-dir:FOLDER or such a folder, or an address with #sha256=.
+        **options: As for `formats.read`.
+
+    Returns:
+        The model.
+
+    Raises:
+        DiptychError: As `formats.read` and `hub.read` do.
+    """
+    return hub.read(path, options) if hub.is_name(path) else formats.read(path, **options)
+
+
 def takes(model: ModelLike, option: str) -> bool:
     """Whether `model` is the path of a file whose format takes this field of `ReadOptions`."""
     suffix = "" if isinstance(model, Model) else Path(model).suffix.lower()
@@ -80,18 +100,29 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     given = options.given() if options is not None else {}
     architecture = given.get("architecture")
     if architecture is not None and (isinstance(architecture, Model) or not formats.is_source(architecture)):
-        given["architecture"] = load(
-            architecture
-        )  # Julia source is read for the version that wrote the weights
+        # Julia source is read for the version that wrote the weights, below.
+        if not isinstance(architecture, Model) and hub.is_name(architecture):
+            if isinstance(model, str | Path) and Path(model).suffix.lower() in _WEIGHTS_OF_TORCH:
+                return _filled(model, architecture, options)
+            given["architecture"] = hub.read(architecture, weights=False)
+        else:
+            version = given.get("written_by") if takes(architecture, "written_by") else None
+            given["architecture"] = load(architecture, ReadOptions(written_by=version))
+            if version is not None and not takes(model, "written_by"):
+                del given["written_by"]
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
         return model
     if not isinstance(model, str | Path):
         raise UsageError(f"a model is a file, a name or a diptych.Model, not {type(model).__name__}")
+    given = {_FORMAT_OPTIONS[name]: value for name, value in given.items()}
+    if hub.is_name(model):
+        named = hub.read(model, given)
+        tell(named.source.warnings)
+        return named
     if given:
-        read = formats.read(model, **{_FORMAT_OPTIONS[name]: value for name, value in given.items()})
-        return _told(model, read)
+        return _told(model, formats.read(model, **given))
     name = str(model)
     if name in TRAINED:
         return formats.read(TRAINED[name])
@@ -100,8 +131,20 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     path = Path(model)
     if not os.path.lexists(path) and not path.suffix and len(path.parts) == 1:
         known = ", ".join([*TRAINED, *architectures.NAMES])
-        raise UsageError(f"there is no file and no model called {name!r}; give a file or one of: {known}")
+        raise UsageError(
+            f"there is no file and no model called {name!r}; give a file or one of: {known}; networks of others are "
+            "named timm/NAME, torchvision/NAME or hf-hub:OWNER/NAME"
+        )
     return _told(path, formats.read(path))
+
+
+def _filled(file: str | Path, network: str | Path, options: ReadOptions | None) -> Model:
+    """The network of a name with the weights of a file, which have the names that its module gives them."""
+    try:
+        return formats.read(file)
+    except WeightsAlone:
+        output = options.output if options is not None else None
+        return hub.read(network, {} if output is None else {"output": output}, weights=Path(file))
 
 
 def _told(file: str | Path, model: Model) -> Model:
@@ -133,7 +176,7 @@ def recipe_of(source: Recipe) -> Preprocessing:
         path = Path(source)
         if path.suffix.lower() == ".json":
             return _from_json(path)
-        if path.suffix or is_file(path) or str(source) in TRAINED:
+        if path.suffix or is_file(path) or str(source) in TRAINED or hub.is_name(source):
             return recipe_of(load(source))
         return preprocessing.named(str(source))
     raise UsageError(f"preprocessing is a recipe, its name, its file or a model, not {type(source).__name__}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli import parameters
+from diptych.cli.explain import explain as explain_command
 from diptych.cli.filter import app as filter_app
 from diptych.cli.many import (
     is_table,
@@ -19,6 +20,7 @@ from diptych.cli.many import (
     separated,
     some,
 )
+from diptych.cli.models import verify
 from diptych.cli.parameters import (
     Architecture,
     Columns,
@@ -55,7 +57,7 @@ from diptych.cli.parameters import (
     functions_of,
 )
 from diptych.cli.terminal import Terminal, predictions_text, weights_text
-from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
+from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
     name="diptych",
@@ -66,6 +68,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(filter_app)
+app.command()(explain_command)
+app.command()(verify)
 
 _TWICE = '; twice for A and for B, "" for none.'
 
@@ -107,6 +111,10 @@ def run(
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern in its place.")
     ] = RunOptions.on_error,
+    explain: Annotated[
+        ExplainMethod | None,
+        typer.Option(help="Show what the answer for each picture stands on, as diptych explain does."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -141,6 +149,7 @@ def run(
             maps=maps,
             scale=scale,
             on_error=on_error,
+            explain=explain,
             overwrite=overwrite,
             engine=engine,
             device=device,
@@ -240,7 +249,7 @@ def preprocess(
         terminal.remarks(done.remarks, done.failures)
         terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import preprocessed_table
+    from diptych.batch.tables import preprocessed_table
 
     with terminal.progress() as progress:
         job = preprocessed_table(
@@ -319,7 +328,7 @@ def predict(
             done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
         )
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import predictions_table
+    from diptych.batch.tables import predictions_table
 
     with terminal.progress() as progress:
         job = predictions_table(
@@ -376,7 +385,7 @@ def features(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     if is_table(out, table):
-        from diptych.batch import features_table
+        from diptych.batch.tables import features_table
 
         with terminal.progress() as progress:
             job = features_table(
@@ -487,12 +496,15 @@ def convert(
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
+    classes: Annotated[str | None, typer.Option(help=parameters.CLASSES_HELP)] = None,
     shape: Shape = None,
     preprocessing: Recipe = None,
     preprocessing_inside: Annotated[
         bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
     ] = False,
+    certificate: Annotated[
+        bool, typer.Option(help="Run what was written and store how far it is from IN: see verify.")
+    ] = True,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -503,11 +515,10 @@ def convert(
     import diptych
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
                            functions=functions_of(function), output=output,
                            flux_version=flux_version,
-                           classes=names, preprocessing=preprocessing,
+                           classes=classes, preprocessing=preprocessing, certificate=certificate,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))

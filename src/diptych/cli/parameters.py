@@ -87,6 +87,9 @@ MaxPixels = Annotated[
         show_default=False,
     ),
 ]
+CLASSES_HELP = (
+    "Class names to store: a file (a line each, or JSON), imagenet-1k, cifar-10, cifar-100, or a list."
+)
 RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[
     str | None, typer.Option("--preprocessing", help=f"{RECIPE_HELP}; default: the model's own.")
@@ -137,7 +140,7 @@ Workers = Annotated[
     typer.Option(min=1, help="How many processes; default: one for each processor.", show_default=False),
 ]
 ShardSize = Annotated[
-    int, typer.Option("--shard-size", min=1, help="How many pictures a part of the table has.")
+    int, typer.Option("--shard-size", min=1, help="How many pictures a part of the table has at most.")
 ]
 
 # ---- Making pictures ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from diptych.engines.batches import by_sample, validate_batch
-from diptych.errors import ModelError, UnsupportedLayer, out_of_memory
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, out_of_memory
 from diptych.formats.onnx import to_skeleton
 from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 
-__all__ = ["DEVICES", "NAME", "Compiled", "compile"]
+__all__ = ["DEVICES", "NAME", "Compiled", "compile", "run_file"]
 
 NAME = "onnxruntime"
 DEVICES = ("cpu",)
@@ -106,6 +107,27 @@ class Compiled:
         session = _open(graph, held)
         self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], (every_layer, session, held)]
         return session
+
+
+def run_file(path: str | Path, batch: Array) -> Array:
+    """The first output of an .onnx file's own graph, as ONNX Runtime gives it to any program.
+
+    Args:
+        path: A file that Diptych wrote, without the recipe inside.
+        batch: What the graph takes, float32.
+
+    Raises:
+        FormatError: ONNX Runtime cannot run the graph.
+    """
+    try:
+        session = _open(Path(path).read_bytes(), {})
+        (output, *_) = session.run(None, {session.get_inputs()[0].name: batch})
+    except MemoryError:
+        raise
+    except Exception as error:  # the runtime raises errors of its own
+        raise FormatError(f"ONNX Runtime cannot run the graph of {path}: {_first_line(error)}") from error
+    result: Array = output
+    return result
 
 
 def _plain(array: Array) -> Array:

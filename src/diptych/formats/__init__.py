@@ -224,7 +224,11 @@ def _architecture(name: str | Path, flux_version: str | None, key: str | None = 
     if is_source(name):
         file, _, chosen = str(name).partition("::")
         return read(file, flux_version=flux_version, key=key or chosen or None)
-    return read(name) if Path(name).suffix else architectures.named(str(name))
+    if not Path(name).suffix:
+        return architectures.named(str(name))
+    named = _by_suffix(Path(name))
+    takes = flux_version is not None and named is not None and "flux_version" in named.reading
+    return read(name, flux_version=flux_version) if takes else read(name)
 
 
 def is_source(name: str | Path) -> bool:

@@ -32,6 +32,8 @@ _COMPOSITES = (
     "lisht",
     "logcosh",
     "abs2",
+    "sigmoid",
+    "softplus",
 )
 _PLACES = np.concatenate([np.linspace(-8, 8, 161), [-40.0, -20.0, 15.0, 30.0]])
 _EXPECTED = {name: ACTIVATIONS[name].numpy(_PLACES, *ACTIVATIONS[name].parameters) for name in _COMPOSITES}

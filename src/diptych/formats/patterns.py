@@ -229,6 +229,30 @@ def _embedding(steps: list[Step]) -> Found:
     return len(used), _one(Embedding(weight, first), used)
 
 
+def _softmax(steps: list[Step]) -> Found:
+    """exp(x) divided by its sum along one axis."""
+    for count in (2, 1):
+        if (
+            len(steps) < count
+            or not isinstance(join := steps[count - 1].layer, Join)
+            or join.operation != "divide"
+        ):
+            continue
+        branches = steps[count - 1].branches
+        if count == 1:  # each branch takes the exponential itself
+            if len(branches) != 2 or not all(branch and _is(branch[0], "exp") for branch in branches):
+                continue
+            branches = [branch[1:] for branch in branches]
+        elif not _is(steps[0], "exp"):
+            continue
+        if len(branches) != 2 or branches[0] or len(branches[1]) != 1:
+            continue
+        total = branches[1][0].layer
+        if isinstance(total, Reduce) and total.kind == "sum" and total.keep and len(total.axes) == 1:
+            return count, _one(L.Softmax(total.axes[0]), steps[:count])
+    return None
+
+
 # ---- Normalisations -----------------------------------------------------------------------------------
 
 
@@ -377,6 +401,7 @@ _RULES: tuple[Rule, ...] = (
     _permuted_twice,
     _affine,
     _composite,
+    _softmax,
     _bilinear,
     _embedding,
     _bias,

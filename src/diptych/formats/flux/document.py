@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from diptych.formats.flux.reading_functions import function_layer
 from diptych.formats.flux.reading_layers import RULES
 from diptych.formats.flux.sizes import layers_of_sizes, shapes_of
 from diptych.formats.flux.states import filled
-from diptych.formats.flux.versions import Signs, signs_of
+from diptych.formats.flux.versions import Signs, formula_unsure, signs_of
 from diptych.formats.julia import JuliaDict, JuliaStruct, NamedTuple, Symbol, Unreadable
-from diptych.model.layers import Chain
+from diptych.formats.julia.lowering.sizes import BATCH, Shape, fresh
+from diptych.model.layers import Chain, Layer, LayerNorm, Normalise, child_path
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_input_shape, check_layers, output_features
 from diptych.preprocessing import Preprocessing
@@ -145,24 +147,29 @@ def model_of(
     Raises:
         FormatError: If there is no model or no unique one, or a layer has no counterpart here; with its path.
     """
-    version = version or _version_of(values, name)
+    named, version = version, version or _version_of(values, name)
     if functions:
         values = with_functions(values, functions, name)
     values = _unwrapped(values) if chosen is None else _chosen(values, chosen, name)
     key = find_model(values)
     if key is None:
-        return _from_weights(values, name, format_name, architecture, Signs(exact=version))
+        own = None if version is not None and named is None else julia  # Diptych's own file is of no Julia
+        return _from_weights(
+            values, name, format_name, architecture, Signs(exact=version, julia=own), named is not None
+        )
     signs = signs_of(values[key], version, julia)
     reader = FluxReader(RULES, signs, function_layer, name)
     value = unwrapped(values[key])
     for kind in _spatial_ranks(value):
         reader.rank = reader.rank or kind
     bare = value.type.name != "Chain"
+    reader.entry = _entry(values, name)
+    reader.suppose(value)
     try:
         layer = reader.layer(value, "0" if bare else "")
     except FormatError as error:
         if architecture is not None:
-            return _from_weights(values, name, format_name, architecture, signs)
+            return _from_weights(values, name, format_name, architecture, signs, named is not None)
         lost = unknown_closures(value)
         text = f"{str(error).split('; use a named layer')[0]}; {lost}" if lost else str(error)
         raise FormatError(text if name in text else f"{name}: {text}") from error
@@ -192,7 +199,12 @@ def model_of(
 
 
 def _from_weights(
-    values: Mapping[str, Any], name: str, format_name: str, architecture: Model | None, signs: Signs
+    values: Mapping[str, Any],
+    name: str,
+    format_name: str,
+    architecture: Model | None,
+    signs: Signs,
+    sure: bool = False,
 ) -> Model:
     whole = any(map(_has, values.values()))
     found = [] if whole else find_weights(values)
@@ -205,12 +217,12 @@ def _from_weights(
     if architecture is None:
         raise weights_alone(found, name)
     layers, warnings = _filled_by_one(architecture, found, name)
+    layers, known = _with_divisors(layers, architecture, signs, warnings, sure)
     try:
         check_layers(layers)
     except ModelError as error:
         raise FormatError(f"{name}: {error}") from error
     extras = {k: summary(v) for k, v in values.items() if k not in _OWN and not _is_weights(k, v)}
-    known = architecture.source.extras.get("flux")
     if known is not None:
         extras["flux"] = known
     made = architecture.with_(
@@ -223,6 +235,46 @@ def _from_weights(
     return made.with_(
         classes=classes, source=Source(format_name, "Flux", signs.text, tuple(warnings), extras)
     )
+
+
+def _with_divisors(
+    layers: Chain, architecture: Model, signs: Signs, warnings: list[str], sure: bool
+) -> tuple[Chain, Any]:
+    """The layers with the divisors of the version that wrote the weights where the architecture's were guesses.
+
+    That version is known if the user named it, `sure`; otherwise the version of Julia in the file hints at it.
+    Also gives what is recorded about the layers of the architecture, and adds to `warnings` what remains a guess.
+    """
+    known: Any = architecture.source.extras.get("flux")
+    noted = known.get("layers", {}) if isinstance(known, Mapping) else {}
+    formula, _ = signs.formula()
+
+    def turned(layer: Layer, path: str) -> Layer:
+        if isinstance(layer, LayerNorm | Normalise) and noted.get(path, {}).get("formula") == "guessed":
+            own = formula if sure or signs.julia is not None else layer.formula
+            if not sure:
+                warning = formula_unsure("LayerNorm" if isinstance(layer, LayerNorm) else "normalise", own)
+                warnings.extend([warning] * (warning not in warnings))
+            return replace(layer, formula=own)
+        inside = [turned(child, child_path(path, i)) for i, child in enumerate(layer.children)]
+        same = all(a is b for a, b in zip(inside, layer.children, strict=True))
+        return layer if same else layer.with_children(inside)
+
+    made = turned(layers, "")
+    assert isinstance(made, Chain)
+    if sure and noted:
+        rest = {
+            path: {k: v for k, v in hint.items() if k != "formula"} if isinstance(hint, Mapping) else hint
+            for path, hint in noted.items()
+        }
+        known = dict(known) | {"layers": rest}
+    return made, known
+
+
+def _entry(values: Mapping[str, Any], name: str) -> Shape | None:
+    """The shape of the input that Diptych recorded in the file."""
+    shape = _notes(values, name).get("input_shape")
+    return None if shape is None else (BATCH, *(fresh() if n is None else n for n in shape))
 
 
 def _has(value: Any) -> bool:

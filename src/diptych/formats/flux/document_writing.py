@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diptych.errors import ShapeError
+from diptych.errors import ShapeError, UnsupportedLayer
 from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSING
-from diptych.formats.flux.structs import StructBuilder, hints_of, ranks_of, version_written
+from diptych.formats.flux.structs import StructBuilder, hints_of, kind_of, ranks_of, version_written
 from diptych.formats.flux.structs_of_layers import RULES
 from diptych.formats.julia import JuliaStruct, NamedTuple
 from diptych.model.layers import Connection, Layer, Shape, fold
@@ -41,21 +41,42 @@ def state_values_of(model: Model, flux_version: str | None, remarks: list[str]) 
 
     Fields have the names and the order of the version. Arguments and errors are those of `values_of`.
     """
-    made = struct_of_model(model, flux_version, state=True, remarks=remarks)
-    return {"model_state": state_of(made), **beside_the_model(model, flux_version)}
+    made = _struct_for_state(model, flux_version, remarks)
+    state = state_of(made, version_written(flux_version) >= (0, 14))
+    return {"model_state": state, **beside_the_model(model, flux_version)}
 
 
-def state_of(value: Any) -> Any:
-    """`Flux.state` of a struct: named tuples of all fields, with () for functions and whatever holds no numbers."""
+def _struct_for_state(model: Model, flux_version: str | None, remarks: list[str]) -> JuliaStruct:
+    """The struct whose state is written: of a model from Flux that which was read, of others that of the .bson file."""
+    if model.source.framework != "Flux":
+        try:
+            return struct_of_model(model, flux_version, remarks=remarks)
+        except UnsupportedLayer:
+            remarks.clear()  # its weights alone can still be written
+    return struct_of_model(model, flux_version, state=True, remarks=remarks)
+
+
+_BFLOAT16 = (
+    "the weights are bfloat16, which Julia knows as BFloat16s.BFloat16: load that package (using BFloat16s) before the "
+    "file"
+)
+
+
+def state_of(value: Any, functions: bool = True) -> Any:
+    """`Flux.state` of a struct: named tuples of all fields, with () for whatever holds no numbers.
+
+    `functions` says whether the fields of functions such as `Base.Fix2` are there, as since Flux 0.14.
+    """
     if isinstance(value, NamedTuple):
-        return NamedTuple(value.names, [state_of(item) for item in value])
+        return NamedTuple(value.names, [state_of(item, functions) for item in value])
     if isinstance(value, tuple):
-        return tuple(state_of(item) for item in value)
+        return tuple(state_of(item, functions) for item in value)
     if isinstance(value, list):
-        return [state_of(item) for item in value]
+        return [state_of(item, functions) for item in value]
     if isinstance(value, JuliaStruct):
-        if value.names and value.type.name != "Upsample":  # which Flux.state leaves out
-            return NamedTuple(value.names, [state_of(item) for item in value.fields])
+        left_out = value.type.name == "Upsample" or (value.type.path[0] == "Base" and not functions)
+        if value.names and not left_out:
+            return NamedTuple(value.names, [state_of(item, functions) for item in value.fields])
         wrapper = value.type.name in ("Transpose", "Adjoint")
         return NamedTuple(("parent",), [value.fields[0]]) if wrapper else ()
     return value
@@ -78,6 +99,8 @@ def struct_of_model(
     made = builder.layer(model.layers.layers[0], "0") if bare else builder.layer(model.layers, "")
     if remarks is not None:
         remarks += builder.remarks()
+        kinds = {str(kind_of(array).parameters[0]) for array in model.weights().values()}
+        remarks += [_BFLOAT16] if any(kind.endswith("BFloat16") for kind in kinds) else []
     return made
 
 

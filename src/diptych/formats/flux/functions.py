@@ -8,11 +8,23 @@ import numpy as np
 
 from diptych.formats.flux.layouts import Version
 from diptych.formats.julia import JuliaStruct, JuliaType
+from diptych.formats.julia.expressions import Written
 from diptych.formats.julia.lowered import MODULES
+from diptych.formats.julia.lowered_code import code_of
 from diptych.formats.julia.lowered_layers import NOT_IN_JULIA
 from diptych.model.layers import ACTIVATIONS, Activation
 
-__all__ = ["FIRST_VERSIONS", "default_path", "function", "named_activation", "path_of", "same_parameters"]
+__all__ = [
+    "ARRAYS",
+    "FIRST_VERSIONS",
+    "FUNCTION_FIELDS",
+    "default_path",
+    "function",
+    "held_by",
+    "named_activation",
+    "path_of",
+    "same_parameters",
+]
 
 Path = tuple[str, ...]
 
@@ -54,13 +66,14 @@ _BASE = (
     "sign",
 )
 _NNLIB = {"sigmoid": "σ", "hardsigmoid": "hardσ", "logsigmoid": "logσ"}
-# Functions that older NNlibs lack: the first version of Flux that requires an NNlib with the function.
+# Functions that older NNlibs lack: the first version of Flux that works with an NNlib with the function.
 FIRST_VERSIONS: dict[str, Version] = {
+    "hardswish": (0, 12, 9),
     "tanh_fast": (0, 13),
     "sigmoid_fast": (0, 13),
-    "gelu_tanh": (0, 16),
-    "gelu_sigmoid": (0, 16),
-    "gelu_erf": (0, 16),
+    "gelu_tanh": (0, 14),  # NNlib 0.9.28
+    "gelu_sigmoid": (0, 14),
+    "gelu_erf": (0, 14),
 }
 
 
@@ -99,6 +112,45 @@ def default_path(name: str, version: Version) -> Path | None:
     if version < FIRST_VERSIONS.get(name, (0,)):
         return None
     return ("NNlib", _NNLIB.get(name, name))
+
+
+FUNCTION_FIELDS: dict[str, tuple[str, ...]] = {
+    "Fix1": ("f", "x"),
+    "Fix2": ("f", "x"),
+    "ComposedFunction": ("outer", "inner"),
+    "BroadcastFunction": ("f",),
+}
+"""The fields of the functions of Base that hold others."""
+ARRAYS = "arrays"
+
+
+def held_by(value: Any) -> Any:
+    """What `Flux.state` holds of a function since Flux 0.15, as values that JSON can hold.
+
+    Returns:
+        A dictionary of fields, numbers, and lists for tuples; [] for a function without fields; `ARRAYS` if an array or
+        a layer is among what it captured.
+    """
+    if isinstance(value, (int, float, np.number, np.bool_)) or value is None:
+        return value
+    if isinstance(value, tuple):
+        return _held(list(map(held_by, value)))
+    if not isinstance(value, JuliaStruct):
+        return ARRAYS
+    if not value.fields or isinstance(value, Written):
+        return []
+    names = FUNCTION_FIELDS.get(value.type.name) if value.type.path[0] == "Base" else None
+    if value.type.definition is not None:
+        code = code_of(value)
+        names = code.captured if code is not None else None
+    if names is None or len(names) != len(value.fields):
+        return ARRAYS
+    return _held(dict(zip(names, map(held_by, value.fields), strict=True)))
+
+
+def _held(parts: Any) -> Any:
+    inside = parts.values() if isinstance(parts, dict) else parts
+    return ARRAYS if any(part is ARRAYS for part in inside) else parts
 
 
 def same_parameters(given: tuple[float, ...], expected: tuple[float, ...]) -> bool:

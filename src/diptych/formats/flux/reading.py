@@ -7,21 +7,42 @@ padding was stored in short form), are recorded in `hints` under the path of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from diptych.errors import FormatError
-from diptych.formats.flux.functions import default_path, named_activation, path_of, same_parameters
+from diptych.formats.flux.functions import (
+    default_path,
+    held_by,
+    named_activation,
+    path_of,
+    same_parameters,
+)
 from diptych.formats.flux.layouts import PARAMETERS, fields_of
-from diptych.formats.flux.versions import Signs
+from diptych.formats.flux.versions import Signs, formula_unsure
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Unreadable
 from diptych.formats.julia.arrays import as_array
 from diptych.formats.julia.lowered import interpret, is_function
 from diptych.formats.julia.lowered_layers import as_layers
-from diptych.model.layers import ACTIVATIONS, Activation, Array, Chain, Layer
+from diptych.formats.julia.lowering.sizes import BATCH, Shape, behind, unknown
+from diptych.model.layers import (
+    ACTIVATIONS,
+    Activation,
+    Array,
+    BatchNorm,
+    Chain,
+    Dropout,
+    Flatten,
+    Layer,
+    NormFormula,
+    Permute,
+    Reshape,
+    Softmax,
+    child_path,
+)
 
 __all__ = ["Fields", "FluxReader", "contents", "is_layer", "unwrapped"]
 
@@ -72,6 +93,8 @@ class FluxReader:
     warnings: list[str] = field(default_factory=list)
     hints: dict[str, dict[str, Any]] = field(default_factory=dict)
     rank: int | None = None  # the number of spatial axes, once a convolution or pool has told it
+    entry: Shape | None = None  # of what reaches the next layer, as far as it is known
+    supposed: bool = False  # whether its number of axes is only supposed, by the layers that follow
     _converted: dict[tuple[int, str], tuple[Any, Array]] = field(default_factory=dict)
     _layers: dict[int, tuple[Any, Layer, str]] = field(default_factory=dict)
     _open: list[int] = field(default_factory=list)
@@ -90,6 +113,14 @@ class FluxReader:
     def hint(self, path: str, **values: Any) -> None:
         """Records details of the layer at `path` that our layers do not keep."""
         self.hints.setdefault(path, {}).update(values)
+
+    def formula(self, name: str, path: str) -> NormFormula:
+        """The divisor of LayerNorm or normalise. If it is a guess, that is said, and recorded for `states`."""
+        formula, sure = self.signs.formula()
+        if not sure:
+            self.warn(formula_unsure(name, formula))
+            self.hint(path, formula="guessed")
+        return formula
 
     def layer(self, value: Any, path: str) -> Layer:
         """Reads a value as a layer. Raises `FormatError`, with the path, if no layer of ours computes the same."""
@@ -110,9 +141,13 @@ class FluxReader:
         known = self._layers.get(id(value))
         if known is not None:
             self.copy_hints(known[2], path)
+            self.entry = behind(known[1], self.entry)
             return known[1]
         self._open.append(id(value))
+        entry = self.entry
         made = self._layer(value, path)
+        self.entry = behind(made, entry if self.entry is not None or not self.supposed else None)
+        self.supposed &= isinstance(made, Activation | BatchNorm | Dropout) or is_function(value)
         self._open.pop()
         self._layers[id(value)] = (value, made, path)
         return made
@@ -126,6 +161,26 @@ class FluxReader:
         if is_layer(value) and struct in _REFUSED:
             raise self.refuse(path, struct, f"is {_REFUSED[struct]}, which Diptych does not support")
         raise self.refuse(path, str(value.type)[:80], f"is not known; {contents(value)}")
+
+    def suppose(self, value: Any) -> None:
+        """Sets the number of axes of the input to what the first layer with a fixed number of them takes."""
+        rank = _rank_of_input(value)
+        if self.entry is None and rank is not None:
+            self.entry, self.supposed = (BATCH, *unknown(rank - 1)), True
+
+    def branches(self, values: Sequence[Any], path: str, first: int = 0) -> tuple[Layer, ...]:
+        """Reads values as layers that all have the same input."""
+        entry, made = self.entry, []
+        for index, value in enumerate(values, first):
+            self.entry = entry
+            made.append(self.layer(value, child_path(path, index)))
+        self.entry = entry
+        return tuple(made)
+
+    def forget_hints(self, path: str) -> None:
+        """Drops the hints of layers inside the one at `path`, which have other paths now."""
+        for known in [each for each in self.hints if each.startswith(f"{path}." if path else "")]:
+            del self.hints[known]
 
     def copy_hints(self, origin: str, path: str) -> None:
         """Copies the hints of a layer, and of those inside it, to a second place where the same object stands."""
@@ -182,12 +237,11 @@ class FluxReader:
             layers = as_layers(interpret(value), elementwise=True)
         except FormatError as error:
             raise self.refuse(path, struct, f"has an activation that cannot be read: {error}") from error
-        plain = [layer for layer in layers if isinstance(layer, Activation)]
-        if len(plain) < len(layers):
+        if any(isinstance(layer, Softmax | Flatten | Reshape | Permute) for layer in layers):
             raise self.refuse(path, struct, f"has the activation {value.type.name}, which is not elementwise")
-        if not plain:
-            return Activation(), ()
-        return plain[0], tuple(plain[1:])
+        if not layers or not isinstance(layers[0], Activation):
+            return Activation(), layers
+        return layers[0], layers[1:]
 
     def note_function(self, value: Any, activation: Activation, path: str, name: str = "σ") -> None:
         """Records the name of a function if writing would choose another one."""
@@ -196,6 +250,13 @@ class FluxReader:
         default = same_parameters(activation.parameters, ACTIVATIONS[activation.name][1])
         if found is not None and default and found not in usual:
             self.hint(path, **{name: list(found)})
+        self.note_held(value, path, name)
+
+    def note_held(self, value: Any, path: str, name: str = "") -> None:
+        """Records what a function in a field, or in the place of the layer, captured: `Flux.state` holds it."""
+        held = held_by(value) if isinstance(value, JuliaStruct) else []
+        if held not in ([], {}):
+            self.hint(path, **{f"{name} held".lstrip(): held})
 
 
 _RENAMED: dict[str, dict[str, str]] = {
@@ -317,6 +378,49 @@ class Fields:
         self.reader.note_function(value, activation, self.path)
         made = build(activation)
         return made if not rest else Chain((made, *rest))
+
+
+_WINDOWED = ("Conv", "ConvTranspose", "CrossCor", "DepthwiseConv", "MaxPool", "MeanPool")
+
+
+def _rank_of_input(value: Any, depth: int = 0) -> int | None:
+    """The number of axes that the first layer of a chain with a fixed number of them takes, behind functions alone."""
+    value = unwrapped(value)
+    if not isinstance(value, JuliaStruct) or depth > _DEEPEST:
+        return None
+    name, parameters = value.type.name, value.type.parameters
+    if name in _WINDOWED and value.type.path[0] == "Flux":
+        count = parameters[0] if parameters and isinstance(parameters[0], int) else None
+        arrays = [
+            array.ndim for field in value.fields if (array := _array(field)) is not None and array.ndim > 2
+        ]
+        return count + 2 if count in (1, 2, 3) else arrays[0] if arrays else None
+    if name == "Dense":
+        return 2
+    inside = value.fields[0] if name in ("Chain", "SkipConnection") and value.fields else ()
+    for part in (
+        (inside,) if isinstance(inside, JuliaStruct) else inside if isinstance(inside, (tuple, list)) else ()
+    ):
+        found = _rank_of_input(part, depth + 1)
+        if found is not None or not (is_function(part) or _keeps_shape(part)):
+            return found
+    return None
+
+
+def _keeps_shape(value: Any) -> bool:
+    return isinstance(value, JuliaStruct) and value.type.name in (
+        "BatchNorm",
+        "Dropout",
+        "AlphaDropout",
+        "InstanceNorm",
+    )
+
+
+def _array(value: Any) -> Any:
+    try:
+        return as_array(value) if isinstance(value, (np.ndarray, JuliaStruct)) else None
+    except FormatError:
+        return None
 
 
 def contents(value: JuliaStruct) -> str:

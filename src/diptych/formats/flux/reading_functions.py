@@ -9,10 +9,11 @@ import numpy as np
 from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, FluxReader
-from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, NamedTuple
+from diptych.formats.julia.expressions import Function
 from diptych.formats.julia.lowered import interpret
-from diptych.formats.julia.lowered_layers import as_connection, as_layers
+from diptych.formats.julia.lowered_layers import as_connection, as_layers, joined_layers
+from diptych.formats.julia.lowering.sizes import Shape, behind
 from diptych.model.layers import (
     Activation,
     Chain,
@@ -26,7 +27,7 @@ from diptych.model.layers import (
     Softmax,
 )
 
-__all__ = ["connection_of", "function_layer", "swapped_connection"]
+__all__ = ["computed", "connection_of", "function_layer", "joined_by_function", "swapped_connection"]
 
 _FLATTEN = {("Flux", "flatten"), ("MLUtils", "flatten")}
 _SAME = ("identity", "cpu", "gpu", "f32")  # device and precision are chosen by the engine
@@ -50,6 +51,7 @@ _DOTTED_JOINS = {
 def function_layer(r: FluxReader, value: JuliaStruct, path: str) -> Layer:
     """The layer that computes a function; a Chain where that takes several, the identity where it takes none."""
     name = path_of(value)
+    r.note_held(value, path)
     if name is not None:
         made = _named(r, name, value, path)
         if made is not None:
@@ -59,12 +61,40 @@ def function_layer(r: FluxReader, value: JuliaStruct, path: str) -> Layer:
         if fixed is not None:
             return fixed
     try:
-        layers = as_layers(interpret(value), layer_of=lambda inner: r.layer(inner, f"{path}.0"))
+        return computed(r, interpret(value), path)
     except FormatError as error:
         raise FormatError(f"{r.name}: layer {path}: {_without(str(error), r.name)}") from error
-    if not layers:
-        return Activation()
-    return layers[0] if len(layers) == 1 else Chain(layers)
+
+
+def computed(r: FluxReader, function: Function, path: str) -> Layer:
+    """The layer of a function in the place of a layer.
+
+    Where the number of axes of its input is only supposed, that must come out again: the layers that follow told it.
+    """
+    entry = r.entry
+
+    def layers(given: Shape | None) -> Layer:
+        r.entry, r.supposed = given, False
+        made = as_layers(
+            function,
+            layer_of=lambda inner: r.layer(inner, f"{path}.0" if path else "0"),
+            entry=given,
+            formula=lambda: r.formula("normalise", path),
+        )
+        r.entry = given
+        return made[0] if len(made) == 1 else Chain(made) if made else Activation()
+
+    if entry is None or not r.supposed:
+        return layers(entry)
+    try:
+        made = layers(entry)
+        result = behind(made, entry)
+        if result is not None and len(result) == len(entry):
+            r.supposed = True
+            return made
+    except FormatError:
+        pass
+    return layers(None)
 
 
 def _without(message: str, name: str) -> str:
@@ -81,10 +111,7 @@ def _named(r: FluxReader, name: tuple[str, ...], value: JuliaStruct, path: str) 
     if name[-1] in _SAME:
         return Activation()
     if name == ("Flux", "normalise"):
-        formula, sure = r.signs.formula()
-        if not sure:
-            r.warn(formula_unsure("normalise", formula))
-        return Normalise(0, float(np.float32(1e-5)), formula)
+        return Normalise(0, float(np.float32(1e-5)), r.formula("normalise", path))
     if name[0] == "NNlib":
         # NNlib's activations also accept a whole array; Base's tanh of a matrix is the matrix function.
         activation, rest = r.activation(value, path, name[-1])
@@ -143,6 +170,8 @@ def connection_of(r: FluxReader, f: Fields, count: int) -> Connection:
     if not isinstance(value, JuliaStruct):
         raise f.refuse("does not have a function that joins its branches")
     name = path_of(value)
+    if value.type.path[0] != "Flux":
+        r.note_held(value, f.path, "connection")
     if name is not None and name[-1] in _NAMED_JOINS:
         operation, axis = _NAMED_JOINS[name[-1]]
         if operation != "subtract" or count == 2:
@@ -168,6 +197,30 @@ def _anonymous(r: FluxReader, f: Fields, value: JuliaStruct, count: int) -> Conn
         except FormatError as error:
             failure = failure or error
     raise f.refuse(f"joins its branches with a function that cannot be read: {failure}") from failure
+
+
+def joined_by_function(r: FluxReader, f: Fields, branches: tuple[Layer, ...], error: FormatError) -> Layer:
+    """The layers of a container whose branches are joined by a function that is more than a `Connection`.
+
+    Raises `error`, or that of the function if it takes all branches.
+    """
+    value = f.get("connection")
+    try:
+        function = interpret(value, len(branches))
+    except FormatError:
+        raise error from None
+    try:
+        layers = joined_layers(
+            function,
+            branches,
+            layer_of=lambda inner: r.layer(inner, f"{f.path}.0"),
+            entry=r.entry,
+            formula=lambda: r.formula("normalise", f.path),
+        )
+    except FormatError as failure:
+        raise f.refuse(f"joins its branches with a function that cannot be read: {failure}") from failure
+    r.forget_hints(f.path)
+    return layers[0] if len(layers) == 1 else Chain(layers) if layers else Activation()
 
 
 def swapped_connection(f: Fields) -> Connection | None:

@@ -15,9 +15,12 @@ from diptych.axes import flip_kernel, reverse_axes
 from diptych.errors import FormatError
 from diptych.formats.flux.functions import path_of
 from diptych.formats.flux.reading import Fields, FluxReader, LayerRule
-from diptych.formats.flux.reading_functions import connection_of, swapped_connection
+from diptych.formats.flux.reading_functions import (
+    connection_of,
+    joined_by_function,
+    swapped_connection,
+)
 from diptych.formats.flux.reading_recurrent import RECURRENT, attention_and_first
-from diptych.formats.flux.versions import formula_unsure
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
@@ -265,9 +268,7 @@ def _epsilon(r: FluxReader, f: Fields) -> float:
 
 
 def _layer_norm(r: FluxReader, f: Fields) -> Layer:
-    formula, sure = r.signs.formula()
-    if not sure:
-        r.warn(formula_unsure("LayerNorm", formula))
+    formula = r.formula("LayerNorm", f.path)
     diagonal = f.get("diag")
     inner = r.fields(diagonal, f.path) if _is(diagonal, "Diagonal", "Scale") else None
     scale = inner.array("scale", "reversed", reverse_axes, None) if inner else None
@@ -351,7 +352,9 @@ def _inside(r: FluxReader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...]
     values, names, container = f.children("layers")
     if container == "vector" or (container == "named" and f.struct != "Chain"):
         r.hint(f.path, container=container, **({"names": list(names)} if names else {}))
-    known = attention_and_first(r, values, f.path) if f.struct == "Chain" else {}
+    if f.struct != "Chain":
+        return r.branches(values, f.path, first), names
+    known = attention_and_first(r, values, f.path)
     layers = [
         known[i] if i in known else r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)
     ]
@@ -460,21 +463,24 @@ def _permutation(value: Any) -> tuple[int, ...] | None:
 
 
 def _skip(r: FluxReader, f: Fields) -> Layer:
-    inner = r.layer(f.get("layers"), child_path(f.path, 0))
+    (inner,) = r.branches([f.get("layers")], f.path)
     try:
         return SkipConnection(inner, connection_of(r, f, 2))
-    except FormatError:
+    except FormatError as error:
         swapped = swapped_connection(f)
-        if swapped is None:
-            raise
-        return Parallel(swapped, (Activation(), inner))  # (mx, x) -> cat(x, mx, dims=3)
+        if swapped is not None:
+            return Parallel(swapped, (Activation(), inner))  # (mx, x) -> cat(x, mx, dims=3)
+        return joined_by_function(r, f, (inner, Activation()), error)
 
 
 def _parallel(r: FluxReader, f: Fields) -> Layer:
     branches, _ = _inside(r, f)
     if not branches:
         raise f.refuse("does not have any branches")
-    return Parallel(connection_of(r, f, len(branches)), branches)
+    try:
+        return Parallel(connection_of(r, f, len(branches)), branches)
+    except FormatError as error:
+        return joined_by_function(r, f, branches, error)
 
 
 def _maxout(r: FluxReader, f: Fields) -> Layer:

@@ -169,14 +169,16 @@ class _Filling:
         if known is not None:
             return known[1]
         made: Layer
-        if isinstance(layer, SkipConnection):
+        if not any(inside.arrays for _, inside in (("", layer), *walk(layer))):
+            made = layer
+        elif isinstance(layer, SkipConnection):
             inner = self.part(state, "layers", path) if state is not None else None
             made = replace(layer, inner=self.layer(layer.inner, inner, child_path(path, 0)))
         elif isinstance(layer, Container):
             inner = self.part(state, "layers", path) if state is not None else None
             made = layer.with_children(self.several(layer.children, inner, path))
         else:
-            made = self.leaf(layer, state, path) if layer.arrays else layer
+            made = self.leaf(layer, state, path)
         self.done[id(layer)] = (layer, made)
         return made
 

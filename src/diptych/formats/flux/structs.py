@@ -14,7 +14,14 @@ import numpy as np
 
 from diptych.errors import UnsupportedLayer, UsageError
 from diptych.formats.bson.documents import type_of
-from diptych.formats.flux.functions import default_path, function, same_parameters
+from diptych.formats.flux.functions import (
+    ARRAYS,
+    FIRST_VERSIONS,
+    FUNCTION_FIELDS,
+    default_path,
+    function,
+    same_parameters,
+)
 from diptych.formats.flux.layouts import LAYOUTS, PARAMETERS, Version, fields_written, parse_version
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.model.layers import (
@@ -57,6 +64,8 @@ NEWEST: dict[Version, Version] = {
     (0, 16): (0, 16, 10),
 }
 _MUTABLE = {"BatchNorm", "InstanceNorm", "GroupNorm", "Dropout", "AlphaDropout", "Recur"}
+# The layers that are functions in Flux, of which a state holds what they captured.
+_FUNCTIONS = Activation | Softmax | Reshape | Pad | Flatten | Normalise
 _PARAMETRIC = {"leakyrelu", "trelu", "elu", "celu", "softshrink"}
 _JOINED = " joined"
 LayerRule = Callable[["FluxSite", Any], JuliaStruct]
@@ -92,6 +101,7 @@ class StructBuilder:
     ranks: dict[str, int | None] = field(default_factory=dict)
     state: bool = False
     formulas: dict[str, list[str]] = field(default_factory=dict)  # a divisor that was replaced -> its layers
+    notes: list[str] = field(default_factory=list)
     _arrays: dict[Any, tuple[Array, Array]] = field(default_factory=dict)
     _mutable: dict[int, tuple[Layer, JuliaStruct]] = field(default_factory=dict)
 
@@ -100,8 +110,10 @@ class StructBuilder:
         known = self._mutable.get(id(layer))
         if known is not None:
             return known[1]
-        if self.state and isinstance(layer, Activation | Softmax | Reshape | Pad | Flatten | Normalise):
-            return function("Base", "identity")
+        if self.state:
+            held = FluxSite(self, path, layer).held("")
+            if held.names or isinstance(layer, _FUNCTIONS):
+                return held
         rule = self.rules.get(type(layer))
         if rule is None:
             raise self.refuse(layer, path, "it does not have this layer")
@@ -116,13 +128,18 @@ class StructBuilder:
         return UnsupportedLayer(f"{path} ({type(layer).__name__})", f"Flux {name}", why)
 
     def remarks(self) -> list[str]:
-        """Sentences about what this version of Flux computes slightly differently from the model."""
+        """Sentences about what this version of Flux computes slightly differently, and what the user should know."""
         name = ".".join(map(str, self.version))
         return [
             f"{', '.join(layers)}: {formula} in Flux {name}; the divisors differ by at most eps, so the outputs for "
             "samples with a small deviation differ slightly; diptych compare shows by how much"
             for formula, layers in self.formulas.items()
-        ]
+        ] + self.notes
+
+    def note(self, text: str) -> None:
+        """Adds a remark unless it was added before."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def array(self, array: Array, change: str, convert: Callable[[Array], Array]) -> Array:
         """The converted array. Views of the same memory give the same object, so that tied weights stay tied."""
@@ -188,10 +205,23 @@ class FluxSite:
             raise self.refuse(f"{name} exists only since Flux {first}")
         return struct_of(name, self.version, values)
 
+    def held(self, name: str) -> JuliaStruct:
+        """A function of which a state holds what the one that was read had captured, in a field or as the layer."""
+        noted = self.hints.get(f"{name} held".lstrip(), [])
+        if self.version < (0, 14) or not noted:
+            return function("Base", "identity")
+        if noted == ARRAYS:
+            self.builder.note(
+                f"layer {self.path} was a function that captured arrays or layers: Flux.state holds these since Flux "
+                "0.15, but this file does not, and loadmodel! refuses it for a model with that function"
+            )
+            return function("Base", "identity")
+        return _holding(noted)  # type: ignore[no-any-return]
+
     def functions(self, activation: Activation, hint: str = "σ") -> list[JuliaStruct]:
         """Named functions that compute the activation when they are applied one after the other."""
         if self.builder.state:
-            return [function("Base", "identity")]
+            return [self.held(hint)]
         name, parameters = activation.name, activation.parameters
         default = same_parameters(parameters, ACTIVATIONS[name][1])
         if name in ("clamp", "hardtanh") and not (name == "hardtanh" and default):
@@ -204,7 +234,7 @@ class FluxSite:
             four = (("*", parameters[0]), ("+", 0.5), ("max", 0.0), ("min", 1.0))
             return [_fixed(("Base", f), number) for f, number in four]
         noted = self.hints.get(hint)
-        if noted and default and self.version >= (0, 13):
+        if noted and default and self.version >= max((0, 13), FIRST_VERSIONS.get(noted[-1], (0,))):
             return [function(*noted)]
         path = default_path(name, self.version)
         if path is None:
@@ -227,6 +257,13 @@ class FluxSite:
         return parts[0] if len(parts) == 1 else self.struct("Chain", layers=tuple(parts))
 
 
+def _holding(noted: Any) -> Any:
+    """What a state holds of a function, as a struct with these fields."""
+    if isinstance(noted, Mapping):
+        return JuliaStruct(JuliaType(("Core", "Function")), list(map(_holding, noted.values())), tuple(noted))
+    return tuple(map(_holding, noted)) if isinstance(noted, list) else noted
+
+
 def _fixed(path: tuple[str, ...], number: float) -> JuliaStruct:
     """`Base.Fix2(f, number)`, which computes x -> f(x, number)."""
     return fix("Fix2", function(*path), np.float32(number))
@@ -234,7 +271,8 @@ def _fixed(path: tuple[str, ...], number: float) -> JuliaStruct:
 
 def fix(name: str, first: Any, second: Any) -> JuliaStruct:
     """`Base.Fix1(f, x)` or `Base.Fix2(f, x)`, as `name` says."""
-    return JuliaStruct(JuliaType(("Base", name), (kind_of(first), kind_of(second))), [first, second])
+    kind = JuliaType(("Base", name), (kind_of(first), kind_of(second)))
+    return JuliaStruct(kind, [first, second], FUNCTION_FIELDS[name])
 
 
 def broadcast(value: JuliaStruct) -> JuliaStruct:

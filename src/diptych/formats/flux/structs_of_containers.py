@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diptych.formats.flux.functions import function
+from diptych.formats.flux.functions import FUNCTION_FIELDS, function
 from diptych.formats.flux.structs import FluxSite, LayerRule, fix, kind_of
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
 from diptych.model.layers import Chain, Connection, Graph, Layer, Parallel, SkipConnection
@@ -46,6 +46,9 @@ def permutation(order: tuple[int, ...]) -> JuliaStruct:
 
 def _chain(s: FluxSite, layer: Chain) -> JuliaStruct:
     parts = tuple(s.builder.layer(child, s.child(i)) for i, child in enumerate(layer.layers))
+    if not parts:  # which Flux 0.13 and later evaluate to `nothing`
+        same = function("Base", "identity")
+        return same if s.path else s.struct("Chain", layers=(same,))
     if layer.names and s.version >= (0, 12, 7):
         return s.struct("Chain", layers=NamedTuple(layer.names, parts))
     if s.hints.get("container") == "vector" and s.version >= (0, 13):
@@ -72,7 +75,7 @@ def _vector_of(parts: tuple[JuliaStruct, ...]) -> JuliaType:
 def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None:
     """A named function that joins `count` arrays, or None if only a permutation makes the concatenation possible."""
     if s.builder.state:
-        return function("Base", "identity")
+        return s.held("connection")
     dotted = {"multiply": "*", "divide": "/", "maximum": "max", "minimum": "min"}
     if connection.operation == "add":
         return function("Base", "+")
@@ -83,8 +86,13 @@ def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None
     if connection.operation == "subtract":
         return function("Base", "-")
     if connection.operation in dotted:
+        if s.version < (0, 12, 4):
+            raise s.refuse(
+                f"its Julia may lack BroadcastFunction for {dotted[connection.operation]}; write for 0.12.4"
+            )
         inner = function("Base", dotted[connection.operation])
-        return JuliaStruct(JuliaType(("Base", "Broadcast", "BroadcastFunction"), (kind_of(inner),)), [inner])
+        kind = JuliaType(("Base", "Broadcast", "BroadcastFunction"), (kind_of(inner),))
+        return JuliaStruct(kind, [inner], FUNCTION_FIELDS["BroadcastFunction"])
     axis = moved(s, connection.axis, s.joined_rank)
     return function("Base", ("vcat", "hcat")[axis - 1]) if axis in (1, 2) else None
 

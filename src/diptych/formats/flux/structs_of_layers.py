@@ -108,6 +108,10 @@ def _dense(s: FluxSite, layer: L.Dense) -> JuliaStruct:
     weight: Any = s.array(layer.weight, "same", _same)
     wrapper = s.hints.get("weight")
     if wrapper in ("Transpose", "Adjoint"):
+        if s.version < (0, 13):
+            s.builder.note(
+                "transposed weights need `using LinearAlgebra` before BSON.jl 0.3.6 and earlier load the file"
+            )
         parent = s.array(layer.weight.T, "same", _same)
         kind = kind_of(parent)
         weight = JuliaStruct(JuliaType(("LinearAlgebra", wrapper), (kind.parameters[0], kind)), [parent])
@@ -117,6 +121,10 @@ def _dense(s: FluxSite, layer: L.Dense) -> JuliaStruct:
 
 def _bilinear(s: FluxSite, layer: L.Bilinear) -> JuliaStruct:
     weight, bias = s.array(layer.weight, "same", _same), s.bias(layer.bias)
+    if s.rank not in (None, 2):
+        raise s.refuse(
+            f"its Bilinear takes features alone, (N, features), and not {s.rank} axes; {USE_A_PROJECT}"
+        )
     return s.activated(layer.activation, lambda f: s.struct("Bilinear", weight=weight, bias=bias, σ=f))
 
 
@@ -197,7 +205,10 @@ def _norm(s: FluxSite, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> Jul
     }
     if isinstance(layer, L.GroupNorm):
         values["G"] = layer.groups
-    return s.activated(layer.activation, lambda f: s.struct(name, λ=f, **values))
+    made = s.activated(layer.activation, lambda f: s.struct(name, λ=f, **values))
+    if name == "GroupNorm" and s.rank == 2 and s.version < (0, 14):  # it needs a spatial axis there
+        return s.chain(_reshaped((channels, 1)), made, _reshaped((channels,)))
+    return made
 
 
 def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
@@ -319,10 +330,12 @@ def _upsample(s: FluxSite, layer: L.Upsample) -> JuliaStruct:
     mode = "nearest" if layer.mode == "nearest" else ("linear", "bilinear", "trilinear")[len(sizes) - 1]
     if s.version < (0, 13) and mode in ("linear", "trilinear"):
         raise s.refuse(f"its Upsample does not have the mode {mode}; write for 0.13 or later")
+    entry = s.builder.shapes.get(s.path)
+    if layer.mode == "linear" and 1 in (layer.output_shape(entry) if entry else (0, 0, *layer.size))[2:]:
+        raise s.refuse(f"its Upsample cannot interpolate to a size of 1; {USE_A_PROJECT}")
     whole = all(float(n).is_integer() for n in sizes)
     if mode == "nearest" and not whole:
         raise s.refuse("its nearest upsampling takes whole factors only")
-    entry = s.builder.shapes.get(s.path)
     sizes_there = entry[2:] if mode == "nearest" and layer.size and entry is not None else ()
     if any(m % n for n, m in zip(sizes_there, layer.size, strict=False)):
         raise s.refuse("its nearest upsampling takes whole factors only")
@@ -348,9 +361,13 @@ def _reshape(s: FluxSite, layer: L.Reshape) -> JuliaStruct:
             raise s.refuse("its reshape leaves only the batch size free; set model.input_shape")
         known = int(np.prod([n for n in shape if n != -1]))
         shape = tuple(int(np.prod(entry[1:])) // known if n == -1 else n for n in shape)
-    return fix(
-        "Fix2", function("Base", "reshape"), (*reversed(shape), JuliaStruct(JuliaType(("Base", "Colon"))))
-    )
+    return _reshaped(shape)
+
+
+def _reshaped(shape: tuple[int, ...]) -> JuliaStruct:
+    """`Base.Fix2(reshape, (…, :))` for one of our shapes without the batch."""
+    colon = JuliaStruct(JuliaType(("Base", "Colon")))
+    return fix("Fix2", function("Base", "reshape"), (*reversed(shape), colon))
 
 
 _PADS = {"zero": "pad_zeros", "reflect": "pad_reflect", "replicate": "pad_repeat", "wrap": "pad_circular"}

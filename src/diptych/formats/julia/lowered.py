@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.errors import FormatError
-from diptych.formats.julia import JuliaStruct, NamedTuple, Symbol
+from diptych.formats.julia import JuliaModule, JuliaStruct, NamedTuple, Symbol
 from diptych.formats.julia.expressions import (
     Apply,
     Argument,
@@ -36,21 +36,14 @@ from diptych.formats.julia.expressions import (
     Written,
 )
 from diptych.formats.julia.lowered_code import code_of, is_core
+from diptych.formats.julia.lowering.arrays import ARRAYS, MAKERS
+from diptych.formats.julia.lowering.constants import FOLDED
+from diptych.formats.julia.lowering.elementwise import ELEMENTWISE
 
 __all__ = ["MODULES", "READABLE", "call_of", "interpret", "is_function", "lacks_code"]
 
-# The functions that `lowered_layers.py` understands. A call of any other function is refused.
-# fmt: off
-READABLE = frozenset((
-    "relu", "relu6", "leakyrelu", "trelu", "elu", "celu", "selu", "gelu", "gelu_tanh", "gelu_erf", "σ",
-    "sigmoid", "sigmoid_fast", "hardσ", "hardsigmoid", "logσ", "logsigmoid", "tanh", "tanh_fast",
-    "hardtanh", "tanhshrink", "softshrink", "softplus", "softsign", "swish", "hardswish", "mish", "lisht",
-    "logcosh", "abs", "abs2", "exp", "sqrt", "sin", "+", "-", "*", "/", "^", "max", "min", "clamp",
-    "ifelse", "zero", "one", ">", "<", ">=", "<=", "softmax", "logsoftmax", "reshape", "flatten", "size",
-    "ndims", "dropdims", "mean", "maximum", "cat", "vcat", "hcat", "maxpool", "meanpool",
-    "upsample_nearest", "pixel_shuffle", ":",
-))
-# fmt: on
+# The functions that are understood, by name. A call of any other function is refused.
+READABLE = frozenset((*ELEMENTWISE, *ARRAYS, *FOLDED, "splat"))
 _MOST_STATEMENTS = 5000
 _LARGEST = 200  # nodes of one expression
 _LARGEST_OF_SOURCE = 10**6  # as a tree; a network written as one function uses its values again
@@ -86,7 +79,14 @@ class _Self:
     names: tuple[str, ...]
 
 
-_Value: TypeAlias = Expression | _Type | _Keywords | _Sorter | _Self
+@dataclass(frozen=True)
+class _Row:
+    """A tuple that holds such values."""
+
+    items: tuple[_Value, ...]
+
+
+_Value: TypeAlias = "Expression | _Type | _Keywords | _Sorter | _Self | _Row"
 
 
 def is_function(value: Any) -> bool:
@@ -184,7 +184,7 @@ class _Walker:
         )
 
     def finished(self, value: _Value) -> Expression:
-        if isinstance(value, (_Type, _Keywords, _Sorter, _Self)):
+        if isinstance(value, (_Type, _Keywords, _Sorter, _Self, _Row)):
             raise self.refuse("uses a type or itself as a value")
         return value
 
@@ -246,6 +246,8 @@ class _Walker:
             return self.named(function.name, arguments, keywords)
         if isinstance(function, (Constant, Captured)):
             return self.apply(function.value, arguments, keywords)
+        if isinstance(function, Call) and function.function in MAKERS and not keywords:
+            return self.readable("call", (function, *map(self.finished, arguments)), (), broadcast=False)
         if isinstance(function, _Sorter) and len(arguments) >= 2:
             return self.with_keywords(arguments)
         if isinstance(function, _Type) and function.name == "Val":
@@ -395,6 +397,20 @@ def _number(part: JuliaStruct) -> int:
 def _getfield(walker: _Walker, arguments: list[_Value]) -> _Value:
     owner, key = (*arguments, None, None)[:2]
     wanted = key.value if isinstance(key, Constant) else None
+    held = owner.value if isinstance(owner, (Constant, Captured)) else None
+    if isinstance(wanted, Symbol):
+        if isinstance(owner, Name) and owner.name in MODULES:  # NNlib.relu
+            return Name(wanted.name)
+        if isinstance(held, JuliaModule):
+            return Name(wanted.name)
+        if isinstance(held, NamedTuple) and wanted.name in held.names:
+            return Captured(wanted.name, held.as_dict()[wanted.name])
+        if (
+            isinstance(held, JuliaStruct) and held.type.name == "Box" and held.fields
+        ):  # a variable that was set again
+            return Captured(wanted.name, held.fields[0])
+        if isinstance(held, JuliaStruct) and wanted.name in held.names:
+            return Captured(wanted.name, held.fields[held.names.index(wanted.name)])
     if isinstance(owner, _Self) and isinstance(wanted, Symbol) and wanted.name in owner.names:
         index = owner.names.index(wanted.name)
         if index < len(owner.closure.fields):
@@ -451,27 +467,48 @@ def _splat(walker: _Walker, arguments: list[_Value]) -> _Value:
         raise walker.refuse("calls _apply_iterate")
     items: list[_Value] = []
     for argument in arguments[2:]:
-        if not isinstance(argument, Tuple):
+        if isinstance(argument, (Tuple, _Row)):
+            items.extend(argument.items)
+        elif isinstance(argument, Call):
+            items.append(Call("splat", (argument,)))
+        else:
             raise walker.refuse("splats a value that is not a tuple")
-        items.extend(argument.items)
     return walker.call(arguments[1], items)
 
 
 def _getindex(walker: _Walker, arguments: list[_Value]) -> _Value:
-    """Indexing: only `size(x)[k]` and the elements of a tuple are read."""
+    """Indexing. The elements of a tuple and `size(x)[k]` are found at once."""
     if len(arguments) == 2:
         owner, index = arguments
-        if isinstance(owner, Tuple):
-            return _getfield(walker, arguments)
-        if isinstance(owner, Call) and owner.function == "size" and len(owner.arguments) == 1:
+        place = index.value if isinstance(index, Constant) else None
+        if isinstance(owner, Tuple) and isinstance(place, int) and 1 <= place <= len(owner.items):
+            return owner.items[place - 1]
+        sizes = isinstance(owner, Call) and owner.function == "size" and len(owner.arguments) == 1
+        ends = isinstance(index, Call) and index.function == "ndims"
+        if isinstance(owner, Call) and sizes and (isinstance(place, int) or ends):
             return walker.readable("size", (*owner.arguments, walker.finished(index)), (), broadcast=False)
-    raise walker.refuse("calls getindex")
+    plain = tuple(walker.finished(a) for a in arguments)
+    return walker.readable("getindex", plain, (), broadcast=False)
 
 
 def _lastindex(walker: _Walker, arguments: list[_Value]) -> _Value:
     if len(arguments) == 1 and isinstance(arguments[0], Call) and arguments[0].function == "size":
         return walker.readable("ndims", arguments[0].arguments, (), broadcast=False)
-    raise walker.refuse("calls lastindex")
+    plain = tuple(walker.finished(a) for a in arguments)
+    return walker.readable("lastindex", plain, (), broadcast=False)
+
+
+def _iterate(walker: _Walker, arguments: list[_Value]) -> _Value:
+    """The call indexed_iterate(values, k), which Julia makes of `a, b = values`; it gives the k-th and a state."""
+    if len(arguments) < 2 or not isinstance(arguments[1], Constant):
+        raise walker.refuse("calls indexed_iterate")
+    return Tuple((walker.finished(_getindex(walker, arguments[:2])), Constant(None)))
+
+
+def _tuple(walker: _Walker, arguments: list[_Value]) -> _Value:
+    if any(isinstance(a, (_Type, _Keywords, _Sorter, _Self, _Row)) for a in arguments):
+        return _Row(tuple(arguments))
+    return Tuple(tuple(walker.finished(a) for a in arguments))
 
 
 def _pipe(walker: _Walker, arguments: list[_Value]) -> _Value:
@@ -489,6 +526,7 @@ def _keyword_call(walker: _Walker, arguments: list[_Value]) -> _Value:
 _SPECIAL: dict[str, Callable[[_Walker, list[_Value]], _Value]] = {
     "_apply_iterate": _splat,
     "apply_type": _apply_type,
+    "Val": lambda walker, arguments: walker.finished(arguments[0] if arguments else Constant(None)),
     "broadcast": _broadcasted,
     "broadcasted": _broadcasted,
     "getfield": _getfield,
@@ -496,10 +534,14 @@ _SPECIAL: dict[str, Callable[[_Walker, list[_Value]], _Value]] = {
     "getproperty": _getfield,
     "kwcall": _keyword_call,
     "kwfunc": lambda walker, arguments: _Sorter(),
+    "indexed_iterate": _iterate,
+    "isdefined": lambda walker, arguments: Constant(True),
     "lastindex": _lastindex,
     "literal_pow": _power,
     "materialize": _materialize,
-    "tuple": lambda walker, arguments: Tuple(tuple(walker.finished(a) for a in arguments)),
+    "tuple": _tuple,
+    "typeassert": lambda walker, arguments: arguments[0] if arguments else Constant(None),
+    "vect": _tuple,
     "|>": _pipe,
 }
 
@@ -519,14 +561,20 @@ def _fold(name: str, arguments: tuple[Expression, ...]) -> Expression | None:
     """The value of arithmetic on plain numbers, and of ranges such as `1:3`, which are computed at once."""
     values = [a.value for a in arguments if isinstance(a, (Constant, Captured))]
     numbers = [v for v in values if isinstance(v, (int, float, np.number))]
-    if len(numbers) != len(arguments) or len(numbers) != 2:
+    if len(numbers) != len(arguments) or len(numbers) < 2:
         return None
-    if name == ":":
+    if name == ":" and len(numbers) == 2:
         low, high = numbers
         if not isinstance(low, int) or not isinstance(high, int) or not 0 <= high - low < 16:
             return None
         return Tuple(tuple(Constant(i) for i in range(low, high + 1)))
-    if name not in _ARITHMETIC or (name == "/" and numbers[1] == 0):
+    if (
+        name not in _ARITHMETIC
+        or (len(numbers) > 2 and name not in "+*")
+        or (name == "/" and not all(numbers[1:]))
+    ):
         return None
-    left, right = (v if type(v) is int else float(v) for v in numbers)
-    return Constant(_ARITHMETIC[name](left, right))
+    made = numbers[0] if type(numbers[0]) is int else float(numbers[0])
+    for value in numbers[1:]:
+        made = _ARITHMETIC[name](made, value if type(value) is int else float(value))
+    return Constant(made)

@@ -70,6 +70,9 @@ def _expression(layer: Layer, path: str, arrays: Arrays, depth: int) -> str:
     if isinstance(layer, L.Chain):
         return _container("Chain", [], layer, path, arrays, depth)
     if isinstance(layer, L.Parallel):
+        if len(layer.branches) == 1:  # Flux 0.12 would take it for the tuple of branches
+            inner = _expression(layer.branches[0], f"{path}.0", arrays, depth)
+            return f"Parallel({_connection(layer.connection)}, ({inner},))"
         return _container("Parallel", [_connection(layer.connection)], layer, path, arrays, depth)
     if isinstance(layer, L.SkipConnection):
         inner = _expression(layer.inner, f"{path}.0", arrays, depth + 1)
@@ -212,20 +215,23 @@ def _sizes(sizes: Sequence[Any]) -> str:
     return f"({', '.join(values)}{',' if len(values) == 1 else ''})"
 
 
-def _pads(padding: L.Pads) -> str:
-    """The padding of each axis in Julia's order: (low, high), or one number for each axis if both are equal."""
-    if all(low == high for low, high in padding):
+def _pads(padding: L.Pads, paired: bool = False) -> str:
+    """The padding of each axis in Julia's order: (low, high), or one number for each axis if both are equal.
+
+    `paired` keeps (low, high): ConvTranspose before Flux 0.14.17 misreads one number for each axis.
+    """
+    if not paired and all(low == high for low, high in padding):
         return _sizes([low for low, _ in padding])
     return _sizes([edge for pads in padding for edge in reversed(pads)])
 
 
-def _window(layer: Any, padding: L.Pads | None = None) -> list[str]:
+def _window(layer: Any, padding: L.Pads | None = None, paired: bool = False) -> list[str]:
     pads = layer.padding if padding is None else padding
     words = []
     if set(layer.stride) != {1}:
         words.append(f"stride = {_sizes(layer.stride)}")
     if any(map(any, pads)):
-        words.append(f"pad = {_pads(pads)}")
+        words.append(f"pad = {_pads(pads, paired)}")
     if set(layer.dilation) != {1}:
         words.append(f"dilation = {_sizes(layer.dilation)}")
     if layer.groups != 1:
@@ -250,7 +256,7 @@ def _conv_transpose(layer: L.ConvTranspose, site: JuliaSite) -> str:
     edges = list(zip(layer.padding, layer.output_padding, strict=True))
     padding = tuple((low, max(high - extra, 0)) for (low, high), extra in edges)
     beyond = tuple(max(extra - high, 0) for (_, high), extra in edges)
-    words = _window(layer, padding)
+    words = _window(layer, padding, paired=True)
     if not any(beyond):
         return _call("ConvTranspose", [weight, _bias(layer, site), *_last(layer)], words)
     bias = "nothing" if layer.bias is None else site.array("bias", layer.bias)

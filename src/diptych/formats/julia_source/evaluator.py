@@ -212,6 +212,8 @@ class Evaluator:
             self.known(value, inner)
             if len(self.items(value, inner)):
                 raise NotUnderstood("its keywords are not known", child)
+        elif isinstance(value, Call):  # sizes of the input, perhaps: lowering lists them
+            given.append(Call("splat", (value,)))
         else:
             given += self.items(value, inner)
 

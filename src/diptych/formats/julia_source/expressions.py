@@ -244,6 +244,8 @@ def _range(e: Evaluator, node: Node, scope: Scope) -> Any:
     for value in numbers:
         if isinstance(value, Unknown):
             return value
+    if any(map(is_symbolic, numbers)):
+        return e.expression(":", numbers, {}, False, node)
     return operations.ranged(numbers)
 
 
@@ -254,11 +256,13 @@ def _index(e: Evaluator, node: Node, scope: Scope) -> Any:
         return owner
     if isinstance(owner, Constructor):
         return e.value(place, scope)  # Float32[1, 2]
-    e.ends.append(operations.last_index(owner))
-    try:
-        indices = [e.argument(child, scope) for child in parts(place)]
-    finally:
-        e.ends.pop()
+    indices, children = [], parts(place)
+    for number, child in enumerate(children, 1):
+        e.ends.append(operations.last_index(owner, number if len(children) > 1 else None))
+        try:
+            indices.append(e.argument(child, scope))
+        finally:
+            e.ends.pop()
     return operations.indexed(e, owner, indices, node)
 
 

@@ -198,17 +198,17 @@ def ranged(numbers: list[Any]) -> Any:
     return range(int(start), int(stop) + (1 if step > 0 else -1), int(step))
 
 
-def last_index(owner: Any) -> Any:
-    """The value of `end` inside brackets."""
+def last_index(owner: Any, axis: int | None = None) -> Any:
+    """The value of `end` inside brackets, at the index of that number where there are several."""
     if isinstance(owner, (tuple, list, range, str)):
         return len(owner)
     if isinstance(owner, JuliaStruct) and owner.type.name == "Chain":
         return len(owner.fields[0])
-    if isinstance(owner, Call):
+    if isinstance(owner, (Call, Argument, Apply)):
         from diptych.formats.julia.lowered import call_of
 
         try:
-            return plain(call_of("lastindex", [owner]))
+            return plain(call_of("lastindex", [owner] if axis is None else [owner, Constant(axis)]))
         except FormatError:
             return Unknown("the end of this is not known")
     if isinstance(owner, np.ndarray):

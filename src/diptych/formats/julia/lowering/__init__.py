@@ -1,0 +1,1 @@
+"""What the functions of Julia mean as layers, for lowered code and for source."""
