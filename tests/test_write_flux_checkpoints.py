@@ -184,17 +184,16 @@ NOT_IN = {
     "gru-new-bias-alone": VERSIONS,
     "multi-head-attention": VERSIONS[:1],
     "multi-head-attention-no-bias": VERSIONS[:1],
-    "graph": VERSIONS,
-    "graph-nested": VERSIONS,
+    "graph": VERSIONS[:1],
+    "graph-nested": VERSIONS[:1],
+    "attention": VERSIONS[:1],
     "activation-quickgelu": VERSIONS,
     **dict.fromkeys(("activation-erf", "activation-power", "activation-power-parameters"), VERSIONS),
     **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
-    **dict.fromkeys(("expand", "expand-keeps-other-sizes", "constant", "constant-of-features"), VERSIONS),
     **dict.fromkeys(("pad-constant", "pad-constant-1d"), VERSIONS),
-    **dict.fromkeys(("reduce-max", "reduce-min", "reduce-product"), VERSIONS),
+    **dict.fromkeys(("reduce-product", "parallel-matmul-broadcast"), VERSIONS),
     **dict.fromkeys(("reduce-logsumexp", "reduce-logsumexp-drops"), VERSIONS),
-    **dict.fromkeys(("attention", "parallel-matmul", "parallel-matmul-broadcast"), VERSIONS),
 }
 
 

@@ -62,7 +62,9 @@ def read_whole(proto: onnx.ModelProto, folder: Path | None, output: str | None, 
         FormatError: It is damaged.
     """
     checked_input(proto.graph)
-    return _whole(proto, folder, chosen_output(proto.graph, output), obstacle, tuple(_unread_kinds(proto, obstacle)))
+    return _whole(
+        proto, folder, chosen_output(proto.graph, output), obstacle, tuple(_unread_kinds(proto, obstacle))
+    )
 
 
 def _whole(
