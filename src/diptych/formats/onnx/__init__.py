@@ -38,7 +38,7 @@ from diptych.model.layers.whole import WholeGraph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 
-__all__ = ["read", "read_whole", "to_onnx", "to_skeleton", "write"]
+__all__ = ["read", "read_quantised", "read_whole", "to_onnx", "to_skeleton", "write"]
 
 Place: TypeAlias = tuple[str, Shape]  # the name and the shape of a value
 
@@ -296,6 +296,20 @@ def read_whole(path: str | Path, output: str | None, obstacle: str) -> Model:
         raise
     except (FormatError, ModelError) as error:
         raise FormatError(f"{path} cannot be read as a model: {error}") from error
+
+
+def read_quantised(path: str | Path) -> Model:
+    """Reads a graph that computes with 8-bit integers, as a model that ONNX Runtime runs as it is.
+
+    Args:
+        path: A file of ONNX Runtime's quantiser.
+
+    Raises:
+        FormatError, UnsupportedLayer: It cannot be run.
+    """
+    from diptych.formats.onnx import whole
+
+    return whole.read_quantised(_parsed(Path(path)))
 
 
 def _foreign(path: Path, proto: onnx.ModelProto, output: str | None) -> Model:

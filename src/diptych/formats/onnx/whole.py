@@ -28,7 +28,7 @@ from diptych.model.model import Model, Source
 from diptych.model.validity import check_classes
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["KEY", "read_marked", "read_whole", "traced", "write_whole"]
+__all__ = ["KEY", "read_marked", "read_quantised", "read_whole", "traced", "write_whole"]
 
 KEY = _WHOLE
 """The metadata entry of a file that is to be run as it is, with the recipe, the classes and what else is known."""
@@ -65,6 +65,16 @@ def read_whole(proto: onnx.ModelProto, folder: Path | None, output: str | None, 
     return _whole(
         proto, folder, chosen_output(proto.graph, output), obstacle, tuple(_unread_kinds(proto, obstacle))
     )
+
+
+def read_quantised(proto: onnx.ModelProto) -> Model:
+    """The model of a graph that computes with 8-bit integers, to be run as it is.
+
+    Raises:
+        UnsupportedLayer: It cannot be run so.
+    """
+    why = "it computes with 8-bit integers"
+    return _whole(proto, None, chosen_output(proto.graph, None), why, ())
 
 
 def _whole(
