@@ -44,7 +44,6 @@ CULPRITS = {
     "two inputs": "Bilinear",
     "several outputs": "PairwiseFusion",
     "permutedims": CLOSURES,
-    "lastindex": CLOSURES,
     "sum": CLOSURES,
 }
 # Our layers that are no struct of Flux: what they become there.

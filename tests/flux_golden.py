@@ -17,7 +17,6 @@ VERSIONS = ("0.11.6", "0.12.1", "0.13.4", "0.16.9")
 
 # What is refused, and by which words: several inputs or outputs, code that has no layer.
 REFUSED = {
-    "rnn-0.16.9": "lastindex",
     "bilinear-0.16.9": "two inputs",
     "pairwise": "several outputs",
     "fn_misc": "permutedims",

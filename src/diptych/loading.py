@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from diptych import formats, hub, preprocessing
-from diptych.errors import FormatError, ModelError, UsageError, WeightsAlone
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError, WeightsAlone
 from diptych.files import is_file, opened
 from diptych.guesses import tell
 from diptych.model import architectures
@@ -124,7 +124,7 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
         tell(named.source.warnings)
         return named
     if given:
-        return _told(model, formats.read(model, **given))
+        return _told(model, _read(model, given))
     name = str(model)
     if name in TRAINED:
         return formats.read(TRAINED[name])
@@ -137,7 +137,17 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
             f"there is no file and no model called {name!r}; give a file or one of: {known}; networks of others are "
             "named timm/NAME, torchvision/NAME or hf-hub:OWNER/NAME"
         )
-    return _told(path, formats.read(path))
+    return _told(path, _read(path, {}))
+
+
+def _read(path: str | Path, given: dict[str, Any]) -> Model:
+    """The model in a file; one that no layers express is run as a whole, if an engine can."""
+    try:
+        return formats.read(path, **given)
+    except UnsupportedLayer as obstacle:
+        model = formats.read_whole(path, given.get("output"), obstacle)
+        tell(model.source.warnings)
+        return model
 
 
 def _filled(file: str | Path, network: str | Path, options: ReadOptions | None) -> Model:

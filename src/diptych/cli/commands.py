@@ -24,6 +24,7 @@ from diptych.cli.many import (
 from diptych.cli.models import list_models, verify
 from diptych.cli.parameters import (
     Architecture,
+    Calibration,
     Columns,
     Count,
     Device,
@@ -43,6 +44,7 @@ from diptych.cli.parameters import (
     On,
     Output,
     Prompt,
+    Quantise,
     Quiet,
     Recipe,
     Recursive,
@@ -516,6 +518,9 @@ def convert(
         bool,
         typer.Option("--no-certificate", help="Do not store how far the numbers are from IN's (verify)."),
     ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+    quantise: Quantise = None,
+    images: Calibration = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -530,6 +535,7 @@ def convert(
                            functions=functions_of(function), output=output,
                            flux_version=flux_version,
                            classes=classes, preprocessing=preprocessing, certificate=not no_certificate,
+                           half=half, quantise=quantise, images=images,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))

@@ -87,6 +87,13 @@ MaxPixels = Annotated[
         show_default=False,
     ),
 ]
+Quantise = Annotated[
+    str | None, typer.Option(help="int8: an .onnx file of 8-bit weights and activations; needs --images.")
+]
+Calibration = Annotated[
+    list[Path] | None,
+    typer.Option(help="For --quantise and --half: pictures to calibrate and measure with; repeatable."),
+]
 CLASSES_HELP = (
     "Class names to store: a file (a line each, or JSON), imagenet-1k, cifar-10, cifar-100, or a list."
 )
