@@ -218,6 +218,8 @@ def test_an_architecture_by_name_takes_weights_from_a_file(tmp_path: Path) -> No
         model = diptych.load_model(tmp_path / name, architecture="timm/mobilenetv2_050")
         np.testing.assert_allclose(diptych.predict(model, x), expected, atol=1e-5 * np.abs(expected).max())
         assert model.classes is None
+        again = diptych.read(tmp_path / name, architecture="timm/mobilenetv2_050")
+        np.testing.assert_array_equal(diptych.predict(again, x), diptych.predict(model, x))
     torch.save({"conv.weight": torch.ones(2, 3, 3, 3)}, tmp_path / "other.pth")
     with pytest.raises(FormatError, match=r"other\.pth are not those of timm/mobilenetv2_050"):
         diptych.load_model(tmp_path / "other.pth", architecture="timm/mobilenetv2_050")

@@ -80,7 +80,7 @@ def read(path: str | Path, **options: Any) -> Model:
     Args:
         path: A file of one of `formats.FORMATS`; or timm/NAME, torchvision/NAME[:WEIGHTS],
             hf-hub:OWNER/NAME[@REVISION], local-dir:FOLDER or such a folder, or an address with #sha256=.
-        **options: As for `formats.read`.
+        **options: As for `formats.read`; `architecture` may be such a name, too.
 
     Returns:
         The model.
@@ -88,7 +88,16 @@ def read(path: str | Path, **options: Any) -> Model:
     Raises:
         DiptychError: As `formats.read` and `hub.read` do.
     """
-    return hub.read(path, options) if hub.is_name(path) else formats.read(path, **options)
+    if hub.is_name(path):
+        return hub.read(path, options)
+    architecture = options.get("architecture")
+    if isinstance(architecture, str | Path) and hub.is_name(architecture):
+        names = {name: option for option, name in _FORMAT_OPTIONS.items()}
+        unknown = next((name for name in options if name not in names), None)
+        if unknown is not None:
+            raise UsageError(f"reading a model takes no option {unknown!r}; it takes {', '.join(names)}")
+        return load(path, ReadOptions(**{names[name]: value for name, value in options.items()}))
+    return formats.read(path, **options)
 
 
 def takes(model: ModelLike, option: str) -> bool:
