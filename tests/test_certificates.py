@@ -298,7 +298,9 @@ def test_a_julia_project_is_certified_with_its_files(project: Path) -> None:
     found = diptych.verify(project)
     assert found.passed
     assert found.ran == ""
-    assert "Flux was not run, because there is no Julia" in found.remarks[0]
+    assert "Flux was not run: --run (run=True) runs the project's own code" in found.remarks[0]
+    with pytest.raises(UsageError, match=r"the engine flux needs Julia|DIPTYCH_JULIA"):
+        diptych.verify(project, run=True)
     (project / "Manifest.toml").write_text("# made by Julia\n")
     assert diptych.verify(project).passed
     weight = project / "weights" / "0.weight.npy"
@@ -316,12 +318,13 @@ def test_a_julia_project_is_run_where_there_is_a_julia(
     """The interpreter of these tests runs the project's own code."""
     script = Path(__file__).with_name("interpreted_julia.py")
     monkeypatch.setenv("DIPTYCH_JULIA", shlex.join([sys.executable, str(script)]))
-    found = diptych.verify(project)
+    assert diptych.verify(project).ran == ""  # code is run only where that is asked for
+    found = diptych.verify(project, run=True)
     assert found.passed, found.problems
     assert found.ran == "Flux in Julia"
     assert {layer.path for layer in found.layers if layer.now is not None} == {str(i) for i in range(10)}
     spoil(project, "weights/2.weight.npy")
-    found = diptych.verify(project)
+    found = diptych.verify(project, run=True)
     assert (
         "7 of 10" in found.problems[0]
         or "layers give other numbers, the first is layer 2" in found.problems[0]
@@ -329,7 +332,7 @@ def test_a_julia_project_is_run_where_there_is_a_julia(
     monkeypatch.setenv(
         "DIPTYCH_JULIA", shlex.join([sys.executable, "-c", "raise SystemExit('no Flux here')"])
     )
-    assert "does not run in Julia, which says: no Flux here" in diptych.verify(project).problems[0]
+    assert "does not run in Julia, which says: no Flux here" in diptych.verify(project, run=True).problems[0]
 
 
 def spoil(project: Path, name: str) -> None:
@@ -381,5 +384,7 @@ def test_the_command(tmp_path: Path, diptych_command: Any) -> None:
     assert command("verify", tmp_path / "none.bson").status == 1
     assert command("convert", "scenes", tmp_path / "b.bson", "--no-certificate").status == 0
     assert "carries no certificate" in command("verify", tmp_path / "b.bson").err
+    with pytest.raises(UsageError, match="run is for Julia projects"):
+        diptych.verify(path, run=True)
     with pytest.raises(UsageError, match="no engine is called 'x'"):
         diptych.verify(path, "x")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,28 +137,35 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(file: str | Path, engine: str = "auto", architecture: ModelLike | None = None) -> Verification:
+def verify(
+    file: str | Path, engine: str = "auto", architecture: ModelLike | None = None, run: bool = False
+) -> Verification:
     """Checks the certificate of a converted file or Julia project again.
 
     The certificate itself, the weights and the recipe must be those that were certified, and every layer must give the
-    numbers that the certificate says, on an input that is made again from its seed. A Julia project is run by Julia
-    where there is one (DIPTYCH_JULIA, or `julia` on the path).
+    numbers that the certificate says, on an input that is made again from its seed. Of a Julia project the files are
+    checked; with `run`, its own code is run by Julia (DIPTYCH_JULIA, or `julia` on the path), layer by layer.
 
     Args:
         file: A file, or the folder of a Julia project, that `convert` wrote.
         engine: One of `engines.ENGINES`, or "auto"; not for Julia projects.
         architecture: The model whose weights a file holds, where it holds nothing else, as a .jld2 file does.
+        run: Whether the code of a Julia project is run. Do so only with a project of your own.
 
     Returns:
         What was found: `passed`, and `problems` in words.
 
     Raises:
         FormatError: The file cannot be read, or carries no certificate.
-        UsageError: There is no such engine.
+        UsageError: There is no such engine, or `run` is not for this file, or there is no Julia.
     """
     path = Path(file)
     if is_folder(path):
-        return _project(path)
+        return _project(path, run)
+    if run:
+        raise UsageError(
+            f"run is for Julia projects, which are folders; {path} is a file, which is run anyway"
+        )
     model = load(path, ReadOptions(architecture))
     if KEY not in model.notes:
         raise FormatError(
@@ -257,7 +262,7 @@ def _versions(certificate: Mapping[str, Any]) -> str:
 # ---- Julia projects ----------------------------------------------------------------------------------------
 
 
-def _project(folder: Path) -> Verification:
+def _project(folder: Path, run: bool) -> Verification:
     place = folder / FILE
     if not is_file(place):
         raise FormatError(
@@ -280,8 +285,8 @@ def _project(folder: Path) -> Verification:
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problems.append(f"{changed[0]}{more} changed or went missing since the project was certified")
-    if not (os.environ.get("DIPTYCH_JULIA", "").strip() or shutil.which("julia")):
-        remark = "Flux was not run, because there is no Julia: put julia on the path, or set DIPTYCH_JULIA"
+    if not run:
+        remark = "the files were checked, but Flux was not run: --run (run=True) runs the project's own code in Julia"
         return Verification(
             as_text(folder), certificate, tuple(problems), _layers(certificate, {}), remarks=(remark,)
         )

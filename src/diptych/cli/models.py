@@ -58,6 +58,9 @@ def verify(
     ],
     engine: Engine = "auto",
     architecture: Architecture = None,
+    run: Annotated[
+        bool, typer.Option("--run", help="Run the code of a Julia project, one of your own, in Julia.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -68,7 +71,7 @@ def verify(
     import diptych
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    found = diptych.verify(file, engine, architecture)
+    found = diptych.verify(file, engine, architecture, run)
     terminal.remarks(found.remarks)
     terminal.result(found.to_document(), found.text())
     raise typer.Exit(0 if found.passed else 1)
