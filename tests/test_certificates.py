@@ -100,6 +100,46 @@ def test_a_large_network_is_certified_by_its_weights_alone(
     assert not diptych.verify(tmp_path / "a.bson").passed
 
 
+def test_weights_too_large_to_be_read_again_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diptych import converting
+
+    monkeypatch.setattr(converting, "MOST_MEMORY", 10)
+    done = diptych.convert("scenes", tmp_path / "a.bson")
+    assert any(
+        "no certificate was stored, because reading 0.0 GiB of weights again" in r for r in done.remarks
+    )
+    assert done.document["certificate"] is None
+    assert KEY not in diptych.read(tmp_path / "a.bson").notes
+
+
+def test_no_room_for_the_copy_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tempfile
+
+    from diptych.errors import OutputError
+
+    (tmp_path / "small").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "small"))
+    own = formats.write
+
+    def full(model: Model, path: Any, **options: Any) -> tuple[str, ...]:
+        if "trial" in str(path):
+            raise OutputError(f"cannot write {path}: No space left on device")
+        return own(model, path, **options)
+
+    monkeypatch.setattr(formats, "write", full)
+    with pytest.raises(
+        OutputError, match=r"the copy for the certificate cannot be written .*TMPDIR.*--no-certificate"
+    ):
+        diptych.convert("scenes", tmp_path / "a.bson")
+    assert not (tmp_path / "a.bson").exists()
+    assert not list((tmp_path / "small").iterdir())
+    diptych.convert("scenes", tmp_path / "a.bson", certificate=False)
+
+
+def test_inspect_says_that_there_is_one(tmp_path: Path) -> None:
+    assert "certificate: 10 layers; diptych verify" in diptych.inspect(converted(tmp_path, "onnx")).text()
+
+
 def test_what_the_file_cannot_hold_is_said_when_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 from diptych import compacting, formats
 from diptych.certifying import FILE as CERTIFICATE
-from diptych.certifying import KEY, certificate_of, project_certificate
+from diptych.certifying import KEY, MOST_MEMORY, certificate_of, project_certificate
 from diptych.datasets import class_names
-from diptych.errors import ModelError, UsageError, WeightsAlone
+from diptych.errors import ModelError, OutputError, UsageError, WeightsAlone
 from diptych.files import check_place, keep
 from diptych.formats import julia_project
 from diptych.loading import ModelLike, Recipe, load, recipe_of
@@ -110,7 +110,13 @@ def convert(
             key: value for key, value in loaded.notes.items() if key != KEY
         }  # the source's was about the source
         loaded = loaded.with_(notes=notes)
-        if certificate:
+        size = sum(array.nbytes for array in loaded.weights().values())
+        if certificate and size > MOST_MEMORY:
+            remarks += (
+                f"no certificate was stored, because reading {size / 2**30:.1f} GiB of weights again would take as "
+                "much memory once more",
+            )
+        elif certificate:
             written = _tried(loaded, Path(target), options)
             loaded = loaded.with_(notes={**notes, KEY: written})
         remarks += formats.write(loaded, target, **options)
@@ -169,9 +175,15 @@ def _bytes(path: Path) -> int:
 
 def _tried(model: Model, target: Path, options: dict[str, Any]) -> dict[str, Any]:
     """The certificate for a file, of one that is written elsewhere and read again."""
-    with TemporaryDirectory(prefix="diptych-") as folder:
+    with TemporaryDirectory(prefix="diptych-", ignore_cleanup_errors=True) as folder:
         trial = Path(folder) / f"trial{target.suffix}"
-        formats.write(model, trial, **options)
+        try:
+            formats.write(model, trial, **options)
+        except OutputError as error:
+            raise OutputError(
+                f"the copy for the certificate cannot be written ({error}): name another place in TMPDIR, or use "
+                "--no-certificate (certificate=False)"
+            ) from error
         inside = options.get("preprocessing_inside", False)
         graph = trial if formats.written_as(target).module == "onnx" and not inside else None
         try:

@@ -1,6 +1,7 @@
 """Making a certificate: the source on the reference engine beside what was written, layer by layer, on one input.
 
     {"version": 1, "diptych": "0.1.0", "format": "BSON (Flux)",
+     "source": {"format": "timm", "framework": "timm", "version": "1.0"},
      "input": {"shape": [1, 3, 224, 224], "seed": 0, "sha256": "..."},
      "reference": {"engine": "numpy", "version": "2.4"}, "written": {"engine": "onnxruntime", "version": "1.31"},
      "layers": [{"path": "0", "shape": [...], "largest": 3.1, "difference": 2e-07, "alone": false,
@@ -42,6 +43,7 @@ from diptych.predicting import compiled_for
 __all__ = [
     "FILE",
     "KEY",
+    "MOST_MEMORY",
     "SAMPLES",
     "TOLERANCE",
     "certificate_of",
@@ -64,9 +66,10 @@ FILE = "certificate.json"
 TOLERANCE = 1e-4
 """The largest difference of a layer, of its largest value, with which the numbers are the same."""
 SAMPLES = 8
+MOST_MEMORY = 2**30
+"""Bytes of weights, and of activations, with which a file is certified."""
 
 _MOST_WORK = 2e10  # multiply-adds: a few seconds on the reference engine
-_MOST_MEMORY = 2**30  # bytes of weights, and of activations
 _MOST_PAIRED = 400  # layers, where the written ones are of other kinds: pairing them takes the square of it
 
 
@@ -103,7 +106,13 @@ def project_certificate(source: Model, folder: Path, batch: int) -> dict[str, An
 
 
 def _figures(source: Model, written: Model, batch: int, file: Path | None) -> dict[str, Any]:
-    document: dict[str, Any] = {"version": 1, "diptych": metadata.version("diptych"), "tolerance": TOLERANCE}
+    origin = {key: getattr(source.source, key) for key in ("format", "framework", "version")}
+    document: dict[str, Any] = {
+        "version": 1,
+        "diptych": metadata.version("diptych"),
+        "source": origin,
+        "tolerance": TOLERANCE,
+    }
     nothing: dict[str, Any] = {"input": None, "layers": [], "graph": None, "largest_difference": None}
     try:
         shape = (batch, *sample_shape(written))
@@ -138,10 +147,10 @@ def _too_much(model: Model, shape: tuple[int, ...]) -> str:
     if any(isinstance(layer, WholeGraph) for layer in model.layers.layers):
         return "it is a graph that is run as a whole, and written as it is"
     weights = sum(array.nbytes for array in model.weights().values())
-    if weights > _MOST_MEMORY:
+    if weights > MOST_MEMORY:
         return f"its weights take {weights / 2**30:.1f} GiB"
     activations = 4 * sum(math.prod(shape) for shape in layer_shapes(model, shape).values())
-    if activations > _MOST_MEMORY:
+    if activations > MOST_MEMORY:
         return f"the outputs of its layers take {activations / 2**30:.1f} GiB"
     work = summarise(model, shape).multiply_adds or 0
     if work > _MOST_WORK:

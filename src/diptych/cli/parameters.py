@@ -17,7 +17,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 
 # ---- The model, and how to read its file ----------------------------------------------------------------
 
-MODEL_HELP = "A model file, or a model by name."
+MODEL_HELP = "A model file, or a name: scenes, timm/NAME, hf-hub:OWNER/NAME, ... (see list)."
 ModelName = Annotated[str, typer.Argument(help=MODEL_HELP, show_default=False)]
 Architecture = Annotated[
     str | None,
