@@ -388,6 +388,8 @@ def _activation(s: FluxSite, layer: L.Activation) -> JuliaStruct:
     noted = s.hints.get("function")
     if noted and s.version >= (0, 13):
         return function(*noted)
+    if layer.name == "quickgelu":
+        return s.gated_by_sigmoid(1.702)
     functions = s.functions(layer)
     if not layer or not functions:
         return function("Base", "identity")
