@@ -35,13 +35,13 @@ STATE_NOT_IN = {
     **dict.fromkeys(("upsample-linear", "upsample-linear-size", "upsample-linear-smaller"), VERSIONS),
     "upsample-linear-1d": VERSIONS,
     "upsample-linear-3d": VERSIONS[:1],
-    **dict.fromkeys(("graph", "graph-nested"), VERSIONS),
+    **dict.fromkeys(("graph", "graph-nested", "attention"), VERSIONS[:1]),
+    **dict.fromkeys(("upsample-linear-corners-to-one", "bilinear-over-the-last-axis"), VERSIONS),
     **dict.fromkeys(("prelu-of-channels", "prelu-of-columns", "prelu-of-features"), VERSIONS),
     **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
     **dict.fromkeys(("gather-channels", "gather-columns", "gather-of-features"), VERSIONS),
-    **dict.fromkeys(("expand", "expand-keeps-other-sizes", "constant", "constant-of-features"), VERSIONS),
-    **dict.fromkeys(("attention", "parallel-matmul-broadcast"), VERSIONS),
+    "parallel-matmul-broadcast": VERSIONS,
 }
 
 
