@@ -189,24 +189,30 @@ def test_functions_that_a_version_has(tmp_path: Path) -> None:
 def test_layers_that_flux_cannot_run_are_refused(tmp_path: Path) -> None:
     cases: list[tuple[Any, tuple[int, ...], str, str]] = [
         (Bilinear(weights(3, 4, 4)), (5, 4), "0.16", "takes features alone"),
-        (
-            Upsample(size=(1, 6), mode="linear", align_corners=True),
-            (2, 3, 3),
-            "0.16",
-            "interpolate to a size of 1",
-        ),
-        (
-            Upsample((0.5, 2.0), mode="linear", align_corners=True),
-            (2, 3, 3),
-            "0.16",
-            "interpolate to a size of 1",
-        ),
         (SkipConnection(Activation("tanh"), Connection("multiply")), (4,), "0.12.3", "BroadcastFunction"),
     ]
     for layer, shape, version, words in cases:
         with pytest.raises(UnsupportedLayer, match=words):
             formats.write(
                 Model(Chain((layer,)), input_shape=shape), tmp_path / "m.bson", flux_version=version
+            )
+
+
+def test_interpolating_to_a_size_of_1_does_not_use_its_upsample(tmp_path: Path) -> None:
+    """Which divides by 0 there."""
+    for layer in (
+        Upsample(size=(1, 6), mode="linear", align_corners=True),
+        Upsample((0.5, 2.0), mode="linear", align_corners=True),
+    ):
+        model = Model(Chain((layer,)), input_shape=(2, 3, 3))
+        formats.write(model, tmp_path / "m.bson")
+        assert b"Upsample" not in (tmp_path / "m.bson").read_bytes()
+        x = weights(2, 2, 3, 3)
+        again = formats.read(tmp_path / "m.bson")
+        assert np.allclose(reference.compile(again)(x), reference.compile(model)(x), atol=1e-6)
+        with pytest.raises(UnsupportedLayer, match=r"interpolate to a size of 1.*set model.input_shape"):
+            formats.write(
+                Model(Chain((Upsample(size=(1, 6), mode="linear", align_corners=True),))), tmp_path / "n.bson"
             )
 
 
