@@ -76,8 +76,8 @@ def main() -> int:
             ours, theirs = map(statistics.median, times)
             reached &= theirs / ours >= goal
             print(f"{name}, batch {size:2}: {compiled.engine} {1000 * ours:7.1f} ms, torch eager "
-                  f"{1000 * theirs:7.1f} ms, {theirs / ours:.2f} times (goal {goal:g}); outputs differ by {farthest:.0e} of the largest",
-                  flush=True)  # fmt: skip
+                  f"{1000 * theirs:7.1f} ms, {theirs / ours:.2f} times (goal {goal:g}); outputs differ by "
+                  f"{farthest:.0e} of the largest", flush=True)  # fmt: skip
     return 0 if reached else 1
 
 
