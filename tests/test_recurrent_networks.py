@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import diptych
@@ -193,3 +196,120 @@ def test_an_unknown_cell_is_refused_by_name(tmp_path: Path) -> None:
     bson.write(values, tmp_path / "own.bson")
     with pytest.raises(FormatError, match=r"layer 0 \(Recur\) is a recurrent layer of the cell MyCell"):
         diptych.read(tmp_path / "own.bson")
+
+
+# ---- ONNX ---------------------------------------------------------------------------------------------
+
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+STEPS, SAMPLES, FEATURES, HIDDEN = 5, 3, 4, 2
+
+
+def graph(
+    kind: str,
+    path: Path,
+    output: str = "Y",
+    bias: bool = True,
+    states: str = "",
+    lengths: Any = None,
+    **given: Any,
+) -> Array:
+    """Saves a graph of one recurrent operation on (N, time, features), and gives a batch for it.
+
+    Args:
+        kind, path, output: The operation, the file, and which of its outputs is that of the graph.
+        bias: Whether there are biases.
+        states: "same" for first states that are equal for all samples, "different" for others.
+        lengths: The number of steps of each sample.
+        given: The attributes.
+    """
+    rng = np.random.default_rng(6)
+    ways, rows = (2 if given.get("direction") == "bidirectional" else 1), GATES[kind] * HIDDEN
+    arrays: dict[str, Any] = {
+        "W": rng.standard_normal((ways, rows, FEATURES)),
+        "R": rng.standard_normal((ways, rows, HIDDEN)),
+    }
+    if bias:
+        arrays["B"] = rng.standard_normal((ways, 2 * rows))
+    if lengths is not None:
+        arrays["lengths"] = np.array(lengths, np.int32)
+    if states:
+        count = SAMPLES if states == "different" else 1
+        for name in ("h", "c")[: 2 if kind == "LSTM" else 1]:
+            arrays[name] = np.repeat(rng.standard_normal((ways, count, HIDDEN)), SAMPLES // count, 1)
+    inputs = ["X", *(name if name in arrays else "" for name in ("W", "R", "B", "lengths", "h", "c"))]
+    while not inputs[-1]:
+        inputs.pop()
+    outputs = ["Y", "Y_h", "Y_c"][: 3 if kind == "LSTM" else 2]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["X"], perm=[1, 0, 2]),
+        helper.make_node(kind, inputs, outputs, hidden_size=HIDDEN, **given),
+        helper.make_node("Transpose", [output], ["y"], perm=[2, 0, 1, 3] if output == "Y" else [1, 0, 2]),
+    ]
+    stored = {n: a if a.dtype == np.int32 else a.astype(np.float32) for n, a in arrays.items()}
+    made = helper.make_graph(
+        nodes,
+        "recurrent",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [SAMPLES, STEPS, FEATURES])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in stored.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return rng.standard_normal((SAMPLES, STEPS, FEATURES)).astype(np.float32)
+
+
+ONNX: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no-bias": {"bias": False},
+    "reverse": {"direction": "reverse"},
+    "both-ways": {"direction": "bidirectional", "states": "same"},
+    "last-of-both-ways": {"direction": "bidirectional", "output": "Y_h"},
+    "last": {"output": "Y_h", "states": "same"},
+    "all-lengths": {"lengths": [STEPS] * SAMPLES},
+}
+OF_ONE: dict[str, tuple[str, dict[str, Any]]] = {
+    "reset-after": ("GRU", {"linear_before_reset": 1, "states": "same"}),
+    "reset-after-both-ways": ("GRU", {"linear_before_reset": 1, "direction": "bidirectional"}),
+    "leakyrelu": ("RNN", {"activations": ["LeakyRelu"], "activation_alpha": [0.2]}),
+    "affine-and-leakyrelu": (
+        "RNN",
+        {
+            "direction": "bidirectional",
+            "activations": ["Affine", "LeakyRelu"],
+            "activation_alpha": [0.5, 0.3],
+            "activation_beta": [0.2],
+        },
+    ),
+    "tanh-and-elu": (
+        "RNN",
+        {"direction": "bidirectional", "activations": ["Tanh", "Elu"], "activation_alpha": [0.3]},
+    ),
+    "usual-activations": ("LSTM", {"activations": ["Sigmoid", "Tanh", "Tanh"]}),
+}
+ALL_OF_ONNX = {f"{kind}-{name}": (kind, options) for kind in GATES for name, options in ONNX.items()} | OF_ONE
+
+
+@pytest.mark.parametrize("name", ALL_OF_ONNX)
+def test_operations_of_onnx(name: str, tmp_path: Path) -> None:
+    kind, options = ALL_OF_ONNX[name]
+    x = graph(kind, tmp_path / "m.onnx", **options)
+    (expected,) = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"x": x})
+    assert apart(diptych.predict(diptych.read(tmp_path / "m.onnx"), x, engine="numpy"), expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "why"),
+    [
+        ("GRU", {"clip": 0.3}, "clip"),
+        ("LSTM", {"input_forget": 1}, "couples its gates"),
+        ("LSTM", {"output": "Y_c"}, "output 2 is used"),
+        ("LSTM", {"activations": ["Sigmoid", "Relu", "Tanh"]}, "activations are Sigmoid, Relu, Tanh"),
+        ("RNN", {"activations": ["ScaledTanh"]}, "ScaledTanh"),
+        ("RNN", {"lengths": [5, 2, 3]}, "another step for each sample"),
+        ("GRU", {"states": "different"}, "another state for each sample"),
+    ],
+)
+def test_what_of_onnx_no_layer_has_is_refused(kind: str, options: Any, why: str, tmp_path: Path) -> None:
+    graph(kind, tmp_path / "m.onnx", **options)
+    with pytest.raises(UnsupportedLayer, match=why):
+        diptych.read(tmp_path / "m.onnx")

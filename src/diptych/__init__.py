@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from diptych.preparing import preprocess
     from diptych.preprocessing import Preprocessing
     from diptych.report.features import features
+    from diptych.training import Taught, train
 
 __all__ = [
     "Comparison",
@@ -38,6 +39,7 @@ __all__ = [
     "Explanation",
     "Model",
     "Preprocessing",
+    "Taught",
     "Trace",
     "Verification",
     "compare",
@@ -56,6 +58,7 @@ __all__ = [
     "run",
     "to_torch",
     "trace",
+    "train",
     "verify",
     "write",
 ]
@@ -66,6 +69,7 @@ _DEFINED_IN = {
     "Explanation": "diptych.explaining",
     "Model": "diptych.model.model",
     "Preprocessing": "diptych.preprocessing",
+    "Taught": "diptych.training",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
     "Verification": "diptych.certifying",
@@ -84,6 +88,7 @@ _DEFINED_IN = {
     "run": "diptych.pipeline",
     "to_torch": "diptych.formats.torch",
     "trace": "diptych.predicting",
+    "train": "diptych.training",
     "verify": "diptych.certifying",
     "write": "diptych.formats",
 }

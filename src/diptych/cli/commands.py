@@ -60,6 +60,7 @@ from diptych.cli.parameters import (
     functions_of,
 )
 from diptych.cli.terminal import Terminal, predictions_text, weights_text
+from diptych.cli.train import train as train_command
 from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
@@ -73,6 +74,7 @@ app = typer.Typer(
 app.add_typer(filter_app)
 app.command("list")(list_models)
 app.command()(verify)
+app.command()(train_command)
 app.command()(adjustable(explain_command))
 
 _TWICE = '; twice for A and for B, "" for none.'

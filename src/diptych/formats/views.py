@@ -136,7 +136,7 @@ class Views:
         seen, sizes = self.shape(x), self._batched(x, sizes)
         target = resolved_sizes(seen, sizes, self.name)
         if isinstance(x, Value) and target[:1] == (BATCH,):
-            return self._through(x, reshape_layers(seen, sizes, self.name))
+            return self._reshaped(x, sizes)
         view = _seen(x)
         value = view.value
         if view.merged:  # the merged axis goes back to behind those that are seen before the batch
@@ -150,10 +150,15 @@ class Views:
             raise refusal(self.name, f"a reshape of {shown(seen)} to {shown(target)} takes the batch apart")
         split = (merged,) if merged > 1 else ()
         sizes = (BATCH, *target[:at], *split, *target[at + 1 :])
-        value = self._through(value, reshape_layers(own, sizes, self.name))
+        value = self._reshaped(value, sizes)
         if merged > 1:
             value = self._moved(value, 1 + at, 1)
         return _simplest(View(value, at, merged > 1, outer))
+
+    def _reshaped(self, x: Value, sizes: Sequence[int]) -> Value:
+        while isinstance(x.made_by, L.Reshape | L.Flatten):  # of several reshapes the last one decides
+            x = x.inputs[0]
+        return self._through(x, reshape_layers(self.shape(x), sizes, self.name))
 
     def _batched(self, x: Tensor, sizes: Sequence[int]) -> Sequence[int]:
         """`sizes` with the placeholder of the batch in place of the batch size that the graph was recorded for."""

@@ -16,6 +16,7 @@ import onnx.inliner
 from onnx import TensorProto
 
 from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer, UsageError
+from diptych.formats.attention import with_attention
 from diptych.formats.graph import BATCH, Value, ValueGraph, first_or_merged, refusal
 from diptych.formats.nesting import nested_steps
 from diptych.formats.onnx.reading_nodes import Reading
@@ -176,7 +177,7 @@ def _once(proto: onnx.ModelProto, given: _Given, graph: ValueGraph) -> Chain:
         raise refusal("", "its batch is not the first axis", what="the output")
     if not isinstance(output, Value):
         raise FormatError("its output does not depend on its input")
-    return as_chain(nested_steps(graph, output))
+    return with_attention(as_chain(nested_steps(graph, output)), graph.input.shape)
 
 
 def _needed(graph: Any, output: str) -> set[str]:

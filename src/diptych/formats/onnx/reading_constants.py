@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.errors import FormatError
+from diptych.formats.graph import BATCH
 from diptych.formats.onnx.reading_quantised import dequantised
 from diptych.model.layers import Array, erf
 
@@ -103,6 +104,16 @@ def _size(operation: str, given: Sequence[Array]) -> int:
         except ValueError:
             return 0
     return sum(g.size for g in given)
+
+
+def _expand(attributes: Attributes, x: Array, shape: Array) -> Array:
+    sizes = tuple(int(n) for n in shape)
+    for axis, n in enumerate(sizes[::-1], 1):
+        # A file with a fixed batch size repeats by the batch of its input what it also holds for that size.
+        if n == BATCH and axis <= x.ndim and x.shape[-axis] not in (1, BATCH):
+            one = x.take([0], -axis)
+            x = one if np.array_equal(x, np.broadcast_to(one, x.shape)) else x
+    return np.broadcast_to(x, np.broadcast_shapes(x.shape, sizes))
 
 
 def _axes(attributes: Attributes, axes: Any) -> list[int]:
@@ -240,9 +251,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Flatten": lambda attributes, x: x.reshape(math.prod(x.shape[: attributes.get("axis", 1)]), -1),
     "Transpose": _transpose,
     "ConstantOfShape": _constant_of_shape,
-    "Expand": lambda attributes, x, shape: np.broadcast_to(
-        x, np.broadcast_shapes(x.shape, tuple(int(n) for n in shape))
-    ),
+    "Expand": _expand,
     "Range": lambda attributes, a, b, step: np.arange(
         a.reshape(-1)[0], b.reshape(-1)[0], step.reshape(-1)[0]
     ),

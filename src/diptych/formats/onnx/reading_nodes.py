@@ -201,6 +201,8 @@ def _attribute(attribute: Any, folder: Path | None) -> Any:
     if attribute.type == kinds.STRING:
         return attribute.s.decode("utf-8", "replace")
     simple = {kinds.FLOAT: "f", kinds.INT: "i", kinds.FLOATS: "floats", kinds.INTS: "ints"}
+    if attribute.type == kinds.STRINGS:
+        return [text.decode("utf-8", "replace") for text in attribute.strings]
     field = simple.get(attribute.type)
     if field is None:
         return None

@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diptych.errors import DiptychError, ModelError, ShapeError, UnsupportedLayer, UsageError
+from diptych.formats.attention import with_attention
 from diptych.formats.graph import BATCH, first_or_merged, refusal
 from diptych.formats.torch import modules as M
 from diptych.formats.torch import primitives as P
@@ -93,7 +94,7 @@ def _chain(module: nn.Module, batch: Tensor | None, output: str | int | None) ->
             if refused is None or not isinstance(refused, UnsupportedLayer):
                 refused = error
             continue
-        return chain
+        return with_attention(chain, None if batch is None else (BATCH, *batch.shape[1:]))
     assert refused is not None
     raise refused
 
