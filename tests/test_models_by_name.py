@@ -366,6 +366,24 @@ def test_an_address_is_downloaded_once_and_checked(server: tuple[str, Path], cac
     assert (cache.parent / "diptych" / sum_ / "net.safetensors").is_file()
 
 
+def test_an_address_as_architecture_gives_its_layers_and_not_its_weights(
+    server: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, folder = server
+    mine, theirs = (architectures.named("small-cnn-32", seed=seed) for seed in (1, 2))
+    formats.write(theirs, folder / "net.safetensors")
+    sum_ = hashlib.sha256((folder / "net.safetensors").read_bytes()).hexdigest()
+    state = {name: torch.tensor(array) for name, array in mine.weights().items()}
+    torch.save(state, tmp_path / "mine.pth")
+    name = f"{address}/net.safetensors#sha256={sum_}"
+    x = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
+    for model in (
+        diptych.load_model(tmp_path / "mine.pth", architecture=name),
+        diptych.read(tmp_path / "mine.pth", architecture=name),
+    ):
+        np.testing.assert_allclose(diptych.predict(model, x), diptych.predict(mine, x), atol=1e-6)
+
+
 def test_an_address_that_is_wrong_is_said(
     server: tuple[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

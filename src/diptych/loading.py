@@ -88,8 +88,6 @@ def read(path: str | Path, **options: Any) -> Model:
     Raises:
         DiptychError: As `formats.read` and `hub.read` do.
     """
-    if hub.is_name(path):
-        return hub.read(path, options)
     architecture = options.get("architecture")
     if isinstance(architecture, str | Path) and hub.is_name(architecture):
         names = {name: option for option, name in _FORMAT_OPTIONS.items()}
@@ -97,7 +95,7 @@ def read(path: str | Path, **options: Any) -> Model:
         if unknown is not None:
             raise UsageError(f"reading a model takes no option {unknown!r}; it takes {', '.join(names)}")
         return load(path, ReadOptions(**{names[name]: value for name, value in options.items()}))
-    return formats.read(path, **options)
+    return hub.read(path, options) if hub.is_name(path) else formats.read(path, **options)
 
 
 def takes(model: ModelLike, option: str) -> bool:
@@ -113,8 +111,8 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     if architecture is not None and (isinstance(architecture, Model) or not formats.is_source(architecture)):
         # Julia source is read for the version that wrote the weights, below.
         if not isinstance(architecture, Model) and hub.is_name(architecture):
-            if isinstance(model, str | Path) and Path(model).suffix.lower() in _WEIGHTS_OF_TORCH:
-                return _filled(model, architecture, options)
+            if hub.is_network(architecture) and Path(str(model)).suffix.lower() in _WEIGHTS_OF_TORCH:
+                return _filled(str(model), architecture, options)
             given["architecture"] = hub.read(architecture, weights=False)
         else:
             version = given.get("written_by") if takes(architecture, "written_by") else None

@@ -26,10 +26,7 @@ from diptych.files import is_file, is_folder
 from diptych.hub import addresses
 from diptych.model.model import Model
 
-__all__ = ["FORMS", "is_name", "read"]
-
-FORMS = ("timm/", "torchvision/", "hf-hub:", "local-dir:", "http://", "https://")
-"""What names begin with."""
+__all__ = ["is_name", "is_network", "read"]
 
 
 def is_name(model: str | Path) -> bool:
@@ -40,6 +37,11 @@ def is_name(model: str | Path) -> bool:
     if text.startswith(("timm/", "torchvision/")) and not os.path.lexists(text):
         return True
     return is_folder(text) and is_file(Path(text) / "config.json")
+
+
+def is_network(model: str | Path) -> bool:
+    """Whether this names a network that is built here, whose weights may be those of another file."""
+    return is_name(model) and not addresses.is_address(str(model))
 
 
 def read(
