@@ -79,6 +79,8 @@ def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None
     dotted = {"multiply": "*", "divide": "/", "maximum": "max", "minimum": "min"}
     if connection.operation == "add":
         return function("Base", "+")
+    if connection.operation == "where":
+        raise s.refuse("it has no named function that chooses by a condition; " + USE_A_PROJECT)
     if connection.operation == "matmul":
         raise s.refuse("it has no named function that multiplies matrices of whole batches; " + USE_A_PROJECT)
     if connection.operation in ("subtract", "divide") and count != 2 and s.version >= (0, 13):
