@@ -516,6 +516,19 @@ def test_what_is_missing_is_said_with_the_line_that_installs_it(tmp_path: Path) 
 
 
 @needs_timm
+def test_networks_of_other_inputs_are_said() -> None:
+    for name, kind in (
+        ("r3d_18", "Video"),
+        ("fasterrcnn_resnet50_fpn", "ObjectDetection"),
+        ("raft_small", "OpticalFlow"),
+    ):
+        with pytest.raises(
+            UsageError, match=f"does not take one picture and give one array .its preset is {kind}"
+        ):
+            load(f"torchvision/{name}")
+
+
+@needs_timm
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean timm/resnet18 "):
         load("timm/resnt18")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diptych.images.generation import generate
     from diptych.images.opening import pixel_limit
     from diptych.inspecting import inspect
+    from diptych.listing import list_models
     from diptych.loading import load_model, read
     from diptych.model.model import Model
     from diptych.model.trace import Trace
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from diptych.preparing import preprocess
     from diptych.preprocessing import Preprocessing
     from diptych.report.features import features
+    from diptych.training import Taught, train
 
 __all__ = [
     "Comparison",
@@ -37,6 +39,7 @@ __all__ = [
     "Explanation",
     "Model",
     "Preprocessing",
+    "Taught",
     "Trace",
     "Verification",
     "compare",
@@ -46,6 +49,7 @@ __all__ = [
     "from_torch",
     "generate",
     "inspect",
+    "list_models",
     "load_model",
     "pixel_limit",
     "predict",
@@ -54,6 +58,7 @@ __all__ = [
     "run",
     "to_torch",
     "trace",
+    "train",
     "verify",
     "write",
 ]
@@ -64,6 +69,7 @@ _DEFINED_IN = {
     "Explanation": "diptych.explaining",
     "Model": "diptych.model.model",
     "Preprocessing": "diptych.preprocessing",
+    "Taught": "diptych.training",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
     "Verification": "diptych.certifying",
@@ -73,6 +79,7 @@ _DEFINED_IN = {
     "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",
     "inspect": "diptych.inspecting",
+    "list_models": "diptych.listing",
     "load_model": "diptych.loading",
     "pixel_limit": "diptych.images.opening",
     "predict": "diptych.predicting",
@@ -81,6 +88,7 @@ _DEFINED_IN = {
     "run": "diptych.pipeline",
     "to_torch": "diptych.formats.torch",
     "trace": "diptych.predicting",
+    "train": "diptych.training",
     "verify": "diptych.certifying",
     "write": "diptych.formats",
 }

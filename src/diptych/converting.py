@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from diptych import formats
+from diptych import compacting, formats
 from diptych.certifying import FILE as CERTIFICATE
-from diptych.certifying import KEY, certificate_of, project_certificate
+from diptych.certifying import KEY, MOST_MEMORY, certificate_of, project_certificate
 from diptych.datasets import class_names
-from diptych.errors import ModelError, UsageError, WeightsAlone
+from diptych.errors import ModelError, OutputError, UsageError, WeightsAlone
 from diptych.files import check_place, keep
 from diptych.formats import julia_project
 from diptych.loading import ModelLike, Recipe, load, recipe_of
@@ -43,6 +43,9 @@ def convert(
     preprocessing_inside: bool = False,
     input_shape: Sequence[int] | None = None,
     certificate: bool = True,
+    half: bool = False,
+    quantise: str | None = None,
+    images: str | Path | Sequence[str | Path] | None = None,
 ) -> Outcome:
     """Converts a model into the format that the suffix of `target` names, or into a Julia project.
 
@@ -65,6 +68,9 @@ def convert(
             batch axis first.
         certificate: Whether a parity certificate is stored: what was written is read and run again, and its layers
             compared with the source's. `verify` checks it.
+        half: Whether to store the weights as float16; the model still computes in float32.
+        quantise: "int8" to write an .onnx file of 8-bit weights and activations, which ONNX Runtime runs.
+        images: Pictures or folders to find the ranges of `quantise` with, and to measure what either costs.
 
     Returns:
         The file or folder written, and remarks about what the target computes differently.
@@ -92,6 +98,7 @@ def convert(
             "preprocessing inside is only for .onnx files; a Julia project already has the recipe in plain Julia"
         )
     remarks = loaded.source.warnings
+    loaded, measured = _made_smaller(loaded, target, half, quantise, images)
     written: dict[str, Any] = {}
     if is_folder:
         written = _write_project(loaded, target, flux_version, certificate)
@@ -103,11 +110,17 @@ def convert(
             key: value for key, value in loaded.notes.items() if key != KEY
         }  # the source's was about the source
         loaded = loaded.with_(notes=notes)
-        if certificate:
+        size = sum(array.nbytes for array in loaded.weights().values())
+        if certificate and size > MOST_MEMORY:
+            remarks += (
+                f"no certificate was stored, because reading {size / 2**30:.1f} GiB of weights again would take as "
+                "much memory once more",
+            )
+        elif certificate:
             written = _tried(loaded, Path(target), options)
             loaded = loaded.with_(notes={**notes, KEY: written})
         remarks += formats.write(loaded, target, **options)
-    remarks += _about(written)
+    remarks += _about(written) if measured is None else (measured.text(),)
     document = {
         "from": loaded.source.format or loaded.name,
         "to": "Julia project" if is_folder else Path(target).suffix.removeprefix("."),
@@ -115,14 +128,62 @@ def convert(
         "classes": list(loaded.classes or ()),
         "certificate": _short(written),
     }
+    if measured is not None:
+        document["compact"] = {**measured.to_document(), "bytes": _bytes(Path(target))}
     return Outcome(document, paths=(Path(target),), remarks=remarks)
+
+
+def _made_smaller(
+    model: Model,
+    target: str | Path,
+    half: bool,
+    quantise: str | None,
+    images: str | Path | Sequence[str | Path] | None,
+) -> tuple[Model, compacting.Measured | None]:
+    """The model as it is to be written, and what that costs; None where nothing was asked for."""
+    if quantise is not None and quantise != "int8":
+        raise UsageError(f"quantise is int8, not {quantise!r}")
+    if half and quantise is not None:
+        raise UsageError("half and quantise are two ways to make a model smaller; choose one")
+    if not half and quantise is None:
+        if images is not None:
+            raise UsageError("images are for half and quantise; leave them out, or choose one of these")
+        return model, None
+    if quantise is not None and Path(target).suffix.lower() != ".onnx":
+        raise UsageError(
+            f"8-bit models are written as .onnx, which ONNX Runtime runs; {target} is another format"
+        )
+    inputs = compacting.prepared(model, images)
+    if half:
+        small = compacting.halved(model)
+        found = compacting.measured(model, small, "half", inputs)
+    else:
+        if inputs is None:
+            raise UsageError(
+                "quantise needs pictures to find its ranges with: name some with --images (images=...)"
+            )
+        calibrating, others = compacting.split(inputs)
+        small = compacting.quantised(model, calibrating)
+        found = compacting.measured(model, small, "int8", others)
+    return small.with_(notes={**model.notes, compacting.KEY: found.to_document()}), found
+
+
+def _bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(one.stat().st_size for one in files)
 
 
 def _tried(model: Model, target: Path, options: dict[str, Any]) -> dict[str, Any]:
     """The certificate for a file, of one that is written elsewhere and read again."""
-    with TemporaryDirectory(prefix="diptych-") as folder:
+    with TemporaryDirectory(prefix="diptych-", ignore_cleanup_errors=True) as folder:
         trial = Path(folder) / f"trial{target.suffix}"
-        formats.write(model, trial, **options)
+        try:
+            formats.write(model, trial, **options)
+        except OutputError as error:
+            raise OutputError(
+                f"the copy for the certificate cannot be written ({error}): name another place in TMPDIR, or use "
+                "--no-certificate (certificate=False)"
+            ) from error
         inside = options.get("preprocessing_inside", False)
         graph = trial if formats.written_as(target).module == "onnx" and not inside else None
         try:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from diptych import formats, hub, preprocessing
-from diptych.errors import FormatError, ModelError, UsageError, WeightsAlone
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError, WeightsAlone
 from diptych.files import is_file, opened
 from diptych.guesses import tell
 from diptych.model import architectures
 from diptych.model.entry import likely_input
 from diptych.model.model import Model
+from diptych.model.validity import output_features
 from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
@@ -28,6 +29,7 @@ Recipe: TypeAlias = "Preprocessing | Model | str | Path"
 TRAINED = {"scenes": Path(__file__).parent / "trained" / "scenes.safetensors"}
 """The trained models that come with the package, by name."""
 
+_IMAGENET = 1000  # classes
 _LARGEST_RECIPE = 2**20  # bytes
 
 
@@ -122,7 +124,7 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
         tell(named.source.warnings)
         return named
     if given:
-        return _told(model, formats.read(model, **given))
+        return _told(model, _read(model, given))
     name = str(model)
     if name in TRAINED:
         return formats.read(TRAINED[name])
@@ -135,7 +137,17 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
             f"there is no file and no model called {name!r}; give a file or one of: {known}; networks of others are "
             "named timm/NAME, torchvision/NAME or hf-hub:OWNER/NAME"
         )
-    return _told(path, formats.read(path))
+    return _told(path, _read(path, {}))
+
+
+def _read(path: str | Path, given: dict[str, Any]) -> Model:
+    """The model in a file; one that no layers express is run as a whole, if an engine can."""
+    try:
+        return formats.read(path, **given)
+    except UnsupportedLayer as obstacle:
+        model = formats.read_whole(path, given.get("output"), obstacle)
+        tell(model.source.warnings)
+        return model
 
 
 def _filled(file: str | Path, network: str | Path, options: ReadOptions | None) -> Model:
@@ -209,6 +221,13 @@ def _without_recipe(model: Model) -> str:
     colour = "grey" if shape[0] == 1 else "colour"
     height, width = shape[1:]
     size = "N" if None in shape else f"{height}" if height == width else f"{height}x{width}"
+    if colour == "colour" and output_features(model) == _IMAGENET:
+        likely = "imagenet-224" if None in shape else f"imagenet-{size}"
+        return (
+            f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)} and has {_IMAGENET} "
+            f"classes, as networks trained on ImageNet: {advice}, such as {likely}, or another mean, std, resize and "
+            "crop with --mean, --std, --resize and --crop"
+        )
     return (
         f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)}: "
         f"{advice}, such as {colour}-{size}; for a model trained in Julia julia-{colour}-{size}-wh, if its pictures "

@@ -1,6 +1,7 @@
 """Making a certificate: the source on the reference engine beside what was written, layer by layer, on one input.
 
     {"version": 1, "diptych": "0.1.0", "format": "BSON (Flux)",
+     "source": {"format": "timm", "framework": "timm", "version": "1.0"},
      "input": {"shape": [1, 3, 224, 224], "seed": 0, "sha256": "..."},
      "reference": {"engine": "numpy", "version": "2.4"}, "written": {"engine": "onnxruntime", "version": "1.31"},
      "layers": [{"path": "0", "shape": [...], "largest": 3.1, "difference": 2e-07, "alone": false,
@@ -9,9 +10,9 @@
      "weights": "sha256", "settings": "sha256", "seal": "sha256"}
 
 "difference" is the largest |reference - written| of a layer's output (null if it is not finite, or if the layer is
-"alone": the source has none that is like it), "largest" its largest value and "sample" some of
-its values, by which `verify` knows the numbers again. "graph" is the difference of an ONNX file's own graph. "weights"
-and "settings" (recipe, class names, input shape) are hashes of what the file holds, and "seal" of the certificate.
+"alone": the source has none that is like it), "largest" its largest value, and "sample" its mean and some of its
+values, by which `verify` knows the numbers again. "graph" is the difference of an ONNX file's own graph. "weights" and
+"settings" (recipe, class names, input shape) are hashes of what the file holds, and "seal" of the certificate.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from diptych.extras import imported
 from diptych.files import sha256 as sha256_of
 from diptych.model.entry import sample_shape
 from diptych.model.layers import Array
+from diptych.model.layers.whole import WholeGraph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.summary import summarise
@@ -41,6 +43,7 @@ from diptych.predicting import compiled_for
 __all__ = [
     "FILE",
     "KEY",
+    "MOST_MEMORY",
     "SAMPLES",
     "TOLERANCE",
     "certificate_of",
@@ -63,9 +66,10 @@ FILE = "certificate.json"
 TOLERANCE = 1e-4
 """The largest difference of a layer, of its largest value, with which the numbers are the same."""
 SAMPLES = 8
+MOST_MEMORY = 2**30
+"""Bytes of weights, and of activations, with which a file is certified."""
 
 _MOST_WORK = 2e10  # multiply-adds: a few seconds on the reference engine
-_MOST_MEMORY = 2**30  # bytes of weights, and of activations
 _MOST_PAIRED = 400  # layers, where the written ones are of other kinds: pairing them takes the square of it
 
 
@@ -102,7 +106,13 @@ def project_certificate(source: Model, folder: Path, batch: int) -> dict[str, An
 
 
 def _figures(source: Model, written: Model, batch: int, file: Path | None) -> dict[str, Any]:
-    document: dict[str, Any] = {"version": 1, "diptych": metadata.version("diptych"), "tolerance": TOLERANCE}
+    origin = {key: getattr(source.source, key) for key in ("format", "framework", "version")}
+    document: dict[str, Any] = {
+        "version": 1,
+        "diptych": metadata.version("diptych"),
+        "source": origin,
+        "tolerance": TOLERANCE,
+    }
     nothing: dict[str, Any] = {"input": None, "layers": [], "graph": None, "largest_difference": None}
     try:
         shape = (batch, *sample_shape(written))
@@ -134,11 +144,13 @@ def _figures(source: Model, written: Model, batch: int, file: Path | None) -> di
 
 def _too_much(model: Model, shape: tuple[int, ...]) -> str:
     """Why the layers of a model are not run for a certificate; empty where they are."""
+    if any(isinstance(layer, WholeGraph) for layer in model.layers.layers):
+        return "it is a graph that is run as a whole, and written as it is"
     weights = sum(array.nbytes for array in model.weights().values())
-    if weights > _MOST_MEMORY:
+    if weights > MOST_MEMORY:
         return f"its weights take {weights / 2**30:.1f} GiB"
     activations = 4 * sum(math.prod(shape) for shape in layer_shapes(model, shape).values())
-    if activations > _MOST_MEMORY:
+    if activations > MOST_MEMORY:
         return f"the outputs of its layers take {activations / 2**30:.1f} GiB"
     work = summarise(model, shape).multiply_adds or 0
     if work > _MOST_WORK:
@@ -173,10 +185,12 @@ def _layers(reference: Run, result: Run) -> list[dict[str, Any]]:
 
 
 def sample(value: Array) -> list[float | None]:
-    """Some values of an array, spread over it; None stands for NaN and infinities."""
+    """The mean of an array, and some values spread over it; None stands for NaN and infinities."""
     flat = value.reshape(-1)
-    step = max(1, flat.size // SAMPLES)
-    return [float(f"{v:.9g}") if math.isfinite(v) else None for v in flat[step // 2 :: step][:SAMPLES]]
+    step = max(1, flat.size // (SAMPLES - 1))
+    with np.errstate(invalid="ignore", over="ignore"):
+        chosen = [flat.mean(dtype=np.float64), *flat[step // 2 :: step][: SAMPLES - 1]]
+    return [float(f"{v:.9g}") if math.isfinite(v) else None for v in chosen]
 
 
 def difference_of(layer: Mapping[str, Any]) -> float | None:

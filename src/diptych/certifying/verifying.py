@@ -290,7 +290,11 @@ def _project(folder: Path) -> Verification:
     now, said = _in_julia(folder)
     problems += [said] if said else _differing(now)
     return Verification(
-        as_text(folder), certificate, tuple(problems), _layers(certificate, now), "Flux in Julia"
+        as_text(folder),
+        certificate,
+        tuple(problems),
+        _layers(certificate, now),
+        "Flux in Julia" if now else "",
     )
 
 

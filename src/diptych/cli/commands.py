@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli import parameters
+from diptych.cli.adjusting import adjustable
 from diptych.cli.explain import explain as explain_command
 from diptych.cli.filter import app as filter_app
 from diptych.cli.many import (
@@ -20,9 +21,10 @@ from diptych.cli.many import (
     separated,
     some,
 )
-from diptych.cli.models import verify
+from diptych.cli.models import list_models, verify
 from diptych.cli.parameters import (
     Architecture,
+    Calibration,
     Columns,
     Count,
     Device,
@@ -42,6 +44,7 @@ from diptych.cli.parameters import (
     On,
     Output,
     Prompt,
+    Quantise,
     Quiet,
     Recipe,
     Recursive,
@@ -57,6 +60,7 @@ from diptych.cli.parameters import (
     functions_of,
 )
 from diptych.cli.terminal import Terminal, predictions_text, weights_text
+from diptych.cli.train import train as train_command
 from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
@@ -68,8 +72,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(filter_app)
-app.command()(explain_command)
+app.command("list")(list_models)
 app.command()(verify)
+app.command()(train_command)
+app.command()(adjustable(explain_command))
 
 _TWICE = '; twice for A and for B, "" for none.'
 
@@ -85,6 +91,7 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
+@adjustable
 def run(
     prompt: Prompt = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything.")] = Path("out"),
@@ -206,6 +213,7 @@ def generate(
 
 
 @app.command()
+@adjustable
 def preprocess(
     images: ManyImages = None,
     preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
@@ -263,6 +271,7 @@ def preprocess(
 
 
 @app.command()
+@adjustable
 def predict(
     model: ModelName,
     images: ManyImages = None,
@@ -327,6 +336,8 @@ def predict(
         terminal.result(
             done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
         )
+        if done.predictions and done.predictions.kind == "score" and loaded.classes:
+            terminal.remark("these are scores, not probabilities: --softmax makes probabilities of them")
         raise typer.Exit(0 if not done.failures else 1)
     from diptych.batch.tables import predictions_table
 
@@ -348,6 +359,7 @@ def predict(
 
 
 @app.command()
+@adjustable
 def features(
     model: ModelName,
     images: ManyImages = None,
@@ -419,6 +431,7 @@ def features(
 
 
 @app.command()
+@adjustable
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=parameters.MODEL_HELP, show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.", show_default=False)],
@@ -477,6 +490,7 @@ def compare(
 
 
 @app.command()
+@adjustable
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help=parameters.MODEL_HELP, show_default=False)],
     target: Annotated[
@@ -502,9 +516,13 @@ def convert(
     preprocessing_inside: Annotated[
         bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
     ] = False,
-    certificate: Annotated[
-        bool, typer.Option(help="Run what was written and store how far it is from IN: see verify.")
-    ] = True,
+    no_certificate: Annotated[
+        bool,
+        typer.Option("--no-certificate", help="Do not store how far the numbers are from IN's (verify)."),
+    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+    quantise: Quantise = None,
+    images: Calibration = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -518,7 +536,8 @@ def convert(
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
                            functions=functions_of(function), output=output,
                            flux_version=flux_version,
-                           classes=classes, preprocessing=preprocessing, certificate=certificate,
+                           classes=classes, preprocessing=preprocessing, certificate=not no_certificate,
+                           half=half, quantise=quantise, images=images,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))

@@ -17,7 +17,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 
 # ---- The model, and how to read its file ----------------------------------------------------------------
 
-MODEL_HELP = "A model file, or a model by name."
+MODEL_HELP = "A model file, or a name: scenes, timm/NAME, hf-hub:OWNER/NAME, ... (see list)."
 ModelName = Annotated[str, typer.Argument(help=MODEL_HELP, show_default=False)]
 Architecture = Annotated[
     str | None,
@@ -86,6 +86,13 @@ MaxPixels = Annotated[
         help="The most pixels that a picture may have to be read; default: 200 million.",
         show_default=False,
     ),
+]
+Quantise = Annotated[
+    str | None, typer.Option(help="int8: an .onnx file of 8-bit weights and activations; needs --images.")
+]
+Calibration = Annotated[
+    list[Path] | None,
+    typer.Option(help="For --quantise and --half: pictures to calibrate and measure with; repeatable."),
 ]
 CLASSES_HELP = (
     "Class names to store: a file (a line each, or JSON), imagenet-1k, cifar-10, cifar-100, or a list."

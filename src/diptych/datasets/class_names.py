@@ -90,7 +90,7 @@ def _checked(names: Iterable[Any]) -> tuple[str, ...]:
         raise UsageError("class names must be different and not empty; separate them by commas")
     if twice is not None:
         raise UsageError(
-            f"class names must be different, but {twice[:60]!r} occurs twice; change one of them"
+            f"class names must be different and not empty, but {twice[:60]!r} occurs twice; change one of them"
         )
     return result
 

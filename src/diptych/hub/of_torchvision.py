@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import inspect
 import re
 import warnings
 from pathlib import Path
@@ -23,6 +24,7 @@ from diptych.model.model import Model, Source
 __all__ = ["read"]
 
 _USUAL = (224, 224)
+_PRESETS = ("ImageClassification", "SemanticSegmentation")
 
 
 def read(name: str, output: str | int | None = None, weights: bool | Path = True) -> Model:
@@ -44,6 +46,12 @@ def read(name: str, output: str | int | None = None, weights: bool | Path = True
             f"torchvision has no network called {wanted[:80]!r}{hint}; diptych list torchvision/ shows all"
         )
     chosen = _weights(models, wanted, tag if colon else None)
+    kind = type(chosen.transforms()).__name__
+    if kind not in _PRESETS:
+        raise UsageError(
+            f"torchvision/{wanted} does not take one picture and give one array (its preset is {kind}): networks for "
+            "classification and semantic segmentation are read by name, others by diptych.from_torch"
+        )
     if weights is True:
         _check_file(chosen)
     preset = chosen.transforms()
@@ -58,7 +66,7 @@ def read(name: str, output: str | int | None = None, weights: bool | Path = True
         remarks.append(f"the model has no recipe: {error}")
     size = recipe.size if recipe is not None else None
     example = torch.rand((1, 3, *(size or _USUAL)), generator=torch.Generator().manual_seed(0))
-    if output is None and type(preset).__name__ == "SemanticSegmentation":
+    if output is None and kind == "SemanticSegmentation":
         output = "out"
     model = from_torch(network, example, output)
     version = imported("torchvision").__version__
@@ -102,9 +110,11 @@ def _check_file(weights: Any) -> None:
 
 
 def _network(models: Any, name: str, weights: Any) -> Any:
-    options = {} if "inception" not in name and "googlenet" not in name else {"init_weights": False}
-    if weights is not None:
-        options = {}
+    options: dict[str, Any] = {}
+    if weights is None:
+        taken = inspect.signature(models.get_model_builder(name)).parameters
+        options |= {"weights_backbone": None} if "weights_backbone" in taken else {}
+        options |= {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

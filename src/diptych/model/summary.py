@@ -182,6 +182,11 @@ class Summary:
         if self.extras:
             lines += ["Beside the model:", *(f"  {key}: {_brief(self.extras[key])}" for key in self.extras)]
         short = {key: value for key, value in self.notes.items() if isinstance(value, str | int | float)}
+        certificate = self.notes.get("certificate")
+        if isinstance(certificate, Mapping):
+            short["certificate"] = (
+                f"{len(certificate.get('layers', ()))} layers; diptych verify checks them again"
+            )
         lines += ["Notes:", *(f"  {key}: {value}" for key, value in short.items())] if short else []
         return lines + [f"Warning: {warning}" for warning in self.warnings]
 

@@ -96,6 +96,7 @@ def train(
     state_file: Path | None = None,
     identity: str = "",
     progress: Progress = silent,
+    told: Callable[[float], str] = "{:.2f} dB".format,
 ) -> Trained:
     """Trains `module` in place with Adam, and leaves the weights with the best score in it.
 
@@ -114,6 +115,7 @@ def train(
             number of steps in it takes precedence over `steps`.
         identity: Tells trainings apart in state files.
         progress: Called with steps done, all steps, and a line of text.
+        told: The best score in words.
 
     Returns:
         The course of the training.
@@ -135,7 +137,7 @@ def train(
             continue
         run.evaluate(evaluate)
         run.trained.stopped = _why(run, ending)
-        progress(run.done, run.steps, f"{run.trained.best:.2f} dB")
+        progress(run.done, run.steps, told(run.trained.best))
         if state_file is not None:
             checkpoint.save(state_file, run.state(), identity)
     module.load_state_dict(run.kept)

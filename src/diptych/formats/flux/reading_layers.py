@@ -6,7 +6,7 @@ a true convolution, so its kernel is flipped (see `diptych.axes`); that of `Cros
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from diptych.formats.flux.reading_functions import (
     joined_by_function,
     swapped_connection,
 )
+from diptych.formats.flux.reading_graphs import carried_graph, merged_product, permutation_of, undoes
 from diptych.formats.flux.reading_recurrent import RECURRENT, attention_and_first
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
@@ -32,11 +33,13 @@ from diptych.model.layers import (
     Bilinear,
     Chain,
     Connection,
+    Constant,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
     Embedding,
+    Expand,
     GlobalMaxPool,
     GlobalMeanPool,
     GroupNorm,
@@ -69,6 +72,8 @@ def _flipped(array: Array) -> Array:
 def _depthwise_weight(array: Array) -> Array:
     """(kw, kh, multiplier, in) -> (in * multiplier, 1, kh, kw), flipped."""
     ours = _flipped(array)
+    if ours.ndim < 3:
+        raise FormatError(f"it has {ours.ndim} axes; at least 3 are expected")
     return ours.reshape(ours.shape[0] * ours.shape[1], 1, *ours.shape[2:])
 
 
@@ -159,6 +164,8 @@ def _bilinear(r: FluxReader, f: Fields) -> Layer:
 def _scale(r: FluxReader, f: Fields) -> Layer:
     scale = f.array("scale", "reversed", reverse_axes, None)
     bias = f.maybe("bias", "reversed", reverse_axes, None)
+    if bias is not None and bias.size == 1 < scale.size and not bias.any() and (scale == 1).all():
+        return Expand(scale.shape)  # as `structs_of_primitives` writes it
     if f.struct == "Diagonal":
         return Scale(scale, bias)
     return f.activated("σ", lambda activation: Scale(scale, bias, activation))
@@ -363,11 +370,28 @@ def _inside(r: FluxReader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...]
 
 def _chain(r: FluxReader, f: Fields) -> Layer:
     values, _, _ = f.children("layers")
-    joined = _joined_by_permuting(r, f, values)
-    if joined is not None:
-        return joined
+    for rule in (_joined_by_permuting, merged_product, carried_graph, _constant):
+        made = rule(r, f, values)
+        if made is not None:
+            return made
     layers, names = _inside(r, f)
     return Chain(layers, names)
+
+
+def _constant(r: FluxReader, f: Fields, values: Sequence[Any]) -> Layer | None:
+    """Reads back what `structs_of_primitives` makes of a Constant: weights of 0, and a bias that is reshaped."""
+    if len(values) != 4 or _named(values[0]) != "flatten" or not all(_is(v, "Dense") for v in values[1:3]):
+        return None
+    narrow, wide = (r.fields(value, f.path) for value in values[1:3])
+    weights = [as_array(fields.get("weight")) for fields in (narrow, wide)]
+    bias, end = as_array(wide.get("bias")), values[3]
+    if any(w is None or w.ndim != 2 or w.any() for w in weights) or bias is None or not _is(end, "Fix2"):
+        return None
+    sizes = end.fields[1] if len(end.fields) == 2 and isinstance(end.fields[1], tuple) else ()
+    shape = tuple(int(n) for n in reversed(sizes[:-1]) if isinstance(n, (int, np.integer)))
+    if _named(end.fields[0]) != "reshape" or len(shape) != len(sizes) - 1 or np.prod(shape) != bias.size:
+        return None
+    return Constant(np.ascontiguousarray(bias.reshape(shape)))
 
 
 def _joined_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
@@ -383,14 +407,14 @@ def _joined_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> L
     fields = r.fields(values[0], f.path)
     connection = fields.get("connection")
     if _named(connection) == "vcat" and values[0].type.name == "Parallel":
-        return _branches_that_permute(r, f, fields, _permutation(values[1]))
+        return _branches_that_permute(r, f, fields, permutation_of(values[1]))
     if not _is(connection, "Parallel"):
         return None
     inner = r.fields(connection, f.path)
-    moves = [_permutation(v) for v in inner.children("layers")[0]]
-    back = _permutation(values[1])
+    moves = [permutation_of(v) for v in inner.children("layers")[0]]
+    back = permutation_of(values[1])
     function = inner.get("connection")
-    if _named(function) != "vcat" or len(set(moves)) != 1 or not _undoes(back, moves[0]):
+    if _named(function) != "vcat" or len(set(moves)) != 1 or not undoes(back, moves[0]):
         return None
     assert moves[0] is not None
     made = r.layer(values[0], f.path)
@@ -413,8 +437,8 @@ def _branches_that_permute(
         if not isinstance(parts, tuple) or len(parts) != 2:
             return None
         branches.append(parts[0])
-        moves.append(_permutation(parts[1]))
-    if len(set(moves)) != 1 or moves[0] is None or not _undoes(back, moves[0]):
+        moves.append(permutation_of(parts[1]))
+    if len(set(moves)) != 1 or moves[0] is None or not undoes(back, moves[0]):
         return None
     made = tuple(r.layer(branch, child_path(f.path, i)) for i, branch in enumerate(branches))
     return Parallel(Connection("concatenate", -moves[0][0]), made)
@@ -422,7 +446,7 @@ def _branches_that_permute(
 
 def _sequence_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
     """A recurrent layer of 0.14 or before, whose sequences are (features, N, time), on (features, time, N)."""
-    if not all(_permutation(value) == (1, 3, 2) for value in (values[0], values[2])):
+    if not all(permutation_of(value) == (1, 3, 2) for value in (values[0], values[2])):
         return None
     made = r.layer(values[1], f.path)
     r.hints.pop(f.path, None)
@@ -430,8 +454,8 @@ def _sequence_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) ->
 
 
 def _softmax_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
-    move, back, name = _permutation(values[0]), _permutation(values[2]), _named(values[1])
-    if move is None or not _undoes(back, move) or name not in ("softmax", "logsoftmax"):
+    move, back, name = permutation_of(values[0]), permutation_of(values[2]), _named(values[1])
+    if move is None or not undoes(back, move) or name not in ("softmax", "logsoftmax"):
         return None
     return Softmax(-move[0], name == "logsoftmax")
 
@@ -439,27 +463,6 @@ def _softmax_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> 
 def _named(value: Any) -> str:
     path = path_of(value)
     return path[-1] if path is not None else ""
-
-
-def _undoes(back: tuple[int, ...] | None, move: tuple[int, ...] | None) -> bool:
-    if back is None or move is None or len(back) != len(move):
-        return False
-    return [move[n - 1] for n in back] == list(range(1, len(back) + 1))
-
-
-def _permutation(value: Any) -> tuple[int, ...] | None:
-    """The order p of a `Base.Fix2(permutedims, p)`, or None for any other value."""
-    if not isinstance(value, JuliaStruct) or value.type.path != ("Base", "Fix2") or len(value.fields) != 2:
-        return None
-    function, p = value.fields
-    if (
-        not isinstance(function, JuliaStruct)
-        or function.type.name != "#permutedims"
-        or not isinstance(p, tuple)
-    ):
-        return None
-    whole = all(isinstance(n, (int, np.integer)) for n in p)
-    return p if whole and sorted(p) == list(range(1, len(p) + 1)) else None
 
 
 def _skip(r: FluxReader, f: Fields) -> Layer:

@@ -9,39 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from diptych.formats.flux.functions import FUNCTION_FIELDS, function
-from diptych.formats.flux.structs import FluxSite, LayerRule, fix, kind_of
+from diptych.formats.flux.functions import function
+from diptych.formats.flux.structs import FluxSite, LayerRule, kind_of
+from diptych.formats.flux.structs_of_joins import join_of, joining, moved, permutation, there_and_back
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
-from diptych.model.layers import Chain, Connection, Graph, Layer, Parallel, SkipConnection
+from diptych.model.layers import Activation, Chain, Connection, Layer, Parallel, SkipConnection
 
-__all__ = ["CONTAINERS", "USE_A_PROJECT", "moved", "permutation", "there_and_back"]
-
-USE_A_PROJECT = "a Julia project can: diptych convert MODEL FOLDER/"
-
-
-def moved(s: FluxSite, axis: int, rank: int | None) -> int:
-    """The number, from 1, of one of our axes in Julia's order: -1 gives 1.
-
-    Raises `UnsupportedLayer` if that depends on the rank and the rank is not known.
-    """
-    if axis < 0:
-        return -axis
-    if rank is None:
-        raise s.refuse("it must know the number of axes; set model.input_shape")
-    return rank - axis
-
-
-def there_and_back(s: FluxSite, axis: int, rank: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The permutation that puts an axis, numbered as in Julia, first, and its inverse."""
-    if rank is None or not 1 <= axis <= rank:
-        raise s.refuse("it must know the number of axes; set model.input_shape")
-    there = (axis, *(n for n in range(1, rank + 1) if n != axis))
-    return there, tuple(there.index(n) + 1 for n in range(1, rank + 1))
-
-
-def permutation(order: tuple[int, ...]) -> JuliaStruct:
-    """`Base.Fix2(permutedims, order)`."""
-    return fix("Fix2", function("Base", "permutedims"), order)
+__all__ = ["CONTAINERS"]
 
 
 def _chain(s: FluxSite, layer: Chain) -> JuliaStruct:
@@ -72,36 +46,13 @@ def _vector_of(parts: tuple[JuliaStruct, ...]) -> JuliaType:
     return JuliaType(("Core", "Array"), (element, 1))
 
 
-def _join(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None:
-    """A named function that joins `count` arrays, or None if only a permutation makes the concatenation possible."""
-    if s.builder.state:
-        return s.held("connection")
-    dotted = {"multiply": "*", "divide": "/", "maximum": "max", "minimum": "min"}
-    if connection.operation == "add":
-        return function("Base", "+")
-    if connection.operation == "where":
-        raise s.refuse("it has no named function that chooses by a condition; " + USE_A_PROJECT)
-    if connection.operation == "matmul":
-        raise s.refuse("it has no named function that multiplies matrices of whole batches; " + USE_A_PROJECT)
-    if connection.operation in ("subtract", "divide") and count != 2 and s.version >= (0, 13):
-        raise s.refuse(f"its function {dotted.get(connection.operation, '-')} takes two branches only")
-    if connection.operation == "subtract":
-        return function("Base", "-")
-    if connection.operation in dotted:
-        if s.version < (0, 12, 4):
-            raise s.refuse(
-                f"its Julia may lack BroadcastFunction for {dotted[connection.operation]}; write for 0.12.4"
-            )
-        inner = function("Base", dotted[connection.operation])
-        kind = JuliaType(("Base", "Broadcast", "BroadcastFunction"), (kind_of(inner),))
-        return JuliaStruct(kind, [inner], FUNCTION_FIELDS["BroadcastFunction"])
-    axis = moved(s, connection.axis, s.joined_rank)
-    return function("Base", ("vcat", "hcat")[axis - 1]) if axis in (1, 2) else None
-
-
 def _skip(s: FluxSite, layer: SkipConnection) -> JuliaStruct:
     inner = s.builder.layer(layer.inner, s.child(0))
-    join = _join(s, layer.connection, 2)
+    if layer.connection.operation == "matmul":
+        return _products(
+            s, layer.connection, (layer.inner, Activation()), (inner, function("Base", "identity"))
+        )
+    join = join_of(s, layer.connection, 2)
     if join is not None:
         return s.struct("SkipConnection", layers=inner, connection=join)
     rank = s.joined_rank
@@ -118,9 +69,11 @@ def _stacked(s: FluxSite, order: tuple[int, ...], count: int) -> JuliaStruct:
 
 def _parallel(s: FluxSite, layer: Parallel) -> JuliaStruct:
     parts = tuple(s.builder.layer(branch, s.child(i)) for i, branch in enumerate(layer.branches))
+    if layer.connection.operation == "matmul":
+        return _products(s, layer.connection, layer.branches, parts)
     if layer.connection.operation == "maximum":
         return s.struct("Maxout", layers=parts)
-    join = _join(s, layer.connection, len(parts))
+    join = join_of(s, layer.connection, len(parts))
     if join is not None:
         return s.struct("Parallel", connection=join, layers=_named(s, parts))
     rank = s.joined_rank
@@ -134,15 +87,26 @@ def _parallel(s: FluxSite, layer: Parallel) -> JuliaStruct:
     return s.chain(joined, permutation(back))
 
 
+def _products(
+    s: FluxSite, connection: Connection, branches: tuple[Layer, ...], parts: tuple[JuliaStruct, ...]
+) -> JuliaStruct:
+    """The matrix product of two branches."""
+    if len(parts) != 2:
+        raise s.refuse("it multiplies two matrices at a time; write a Julia project")
+    entry = s.builder.shapes.get(s.path)
+    how = joining(
+        s, connection, [None if entry is None else branch.output_shape(entry) for branch in branches]
+    )
+    moved = [s.chain(part, *moves) for part, moves in zip(parts, how.before, strict=True)]
+    layers = tuple(reversed(moved)) if how.swapped else tuple(moved)
+    return s.chain(s.struct("Parallel", connection=how.operation, layers=layers), *how.after)
+
+
 def _named(s: FluxSite, parts: tuple[JuliaStruct, ...]) -> tuple[JuliaStruct, ...]:
     names = s.hints.get("names")
     if isinstance(names, list) and len(names) == len(parts) and s.version >= (0, 13):
         return NamedTuple(names, parts)
     return parts
-
-
-def _graph(s: FluxSite, layer: Graph) -> JuliaStruct:
-    raise s.refuse("Flux's containers hold trees of layers only; " + USE_A_PROJECT)
 
 
 def _one_value(s: FluxSite, layer: Connection) -> JuliaStruct:
@@ -153,6 +117,5 @@ CONTAINERS: dict[type[Layer], LayerRule] = {
     Chain: _chain,
     SkipConnection: _skip,
     Parallel: _parallel,
-    Graph: _graph,
     Connection: _one_value,
 }

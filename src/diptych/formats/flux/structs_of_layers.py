@@ -12,13 +12,9 @@ import numpy as np
 from diptych.axes import flip_kernel, reverse_axes
 from diptych.formats.flux.functions import function
 from diptych.formats.flux.structs import FluxSite, LayerRule, broadcast, fix, kind_of
-from diptych.formats.flux.structs_of_containers import (
-    CONTAINERS,
-    USE_A_PROJECT,
-    moved,
-    permutation,
-    there_and_back,
-)
+from diptych.formats.flux.structs_of_containers import CONTAINERS
+from diptych.formats.flux.structs_of_graphs import graph
+from diptych.formats.flux.structs_of_joins import USE_A_PROJECT, moved, permutation, reshaped, there_and_back
 from diptych.formats.flux.structs_of_primitives import PRIMITIVES
 from diptych.formats.flux.structs_of_recurrent import RECURRENT
 from diptych.formats.julia import JuliaStruct, JuliaType, Symbol
@@ -207,7 +203,7 @@ def _norm(s: FluxSite, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> Jul
         values["G"] = layer.groups
     made = s.activated(layer.activation, lambda f: s.struct(name, λ=f, **values))
     if name == "GroupNorm" and s.rank == 2 and s.version < (0, 14):  # it needs a spatial axis there
-        return s.chain(_reshaped((channels, 1)), made, _reshaped((channels,)))
+        return s.chain(reshaped((channels, 1)), made, reshaped((channels,)))
     return made
 
 
@@ -361,13 +357,7 @@ def _reshape(s: FluxSite, layer: L.Reshape) -> JuliaStruct:
             raise s.refuse("its reshape leaves only the batch size free; set model.input_shape")
         known = int(np.prod([n for n in shape if n != -1]))
         shape = tuple(int(np.prod(entry[1:])) // known if n == -1 else n for n in shape)
-    return _reshaped(shape)
-
-
-def _reshaped(shape: tuple[int, ...]) -> JuliaStruct:
-    """`Base.Fix2(reshape, (…, :))` for one of our shapes without the batch."""
-    colon = JuliaStruct(JuliaType(("Base", "Colon")))
-    return fix("Fix2", function("Base", "reshape"), (*reversed(shape), colon))
+    return reshaped(shape)
 
 
 _PADS = {"zero": "pad_zeros", "reflect": "pad_reflect", "replicate": "pad_repeat", "wrap": "pad_circular"}
@@ -446,4 +436,5 @@ RULES: dict[type[Layer], LayerRule] = {
     **RECURRENT,
     **PRIMITIVES,
     **CONTAINERS,
+    L.Graph: graph,
 }

@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych.formats.flux.functions import function
 from diptych.formats.flux.structs import FluxSite, LayerRule
-from diptych.formats.flux.structs_of_containers import USE_A_PROJECT, permutation
+from diptych.formats.flux.structs_of_joins import USE_A_PROJECT, permutation, reshaped
 from diptych.formats.julia import JuliaStruct
 from diptych.model import layers as L
 from diptych.model.layers import Array, Layer, Shape
@@ -72,6 +72,8 @@ def _reduce(s: FluxSite, layer: L.Reduce) -> JuliaStruct:
     whole = layer.axes == tuple(range(2, len(shape)))
     if whole and layer.keep and len(shape) > 2 and layer.kind in ("mean", "max"):
         return s.struct("GlobalMeanPool" if layer.kind == "mean" else "GlobalMaxPool")
+    if layer.kind in ("max", "min"):
+        return _extreme(s, layer, shape)
     if layer.kind not in ("mean", "sum"):
         raise s.refuse(f"it has no named function for a {layer.kind} along some axes; {USE_A_PROJECT}")
     parts, at = [], shape
@@ -83,6 +85,54 @@ def _reduce(s: FluxSite, layer: L.Reduce) -> JuliaStruct:
         sizes = layer.output_shape(shape)[1:]
         parts.append(s.builder.layer(L.Reshape(sizes), s.path))
     return s.chain(*parts)
+
+
+def _extreme(s: FluxSite, layer: L.Reduce, shape: Shape) -> JuliaStruct:
+    """The largest or smallest value along some axes, by a pool over these, moved first and merged."""
+    rest = [axis for axis in range(1, len(shape)) if axis not in layer.axes]
+    order = [0, *rest, *layer.axes]
+    merged = (
+        int(np.prod([shape[axis] for axis in rest])),
+        int(np.prod([shape[axis] for axis in layer.axes])),
+    )
+    count = len(order)
+    parts: list[JuliaStruct] = []
+    if order != list(range(count)):
+        parts.append(permutation(tuple(count - order[count - 1 - d] for d in range(count))))
+    pool = s.struct("MaxPool", k=(merged[1],), pad=(0, 0), stride=(merged[1],))
+    if layer.kind == "min":
+        negative = s.builder.layer(L.Activation("affine", (-1.0, 0.0)), s.path)
+        parts += [negative, reshaped(merged), pool, negative]
+    else:
+        parts += [reshaped(merged), pool]
+    return s.chain(*parts, reshaped(layer.output_shape(shape)[1:]))
+
+
+def _expand(s: FluxSite, layer: L.Expand) -> JuliaStruct:
+    """A Scale by ones, which Julia broadcasts; its bias of a single 0 tells it from others."""
+    _not_as_state(s)
+    ones = s.array(np.ones(layer.shape, np.float32), "reversed", lambda a: a.T)
+    zero = s.array(np.zeros((1,) * len(layer.shape), np.float32), "reversed", lambda a: a.T)
+    if s.version < (0, 13):
+        return s.struct("Diagonal", scale=ones, bias=zero)
+    return s.struct("Scale", scale=ones, bias=zero, σ=function("Base", "identity"))
+
+
+def _constant(s: FluxSite, layer: L.Constant) -> JuliaStruct:
+    """Weights of 0 give one 0 a sample, of which a second layer makes the values, which are its bias."""
+    _not_as_state(s)
+    count = int(np.prod(_entry(s)[1:]))
+    if max(count, layer.value.size) > _LARGEST:
+        raise s.refuse(f"it needs a matrix of {count} numbers for this; {USE_A_PROJECT}")
+    same = function("Base", "identity")
+    values = s.array(layer.value, "vector", lambda a: np.ascontiguousarray(a).reshape(-1))
+    narrow, wide = np.zeros((1, count), np.float32), np.zeros((layer.value.size, 1), np.float32)
+    return s.chain(
+        function("Flux", "flatten"),
+        s.struct("Dense", weight=s.array(narrow, "same", lambda a: a), bias=s.bias(None), σ=same),
+        s.struct("Dense", weight=s.array(wide, "same", lambda a: a), bias=values, σ=same),
+        reshaped(layer.value.shape),
+    )
 
 
 def _prelu(s: FluxSite, layer: L.PReLU) -> JuliaStruct:
@@ -118,7 +168,7 @@ PRIMITIVES: dict[type[Layer], LayerRule] = {
     L.Gather: _gather,
     L.Reduce: _reduce,
     L.PReLU: _prelu,
-    L.Expand: _refused("it has no layer that repeats values"),
-    L.Constant: _refused("it has no layer that gives the same values for every input"),
+    L.Expand: _expand,
+    L.Constant: _constant,
     L.LocalResponseNorm: _refused("it has no local response normalisation"),
 }

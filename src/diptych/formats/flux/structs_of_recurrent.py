@@ -9,7 +9,7 @@ import numpy as np
 
 from diptych.formats.flux.functions import function
 from diptych.formats.flux.structs import FluxSite, LayerRule, fix
-from diptych.formats.flux.structs_of_containers import USE_A_PROJECT, permutation
+from diptych.formats.flux.structs_of_joins import USE_A_PROJECT, permutation
 from diptych.formats.julia import JuliaStruct, JuliaType
 from diptych.model import layers as L
 from diptych.model.layers import Array, Layer
