@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-__all__ = ["command", "needs_flux", "needs_julia"]
+__all__ = ["command", "needs_bson", "needs_flux", "needs_julia"]
 
 
 def command() -> list[str]:
@@ -34,4 +34,7 @@ needs_julia = pytest.mark.skipif(
 )
 needs_flux = pytest.mark.skipif(
     not _runs("import Flux"), reason="no Julia with Flux: set DIPTYCH_JULIA to one"
+)
+needs_bson = pytest.mark.skipif(
+    not _runs("import Flux, BSON"), reason="no Julia with Flux and BSON: set DIPTYCH_JULIA to one"
 )

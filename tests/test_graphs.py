@@ -172,12 +172,19 @@ def test_an_onnx_file_of_pytorchs_own_is_read(name: str, tmp_path: Path) -> None
     np.testing.assert_allclose(diptych.predict(foreign, BATCH), truth(module), atol=2e-5)
 
 
-@pytest.mark.parametrize("suffix", [".bson", ".jld2"])
-def test_flux_files_refuse_a_graph_and_name_the_way_that_is_open(suffix: str, tmp_path: Path) -> None:
-    model = from_torch(network("FeaturePyramid"), example=BATCH)
-    with pytest.raises(UnsupportedLayer, match=r"\(Graph\).*Julia project"):
-        diptych.write(model, tmp_path / f"m{suffix}")
-    assert list(tmp_path.iterdir()) == []
+def test_flux_files_hold_a_graph_since_0_13(tmp_path: Path) -> None:
+    module = network("FeaturePyramid")
+    model = from_torch(module, example=BATCH)
+    for version in ("0.13", "0.14", "0.16"):
+        diptych.convert(model, tmp_path / f"{version}.bson", flux_version=version)
+        again = diptych.read(tmp_path / f"{version}.bson")
+        assert len(graphs(again)) == 1
+        np.testing.assert_allclose(diptych.predict(again, BATCH), truth(module), atol=2e-5)
+    diptych.convert(model, tmp_path / "m.jld2")
+    filled = diptych.load_model(tmp_path / "m.jld2", architecture=model)
+    np.testing.assert_allclose(diptych.predict(filled, BATCH), truth(module), atol=2e-5)
+    with pytest.raises(UnsupportedLayer, match=r"\(Graph\).*write for 0.13.*Julia project"):
+        diptych.write(model, tmp_path / "old.bson", flux_version="0.12")
 
 
 def test_inspect_shows_every_node_with_its_shape_and_receptive_field() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +15,35 @@ from diptych import formats
 from diptych.engines import numpy as reference
 from diptych.errors import UnsupportedLayer
 from diptych.formats import bson, jld2
+from diptych.formats.flux.functions import FUNCTION_FIELDS
+from diptych.formats.flux.layouts import fields_of
 from diptych.formats.julia import JuliaStruct, NamedTuple
 from diptych.model.layers import (
     Activation,
     Bilinear,
     Chain,
     Connection,
+    Constant,
     Conv,
     ConvTranspose,
     Dense,
+    Expand,
+    Graph,
     GroupNorm,
+    Layer,
     Parallel,
+    Permute,
+    Reduce,
+    Reshape,
     SkipConnection,
+    Softmax,
     Upsample,
 )
 from diptych.model.model import Model
 from flux_golden import GOLDEN, batch
+from flux_structs import call
+from layer_cases import TABLE, case
+from real_julia import command, needs_bson
 
 HABITS = GOLDEN / "habits"
 VERSIONS = ("0.12", "0.13", "0.14", "0.15", "0.16")
@@ -174,24 +189,30 @@ def test_functions_that_a_version_has(tmp_path: Path) -> None:
 def test_layers_that_flux_cannot_run_are_refused(tmp_path: Path) -> None:
     cases: list[tuple[Any, tuple[int, ...], str, str]] = [
         (Bilinear(weights(3, 4, 4)), (5, 4), "0.16", "takes features alone"),
-        (
-            Upsample(size=(1, 6), mode="linear", align_corners=True),
-            (2, 3, 3),
-            "0.16",
-            "interpolate to a size of 1",
-        ),
-        (
-            Upsample((0.5, 2.0), mode="linear", align_corners=True),
-            (2, 3, 3),
-            "0.16",
-            "interpolate to a size of 1",
-        ),
         (SkipConnection(Activation("tanh"), Connection("multiply")), (4,), "0.12.3", "BroadcastFunction"),
     ]
     for layer, shape, version, words in cases:
         with pytest.raises(UnsupportedLayer, match=words):
             formats.write(
                 Model(Chain((layer,)), input_shape=shape), tmp_path / "m.bson", flux_version=version
+            )
+
+
+def test_interpolating_to_a_size_of_1_does_not_use_its_upsample(tmp_path: Path) -> None:
+    """Which divides by 0 there."""
+    for layer in (
+        Upsample(size=(1, 6), mode="linear", align_corners=True),
+        Upsample((0.5, 2.0), mode="linear", align_corners=True),
+    ):
+        model = Model(Chain((layer,)), input_shape=(2, 3, 3))
+        formats.write(model, tmp_path / "m.bson")
+        assert b"Upsample" not in (tmp_path / "m.bson").read_bytes()
+        x = weights(2, 2, 3, 3)
+        again = formats.read(tmp_path / "m.bson")
+        assert np.allclose(reference.compile(again)(x), reference.compile(model)(x), atol=1e-6)
+        with pytest.raises(UnsupportedLayer, match=r"interpolate to a size of 1.*set model.input_shape"):
+            formats.write(
+                Model(Chain((Upsample(size=(1, 6), mode="linear", align_corners=True),))), tmp_path / "n.bson"
             )
 
 
@@ -227,3 +248,132 @@ def test_bfloat16_is_remarked(tmp_path: Path) -> None:
     model = formats.read(GOLDEN / "flux-0.16.9" / "bf16.bson")
     for suffix in ("bson", "jld2"):
         assert any("using BFloat16s" in remark for remark in formats.write(model, tmp_path / f"m.{suffix}"))
+
+
+# ---- Graphs -------------------------------------------------------------------------------------------
+
+
+def attention() -> Graph:
+    """One head of 4 features for 5 places, whose queries, keys and values are dense layers."""
+    nodes: list[tuple[Layer, str, tuple[str, ...]]] = [
+        (Dense(weights(4, 4), weights(4)), "q", ("input",)),
+        (Chain((Dense(weights(4, 4) + 1), Permute((0, 2, 1)))), "k", ("input",)),
+        (Dense(weights(4, 4) - 1), "v", ("input",)),
+        (Connection("matmul"), "scores", ("q", "k")),
+        (Softmax(-1), "shares", ("scores",)),
+        (Connection("matmul"), "mixed", ("shares", "v")),
+        (Connection("add"), "sum", ("mixed", "input")),
+        (Connection("concatenate", 1), "all", ("sum", "q", "v")),
+    ]
+    layers, names, inputs = zip(*nodes, strict=True)
+    return Graph(layers, names, inputs, ("all",))
+
+
+def heads() -> Graph:
+    """Matrix products of four axes, whose heads Flux merges with the batch, and broadcasts."""
+    split: Layer = Chain((Reshape((5, 2, 3)), Permute((0, 2, 1, 3))))
+    nodes: list[tuple[Layer, str, tuple[str, ...]]] = [
+        (Chain((Dense(weights(6, 6)), split)), "q", ("input",)),
+        (Chain((Dense(weights(6, 6) + 1), split, Permute((0, 1, 3, 2)))), "k", ("input",)),
+        (Connection("matmul"), "scores", ("q", "k")),
+        (Reduce("max", (3,)), "top", ("scores",)),
+        (Connection("subtract"), "rest", ("scores", "top")),
+        (Constant(weights(2, 5, 5)), "bias", ("input",)),
+        (Connection("add"), "sum", ("rest", "bias")),
+        (Expand((2, 5, 5)), "tops", ("top",)),
+        (Connection("maximum"), "last", ("sum", "tops")),
+    ]
+    layers, names, inputs = zip(*nodes, strict=True)
+    return Graph(layers, names, inputs, ("last",))
+
+
+def trees() -> Chain:
+    """The same operations outside of a graph, and an output that is not the last node."""
+    product = Parallel(Connection("matmul"), (Dense(weights(4, 4)), Chain((Permute((0, 2, 1)),))))
+    inner = Graph(
+        (Activation("tanh"), Activation("relu"), Connection("multiply")),
+        ("a", "b", "c"),
+        (("input",), ("a",), ("a", "b")),
+        ("b", "c"),
+    )
+    square = SkipConnection(Chain((Reduce("min", (2,)), Activation("quickgelu"))), Connection("add"))
+    return Chain((product, inner, square, Activation("power", (3.0,))))
+
+
+GRAPHS: dict[str, tuple[Layer, tuple[int, ...]]] = {
+    "attention": (attention(), (5, 4)),
+    "heads": (heads(), (5, 6)),
+    "trees": (trees(), (5, 4)),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS[1:])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_containers_of_flux_compute_graphs(name: str, version: str, tmp_path: Path) -> None:
+    layer, shape = GRAPHS[name]
+    model = Model(Chain((layer,)), input_shape=shape)
+    x = weights(3, *shape)
+    wanted = reference.compile(model)(x)
+    formats.write(model, tmp_path / "m.bson", flux_version=version)
+    assert b"jl_anonymous" not in (tmp_path / "m.bson").read_bytes()
+    struct = bson.load(tmp_path / "m.bson")["model"]
+    ours = call(struct, x.astype(np.float64).transpose()).transpose()
+    assert np.allclose(ours, wanted, rtol=1e-4, atol=1e-4)
+    again = formats.read(tmp_path / "m.bson")
+    assert np.allclose(reference.compile(again)(x), wanted, rtol=1e-5, atol=1e-5)
+    formats.write(model, tmp_path / "m.jld2", flux_version=version)
+    if version >= "0.14":
+        assert fits(struct_with_names(struct), state(tmp_path / "m.jld2")) == ""
+
+
+def struct_with_names(value: Any) -> Any:
+    """A struct that was read, with the names of its fields, which BSON does not store."""
+    if isinstance(value, (tuple, list)) and not isinstance(value, NamedTuple):
+        return tuple(map(struct_with_names, value))
+    if not isinstance(value, JuliaStruct):
+        return value
+    fields = list(map(struct_with_names, value.fields))
+    own = FUNCTION_FIELDS.get(value.type.name) or fields_of(value.type.name, len(fields)) or ()
+    return JuliaStruct(value.type, fields, own)
+
+
+def test_arrays_of_different_sizes_are_added_with_a_dot(tmp_path: Path) -> None:
+    """Julia's own + takes arrays of equal sizes only."""
+    model = Model(Chain((SkipConnection(Reduce("mean", (1,)), Connection("add")),)), input_shape=(3, 4))
+    formats.write(model, tmp_path / "m.bson")
+    joins = [
+        s for s in structs_in(bson.load(tmp_path / "m.bson")["model"]) if s.type.name == "SkipConnection"
+    ]
+    assert [s.fields[1].type.name for s in joins] == ["BroadcastFunction"]
+
+
+_VERSION = 'import Flux, Pkg; print(Pkg.TOML.parsefile(joinpath(pkgdir(Flux), "Project.toml"))["version"])'
+_LOAD = """
+using Flux, NNlib, BSON
+for file in ARGS
+    model = BSON.load(file)[:model]
+    sizes = parse.(Int, split(read(file * ".size", String)))
+    x = Array(reshape(reinterpret(Float32, read(file * ".in")), sizes...))
+    write(file * ".out", Array{Float32}(model(x)))
+end
+"""
+
+
+@needs_bson
+def test_real_flux_opens_and_runs_what_is_written(tmp_path: Path) -> None:
+    asked = subprocess.run([*command(), "-e", _VERSION], capture_output=True, text=True, check=True)
+    version = asked.stdout.strip()
+    written: dict[Path, Any] = {}
+    for name in TABLE:
+        model, x = case(name)
+        path = tmp_path / f"{name}.bson"
+        with suppress(UnsupportedLayer):
+            formats.write(model, path, flux_version=version)
+            if "embedding" not in name:
+                written[path] = reference.compile(model)(x)
+                x.astype(np.float32).tofile(f"{path}.in")
+                Path(f"{path}.size").write_text(" ".join(map(str, x.shape[::-1])))
+    subprocess.run([*command(), "-e", _LOAD, *map(str, written)], check=True, capture_output=True)
+    for path, wanted in written.items():
+        ours = np.fromfile(f"{path}.out", np.float32).reshape(wanted.shape)
+        assert np.abs(ours - wanted).max() <= 1e-5 * max(np.abs(wanted).max(), 1e-30), path.stem

@@ -25,7 +25,7 @@ from diptych.images import files
 from diptych.images.arguments import as_picture
 from diptych.loading import recipe_of
 from diptych.model.layers import Array, Layer
-from diptych.model.layers.whole import WholeGraph
+from diptych.model.layers.whole import whole_graph
 from diptych.model.model import Model
 
 __all__ = ["KEY", "Measured", "halved", "measured", "prepared", "quantised", "split"]
@@ -189,8 +189,7 @@ def measured(model: Model, small: Model, kind: str, inputs: Array | None) -> Mea
             "the model records no input shape, so it is not known what to measure on: give --shape or --images"
         )
     batch = np.random.default_rng(0).random((8, *shape), dtype=np.float32) if inputs is None else inputs
-    whole = isinstance(small.layers.layers[0], WholeGraph) if small.layers.layers else False
-    engine = "onnxruntime" if whole else "auto"
+    engine = "auto" if whole_graph(small.layers) is None else "onnxruntime"
     before, after = engines.compile(model, engine), engines.compile(small, engine)
     a, b = before(batch), after(batch)
     same = None

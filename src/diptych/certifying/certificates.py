@@ -34,7 +34,7 @@ from diptych.extras import imported
 from diptych.files import sha256 as sha256_of
 from diptych.model.entry import sample_shape
 from diptych.model.layers import Array
-from diptych.model.layers.whole import WholeGraph
+from diptych.model.layers.whole import whole_graph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.summary import summarise
@@ -144,7 +144,7 @@ def _figures(source: Model, written: Model, batch: int, file: Path | None) -> di
 
 def _too_much(model: Model, shape: tuple[int, ...]) -> str:
     """Why the layers of a model are not run for a certificate; empty where they are."""
-    if any(isinstance(layer, WholeGraph) for layer in model.layers.layers):
+    if whole_graph(model.layers) is not None:
         return "it is a graph that is run as a whole, and written as it is"
     weights = sum(array.nbytes for array in model.weights().values())
     if weights > MOST_MEMORY:

@@ -20,7 +20,7 @@ from diptych.engines.batches import by_sample, validate_batch
 from diptych.errors import FormatError, ModelError, UnsupportedLayer, out_of_memory
 from diptych.formats.onnx import to_skeleton
 from diptych.model.layers import Array, Chain
-from diptych.model.layers.whole import WholeGraph
+from diptych.model.layers.whole import WholeGraph, whole_graph
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 
@@ -48,8 +48,8 @@ def compile(  # noqa: A001 - the engines' common verb
     Raises:
         UnsupportedLayer: ONNX or the runtime cannot express a layer.
     """
-    first = model.layers.layers[0] if model.layers.layers else None
-    return _CompiledWhole(model, first) if isinstance(first, WholeGraph) else Compiled(model)
+    whole = whole_graph(model.layers)
+    return Compiled(model) if whole is None else _CompiledWhole(model, whole)
 
 
 class Compiled:

@@ -18,7 +18,7 @@ from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
 from diptych.extras import imported
 from diptych.files import is_file, is_folder, short_of_memory
 from diptych.model import architectures
-from diptych.model.layers.whole import WholeGraph
+from diptych.model.layers.whole import whole_graph
 from diptych.model.model import Model
 
 __all__ = ["FORMATS", "Format", "read", "read_whole", "write"]
@@ -262,9 +262,8 @@ def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:
     path = Path(path)
     target = written_as(path)
     _check_options("writing", target.name, options, target.options)
-    for layer in model.layers.layers:
-        if isinstance(layer, WholeGraph) and target.module != "onnx":
-            raise layer.refused(target.name)
+    if (whole := whole_graph(model.layers)) is not None and target.module != "onnx":
+        raise whole.refused(target.name)
     return tuple(_module(target).write(model, path, **options) or ())
 
 

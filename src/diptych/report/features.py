@@ -20,7 +20,7 @@ from diptych.files import keep, sole_writer
 from diptych.images.arguments import ImageLike, as_picture
 from diptych.loading import ModelLike, Recipe, load, recipe_of
 from diptych.model.layers import Conv, ConvTranspose
-from diptych.model.layers.whole import WholeGraph
+from diptych.model.layers.whole import whole_graph
 from diptych.model.model import Model
 from diptych.options import ScaleRule
 from diptych.predicting import compiled_for
@@ -107,8 +107,8 @@ def chosen_layers(model: Model, choice: str) -> tuple[str, ...]:
 
 def _values_inside(model: Model) -> dict[str, tuple[int, ...]]:
     """The values of a graph that is run as a whole, "0/NAME", and one sample's shapes; empty for any other model."""
-    first = model.layers.layers[0] if model.layers.layers else None
-    return {f"0/{name}": shape for name, shape in first.values} if isinstance(first, WholeGraph) else {}
+    whole = whole_graph(model.layers)
+    return {} if whole is None else {f"0/{name}": shape for name, shape in whole.values}
 
 
 def feature_plots(

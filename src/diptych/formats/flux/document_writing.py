@@ -11,11 +11,18 @@ from diptych.formats.flux.keys import CLASSES, FLUX_VERSION, NOTES, PREPROCESSIN
 from diptych.formats.flux.structs import StructBuilder, hints_of, kind_of, ranks_of, version_written
 from diptych.formats.flux.structs_of_layers import RULES
 from diptych.formats.julia import JuliaStruct, NamedTuple
-from diptych.model.layers import Connection, Layer, Shape, fold
+from diptych.model.layers import Connection, Gather, Layer, PReLU, Shape, fold
 from diptych.model.model import Model
 from diptych.model.validity import check_classes, check_input_shape, check_layers
 
-__all__ = ["beside_the_model", "state_of", "state_values_of", "struct_of_model", "values_of"]
+__all__ = [
+    "beside_the_model",
+    "state_of",
+    "state_values_of",
+    "struct_for_state",
+    "struct_of_model",
+    "values_of",
+]
 
 
 def values_of(model: Model, flux_version: str | None, remarks: list[str]) -> dict[str, Any]:
@@ -41,14 +48,15 @@ def state_values_of(model: Model, flux_version: str | None, remarks: list[str]) 
 
     Fields have the names and the order of the version. Arguments and errors are those of `values_of`.
     """
-    made = _struct_for_state(model, flux_version, remarks)
+    made = struct_for_state(model, flux_version, remarks)
     state = state_of(made, version_written(flux_version) >= (0, 14))
     return {"model_state": state, **beside_the_model(model, flux_version)}
 
 
-def _struct_for_state(model: Model, flux_version: str | None, remarks: list[str]) -> JuliaStruct:
+def struct_for_state(model: Model, flux_version: str | None, remarks: list[str]) -> JuliaStruct:
     """The struct whose state is written: of a model from Flux that which was read, of others that of the .bson file."""
-    if model.source.framework != "Flux":
+    kept = not any(isinstance(layer, Gather | PReLU) for _, layer in model.walk())  # others take their places
+    if model.source.framework != "Flux" and kept:
         try:
             return struct_of_model(model, flux_version, remarks=remarks)
         except UnsupportedLayer:

@@ -71,9 +71,9 @@ FIRST_VERSIONS: dict[str, Version] = {
     "hardswish": (0, 12, 9),
     "tanh_fast": (0, 13),
     "sigmoid_fast": (0, 13),
-    "gelu_tanh": (0, 14),  # NNlib 0.9.28
-    "gelu_sigmoid": (0, 14),
-    "gelu_erf": (0, 14),
+    "gelu_tanh": (0, 14, 22),  # which needs Julia 1.10, for which NNlib 0.9.28 and later are
+    "gelu_sigmoid": (0, 14, 22),
+    "gelu_erf": (0, 14, 22),
 }
 
 
@@ -107,7 +107,7 @@ def default_path(name: str, version: Version) -> Path | None:
         return None
     if name in _BASE:
         return ("Base", name)
-    if name == "gelu_tanh" and version < (0, 16):
+    if name == "gelu_tanh" and version < FIRST_VERSIONS[name]:
         return ("NNlib", "gelu")
     if version < FIRST_VERSIONS.get(name, (0,)):
         return None

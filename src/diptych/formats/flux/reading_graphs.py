@@ -73,7 +73,7 @@ class _Carrying:
             return carried[int(value.fields[1]) - 1]
         if _name(value) == "identity":
             return carried
-        if _is(value, "Chain"):
+        if _is(value, "Chain") and not (isinstance(carried, Value) and _plain(value)):
             return self.chain(self.r.fields(value, self.f.path).children("layers")[0], carried)
         if _is(value, "SkipConnection") and _is(self.r.fields(value, "").get("connection"), "Parallel"):
             fields = self.r.fields(value, self.f.path)
@@ -133,6 +133,14 @@ class _Carrying:
         connection = connection_of(self.r, joint, 2)
         axis = -move[0] if move is not None else connection.axis
         return self.graph.join(connection.operation, [x, y], connection.operation, axis)
+
+
+def _plain(value: Any) -> bool:
+    """Whether a Chain works on arrays alone: nothing in it joins a value with the pairs."""
+    parts = value.fields[0] if isinstance(value.fields[0], tuple) else ()
+    return not any(
+        _is(p, "SkipConnection") and (_is_pairing(p) or _is(p.fields[-1], "Parallel")) for p in parts
+    )
 
 
 def _is_pairing(value: Any) -> bool:

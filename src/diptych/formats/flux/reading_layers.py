@@ -24,6 +24,7 @@ from diptych.formats.flux.reading_graphs import carried_graph, merged_product, p
 from diptych.formats.flux.reading_recurrent import RECURRENT, attention_and_first
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
+from diptych.formats.julia.lowered import is_function
 from diptych.model.layers import (
     Activation,
     AdaptiveMaxPool,
@@ -385,9 +386,9 @@ def _constant(r: FluxReader, f: Fields, values: Sequence[Any]) -> Layer | None:
     narrow, wide = (r.fields(value, f.path) for value in values[1:3])
     weights = [as_array(fields.get("weight")) for fields in (narrow, wide)]
     bias, end = as_array(wide.get("bias")), values[3]
-    if any(w is None or w.ndim != 2 or w.any() for w in weights) or bias is None or not _is(end, "Fix2"):
+    if any(w is None or w.ndim != 2 or w.any() for w in weights) or bias is None or not is_function(end):
         return None
-    sizes = end.fields[1] if len(end.fields) == 2 and isinstance(end.fields[1], tuple) else ()
+    sizes = end.fields[1] if end.type.name == "Fix2" and isinstance(end.fields[1], tuple) else ()
     shape = tuple(int(n) for n in reversed(sizes[:-1]) if isinstance(n, (int, np.integer)))
     if _named(end.fields[0]) != "reshape" or len(shape) != len(sizes) - 1 or np.prod(shape) != bias.size:
         return None

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from diptych.errors import FormatError, UnsupportedLayer
+from diptych.formats.flux.document_writing import struct_of_model
 from diptych.formats.flux.finding import Weights, parts_of
 from diptych.formats.flux.layouts import LAYOUTS, Version
 from diptych.formats.flux.reading import FluxReader
@@ -82,8 +84,67 @@ def filled(architecture: Model, weights: Weights, name: str) -> tuple[Chain, lis
                 return _filled(architecture, weights, name, version, in_order)
             except (FormatError, UnsupportedLayer) as error:
                 refusals.append(error)
+    if isinstance(weights.tree, tuple):
+        for version in reversed(NEWEST):
+            with suppress(FormatError, UnsupportedLayer):
+                return _as_written(architecture, weights.tree, name, version), []
     first = next((error for error in refusals if isinstance(error, FormatError)), refusals[0])
     raise FormatError(f"{first}; {compared(architecture, weights)}") from first
+
+
+def _as_written(architecture: Model, tree: Any, name: str, version: Version) -> Chain:
+    """The architecture as Diptych writes it for Flux, filled and read again: graphs, which have other structs there."""
+    struct = struct_of_model(architecture, ".".join(map(str, NEWEST[version])))
+    before = _arrays_of(struct, version, name)
+    _pour(struct, tree, name)
+    after = _arrays_of(struct, version, name)
+    own = iter(architecture.weights().items())
+    key, array = next(own, ("", None))
+    given: dict[str, Array] = {}
+    for written, found in zip(before, after, strict=True):
+        if array is not None and np.array_equal(written, array):
+            given[key] = found
+            key, array = next(own, ("", None))
+        elif not np.array_equal(written, found):  # a matrix that stands for indices
+            raise FormatError(f"{name} does not fit the architecture")
+    if array is not None:
+        raise FormatError(f"{name} does not fit the architecture at {key}")
+    return _with_arrays(architecture.layers, "", given)  # type: ignore[return-value]
+
+
+def _arrays_of(struct: JuliaStruct, version: Version, name: str) -> list[Array]:
+    layer = FluxReader(READING, Signs(exact=NEWEST[version]), function_layer, name).layer(struct, "")
+    return list(Model(layer if isinstance(layer, Chain) else Chain((layer,))).weights().values())
+
+
+def _with_arrays(layer: Layer, path: str, given: dict[str, Array]) -> Layer:
+    """A layer with the arrays that `given` holds under the paths of its own."""
+    arrays = {name: given[f"{path}.{name}"] for name in layer.arrays}
+    inside = [_with_arrays(child, child_path(path, i), given) for i, child in enumerate(layer.children)]
+    made = layer.with_children(inside) if inside else layer
+    return replace(made, **arrays) if arrays else made
+
+
+def _pour(value: Any, state: Any, name: str) -> None:
+    """Puts the arrays of a state into a struct of the same fields."""
+    if isinstance(value, JuliaStruct) and value.names and value.type.path[0] == "Flux":
+        if value.type.name == "Upsample":
+            return
+        if not isinstance(state, NamedTuple) or state.names != value.names:
+            raise FormatError(f"{name} has other fields than a {value.type.name} of the architecture")
+        for index, (own, found) in enumerate(zip(value.fields, state, strict=True)):
+            if not isinstance(own, np.ndarray):
+                _pour(own, found, name)
+                continue
+            array = as_array(found)
+            if array is None or array.shape != own.shape:
+                raise FormatError(f"{name} has an array of another size for a {value.type.name}")
+            value.fields[index] = array
+    elif isinstance(value, tuple):
+        if not isinstance(state, tuple) or len(state) != len(value):
+            raise FormatError(f"{name} has another number of layers than the architecture")
+        for own, found in zip(value, state, strict=True):
+            _pour(own, found, name)
 
 
 def _filled(

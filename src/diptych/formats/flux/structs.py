@@ -230,6 +230,8 @@ class FluxSite:
         if name == "affine":
             steps = (("*", parameters[0], 1.0), ("+", parameters[1], 0.0))
             return [_fixed(("Base", f), number) for f, number, neutral in steps if number != neutral]
+        if name == "power":
+            return [_fixed(("Base", "^"), parameters[0])]
         if name == "hardsigmoid" and not default:
             four = (("*", parameters[0]), ("+", 0.5), ("max", 0.0), ("min", 1.0))
             return [_fixed(("Base", f), number) for f, number in four]
@@ -247,10 +249,28 @@ class FluxSite:
 
     def activated(self, activation: Activation, build: Callable[[JuliaStruct], JuliaStruct]) -> JuliaStruct:
         """The struct that `build` gives for the activation; a Chain if that takes more than one function."""
+        if activation.name == "quickgelu" and not self.builder.state:
+            return self.chain(build(function("Base", "identity")), self.gated_by_sigmoid(1.702))
         functions = self.functions(activation)
         if len(functions) == 1:
             return build(functions[0])
         return self.chain(build(function("Base", "identity")), *map(broadcast, functions))
+
+    def gated_by_sigmoid(self, factor: float) -> JuliaStruct:
+        """x times the sigmoid of a multiple of x, for whole arrays."""
+        gate = self.chain(
+            broadcast(_fixed(("Base", "*"), factor)),
+            broadcast(function(*(default_path("sigmoid", self.version) or ()))),
+        )
+        return self.struct("SkipConnection", layers=gate, connection=self.dotted("*"))
+
+    def dotted(self, name: str) -> JuliaStruct:
+        """`Base.BroadcastFunction(name)`, which Julia has since 1.6."""
+        if self.version < (0, 12, 4):
+            raise self.refuse(f"its Julia may lack BroadcastFunction for {name}; write for 0.12.4")
+        inner = function("Base", name)
+        kind = JuliaType(("Base", "Broadcast", "BroadcastFunction"), (kind_of(inner),))
+        return JuliaStruct(kind, [inner], FUNCTION_FIELDS["BroadcastFunction"])
 
     def chain(self, *parts: JuliaStruct) -> JuliaStruct:
         """A Chain of several structs; one struct alone is returned unchanged."""
@@ -265,8 +285,9 @@ def _holding(noted: Any) -> Any:
 
 
 def _fixed(path: tuple[str, ...], number: float) -> JuliaStruct:
-    """`Base.Fix2(f, number)`, which computes x -> f(x, number)."""
-    return fix("Fix2", function(*path), np.float32(number))
+    """`Base.Fix2(f, number)`, which computes x -> f(x, number). A whole exponent stays one: (-8)^3, not (-8)^3.0."""
+    whole = path[-1] == "^" and float(number).is_integer()
+    return fix("Fix2", function(*path), int(number) if whole else np.float32(number))
 
 
 def fix(name: str, first: Any, second: Any) -> JuliaStruct:

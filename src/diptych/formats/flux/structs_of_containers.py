@@ -7,13 +7,14 @@ permuted back: `Chain(SkipConnection(f, Parallel(vcat, p, p)), q)`, where p and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diptych.formats.flux.functions import function
 from diptych.formats.flux.structs import FluxSite, LayerRule, kind_of
 from diptych.formats.flux.structs_of_joins import join_of, joining, moved, permutation, there_and_back
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
-from diptych.model.layers import Activation, Chain, Connection, Layer, Parallel, SkipConnection
+from diptych.model.layers import Activation, Chain, Connection, Layer, Parallel, Shape, SkipConnection
 
 __all__ = ["CONTAINERS"]
 
@@ -52,7 +53,7 @@ def _skip(s: FluxSite, layer: SkipConnection) -> JuliaStruct:
         return _products(
             s, layer.connection, (layer.inner, Activation()), (inner, function("Base", "identity"))
         )
-    join = join_of(s, layer.connection, 2)
+    join = join_of(s, layer.connection, 2, _shapes(s, (layer.inner, Activation())))
     if join is not None:
         return s.struct("SkipConnection", layers=inner, connection=join)
     rank = s.joined_rank
@@ -73,7 +74,7 @@ def _parallel(s: FluxSite, layer: Parallel) -> JuliaStruct:
         return _products(s, layer.connection, layer.branches, parts)
     if layer.connection.operation == "maximum":
         return s.struct("Maxout", layers=parts)
-    join = join_of(s, layer.connection, len(parts))
+    join = join_of(s, layer.connection, len(parts), _shapes(s, layer.branches))
     if join is not None:
         return s.struct("Parallel", connection=join, layers=_named(s, parts))
     rank = s.joined_rank
@@ -87,16 +88,19 @@ def _parallel(s: FluxSite, layer: Parallel) -> JuliaStruct:
     return s.chain(joined, permutation(back))
 
 
+def _shapes(s: FluxSite, branches: Sequence[Layer]) -> list[Shape | None]:
+    """The shapes that branches give, None where that of their input is not known."""
+    entry = s.builder.shapes.get(s.path)
+    return [None if entry is None else branch.output_shape(entry) for branch in branches]
+
+
 def _products(
     s: FluxSite, connection: Connection, branches: tuple[Layer, ...], parts: tuple[JuliaStruct, ...]
 ) -> JuliaStruct:
     """The matrix product of two branches."""
     if len(parts) != 2:
         raise s.refuse("it multiplies two matrices at a time; write a Julia project")
-    entry = s.builder.shapes.get(s.path)
-    how = joining(
-        s, connection, [None if entry is None else branch.output_shape(entry) for branch in branches]
-    )
+    how = joining(s, connection, _shapes(s, branches))
     moved = [s.chain(part, *moves) for part, moves in zip(parts, how.before, strict=True)]
     layers = tuple(reversed(moved)) if how.swapped else tuple(moved)
     return s.chain(s.struct("Parallel", connection=how.operation, layers=layers), *how.after)

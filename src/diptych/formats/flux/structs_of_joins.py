@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diptych.formats.flux.functions import FUNCTION_FIELDS, function
-from diptych.formats.flux.structs import FluxSite, fix, kind_of
+from diptych.formats.flux.functions import function
+from diptych.formats.flux.structs import FluxSite, fix
 from diptych.formats.julia import JuliaStruct, JuliaType
 from diptych.model.layers import Connection, Shape
 
@@ -55,27 +55,34 @@ def reshaped(shape: tuple[int, ...]) -> JuliaStruct:
     return fix("Fix2", function("Base", "reshape"), (*reversed(shape), colon))
 
 
-def join_of(s: FluxSite, connection: Connection, count: int) -> JuliaStruct | None:
-    """A named function that joins `count` arrays, or None if only a permutation makes the concatenation possible."""
+_FUNCTIONS = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "divide": "/",
+    "maximum": "max",
+    "minimum": "min",
+}
+
+
+def join_of(
+    s: FluxSite, connection: Connection, count: int, shapes: Sequence[Shape | None] = ()
+) -> JuliaStruct | None:
+    """A named function that joins `count` arrays, or None if only a permutation makes the concatenation possible.
+
+    Arrays of different `shapes` are added with a dot, as Julia's own + and - take equal ones.
+    """
     if s.builder.state:
         return s.held("connection")
-    dotted = {"multiply": "*", "divide": "/", "maximum": "max", "minimum": "min"}
-    if connection.operation == "add":
-        return function("Base", "+")
     if connection.operation == "where":
         raise s.refuse(f"it has no named function that chooses by a condition; {USE_A_PROJECT}")
-    if connection.operation in ("subtract", "divide") and count != 2 and s.version >= (0, 13):
-        raise s.refuse(f"its function {dotted.get(connection.operation, '-')} takes two branches only")
-    if connection.operation == "subtract":
-        return function("Base", "-")
-    if connection.operation in dotted:
-        if s.version < (0, 12, 4):
-            raise s.refuse(
-                f"its Julia may lack BroadcastFunction for {dotted[connection.operation]}; write for 0.12.4"
-            )
-        inner = function("Base", dotted[connection.operation])
-        kind = JuliaType(("Base", "Broadcast", "BroadcastFunction"), (kind_of(inner),))
-        return JuliaStruct(kind, [inner], FUNCTION_FIELDS["BroadcastFunction"])
+    if connection.operation in _FUNCTIONS:
+        name = _FUNCTIONS[connection.operation]
+        if name in "-/" and count != 2 and s.version >= (0, 13):
+            raise s.refuse(f"its function {name} takes two branches only")
+        if name in "+-" and len({shape for shape in shapes if shape is not None}) < 2:
+            return function("Base", name)
+        return s.dotted(name)
     axis = moved(s, connection.axis, s.joined_rank)
     return function("Base", ("vcat", "hcat")[axis - 1]) if axis in (1, 2) else None
 
@@ -95,7 +102,7 @@ def joining(s: FluxSite, connection: Connection, shapes: Sequence[Shape | None])
     if connection.operation == "matmul":
         return _matmul(s, connection, shapes)
     if connection.operation != "concatenate":
-        named = join_of(s, connection, 2)
+        named = join_of(s, connection, 2, shapes)
         assert named is not None
         return Joining(named, ([], []))
     rank = next((len(shape) for shape in shapes if shape is not None), s.rank)

@@ -5,6 +5,7 @@ A refusal continues the sentence "Flux 0.14.25 cannot express the layer 3 (Pad):
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from diptych.formats.flux.structs import FluxSite, LayerRule, broadcast, fix, ki
 from diptych.formats.flux.structs_of_containers import CONTAINERS
 from diptych.formats.flux.structs_of_graphs import graph
 from diptych.formats.flux.structs_of_joins import USE_A_PROJECT, moved, permutation, reshaped, there_and_back
-from diptych.formats.flux.structs_of_primitives import PRIMITIVES
+from diptych.formats.flux.structs_of_primitives import PRIMITIVES, by_matrices
 from diptych.formats.flux.structs_of_recurrent import RECURRENT
 from diptych.formats.julia import JuliaStruct, JuliaType, Symbol
 from diptych.model import layers as L
@@ -295,7 +296,7 @@ def _dropout(s: FluxSite, layer: L.Dropout) -> JuliaStruct:
 
 def _pool(s: FluxSite, layer: L.MaxPool | L.MeanPool) -> JuliaStruct:
     if isinstance(layer, L.MeanPool) and not layer.count_padding and any(map(any, layer.padding)):
-        raise s.refuse("its MeanPool counts padding as values")
+        return by_matrices(s, lambda axis: _mean_along(layer, axis), "its MeanPool counts padding as values")
     if isinstance(layer, L.MaxPool) and layer.dilated:
         raise s.refuse(f"its MaxPool does not skip values; {USE_A_PROJECT}")
     return s.struct(
@@ -306,41 +307,53 @@ def _pool(s: FluxSite, layer: L.MaxPool | L.MeanPool) -> JuliaStruct:
     )
 
 
+def _mean_along(layer: L.MeanPool, axis: int) -> L.MeanPool:
+    own = slice(axis, axis + 1)
+    return L.MeanPool(layer.kernel[own], layer.stride[own], layer.padding[own], count_padding=False)
+
+
 def _adaptive(s: FluxSite, layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool) -> JuliaStruct:
     shape = s.builder.shapes.get(s.path)
     divides = shape is not None and all(n % m == 0 for n, m in zip(shape[2:], layer.output, strict=True))
     if layer.rule != "flux" and set(layer.output) != {1} and not divides:
-        raise s.refuse(
-            "its windows differ unless the output sizes divide the input sizes; set model.input_shape if they do"
-        )
+        why = "its windows differ unless the output sizes divide the input sizes"
+        if isinstance(layer, L.AdaptiveMaxPool):
+            raise s.refuse(f"{why}; set model.input_shape if they do")
+        return by_matrices(s, lambda axis: L.AdaptiveMeanPool(layer.output[axis : axis + 1], layer.rule), why)
     return s.struct(type(layer).__name__, out=tuple(reversed(layer.output)))
 
 
 def _upsample(s: FluxSite, layer: L.Upsample) -> JuliaStruct:
     sizes = layer.size or layer.scale
-    if layer.mode == "linear" and not layer.align_corners:
-        raise s.refuse(
-            "its Upsample aligns the corners when it interpolates, and this layer does not (align_corners=False); "
-            "convert to a folder instead: a Julia project can express it"
-        )
     mode = "nearest" if layer.mode == "nearest" else ("linear", "bilinear", "trilinear")[len(sizes) - 1]
-    if s.version < (0, 13) and mode in ("linear", "trilinear"):
-        raise s.refuse(f"its Upsample does not have the mode {mode}; write for 0.13 or later")
-    entry = s.builder.shapes.get(s.path)
-    if layer.mode == "linear" and 1 in (layer.output_shape(entry) if entry else (0, 0, *layer.size))[2:]:
-        raise s.refuse(f"its Upsample cannot interpolate to a size of 1; {USE_A_PROJECT}")
-    whole = all(float(n).is_integer() for n in sizes)
-    if mode == "nearest" and not whole:
-        raise s.refuse("its nearest upsampling takes whole factors only")
-    sizes_there = entry[2:] if mode == "nearest" and layer.size and entry is not None else ()
-    if any(m % n for n, m in zip(sizes_there, layer.size, strict=False)):
-        raise s.refuse("its nearest upsampling takes whole factors only")
+    why = _not_its_upsample(s, layer, mode, s.builder.shapes.get(s.path))
+    if why:
+        return by_matrices(s, lambda axis: _one_axis(layer, axis), why)
     scale: Any = tuple(int(n) if float(n).is_integer() else float(n) for n in reversed(layer.scale)) or None
     noted = s.hints.get("scale")
     if noted is not None and scale is not None and _spread(noted, len(scale)) == [float(n) for n in scale]:
         scale = tuple(noted) if isinstance(noted, list) else noted
     size = tuple(reversed(layer.size)) or None
     return s.struct("Upsample", mode=Symbol(mode), scale=scale, size=size)
+
+
+def _not_its_upsample(s: FluxSite, layer: L.Upsample, mode: str, entry: L.Shape | None) -> str:
+    """Why this version's Upsample is another one; "" if it is not."""
+    if mode != "nearest" and not layer.align_corners:
+        return "its Upsample aligns the corners when it interpolates, and this layer does not (align_corners=False)"
+    if s.version < (0, 13) and mode in ("linear", "trilinear"):
+        return f"its Upsample does not have the mode {mode}"
+    if mode != "nearest":
+        to_one = 1 in (layer.output_shape(entry) if entry else (0, 0, *layer.size))[2:]
+        return "its Upsample cannot interpolate to a size of 1" if to_one else ""
+    sizes_there = entry[2:] if layer.size and entry is not None else ()
+    odd = any(m % n for n, m in zip(sizes_there, layer.size, strict=False))
+    whole = all(float(n).is_integer() for n in layer.size or layer.scale)
+    return "" if whole and not odd else "its nearest upsampling takes whole factors only"
+
+
+def _one_axis(layer: L.Upsample, axis: int) -> L.Upsample:
+    return replace(layer, size=layer.size[axis : axis + 1], scale=layer.scale[axis : axis + 1])
 
 
 def _spread(noted: Any, count: int) -> list[float]:
@@ -360,13 +373,18 @@ def _reshape(s: FluxSite, layer: L.Reshape) -> JuliaStruct:
     return reshaped(shape)
 
 
+_LARGEST_ADDED = 1e3  # what may be taken away before padding with zeros, and added behind it
 _PADS = {"zero": "pad_zeros", "reflect": "pad_reflect", "replicate": "pad_repeat", "wrap": "pad_circular"}
 _PADS["constant"] = _PADS["zero"]
 
 
 def _pad(s: FluxSite, layer: L.Pad) -> JuliaStruct:
     if layer.mode == "constant" and layer.value:
-        raise s.refuse(f"it has no named function that pads with {layer.value:g}; {USE_A_PROJECT}")
+        if not abs(layer.value) < _LARGEST_ADDED:
+            raise s.refuse(f"it has no named function that pads with {layer.value:g}; {USE_A_PROJECT}")
+        steps = (L.Activation("affine", (1.0, -layer.value)), L.Activation("affine", (1.0, layer.value)))
+        before, after = (s.builder.layer(step, s.path) for step in steps)
+        return s.chain(before, _pad(s, L.Pad(layer.padding)), after)
     if layer.mode == "wrap" and s.version < (0, 14):
         raise s.refuse("its NNlib does not have pad_circular; write for 0.14 or later")
     edges = tuple(edge for pair in reversed(layer.padding) for edge in pair)
@@ -389,6 +407,8 @@ def _activation(s: FluxSite, layer: L.Activation) -> JuliaStruct:
     noted = s.hints.get("function")
     if noted and s.version >= (0, 13):
         return function(*noted)
+    if layer.name == "quickgelu":
+        return s.gated_by_sigmoid(1.702)
     functions = s.functions(layer)
     if not layer or not functions:
         return function("Base", "identity")

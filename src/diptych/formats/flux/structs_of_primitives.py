@@ -6,6 +6,7 @@ with a matrix of zeros and ones computes is therefore written as a `Dense` layer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from diptych.formats.julia import JuliaStruct
 from diptych.model import layers as L
 from diptych.model.layers import Array, Layer, Shape
 
-__all__ = ["PRIMITIVES"]
+__all__ = ["PRIMITIVES", "by_matrices"]
 
 _LARGEST = 2**24  # numbers in a matrix that stands for indices
 
@@ -44,6 +45,29 @@ def _chosen(s: FluxSite, shape: Shape, axis: int, indices: list[int]) -> JuliaSt
     matrix = np.zeros((len(indices), shape[axis]), np.float32)
     matrix[np.arange(len(indices)), indices] = 1
     return _along(s, shape, axis, matrix)
+
+
+def by_matrices(s: FluxSite, each: Callable[[int], Layer], why: str) -> JuliaStruct:
+    """A linear layer that treats each spatial axis alone, as a product with a matrix along each.
+
+    Args:
+        s: Its place.
+        each: The same layer for one spatial axis of (N, C, size), by the number of the axis.
+        why: The refusal where the size of the input is not known, or the matrices would be too large.
+    """
+    entry = s.builder.shapes.get(s.path)
+    if entry is None:
+        raise s.refuse(f"{why}; set model.input_shape, or {USE_A_PROJECT}")
+    parts, at = [], entry
+    for axis in range(2, len(entry)):
+        unit = np.eye(at[axis], dtype=np.float32)[:, np.newaxis]
+        if at[axis] ** 2 > _LARGEST or each(axis - 2).output_shape(unit.shape)[2] * at[axis] > _LARGEST:
+            raise s.refuse(f"{why}; {USE_A_PROJECT}")
+        matrix = each(axis - 2)(unit)[:, 0].T
+        if matrix.shape[0] != matrix.shape[1] or not np.array_equal(matrix, unit[:, 0]):
+            parts.append(_along(s, at, axis, np.ascontiguousarray(matrix)))
+        at = (*at[:axis], len(matrix), *at[axis + 1 :])
+    return s.chain(*parts) if parts else function("Base", "identity")
 
 
 def _along(s: FluxSite, shape: Shape, axis: int, matrix: Array) -> JuliaStruct:

@@ -34,7 +34,7 @@ from diptych.model.layers import (
     child_path,
     fold,
 )
-from diptych.model.layers.whole import WholeGraph
+from diptych.model.layers.whole import WholeGraph, whole_graph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 
@@ -220,8 +220,8 @@ def write(model: Model, path: str | Path, preprocessing_inside: bool = False) ->
         ModelError: The model contradicts itself, or `preprocessing_inside` is set and it has no recipe that fits.
         OutputError: The file cannot be written.
     """
-    if isinstance(layer := model.layers.layers[0] if model.layers.layers else None, WholeGraph):
-        _write_whole(model, layer, path, preprocessing_inside)
+    if (whole := whole_graph(model.layers)) is not None:
+        _write_whole(model, whole, path, preprocessing_inside)
         return
     document, arrays = to_document(model)
     _check_size(arrays)

@@ -8,7 +8,7 @@ from diptych.errors import ShapeError, UnsupportedLayer
 from diptych.model.layers.base import Array, Layer, Shape
 from diptych.model.layers.receptive import Field
 
-__all__ = ["WholeGraph"]
+__all__ = ["WholeGraph", "whole_graph"]
 
 _MOST_NAMED = 12
 
@@ -77,3 +77,9 @@ class WholeGraph(Layer):
         more = len(self.obstacles) - _MOST_NAMED
         rest = f"; and {more} more kinds" if more > 0 else ""
         return UnsupportedLayer("", where, f"it is no chain of layers: {shown}{rest}", what="this ONNX graph")
+
+
+def whole_graph(layers: Layer) -> WholeGraph | None:
+    """The graph with which the layers of a model begin, if it is run as a whole."""
+    first = layers.children[0] if layers.children else None
+    return first if isinstance(first, WholeGraph) else None
