@@ -451,6 +451,12 @@ CONTAINERS: dict[str, tuple[Build, Shape]] = {
         ),
         IMAGE,
     ),
+    "parallel-where": (
+        lambda w: Parallel(
+            Connection("where"), (Activation("step"), Conv(w(4, 4, 1, 1)), Constant(w(4, 1, 1)))
+        ),
+        IMAGE,
+    ),
     "parallel-minimum": (_parallel("minimum"), IMAGE),
     "parallel-matmul": (
         lambda w: Parallel(Connection("matmul"), (RELU, Chain((Permute((0, 1, 3, 2)), Scale(w(4, 1, 1)))))),
@@ -498,6 +504,7 @@ PARAMETERS = {
     "clamp": (-0.75, 0.5),
     "affine": (-2.0, 0.5),
     "power": (-1.5,),
+    "step": (0.25,),
 }
 
 # Where a function is defined.

@@ -35,7 +35,7 @@ STATE_NOT_IN = {
     **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
     **dict.fromkeys(("gather-channels", "gather-columns", "gather-of-features"), VERSIONS),
-    "parallel-matmul-broadcast": VERSIONS,
+    **dict.fromkeys(("parallel-matmul-broadcast", "parallel-where"), VERSIONS),
     # Since 0.15 recurrent layers begin from zeros; no GRU of Flux has a bias before its reset gate.
     **dict.fromkeys(("rnn-leakyrelu", "rnn-one-step", "lstm-reverse", "lstm-initial-cell"), VERSIONS[3:]),
     **dict.fromkeys(("lstm-one-step", "gru-one-bias", "gru-one-step"), VERSIONS[3:]),

@@ -175,6 +175,7 @@ NOT_IN = {
     "graph": VERSIONS[:1],
     "graph-nested": VERSIONS[:1],
     "attention": VERSIONS[:1],
+    **dict.fromkeys(("activation-step", "activation-step-parameters", "parallel-where"), VERSIONS),
     "activation-erf": VERSIONS,
     **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),

@@ -12,7 +12,7 @@ import numpy as np
 from diptych.engines.batches import Run, by_sample, processors, validate_batch
 from diptych.errors import MissingExtra, ModelError, UnsupportedLayer, out_of_memory
 from diptych.formats.onnx import to_onnx
-from diptych.model.layers import Array
+from diptych.model.layers import RNN, Array
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes, sizes
 from diptych.model.trace import Trace
@@ -67,6 +67,11 @@ class Compiled:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._graphs: dict[tuple[bool, tuple[int, ...]], Any] = {}
+        for path, layer in model.walk():  # which OpenVINO would read and then not run
+            if isinstance(layer, RNN) and layer.function.name not in ("tanh", "relu", "sigmoid"):
+                raise UnsupportedLayer(
+                    f"{path} (RNN)", NAME, f"its RNN has no activation {layer.function.name}"
+                )
         try:
             _read(to_onnx(model))
         except UnsupportedLayer:

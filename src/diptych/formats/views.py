@@ -31,8 +31,18 @@ from diptych.formats.windows import padding_layers
 from diptych.model import layers as L
 from diptych.model.layers import Array
 
-__all__ = ["END", "Tensor", "View", "Views"]
+__all__ = ["END", "RELATIONS", "Tensor", "View", "Views"]
 
+# How a step above 0 of a - b gives each relation: whether the two are swapped, the result is negated, and the size of
+# the difference counts alone.
+RELATIONS: dict[str, tuple[bool, bool, bool]] = {
+    "greater": (False, False, False),
+    "less": (True, False, False),
+    "at least": (True, True, False),
+    "at most": (False, True, False),
+    "different": (False, False, True),
+    "equal": (False, True, True),
+}
 END = 2**31 - 1  # as the end of a `Slice`: the end of an axis of any size
 
 
@@ -317,6 +327,35 @@ class Views:
         a, b = self._same_rank(a, b)
         view = _seen(a)
         return self._again(view, self.graph.join(operation, self._beneath([a, b], view), self.name))
+
+    def choose(self, condition: Tensor | Array, first: Tensor | Array, second: Tensor | Array) -> Tensor:
+        """`first` where the condition is not 0, elsewhere `second`; at least one of the three is no constant."""
+        given = (condition, first, second)
+        like = next(each for each in given if not isinstance(each, np.ndarray))
+        ranks = [each.ndim if isinstance(each, np.ndarray) else self.rank(each) for each in given]
+        if max(ranks) > self.rank(like):
+            raise refusal(self.name, "it chooses from values of more axes than its condition")
+        parts = [self._as_value(each, like) if isinstance(each, np.ndarray) else each for each in given]
+        for each in parts:
+            self._same_rank(like, each)
+        view = _seen(like)
+        return self._again(view, self.graph.join("where", self._beneath(parts, view), self.name))
+
+    def _as_value(self, constant: Array, like: Tensor) -> Tensor:
+        if self.rank(like) > 1:
+            return self._aligned(constant, like, True)
+        number = float(constant.reshape(())) if constant.size == 1 else None
+        if number is None:
+            raise refusal(self.name, "it chooses from a constant with a number for each sample")
+        return self.apply(like, L.Activation("clamp", (number, number)))  # there is no layer of an axis less
+
+    def compare(self, relation: str, a: Tensor | Array, b: Tensor | Array) -> Tensor:
+        """1 where a relation of `RELATIONS` holds between two operands, elsewhere 0."""
+        swapped, negated, apart = RELATIONS[relation]
+        difference = self.combine("subtract", *((b, a) if swapped else (a, b)))
+        layers = [L.Activation("abs")] if apart else []
+        layers.append(L.Activation("step"))
+        return self.apply(difference, *layers, *([L.Activation("affine", (-1.0, 1.0))] if negated else []))
 
     def matmul(self, a: Tensor | Array, b: Tensor | Array) -> Tensor:
         """The product of the matrices in the last two axes; one operand may be a constant."""

@@ -130,6 +130,7 @@ ACTIVATIONS: dict[str, Callable[..., Expr]] = {
     "round": hl.round,
     "trunc": hl.trunc,
     "sign": lambda x: hl.select(x > number(0), number(1), hl.select(x < number(0), number(-1), x)),
+    "step": lambda x, theta: hl.select(x > theta, number(1), number(0)),
     "power": hl.pow,
     "clamp": _clip,
     "affine": _affine,

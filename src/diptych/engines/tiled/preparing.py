@@ -200,6 +200,8 @@ class _Explicit:
                 _refuse(self.name, path, layer, "joins along another axis than the channels")
             if connection.operation == "matmul":
                 _refuse(self.name, path, layer, "multiplies matrices")
+            if connection.operation == "where":
+                _refuse(self.name, path, layer, "chooses by a condition")
             inside = [self.chain(child, child_path(path, i)) for i, child in enumerate(layer.children)]
             return [layer.with_children(inside)]
         rule = _RULES.get(type(layer))

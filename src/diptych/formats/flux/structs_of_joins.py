@@ -74,6 +74,8 @@ def join_of(
     """
     if s.builder.state:
         return s.held("connection")
+    if connection.operation == "where":
+        raise s.refuse(f"it has no named function that chooses by a condition; {USE_A_PROJECT}")
     if connection.operation in _FUNCTIONS:
         name = _FUNCTIONS[connection.operation]
         if name in "-/" and count != 2 and s.version >= (0, 13):

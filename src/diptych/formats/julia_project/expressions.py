@@ -156,6 +156,7 @@ _FUNCTIONS: dict[str, tuple[str, bool]] = {
     "round": ("round", False),
     "trunc": ("trunc", False),
     "sign": ("sign", False),
+    "step": ("step_above", True),
     "power": ("power", True),
     "clamp": ("between", True),
     "affine": ("line", True),
@@ -422,7 +423,7 @@ def _attention(layer: L.MultiHeadAttention, site: JuliaSite) -> str:
     return _call("self_attention", [*parts, str(layer.heads)])
 
 
-_JOINS = {"maximum": "largest", "minimum": "smallest", "matmul": "matrix_products"}
+_JOINS = {"maximum": "largest", "minimum": "smallest", "matmul": "matrix_products", "where": "chosen"}
 
 
 def _connection(connection: L.Connection) -> str:

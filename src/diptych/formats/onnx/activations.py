@@ -111,6 +111,7 @@ ACTIVATION_RULES: dict[str, Rule] = {
     "round": _operation("Round"),
     "trunc": lambda s, x: s.node("Mul", s.node("Sign", x), s.node("Floor", s.node("Abs", x))),
     "sign": _operation("Sign"),
+    "step": lambda s, x, theta: s.node("Cast", s.node("Greater", x, s.constant(theta)), to=1),  # 1: FLOAT
     "power": _power,
     "clamp": _clip,
     "affine": _affine,

@@ -71,6 +71,8 @@ def join(s: OnnxSite, connection: Connection, values: list[str]) -> str:
     """Adds the nodes that join the values of several branches from left to right, and returns the result's name."""
     if connection.operation == "concatenate":
         return s.node("Concat", *values, axis=connection.axis)
+    if connection.operation == "where":
+        return s.node("Where", s.node("Cast", values[0], to=9), *values[1:])  # 9: BOOL
     operation = _JOINS[connection.operation]
     result = values[0]
     for value in values[1:]:

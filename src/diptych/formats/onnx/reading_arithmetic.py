@@ -91,6 +91,33 @@ def _clip(n: Node) -> Tensor:
     return n.pointwise(clamped(limit(1, "min", -math.inf), limit(2, "max", math.inf)))
 
 
+def _comparison(relation: str) -> Rule:
+    return lambda n: n.views.compare(relation, n.operand(0), n.operand(1))
+
+
+def _where(n: Node) -> Tensor:
+    return n.views.choose(n.operand(0), n.operand(1), n.operand(2))
+
+
+def _not(n: Node) -> Tensor:
+    return n.pointwise(Activation("affine", (-1.0, 1.0)))
+
+
+def _hard_max(n: Node) -> Tensor:
+    """1 at the first of the largest values along an axis, elsewhere 0."""
+    axis = n.axis(1 if n.opset < 13 else -1)
+    x, views = n.x, n.views
+    if n.opset < 13:
+        x = views.reshape(x, (*n.shape[:axis], math.prod(n.shape[axis:])))
+    size = views.shape(x)[axis]
+    largest = views.compare("equal", x, views.reduce(x, "max", (axis,), True))
+    order = list(range(views.rank(x)))
+    order[axis], order[-1] = order[-1], order[axis]
+    count = views.matmul(views.permute(largest, order), np.triu(np.ones((size, size), np.float32)))
+    first = views.compare("at most", views.permute(count, order), np.asarray(1.0))
+    return views.reshape(views.combine("multiply", largest, first), n.shape)
+
+
 def _power(n: Node) -> Tensor:
     return n.views.combine("power", n.operand(0), n.operand(1))
 
@@ -125,8 +152,19 @@ def _hard_sigmoid(n: Node) -> Tensor:
 
 def _shrink(n: Node) -> Tensor:
     size = float(n.attributes.get("lambd", 0.5))
-    if float(n.attributes.get("bias", 0.0)) != size:
-        n.refuse("only the soft shrink, whose bias equals its lambd, has a layer")
+    bias = float(n.attributes.get("bias", 0.0))
+    if size < 0:
+        n.refuse(f"its lambd is {size}, so that values are both above and below")
+    if bias != size:
+        kept = [
+            n.views.combine(
+                "multiply",
+                n.pointwise(Activation("affine", (1.0, sign * bias))),
+                n.pointwise(Activation("affine", (-sign, 0.0)), Activation("step", (size,))),
+            )
+            for sign in (1.0, -1.0)
+        ]
+        return n.views.combine("add", *kept)
     return n.pointwise(Activation("softshrink", (size,)))
 
 
@@ -187,10 +225,12 @@ def _cast(n: Node) -> Tensor:
     kind = n.attributes.get("to")
     if kind in (1, 11) or (kind == 10 and n.half):  # float32, float64; float16 in a network of float16
         return n.pointwise(Activation())
+    if kind == 9:  # a truth value, which is a float of 0 or 1 here
+        made = n.x.made_by if isinstance(n.x, Value) else None
+        known = isinstance(made, Activation) and made.name == "step"
+        return n.x if known else n.pointwise(Activation("abs"), Activation("step"))
     if kind not in (6, 7):  # int32, int64
-        n.refuse(
-            "no layer rounds to half precision, or converts to small or unsigned integers or truth values"
-        )
+        n.refuse("no layer rounds to half precision, or converts to small or unsigned integers")
     return n.pointwise(Activation("trunc"))
 
 
@@ -263,6 +303,16 @@ ARITHMETIC: dict[str, Rule] = {
     "Neg": _layers(Activation("affine", (-1.0, 0.0))),
     "Reciprocal": lambda n: n.pointwise(*power_layers(-1)),
     "LeakyRelu": _function("leakyrelu", ("alpha", 0.01)),
+    "Greater": _comparison("greater"),
+    "Less": _comparison("less"),
+    "GreaterOrEqual": _comparison("at least"),
+    "LessOrEqual": _comparison("at most"),
+    "Equal": _comparison("equal"),
+    "And": _arithmetic("multiply"),
+    "Or": _arithmetic("maximum"),
+    "Not": _not,
+    "Where": _where,
+    "Hardmax": _hard_max,
     "ThresholdedRelu": _function("trelu", ("alpha", 1.0)),
     "Elu": _function("elu", ("alpha", 1.0)),
     "Celu": _function("celu", ("alpha", 1.0)),

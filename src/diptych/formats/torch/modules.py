@@ -332,6 +332,7 @@ ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "round": torch.round,
     "trunc": torch.trunc,
     "sign": torch.sign,
+    "step": lambda x, theta: (x > theta).to(x.dtype),
     "power": torch.pow,
     "clamp": torch.clamp,
     "affine": lambda x, scale, shift: scale * x + shift,
@@ -529,6 +530,8 @@ _OPERATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def _join(connection: Connection, values: Sequence[Tensor]) -> Tensor:
     if connection.operation == "concatenate":
         return torch.cat(tuple(values), connection.axis)
+    if connection.operation == "where":
+        return torch.where(values[0] != 0, values[1], values[2])
     return reduce(_OPERATORS[connection.operation], values)
 
 

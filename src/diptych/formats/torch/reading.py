@@ -17,8 +17,10 @@ from diptych.errors import DiptychError, ModelError
 from diptych.formats.graph import BATCH, Operation, Shape, Value, ValueGraph, refusal, shown
 from diptych.formats.nesting import nested_steps
 from diptych.formats.patterns import as_chain
+from diptych.formats.torch.assigning import assigned
 from diptych.formats.torch.attention import multi_head
 from diptych.formats.torch.calls import CALLS, several
+from diptych.formats.torch.choosing import CHOICES
 from diptych.formats.torch.einsum import einsum
 from diptych.formats.torch.layers import layers_of
 from diptych.formats.torch.reading_recurrent import ATEN_RECURRENT, LastStates, of_module
@@ -79,9 +81,7 @@ class Reader:
             if node.op == "output":
                 return as_chain(nested_steps(self._graph, self._output(node)))
             self._values[node] = self._read(node)
-            changed = self._changed_in_place(node)
-            if changed is not None:  # later operations use the new value
-                self._values[changed] = self._values[node]
+            self._follow_changes(node)
         raise ModelError("the module returns nothing")
 
     def _inside(self, graph: fx.GraphModule, given: list[Any]) -> Any:
@@ -93,10 +93,26 @@ class Reader:
                 self._traced = outer
                 return fx.node.map_arg(node.args[0], lambda n: self._values[n])
             self._values[node] = next(arguments) if node.op == "placeholder" else self._read(node)
-            changed = self._changed_in_place(node)
-            if changed is not None:
-                self._values[changed] = self._values[node]
+            self._follow_changes(node)
         raise ModelError("a part of the module returns nothing")
+
+    def _follow_changes(self, node: fx.Node) -> None:
+        """Gives later operations the new value of what the node overwrites, also where that is a part of another."""
+        changed = self._changed_in_place(node)
+        if changed is None:
+            return
+        self._values[changed] = self._values[node]
+        while changed is not None:
+            part = _part_of(changed)
+            whole = changed.args[0] if part is not None else None
+            if not isinstance(whole, fx.Node) or not isinstance(
+                self._values[whole], Value | View | torch.Tensor
+            ):
+                return
+            index = fx.node.map_arg(part, lambda n: self._values[n])
+            site = TensorSite(self._graph, self._weights, f"{node.name} ({_name(node)})", self._batch)
+            self._values[whole] = assigned(site, self._values[whole], index, self._values[changed])
+            changed = whole
 
     def _changed_in_place(self, node: fx.Node) -> fx.Node | None:
         """The node whose tensor an operation overwrites, such as `relu_(x)` or `nn.ReLU(inplace=True)`."""
@@ -147,6 +163,15 @@ class Reader:
             return self._inside(args[place], list(args[place + 1 :]))
         if name in ("getattr", "size", "dim", "sym_size", "device", "dtype"):
             return self._fact(node, name, args)
+        if name == "setitem":
+            return assigned(
+                TensorSite(self._graph, self._weights, f"{node.name} ({name})", self._batch), *args
+            )
+        if name in ("copy", "fill", "zero"):
+            return self._refilled(node, *args)
+        if name == "index_put" and len(args) == 3 and len(args[1]) == 1:
+            site = TensorSite(self._graph, self._weights, f"{node.name} ({name})", self._batch)
+            return assigned(site, args[0], args[1][0], args[2])
         if name == "getitem" and not isinstance(args[0], Value | View):
             return args[0][args[1]]
         return self._call(node, name, args, kwargs)
@@ -155,6 +180,13 @@ class Reader:
         if not isinstance(leaf, LastStates):
             return leaf
         return leaf.stacked(TensorSite(self._graph, self._weights, node.name, self._batch))
+
+    def _refilled(self, node: fx.Node, x: Any, value: Any = 0.0, non_blocking: bool = False) -> Any:
+        """`x.copy_(value)`, `x.fill_(value)` or `x.zero_()`: all of x becomes the value."""
+        site = TensorSite(self._graph, self._weights, f"{node.name} ({_name(node)})", self._batch)
+        if isinstance(value, Value | View):
+            return assigned(site, x, (Ellipsis,), value)
+        return torch.as_tensor(value, dtype=torch.float32).expand(tuple(x.shape))
 
     def _placeholder(self, node: fx.Node) -> Any:
         self._inputs += 1
@@ -169,6 +201,8 @@ class Reader:
         if str(node.target) == "_guards_fn" or not (args or kwargs):  # checks that torch.export adds
             return None
         name = f"{node.target} ({type(module).__name__})"
+        if not _holds_value((args, kwargs)):
+            return _computed(node, args, kwargs, module)
         if isinstance(module, nn.MultiheadAttention):
             return multi_head(TensorSite(self._graph, self._weights, name), module, *args, **kwargs)
         if isinstance(module, nn.RNNBase) and not isinstance(module, Whole):
@@ -222,11 +256,7 @@ class Reader:
         try:
             if name == "einsum":
                 return einsum(TensorSite(self._graph, self._weights, where, self._batch), *args)
-            by_tensor = (
-                TENSOR_CALLS.get(name)
-                or ATEN_RECURRENT.get(name)
-                or (VIEW_CALLS.get(name) if isinstance(args[0], View) else None)
-            )
+            by_tensor = _BY_TENSOR.get(name) or (VIEW_CALLS.get(name) if isinstance(args[0], View) else None)
             if by_tensor is not None:
                 site = TensorSite(self._graph, self._weights, where, self._batch)
                 more = dict(kwargs)
@@ -247,6 +277,9 @@ class Reader:
         site = TorchSite(self._graph, self._weights, where, x.value if isinstance(x, View) else x)
         result = self._applied(where, x, rule(site, *args, **kwargs))
         return several(name, result)
+
+
+_BY_TENSOR: dict[str, Callable[..., Any]] = {**TENSOR_CALLS, **CHOICES, **ATEN_RECURRENT}
 
 
 def chosen_output(result: Any, key: str | int | None) -> Any:
@@ -275,7 +308,7 @@ def _choose(keys: Any) -> str:
 def known_name(operation: str) -> bool:
     """Whether an operation of ATen, such as "conv2d", is read."""
     name = operation if operation.startswith("_") else operation.rstrip("_")
-    return name in TENSOR_CALLS or name in ATEN_RECURRENT or name in CALLS or f"aten.{name}" in CALLS
+    return name in _BY_TENSOR or name in CALLS or f"aten.{name}" in CALLS
 
 
 def first_line(error: BaseException) -> str:
@@ -301,7 +334,7 @@ def _is_aten(node: fx.Node) -> bool:
 
 
 # Python's in-place operators, and functions whose last argument may be `inplace`.
-_OVERWRITING = ("iadd", "isub", "imul", "itruediv")
+_OVERWRITING = ("iadd", "isub", "imul", "itruediv", "setitem")
 _INPLACE_LAST = (
     "relu",
     "relu6",
@@ -320,6 +353,21 @@ def _name(node: fx.Node) -> str:
     """The plain name of an operation: "relu" for F.relu, torch.relu_, x.relu() and aten.relu.default."""
     name = _written_name(node)
     return name if name.startswith("_") else name.rstrip("_")
+
+
+def _part_of(node: fx.Node) -> Any:
+    """The index of the part that a node is of its first argument, None if it is no part."""
+    name = _name(node) if node.op in ("call_function", "call_method") else ""
+    if name == "getitem":
+        return node.args[1]
+    dim = node.args[1] if len(node.args) > 1 else 0
+    if not isinstance(dim, int) or dim < 0:
+        return None
+    if name == "select":
+        return (*(slice(None),) * dim, node.args[2])
+    if name == "slice":
+        return (*(slice(None),) * dim, slice(*node.args[2:5]))
+    return None
 
 
 def _written_name(node: fx.Node) -> str:
@@ -345,20 +393,21 @@ def _holds_value(tree: Any) -> bool:
 _MOST = 2**27  # numbers in a constant that is computed
 
 
-def _computed(node: fx.Node, args: Any, kwargs: Any) -> Any:
-    """The result of an operation on shapes or weights."""
+def _computed(node: fx.Node, args: Any, kwargs: Any, module: nn.Module | None = None) -> Any:
+    """The result of an operation, or of a module, on shapes or weights."""
+    function = module or partial(_called, node)
     try:
         leaves = tree_leaves((args, kwargs))
         if any(_by_batch(leaf) for leaf in leaves):
-            return _for_one_sample(node, args, kwargs)
-        return _called(node, args, kwargs)
+            return _for_one_sample(node, function, args, kwargs)
+        return function(*args, **kwargs)
     except ModelError:
         raise
     except Exception as error:
         raise refusal(node.name, f"it cannot be computed: {first_line(error)}") from error
 
 
-def _called(node: fx.Node, args: Any, kwargs: Any) -> Any:
+def _called(node: fx.Node, *args: Any, **kwargs: Any) -> Any:
     if node.op == "call_method":
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     function: Callable[..., Any] = node.target  # type: ignore[assignment]
@@ -372,25 +421,26 @@ def _by_batch(leaf: Any) -> bool:
     return isinstance(leaf, int) and leaf == BATCH
 
 
-def _for_one_sample(node: fx.Node, args: Any, kwargs: Any) -> Any:
+def _for_one_sample(node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """The result for a batch of the placeholder's size, computed for one sample where all are the same.
 
     The whole would take gigabytes: relative positions, repeated for every sample, for example.
     """
-    with FakeTensorMode() as mode:
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # the weights of a module are real
         faked = partial(_faked, mode)
-        fake = _called(node, *tree_map(faked, (args, kwargs)))
+        given, named = tree_map(faked, (args, kwargs))
+        fake = function(*given, **named)
     if not isinstance(fake, torch.Tensor):
-        return _called(node, args, kwargs)
+        return function(*args, **kwargs)
     if fake.shape[:1] == (BATCH,):
         small_args, small_kwargs = tree_map(_one_sample, (args, kwargs))
         with suppress(Exception):  # then it does not treat samples alike
-            one = _called(node, small_args, small_kwargs)
+            one = function(*small_args, **small_kwargs)
             if tuple(one.shape) == (1, *fake.shape[1:]):
                 return one.expand(BATCH, *one.shape[1:])
     if fake.numel() > _MOST:
         raise refusal(node.name, f"its constant would have the shape {shown(tuple(fake.shape))}")
-    return _called(node, args, kwargs)
+    return function(*args, **kwargs)
 
 
 def _faked(mode: FakeTensorMode, leaf: Any) -> Any:

@@ -20,7 +20,7 @@ from diptych.formats.views import END, Tensor, View, Views
 from diptych.model import layers as L
 from diptych.model.layers import Activation, Array
 
-__all__ = ["TENSOR_CALLS", "VIEW_CALLS", "TensorSite", "attention"]
+__all__ = ["TENSOR_CALLS", "VIEW_CALLS", "Rule", "TensorSite", "attention", "binary", "listed"]
 
 
 class TensorSite(Views):
@@ -54,7 +54,7 @@ class TensorSite(Views):
 Rule: TypeAlias = Callable[..., Any]
 
 
-def _listed(sizes: Sequence[Any]) -> list[Any]:
+def listed(sizes: Sequence[Any]) -> list[Any]:
     """Numbers given one by one or as one sequence."""
     one = len(sizes) == 1 and isinstance(sizes[0], tuple | list | torch.Size)
     return list(sizes[0] if one else sizes)
@@ -64,7 +64,7 @@ def _listed(sizes: Sequence[Any]) -> list[Any]:
 
 
 def _permute(s: TensorSite, x: Tensor, *dims: Any) -> Tensor:
-    order = _listed(dims)
+    order = listed(dims)
     return s.permute(x, [axis % len(order) for axis in order])
 
 
@@ -80,7 +80,7 @@ def _movedim(s: TensorSite, x: Tensor, source: Any, destination: Any) -> Tensor:
 
 
 def _view(s: TensorSite, x: Tensor, *sizes: Any) -> Tensor:
-    wanted = _listed(sizes)
+    wanted = listed(sizes)
     if wanted and isinstance(wanted[0], torch.dtype):
         s.refuse("it changes the type of numbers")
     keeps = wanted[:1] == [BATCH] or (wanted[:1] == [-1] and -1 not in wanted[1:])
@@ -117,7 +117,7 @@ def _unsqueeze(s: TensorSite, x: Tensor, dim: int) -> Tensor:
 
 
 def _expand(s: TensorSite, x: Tensor, *sizes: Any, implicit: bool = False) -> Tensor:
-    wanted = _listed(sizes)
+    wanted = listed(sizes)
     shape = s.shape(x)
     if len(wanted) > len(shape) and isinstance(x, Value):
         x = s.reshape(x, (1,) * (len(wanted) - len(shape)) + shape)
@@ -129,7 +129,7 @@ def _expand_as(s: TensorSite, x: Tensor, other: Any) -> Tensor:
 
 
 def _repeat(s: TensorSite, x: Tensor, *sizes: Any) -> Tensor:
-    counts = _listed(sizes)
+    counts = listed(sizes)
     if len(counts) > s.rank(x):
         x = s.reshape(x, (1,) * (len(counts) - s.rank(x)) + s.shape(x))
     for axis, count in enumerate(counts):
@@ -255,6 +255,33 @@ def _columns(
     return s.apply(x, layer, L.Reshape((channels * taps, -1)))
 
 
+def _fold(
+    s: TensorSite,
+    x: Tensor,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> Tensor:
+    """F.fold: a transposed convolution with kernels of a single 1, which adds what overlaps."""
+    if not isinstance(x, Value):
+        s.refuse("the batch is not the first axis of its input")
+    kernel, sizes = numbers(kernel_size, 2), numbers(output_size, 2)
+    steps, around, apart = (numbers(n, 2) for n in (stride, padding, dilation))
+    taps = math.prod(kernel)
+    channels = s.shape(x)[1] // taps
+    spans = [d * (k - 1) + 1 for d, k in zip(apart, kernel, strict=True)]
+    edges = list(zip(sizes, around, spans, steps, strict=True))
+    places = [(n + 2 * p - span) // step + 1 for n, p, span, step in edges]
+    made = [(m - 1) * step - 2 * p + span for m, (_, p, span, step) in zip(places, edges, strict=True)]
+    weight = np.tile(np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel), (channels, 1, 1, 1))
+    extra = tuple(n - m for n, m in zip(sizes, made, strict=True))
+    pads = tuple((p, p) for p in around)
+    layer = L.ConvTranspose(weight, None, steps, pads, extra, apart, channels)
+    return s.apply(x, L.Reshape((channels * taps, *places)), layer)
+
+
 def _roll(s: TensorSite, x: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None:
         s.refuse("it rolls over all axes, the batch among them")
@@ -267,7 +294,7 @@ def _roll(s: TensorSite, x: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 
 
 def _flip(s: TensorSite, x: Tensor, *dims: Any) -> Tensor:
-    for dim in _listed(dims):
+    for dim in listed(dims):
         x = s.gather(x, dim, np.arange(s.shape(x)[dim % s.rank(x)])[::-1])
     return x
 
@@ -291,7 +318,9 @@ def _stack(s: TensorSite, tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return s.concatenate(parts, axis)
 
 
-def _binary(operation: str, flipped: bool = False) -> Rule:
+def binary(operation: str, flipped: bool = False) -> Rule:
+    """The rule for two operands joined elementwise, the second one first if `flipped`."""
+
     def rule(s: TensorSite, a: Any, b: Any, *, alpha: float = 1, rounding_mode: Any = None) -> Tensor:
         if rounding_mode is not None:
             s.refuse("no layer divides whole numbers")
@@ -332,15 +361,6 @@ def _addcmul(s: TensorSite, x: Any, tensor1: Any, tensor2: Any, *, value: float 
     return s.combine("add", s.operand(x), product)
 
 
-def _masked_fill(s: TensorSite, x: Tensor, mask: Any, value: Any) -> Tensor:
-    """A number where a constant is true: the others times 1 plus 0."""
-    if not isinstance(mask, torch.Tensor):
-        s.refuse("its mask depends on the input")
-    chosen = s.array(mask) != 0
-    kept = s.combine("multiply", x, (~chosen).astype(np.float32))
-    return s.combine("add", kept, np.where(chosen, float(value), 0).astype(np.float32))
-
-
 def _like(s: TensorSite, x: Any, *rest: Any, **others: Any) -> Any:
     """To the type of another tensor: all are floats here."""
     return x
@@ -360,9 +380,11 @@ def attention(
     """softmax(query keyᵀ scale + mask) value, over the last two axes."""
     if is_causal or enable_gqa:
         s.refuse("no layer is an attention that is causal or groups its queries")
-    factor = 1 / math.sqrt(s.shape(query)[-1]) if scale is None else scale
+    latent = isinstance(query, torch.Tensor)  # the same queries for every sample
+    size = (query.shape if latent else s.shape(query))[-1]
+    factor = 1 / math.sqrt(size) if scale is None else scale
     rank = s.rank(key)
-    scaled = s.apply(query, Activation("affine", (factor, 0.0)))
+    scaled = s.operand(query * factor) if latent else s.apply(query, Activation("affine", (factor, 0.0)))
     scores = s.matmul(scaled, s.permute(key, (*range(rank - 2), rank - 1, rank - 2)))
     if attn_mask is not None:
         mask = s.operand(attn_mask)
@@ -523,24 +545,24 @@ TENSOR_CALLS: dict[str, Rule] = {
     "index": _index,
     "unfold": _windows,
     "im2col": _columns,
+    **dict.fromkeys(("fold", "col2im"), _fold),
     "roll": _roll,
     "flip": _flip,
     "cat": _cat,
     "concat": _cat,
     "concatenate": _cat,
     "stack": _stack,
-    **{name: _binary("add") for name in ("add", "iadd")},
-    **{name: _binary("subtract") for name in ("sub", "isub", "subtract")},
-    "rsub": _binary("subtract", flipped=True),
-    **{name: _binary("multiply") for name in ("mul", "imul", "multiply")},
-    **{name: _binary("divide") for name in ("truediv", "div", "divide", "itruediv")},
-    **{name: _binary("power") for name in ("pow", "ipow", "float_power")},
-    "maximum": _binary("maximum"),
-    "minimum": _binary("minimum"),
+    **{name: binary("add") for name in ("add", "iadd")},
+    **{name: binary("subtract") for name in ("sub", "isub", "subtract")},
+    "rsub": binary("subtract", flipped=True),
+    **{name: binary("multiply") for name in ("mul", "imul", "multiply")},
+    **{name: binary("divide") for name in ("truediv", "div", "divide", "itruediv")},
+    **{name: binary("power") for name in ("pow", "ipow", "float_power")},
+    "maximum": binary("maximum"),
+    "minimum": binary("minimum"),
     **dict.fromkeys(("matmul", "bmm", "mm", "imatmul"), _matmul),
     "addmm": _addmm,
     "addcmul": _addcmul,
-    "masked_fill": _masked_fill,
     "type_as": _like,
     "expand_copy": _expand,
     "baddbmm": _addmm,

@@ -41,7 +41,8 @@ T = TypeVar("T")
 class Connection(Layer):
     """How several values are joined: elementwise with broadcasting, from the left, "concatenate" or "matmul".
 
-    "matmul" is the product of the matrices in the last two axes, for all places of the axes before them.
+    "matmul" is the product of the matrices in the last two axes, for all places of the axes before them. "where" takes
+    three values, and gives the second where the first is not 0, elsewhere the third.
     It is a field of `SkipConnection` and `Parallel`, and a layer of a `Graph`. A single value stays what it is.
 
     Attributes:
@@ -57,11 +58,12 @@ class Connection(Layer):
         "maximum",
         "minimum",
         "matmul",
+        "where",
         "concatenate",
     )
 
     operation: Literal[
-        "add", "multiply", "subtract", "divide", "maximum", "minimum", "matmul", "concatenate"
+        "add", "multiply", "subtract", "divide", "maximum", "minimum", "matmul", "where", "concatenate"
     ] = "add"
     axis: int = 1
 
@@ -89,6 +91,8 @@ class Connection(Layer):
             return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
         if self.operation == "matmul":
             return reduce(self._product_shape, shapes)
+        if self.operation == "where" and len(shapes) != 3:
+            raise ShapeError(f"takes a condition and two values to choose from, got {shown}")
         return _broadcast(shapes)
 
     @staticmethod
@@ -101,6 +105,9 @@ class Connection(Layer):
         """The joined array, in the dtype of the arrays."""
         if self.operation == "concatenate":
             return np.concatenate(arrays, self.axis)
+        if self.operation == "where":
+            condition, chosen, other = arrays
+            return np.where(condition != 0, chosen, other)
         return reduce(_PAIRWISE[self.operation], arrays)
 
     def output_shape(self, shape: Shape) -> Shape:

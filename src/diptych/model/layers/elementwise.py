@@ -133,6 +133,7 @@ ACTIVATIONS: dict[str, Function] = {
     "round": Function("the nearest whole number, of two the even one", (), np.rint),
     "trunc": Function("the whole part, towards 0", (), np.trunc),
     "sign": Function("-1, 0 or 1", (), np.sign),
+    "step": Function("1 if x > theta else 0", (0.0,), lambda x, theta: np.where(x > theta, 1.0, 0.0)),
     "power": Function("x^p", (2.0,), _power),
     "clamp": Function("clip(x, low, high)", (0.0, 1.0), np.clip),
     "affine": Function("scale x + shift", (1.0, 0.0), lambda x, scale, shift: scale * x + shift),

@@ -19,7 +19,7 @@ from diptych.model.layers import ACTIVATIONS, Activation, Dense, Reduce
 __all__ = ["ACTIVATION_NAMES", "ELEMENTWISE", "NOT_IN_JULIA"]
 
 # What Julia and NNlib have no function of one number for.
-NOT_IN_JULIA = ("affine", "clamp", "quickgelu", "erf", "power")
+NOT_IN_JULIA = ("affine", "clamp", "quickgelu", "erf", "power", "step")
 
 # The names in NNlib that differ from ours; every other activation has the same name.
 ACTIVATION_NAMES: dict[str, str] = {

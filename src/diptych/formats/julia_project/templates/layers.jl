@@ -25,6 +25,7 @@ area_cosine(x) = x < 1 ? oftype(x, NaN) : acosh(x)
 area_tangent(x) = abs(x) > 1 ? oftype(x, NaN) : atanh(x)
 logarithm(x) = x < 0 ? oftype(x, NaN) : log(x)
 error_of(x) = oftype(x, error_function(x))
+step_above(x, theta) = oftype(x, x > theta)
 power(x, p) = x < 0 && p != round(p) ? oftype(x, NaN) : oftype(x, x^p)
 line(x, slope, shift) = oftype(x, slope) * x + oftype(x, shift)
 
@@ -369,6 +370,9 @@ subtract(branches...) = reduce((a, b) -> a .- b, branches)
 divide(branches...) = reduce((a, b) -> a ./ b, branches)
 largest(branches...) = reduce((a, b) -> max.(a, b), branches)
 smallest(branches...) = reduce((a, b) -> min.(a, b), branches)
+
+"""The second value where the first is not 0, elsewhere the third."""
+chosen(condition, first, second) = ifelse.(abs.(condition) .> 0, first, second)
 
 """The products of the matrices in the first two axes; axes of length 1 behind them are repeated."""
 matrix_products(branches...) = reduce(matrix_product, branches)
