@@ -27,7 +27,7 @@ from diptych.formats.flux.layouts import LAYOUTS  # noqa: E402
 from diptych.formats.flux.reading import is_layer  # noqa: E402
 from diptych.formats.julia import JuliaStruct  # noqa: E402
 from diptych.formats.julia.arrays import as_array  # noqa: E402
-from diptych.model.layers import Embedding, Layer, Scale  # noqa: E402
+from diptych.model.layers import GRU, Embedding, Layer, Recurrent, Scale  # noqa: E402
 from diptych.model.model import Model  # noqa: E402
 from flux_golden import GOLDEN, Case, cases  # noqa: E402
 from flux_golden import VERSIONS as GOLDEN_VERSIONS  # noqa: E402
@@ -35,15 +35,12 @@ from layer_cases import TABLE, case  # noqa: E402
 from test_exchange_table import ANEW, ANEW_NOT_IN, NEWER, STATE_NOT_IN  # noqa: E402
 from test_write_flux_checkpoints import FOLDED, NOT_IN, OWN, STATES, VERSIONS  # noqa: E402
 
-RECURRENT = "RNN, LSTM, GRU, GRUv3"
 ACTIVATIONS, CLOSURES = "activation functions", "anonymous functions"
 FIXED = "`Base.Fix1`, `Base.Fix2`"
 FUNCTIONS = ("flatten", "softmax", "logsoftmax", "normalise")
-ROWS = (*LAYOUTS, "MultiHeadAttention", RECURRENT, *FUNCTIONS, ACTIVATIONS, FIXED, CLOSURES)
+ROWS = (*LAYOUTS, *FUNCTIONS, ACTIVATIONS, FIXED, CLOSURES)
 # What a refused file is refused for, by the word that its error has.
 CULPRITS = {
-    "recurrent": RECURRENT,
-    "attention": "MultiHeadAttention",
     "two inputs": "Bilinear",
     "several outputs": "PairwiseFusion",
     "permutedims": CLOSURES,
@@ -176,6 +173,10 @@ def _row(layer: Layer, version: str) -> str:
     """What one of our layers becomes in a version of Flux."""
     if isinstance(layer, Scale) and version == "0.12":
         return "Diagonal"
+    if isinstance(layer, Recurrent) and version < "0.15":
+        return "Recur"
+    if isinstance(layer, GRU) and layer.reset == "before":
+        return "GRUv3"
     if isinstance(layer, Embedding) and layer.reduction != "none":
         return "EmbeddingBag"
     return BECOME.get(type(layer).__name__, type(layer).__name__)

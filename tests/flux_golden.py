@@ -15,12 +15,8 @@ GOLDEN = Path(__file__).parent / "golden"
 BSON_FILES = sorted(GOLDEN.glob("flux-*/*.bson"))
 VERSIONS = ("0.11.6", "0.12.1", "0.13.4", "0.16.9")
 
-# What is refused, and by which words: recurrence, several inputs or outputs, code that has no layer.
+# What is refused, and by which words: several inputs or outputs, code that has no layer.
 REFUSED = {
-    "rnn": "recurrent",
-    "lstm": "recurrent",
-    "gru": "recurrent",
-    "mha": "attention",
     "bilinear-0.16.9": "two inputs",
     "pairwise": "several outputs",
     "fn_misc": "permutedims",

@@ -13,6 +13,9 @@ import numpy as np
 
 from diptych.model.layers import (
     ACTIVATIONS,
+    GRU,
+    LSTM,
+    RNN,
     Activation,
     AdaptiveMaxPool,
     AdaptiveMeanPool,
@@ -39,6 +42,7 @@ from diptych.model.layers import (
     LocalResponseNorm,
     MaxPool,
     MeanPool,
+    MultiHeadAttention,
     Normalise,
     Pad,
     Parallel,
@@ -154,6 +158,44 @@ DENSE: dict[str, tuple[Build, Shape]] = {
     "logsoftmax": (lambda w: Softmax(log=True), (3, 7)),
     "logsoftmax-rows": (lambda w: Softmax(axis=2, log=True), IMAGE),
     "dropout": (lambda w: Dropout(0.3), IMAGE),
+}
+
+SEQUENCE: Shape = (3, 6, 5)
+
+RECURRENT: dict[str, tuple[Build, Shape]] = {
+    "rnn": (lambda w: RNN(w(4, 5), w(4, 4), w(4)), SEQUENCE),
+    "rnn-relu-reverse": (lambda w: RNN(w(4, 5), w(4, 4), reverse=True, function=RELU), SEQUENCE),
+    "rnn-leakyrelu": (
+        lambda w: RNN(w(4, 5), w(4, 4), w(4), w(4), function=Activation("leakyrelu", (0.2,))),
+        SEQUENCE,
+    ),
+    "rnn-one-step": (lambda w: RNN(w(4, 5), w(4, 4), w(4), w(4)), (3, 5)),
+    "lstm": (lambda w: LSTM(w(16, 5), w(16, 4), w(16)), SEQUENCE),
+    "lstm-reverse": (
+        lambda w: LSTM(w(16, 5), w(16, 4), w(16), w(4), reverse=True, initial_cell=w(4)),
+        SEQUENCE,
+    ),
+    "lstm-initial-cell": (lambda w: LSTM(w(16, 5), w(16, 4), initial_cell=w(4)), SEQUENCE),
+    "lstm-one-step": (lambda w: LSTM(w(16, 5), w(16, 4), w(16), w(4), initial_cell=w(4)), (3, 5)),
+    "gru": (lambda w: GRU(w(12, 5), w(12, 4), w(12), new_bias=w(4)), SEQUENCE),
+    "gru-one-bias": (lambda w: GRU(w(12, 5), w(12, 4), w(12), w(4)), SEQUENCE),
+    "gru-new-bias-alone": (lambda w: GRU(w(12, 5), w(12, 4), new_bias=w(4), reverse=True), SEQUENCE),
+    "gru-reset-before": (lambda w: GRU(w(12, 5), w(12, 4), w(12), reset="before"), SEQUENCE),
+    "gru-reset-before-reverse": (
+        lambda w: GRU(w(12, 5), w(12, 4), None, w(4), reverse=True, reset="before"),
+        SEQUENCE,
+    ),
+    "lstm-of-rows": (lambda w: LSTM(w(16, 10), w(16, 4), w(16)), IMAGE),
+    "gru-of-rows-reset-before": (lambda w: GRU(w(12, 10), w(12, 4), None, w(4), reset="before"), IMAGE),
+    "gru-one-step": (lambda w: GRU(w(12, 5), w(12, 4), w(12), w(4)), (3, 5)),
+    "multi-head-attention": (
+        lambda w: MultiHeadAttention(w(6, 5), w(6, 5), w(4, 5), w(7, 4), w(6), w(6), w(4), w(7), heads=2),
+        SEQUENCE,
+    ),
+    "multi-head-attention-no-bias": (
+        lambda w: MultiHeadAttention(w(6, 5), w(6, 5), w(6, 5), w(5, 6), heads=3),
+        SEQUENCE,
+    ),
 }
 
 NORMS: dict[str, tuple[Build, Shape]] = {
@@ -432,6 +474,10 @@ CONTAINERS: dict[str, tuple[Build, Shape]] = {
     "parallel-subtract": (_parallel("subtract"), IMAGE),
     "parallel-maximum": (_parallel("maximum"), IMAGE),
     "parallel-concatenate": (_parallel("concatenate"), IMAGE),
+    "parallel-concatenate-flattened": (
+        lambda w: Parallel(Connection("concatenate"), (Flatten(), Chain((GlobalMeanPool(), Flatten())))),
+        IMAGE,
+    ),
     "parallel-one-branch": (lambda w: Parallel(Connection("add"), (RELU,)), IMAGE),
     "tied": (_tied, IMAGE),
     "nested": (_nested, IMAGE),
@@ -477,7 +523,7 @@ def _activations() -> dict[str, tuple[Build, Shape]]:
 
 
 TABLE: dict[str, tuple[Build, Shape]] = (
-    _activations() | CONVOLUTIONS | DENSE | NORMS | POOLS | SHAPES | REDUCTIONS | CONTAINERS
+    _activations() | CONVOLUTIONS | DENSE | RECURRENT | NORMS | POOLS | SHAPES | REDUCTIONS | CONTAINERS
 )
 
 

@@ -28,7 +28,17 @@ from diptych.model.model import Model
 from diptych.predicting import predict_files
 from diptych.predictions import Predictions
 from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
-from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
+from diptych.preprocessing.steps import (
+    FITS,
+    FREE_FITS,
+    CentreCrop,
+    Colour,
+    Grey,
+    Normalise,
+    Resize,
+    Scale,
+    SpatialOrder,
+)
 from layer_cases import TABLE, case
 from real_julia import command, needs_flux, needs_julia
 
@@ -106,10 +116,13 @@ RECIPES: dict[str, Preprocessing] = {
     **{
         f"{k}-{fit}": Preprocessing((Resize(4, 6, k, fit=fit, fill=9),))
         for k in ("imresize", "pillow-bilinear")
-        for fit in ("crop", "pad")
+        for fit in (*FITS, *FREE_FITS)
     },
     **{f"grey-{w}": Preprocessing((Grey(w), Scale())) for w in ("julia", "pillow", "opencv", "float")},
     "pad-after-scale": Preprocessing((Scale(), Resize(9, 5, "nearest", fit="pad", round=False, fill=77))),
+    "centre-crop": Preprocessing((Resize(8, 8, "pillow-bicubic", "cover"), CentreCrop(5, 7), Scale())),
+    "centre-padded": Preprocessing((Resize(8, 7, "imresize", "contain"), CentreCrop(9, 6, (7,)), Scale())),
+    "centre-after-scale": Preprocessing((Scale(), CentreCrop(20, 4, (9,)))),
     "grey-after-resize": Preprocessing(
         (Resize(5, 6, "imresize"), Grey("julia"), Scale(), SpatialOrder("wh"))
     ),

@@ -247,7 +247,7 @@ def test_what_the_hub_refuses(monkeypatch: pytest.MonkeyPatch, error: str, says:
     def refused(*_: object, **__: object) -> None:
         raise hub_error(error)
 
-    monkeypatch.setattr(pretrained, "_online", lambda: True)
+    monkeypatch.setattr(pretrained, "online", lambda: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refused)
     assert says in refusal("owner/name")
 

@@ -12,12 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import diptych
 import tiny_imagenet_files
-from diptych.batch import JobOptions, Pictures, features_table, inputs, local, preprocessed_table
+from diptych.batch import inputs, local
 from diptych.batch.inputs import listed
+from diptych.batch.jobs import JobOptions, Pictures
+from diptych.batch.plan import Plan
+from diptych.batch.tables import features_table, preprocessed_table
 from diptych.cli import terminal
 from diptych.errors import ImageError, OutputError, UsageError
 from diptych.files import IN_USE, sole_writer
@@ -165,7 +170,7 @@ def test_filtered_pictures_with_a_table_of_them(pictures, tmp_path, diptych_comm
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "p3.png")), 255 - before)
     (tmp_path / "out" / "p20.png").unlink()
     first = (tmp_path / "out" / "part-00000.parquet").stat().st_mtime_ns
-    assert "16 of 23 pictures were finished already" in diptych_command(*arguments).err
+    assert "15 of 23 pictures were finished already" in diptych_command(*arguments).err
     assert (tmp_path / "out" / "p20.png").exists()
     assert (tmp_path / "out" / "part-00000.parquet").stat().st_mtime_ns == first
 
@@ -390,12 +395,22 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(pictures, whole, tmp
         assert contents(tmp_path / str(workers)) == contents(whole.out)
 
 
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_parts_hold_every_picture_once_and_are_as_equal_as_they_can_be(count, most):
+    given = tuple(inputs.Input(f"{index}.png", 1, 0) for index in range(count))
+    plan = Plan({}, given, most)
+    parts = [plan.of_shard(number) for number in range(plan.shards)]
+    assert sum(parts, ()) == given
+    assert max(map(len, parts)) <= most
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
 def test_a_part_that_is_deleted_is_made_again(pictures, whole, tmp_path):
     out = tmp_path / "t"
     diptych.predict("scenes", pictures, out=out, shard_size=5)
     (out / "part-00002.parquet").unlink()
     job = diptych.predict("scenes", pictures, out=out, shard_size=5)
-    assert "18 of 23 pictures were finished already" in job.remarks[0]
+    assert "19 of 23 pictures were finished already" in job.remarks[0]
     assert contents(out) == contents(whole.out)
 
 
@@ -429,7 +444,7 @@ def test_a_part_that_was_altered_is_said_and_kept(alter, pictures, tmp_path, dip
     assert "part-00000.parquet is not as this job wrote it" in done.err
     assert (out / "part-00000.parquet").read_bytes() == altered
     (out / "part-00000.parquet").unlink()  # as the sentence says
-    assert "18 of 23" in diptych_command(*arguments).err
+    assert "19 of 23" in diptych_command(*arguments).err
 
 
 @pytest.mark.parametrize(

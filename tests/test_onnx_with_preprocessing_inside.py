@@ -23,7 +23,17 @@ from diptych.model.document import to_document
 from diptych.model.layers import Activation, Array, Chain, Conv, Dense, Flatten, Layer
 from diptych.model.model import Model
 from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
-from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
+from diptych.preprocessing.steps import (
+    FITS,
+    FREE_FITS,
+    CentreCrop,
+    Colour,
+    Grey,
+    Normalise,
+    Resize,
+    Scale,
+    SpatialOrder,
+)
 
 SAME = Activation("affine", (1.0, 0.0))
 # Single pixels and lines, odd and even, smaller and larger than any size asked for, wide and tall; 51 and 52
@@ -106,7 +116,7 @@ FLOAT = {"pillow": 1e-4, "opencv": 0.02}
 
 
 @LATER
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("fit", FITS + FREE_FITS)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("kind", RECIPES)
 def test_every_kernel_and_fit_agrees(kernel: str, fit: str, kind: str, tmp_path: Path) -> None:
@@ -140,6 +150,9 @@ def test_any_picture_gives_the_same_values(tmp_path: Path) -> None:
         Preprocessing(
             (Resize(13, 17, "pillow-lanczos", "pad"), Resize(9, 9, "pillow-bicubic"), Grey("pillow"))
         ),
+        Preprocessing((Resize(20, 20, "pillow-bicubic", "cover"), CentreCrop(19, 15), Scale())),
+        Preprocessing((Resize(20, 17, "pillow-bilinear", "contain"), CentreCrop(19, 16, (3, 99, 255)))),
+        Preprocessing((Scale(), CentreCrop(40, 33, (3, 99, 255)))),
     ]
     opened = []
     for number, recipe in enumerate(recipes):

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from diptych.preprocessing import KERNELS, NAMES, Preprocessing, named
 from diptych.preprocessing.grey import grey_float, grey_julia, grey_opencv, grey_pillow
 from diptych.preprocessing.resize import imresize, nearest
-from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
+from diptych.preprocessing.steps import FITS, CentreCrop, Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 
 GOLDEN = Path(__file__).parent / "golden" / "imresize"
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -305,7 +305,7 @@ def test_resizing_to_the_same_size_changes_nothing_and_copies(kernel, channels):
     width=st.integers(1, 64),
     channels=st.sampled_from([1, 3]),
     kernel=st.sampled_from(list(KERNELS)),
-    fit=st.sampled_from(["stretch", "crop", "pad"]),
+    fit=st.sampled_from(FITS),
     target=st.tuples(st.integers(1, 40), st.integers(1, 40)),
 )
 @settings(max_examples=150, deadline=None)
@@ -344,6 +344,8 @@ def test_named_recipes_do_what_they_say(name, channels):
         Preprocessing((Resize(9, 8, "pillow-bicubic"), Grey("pillow"), Resize(5, 5, "pillow-bilinear"))),
         Preprocessing((Resize(9, 8, "pillow-bicubic", round=False), Scale())),
         Preprocessing((Resize(9, 8, "pillow-bicubic", "pad", fill=3), Scale())),
+        Preprocessing((Resize(9, 8, "pillow-bicubic", "cover"), CentreCrop(8, 7), Scale())),
+        Preprocessing((Resize(9, 8, "pillow-bilinear", "contain"), CentreCrop(12, 7, (5,)))),
     ],
 )
 def test_a_pillow_picture_gives_the_same_as_its_array(recipe, channels):

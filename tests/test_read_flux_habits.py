@@ -22,7 +22,6 @@ CASES = {
 }
 # What is not read, and by which words; each for every version.
 REFUSED = {
-    "rnn": "recurrent",
     "custom_resblock": "ResBlock",  # a struct of the author's: the file holds no code for it
     "layer_macro_struct": "MyNet",
     "pad_closure": "pads the channels or the batch",

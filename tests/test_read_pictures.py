@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import skimage
+import skimage.data
 import tifffile
 from PIL import Image, ImageCms
 
@@ -58,6 +60,34 @@ def test_jpeg(tmp_path: Path, grey: bool, progressive: bool) -> None:
     picture = read_image(tmp_path, Image.fromarray(flat), "a.jpg", progressive=progressive, quality=95)
     assert picture.pixels.shape == flat.shape
     assert np.abs(picture.pixels.astype(int) - 90).max() <= 1
+
+
+PHOTOGRAPH = skimage.data.astronaut()[100:235, 50:231]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"comment": b"a comment"}, {"subsampling": 0}], ids=str
+)
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("arrow", [False, True])
+def test_a_jpeg_has_the_pixels_that_pillow_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], grey: bool, arrow: bool
+) -> None:
+    image = Image.fromarray(PHOTOGRAPH).convert("L" if grey else "RGB")
+    image.save(tmp_path / "a.jpg", quality=90, **options)
+    image.save(
+        tmp_path / "b.jpg", quality=90, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0", **options
+    )  # not plain
+    if arrow:
+        pytest.importorskip("pyarrow")
+    else:
+        monkeypatch.delitem(sys.modules, "pyarrow", raising=False)
+    for name in ("a.jpg", "b.jpg"):
+        expected = np.asarray(Image.open(tmp_path / name))
+        plain, remarks = files.decode(tmp_path / name)
+        assert np.array_equal(np.asarray(plain), expected)
+        assert remarks == ()
+        assert np.array_equal(files.read(tmp_path / name).pixels, expected)
 
 
 def test_the_name_is_ignored_and_the_content_decides(tmp_path: Path) -> None:

@@ -41,11 +41,14 @@ from layer_cases import TABLE, case
 VERSIONS = ("0.12", "0.13", "0.14", "0.15", "0.16")
 # Their struct is computed once when it is read, so another one is written.
 FOLDED = {"weightnorm"}
-# `x -> reshape(x, 3, :, size(x, 2))` has two free sizes, which no named function takes.
-UNWRITTEN = {"captured_closure"}
+# `x -> reshape(x, 3, :, size(x, 2))` has two free sizes, which no named function takes; nor does one take the last
+# step of a sequence of any length, as `x -> x[:, end, :]` does.
+UNWRITTEN = {"0.12.1-captured_closure", "0.16.9-rnn"}
 
-READ = [c for c in cases() if c.refusal is None and c.name not in UNWRITTEN]
+READ = [c for c in cases() if c.refusal is None and str(c) not in UNWRITTEN]
 OWN = [c for c in READ if c.version != "0.11.6"]
+# Their recurrent layers begin from states of their own, which those of Flux 0.15 and later do not have.
+OWN_STATES = [c for c in READ if c.name in ("rnn", "lstm", "gru")]
 
 
 @pytest.mark.parametrize("golden", OWN, ids=str)
@@ -69,7 +72,19 @@ def test_reading_writing_reading_gives_the_same_model(golden: Case, tmp_path: Pa
     assert same(first.layers, formats.read(tmp_path / "again.bson", flux_version=golden.version).layers) == ""
 
 
-@pytest.mark.parametrize("golden", READ, ids=str)
+@pytest.mark.parametrize("golden", OWN_STATES, ids=str)
+@pytest.mark.parametrize("suffix", [".bson", ".jld2"])
+def test_a_recurrent_layer_with_a_state_of_its_own(suffix: str, golden: Case, tmp_path: Path) -> None:
+    model, path = formats.read(golden.bson), tmp_path / f"again{suffix}"
+    with pytest.raises(UnsupportedLayer, match=r"layer 0 \(.*begin from zeros.*--flux-version 0\.14"):
+        formats.write(model, path)
+    assert not path.exists()
+    formats.write(model, path, flux_version="0.14")
+    again = formats.read(path) if suffix == ".bson" else formats.read(path, architecture=model)
+    assert close(reference.compile(again)(golden.input), golden.output, golden.tolerance)
+
+
+@pytest.mark.parametrize("golden", [c for c in READ if c not in OWN_STATES], ids=str)
 def test_a_golden_file_written_by_default_gives_the_same_numbers(golden: Case, tmp_path: Path) -> None:
     """Read without a word about versions, each time; what the target computes differently is remarked."""
     first = formats.read(golden.bson)
@@ -149,6 +164,14 @@ NOT_IN = {
     "pad-wrap": VERSIONS[:2],
     "bilinear-over-the-last-axis": VERSIONS,
     "parallel-subtract": VERSIONS[1:],
+    **dict.fromkeys(("rnn-leakyrelu", "rnn-one-step", "lstm-reverse", "lstm-initial-cell"), VERSIONS[3:]),
+    **dict.fromkeys(("lstm-one-step", "gru-one-bias", "gru-one-step"), VERSIONS[3:]),
+    "gru-reset-before-reverse": VERSIONS[3:],
+    **dict.fromkeys(("lstm-of-rows", "gru-of-rows-reset-before"), VERSIONS),
+    "gru": VERSIONS,
+    "gru-new-bias-alone": VERSIONS,
+    "multi-head-attention": VERSIONS[:1],
+    "multi-head-attention-no-bias": VERSIONS[:1],
     "graph": VERSIONS[:1],
     "graph-nested": VERSIONS[:1],
     "attention": VERSIONS[:1],

@@ -12,15 +12,18 @@ from diptych.extras import imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from diptych.certifying import Verification, verify
     from diptych.comparing import Comparison, compare
     from diptych.converting import convert
     from diptych.errors import DiptychError
-    from diptych.formats import read, write
+    from diptych.explaining import Explanation, explain
+    from diptych.formats import write
     from diptych.formats.torch import from_torch, to_torch
     from diptych.images.generation import generate
     from diptych.images.opening import pixel_limit
     from diptych.inspecting import inspect
-    from diptych.loading import load_model
+    from diptych.listing import list_models
+    from diptych.loading import load_model, read
     from diptych.model.model import Model
     from diptych.model.trace import Trace
     from diptych.pipeline import run
@@ -32,15 +35,19 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "DiptychError",
+    "Explanation",
     "Model",
     "Preprocessing",
     "Trace",
+    "Verification",
     "compare",
     "convert",
+    "explain",
     "features",
     "from_torch",
     "generate",
     "inspect",
+    "list_models",
     "load_model",
     "pixel_limit",
     "predict",
@@ -49,29 +56,35 @@ __all__ = [
     "run",
     "to_torch",
     "trace",
+    "verify",
     "write",
 ]
 
 _DEFINED_IN = {
     "Comparison": "diptych.comparing",
     "DiptychError": "diptych.errors",
+    "Explanation": "diptych.explaining",
     "Model": "diptych.model.model",
     "Preprocessing": "diptych.preprocessing",
     "Trace": "diptych.model.trace",
     "compare": "diptych.comparing",
+    "Verification": "diptych.certifying",
     "convert": "diptych.converting",
+    "explain": "diptych.explaining",
     "features": "diptych.report.features",
     "from_torch": "diptych.formats.torch",
     "generate": "diptych.images.generation",
     "inspect": "diptych.inspecting",
+    "list_models": "diptych.listing",
     "load_model": "diptych.loading",
     "pixel_limit": "diptych.images.opening",
     "predict": "diptych.predicting",
     "preprocess": "diptych.preparing",
-    "read": "diptych.formats",
+    "read": "diptych.loading",
     "run": "diptych.pipeline",
     "to_torch": "diptych.formats.torch",
     "trace": "diptych.predicting",
+    "verify": "diptych.certifying",
     "write": "diptych.formats",
 }
 

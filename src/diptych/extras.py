@@ -16,6 +16,9 @@ _EXTRAS = {  # module: distribution, extra, what needs it
     "pyarrow": ("pyarrow", "batch", "a table of many pictures"),
     "pandas": ("pandas", "batch", "to_pandas"),
     "ray": ("ray", "ray", "--on ray"),
+    "timm": ("timm", "hub", "a network of timm"),
+    "torchvision": ("torchvision", "hub", "a network of torchvision"),
+    "huggingface_hub": ("huggingface-hub", "hub", "a model of the Hugging Face Hub"),
     "scipy": ("scipy", "filters", "a filter of SciPy, or learning one from pairs,"),
 }
 

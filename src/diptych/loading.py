@@ -6,19 +6,20 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from diptych import formats, preprocessing
-from diptych.errors import FormatError, ModelError, UsageError
+from diptych import formats, hub, preprocessing
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError, WeightsAlone
 from diptych.files import is_file, opened
 from diptych.guesses import tell
 from diptych.model import architectures
 from diptych.model.entry import likely_input
 from diptych.model.model import Model
+from diptych.model.validity import output_features
 from diptych.options import ReadOptions
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["TRAINED", "ModelLike", "Recipe", "load", "load_model", "recipe_of", "takes"]
+__all__ = ["TRAINED", "ModelLike", "Recipe", "load", "load_model", "read", "recipe_of", "takes"]
 
 ModelLike: TypeAlias = "Model | str | Path"
 """A model, the path of a model file, or a model's name."""
@@ -28,8 +29,11 @@ Recipe: TypeAlias = "Preprocessing | Model | str | Path"
 TRAINED = {"scenes": Path(__file__).parent / "trained" / "scenes.safetensors"}
 """The trained models that come with the package, by name."""
 
+_IMAGENET = 1000  # classes
 _LARGEST_RECIPE = 2**20  # bytes
 
+
+_WEIGHTS_OF_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 # What `formats.read` calls the options: to it, `flux_version` is the version that wrote the file.
 _FORMAT_OPTIONS = {
@@ -54,7 +58,8 @@ def load_model(
     Args:
         model: The path of a model file; the name of a trained model (`loading.TRAINED`) or of an
             architecture (`model.architectures.NAMES`), which gets seeded initial weights and says that it
-            is not trained; or a `Model`, which is returned unchanged.
+            is not trained; a name of `diptych.hub`, such as "timm/resnet18.a1_in1k"; or a `Model`, which is
+            returned unchanged.
         architecture: The architecture to fill if the file holds weights alone: a model, a file or a name.
         written_by: The version of Flux that wrote the file, such as "0.13.4", where versions compute
             differently and the file does not record its own.
@@ -69,6 +74,23 @@ def load_model(
     return load(model, ReadOptions(architecture, written_by, key, functions, output))
 
 
+def read(path: str | Path, **options: Any) -> Model:
+    """Reads the model in a file, or one by a name of `diptych.hub`.
+
+    Args:
+        path: A file of one of `formats.FORMATS`; or timm/NAME, torchvision/NAME[:WEIGHTS],
+            hf-hub:OWNER/NAME[@REVISION], local-dir:FOLDER or such a folder, or an address with #sha256=.
+        **options: As for `formats.read`.
+
+    Returns:
+        The model.
+
+    Raises:
+        DiptychError: As `formats.read` and `hub.read` do.
+    """
+    return hub.read(path, options) if hub.is_name(path) else formats.read(path, **options)
+
+
 def takes(model: ModelLike, option: str) -> bool:
     """Whether `model` is the path of a file whose format takes this field of `ReadOptions`."""
     suffix = "" if isinstance(model, Model) else Path(model).suffix.lower()
@@ -81,19 +103,28 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     architecture = given.get("architecture")
     if architecture is not None and (isinstance(architecture, Model) or not formats.is_source(architecture)):
         # Julia source is read for the version that wrote the weights, below.
-        version = given.get("written_by") if takes(architecture, "written_by") else None
-        given["architecture"] = load(architecture, ReadOptions(written_by=version))
-        if version is not None and not takes(model, "written_by"):
-            del given["written_by"]
+        if not isinstance(architecture, Model) and hub.is_name(architecture):
+            if isinstance(model, str | Path) and Path(model).suffix.lower() in _WEIGHTS_OF_TORCH:
+                return _filled(model, architecture, options)
+            given["architecture"] = hub.read(architecture, weights=False)
+        else:
+            version = given.get("written_by") if takes(architecture, "written_by") else None
+            given["architecture"] = load(architecture, ReadOptions(written_by=version))
+            if version is not None and not takes(model, "written_by"):
+                del given["written_by"]
     if isinstance(model, Model):
         if given:
             raise UsageError(f"{next(iter(given))} is for reading a file, but a model was given")
         return model
     if not isinstance(model, str | Path):
         raise UsageError(f"a model is a file, a name or a diptych.Model, not {type(model).__name__}")
+    given = {_FORMAT_OPTIONS[name]: value for name, value in given.items()}
+    if hub.is_name(model):
+        named = hub.read(model, given)
+        tell(named.source.warnings)
+        return named
     if given:
-        read = formats.read(model, **{_FORMAT_OPTIONS[name]: value for name, value in given.items()})
-        return _told(model, read)
+        return _told(model, _read(model, given))
     name = str(model)
     if name in TRAINED:
         return formats.read(TRAINED[name])
@@ -102,8 +133,30 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     path = Path(model)
     if not os.path.lexists(path) and not path.suffix and len(path.parts) == 1:
         known = ", ".join([*TRAINED, *architectures.NAMES])
-        raise UsageError(f"there is no file and no model called {name!r}; give a file or one of: {known}")
-    return _told(path, formats.read(path))
+        raise UsageError(
+            f"there is no file and no model called {name!r}; give a file or one of: {known}; networks of others are "
+            "named timm/NAME, torchvision/NAME or hf-hub:OWNER/NAME"
+        )
+    return _told(path, _read(path, {}))
+
+
+def _read(path: str | Path, given: dict[str, Any]) -> Model:
+    """The model in a file; one that no layers express is run as a whole, if an engine can."""
+    try:
+        return formats.read(path, **given)
+    except UnsupportedLayer as obstacle:
+        model = formats.read_whole(path, given.get("output"), obstacle)
+        tell(model.source.warnings)
+        return model
+
+
+def _filled(file: str | Path, network: str | Path, options: ReadOptions | None) -> Model:
+    """The network of a name with the weights of a file, which have the names that its module gives them."""
+    try:
+        return formats.read(file)
+    except WeightsAlone:
+        output = options.output if options is not None else None
+        return hub.read(network, {} if output is None else {"output": output}, weights=Path(file))
 
 
 def _told(file: str | Path, model: Model) -> Model:
@@ -135,7 +188,7 @@ def recipe_of(source: Recipe) -> Preprocessing:
         path = Path(source)
         if path.suffix.lower() == ".json":
             return _from_json(path)
-        if path.suffix or is_file(path) or str(source) in TRAINED:
+        if path.suffix or is_file(path) or str(source) in TRAINED or hub.is_name(source):
             return recipe_of(load(source))
         return preprocessing.named(str(source))
     raise UsageError(f"preprocessing is a recipe, its name, its file or a model, not {type(source).__name__}")
@@ -168,6 +221,13 @@ def _without_recipe(model: Model) -> str:
     colour = "grey" if shape[0] == 1 else "colour"
     height, width = shape[1:]
     size = "N" if None in shape else f"{height}" if height == width else f"{height}x{width}"
+    if colour == "colour" and output_features(model) == _IMAGENET:
+        likely = "imagenet-224" if None in shape else f"imagenet-{size}"
+        return (
+            f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)} and has {_IMAGENET} "
+            f"classes, as networks trained on ImageNet: {advice}, such as {likely}, or another mean, std, resize and "
+            "crop with --mean, --std, --resize and --crop"
+        )
     return (
         f"{who} carries no preprocessing recipe; judging by its layers, it takes {_by(shape)}: "
         f"{advice}, such as {colour}-{size}; for a model trained in Julia julia-{colour}-{size}-wh, if its pictures "

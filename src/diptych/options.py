@@ -12,12 +12,14 @@ if TYPE_CHECKING:  # the command line shows these defaults, and must not load Nu
     from diptych.model.model import Model
     from diptych.preprocessing import Preprocessing
 
-__all__ = ["GenerationOptions", "OnError", "ReadOptions", "RunOptions", "ScaleRule"]
+__all__ = ["ExplainMethod", "GenerationOptions", "OnError", "ReadOptions", "RunOptions", "ScaleRule"]
 
 ScaleRule: TypeAlias = Literal["per-map", "shared"]
 """The colours of feature maps: one scale for each map, or one for all maps of a layer."""
 OnError: TypeAlias = Literal["report", "test-pattern"]
 """An unreadable picture: report it and go on, or put a marked test pattern in its place as well."""
+ExplainMethod: TypeAlias = Literal["grad-cam", "occlusion", "smooth-gradients"]
+"""How it is found which parts of a picture an answer stands on; see `diptych.explaining`."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class RunOptions:
         maps: The layers to draw: "conv", "all", or paths such as "0,3.1".
         scale: The colours of feature maps.
         on_error: What becomes of a picture that cannot be read.
+        explain: How to find which parts of each picture the answer stands on; None to leave that out.
         engine: One of `engines.ENGINES`, or "auto".
         device: "auto", "cpu", "cuda" or "mps".
     """
@@ -106,5 +109,6 @@ class RunOptions:
     maps: str = "conv"
     scale: ScaleRule = "per-map"
     on_error: OnError = "report"
+    explain: ExplainMethod | None = None
     engine: str = "auto"
     device: str = "auto"

@@ -29,7 +29,7 @@ from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from diptych.batch import Job
+    from diptych.batch.results import Job
 
 __all__ = ["CHUNK", "Predicted", "compiled_for", "predict", "predict_files", "trace", "with_softmax"]
 
@@ -133,7 +133,8 @@ def _job(
     progress: Progress,
     given: dict[str, Any],
 ) -> Job:
-    from diptych.batch import JobOptions, Pictures, predictions_table
+    from diptych.batch.jobs import JobOptions, Pictures
+    from diptych.batch.tables import predictions_table
 
     if isinstance(given.get("columns"), str):
         given["columns"] = [name.strip() for name in given["columns"].split(",")]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from diptych.datasets.folders import natural
-from diptych.datasets.tiny_imagenet import is_tiny_imagenet
 from diptych.errors import ImageError, reason
 from diptych.files import as_text, is_folder
 from diptych.images.files import SUFFIXES, remarks_on_skipped
@@ -99,10 +98,11 @@ def listed(given: Iterable[str | Path], names: Iterable[str] = (), *, recursive:
     skipped: list[Path] = []
     remarks: list[str] = []
     repeated = list[Path]()
+    places = _Places()
     sources = [_of_argument(as_given(one), recursive, skipped, remarks) for one in given]
     for source in (*sources, (_of_name(name) for name in names)):
         for one in source:
-            place = os.path.realpath(one.archive if one.archive is not None else one.name)
+            place = places.of(one.archive if one.archive is not None else one.name)
             if (place, one.offset) in found:
                 repeated.append(Path(one.name))
             found.setdefault((place, one.offset), one)
@@ -115,6 +115,21 @@ def listed(given: Iterable[str | Path], names: Iterable[str] = (), *, recursive:
             f"pictures that were named more than once are taken once: {len(repeated)} ({shown}{rest})"
         )
     return Listing(tuple(found.values()), (*remarks_on_skipped(skipped), *remarks))
+
+
+class _Places:
+    """Where files really are; each folder is looked up once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def of(self, name: str) -> str:
+        folder, base = os.path.split(name)
+        if base in ("", ".", "..") or os.path.islink(name):  # noqa: PTH114
+            return os.path.realpath(name)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], base)  # noqa: PTH118
 
 
 def as_given(path: str | Path) -> str:
@@ -151,6 +166,8 @@ def names_in(path: str | Path) -> list[str]:
 
 def _of_argument(given: str, recursive: bool, skipped: list[Path], remarks: list[str]) -> Iterable[Input]:
     if is_folder(given):
+        from diptych.datasets.tiny_imagenet import is_tiny_imagenet  # not needed where parts are made
+
         return _in_folder(given, recursive or is_tiny_imagenet(given), skipped)
     if os.path.lexists(given):
         return _in_tar(given, remarks) if _is_tar(given) else [_of_name(given)]
@@ -188,6 +205,7 @@ def _in_folder(folder: str, recursive: bool, skipped: list[Path]) -> list[Input]
     waiting = [folder]
     while waiting:
         place = waiting.pop()
+        within = "" if place == folder else os.path.join(os.path.relpath(place, folder), "")  # noqa: PTH118
         inner = []
         try:
             with os.scandir(place) as scanned:
@@ -201,7 +219,7 @@ def _in_folder(folder: str, recursive: bool, skipped: list[Path]) -> list[Input]
                 if recursive and not entry.name.startswith("."):
                     inner.append(entry.path)
             elif _is_picture(entry.name) and not entry.name.startswith("."):
-                found.append(_of_entry(entry, os.path.relpath(entry.path, folder)))
+                found.append(_of_entry(entry, within + entry.name))
             else:
                 skipped.append(Path(entry.path))
         waiting += reversed(inner)

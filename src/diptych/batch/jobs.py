@@ -51,7 +51,7 @@ class JobOptions:
     Attributes:
         on: "local" for processes on this machine, "ray" for a Ray cluster that is started here or that RAY_ADDRESS
             names, or a cluster's address such as "ray://head:10001".
-        shard_size: How many pictures a part has.
+        shard_size: How many pictures a part has at most.
         workers: How many processes; one for each processor by default.
         overwrite: Whether to begin again where the folder holds another job.
     """

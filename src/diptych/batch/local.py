@@ -33,7 +33,6 @@ _SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
-    "PILLOW_BLOCKS_MAX": "8",  # memory that is kept for the next picture: decoding takes two thirds of the time
 }
 
 

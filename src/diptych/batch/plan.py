@@ -29,7 +29,8 @@ class Plan:
     Attributes:
         settings: Everything beside the pictures that decides the results, as a JSON object.
         inputs: The pictures, in order.
-        shard_size: How many pictures a part has; the last one may have fewer.
+        shard_size: How many pictures a part has at most. Parts are as equal as they can be, so that processes that
+            work side by side end together.
     """
 
     settings: Mapping[str, Any]
@@ -50,7 +51,8 @@ class Plan:
 
     def of_shard(self, number: int) -> tuple[Input, ...]:
         """The pictures of a part, 0 to `shards` - 1."""
-        return self.inputs[number * self.shard_size : (number + 1) * self.shard_size]
+        first, end = (n * len(self.inputs) // self.shards for n in (number, number + 1))
+        return self.inputs[first:end]
 
 
 def write_manifest(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> None:

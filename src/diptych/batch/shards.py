@@ -15,7 +15,7 @@ from diptych.batch.inputs import Input
 from diptych.errors import DiptychError, ImageError, OutputError, UnsupportedLayer
 from diptych.extras import imported
 from diptych.files import as_text, is_file, replacing
-from diptych.images.opening import pixel_limit
+from diptych.images.opening import pixel_limit, quiet
 
 __all__ = ["Made", "Rows", "Task", "Worker", "check", "part_name"]
 
@@ -102,7 +102,7 @@ class Worker:
             UnsupportedLayer: The engine cannot express a layer.
         """
         task, rows, failures = self._task, self._rows(), list[str]()
-        with pixel_limit(task.max_pixels):
+        with pixel_limit(task.max_pixels), quiet():
             for index, one in enumerate(inputs):
                 try:
                     if index in fatal:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import numpy as np
 
 from diptych import engines
 from diptych.batch import columns as cols
-from diptych.batch.columns import Columns
-from diptych.batch.inputs import Input, Listing
+from diptych.batch.inputs import Listing
 from diptych.batch.jobs import Begun, JobOptions, Pictures, begin
 from diptych.batch.results import Job
-from diptych.batch.shards import Task
+from diptych.batch.rows import LAYER, TableTask
 from diptych.engines import Compiled
-from diptych.errors import ImageError, ModelError, UsageError
+from diptych.errors import ImageError, UsageError
 from diptych.files import as_text
 from diptych.formats import safetensors
 from diptych.images import files
@@ -28,8 +26,6 @@ from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
 
 __all__ = ["features_table", "predictions_table", "preprocessed_table"]
-
-_LAYER = "layer "
 
 
 def predictions_table(
@@ -88,7 +84,7 @@ def predictions_table(
         )
     if model.trained is False:
         remarks.append("UNTRAINED weights: the predictions say nothing about the pictures")
-    sources = {"output": "output", **({"embedding": f"{_LAYER}{embedding}"} if embedding is not None else {})}
+    sources = {"output": "output", **({"embedding": f"{LAYER}{embedding}"} if embedding is not None else {})}
     if "input" in names:
         sources["input"] = "input"
     settings = {"columns": list(names), "embedding": embedding, "top": top, "probable": probable,
@@ -128,7 +124,7 @@ def features_table(
     compiled = engines.compile(model, engine, device)
     model.check()
     _first_outputs(compiled, recipe, begun.listing, layers)
-    sources = {path: f"{_LAYER}{path}" for path in layers}
+    sources = {path: f"{LAYER}{path}" for path in layers}
     return _table(
         begun, "features", model, recipe, compiled, sources, {"columns": ["file", *layers, "error"]}
     )
@@ -223,68 +219,3 @@ def _first_outputs(
     if len(listing.inputs) == 1:
         raise first
     raise ImageError(f"none of the {len(listing.inputs):,} pictures could be used; the first: {first}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableTask(Task):
-    """What a process needs to make parts of a table.
-
-    Attributes:
-        model: The model with its recipe.
-        engine: The engine, never "auto".
-        device: The device.
-        columns: The columns, in order.
-        sources: What the arrays are: a column, and "input", "output" or "layer PATH".
-        classes: The names of the classes; None for a model that is not a classifier.
-        probable: Whether the outputs are probabilities.
-        top: How many classes the column `top` has.
-    """
-
-    model: Model
-    engine: str
-    device: str
-    columns: tuple[str, ...]
-    sources: tuple[tuple[str, str], ...]
-    classes: tuple[str, ...] | None
-    probable: bool
-    top: int
-
-    def ready(self) -> Callable[[], _Rows]:
-        """See `shards.Task`."""
-        recipe = self.model.preprocessing
-        if recipe is None:
-            raise ModelError("the model of a job carries no recipe")
-        return partial(_Rows, self, recipe, engines.compile(self.model, self.engine, self.device))
-
-
-class _Rows:
-    """The rows of a part; see `shards.Rows`."""
-
-    def __init__(self, task: TableTask, recipe: Preprocessing, compiled: Compiled) -> None:
-        self._task, self._recipe, self._compiled = task, recipe, compiled
-        self._columns = Columns(task.columns, task.classes, probable=task.probable, top=task.top)
-        self.failed, self.table = self._columns.failed, self._columns.table
-
-    def add(self, one: Input) -> None:
-        """See `shards.Rows`."""
-        path, content = one.content(self._task.started_in)
-        pixels, remarks = files.decode(path, content=content)
-        arrays = self._arrays(self._recipe.apply(pixels))
-        bad = next((name for name, value in arrays.items() if not np.isfinite(value).all()), None)
-        if bad is not None:
-            raise ModelError(f"the {bad} of {one.name} holds NaN or infinite values: a layer overflows")
-        self._columns.add(as_text(one.name), arrays, remarks)
-
-    def _arrays(self, item: Array) -> dict[str, Array]:
-        sources = dict(self._task.sources)
-        arrays = {name: item for name, source in sources.items() if source == "input"}
-        if any(source.startswith(_LAYER) for source in sources.values()):
-            trace = self._compiled.trace(item[np.newaxis])
-            arrays |= {
-                name: trace[source.removeprefix(_LAYER)][0]
-                for name, source in sources.items()
-                if source.startswith(_LAYER)
-            }
-        if "output" in sources:
-            arrays["output"] = self._compiled(item[np.newaxis])[0]
-        return arrays

@@ -6,6 +6,7 @@ for each part its number, its pictures, those to leave out, and whether to tell 
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import queue
@@ -62,8 +63,19 @@ class _Reporter:
             self._channel.reply("done", done)
 
 
+class _WithoutPandas:
+    """Keeps pyarrow from importing pandas, to recognise objects that do not occur here: it takes 0.15 s and 40 MB."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """See `importlib.abc.MetaPathFinder`."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not imported by the processes of a job", name=name)
+
+
 def main() -> None:
     """Makes parts until the process that started this one ends."""
+    sys.meta_path.insert(0, _WithoutPandas())
     channel = Channel()
     worker: Any = None
     task = channel.command()
@@ -74,6 +86,7 @@ def main() -> None:
                 from diptych.batch.shards import Worker
 
                 worker = Worker(task)
+                gc.freeze()  # what is loaded now stays: looking through it again costs a twentieth of the time
             channel.reply("begun")
             reporter = _Reporter(channel, 0.0 if careful else _SECONDS)
             channel.reply("made", worker.make(number, inputs, reporter, fatal))

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from diptych.cli import parameters
+from diptych.cli.adjusting import adjustable
+from diptych.cli.explain import explain as explain_command
 from diptych.cli.filter import app as filter_app
 from diptych.cli.many import (
     is_table,
@@ -19,8 +21,10 @@ from diptych.cli.many import (
     separated,
     some,
 )
+from diptych.cli.models import list_models, verify
 from diptych.cli.parameters import (
     Architecture,
+    Calibration,
     Columns,
     Count,
     Device,
@@ -40,6 +44,7 @@ from diptych.cli.parameters import (
     On,
     Output,
     Prompt,
+    Quantise,
     Quiet,
     Recipe,
     Recursive,
@@ -55,7 +60,7 @@ from diptych.cli.parameters import (
     functions_of,
 )
 from diptych.cli.terminal import Terminal, predictions_text, weights_text
-from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
+from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
     name="diptych",
@@ -66,6 +71,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(filter_app)
+app.command("list")(list_models)
+app.command()(verify)
+app.command()(adjustable(explain_command))
 
 _TWICE = '; twice for A and for B, "" for none.'
 
@@ -81,6 +89,7 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
+@adjustable
 def run(
     prompt: Prompt = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything.")] = Path("out"),
@@ -107,6 +116,10 @@ def run(
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern in its place.")
     ] = RunOptions.on_error,
+    explain: Annotated[
+        ExplainMethod | None,
+        typer.Option(help="Show what the answer for each picture stands on, as diptych explain does."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -141,6 +154,7 @@ def run(
             maps=maps,
             scale=scale,
             on_error=on_error,
+            explain=explain,
             overwrite=overwrite,
             engine=engine,
             device=device,
@@ -197,6 +211,7 @@ def generate(
 
 
 @app.command()
+@adjustable
 def preprocess(
     images: ManyImages = None,
     preprocessing: Annotated[str, typer.Option(help=f"{parameters.RECIPE_HELP}.")] = "colour-32",
@@ -240,7 +255,7 @@ def preprocess(
         terminal.remarks(done.remarks, done.failures)
         terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import preprocessed_table
+    from diptych.batch.tables import preprocessed_table
 
     with terminal.progress() as progress:
         job = preprocessed_table(
@@ -254,6 +269,7 @@ def preprocess(
 
 
 @app.command()
+@adjustable
 def predict(
     model: ModelName,
     images: ManyImages = None,
@@ -318,8 +334,10 @@ def predict(
         terminal.result(
             done.to_document(), predictions_text(done.predictions, top) if done.predictions else ""
         )
+        if done.predictions and done.predictions.kind == "score" and loaded.classes:
+            terminal.remark("these are scores, not probabilities: --softmax makes probabilities of them")
         raise typer.Exit(0 if not done.failures else 1)
-    from diptych.batch import predictions_table
+    from diptych.batch.tables import predictions_table
 
     with terminal.progress() as progress:
         job = predictions_table(
@@ -339,6 +357,7 @@ def predict(
 
 
 @app.command()
+@adjustable
 def features(
     model: ModelName,
     images: ManyImages = None,
@@ -376,7 +395,7 @@ def features(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     if is_table(out, table):
-        from diptych.batch import features_table
+        from diptych.batch.tables import features_table
 
         with terminal.progress() as progress:
             job = features_table(
@@ -410,6 +429,7 @@ def features(
 
 
 @app.command()
+@adjustable
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=parameters.MODEL_HELP, show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.", show_default=False)],
@@ -468,6 +488,7 @@ def compare(
 
 
 @app.command()
+@adjustable
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help=parameters.MODEL_HELP, show_default=False)],
     target: Annotated[
@@ -487,12 +508,19 @@ def convert(
     flux_version: Annotated[
         str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class names to store, separated by commas.")] = None,
+    classes: Annotated[str | None, typer.Option(help=parameters.CLASSES_HELP)] = None,
     shape: Shape = None,
     preprocessing: Recipe = None,
     preprocessing_inside: Annotated[
         bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
     ] = False,
+    no_certificate: Annotated[
+        bool,
+        typer.Option("--no-certificate", help="Do not store how far the numbers are from IN's (verify)."),
+    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+    quantise: Quantise = None,
+    images: Calibration = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -503,11 +531,11 @@ def convert(
     import diptych
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    names = None if classes is None else classes.split(",")
     done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
                            functions=functions_of(function), output=output,
                            flux_version=flux_version,
-                           classes=names, preprocessing=preprocessing,
+                           classes=classes, preprocessing=preprocessing, certificate=not no_certificate,
+                           half=half, quantise=quantise, images=images,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))

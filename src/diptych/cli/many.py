@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from diptych.errors import UsageError
 
 if TYPE_CHECKING:
-    from diptych.batch import JobOptions, Pictures
+    from diptych.batch.jobs import JobOptions, Pictures
 
 __all__ = [
     "is_table",
@@ -32,7 +32,8 @@ def is_table(out: Path, table: bool) -> bool:
 
 def many_pictures(images: Sequence[Path] | None, listed: str | None, recursive: bool) -> Pictures:
     """The pictures of a job; raises `ImageError` where the list cannot be read."""
-    from diptych.batch import Pictures, names_in
+    from diptych.batch.inputs import names_in
+    from diptych.batch.jobs import Pictures
 
     return Pictures(
         images or [] if listed else some(images), names_in(listed) if listed else [], recursive, listed
@@ -48,7 +49,7 @@ def some(images: Sequence[Path] | None) -> Sequence[Path]:
 
 def job_options(on: str, shard_size: int, workers: int | None, overwrite: bool) -> JobOptions:
     """How a job runs; raises `UsageError` where it cannot run so."""
-    from diptych.batch import JobOptions
+    from diptych.batch.jobs import JobOptions
 
     return JobOptions(on, shard_size, workers, overwrite)
 

@@ -87,6 +87,16 @@ MaxPixels = Annotated[
         show_default=False,
     ),
 ]
+Quantise = Annotated[
+    str | None, typer.Option(help="int8: an .onnx file of 8-bit weights and activations; needs --images.")
+]
+Calibration = Annotated[
+    list[Path] | None,
+    typer.Option(help="For --quantise and --half: pictures to calibrate and measure with; repeatable."),
+]
+CLASSES_HELP = (
+    "Class names to store: a file (a line each, or JSON), imagenet-1k, cifar-10, cifar-100, or a list."
+)
 RECIPE_HELP = "A recipe: its name, with any size, such as grey-64; its file; or a model that carries one"
 Recipe = Annotated[
     str | None, typer.Option("--preprocessing", help=f"{RECIPE_HELP}; default: the model's own.")
@@ -137,7 +147,7 @@ Workers = Annotated[
     typer.Option(min=1, help="How many processes; default: one for each processor.", show_default=False),
 ]
 ShardSize = Annotated[
-    int, typer.Option("--shard-size", min=1, help="How many pictures a part of the table has.")
+    int, typer.Option("--shard-size", min=1, help="How many pictures a part of the table has at most.")
 ]
 
 # ---- Making pictures ------------------------------------------------------------------------------------

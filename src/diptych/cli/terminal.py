@@ -14,7 +14,7 @@ from diptych.files import escaped
 from diptych.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from diptych.batch import Job
+    from diptych.batch.results import Job
     from diptych.errors import WeightsAlone
     from diptych.predictions import Predictions
 

@@ -119,6 +119,8 @@ class Run:
             rest = Chain(model.layers.layers[first:], model.layers.names[first:])
             model = model.with_(layers=rest, input_shape=before.shape[1:], classes=None, preprocessing=None)
         for inner, raw in compiled_for(model, self.engine).trace(before).items():
+            if "/" in inner:  # inside a graph that is run as a whole, where no layer corresponds
+                continue
             top, _, below = inner.partition(".")
             path = f"{int(top) + first}.{below}" if below else str(int(top) + first)
             layer = self.layers[path]

@@ -9,6 +9,7 @@ from diptych.engine_names import AUTOMATIC, ENGINES
 from diptych.errors import MissingExtra, UnsupportedLayer, UsageError
 from diptych.extras import imported
 from diptych.model.layers import Array
+from diptych.model.layers.whole import WholeGraph
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 
@@ -114,5 +115,8 @@ def _compile(model: Model, engine: str, device: str, **options: Any) -> Compiled
             f"the engine {engine} does not run on {device!r}, only on {', '.join(module.DEVICES)}; "
             "use --engine torch for a GPU"
         )
+    whole = next((layer for layer in model.layers.layers if isinstance(layer, WholeGraph)), None)
+    if whole is not None and engine != "onnxruntime":
+        raise whole.refused(f"the engine {engine}")
     compiled: Compiled = module.compile(model, device, **options)
     return compiled

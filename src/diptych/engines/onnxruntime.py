@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from diptych.engines.batches import by_sample, validate_batch
-from diptych.errors import ModelError, UnsupportedLayer, out_of_memory
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, out_of_memory
 from diptych.formats.onnx import to_skeleton
-from diptych.model.layers import Array
+from diptych.model.layers import Array, Chain
+from diptych.model.layers.whole import WholeGraph
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 
-__all__ = ["DEVICES", "NAME", "Compiled", "compile"]
+__all__ = ["DEVICES", "NAME", "Compiled", "compile", "run_file"]
 
 NAME = "onnxruntime"
 DEVICES = ("cpu",)
@@ -36,7 +38,7 @@ _FAILURES = tuple(
 
 def compile(  # noqa: A001 - the engines' common verb
     model: Model, device: str = "auto"
-) -> Compiled:
+) -> Compiled | _CompiledWhole:
     """Makes a model ready to run.
 
     Args:
@@ -46,7 +48,8 @@ def compile(  # noqa: A001 - the engines' common verb
     Raises:
         UnsupportedLayer: ONNX or the runtime cannot express a layer.
     """
-    return Compiled(model)
+    first = model.layers.layers[0] if model.layers.layers else None
+    return _CompiledWhole(model, first) if isinstance(first, WholeGraph) else Compiled(model)
 
 
 class Compiled:
@@ -84,15 +87,7 @@ class Compiled:
 
     def _run(self, x: Array, every_layer: bool) -> list[Array]:
         session = self._session(x.shape, every_layer)
-        try:
-            return by_sample(self._model, x, lambda: lambda sample: session.run(None, {"input": sample}))
-        except _FAILURES as error:
-            if out_of_memory(error):
-                raise MemoryError from error
-            raise ModelError(
-                f"onnxruntime could not run the model on an input of shape {x.shape[1:]}: {_first_line(error)}; "
-                "try a smaller input or --engine torch"
-            ) from error
+        return _outputs(self._model, x, session, "input", "try a smaller input or --engine torch")
 
     def _session(self, shape: Sequence[int], every_layer: bool) -> Any:
         for kind, session, _ in self._sessions:
@@ -106,6 +101,84 @@ class Compiled:
         session = _open(graph, held)
         self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], (every_layer, session, held)]
         return session
+
+
+def run_file(path: str | Path, batch: Array) -> Array:
+    """The first output of an .onnx file's own graph, as ONNX Runtime gives it to any program.
+
+    Args:
+        path: A file that Diptych wrote, without the recipe inside.
+        batch: What the graph takes, float32.
+
+    Raises:
+        FormatError: ONNX Runtime cannot run the graph.
+    """
+    try:
+        session = _open(Path(path).read_bytes(), {})
+        (output, *_) = session.run(None, {session.get_inputs()[0].name: batch})
+    except MemoryError:
+        raise
+    except Exception as error:  # the runtime raises errors of its own
+        raise FormatError(f"ONNX Runtime cannot run the graph of {path}: {_first_line(error)}") from error
+    result: Array = output
+    return result
+
+
+class _CompiledWhole:
+    """A graph that is run as it is, and the layers after it."""
+
+    engine = NAME
+    device = "cpu"
+
+    def __init__(self, model: Model, whole: WholeGraph) -> None:
+        self._model, self._whole = model, whole
+        self._graph = model.with_(layers=Chain((whole,)))
+        self._session = _open(whole.content.tobytes(), {})
+        self._tracing: Any = None
+        rest = model.layers.layers[1:]
+        self._rest = (
+            Compiled(model.with_(layers=Chain(rest), input_shape=whole.result_shape)) if rest else None
+        )
+
+    def __call__(self, batch: Array) -> Array:
+        """See `engines.Compiled`."""
+        x = validate_batch(self._model, batch)
+        (result,) = self._run(self._session, x, [self._whole.result])
+        return result if self._rest is None else self._rest(result)
+
+    def trace(self, batch: Array) -> Trace:
+        """See `engines.Compiled`; the values inside the graph come first, as "0/NAME"."""
+        x = validate_batch(self._model, batch, traced=True)
+        if self._tracing is None:
+            from diptych.formats.onnx.whole import traced
+
+            self._tracing = _open(traced(self._whole), {})
+        names = [*(name for name, _ in self._whole.values), self._whole.result]
+        *inner, result = self._run(self._tracing, x, names)
+        outputs = {**{f"0/{name}": value for name, value in zip(names, inner, strict=False)}, "0": result}
+        if self._rest is not None:
+            for path, value in self._rest.trace(result).items():
+                top, _, inside = path.partition(".")
+                outputs[f"{int(top) + 1}{'.' if inside else ''}{inside}"] = value
+        return Trace(outputs, x)
+
+    def _run(self, session: Any, x: Array, names: list[str]) -> list[Array]:
+        return _outputs(
+            self._graph, x, session, self._whole.entry, "its weights or operations do not fit it", names
+        )
+
+
+def _outputs(
+    model: Model, x: Array, session: Any, entry: str, advice: str, names: Sequence[str] | None = None
+) -> list[Array]:
+    try:
+        return by_sample(model, x, lambda: lambda sample: session.run(names, {entry: sample}))
+    except _FAILURES as error:
+        if out_of_memory(error):
+            raise MemoryError from error
+        raise ModelError(
+            f"onnxruntime could not run the model on an input of shape {x.shape[1:]}: {_first_line(error)}; {advice}"
+        ) from error
 
 
 def _plain(array: Array) -> Array:
@@ -123,7 +196,8 @@ def _open(graph: bytes, weights: dict[str, Any]) -> Any:
     # Repacked weights are a second copy and a slower start, and were not faster (benchmarks/forward_pass.py).
     options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        options.add_external_initializers(list(weights), list(weights.values()))
+        if weights:
+            options.add_external_initializers(list(weights), list(weights.values()))
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except _FAILURES as error:
         if out_of_memory(error):

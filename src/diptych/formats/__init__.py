@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import FormatError, ModelError, UsageError
+from diptych.errors import FormatError, ModelError, UnsupportedLayer, UsageError
 from diptych.extras import imported
 from diptych.files import is_file, is_folder, short_of_memory
 from diptych.model import architectures
+from diptych.model.layers.whole import WholeGraph
 from diptych.model.model import Model
 
-__all__ = ["FORMATS", "Format", "read", "write"]
+__all__ = ["FORMATS", "Format", "read", "read_whole", "write"]
 
 _HEAD = 4096
 
@@ -261,7 +262,29 @@ def write(model: Model, path: str | Path, **options: Any) -> tuple[str, ...]:
     path = Path(path)
     target = written_as(path)
     _check_options("writing", target.name, options, target.options)
+    for layer in model.layers.layers:
+        if isinstance(layer, WholeGraph) and target.module != "onnx":
+            raise layer.refused(target.name)
     return tuple(_module(target).write(model, path, **options) or ())
+
+
+def read_whole(path: str | Path, output: str | None, obstacle: UnsupportedLayer) -> Model:
+    """Reads a file that `read` has refused, as a model that one engine runs without taking it apart into layers.
+
+    Args:
+        path: The file.
+        output: Which of several outputs of an ONNX graph, by its name.
+        obstacle: Why `read` has refused it.
+
+    Raises:
+        UnsupportedLayer: The obstacle, where its format cannot be run so; or why the graph cannot.
+        FormatError: The file is damaged.
+    """
+    found = _by_suffix(Path(path))
+    if found is None or found.module != "onnx":
+        raise obstacle
+    model: Model = _module(found).read_whole(path, output, str(obstacle))
+    return model
 
 
 def written_as(path: str | Path) -> Format:

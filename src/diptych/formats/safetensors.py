@@ -66,7 +66,7 @@ def _pieces(arrays: dict[str, Array], metadata: dict[str, str]) -> Iterator[byte
 
     It puts the widest types first, so that each array is aligned, and fills up the header with spaces.
     """
-    names = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+    names = {np.dtype(np.uint8): "U8", **{np.dtype(dtype): name for name, dtype in _DTYPES.items()}}
     ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0

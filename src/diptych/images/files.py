@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _Plain: TypeAlias = Image.Image | NDArray[np.uint8]
+_JPEG_HEAD = 2**12  # bytes; enough for the header of a picture without EXIF data or a profile
 _MOST_NAMED = 5  # skipped files that a remark names
 
 
@@ -79,7 +80,7 @@ def decode(
     Raises:
         ImageError: As `read` does.
     """
-    loaded = _read(Path(path), max_pixels, content)
+    loaded = _read(path if isinstance(path, Path) else Path(path), max_pixels, content)
     return loaded.plain, tuple(loaded.remarks)
 
 
@@ -203,19 +204,26 @@ def png_at_full_depth(path: Path) -> tuple[NDArray[Any] | None, tuple[str, ...]]
 
 
 def _jpeg(path: Path, stream: IO[bytes], opener: kinds.Opener, limit: int) -> _Loaded:
+    head = stream.read(_JPEG_HEAD)
+    if (plain := jpeg.plain_header(head)) is not None:
+        width, height, channels = plain
+        check_size(path, (width, height), limit)
+        data = head + stream.read()
+        if jpeg.may_hold(len(data), width, height):
+            return _Loaded(jpeg.as_image(data, channels))
+    stream.seek(0)
     with opener(stream) as header:
         check_size(path, header.size, limit)
         stream.seek(0)
         data = stream.read()
         if not jpeg.may_hold(len(data), *header.size):
             raise ValueError(f"{len(data):,} bytes cannot hold {header.width} x {header.height} pixels")
-        decoded = jpeg.decode(data, len(header.getbands()))
-        if (
-            header.mode == "CMYK"
-        ):  # the check is what counts: Pillow knows which files hold their inks inverted
+        channels = len(header.getbands())
+        if channels == 4:
+            jpeg.decode(data, channels)  # to find damage; Pillow knows which files hold their inks inverted
             header.load()
             return _plain(header, "")
-        image = Image.fromarray(decoded)
+        image = jpeg.as_image(data, channels)
         image.info = header.info
         return _plain(image, "", orientation=_orientation(header))
 

@@ -19,7 +19,7 @@ from typing import Any
 from diptych.errors import GenerationError, MissingExtra, reason
 from diptych.files import is_file, is_folder
 
-__all__ = ["load", "quietly", "require"]
+__all__ = ["load", "online", "quietly", "require"]
 
 INDEX = "model_index.json"
 _OFFLINE = "download it on a machine that has a connection and name its folder"
@@ -61,7 +61,7 @@ def load(
             return _from_pretrained(model, dtype_for(index), {**options, **variant}), commit
         except Exception as error:  # missing, damaged and foreign files fail in many ways
             failures.append(error)
-    if local and not Path(model).is_dir() and _online():  # an earlier download was interrupted
+    if local and not Path(model).is_dir() and online():  # an earlier download was interrupted
         options.pop("local_files_only")
         try:
             return _from_pretrained(model, dtype_for(index), options), commit
@@ -119,7 +119,7 @@ def _index(model: str, revision: str | None) -> tuple[Path, bool]:
     cached = try_to_load_from_cache(model, INDEX, revision=revision)
     if isinstance(cached, str):
         return Path(cached), True
-    if not _online():
+    if not online():
         raise GenerationError(
             f"the model {model} is not on this machine and the hub cannot be reached; {_OFFLINE}"
         )
@@ -141,7 +141,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     return index
 
 
-def _online() -> bool:
+def online() -> bool:
     """Whether the hub answers; its own client would try for half a minute."""
     from huggingface_hub import constants
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from diptych.errors import ModelError
 from diptych.model.layers import LAYERS, Activation, Array, Chain, Connection, Layer, child_path
+from diptych.model.layers.whole import WholeGraph
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_classes, check_input_shape, check_layers
 from diptych.preprocessing import Preprocessing
@@ -81,7 +82,7 @@ class _Writer:
     def layer(self, layer: Layer, path: str) -> dict[str, Json]:
         if id(layer) in self._paths:
             return {"same": self._paths[id(layer)]}
-        if LAYERS.get(type(layer).__name__) is not type(layer):
+        if type(layer) not in _HINTS:
             raise ModelError(f"layer {path} is a {type(layer).__name__}, which is not a layer of Diptych")
         if path.count(".") >= _DEEPEST:
             raise ModelError(f"layer {path} is nested deeper than {_DEEPEST} containers; flatten the model")
@@ -296,7 +297,9 @@ class _Reader:
         return self._arrays[name]
 
 
+# A `WholeGraph` is written only to tell models apart: no document with one is read.
 _HINTS: dict[type[Any], dict[str, Any]] = {kind: get_type_hints(kind) for kind in LAYERS.values()}
+_HINTS[WholeGraph] = get_type_hints(WholeGraph)
 
 
 def _holds_array(hint: Any, value: Json) -> bool:

@@ -13,7 +13,7 @@ from diptych.images.arguments import Images, remarks_on_folders
 from diptych.images.generation import remarks_on
 from diptych.journal import Journal, keeping, there_already
 from diptych.loading import ModelLike, Recipe
-from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
+from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 from diptych.pipeline import page, steps
 from diptych.pipeline.request import NAMES, Request, command_line, keep_originals, request_of
 from diptych.predictions import Predictions
@@ -86,6 +86,7 @@ def run(
     maps: str = RunOptions.maps,
     scale: ScaleRule = RunOptions.scale,
     on_error: OnError = RunOptions.on_error,
+    explain: ExplainMethod | None = RunOptions.explain,
     overwrite: bool = False,
     engine: str = RunOptions.engine,
     device: str = RunOptions.device,
@@ -114,6 +115,8 @@ def run(
         scale: "per-map" for one colour scale for each feature map, "shared" for one for each layer.
         on_error: What becomes of a picture that cannot be read: "report" makes it a sentence in
             `failures`; "test-pattern" also puts a marked test pattern in its place.
+        explain: "grad-cam", "occlusion" or "smooth-gradients", to draw what the answer for each picture stands on; see
+            `diptych.explain`.
         overwrite: Whether to delete the other run that `out` holds.
         engine: One of `engines.ENGINES`, or "auto".
         device: "auto", "cpu", "cuda" or "mps".
@@ -134,6 +137,7 @@ def run(
         maps=maps,
         scale=scale,
         on_error=on_error,
+        explain=explain,
         engine=engine,
         device=device,
     )
@@ -153,8 +157,11 @@ def _run(request: Request, journal: Journal, progress: Progress, skipped_files: 
         predictions = steps.predict(request, journal, batch, [s.picture.name for s in seen], progress)
     with journal.timed("plots"):
         plots = steps.plot(request, journal, batch, seen[0], progress)
+        explained = steps.explain_all(request, journal, seen, progress)
     with journal.timed("report"):
-        journal.make("report.html", partial(page.write, request, journal, seen, predictions, plots, skipped))
+        journal.make(
+            "report.html", partial(page.write, request, journal, seen, predictions, plots, explained, skipped)
+        )
     there = [one for one in seen if one.original.name in journal.found]
     remarks = dict.fromkeys((*skipped_files, *(remark for one in seen for remark in remarks_on(one.picture))))
     failures = tuple(one.reason for one in skipped)

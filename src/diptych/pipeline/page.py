@@ -10,7 +10,7 @@ from diptych.model.summary import Row, summarise
 from diptych.pipeline.request import Request
 from diptych.pipeline.steps import Plots, Seen
 from diptych.predictions import Predictions
-from diptych.report.content import Facts, ImageResult, LayerRow, ReportContent, Skipped
+from diptych.report.content import Facts, Figure, ImageResult, LayerRow, ReportContent, Skipped
 from diptych.report.html import write_report
 
 __all__ = ["write"]
@@ -22,6 +22,7 @@ def write(
     seen: list[Seen],
     predictions: Predictions | None,
     plots: Plots,
+    explained: Sequence[Figure],
     skipped: list[Skipped],
     path: Path,
 ) -> None:
@@ -33,6 +34,7 @@ def write(
         seen: The pictures, in order.
         predictions: None where the model is not a classifier.
         plots: The plots of the first picture.
+        explained: For each picture what its answer stands on, or empty.
         skipped: The pictures that could not be used.
         path: The HTML file to write.
     """
@@ -47,7 +49,7 @@ def write(
             trained=model.trained,
             gives_probabilities=predictions is not None and predictions.kind == "probability",
             images=tuple(
-                _image(one, predictions, index, plots if index == 0 else None)
+                _image(one, predictions, index, plots if index == 0 else None, explained[index : index + 1])
                 for index, one in enumerate(seen)
             ),
             skipped=tuple(skipped),
@@ -67,7 +69,9 @@ def write(
     )
 
 
-def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots | None) -> ImageResult:
+def _image(
+    one: Seen, predictions: Predictions | None, index: int, plots: Plots | None, explained: Sequence[Figure]
+) -> ImageResult:
     picture, record = one.picture, one.picture.record
     ranked: tuple[tuple[str, float], ...] = ()
     if predictions is not None:
@@ -87,7 +91,7 @@ def _image(one: Seen, predictions: Predictions | None, index: int, plots: Plots 
         facts=tuple(facts),
         remarks=picture.remarks,
         ignored=record.ignored if record is not None else (),
-        figures=plots.inputs if plots is not None else (),
+        figures=(*explained, *(plots.inputs if plots is not None else ())),
         layers=plots.layers if plots is not None else (),
     )
 

@@ -22,7 +22,7 @@ from diptych.loading import load, recipe_of
 from diptych.model.document import to_document
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
-from diptych.options import GenerationOptions, OnError, RunOptions, ScaleRule
+from diptych.options import ExplainMethod, GenerationOptions, OnError, RunOptions, ScaleRule
 from diptych.predicting import compiled_for
 from diptych.preprocessing import Preprocessing
 from diptych.report.features import chosen_layers
@@ -30,7 +30,7 @@ from diptych.report.features import chosen_layers
 __all__ = ["NAMES", "Request", "command_line", "keep_originals", "request_of"]
 
 NAMES = re.compile(
-    r"(generated|loaded|preprocessed)_image_\d+\.(png|npy)|predictions\.(json|csv)|output_\d+\.npy|report\.html"
+    r"(generated|loaded|preprocessed)_image_\d+\.(png|npy)|explanation_\d+\.png|predictions\.(json|csv)|output_\d+\.npy|report\.html"
     r"|input_(heatmap|contour|surface|image_visualizations)\.png|loaded_image_verification\.png"
     r"|model_architecture\.txt|(conv_layer_\d+|layer_[\d-]+)_feature_maps\.png"
 )
@@ -72,6 +72,7 @@ class Request:
             "maps": list(self.layers),
             "scale": self.options.scale,
             "on_error": self.options.on_error,
+            **({} if self.options.explain is None else {"explain": self.options.explain}),
             "engine": self.options.engine,
             "device": self.options.device,
         }
@@ -94,6 +95,8 @@ def request_of(prompt: str | None, images: Images | None, options: RunOptions) -
         raise UsageError("there is nothing to run: give a prompt, or pictures with --images")
     _one_of("scale", options.scale, get_args(ScaleRule))
     _one_of("on_error", options.on_error, get_args(OnError))
+    if options.explain is not None:
+        _one_of("explain", options.explain, get_args(ExplainMethod))
     recipe = recipe_of(options.preprocessing if options.preprocessing is not None else model)
     if recipe.size is not None and recipe.channels is not None:
         layer_shapes(model, (1, recipe.channels, *recipe.size))
@@ -169,6 +172,7 @@ def command_line(
         "maps": options.maps,
         "scale": options.scale,
         "on_error": options.on_error,
+        "explain": options.explain,
         "engine": options.engine,
         "device": options.device,
     }

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from diptych.errors import ImageError, UsageError
+from diptych.explaining import explain_item
 from diptych.files import as_text, escaped, json_text, replacing
 from diptych.images import files, generation
 from diptych.images.arguments import as_picture, unique_names
@@ -27,7 +28,7 @@ from diptych.progress import Progress
 from diptych.report.content import Figure, LayerFigure, Skipped
 from diptych.report.features import feature_plots
 
-__all__ = ["Plots", "Seen", "batch_of", "plot", "predict", "see"]
+__all__ = ["Plots", "Seen", "batch_of", "explain_all", "plot", "predict", "see"]
 
 
 @dataclass(frozen=True)
@@ -245,4 +246,36 @@ def _plot_input(request: Request, journal: Journal, first: Seen, progress: Progr
     for done, (file, title, alt, draw) in enumerate(drawings, 1):
         figures.append(Figure(journal.make(file, draw), title, alt))
         progress(done, len(drawings), "plotting the input")
+    return tuple(figures)
+
+
+def explain_all(
+    request: Request, journal: Journal, seen: list[Seen], progress: Progress
+) -> tuple[Figure, ...]:
+    """Draws what the answer for each picture stands on, where that was asked for.
+
+    Args:
+        request: What was asked for.
+        journal: The record of the run, which writes the files.
+        seen: The pictures.
+        progress: Told after each picture.
+    """
+    method = request.options.explain
+    if method is None:
+        return ()
+    from diptych.report.explanation import MEANINGS, draw_explanation
+
+    def draw(path: Path, one: Seen) -> None:
+        found = explain_item(
+            request.model, one.item, request.recipe, one.picture.name,
+            method=method, engine=request.options.engine, device=request.options.device,
+        )  # fmt: skip
+        draw_explanation(path, found)
+
+    figures = []
+    for number, one in enumerate(seen, 1):
+        path = journal.make(f"explanation_{number}.png", partial(draw, one=one))
+        alt = f"Three panels: what the model saw of {one.picture.name}, the map of {method}, and one over the other"
+        figures.append(Figure(path, "What the answer stands on", alt, f"By {method}; {MEANINGS[method]}."))
+        progress(number, len(seen), "explaining")
     return tuple(figures)

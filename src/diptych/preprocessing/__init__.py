@@ -3,11 +3,21 @@
 from diptych.preprocessing.named import NAMES, named
 from diptych.preprocessing.recipe import Preprocessing
 from diptych.preprocessing.resize import KERNELS
-from diptych.preprocessing.steps import Colour, Grey, Normalise, RecipeStep, Resize, Scale, SpatialOrder
+from diptych.preprocessing.steps import (
+    CentreCrop,
+    Colour,
+    Grey,
+    Normalise,
+    RecipeStep,
+    Resize,
+    Scale,
+    SpatialOrder,
+)
 
 __all__ = [
     "KERNELS",
     "NAMES",
+    "CentreCrop",
     "Colour",
     "Grey",
     "Normalise",

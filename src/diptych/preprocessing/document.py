@@ -8,6 +8,7 @@ from typing import Any
 from diptych.errors import ModelError
 from diptych.preprocessing.steps import (
     MAX_STEPS,
+    CentreCrop,
     Colour,
     Grey,
     Normalise,
@@ -24,6 +25,7 @@ _STEPS: tuple[tuple[str, type[RecipeStep]], ...] = (
     ("grey", Grey),
     ("colour", Colour),
     ("resize", Resize),
+    ("centre-crop", CentreCrop),
     ("scale", Scale),
     ("normalise", Normalise),
     ("spatial-order", SpatialOrder),
@@ -68,7 +70,11 @@ def _step(item: Any, number: int) -> RecipeStep:
         raise ModelError(f"step {number} of the recipe must be one of {', '.join(known)}")
     kind = known[name]
     allowed = tuple(f.name for f in fields(kind))
-    required = {Resize: ("height", "width"), Normalise: ("mean", "std")}.get(kind, ())
+    required = {
+        Resize: ("height", "width"),
+        CentreCrop: ("height", "width"),
+        Normalise: ("mean", "std"),
+    }.get(kind, ())
     _check_keys(item, f"step {number} of the recipe, {name},", ("step", *allowed), required)
     try:
         return kind(**{key: value for key, value in item.items() if key != "step"})

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from diptych.errors import ModelError
-from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
+from diptych.preprocessing.steps import CentreCrop, Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 
 __all__ = ["check_order"]
 
-_STEPS = (Grey, Colour, Resize, Scale, Normalise, SpatialOrder)
+_STEPS = (Grey, Colour, Resize, CentreCrop, Scale, Normalise, SpatialOrder)
 
 
 def check_order(steps: Sequence[Any]) -> None:
@@ -36,6 +36,10 @@ def check_order(steps: Sequence[Any]) -> None:
             eight_bit, scaled = False, True
         elif isinstance(step, Normalise):
             _check_normalise(step, scaled, channels)
+        elif isinstance(step, CentreCrop) and channels == 1 and len(step.fill) == 3:
+            raise ModelError(
+                "CentreCrop fills with three levels, but the recipe is grey at that point; give one level"
+            )
         channels = {Grey: 1, Colour: 3}.get(type(step), channels)
         finished = type(step).__name__ if isinstance(step, Normalise | SpatialOrder) else finished
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import ModelError
-from diptych.preprocessing.steps import Colour, Grey, RecipeStep, Resize
+from diptych.preprocessing.resize import check_scaled, margin, size_within
+from diptych.preprocessing.steps import FREE_FITS, CentreCrop, Colour, Grey, RecipeStep, Resize
 
 __all__ = ["begin", "is_pillow_picture"]
 
@@ -42,10 +43,15 @@ def begin(picture: Any, steps: tuple[RecipeStep, ...]) -> tuple[NDArray[np.uint8
             isinstance(step, Resize)
             and step.kernel.startswith("pillow-")
             and step.round
-            and step.fit == "stretch"
+            and step.fit in ("stretch", *FREE_FITS)
         ):
             method = Image.Resampling[step.kernel.removeprefix("pillow-").upper()]
-            picture = picture.resize((step.width, step.height), method)
+            height, width = size_within(picture.height, picture.width, step.height, step.width, step.fit)
+            check_scaled(picture.height, picture.width, height, width)
+            picture = picture.resize((width, height), method)
+        elif isinstance(step, CentreCrop) and picture.width >= step.width and picture.height >= step.height:
+            left, top = margin(picture.width, step.width), margin(picture.height, step.height)
+            picture = picture.crop((left, top, left + step.width, top + step.height))
         elif not (isinstance(step, Colour) and picture.mode == "RGB"):
             break
         done += 1

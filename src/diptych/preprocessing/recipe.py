@@ -14,9 +14,11 @@ from diptych.preprocessing import document as documents
 from diptych.preprocessing.grey import WEIGHTS
 from diptych.preprocessing.order import check_order
 from diptych.preprocessing.pillow import begin, is_pillow_picture
-from diptych.preprocessing.resize import resized
+from diptych.preprocessing.resize import centred, resized
 from diptych.preprocessing.steps import (
+    FREE_FITS,
     MAX_STEPS,
+    CentreCrop,
     Colour,
     Grey,
     Normalise,
@@ -173,8 +175,9 @@ class Preprocessing:
         """The sizes of the last two axes of the result, or None if they depend on the picture."""
         size: tuple[int, int] | None = None
         for step in self.steps:
-            if isinstance(step, Resize):
-                size = (step.height, step.width)
+            if isinstance(step, Resize | CentreCrop):
+                free = isinstance(step, Resize) and step.fit in FREE_FITS
+                size = None if free else (step.height, step.width)
             elif isinstance(step, SpatialOrder) and step.order == "wh" and size:
                 size = (size[1], size[0])
         return size
@@ -218,6 +221,9 @@ def _applied(step: RecipeStep, pixels: Array, scaled: bool) -> Array:
         ground = step.fill / 255 if scaled else step.fill
         kept = pixels if step.round else pixels.astype(np.float32, copy=False)
         return resized(kept, step.height, step.width, step.kernel, step.fit, ground)
+    if isinstance(step, CentreCrop):
+        fill = np.array(step.fill, np.float32) / np.float32(255) if scaled else np.array(step.fill)
+        return centred(pixels, step.height, step.width, fill)
     if isinstance(step, Scale):
         return np.divide(pixels, np.float32(255), dtype=np.float32)
     if isinstance(step, Normalise):

@@ -1,4 +1,4 @@
-"""The resize kernels, and the three ways to fit a picture of another aspect ratio.
+"""The resize kernels, the ways to fit a picture of another aspect ratio, and the centre crop.
 
 Every kernel takes (H, W) or (H, W, 3), uint8 or float32, and gives a new array of the same dtype. uint8 is rounded in
 the way of the library that the kernel reproduces; float32 is not rounded.
@@ -149,15 +149,10 @@ KERNELS: dict[str, Kernel] = {
 def resized(image: Array, height: int, width: int, kernel: str, fit: str, ground: float) -> Array:
     """The picture, resized to `height` x `width`. `ground` is the level of the padding, on the picture's scale."""
     scaled_height, scaled_width = size_within(image.shape[0], image.shape[1], height, width, fit)
-    if scaled_height * scaled_width > _MOST_SCALED:
-        raise ShapeError(
-            f"the centre crop to {height} x {width} expects a picture less elongated than "
-            f"{image.shape[0]} x {image.shape[1]}, which it would first scale to {scaled_height} x "
-            f'{scaled_width}; use fit="pad" or fit="stretch"'
-        )
+    check_scaled(image.shape[0], image.shape[1], scaled_height, scaled_width)
     scaled = KERNELS[kernel](image, scaled_height, scaled_width)
     if fit == "crop":
-        top, left = round((scaled_height - height) / 2), round((scaled_width - width) / 2)
+        top, left = margin(scaled_height, height), margin(scaled_width, width)
         return scaled[top : top + height, left : left + width]
     if fit == "pad" and scaled.shape[:2] != (height, width):
         result = np.full((height, width, *image.shape[2:]), ground, image.dtype)
@@ -167,15 +162,46 @@ def resized(image: Array, height: int, width: int, kernel: str, fit: str, ground
     return scaled
 
 
+def check_scaled(h: int, w: int, scaled_height: int, scaled_width: int) -> None:
+    """Raises `ShapeError` for a picture so elongated that scaling it would take gigabytes."""
+    if scaled_height * scaled_width > _MOST_SCALED:
+        raise ShapeError(
+            f"the recipe expects a picture less elongated than {h} x {w}, which it would scale to "
+            f'{scaled_height} x {scaled_width}; use fit="pad" or fit="stretch"'
+        )
+
+
+def centred(image: Array, height: int, width: int, fill: Array) -> Array:
+    """The centre of a picture; a side that is too short is padded with `fill`, (1,) or (3,), as in torchvision."""
+    top, left = margin(image.shape[0], height), margin(image.shape[1], width)
+    cut = image[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
+    if cut.shape[:2] == (height, width):
+        return cut
+    result = np.empty((height, width, *image.shape[2:]), image.dtype)
+    result[...] = fill if image.ndim == 3 else fill[0]
+    top, left = max(-top, 0), max(-left, 0)
+    result[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
+    return result
+
+
+def margin(side: int, wanted: int) -> int:
+    """What is cut off before the centre of a side, as torchvision's center_crop rounds it; negative for padding."""
+    return round((side - wanted) / 2) if side >= wanted else -((wanted - side) // 2)
+
+
 def size_within(h: int, w: int, height: int, width: int, fit: str) -> tuple[int, int]:
     """The (height, width) to which an h x w picture is scaled before it is cropped or padded to the final size.
 
-    For "crop" the shorter side fits and the longer side is rounded down, as in torchvision's Resize. For "pad" the
-    longer side fits and the shorter side is rounded, but not to 0, as in Pillow's `ImageOps.contain`.
+    For "crop" and "cover" the shorter side fits and the longer side is rounded down, as in torchvision's Resize. For
+    "pad" the longer side fits and the shorter side is rounded, but not to 0, as in Pillow's `ImageOps.contain`. For
+    "cover-rounded" and "contain" both sides are divided by one ratio and rounded, as in timm's ResizeKeepRatio.
     """
+    if fit in ("cover-rounded", "contain"):
+        ratio = (min if fit == "cover-rounded" else max)(h / height, w / width)
+        return max(1, round(h / ratio)), max(1, round(w / ratio))
     if fit == "stretch" or h * width == w * height:
         return height, width
     wider = w * height > h * width
-    if fit == "crop":
+    if fit in ("crop", "cover"):
         return (height, w * height // h) if wider else (h * width // w, width)
     return (max(1, round(h / w * width)), width) if wider else (height, max(1, round(w / h * height)))

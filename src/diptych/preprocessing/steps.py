@@ -16,10 +16,12 @@ from diptych.preprocessing.resize import KERNELS
 
 __all__ = [
     "FITS",
+    "FREE_FITS",
     "GREY_WEIGHTS",
     "MAX_PIXELS",
     "MAX_SIDE",
     "MAX_STEPS",
+    "CentreCrop",
     "Colour",
     "Grey",
     "Normalise",
@@ -31,6 +33,8 @@ __all__ = [
 
 GREY_WEIGHTS = tuple(WEIGHTS)
 FITS = ("stretch", "crop", "pad")
+# After these the size of the result depends on the picture.
+FREE_FITS = ("cover", "cover-rounded", "contain")
 ORDERS = ("hw", "wh")
 MAX_STEPS = 32
 MAX_SIDE = 16384
@@ -70,7 +74,10 @@ class Resize:
         kernel: One of `KERNELS`.
         fit: What happens to another aspect ratio. "stretch" ignores it; "crop" scales until the picture covers the
             size and keeps the centre, as torchvision's Resize and CenterCrop do; "pad" scales until the picture fits
-            and centres it, as Pillow's `ImageOps.pad` does.
+            and centres it, as Pillow's `ImageOps.pad` does. Three keep the whole picture at its aspect ratio, whatever
+            size comes out: "cover" scales until the picture covers the size, rounded down as torchvision's Resize to
+            one number does; "cover-rounded" the same, rounded to the nearest as timm's ResizeKeepRatio does; and
+            "contain" until it fits, rounded as there.
         round: Whether the result is rounded to 8 bits, as by Pillow, OpenCV and Julia's N0f8. Otherwise it is float32
             in the same range; after `Scale` only False is allowed.
         fill: The level of the padding, 0-255.
@@ -87,18 +94,39 @@ class Resize:
     fill: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in (("height", self.height), ("width", self.width)):
-            _whole_number("Resize", name, value, 1, MAX_SIDE)
-        if self.height * self.width > MAX_PIXELS:
-            raise ModelError(
-                f"Resize expects at most {MAX_PIXELS} pixels in all, but {self.height} x {self.width} "
-                f"is {self.height * self.width}; choose a smaller size"
-            )
+        _check_size("Resize", self.height, self.width)
         _one_of("Resize", "kernel", self.kernel, tuple(KERNELS))
-        _one_of("Resize", "fit", self.fit, FITS)
+        _one_of("Resize", "fit", self.fit, FITS + FREE_FITS)
         if not isinstance(self.round, bool):
             raise ModelError(f"Resize expects round to be true or false, but got {_short(self.round)}")
         _whole_number("Resize", "fill", self.fill, 0, 255)
+
+
+@dataclass(frozen=True)
+class CentreCrop:
+    """Keeps the centre of a picture, as torchvision's CenterCrop does; a side that is too short is padded.
+
+    Args:
+        height: Rows of the result, 1 to 16384.
+        width: Columns of the result, 1 to 16384.
+        fill: The level of the padding, 0-255: one for all channels, or one for each of three.
+
+    Raises:
+        ModelError: If a setting is out of range.
+    """
+
+    height: int
+    width: int
+    fill: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        _check_size("CentreCrop", self.height, self.width)
+        fill: Any = self.fill
+        if not isinstance(fill, list | tuple) or len(fill) not in (1, 3):
+            raise ModelError(f"CentreCrop expects fill to be one or three levels, but got {_short(fill)}")
+        for level in fill:
+            _whole_number("CentreCrop", "fill", level, 0, 255)
+        object.__setattr__(self, "fill", tuple(fill))
 
 
 @dataclass(frozen=True)
@@ -152,7 +180,17 @@ class SpatialOrder:
         _one_of("SpatialOrder", "order", self.order, ORDERS)
 
 
-RecipeStep: TypeAlias = Grey | Colour | Resize | Scale | Normalise | SpatialOrder
+RecipeStep: TypeAlias = Grey | Colour | Resize | CentreCrop | Scale | Normalise | SpatialOrder
+
+
+def _check_size(step: str, height: Any, width: Any) -> None:
+    for name, value in (("height", height), ("width", width)):
+        _whole_number(step, name, value, 1, MAX_SIDE)
+    if height * width > MAX_PIXELS:
+        raise ModelError(
+            f"{step} expects at most {MAX_PIXELS} pixels in all, but {height} x {width} "
+            f"is {height * width}; choose a smaller size"
+        )
 
 
 def _one_of(step: str, name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diptych.preprocessing.steps import Colour, Grey, Normalise, RecipeStep, Resize, Scale
+from diptych.preprocessing.steps import CentreCrop, Colour, Grey, Normalise, RecipeStep, Resize, Scale
 
 __all__ = ["sentence"]
 
@@ -26,6 +26,9 @@ _FIT = {
     "stretch": "stretched to fit",
     "crop": "scaled to cover, the centre kept",
     "pad": "scaled to fit inside, on a ground of level {fill}",
+    "cover": "scaled to cover it, sizes rounded down, nothing cut off",
+    "cover-rounded": "scaled to cover it, sizes rounded to the nearest, nothing cut off",
+    "contain": "scaled to fit inside, sizes rounded to the nearest, no ground added",
 }
 
 
@@ -40,6 +43,12 @@ def sentence(step: RecipeStep) -> str:
         fit = _FIT[step.fit].format(fill=step.fill)
         size = f"{step.height} x {step.width} (height x width)"
         return f"resize to {size} with {_KERNEL[step.kernel]}, {fit}, {rounding}"
+    if isinstance(step, CentreCrop):
+        ground = ", ".join(map(str, step.fill))
+        return (
+            f"centre crop: {step.height} x {step.width} (height x width) from the middle; "
+            f"a ground of level {ground} where the picture is smaller"
+        )
     if isinstance(step, Scale):
         return "scale: divide by 255, to 0-1"
     if isinstance(step, Normalise):

@@ -6,6 +6,7 @@ The k-th convolution in the order of the model, counted from 1 and through conta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from diptych.files import keep, sole_writer
 from diptych.images.arguments import ImageLike, as_picture
 from diptych.loading import ModelLike, Recipe, load, recipe_of
 from diptych.model.layers import Conv, ConvTranspose
+from diptych.model.layers.whole import WholeGraph
 from diptych.model.model import Model
 from diptych.options import ScaleRule
 from diptych.predicting import compiled_for
@@ -27,6 +29,8 @@ from diptych.report.content import LayerFigure
 from diptych.report.mosaic import dead_channels, finite_range
 
 __all__ = ["Make", "chosen_layers", "convolutions", "feature_plots", "features"]
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 
 Make: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 """Makes the file with a name by calling the function that writes it, and returns its path."""
@@ -88,7 +92,7 @@ def convolutions(model: Model) -> list[str]:
 
 def chosen_layers(model: Model, choice: str) -> tuple[str, ...]:
     """The layer paths of "all", "conv" or a list such as "0,3.1"; raises `UsageError` for an unknown one."""
-    known = [path for path, _ in model.walk()]
+    known = [*(path for path, _ in model.walk()), *_values_inside(model)]
     if choice == "all":
         return tuple(known)
     if choice == "conv":
@@ -99,6 +103,12 @@ def chosen_layers(model: Model, choice: str) -> tuple[str, ...]:
             shown = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")
             raise UsageError(f"the model has no layer {path!r}; give all, conv, or some of the paths {shown}")
     return chosen
+
+
+def _values_inside(model: Model) -> dict[str, tuple[int, ...]]:
+    """The values of a graph that is run as a whole, "0/NAME", and one sample's shapes; empty for any other model."""
+    first = model.layers.layers[0] if model.layers.layers else None
+    return {f"0/{name}": shape for name, shape in first.values} if isinstance(first, WholeGraph) else {}
 
 
 def feature_plots(
@@ -123,13 +133,13 @@ def feature_plots(
 
     _check_scale(scale)
     numbers = {path: index for index, path in enumerate(convolutions(model), 1)}
-    by_path = dict(model.walk())
+    labels = {path: layer.label for path, layer in model.walk()}
     drawn = []
     for done, path in enumerate(paths, 1):
         array = trace[path][0]
         where = f"Convolution {numbers[path]}" if path in numbers else f"Layer {path}"
-        title = f"{where} · {by_path[path].label.replace('->', '→')}"
-        name = f"conv_layer_{numbers[path]}" if path in numbers else f"layer_{path.replace('.', '-')}"
+        title = f"{where} · {labels[path].replace('->', '→')}" if path in labels else f"Value {path[2:]}"
+        name = f"conv_layer_{numbers[path]}" if path in numbers else f"layer_{_NOT_IN_NAMES.sub('-', path)}"
         draw = partial(activations, array=array, title=title, scale=scale)
         file = make(f"{name}_feature_maps.png", draw)
         limits = finite_range(array)

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diptych.batch import Job, JobOptions, Pictures, begin
 from diptych.batch.inputs import Input
-from diptych.batch.results import WRITERS
+from diptych.batch.jobs import JobOptions, Pictures, begin
+from diptych.batch.results import WRITERS, Job
 from diptych.batch.shards import Task
 from diptych.engines import tiled
 from diptych.errors import DiptychError, ImageError, OutputError, UsageError

@@ -178,7 +178,7 @@ def parts_of(tree: Any, depth: int = 0) -> list[NamedTuple]:
     """The states of the layers that have weights, in order."""
     if depth > DEEPEST or not isinstance(tree, (tuple, list)):
         return []
-    norm = isinstance(tree, NamedTuple) and {"diag", "layer"} & set(tree.names)
+    norm = isinstance(tree, NamedTuple) and {"diag", "layer", "cell", "q_proj"} & set(tree.names)
     own = isinstance(tree, NamedTuple) and any(is_weight(value) for value in tree)
     if isinstance(tree, NamedTuple) and (own or (norm and _holds_array(tree))):
         return [tree]

@@ -65,10 +65,33 @@ LAYOUTS: dict[str, tuple[tuple[Version, Names], ...]] = {
     "Embedding": (((0, 16, 11), ("weight", "padding_idx")), ((0, 12, 5), ("weight",))),
     "EmbeddingBag": (((0, 14), ("weight", "reduction")),),
     "WeightNorm": (((0, 16), ("layer", "g", "which", "dims")),),
+    "Recur": (((0, 12), ("cell", "state")), ((0, 8), ("cell", "init", "state"))),
+    "RNNCell": (
+        ((0, 15), ("σ", "Wi", "Wh", "bias")),
+        ((0, 12), ("σ", "Wi", "Wh", "b", "state0")),
+        ((0, 8), ("σ", "Wi", "Wh", "b", "h")),
+    ),
+    "LSTMCell": (
+        ((0, 15), ("Wi", "Wh", "bias")),
+        ((0, 12), ("Wi", "Wh", "b", "state0")),
+        ((0, 8), ("Wi", "Wh", "b", "h", "c")),
+    ),
+    "GRUCell": (
+        ((0, 15), ("Wi", "Wh", "b")),
+        ((0, 12), ("Wi", "Wh", "b", "state0")),
+        ((0, 8), ("Wi", "Wh", "b", "h")),
+    ),
+    "GRUv3Cell": (
+        ((0, 15), ("Wi", "Wh", "b", "Wh_h̃")),
+        ((0, 12, 7), ("Wi", "Wh", "b", "Wh_h̃", "state0")),
+    ),
+    **dict.fromkeys(("RNN", "LSTM", "GRU", "GRUv3"), (((0, 15), ("cell",)),)),
+    "Recurrence": (((0, 16), ("cell",)),),
+    "MultiHeadAttention": (((0, 13, 15), ("nheads", "q_proj", "k_proj", "v_proj", "attn_drop", "out_proj")),),
 }
 
 # The type parameters of each struct, newest first: the field whose type a parameter is, except for "N", "M" and
-# "S", which are numbers of axes, and "mode", which is stored as a symbol.
+# "S", which are numbers of axes, "mode", which is stored as a symbol, and "return_state", which is false.
 PARAMETERS: dict[str, tuple[tuple[Version, Names], ...]] = {
     "Chain": (((0, 8), ("layers",)),),
     "Dense": (((0, 8), ("σ", "weight", "bias")),),
@@ -96,6 +119,32 @@ PARAMETERS: dict[str, tuple[tuple[Version, Names], ...]] = {
     "Bilinear": (((0, 12), ("σ", "weight", "bias")),),
     "Embedding": (((0, 12, 5), ("weight",)),),
     "EmbeddingBag": (((0, 14), ("reduction", "weight")),),
+    "Recur": (((0, 12), ("cell", "state")), ((0, 8), ("cell",))),
+    "RNNCell": (
+        ((0, 15), ("σ", "Wi", "Wh", "bias")),
+        ((0, 13, 7), ("σ", "Wi", "Wh", "b", "state0")),
+        ((0, 12), ("σ", "Wi", "b", "state0")),
+    ),
+    "LSTMCell": (
+        ((0, 15), ("Wi", "Wh", "bias")),
+        ((0, 13, 7), ("Wi", "Wh", "b", "state0")),
+        ((0, 12), ("Wi", "b", "state0")),
+    ),
+    "GRUCell": (
+        ((0, 15), ("Wi", "Wh", "b")),
+        ((0, 13, 7), ("Wi", "Wh", "b", "state0")),
+        ((0, 12), ("Wi", "b", "state0")),
+    ),
+    "GRUv3Cell": (
+        ((0, 15), ("Wi", "Wh", "b", "Wh_h̃")),
+        ((0, 13, 7), ("Wi", "Wh", "b", "Wh_h̃", "state0")),
+        ((0, 12), ("Wi", "b", "state0")),
+    ),
+    **dict.fromkeys(
+        ("RNN", "LSTM", "GRU", "GRUv3"), (((0, 16, 1), ("return_state", "cell")), ((0, 15), ("cell",)))
+    ),
+    "Recurrence": (((0, 16, 1), ("return_state", "cell")), ((0, 16), ("cell",))),
+    "MultiHeadAttention": (((0, 13, 15), ("q_proj", "attn_drop", "out_proj")),),
 }
 
 

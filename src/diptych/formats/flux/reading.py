@@ -49,9 +49,9 @@ __all__ = ["Fields", "FluxReader", "contents", "is_layer", "unwrapped"]
 _DEEPEST = 60
 _MOST_LAYERS = 100_000
 _REFUSED = {
-    **dict.fromkeys(("Recur", "RNN", "LSTM", "GRU", "GRUv3", "Bidirectional"), "a recurrent layer"),
-    **dict.fromkeys(("RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell"), "a recurrent cell"),
-    "MultiHeadAttention": "an attention layer",
+    **dict.fromkeys(
+        ("RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell"), "a recurrent cell outside of a recurrent layer"
+    ),
     "PairwiseFusion": "a layer that gives several outputs",
 }
 LayerRule = Callable[["FluxReader", "Fields"], Layer]

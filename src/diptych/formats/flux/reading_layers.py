@@ -21,6 +21,7 @@ from diptych.formats.flux.reading_functions import (
     swapped_connection,
 )
 from diptych.formats.flux.reading_graphs import carried_graph, merged_product, permutation_of, undoes
+from diptych.formats.flux.reading_recurrent import RECURRENT, attention_and_first
 from diptych.formats.julia import JuliaStruct, Symbol
 from diptych.formats.julia.arrays import as_array
 from diptych.formats.julia.lowered import is_function
@@ -72,6 +73,8 @@ def _flipped(array: Array) -> Array:
 def _depthwise_weight(array: Array) -> Array:
     """(kw, kh, multiplier, in) -> (in * multiplier, 1, kh, kw), flipped."""
     ours = _flipped(array)
+    if ours.ndim < 3:
+        raise FormatError(f"it has {ours.ndim} axes; at least 3 are expected")
     return ours.reshape(ours.shape[0] * ours.shape[1], 1, *ours.shape[2:])
 
 
@@ -359,7 +362,11 @@ def _inside(r: FluxReader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...]
         r.hint(f.path, container=container, **({"names": list(names)} if names else {}))
     if f.struct != "Chain":
         return r.branches(values, f.path, first), names
-    return tuple(r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)), names
+    known = attention_and_first(r, values, f.path)
+    layers = [
+        known[i] if i in known else r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)
+    ]
+    return tuple(layers), names
 
 
 def _chain(r: FluxReader, f: Fields) -> Layer:
@@ -390,8 +397,12 @@ def _constant(r: FluxReader, f: Fields, values: Sequence[Any]) -> Layer | None:
 
 def _joined_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
     """Reads back what `structs_of_containers` makes of a concatenation along another axis than Julia's first."""
+    if len(values) == 3 and _is(values[1], "Recur"):
+        return _sequence_by_permuting(r, f, values)
     if len(values) == 3:
         return _softmax_by_permuting(r, f, values)
+    if len(values) == 2 and f.path and _is(values[0], "MultiHeadAttention"):
+        return attention_and_first(r, values, f.path)[0]
     if len(values) != 2 or not _is(values[0], "SkipConnection", "Parallel"):
         return None
     fields = r.fields(values[0], f.path)
@@ -432,6 +443,15 @@ def _branches_that_permute(
         return None
     made = tuple(r.layer(branch, child_path(f.path, i)) for i, branch in enumerate(branches))
     return Parallel(Connection("concatenate", -moves[0][0]), made)
+
+
+def _sequence_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
+    """A recurrent layer of 0.14 or before, whose sequences are (features, N, time), on (features, time, N)."""
+    if not all(permutation_of(value) == (1, 3, 2) for value in (values[0], values[2])):
+        return None
+    made = r.layer(values[1], f.path)
+    r.hints.pop(f.path, None)
+    return made
 
 
 def _softmax_by_permuting(r: FluxReader, f: Fields, values: tuple[Any, ...]) -> Layer | None:
@@ -501,6 +521,7 @@ RULES: dict[str, LayerRule] = {
     "GlobalMeanPool": lambda r, f: GlobalMeanPool(),
     "Upsample": _upsample,
     "PixelShuffle": _pixel_shuffle,
+    **RECURRENT,
     "Chain": _chain,
     "SkipConnection": _skip,
     "Parallel": _parallel,

@@ -18,7 +18,8 @@ from diptych.model.model import Model
 __all__ = ["compared", "layers_of_sizes", "shapes_of"]
 
 _LISTED = 12
-_FIELDS = ("weight", "scale", "β", "γ", "bias", "μ", "σ²")
+_FIELDS = ("weight", "scale", "β", "γ", "bias", "μ", "σ²", "Wi", "Wh", "b", "Wh_h̃", "state0")
+_INSIDE = ("diag", "cell", "q_proj", "k_proj", "v_proj", "out_proj")
 
 
 def shapes_of(weights: Weights) -> list[tuple[str, tuple[int, ...]]]:
@@ -96,7 +97,7 @@ def _sizes_of(struct: Any, found: list[tuple[int, ...]], statistics: bool) -> No
         return
     for name, value in zip(struct.names, struct.fields, strict=False):
         array = as_array(value) if isinstance(value, (np.ndarray, JuliaStruct)) else None
-        if name == "diag":
+        if name in _INSIDE:
             _sizes_of(value, found, statistics)
         elif name in _FIELDS and array is not None and (statistics or name not in ("μ", "σ²")):
             found.append(array.shape)

@@ -34,6 +34,7 @@ from diptych.model.layers import (
     GroupNorm,
     Layer,
     Parallel,
+    Recurrent,
     SkipConnection,
     child_path,
     walk,
@@ -43,9 +44,12 @@ from diptych.model.model import Model
 __all__ = ["filled"]
 
 # The trainable fields, in the order of `Flux.params`, which leaves out statistics.
-_TRAINABLE = ("weight", "scale", "β", "γ", "bias", "diag")
+_CELLS = ("Wi", "Wh", "bias", "b", "Wh_h̃", "h", "c", "state0")
+_TRAINABLE = ("weight", "scale", "β", "γ", *_CELLS)
 # Lux has the scale of a norm before its shift.
-_TRAINABLE_IN_LUX = ("weight", "γ", "β", "bias", "scale", "diag")
+_TRAINABLE_IN_LUX = ("weight", "γ", "β", "bias", "scale")
+# Structs inside a layer that hold weights of it.
+_INSIDE = ("diag", "cell", "q_proj", "k_proj", "v_proj", "out_proj")
 _WITHOUT_STATISTICS = (
     "the file lists parameters without running statistics: BatchNorm keeps those of the architecture"
 )
@@ -291,14 +295,22 @@ class _Filling:
                 self.fill(part, inner, where)
             return
         state = _with_names_of(struct, state)
-        for name in (n for n in (*self.trainable, "μ", "σ²") if n in struct.names):
+        for name in (n for n in (*self.trainable, *_INSIDE, "μ", "σ²") if n in struct.names):
             index = struct.names.index(name)
             own = struct.fields[index]
             if isinstance(own, JuliaStruct) and own.type.name in ("Transpose", "Adjoint"):
                 own = own.fields[0].T
-            if isinstance(own, JuliaStruct) and name == "diag":
+            if isinstance(own, JuliaStruct) and name in _INSIDE:
                 inner = self.part(state, name, where) if state is not None else None
                 self.fill(own, inner, where)
+            elif isinstance(own, tuple) and name == "state0":
+                inner = self.part(state, name, where) if state is not None else None
+                pair = (
+                    NamedTuple(("1", "2"), inner) if isinstance(inner, tuple) and len(inner) == 2 else inner
+                )
+                struct.fields[index] = tuple(
+                    self.array(each, str(i), pair, where) for i, each in enumerate(own, 1)
+                )
             elif isinstance(own, np.ndarray):
                 struct.fields[index] = self.array(own, name, state, where)
         if state is None and _tracks(struct):
@@ -354,7 +366,8 @@ def _arrays_for(layer: Layer, read: Layer) -> dict[str, Array] | None:
     """The arrays for `layer` from the layer that its struct was read as, or None if the two do not correspond."""
     same = next((found for _, found in (("", read), *walk(read)) if type(found) is type(layer)), None)
     if same is not None:
-        return {name: getattr(same, name) for name in layer.arrays}
+        states = ("initial", "initial_cell") if isinstance(layer, Recurrent) else ()
+        return {name: getattr(same, name) for name in (*layer.arrays, *states) if hasattr(same, name)}
     # In Flux, a GroupNorm with statistics becomes a BatchNorm with the statistics of each channel's group.
     if isinstance(layer, GroupNorm) and isinstance(read, BatchNorm) and read.mean is not None:
         each = len(read.mean) // layer.groups
@@ -366,9 +379,9 @@ def _arrays_for(layer: Layer, read: Layer) -> dict[str, Array] | None:
 
 
 def _has_arrays(struct: JuliaStruct) -> bool:
-    diagonal = struct.fields[struct.names.index("diag")] if "diag" in struct.names else None
     own = any(isinstance(value, np.ndarray) for value in struct.fields)
-    return own or (isinstance(diagonal, JuliaStruct) and _has_arrays(diagonal))
+    inside = [value for name, value in zip(struct.names, struct.fields, strict=False) if name in _INSIDE]
+    return own or any(isinstance(value, JuliaStruct) and _has_arrays(value) for value in inside)
 
 
 # Other names of the fields of a layer: those of Lux for norms, and those of Flux 0.11 and before.

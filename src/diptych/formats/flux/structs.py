@@ -39,9 +39,11 @@ from diptych.model.layers import (
     Layer,
     MaxPool,
     MeanPool,
+    MultiHeadAttention,
     Normalise,
     Pad,
     Permute,
+    Recurrent,
     Reduce,
     Reshape,
     Softmax,
@@ -61,10 +63,11 @@ NEWEST: dict[Version, Version] = {
     (0, 15): (0, 15, 2),
     (0, 16): (0, 16, 10),
 }
-_MUTABLE = {"BatchNorm", "InstanceNorm", "GroupNorm", "Dropout", "AlphaDropout"}
+_MUTABLE = {"BatchNorm", "InstanceNorm", "GroupNorm", "Dropout", "AlphaDropout", "Recur"}
 # The layers that are functions in Flux, of which a state holds what they captured.
 _FUNCTIONS = Activation | Softmax | Reshape | Pad | Flatten | Normalise
 _PARAMETRIC = {"leakyrelu", "trelu", "elu", "celu", "softshrink"}
+_JOINED = " joined"
 LayerRule = Callable[["FluxSite", Any], JuliaStruct]
 
 
@@ -169,6 +172,11 @@ class FluxSite:
     def rank(self) -> int | None:
         """The number of axes of the layer's input, with the batch, or None if it is not known."""
         return self.builder.ranks.get(self.path)
+
+    @property
+    def joined_rank(self) -> int | None:
+        """The number of axes of the values that the layer joins, which its branches may have changed."""
+        return self.builder.ranks.get(f"{self.path}{_JOINED}")
 
     def refuse(self, why: str) -> UnsupportedLayer:
         """The error for this layer."""
@@ -304,6 +312,8 @@ def struct_of(name: str, version: Version, values: Mapping[str, Any]) -> JuliaSt
 def _parameter(parameter: str, name: str, values: Mapping[str, Any]) -> Any:
     if parameter == "mode":
         return values["mode"]
+    if parameter == "return_state":
+        return False
     if parameter in ("N", "M", "S"):
         sizes = values["out" if name.startswith("Adaptive") else "size" if name == "LayerNorm" else "pad"]
         if parameter == "M":
@@ -346,7 +356,10 @@ def hints_of(model: Model) -> dict[str, Mapping[str, Any]]:
 
 
 def ranks_of(model: Model) -> dict[str, int | None]:
-    """The number of axes of each layer's input, with the batch, by path; None where it is not known."""
+    """The number of axes of each layer's input, with the batch, by path; None where it is not known.
+
+    That of what a container joins stands under its path and `_JOINED`.
+    """
     entry = _entry(model.layers) if model.input_shape is None else len(model.input_shape) + 1
     found: dict[str, int | None] = {"": entry}
 
@@ -354,7 +367,9 @@ def ranks_of(model: Model) -> dict[str, int | None]:
         return _rank_behind(layer, rank)
 
     def join(connection: Connection, ranks: Sequence[int | None], path: str) -> int | None:
-        return next((rank for rank in ranks if rank is not None), None)
+        joined = next((rank for rank in ranks if rank is not None), None)
+        found[f"{path}{_JOINED}"] = joined
+        return joined
 
     def enter(path: str, layer: Layer, rank: int | None) -> None:
         found[path] = rank
@@ -374,7 +389,9 @@ def _entry(layer: Layer) -> int | None:
             return 2  # (N, features), unless the model records another input shape
         if isinstance(child, Permute):
             return len(child.order)
-        if isinstance(child, Flatten | Reshape | Embedding | Reduce | Constant):
+        if isinstance(child, MultiHeadAttention):
+            return 3
+        if isinstance(child, Flatten | Reshape | Embedding | Reduce | Constant | Recurrent):
             return None
         inside = _entry(child) if child is not layer and child.children else None
         if inside is not None:

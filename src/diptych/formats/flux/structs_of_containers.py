@@ -56,7 +56,8 @@ def _skip(s: FluxSite, layer: SkipConnection) -> JuliaStruct:
     join = join_of(s, layer.connection, 2, _shapes(s, (layer.inner, Activation())))
     if join is not None:
         return s.struct("SkipConnection", layers=inner, connection=join)
-    there, back = there_and_back(s, moved(s, layer.connection.axis))
+    rank = s.joined_rank
+    there, back = there_and_back(s, moved(s, layer.connection.axis, rank), rank)
     skip = s.struct("SkipConnection", layers=inner, connection=_stacked(s, there, 2))
     return s.chain(skip, permutation(back))
 
@@ -76,7 +77,8 @@ def _parallel(s: FluxSite, layer: Parallel) -> JuliaStruct:
     join = join_of(s, layer.connection, len(parts), _shapes(s, layer.branches))
     if join is not None:
         return s.struct("Parallel", connection=join, layers=_named(s, parts))
-    there, back = there_and_back(s, moved(s, layer.connection.axis))
+    rank = s.joined_rank
+    there, back = there_and_back(s, moved(s, layer.connection.axis, rank), rank)
     if s.version < (0, 13) and len(parts) != 2:  # 0.12 joins two at a time, so each branch permutes itself
         moving = tuple(s.chain(part, permutation(there)) for part in parts)
         joined = s.struct("Parallel", connection=function("Base", "vcat"), layers=moving)

@@ -24,23 +24,20 @@ __all__ = [
 USE_A_PROJECT = "a Julia project can: diptych convert MODEL FOLDER/"
 
 
-def moved(s: FluxSite, axis: int) -> int:
+def moved(s: FluxSite, axis: int, rank: int | None) -> int:
     """The number, from 1, of one of our axes in Julia's order: -1 gives 1.
 
     Raises `UnsupportedLayer` if that depends on the rank and the rank is not known.
     """
     if axis < 0:
         return -axis
-    if s.rank is None:
+    if rank is None:
         raise s.refuse("it must know the number of axes; set model.input_shape")
-    return s.rank - axis
+    return rank - axis
 
 
-def there_and_back(
-    s: FluxSite, axis: int, rank: int | None = None
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def there_and_back(s: FluxSite, axis: int, rank: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The permutation that puts an axis, numbered as in Julia, first, and its inverse."""
-    rank = s.rank if rank is None else rank
     if rank is None or not 1 <= axis <= rank:
         raise s.refuse("it must know the number of axes; set model.input_shape")
     there = (axis, *(n for n in range(1, rank + 1) if n != axis))
@@ -84,7 +81,7 @@ def join_of(
         if name in "+-" and len({shape for shape in shapes if shape is not None}) < 2:
             return function("Base", name)
         return s.dotted(name)
-    axis = moved(s, connection.axis)
+    axis = moved(s, connection.axis, s.joined_rank)
     return function("Base", ("vcat", "hcat")[axis - 1]) if axis in (1, 2) else None
 
 

@@ -17,6 +17,7 @@ from diptych.formats.flux.structs_of_containers import CONTAINERS
 from diptych.formats.flux.structs_of_graphs import graph
 from diptych.formats.flux.structs_of_joins import USE_A_PROJECT, moved, permutation, reshaped, there_and_back
 from diptych.formats.flux.structs_of_primitives import PRIMITIVES, by_matrices
+from diptych.formats.flux.structs_of_recurrent import RECURRENT
 from diptych.formats.julia import JuliaStruct, JuliaType, Symbol
 from diptych.model import layers as L
 from diptych.model.layers import Array, Layer, NormFormula, Pads
@@ -395,10 +396,10 @@ def _pad(s: FluxSite, layer: L.Pad) -> JuliaStruct:
 def _softmax(s: FluxSite, layer: L.Softmax) -> JuliaStruct:
     """softmax works along Julia's first axis, so another axis is moved there and back."""
     made = function("NNlib", "logsoftmax" if layer.log else "softmax")
-    axis = moved(s, layer.axis)
+    axis = moved(s, layer.axis, s.rank)
     if axis == 1:
         return made
-    there, back = there_and_back(s, axis)
+    there, back = there_and_back(s, axis, s.rank)
     return s.chain(permutation(there), made, permutation(back))
 
 
@@ -452,6 +453,7 @@ RULES: dict[type[Layer], LayerRule] = {
     L.Pad: _pad,
     L.Softmax: _softmax,
     L.Activation: _activation,
+    **RECURRENT,
     **PRIMITIVES,
     **CONTAINERS,
     L.Graph: graph,

@@ -32,6 +32,10 @@ _LIVES: dict[str, tuple[Version, Version]] = {
     "EmbeddingBag": ((0, 14), (1,)),
     "WeightNorm": ((0, 16), (1,)),
     "MultiHeadAttention": ((0, 13, 15), (1,)),
+    "Recur": ((0, 7), (0, 15)),
+    **dict.fromkeys(("RNN", "LSTM", "GRU", "GRUv3"), ((0, 15), (1,))),
+    "Recurrence": ((0, 16), (1,)),
+    "GRUv3Cell": ((0, 12, 7), (1,)),
     "TrackedArray": ((0, 7), (0, 10)),
     "_GLOBAL_RNG": ((0, 12), (0, 14)),  # Julia 1.6 and before; Flux 0.14 needs 1.9
 }
@@ -52,6 +56,8 @@ _COUNTS: dict[tuple[str, int], tuple[Version, Version]] = {
     ("Dropout", 4): ((0, 13), (1,)),
     ("AlphaDropout", 3): ((0, 13), (1,)),
     ("Embedding", 2): ((0, 16, 11), (1,)),
+    ("Recur", 2): ((0, 12), (0, 15)),
+    ("Recur", 3): ((0, 7), (0, 12)),
     ("Zeros", 0): ((0, 12), (0, 13)),
     ("Zeros", 1): ((0, 11), (0, 12)),
 }

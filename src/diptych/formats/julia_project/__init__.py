@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -66,7 +66,13 @@ end
 """
 
 
-def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | None = None) -> None:
+def write(
+    model: Model,
+    folder: str | Path,
+    trace: Trace,
+    flux_version: str | None = None,
+    finishing: Callable[[Path], object] | None = None,
+) -> None:
     """Writes the project, as a whole or not at all. The same model and trace always give the same bytes.
 
     Args:
@@ -74,6 +80,7 @@ def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | No
         folder: The folder, which must be new, empty or an earlier export.
         trace: The output of every layer for `example_batch(model)`, with which `predict.jl --check` compares.
         flux_version: The only version of Flux that the project accepts, one of `FLUX_VERSIONS`; all of them if None.
+        finishing: Called with the folder of the whole project before it takes its place, to add to it.
 
     Raises:
         UnsupportedLayer: If Flux cannot express a layer.
@@ -101,6 +108,8 @@ def write(model: Model, folder: str | Path, trace: Trace, flux_version: str | No
         for name, array in [("input", trace.input), *trace.items()]:
             (place / "expected" / f"{name}.npy").write_bytes(npy(array))
         _text(place / _MARK, json.dumps({"diptych": version, "kind": "julia-project"}) + "\n")
+        if finishing is not None:
+            finishing(place)
 
 
 def write_model(model: Model, folder: Path) -> None:

@@ -390,6 +390,38 @@ def _local_response_norm(layer: L.LocalResponseNorm, site: JuliaSite) -> str:
     return f"local_response_norm({layer.before}, {layer.after}, {numbers})"
 
 
+# ---- Recurrent layers and attention -------------------------------------------------------------------------
+
+
+def _recurrent(layer: L.RNN | L.LSTM | L.GRU, site: JuliaSite) -> str:
+    weights = site.array("recurrent", layer.recurrent, reverse_axes)
+    states = [_state("initial", layer.initial, layer.hidden, site)]
+    if isinstance(layer, L.RNN):
+        step = _call("plain_step", [weights, _function(layer.function)])
+    elif isinstance(layer, L.LSTM):
+        step = _call("lstm_step", [weights])
+        states.append(_state("initial_cell", layer.initial_cell, layer.hidden, site))
+    else:
+        new = "0.0f0" if layer.new_bias is None else site.array("new_bias", layer.new_bias)
+        step = _call("gru_step", [weights, new, str(layer.reset == "before").lower()])
+    projection = _call("Dense", [site.array("weight", layer.weight, reverse_axes), _bias(layer, site)])
+    words = ["backwards = true"] if layer.reverse else []
+    return _call("recurrent", [step, projection, f"[{', '.join(states)}]"], words)
+
+
+def _state(name: str, array: Array | None, hidden: int, site: JuliaSite) -> str:
+    return f"zeros(Float32, {hidden})" if array is None else site.array(name, array)
+
+
+def _attention(layer: L.MultiHeadAttention, site: JuliaSite) -> str:
+    parts = []
+    for name in ("query", "key", "value", "out"):
+        bias = getattr(layer, f"{name}_bias")
+        weight = site.array(name, getattr(layer, name), reverse_axes)
+        parts.append(_call("Dense", [weight, "false" if bias is None else site.array(f"{name}_bias", bias)]))
+    return _call("self_attention", [*parts, str(layer.heads)])
+
+
 _JOINS = {"maximum": "largest", "minimum": "smallest", "matmul": "matrix_products"}
 
 
@@ -435,5 +467,9 @@ _EXPRESSIONS: dict[type[Layer], Callable[[Any, JuliaSite], str]] = {
     L.Constant: lambda layer, site: f"constant({site.array('value', layer.value)})",
     L.Reduce: _reduce,
     L.PReLU: lambda layer, site: f"parametric_relu({site.array('slope', layer.slope)})",
+    L.RNN: _recurrent,
+    L.LSTM: _recurrent,
+    L.GRU: _recurrent,
+    L.MultiHeadAttention: _attention,
     L.LocalResponseNorm: _local_response_norm,
 }

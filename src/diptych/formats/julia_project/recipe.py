@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from diptych.formats.julia_project.templates import template
-from diptych.preprocessing import Colour, Grey, Normalise, Preprocessing, Resize, Scale, SpatialOrder
+from diptych.preprocessing import (
+    CentreCrop,
+    Colour,
+    Grey,
+    Normalise,
+    Preprocessing,
+    Resize,
+    Scale,
+    SpatialOrder,
+)
 from diptych.preprocessing.steps import RecipeStep
 
 __all__ = ["preprocess_text"]
@@ -72,6 +81,11 @@ def _resize(step: Resize, scaled: bool) -> tuple[str, list[str]]:
     return line, ["fit", part]
 
 
+def _centre_crop(step: CentreCrop, scaled: bool) -> tuple[str, list[str]]:
+    levels = [_literal(float(np.float32(n) / np.float32(255))) if scaled else str(n) for n in step.fill]
+    return f"centred(pixels, {step.height}, {step.width}, [{', '.join(levels)}])", ["centre"]
+
+
 def _normalise(step: Normalise, scaled: bool) -> tuple[str, list[str]]:
     mean, std = (", ".join(_literal(v) for v in values) for values in (step.mean, step.std))
     return f"normalised(pixels, [{mean}], [{std}])", []
@@ -86,6 +100,7 @@ _STEPS: dict[type[Any], Callable[[Any, bool], tuple[str, list[str]]]] = {
     Grey: _grey,
     Colour: lambda step, scaled: ("colour(pixels)", []),
     Resize: _resize,
+    CentreCrop: _centre_crop,
     Scale: lambda step, scaled: ("scaled(pixels)", []),
     Normalise: _normalise,
     SpatialOrder: lambda step, scaled: ("swapped(pixels)" if step.order == "wh" else "", []),

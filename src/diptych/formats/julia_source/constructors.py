@@ -12,12 +12,24 @@ from typing import Any
 import numpy as np
 
 from diptych.formats.flux.functions import function
-from diptych.formats.flux.layouts import LAYOUTS, Version
+from diptych.formats.flux.layouts import Version
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
-from diptych.formats.julia_source.functions import Random
+from diptych.formats.julia_source.given import (
+    IDENTITY,
+    Arguments,
+    Given,
+    Keywords,
+    array_of,
+    bias_of,
+    constant,
+    placeholder,
+    shown,
+    struct_of,
+    whole,
+    wholes,
+)
 from diptych.formats.julia_source.values import (
     COLON,
-    DRAWN,
     Built,
     Constructor,
     NotUnderstood,
@@ -28,93 +40,6 @@ from diptych.formats.julia_source.values import (
 from diptych.model.layers import Array
 
 __all__ = ["CONSTRUCTORS", "constructors_of", "placeholder"]
-
-Arguments = list[Any]
-Keywords = dict[str, Any]
-_IDENTITY = function("Base", "identity")
-_LARGEST = 2**31
-
-
-def _struct(name: str, values: dict[str, Any], parameters: tuple[Any, ...] = ()) -> Built:
-    names = LAYOUTS[name][0][1] if name in LAYOUTS else tuple(values)
-    return Built(JuliaType(("Flux", name), parameters), [values.get(n) for n in names], names)
-
-
-def placeholder(*shape: int) -> Array:
-    """An array of a shape without memory of its own."""
-    if any(n < 1 for n in shape) or np.prod([float(n) for n in shape]) > _LARGEST:
-        raise NotUnderstood(f"an array of {'×'.join(map(str, shape))} numbers is no weight")
-    return np.broadcast_to(np.float32(0), shape)
-
-
-def _constant(number: int, *shape: int) -> Array:
-    return np.broadcast_to(np.float32(number), placeholder(*shape).shape)
-
-
-class _Given:
-    """The arguments of one constructor, taken one after the other; what is left over is refused."""
-
-    def __init__(self, name: str, arguments: Arguments, keywords: Keywords) -> None:
-        self.name, self.arguments = name, list(arguments)
-        self.keywords = {k: v for k, v in keywords.items() if k not in DRAWN}
-
-    def next(self, default: Any = None) -> Any:
-        return self.arguments.pop(0) if self.arguments else default
-
-    def keyword(self, *names: str, default: Any = None) -> Any:
-        found = default
-        for name in names:
-            found = self.keywords.pop(name, found)
-        return found
-
-    def activation(self, default: Any = _IDENTITY) -> Any:
-        given = self.keyword("activation", "σ", "act", default=None)
-        value = self.next(given if given is not None else default)
-        if isinstance(value, Constructor):
-            return function("Base", value.name)
-        if not isinstance(value, JuliaStruct):
-            raise NotUnderstood(f"the activation of {self.name} is not a function")
-        return value
-
-    def sizes(self) -> tuple[int, int]:
-        """The numbers of inputs and outputs, as `in => out` or `in, out`."""
-        first = self.next()
-        if isinstance(first, Pair):
-            return whole(first.first), whole(first.second)
-        return whole(first), whole(self.next())
-
-    def done(self, struct: Built) -> Built:
-        if self.arguments:
-            raise NotUnderstood(f"{self.name} has {len(self.arguments)} arguments more than are read")
-        if self.keywords:
-            raise NotUnderstood(f"{self.name} has the keyword {next(iter(self.keywords))}, which is not read")
-        return struct
-
-
-def whole(value: Any) -> int:
-    """A whole number. Raises `NotUnderstood` for anything else."""
-    if isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_)):
-        return int(value)
-    if isinstance(value, (tuple, list)) and len(value) == 1:
-        return whole(value[0])
-    if isinstance(value, Unknown):
-        raise NotUnderstood(value.why, value.node)
-    raise NotUnderstood(f"{_shown(value)} stands where a whole number is expected")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, JuliaStruct):
-        return value.type.name.lstrip("#")
-    return f"a {type(value).__name__}" if not isinstance(value, (int, float, str, bool)) else repr(value)[:40]
-
-
-def wholes(value: Any) -> tuple[int, ...]:
-    """A tuple of whole numbers."""
-    if isinstance(value, (list, range)):
-        value = tuple(value)
-    if not isinstance(value, tuple):
-        value = (value,)
-    return tuple(map(whole, value))
 
 
 def _spread(value: Any, rank: int) -> tuple[int, ...]:
@@ -150,33 +75,14 @@ def _pads(
     return tuple(n for each in spread for n in (each, each))
 
 
-def _array(value: Any) -> Array | None:
-    if isinstance(value, Random):
-        return placeholder(*value.shape)
-    if isinstance(value, list) and value and all(isinstance(v, (int, float, np.number)) for v in value):
-        return np.array(value, np.float32)
-    return value if isinstance(value, np.ndarray) else None
-
-
-def _bias(given: _Given, size: int) -> Any:
-    value = given.keyword("bias", "use_bias", default=True)
-    value = value.value if hasattr(value, "value") else value
-    if value is False or (isinstance(value, JuliaStruct) and value.type.name == "Zeros"):
-        return False
-    found = _array(value)
-    if found is None and value is not True:
-        raise NotUnderstood("the bias is neither true, false nor a vector")
-    return placeholder(size) if found is None else found
-
-
 # ---- Convolution ----------------------------------------------------------------------------------------
 
 
 def _conv(struct: str) -> Callable[[Arguments, Keywords], Built]:
     def build(arguments: Arguments, keywords: Keywords) -> Built:
-        given = _Given(struct, arguments, keywords)
+        given = Given(struct, arguments, keywords)
         first = given.next()
-        weight = _array(first)
+        weight = array_of(first)
         depthwise = struct == "DepthwiseConv"
         if weight is not None and weight.ndim > 1:
             bias_given = (
@@ -187,14 +93,14 @@ def _conv(struct: str) -> Callable[[Arguments, Keywords], Built]:
             kernel = weight.shape[:-2]
             groups = whole(given.keyword("groups", default=1))
             outputs = weight.shape[-2] if struct == "ConvTranspose" else weight.shape[-1]
-            bias: Any = _array(bias_given) if bias_given is not True else placeholder(outputs)
+            bias: Any = array_of(bias_given) if bias_given is not True else placeholder(outputs)
             bias = False if bias_given is False else bias
         else:
             kernel = wholes(first)
             inputs, outputs = given.sizes()
             groups = whole(given.keyword("groups", default=inputs if depthwise else 1))
             weight = _kernel(struct, kernel, inputs, outputs, groups)
-            bias = _bias(given, outputs)
+            bias = bias_of(given, outputs)
         rank = len(kernel)
         if rank not in (1, 2, 3) or any(k < 1 for k in kernel):
             raise NotUnderstood(f"{struct} has a kernel of {rank} axes")
@@ -219,7 +125,7 @@ def _conv(struct: str) -> Callable[[Arguments, Keywords], Built]:
         name = "Conv" if depthwise else "CrossCor" if crossing is True and struct == "Conv" else struct
         if name == "CrossCor" and groups != 1:
             raise NotUnderstood("a cross-correlation in groups is not read")
-        return given.done(_struct(name, values, (rank,)))
+        return given.done(struct_of(name, values, (rank,)))
 
     return build
 
@@ -234,7 +140,7 @@ def _kernel(struct: str, kernel: tuple[int, ...], inputs: int, outputs: int, gro
 
 def _pool(struct: str) -> Callable[[Arguments, Keywords], Built]:
     def build(arguments: Arguments, keywords: Keywords) -> Built:
-        given = _Given(struct, arguments, keywords)
+        given = Given(struct, arguments, keywords)
         kernel = wholes(given.next())
         stride = given.keyword("stride", default=None)
         dilation = _spread(given.keyword("dilation", default=1), len(kernel))
@@ -242,21 +148,21 @@ def _pool(struct: str) -> Callable[[Arguments, Keywords], Built]:
             raise NotUnderstood(f"{struct} with a dilation is not read")
         strides = kernel if stride is None else _spread(stride, len(kernel))
         pad = _pads(given.keyword("pad", default=0), kernel, dilation)
-        return given.done(_struct(struct, {"k": kernel, "pad": pad, "stride": strides}, (len(kernel),)))
+        return given.done(struct_of(struct, {"k": kernel, "pad": pad, "stride": strides}, (len(kernel),)))
 
     return build
 
 
 def _adaptive(struct: str) -> Callable[[Arguments, Keywords], Built]:
     def build(arguments: Arguments, keywords: Keywords) -> Built:
-        given = _Given(struct, arguments, keywords)
-        return given.done(_struct(struct, {"out": wholes(given.next())}))
+        given = Given(struct, arguments, keywords)
+        return given.done(struct_of(struct, {"out": wholes(given.next())}))
 
     return build
 
 
 def _upsample(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("Upsample", arguments, keywords)
+    given = Given("Upsample", arguments, keywords)
     mode = Symbol("nearest")
     if given.arguments and isinstance(given.arguments[0], Symbol):
         mode = given.next()
@@ -269,17 +175,17 @@ def _upsample(arguments: Arguments, keywords: Keywords) -> Built:
         raise NotUnderstood("Upsample takes a scale or a size")
     size = None if size is None else wholes(size)
     scale = tuple(scale) if isinstance(scale, list) else scale
-    return given.done(_struct("Upsample", {"scale": scale, "size": size}, (mode,)))
+    return given.done(struct_of("Upsample", {"scale": scale, "size": size}, (mode,)))
 
 
 # ---- Dense layers ---------------------------------------------------------------------------------------
 
 
 def _dense(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("Dense", arguments, keywords)
+    given = Given("Dense", arguments, keywords)
     first: Any = given.arguments[0] if given.arguments else None
     turned = isinstance(first, JuliaStruct) and first.type.name == "Transpose"
-    array = _array(first.fields[0] if turned else first)
+    array = array_of(first.fields[0] if turned else first)
     weight: Any = array
     if array is not None:
         given.next()
@@ -289,40 +195,40 @@ def _dense(arguments: Arguments, keywords: Keywords) -> Built:
             given.next(True) if given.arguments and not isinstance(given.arguments[0], JuliaStruct) else True
         )
         value = given.keyword("bias", default=value)
-        found = _array(value)
+        found = array_of(value)
         size = array.shape[1 if turned else 0]
         bias: Any = found if found is not None else placeholder(size) if value is True else False
     else:
         inputs, outputs = given.sizes()
-        weight, bias = placeholder(outputs, inputs), _bias(given, outputs)
-    return given.done(_struct("Dense", {"weight": weight, "bias": bias, "σ": given.activation()}))
+        weight, bias = placeholder(outputs, inputs), bias_of(given, outputs)
+    return given.done(struct_of("Dense", {"weight": weight, "bias": bias, "σ": given.activation()}))
 
 
 def _scale(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("Scale", arguments, keywords)
+    given = Given("Scale", arguments, keywords)
     sizes: list[int] = []
     while given.arguments and isinstance(given.arguments[0], (int, tuple)):
         sizes += wholes(given.next())
     bias = given.keyword("bias", "use_bias", default=True)
-    values = {"scale": _constant(1, *sizes), "bias": placeholder(*sizes) if bias is not False else False}
-    return given.done(_struct("Scale", values | {"σ": given.activation()}))
+    values = {"scale": constant(1, *sizes), "bias": placeholder(*sizes) if bias is not False else False}
+    return given.done(struct_of("Scale", values | {"σ": given.activation()}))
 
 
 def _bilinear(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("Bilinear", arguments, keywords)
+    given = Given("Bilinear", arguments, keywords)
     first = given.next()
     if not isinstance(first, Pair):
         first = Pair((whole(first), whole(given.next())), given.next())
     left, right = wholes(first.first) * (2 if len(wholes(first.first)) == 1 else 1)
     outputs = whole(first.second)
-    values = {"weight": placeholder(outputs, left, right), "bias": _bias(given, outputs)}
-    return given.done(_struct("Bilinear", values | {"σ": given.activation()}))
+    values = {"weight": placeholder(outputs, left, right), "bias": bias_of(given, outputs)}
+    return given.done(struct_of("Bilinear", values | {"σ": given.activation()}))
 
 
 def _embedding(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("Embedding", arguments, keywords)
+    given = Given("Embedding", arguments, keywords)
     inputs, outputs = given.sizes()
-    return given.done(_struct("Embedding", {"weight": placeholder(outputs, inputs)}))
+    return given.done(struct_of("Embedding", {"weight": placeholder(outputs, inputs)}))
 
 
 # ---- Norms ----------------------------------------------------------------------------------------------
@@ -332,7 +238,7 @@ def _norm(
     struct: str, momentum: Any, epsilon: Any, affine: bool, tracks: bool
 ) -> Callable[[Arguments, Keywords], Built]:
     def build(arguments: Arguments, keywords: Keywords) -> Built:
-        given = _Given(struct, arguments, keywords)
+        given = Given(struct, arguments, keywords)
         channels = whole(given.next())
         values: dict[str, Any] = {"chs": channels, "momentum": momentum}
         if struct == "GroupNorm":
@@ -343,17 +249,17 @@ def _norm(
         values["ϵ"] = given.keyword("ϵ", "eps", "epsilon", default=epsilon)
         values["momentum"] = given.keyword("momentum", default=momentum)
         for name, number in (("β", 0), ("γ", 1)):
-            values[name] = _constant(number, channels) if values["affine"] else None
+            values[name] = constant(number, channels) if values["affine"] else None
         for name, number in (("μ", 0), ("σ²", 1)):
             count = values["G"] if struct == "GroupNorm" else channels
-            values[name] = _constant(number, count) if values["track_stats"] else None
-        return given.done(_struct(struct, values))
+            values[name] = constant(number, count) if values["track_stats"] else None
+        return given.done(struct_of(struct, values))
 
     return build
 
 
 def _layer_norm(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("LayerNorm", arguments, keywords)
+    given = Given("LayerNorm", arguments, keywords)
     sizes: list[int] = []
     while given.arguments and isinstance(given.arguments[0], (int, tuple, list)):
         sizes += wholes(given.next())
@@ -362,21 +268,21 @@ def _layer_norm(arguments: Arguments, keywords: Keywords) -> Built:
     epsilon = given.keyword("ϵ", "eps", "epsilon", default=np.float32(1e-5))
     activation = given.activation()
     shift = placeholder(*sizes)
-    diagonal: Any = _IDENTITY
+    diagonal: Any = IDENTITY
     if affine:
-        diagonal = _struct("Scale", {"scale": _constant(1, *sizes), "bias": shift, "σ": _IDENTITY})
+        diagonal = struct_of("Scale", {"scale": constant(1, *sizes), "bias": shift, "σ": IDENTITY})
     values = {"λ": activation, "diag": diagonal, "ϵ": epsilon, "size": tuple(sizes), "affine": affine}
-    return given.done(_struct("LayerNorm", values))
+    return given.done(struct_of("LayerNorm", values))
 
 
 def _dropout(struct: str) -> Callable[[Arguments, Keywords], Built]:
     def build(arguments: Arguments, keywords: Keywords) -> Built:
-        given = _Given(struct, arguments, keywords)
+        given = Given(struct, arguments, keywords)
         dims = given.keyword("dims", default=None)
         values = {"p": given.next(), "dims": COLON_STRUCT if dims is None or dims is COLON else dims}
         if not isinstance(values["p"], (int, float, np.floating)):
             raise NotUnderstood(f"the probability of {struct} is not a number")
-        return given.done(_struct(struct, values))
+        return given.done(struct_of(struct, values))
 
     return build
 
@@ -387,7 +293,7 @@ COLON_STRUCT = JuliaStruct(JuliaType(("Base", "Colon")))
 # ---- Containers -----------------------------------------------------------------------------------------
 
 
-def _layers(given: _Given) -> Any:
+def _layers(given: Given) -> Any:
     """The layers as a tuple, a named tuple, or the vector that was given as one."""
     if given.keywords:
         names = {k: v for k, v in given.keywords.items() if k not in ("disable_optimizations",)}
@@ -408,7 +314,7 @@ def layer_like(value: Any) -> Any:
     """A layer or function. Raises `NotUnderstood` for any other value."""
     if isinstance(value, Constructor):
         if value.name in ("gpu", "cpu", "f32", "identity"):
-            return _IDENTITY
+            return IDENTITY
         if value.name in ("Float32", "Float64", "Float16"):
             raise NotUnderstood(f"{value.name} stands where a layer is expected")
         raise NotUnderstood(f"{value.name} is a type, where a layer is expected")
@@ -416,11 +322,11 @@ def layer_like(value: Any) -> Any:
         return value
     if isinstance(value, Unknown):
         raise NotUnderstood(f"a layer is not known: {value.why}", value.node)
-    raise NotUnderstood(f"{_shown(value)} stands where a layer is expected")
+    raise NotUnderstood(f"{shown(value)} stands where a layer is expected")
 
 
 def _chain(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given(
+    given = Given(
         "Chain", arguments, {k: v for k, v in keywords.items() if k != "name" or not isinstance(v, str)}
     )
     given.keywords = {k: v for k, v in keywords.items() if k != "name" or isinstance(v, JuliaStruct)}
@@ -429,18 +335,18 @@ def _chain(arguments: Arguments, keywords: Keywords) -> Built:
 
 def _parallel(struct: str) -> Callable[[Arguments, Keywords], Built]:
     def build(arguments: Arguments, keywords: Keywords) -> Built:
-        given = _Given(struct, arguments, {})
+        given = Given(struct, arguments, {})
         given.keywords = {k: v for k, v in keywords.items() if isinstance(v, JuliaStruct)}
         connection = given.next()
         if not isinstance(connection, JuliaStruct):
-            raise NotUnderstood(f"{_shown(connection)} does not join the branches of {struct}")
-        return _struct(struct, {"connection": connection, "layers": _layers(given)}, ())
+            raise NotUnderstood(f"{shown(connection)} does not join the branches of {struct}")
+        return struct_of(struct, {"connection": connection, "layers": _layers(given)}, ())
 
     return build
 
 
 def _skip(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("SkipConnection", arguments, keywords)
+    given = Given("SkipConnection", arguments, keywords)
     given.keyword("name")
     inner = given.next()
     layers = inner if isinstance(inner, JuliaStruct) else None
@@ -449,17 +355,17 @@ def _skip(arguments: Arguments, keywords: Keywords) -> Built:
     connection = given.next()
     if layers is None or not isinstance(connection, JuliaStruct):
         raise NotUnderstood("SkipConnection takes a layer and a function that joins")
-    return given.done(_struct("SkipConnection", {"layers": layers, "connection": connection}))
+    return given.done(struct_of("SkipConnection", {"layers": layers, "connection": connection}))
 
 
 def _maxout(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("Maxout", arguments, keywords)
+    given = Given("Maxout", arguments, keywords)
     if len(arguments) == 2 and isinstance(arguments[0], WrittenFunction) and isinstance(arguments[1], int):
         make, count = arguments
         if not 1 <= count <= 64 or make.evaluator is None:
             raise NotUnderstood("Maxout is read with 1 to 64 layers")
         given.arguments = [make.evaluator.call(make, [], {}, make.node) for _ in range(count)]
-    return _struct("Maxout", {"layers": _layers(given)})
+    return struct_of("Maxout", {"layers": _layers(given)})
 
 
 def _weight_norm(arguments: Arguments, keywords: Keywords) -> Any:
@@ -470,10 +376,43 @@ def _weight_norm(arguments: Arguments, keywords: Keywords) -> Any:
 
 
 def _embedding_bag(arguments: Arguments, keywords: Keywords) -> Built:
-    given = _Given("EmbeddingBag", arguments, keywords)
+    given = Given("EmbeddingBag", arguments, keywords)
     inputs, outputs = given.sizes()
     values = {"weight": placeholder(outputs, inputs), "reduction": given.next(function("Statistics", "mean"))}
-    return given.done(_struct("EmbeddingBag", values))
+    return given.done(struct_of("EmbeddingBag", values))
+
+
+def _recurrent(struct: str, gates: int) -> Callable[[Arguments, Keywords], Built]:
+    def build(arguments: Arguments, keywords: Keywords) -> Built:
+        given = Given(struct, arguments, keywords)
+        inputs, hidden = given.sizes()
+        values = {"σ": given.activation(function("Base", "tanh"))} if struct == "RNN" else {}
+        bias = bias_of(given, gates * hidden)
+        values |= {"Wi": placeholder(gates * hidden, inputs), "Wh": placeholder(gates * hidden, hidden)}
+        values |= {"bias": bias, "b": bias, "Wh_h̃": placeholder(hidden, hidden)}
+        parameters = (given.keyword("return_state", default=False),)
+        return given.done(struct_of(struct, {"cell": struct_of(f"{struct}Cell", values)}, parameters))
+
+    return build
+
+
+def _attention(arguments: Arguments, keywords: Keywords) -> Built:
+    given = Given("MultiHeadAttention", arguments, keywords)
+    sizes = given.next()
+    entry, inner, outputs = (sizes,) * 3
+    if isinstance(sizes, Pair) and isinstance(sizes.second, Pair):
+        entry, inner, outputs = sizes.first, sizes.second.first, sizes.second.second
+    entries = wholes(entry) if isinstance(entry, tuple) else (whole(entry),) * 3
+    qk, v = wholes(inner) if isinstance(inner, tuple) else (whole(inner),) * 2
+    biased, rate = given.keyword("bias", default=False), given.keyword("dropout_prob", default=0.0)
+    parts = [Pair(n, m) for n, m in zip(entries, (qk, qk, v), strict=True)] + [Pair(v, whole(outputs))]
+    names = ("q_proj", "k_proj", "v_proj", "out_proj")
+    values: dict[str, Any] = {n: _dense([p], {"bias": biased}) for n, p in zip(names, parts, strict=True)}
+    values |= {
+        "nheads": whole(given.keyword("nheads", default=8)),
+        "attn_drop": _dropout("Dropout")([rate], {}),
+    }
+    return given.done(struct_of("MultiHeadAttention", values))
 
 
 def _refused(struct: str) -> Callable[[Arguments, Keywords], Built]:
@@ -511,8 +450,7 @@ def _table(**builders: Callable[[Arguments, Keywords], Any]) -> dict[str, Constr
 
 # fmt: off
 _REFUSED = (
-    "RNN", "LSTM", "GRU", "GRUv3", "Recur", "RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell", "Bidirectional",
-    "MultiHeadAttention", "Recurrence", "StatefulRecurrentCell",
+    "Recur", "RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell", "Bidirectional", "Recurrence", "StatefulRecurrentCell",
 )
 # fmt: on
 CONSTRUCTORS: dict[str, Constructor] = _table(
@@ -536,10 +474,10 @@ CONSTRUCTORS: dict[str, Constructor] = _table(
     MeanPool=_pool("MeanPool"),
     AdaptiveMaxPool=_adaptive("AdaptiveMaxPool"),
     AdaptiveMeanPool=_adaptive("AdaptiveMeanPool"),
-    GlobalMaxPool=lambda arguments, keywords: _struct("GlobalMaxPool", {}),
-    GlobalMeanPool=lambda arguments, keywords: _struct("GlobalMeanPool", {}),
+    GlobalMaxPool=lambda arguments, keywords: struct_of("GlobalMaxPool", {}),
+    GlobalMeanPool=lambda arguments, keywords: struct_of("GlobalMeanPool", {}),
     Upsample=_upsample,
-    PixelShuffle=lambda arguments, keywords: _struct("PixelShuffle", {"r": whole(arguments[0])}),
+    PixelShuffle=lambda arguments, keywords: struct_of("PixelShuffle", {"r": whole(arguments[0])}),
     SkipConnection=_skip,
     Parallel=_parallel("Parallel"),
     PairwiseFusion=_parallel("PairwiseFusion"),
@@ -547,6 +485,11 @@ CONSTRUCTORS: dict[str, Constructor] = _table(
     SamePad=_same_pad,
     WeightNorm=_weight_norm,
     EmbeddingBag=_embedding_bag,
+    RNN=_recurrent("RNN", 1),
+    LSTM=_recurrent("LSTM", 4),
+    GRU=_recurrent("GRU", 3),
+    GRUv3=_recurrent("GRUv3", 3),
+    MultiHeadAttention=_attention,
     **{name: _refused(name) for name in _REFUSED},
     Zeros=lambda arguments, keywords: JuliaStruct(JuliaType(("Flux", "Zeros"))),
     FlattenLayer=_function("Flux", "flatten"),

@@ -14,6 +14,7 @@ from diptych.model.layers import Array
 __all__ = ["draw"]
 
 _MOST = 2**28  # numbers of one model: 1 GB
+_DRAWN = (("weight",), ("Wi",), ("Wh",), ("Wh_h̃",))
 
 
 def draw(value: Any, name: str, seed: int = 0) -> None:
@@ -33,7 +34,7 @@ def draw(value: Any, name: str, seed: int = 0) -> None:
     for struct, index, old, shape in arrays:
         if id(old) not in made:
             drawn = isinstance(old, Random) or (
-                struct.names[index : index + 1] == ("weight",) and 0 in old.strides
+                struct.names[index : index + 1] in _DRAWN and 0 in old.strides
             )
             made[id(old)] = _glorot(random, shape) if drawn else np.array(old, np.float32, order="F")
         struct.fields[index] = made[id(old)]

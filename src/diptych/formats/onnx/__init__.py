@@ -34,14 +34,16 @@ from diptych.model.layers import (
     child_path,
     fold,
 )
+from diptych.model.layers.whole import WholeGraph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 
-__all__ = ["read", "to_onnx", "to_skeleton", "write"]
+__all__ = ["read", "read_quantised", "read_whole", "to_onnx", "to_skeleton", "write"]
 
 Place: TypeAlias = tuple[str, Shape]  # the name and the shape of a value
 
 _KEY = "diptych"
+_WHOLE = "diptych.whole"  # the metadata entry of a file that is run as it is
 _LARGEST = 2**31 - 2**20  # bytes of weights: the limit of protobuf, less some space for the graph
 _AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -218,6 +220,9 @@ def write(model: Model, path: str | Path, preprocessing_inside: bool = False) ->
         ModelError: The model contradicts itself, or `preprocessing_inside` is set and it has no recipe that fits.
         OutputError: The file cannot be written.
     """
+    if isinstance(layer := model.layers.layers[0] if model.layers.layers else None, WholeGraph):
+        _write_whole(model, layer, path, preprocessing_inside)
+        return
     document, arrays = to_document(model)
     _check_size(arrays)
     _, proto = _finished(model, every_layer=False, pixels_in=preprocessing_inside, further_outputs=True)
@@ -229,6 +234,14 @@ def write(model: Model, path: str | Path, preprocessing_inside: bool = False) ->
     helper.set_model_props(proto, entries)
     with replacing(path) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _write_whole(model: Model, layer: WholeGraph, path: str | Path, preprocessing_inside: bool) -> None:
+    from diptych.formats.onnx.whole import write_whole
+
+    if preprocessing_inside or len(model.layers.layers) > 1:
+        raise layer.refused("ONNX with more operations around it")
+    write_whole(model, layer, path)
 
 
 def read(path: str | Path, output: str | None = None) -> Model:
@@ -248,6 +261,10 @@ def read(path: str | Path, output: str | None = None) -> Model:
     path = Path(path)
     proto = _parsed(path)
     entries = {entry.key: entry.value for entry in proto.metadata_props}
+    if _WHOLE in entries:
+        from diptych.formats.onnx.whole import read_marked
+
+        return read_marked(proto, entries[_WHOLE], output)
     if _KEY not in entries:
         return _foreign(path, proto, output)
     try:
@@ -257,6 +274,42 @@ def read(path: str | Path, output: str | None = None) -> Model:
         raise FormatError(f"{path} is damaged or was edited: {error}") from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} holds a model document that is not JSON: {error}") from error
+
+
+def read_whole(path: str | Path, output: str | None, obstacle: str) -> Model:
+    """Reads a graph that no layers express, as a model that ONNX Runtime runs as it is; see `onnx.whole`.
+
+    Args:
+        path: The file.
+        output: The name of the output to use; needed where there are several.
+        obstacle: Why `read` refuses it.
+
+    Raises:
+        FormatError, UnsupportedLayer: It cannot be run either.
+    """
+    from diptych.formats.onnx import whole
+
+    path = Path(path)
+    try:
+        return whole.read_whole(_parsed(path), path.parent, output, obstacle)
+    except UnsupportedLayer:
+        raise
+    except (FormatError, ModelError) as error:
+        raise FormatError(f"{path} cannot be read as a model: {error}") from error
+
+
+def read_quantised(path: str | Path) -> Model:
+    """Reads a graph that computes with 8-bit integers, as a model that ONNX Runtime runs as it is.
+
+    Args:
+        path: A file of ONNX Runtime's quantiser.
+
+    Raises:
+        FormatError, UnsupportedLayer: It cannot be run.
+    """
+    from diptych.formats.onnx import whole
+
+    return whole.read_quantised(_parsed(Path(path)))
 
 
 def _foreign(path: Path, proto: onnx.ModelProto, output: str | None) -> Model:

@@ -17,6 +17,7 @@ from diptych.errors import UnsupportedLayer
 from diptych.formats.onnx.activations import ACTIVATION_RULES
 from diptych.formats.onnx.graph import OnnxSite
 from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm, normalise
+from diptych.formats.onnx.recurrent import RECURRENT
 from diptych.model.layers import (
     NUMPY_PAD,
     Activation,
@@ -400,6 +401,7 @@ LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {
     Expand: lambda s, layer: s.node("Expand", s.input, s.ints(1, *layer.shape)),
     Constant: _constant,
     Reduce: _reduce,
+    **RECURRENT,
     PReLU: lambda s, layer: s.node("PRelu", s.input, s.weight(layer.slope)),
     LocalResponseNorm: _local_response_norm,
 }

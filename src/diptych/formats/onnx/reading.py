@@ -6,6 +6,7 @@ leaves free, usual sizes are tried; they stay free if no layer depends on them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from diptych.errors import FormatError, ModelError, ShapeError, UnsupportedLayer
 from diptych.formats.graph import BATCH, Value, ValueGraph, first_or_merged, refusal
 from diptych.formats.nesting import nested_steps
 from diptych.formats.onnx.reading_nodes import Reading
+from diptych.formats.onnx.reading_operations import OPERATIONS
 from diptych.formats.onnx.reading_weights import initialisers
 from diptych.formats.patterns import as_chain
 from diptych.formats.views import View
@@ -27,7 +29,11 @@ from diptych.model.layers import Array, Chain
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_layers
 
-__all__ = ["read_graph"]
+__all__ = ["READ", "checked_input", "chosen_output", "read_graph"]
+
+READ = frozenset({*OPERATIONS, "Constant", "Shape", "Size"})
+"""The operations of which at least some forms are read."""
+
 
 _SIZES = (224, 32, 64, 96, 128, 256, 299, 28, 16, 512, 60)
 _MOST_NODES = 50_000
@@ -64,7 +70,8 @@ class _Given(NamedTuple):
 _HALF = "the file computes in half precision, the model in float32, so its numbers are not rounded in between"
 
 
-def _chosen(graph: Any, output: str | None) -> str:
+def chosen_output(graph: Any, output: str | None) -> str:
+    """The name of the output of a graph; raises `UnsupportedLayer` where there are several and none is named."""
     names = [each.name for each in graph.output]
     if output is not None:
         if output not in names:
@@ -84,7 +91,7 @@ def _read(proto: onnx.ModelProto, folder: Path | None, output: str | None) -> Mo
     if len(proto.functions):
         proto = onnx.inliner.inline_local_functions(proto)
     weights = initialisers(proto.graph, folder)
-    given = _Given(weights, _input(proto.graph, weights), _chosen(proto.graph, output), folder)
+    given = _Given(weights, _input(proto.graph, weights), chosen_output(proto.graph, output), folder)
     layers, sizes = _with_sizes(proto, given)
     check_layers(layers)
     remarks = (_HALF,) if any(w.dtype == np.float16 for w in weights.values()) else ()
@@ -188,7 +195,12 @@ def _input_names(graph: Any, weights: dict[str, Array]) -> list[str]:
     return [i.name for i in graph.input if i.name not in weights]
 
 
-def _input(graph: Any, weights: dict[str, Array]) -> tuple[int | None, ...]:
+def checked_input(graph: Any) -> None:
+    """Raises `UnsupportedLayer` or `FormatError` where a graph has no single input of floats."""
+    _input(graph, {tensor.name for tensor in graph.initializer})
+
+
+def _input(graph: Any, weights: Collection[str]) -> tuple[int | None, ...]:
     """The declared shape of the only input, with the batch axis; None for a free size."""
     inputs = [i for i in graph.input if i.name not in weights]
     if len(inputs) != 1:

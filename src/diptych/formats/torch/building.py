@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diptych.errors import ShapeError, UnsupportedLayer
 from diptych.formats.torch import modules as M
 from diptych.formats.torch import primitives as P
+from diptych.formats.torch import recurrent as R
 from diptych.model import layers as L
 from diptych.model.layers import Array, Connection, Layer, child_path, fold
 from diptych.model.model import Model
@@ -484,6 +485,58 @@ def _prelu(layer: L.PReLU, shape: PartialShape, builder: _Builder) -> nn.Module:
     return P.PReLU(slope)
 
 
+# ---- Recurrent layers and attention -------------------------------------------------------------------
+
+
+def _recurrent(layer: L.RNN | L.LSTM | L.GRU, shape: PartialShape, builder: _Builder) -> nn.Module:
+    module: Any = _stepped(layer, builder) or _of_torch(layer, builder)
+    cell = layer.initial_cell if isinstance(layer, L.LSTM) else None
+    module.start_from(builder.parameter(layer.initial), builder.parameter(cell))
+    module.reverse = layer.reverse
+    result: nn.Module = module
+    return result
+
+
+def _stepped(layer: L.RNN | L.LSTM | L.GRU, builder: _Builder) -> Any:
+    """A module for what `torch.nn` lacks, else None."""
+    arrays: Any = [builder.parameter(array) for array in (layer.weight, layer.recurrent, layer.bias)]
+    if isinstance(layer, L.GRU) and layer.reset == "before":
+        return R.GRUResetBefore(*arrays)
+    if isinstance(layer, L.RNN) and layer.function.name not in ("tanh", "relu"):
+        module = R.RNNOfAny(*arrays)
+        module.activation = builder.activation(layer.function)
+        return module
+    return None
+
+
+def _of_torch(layer: L.RNN | L.LSTM | L.GRU, builder: _Builder) -> Any:
+    own = layer.new_bias if isinstance(layer, L.GRU) else None
+    biased = layer.bias is not None or own is not None
+    options = {"nonlinearity": layer.function.name} if isinstance(layer, L.RNN) else {}
+    kind: Any = getattr(R, type(layer).__name__)
+    module = kind(layer.features, layer.hidden, bias=biased, batch_first=True, device="meta", **options)
+    module.weight_ih_l0 = builder.parameter(layer.weight)
+    module.weight_hh_l0 = builder.parameter(layer.recurrent)
+    if biased:
+        rows = layer.weight.shape[0]
+        second = torch.zeros(rows)
+        if own is not None:
+            second[rows - layer.hidden :] = _tensor(own)
+        first = builder.parameter(layer.bias)
+        module.bias_ih_l0 = nn.Parameter(torch.zeros(rows)) if first is None else first
+        module.bias_hh_l0 = nn.Parameter(second)
+    return module
+
+
+def _attention(layer: L.MultiHeadAttention, shape: PartialShape, builder: _Builder) -> nn.Module:
+    names = ("query", "key", "value", "out")
+    parts: dict[str, Any] = {
+        name: _dense(L.Dense(getattr(layer, name), getattr(layer, f"{name}_bias")), shape, builder)
+        for name in names
+    }
+    return R.MultiHeadAttention(**parts, heads=layer.heads)
+
+
 _RULES: dict[type[Layer], Callable[[Any, PartialShape, _Builder], nn.Module]] = {
     L.Activation: lambda layer, shape, builder: builder.activation(layer),
     L.Softmax: _softmax,
@@ -517,6 +570,10 @@ _RULES: dict[type[Layer], Callable[[Any, PartialShape, _Builder], nn.Module]] = 
     L.Constant: _constant,
     L.Reduce: lambda layer, shape, builder: P.Reduce(layer.kind, layer.axes, layer.keep),
     L.PReLU: _prelu,
+    L.RNN: _recurrent,
+    L.LSTM: _recurrent,
+    L.GRU: _recurrent,
+    L.MultiHeadAttention: _attention,
     L.LocalResponseNorm: lambda layer, shape, builder: P.LocalResponseNorm(
         layer.before, layer.after, layer.alpha, layer.beta, layer.bias
     ),

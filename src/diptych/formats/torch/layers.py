@@ -11,7 +11,9 @@ from torch import nn
 from diptych.formats.graph import Operation
 from diptych.formats.torch import modules as M
 from diptych.formats.torch import primitives as P
+from diptych.formats.torch import recurrent as R
 from diptych.formats.torch.calls import CALLS, same_padding
+from diptych.formats.torch.reading_recurrent import own_module
 from diptych.formats.torch.site import TorchSite
 from diptych.model import layers as L
 from diptych.model.layers import Activation
@@ -172,6 +174,15 @@ def _elementwise(s: TorchSite, m: M.Elementwise) -> list[Operation]:
     return [Activation(m.name, m.arguments)]
 
 
+def _recurrent(s: TorchSite, m: Any) -> list[Operation]:
+    def function(module: nn.Module) -> Activation:
+        (found,) = layers_of(s, module)
+        assert isinstance(found, Activation)
+        return found
+
+    return own_module(s, m, function)
+
+
 def _kinds(names: str) -> tuple[type[nn.Module], ...]:
     """The classes for 1, 2 and 3 spatial axes, as far as `torch.nn` has them."""
     found = (getattr(nn, f"{names}{rank}d", None) for rank in (1, 2, 3))
@@ -234,6 +245,7 @@ _RULES: tuple[tuple[Any, Callable[[TorchSite, Any], list[Operation]]], ...] = (
     (nn.Hardswish, _call("hardswish")),
     (nn.Mish, _call("mish")),
     (M.Elementwise, _elementwise),
+    ((R.Whole, R.MultiHeadAttention), _recurrent),
     (P.Permute, lambda s, m: [L.Permute(m.order)]),
     (P.Slice, lambda s, m: [L.Slice(m.axis, m.start, m.stop, m.step)]),
     (P.Gather, lambda s, m: [L.Gather(s.weight(m.indices), m.axis)]),

@@ -21,6 +21,8 @@ from diptych.formats.torch.attention import multi_head
 from diptych.formats.torch.calls import CALLS, several
 from diptych.formats.torch.einsum import einsum
 from diptych.formats.torch.layers import layers_of
+from diptych.formats.torch.reading_recurrent import ATEN_RECURRENT, LastStates, of_module
+from diptych.formats.torch.recurrent import Whole
 from diptych.formats.torch.site import TorchSite, Weights
 from diptych.formats.torch.tensor_calls import TENSOR_CALLS, VIEW_CALLS, TensorSite
 from diptych.formats.views import Tensor, View
@@ -112,6 +114,8 @@ class Reader:
     def _output(self, node: fx.Node) -> Value:
         result: Any = fx.node.map_arg(node.args[0], lambda n: self._values[n])
         result = chosen_output(result, self._chosen)
+        if isinstance(result, LastStates):
+            result = result.stacked(TensorSite(self._graph, self._weights, "the output"))
         if isinstance(result, View):
             raise refusal("", "its batch is not the first axis", what="the output")
         if not isinstance(result, Value):
@@ -125,6 +129,12 @@ class Reader:
             return operator.attrgetter(str(node.target))(self._traced)
         given: Any = fx.node.map_arg((node.args, node.kwargs), lambda n: self._values[n])
         args, kwargs = given
+        if args and isinstance(args[0], LastStates):
+            chosen = args[0].chosen(_name(node), list(args[1:]))
+            if chosen is not None:
+                return chosen
+        if not (args and isinstance(args[0], tuple | list) and _name(node) == "getitem"):
+            args, kwargs = tree_map(partial(self._whole, node), (args, kwargs))
         if node.op == "call_module":
             return self._module(node, args, kwargs)
         if not _holds_value((args, kwargs)):
@@ -141,6 +151,11 @@ class Reader:
             return args[0][args[1]]
         return self._call(node, name, args, kwargs)
 
+    def _whole(self, node: fx.Node, leaf: Any) -> Any:
+        if not isinstance(leaf, LastStates):
+            return leaf
+        return leaf.stacked(TensorSite(self._graph, self._weights, node.name, self._batch))
+
     def _placeholder(self, node: fx.Node) -> Any:
         self._inputs += 1
         if self._inputs == 1:
@@ -156,6 +171,8 @@ class Reader:
         name = f"{node.target} ({type(module).__name__})"
         if isinstance(module, nn.MultiheadAttention):
             return multi_head(TensorSite(self._graph, self._weights, name), module, *args, **kwargs)
+        if isinstance(module, nn.RNNBase) and not isinstance(module, Whole):
+            return of_module(TensorSite(self._graph, self._weights, name), module, *args, **kwargs)
         if len(args) != 1 or kwargs or not isinstance(args[0], Value | View):
             raise refusal(name, "a layer takes one value and no further arguments")
         (x,) = args
@@ -205,8 +222,10 @@ class Reader:
         try:
             if name == "einsum":
                 return einsum(TensorSite(self._graph, self._weights, where, self._batch), *args)
-            by_tensor = TENSOR_CALLS.get(name) or (
-                VIEW_CALLS.get(name) if isinstance(args[0], View) else None
+            by_tensor = (
+                TENSOR_CALLS.get(name)
+                or ATEN_RECURRENT.get(name)
+                or (VIEW_CALLS.get(name) if isinstance(args[0], View) else None)
             )
             if by_tensor is not None:
                 site = TensorSite(self._graph, self._weights, where, self._batch)
@@ -256,7 +275,7 @@ def _choose(keys: Any) -> str:
 def known_name(operation: str) -> bool:
     """Whether an operation of ATen, such as "conv2d", is read."""
     name = operation if operation.startswith("_") else operation.rstrip("_")
-    return name in TENSOR_CALLS or name in CALLS or f"aten.{name}" in CALLS
+    return name in TENSOR_CALLS or name in ATEN_RECURRENT or name in CALLS or f"aten.{name}" in CALLS
 
 
 def first_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from diptych.errors import DiptychError, ModelError, ShapeError, UnsupportedLaye
 from diptych.formats.graph import BATCH, first_or_merged, refusal
 from diptych.formats.torch import modules as M
 from diptych.formats.torch import primitives as P
+from diptych.formats.torch import recurrent as R
 from diptych.formats.torch.building import to_torch
 from diptych.formats.torch.reading import Reader, chosen_output, first_line, known_name
 from diptych.model import layers as L
@@ -195,7 +196,7 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if type(m).__module__ == M.__name__:
             return not isinstance(m, M.Network | M.SkipConnection | M.Parallel | M.Graph | M.Join)
-        if type(m).__module__ == P.__name__:
+        if type(m).__module__ in (P.__name__, R.__name__):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 

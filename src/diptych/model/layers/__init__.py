@@ -1,6 +1,7 @@
 """The layers a model is made of. Each is a frozen dataclass that defines all there is to know about itself."""
 
 from diptych.model.layers.arranging import Constant, Expand, Gather, Permute, Slice
+from diptych.model.layers.attending import MultiHeadAttention
 from diptych.model.layers.base import Array, Layer, Pads, Shape
 from diptych.model.layers.containers import (
     Chain,
@@ -44,6 +45,7 @@ from diptych.model.layers.pools import (
     pool_windows,
 )
 from diptych.model.layers.receptive import Axis, Field
+from diptych.model.layers.recurrent import GRU, LSTM, RNN, Recurrent
 from diptych.model.layers.reducing import Reduce, ReduceKind
 from diptych.model.layers.reshaping import (
     NUMPY_PAD,
@@ -68,9 +70,12 @@ from diptych.model.layers.weighted import (
 
 __all__ = [
     "ACTIVATIONS",
+    "GRU",
     "IDENTITY",
     "LAYERS",
+    "LSTM",
     "NUMPY_PAD",
+    "RNN",
     "Activated",
     "Activation",
     "AdaptiveMaxPool",
@@ -102,6 +107,7 @@ __all__ = [
     "LocalResponseNorm",
     "MaxPool",
     "MeanPool",
+    "MultiHeadAttention",
     "NormFormula",
     "Normalise",
     "PReLU",
@@ -111,6 +117,7 @@ __all__ = [
     "Parallel",
     "Permute",
     "PixelShuffle",
+    "Recurrent",
     "Reduce",
     "ReduceKind",
     "Reduction",
@@ -146,6 +153,10 @@ LAYERS: dict[str, type[Layer]] = {
         Embedding,
         Scale,
         PReLU,
+        RNN,
+        LSTM,
+        GRU,
+        MultiHeadAttention,
         BatchNorm,
         LayerNorm,
         GroupNorm,

@@ -330,6 +330,9 @@ class Scale(Activated):
                 raise ShapeError(f"{what} an array of shape {own}, which does not fit {shape}")
         return shape
 
+    def mixes_samples(self, shape: Shape) -> bool:
+        return any(a.ndim == len(shape) and a.shape[0] > 1 for a in self.arrays.values())  # each has its own
+
     def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
         return field
 

@@ -95,11 +95,19 @@ def _last_index(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dic
         return _Last()
     if len(arguments) != 2:
         raise w.refuse(part, "takes the end of an array as one long vector")
-    return _size_at(w, part, flow_of(w, part, arguments[0]), whole(arguments[1]))
+    flow, dim = flow_of(w, part, arguments[0]), whole(arguments[1])
+    return _LastAlong(flow, dim) if flow.shape is None else _size_at(w, part, flow, dim)
 
 
 class _Last(Pending):
     """`end` of `x[end]`."""
+
+
+class _LastAlong(Pending):
+    """`end` along one dimension of an array whose sizes are not known."""
+
+    def __init__(self, flow: Flow, dim: int | None) -> None:
+        self.flow, self.dim = flow, dim
 
 
 # ---- Shapes -------------------------------------------------------------------------------------------
@@ -312,6 +320,8 @@ def _indexed(w: Lowering, part: Call, flow: Flow, indices: Sequence[Any]) -> Flo
     dropped: list[int] = []
     for axis, index in enumerate(reversed(indices)):
         size = shape[axis]
+        if isinstance(index, _LastAlong) and index.flow.value == flow.value and index.dim == count - axis:
+            index = size
         if index == COLON or index == _whole_range(size):
             continue
         if axis == 0:

@@ -1,4 +1,7 @@
-"""`pixels` at height x width by `kernel`; `fit` is "stretch", "crop" (centre) or "pad" (on `ground`)."""
+"""
+`pixels` at height x width by `kernel`; `fit` is "stretch", "crop" (centre), "pad" (on `ground`), or one of those that
+keep the whole picture as it is: "cover", "cover-rounded" and "contain".
+"""
 function resized(pixels, height, width, kernel, fit, ground)
     h, w = size(pixels, 1), size(pixels, 2)
     inner_height, inner_width = size_within(h, w, height, width, fit)
@@ -17,11 +20,15 @@ function resized(pixels, height, width, kernel, fit, ground)
 end
 
 function size_within(h, w, height, width, fit)
+    if fit == "cover-rounded" || fit == "contain"
+        ratio = fit == "contain" ? max(h / height, w / width) : min(h / height, w / width)
+        return max(1, round(Int, h / ratio)), max(1, round(Int, w / ratio))
+    end
     if fit == "stretch" || h * width == w * height
         return height, width
     end
     wider = w * height > h * width
-    if fit == "crop"
+    if fit == "crop" || fit == "cover"
         return wider ? (height, div(w * height, h)) : (div(h * width, w), width)
     end
     return wider ? (max(1, round(Int, h / w * width)), width) : (height, max(1, round(Int, w / h * height)))

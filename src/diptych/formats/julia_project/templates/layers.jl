@@ -301,6 +301,66 @@ function reduction(kind, x, dims)
     return log.(sum(exp.(x .- top); dims = dims)) .+ top
 end
 
+# ---- Recurrent layers and attention --------------------------------------------------------------------
+# Sequences are (features, time, N), single steps (features, N); axes before the batch hold more sequences. Gates lie one after the other in the rows.
+
+"""`step(projected, state)` gives the state behind one step, whose first part is the output of that step."""
+function recurrent(step, projection, states; backwards = false)
+    return function (x)
+        projected = projection(reshape(x, size(x, 1), ndims(x) == 2 ? 1 : size(x, 2), :))
+        steps, samples = size(projected, 2), size(projected, 3)
+        state = [s .+ zeros(Float32, length(s), samples) for s in states]
+        outputs = zeros(Float32, length(states[1]), steps, samples)
+        for number in 1:steps
+            place = backwards ? steps + 1 - number : number
+            state = step(projected[:, place, :], state)
+            outputs[:, place, :] = state[1]
+        end
+        return reshape(outputs, size(outputs, 1), [size(x, d) for d in 2:ndims(x)]...)
+    end
+end
+
+"""Of `count` gates the one at `number`."""
+function gate(x, number, count)
+    rows = div(size(x, 1), count)
+    return x[((number - 1) * rows + 1):(number * rows), :]
+end
+
+plain_step(weights, f) = (projected, state) -> [f.(projected .+ Dense(weights, false)(state[1]))]
+
+function lstm_step(weights)
+    return function (projected, state)
+        gates = projected .+ Dense(weights, false)(state[1])
+        memory = sigmoid.(gate(gates, 2, 4)) .* state[2] .+ sigmoid.(gate(gates, 1, 4)) .* tanh.(gate(gates, 3, 4))
+        return [sigmoid.(gate(gates, 4, 4)) .* tanh.(memory), memory]
+    end
+end
+
+"""`new_bias` is added before the reset gate, which stands behind the product, or before it if `first` is true."""
+function gru_step(weights, new_bias, first)
+    resets, updates, news = [Dense(gate(weights, i, 3), false) for i in 1:3]
+    return function (projected, state)
+        output = state[1]
+        r = sigmoid.(gate(projected, 1, 3) .+ resets(output))
+        z = sigmoid.(gate(projected, 2, 3) .+ updates(output))
+        inner = first ? news(r .* output) : r .* (news(output) .+ new_bias)
+        return [(1 .- z) .* tanh.(gate(projected, 3, 3) .+ inner) .+ z .* output]
+    end
+end
+
+"""Self-attention of (features, time, N): `query`, `key`, `value` and `out` are Dense layers."""
+function self_attention(query, key, value, out, heads)
+    return function (x)
+        q, k, v = [permutedims(in_heads(part(x), heads), (1, 3, 2, 4)) for part in (query, key, value)]
+        size_of_key = Float32(sqrt(size(k, 1)))
+        scores = matrix_product(q ./ size_of_key, permutedims(k, (2, 1, 3, 4)))
+        mixed = permutedims(matrix_product(softmax(scores; dims = 1), v), (1, 3, 2, 4))
+        return out(reshape(mixed, :, size(x, 2), size(x, 3)))
+    end
+end
+
+in_heads(x, heads) = reshape(x, div(size(x, 1), heads), heads, size(x, 2), size(x, 3))
+
 # ---- Joining branches --------------------------------------------------------------------------------
 
 add(branches...) = reduce((a, b) -> a .+ b, branches)
