@@ -16,7 +16,7 @@ from diptych.model.layers import (
     Flatten,
     MaxPool,
 )
-from diptych.preprocessing import KERNELS, Preprocessing
+from diptych.preprocessing import KERNELS, Invert, Light, LowPass, Preprocessing, Standardise
 from diptych.preprocessing.steps import Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 from little_models import GREY, RECIPE, changed, compare, model, names, numbers, pictures, seeing, weight
 
@@ -65,6 +65,23 @@ IMAGENET = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
             Preprocessing((Resize(60, 70, "imresize"), Grey("julia"), Scale())),
             "steps of the recipe in another order",
         ),
+        (
+            Preprocessing((Grey("julia"), Resize(24, 32, "imresize"), Scale())),
+            Preprocessing((Grey("julia"), LowPass(24, 32), Resize(24, 32, "imresize", round=False), Scale())),
+            "low-pass before resizing",
+        ),
+        (
+            RECIPE,
+            Preprocessing((Colour(), Light("linear"), Resize(24, 32, round=False), Light("srgb"), Scale())),
+            "resized in linear light",
+        ),
+        (
+            Preprocessing((Resize(24, 32, "pillow-bilinear"), Grey("pillow"), Scale())),
+            Preprocessing(
+                (Invert(), Grey("julia"), Resize(24, 32, "imresize", "pad"), Scale(), Standardise())
+            ),
+            "another recipe",
+        ),
     ],
 )
 def test_another_recipe_is_named(a: Preprocessing, b: Preprocessing, cause: str) -> None:
@@ -96,6 +113,14 @@ BATCH = np.stack([RECIPE.apply(picture) for picture in pictures()])
         (BATCH / np.float32(255), "divided by 255 twice, or only once"),
         (BATCH * np.float32(255), "never divided by 255"),
         ((BATCH - 0.5) / np.float32(0.5), "mean and std missing or different"),
+        (BATCH - np.float32(0.5), "mean and std missing or different"),  # the mean alone
+        (1 - BATCH, "light and dark exchanged"),
+        (BATCH.transpose(0, 3, 2, 1).reshape(BATCH.shape), "reshape where the axes must be permuted"),
+        (BATCH.transpose(0, 2, 3, 1).reshape(BATCH.shape), "reshape where the axes must be permuted"),
+        (BATCH[::-1], "samples in another order"),
+        (np.stack([(x - x.mean()) / x.std() for x in BATCH]), "standardised picture by picture"),
+        (np.stack([(x - x.mean()) / x.std(ddof=1) for x in BATCH]), "standardised picture by picture"),
+        (BATCH.astype(np.float16).astype(np.float32), "input in half precision"),
     ],
 )
 def test_a_fault_in_a_dumped_batch_is_named(batch: Array, cause: str) -> None:
@@ -118,7 +143,8 @@ def test_a_dumped_batch_with_two_faults() -> None:
 
 
 def test_no_cause_is_claimed_for_other_pictures() -> None:
-    found = compare(seeing(), seeing(), (BATCH, BATCH[::-1].copy()))
+    other = np.random.default_rng(9).random(BATCH.shape, dtype=np.float32)
+    found = compare(seeing(), seeing(), (BATCH, other))
     assert found.causes == ()
     assert not found.agrees
 

@@ -18,6 +18,7 @@ from diptych.comparing.alignment import measure
 from diptych.comparing.diagnosis import CAUSES
 from diptych.errors import ShapeError, UsageError
 from diptych.model.layers import (
+    Activation,
     Array,
     BatchNorm,
     Chain,
@@ -288,3 +289,14 @@ def test_what_nothing_explains_is_not_tried_for_ever() -> None:
     found = compare(A, changed(A, 7, weight=weight_of_7))
     assert not found.agrees
     assert found.causes == ()
+
+
+def test_small_outputs_of_a_sigmoid_agree_on_two_engines() -> None:
+    """ONNX Runtime's sigmoid is right to 6e-8, which is much of an output of 1e-5."""
+    weight = np.array([[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2]], np.float32)
+    layers = Chain((Dense(weight, np.full(3, -11, np.float32), Activation("sigmoid")),))
+    x = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32)
+    same = diptych.compare(Model(layers), Model(layers), x, engine_a="numpy", engine_b="onnxruntime")
+    assert same.agrees
+    other = Model(Chain((Dense(weight, np.full(3, -10.9, np.float32), Activation("sigmoid")),)))
+    assert not diptych.compare(Model(layers), other, x).agrees

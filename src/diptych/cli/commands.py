@@ -61,6 +61,7 @@ from diptych.cli.parameters import (
 )
 from diptych.cli.terminal import Terminal, predictions_text, weights_text
 from diptych.cli.train import train as train_command
+from diptych.cli.trying import TryRecipes, show_tried
 from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
@@ -287,6 +288,7 @@ def predict(
     softmax: Annotated[
         bool, typer.Option("--softmax", help="Make probabilities of the scores that the model gives.")
     ] = False,
+    try_recipes: TryRecipes = False,
     columns: Columns = None,
     embedding: Embedding = None,
     listed: Listed = None,
@@ -317,8 +319,9 @@ def predict(
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
-    if softmax:
-        loaded = with_softmax(loaded)
+    loaded = with_softmax(loaded) if softmax else loaded
+    if try_recipes:
+        show_tried(terminal, loaded, images, engine, device)
     if out is None:
         only_for_tables("--out", columns=columns, embedding=embedding, list=listed, recursive=recursive,
                         workers=workers, shard_size=shard_size != 256, on=on != "local",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from diptych.comparing.alignment import Alignment, Row, align
 from diptych.comparing.comparison import FoundCause
 from diptych.comparing.hypotheses import Case, Cause, Trial
-from diptych.comparing.input_causes import INPUT_CAUSES
+from diptych.comparing.input_causes import INPUT_CAUSES, WHOLE_RECIPE
 from diptych.comparing.layer_causes import LAYER_CAUSES
 from diptych.comparing.runs import Run
 from diptych.comparing.weight_causes import WEIGHT_CAUSES
@@ -32,7 +32,7 @@ _ROUNDING = 2e-6  # the relative difference of two engines in float32
 _MOST_FAULTS = 4  # found one after the other
 _HELPFUL = 0.9  # the largest part of the difference that a trial may leave to be combined with others
 TIME_LIMIT = 20.0  # seconds, after which no more causes are tried together
-_TOGETHER = 5  # trials that are combined with every other
+_TOGETHER = 8  # trials that are combined with every other
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,16 @@ class Search:
         case = Case(self.a, self.b, self.alignment, row)
         singles: list[_Scored] = []
         best = self._best(_kept(self._scored(case, (), ()), singles))
-        return best or self._together(case, singles)
+        return best or self._together(case, singles) or self._whole(case)
+
+    def _whole(self, case: Case) -> tuple[_Scored, Alignment] | None:
+        """The recipe of the other side, where the recipes differ in more than two causes explain."""
+        scored = ((trial, self._difference(trial, case)) for trial in self._trials(WHOLE_RECIPE, case))
+        return self._best(
+            _Scored((WHOLE_RECIPE,), trial, (trial.tried,), after)
+            for trial, after in scored
+            if after is not None
+        )
 
     def _judged(self) -> Row:
         """The row where a trial is judged: the first that differs, or the next one with a layer of each model.

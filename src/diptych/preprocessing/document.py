@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from diptych.errors import ModelError
+from diptych.preprocessing.levels import Invert, Light, LowPass, Standardise
 from diptych.preprocessing.steps import (
     MAX_STEPS,
     CentreCrop,
@@ -24,9 +25,13 @@ _VERSION = 1
 _STEPS: tuple[tuple[str, type[RecipeStep]], ...] = (
     ("grey", Grey),
     ("colour", Colour),
+    ("invert", Invert),
+    ("light", Light),
+    ("low-pass", LowPass),
     ("resize", Resize),
     ("centre-crop", CentreCrop),
     ("scale", Scale),
+    ("standardise", Standardise),
     ("normalise", Normalise),
     ("spatial-order", SpatialOrder),
 )
@@ -73,6 +78,7 @@ def _step(item: Any, number: int) -> RecipeStep:
     required = {
         Resize: ("height", "width"),
         CentreCrop: ("height", "width"),
+        LowPass: ("height", "width"),
         Normalise: ("mean", "std"),
     }.get(kind, ())
     _check_keys(item, f"step {number} of the recipe, {name},", ("step", *allowed), required)

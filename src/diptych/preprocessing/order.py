@@ -6,11 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from diptych.errors import ModelError
+from diptych.preprocessing.levels import Invert, Light, LowPass, Standardise
 from diptych.preprocessing.steps import CentreCrop, Colour, Grey, Normalise, Resize, Scale, SpatialOrder
 
 __all__ = ["check_order"]
 
-_STEPS = (Grey, Colour, Resize, CentreCrop, Scale, Normalise, SpatialOrder)
+_STEPS = (
+    Grey,
+    Colour,
+    Invert,
+    Light,
+    LowPass,
+    Resize,
+    CentreCrop,
+    Scale,
+    Standardise,
+    Normalise,
+    SpatialOrder,
+)
+
+
+_LAST = (Normalise, Standardise, SpatialOrder)
 
 
 def check_order(steps: Sequence[Any]) -> None:
@@ -30,6 +46,8 @@ def check_order(steps: Sequence[Any]) -> None:
         if isinstance(step, Grey | Resize):
             _check_rounding(step, eight_bit)
             eight_bit = eight_bit and (step.round if isinstance(step, Resize) else step.weights != "float")
+        elif isinstance(step, Light | LowPass):
+            eight_bit = False
         elif isinstance(step, Scale):
             if scaled:
                 raise ModelError("a recipe with two Scale steps divides by 255 twice; leave one of them out")
@@ -41,19 +59,18 @@ def check_order(steps: Sequence[Any]) -> None:
                 "CentreCrop fills with three levels, but the recipe is grey at that point; give one level"
             )
         channels = {Grey: 1, Colour: 3}.get(type(step), channels)
-        finished = type(step).__name__ if isinstance(step, Normalise | SpatialOrder) else finished
+        finished = type(step).__name__ if isinstance(step, _LAST) else finished
 
 
 def _check_finished(step: Any, finished: str) -> None:
-    """After Normalise only SpatialOrder may come, and after SpatialOrder nothing."""
+    """After Normalise or Standardise only SpatialOrder may come, and after SpatialOrder nothing."""
     if finished == "SpatialOrder":
         raise ModelError(
             f"SpatialOrder must be the last step, but {type(step).__name__} follows it; move it to the end"
         )
     if finished and not isinstance(step, SpatialOrder):
         raise ModelError(
-            f"only SpatialOrder may follow Normalise, but {type(step).__name__} does; "
-            "move it before Normalise"
+            f"only SpatialOrder may follow {finished}, but {type(step).__name__} does; move it before {finished}"
         )
 
 

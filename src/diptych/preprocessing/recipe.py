@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diptych.errors import ModelError, ShapeError
 from diptych.preprocessing import document as documents
 from diptych.preprocessing.grey import WEIGHTS
+from diptych.preprocessing.levels import Invert, Light, LowPass, Standardise, applied
 from diptych.preprocessing.order import check_order
 from diptych.preprocessing.pillow import begin, is_pillow_picture
 from diptych.preprocessing.resize import centred, resized
@@ -128,7 +129,8 @@ class Preprocessing:
     def display(self, item: Array) -> NDArray[np.uint8]:
         """Turns an input of the model back into a picture to look at.
 
-        This undoes the spatial order, mean and std, and the scale, then rounds and clips. NaN becomes black.
+        This undoes the spatial order, mean and std, light, inversion and scale, then rounds and clips. NaN becomes
+        black. What `Standardise` took away is not known: the values fill the whole range.
 
         Args:
             item: float32 (C, H, W) with 1 or 3 channels.
@@ -142,13 +144,22 @@ class Preprocessing:
         if item.ndim != 3 or item.shape[0] not in (1, 3):
             raise ShapeError(f"display expects one input of shape (1 or 3, H, W), but got {_shape(item)}")
         values = np.asarray(item, dtype=np.float32)
-        for step in reversed(self.steps):
+        for number in reversed(range(len(self.steps))):
+            step = self.steps[number]
+            top = 1 if any(isinstance(before, Scale) for before in self.steps[:number]) else 255
             if isinstance(step, SpatialOrder) and step.order == "wh":
                 values = values.transpose(0, 2, 1)
             elif isinstance(step, Normalise):
                 values = values * _per_channel(step.std) + _per_channel(step.mean)
+            elif isinstance(step, Standardise):  # its mean and std are gone: as much of the range as there is
+                low, high = float(np.nanmin(values)), float(np.nanmax(values))
+                values = (values - low) / max(high - low, 1e-12) * np.float32(top)
             elif isinstance(step, Scale):
                 values = values * np.float32(255)
+            elif isinstance(step, Invert):
+                values = np.float32(top) - values
+            elif isinstance(step, Light):
+                values = applied(Light("srgb" if step.to == "linear" else "linear"), values, top)
         levels = np.clip(np.rint(np.nan_to_num(values, nan=0.0)), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
 
@@ -224,6 +235,8 @@ def _applied(step: RecipeStep, pixels: Array, scaled: bool) -> Array:
     if isinstance(step, CentreCrop):
         fill = np.array(step.fill, np.float32) / np.float32(255) if scaled else np.array(step.fill)
         return centred(pixels, step.height, step.width, fill)
+    if isinstance(step, Invert | Light | LowPass | Standardise):
+        return applied(step, pixels, 1 if scaled else 255)
     if isinstance(step, Scale):
         return np.divide(pixels, np.float32(255), dtype=np.float32)
     if isinstance(step, Normalise):

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from diptych.errors import ModelError
 from diptych.preprocessing.grey import WEIGHTS
+from diptych.preprocessing.levels import Invert, Light, LowPass, Standardise
 from diptych.preprocessing.resize import KERNELS
 
 __all__ = [
@@ -180,7 +181,19 @@ class SpatialOrder:
         _one_of("SpatialOrder", "order", self.order, ORDERS)
 
 
-RecipeStep: TypeAlias = Grey | Colour | Resize | CentreCrop | Scale | Normalise | SpatialOrder
+RecipeStep: TypeAlias = (
+    Grey
+    | Colour
+    | Invert
+    | Light
+    | LowPass
+    | Resize
+    | CentreCrop
+    | Scale
+    | Standardise
+    | Normalise
+    | SpatialOrder
+)
 
 
 def _check_size(step: str, height: Any, width: Any) -> None:

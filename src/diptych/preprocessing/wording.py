@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diptych.preprocessing.levels import Invert, Light, LowPass, Standardise
 from diptych.preprocessing.steps import CentreCrop, Colour, Grey, Normalise, RecipeStep, Resize, Scale
 
 __all__ = ["sentence"]
@@ -43,6 +44,15 @@ def sentence(step: RecipeStep) -> str:
         fit = _FIT[step.fit].format(fill=step.fill)
         size = f"{step.height} x {step.width} (height x width)"
         return f"resize to {size} with {_KERNEL[step.kernel]}, {fit}, {rounding}"
+    if isinstance(step, Invert):
+        return "invert: dark becomes light"
+    if isinstance(step, Standardise):
+        count = "n - 1" if step.corrected else "n"
+        return f"standardise: each picture's own mean and std (by {count}), {step.epsilon:g} added to the std"
+    if isinstance(step, LowPass):
+        return f"low-pass: smoothed for a resize to {step.height} x {step.width}, as Julia's documentation advises"
+    if isinstance(step, Light):
+        return f"light: from {'sRGB to linear' if step.to == 'linear' else 'linear to sRGB'}"
     if isinstance(step, CentreCrop):
         ground = ", ".join(map(str, step.fill))
         return (

@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from diptych.errors import UnsupportedLayer
 from diptych.formats.julia_project.templates import template
 from diptych.preprocessing import (
     CentreCrop,
     Colour,
     Grey,
+    Invert,
+    Light,
+    LowPass,
     Normalise,
     Preprocessing,
     Resize,
     Scale,
     SpatialOrder,
+    Standardise,
 )
 from diptych.preprocessing.steps import RecipeStep
 
@@ -96,9 +101,24 @@ def _literal(value: float) -> str:
     return f"{mantissa}f{int(exponent or 0)}"
 
 
+def _no_julia(step: Light | LowPass, scaled: bool) -> tuple[str, list[str]]:
+    raise UnsupportedLayer(
+        type(step).__name__, "a Julia project", "there is no Julia code for it", "the recipe's"
+    )
+
+
+def _standardise(step: Standardise, scaled: bool) -> tuple[str, list[str]]:
+    corrected = "true" if step.corrected else "false"
+    return f"standardised_picture(pixels, {_literal(step.epsilon)}, {corrected})", []
+
+
 _STEPS: dict[type[Any], Callable[[Any, bool], tuple[str, list[str]]]] = {
     Grey: _grey,
     Colour: lambda step, scaled: ("colour(pixels)", []),
+    Invert: lambda step, scaled: (f"inverted(pixels, {'1.0f0' if scaled else '255'})", []),
+    Light: _no_julia,
+    LowPass: _no_julia,
+    Standardise: _standardise,
     Resize: _resize,
     CentreCrop: _centre_crop,
     Scale: lambda step, scaled: ("scaled(pixels)", []),

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from onnx import TensorProto, helper
 
-from diptych.errors import ModelError
+from diptych.errors import ModelError, UnsupportedLayer
 from diptych.formats.onnx.graph import OnnxGraph
 from diptych.formats.onnx.preprocessing_kernels import KERNELS
 from diptych.formats.onnx.preprocessing_values import Axis, Pixels, Place
@@ -24,12 +24,16 @@ from diptych.preprocessing import (
     CentreCrop,
     Colour,
     Grey,
+    Invert,
+    Light,
+    LowPass,
     Normalise,
     Preprocessing,
     RecipeStep,
     Resize,
     Scale,
     SpatialOrder,
+    Standardise,
 )
 
 __all__ = ["put_in_front"]
@@ -105,6 +109,16 @@ def _applied(place: Place, pixels: Pixels, step: RecipeStep) -> Pixels:
         return _resized(place, pixels, step)
     if isinstance(step, CentreCrop):
         return _centred(place, pixels, step)
+    if isinstance(step, Invert):
+        top = np.float32(1 if pixels.scaled else 255)
+        levels = pixels.value if not pixels.eight_bit else place.cast(pixels.value, TensorProto.FLOAT)
+        turned = place.do("Sub", top, levels)
+        kept = place.cast(turned, TensorProto.UINT8) if pixels.eight_bit else turned
+        return replace(pixels, value=kept)
+    if isinstance(step, Light | LowPass | Standardise):
+        raise UnsupportedLayer(
+            type(step).__name__, "ONNX", "preprocessing inside does not hold this step", "the recipe's"
+        )
     if isinstance(step, Scale):
         levels = place.cast(pixels.value, TensorProto.FLOAT)
         return replace(pixels, value=place.do("Div", levels, np.float32(255)), eight_bit=False, scaled=True)

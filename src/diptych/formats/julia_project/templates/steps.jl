@@ -15,6 +15,17 @@ function normalised(pixels, mean, std)
     return (pixels .- reshape(mean, 1, 1, :)) ./ reshape(std, 1, 1, :)
 end
 
+"""Dark becomes light; `top` is the level of white."""
+inverted(pixels, top) = eltype(pixels) == UInt8 ? UInt8(top) .- pixels : Float32(top) .- pixels
+
+"""The picture's own mean taken away, and divided by its standard deviation."""
+function standardised_picture(pixels, epsilon, corrected)
+    values = Float64.(pixels)
+    mean = sum(values) / length(values)
+    variance = sum((values .- mean) .* (values .- mean)) / (corrected ? max(length(values) - 1, 1) : length(values))
+    return Float32.((values .- mean) ./ (sqrt(variance) + epsilon))
+end
+
 colour(pixels) = ndims(pixels) == 2 ? cat(pixels, pixels, pixels; dims = 3) : pixels
 
 swapped(pixels) = ndims(pixels) == 2 ? permutedims(pixels, (2, 1)) : permutedims(pixels, (2, 1, 3))

@@ -1,0 +1,45 @@
+"""`diptych predict MODEL FOLDER --try-recipes`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diptych.cli.terminal import Terminal
+from diptych.errors import UsageError
+
+__all__ = ["TryRecipes", "show_tried"]
+
+_SHOWN = 10
+
+TryRecipes = Annotated[
+    bool,
+    typer.Option(
+        "--try-recipes",
+        help="Rank the recipes by the pictures that get the class, by name or number from 0, of their folder.",
+    ),
+]
+
+
+def show_tried(terminal: Terminal, model: Any, images: list[Path] | None, engine: str, device: str) -> None:
+    """Prints the recipes, the best first, and ends the command."""
+    from diptych.trying import try_recipes
+
+    if images is None or len(images) != 1:
+        raise UsageError("--try-recipes takes one folder, with a folder of pictures for each class")
+    tried = try_recipes(model, images[0], engine=engine, device=device)
+    lines = [
+        f"{each.right} of {each.total} right, likelihood {each.likelihood:.3f}: {each.name}"
+        for each in tried[:_SHOWN]
+    ]
+    document = [{**asdict(each), "recipe": each.recipe.to_document()} for each in tried]
+    terminal.result({"recipes": document}, "\n".join(lines))
+    same = [each for each in tried[1:] if each.right == tried[0].right]
+    if same:
+        terminal.remark(
+            f"{len(same)} other recipes get as many right; more pictures tell more, and the likelihood decides here"
+        )
+    raise typer.Exit
