@@ -30,6 +30,7 @@ from diptych.cli.parameters import (
     Device,
     Embedding,
     Engine,
+    ExplainWith,
     Function,
     Generator,
     Guidance,
@@ -52,6 +53,7 @@ from diptych.cli.parameters import (
     Seed,
     Shape,
     ShardSize,
+    Static,
     Steps,
     Table,
     Width,
@@ -61,7 +63,7 @@ from diptych.cli.parameters import (
 )
 from diptych.cli.terminal import Terminal, predictions_text, weights_text
 from diptych.cli.train import train as train_command
-from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
+from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
     name="diptych",
@@ -118,10 +120,8 @@ def run(
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern in its place.")
     ] = RunOptions.on_error,
-    explain: Annotated[
-        ExplainMethod | None,
-        typer.Option(help="Show what the answer for each picture stands on, as diptych explain does."),
-    ] = None,
+    explain: ExplainWith = None,
+    static: Static = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -157,6 +157,7 @@ def run(
             scale=scale,
             on_error=on_error,
             explain=explain,
+            static=static,
             overwrite=overwrite,
             engine=engine,
             device=device,
