@@ -98,6 +98,7 @@ class RunOptions:
         scale: The colours of feature maps.
         on_error: What becomes of a picture that cannot be read.
         explain: How to find which parts of each picture the answer stands on; None to leave that out.
+        static: Whether the page is to run nothing; otherwise the model runs in it.
         engine: One of `engines.ENGINES`, or "auto".
         device: "auto", "cpu", "cuda" or "mps".
     """
@@ -110,5 +111,6 @@ class RunOptions:
     scale: ScaleRule = "per-map"
     on_error: OnError = "report"
     explain: ExplainMethod | None = None
+    static: bool = False
     engine: str = "auto"
     device: str = "auto"

@@ -21,16 +21,15 @@ from diptych.cli.many import (
     separated,
     some,
 )
-from diptych.cli.models import list_models, verify
+from diptych.cli.models import convert, inspect, list_models, verify
 from diptych.cli.parameters import (
     Architecture,
-    Calibration,
     Columns,
     Count,
     Device,
     Embedding,
     Engine,
-    Function,
+    ExplainWith,
     Generator,
     Guidance,
     Height,
@@ -44,25 +43,23 @@ from diptych.cli.parameters import (
     On,
     Output,
     Prompt,
-    Quantise,
     Quiet,
     Recipe,
     Recursive,
     Report,
     Seed,
-    Shape,
     ShardSize,
+    Static,
     Steps,
     Table,
     Width,
     Workers,
     WrittenBy,
-    functions_of,
 )
-from diptych.cli.terminal import Terminal, predictions_text, weights_text
+from diptych.cli.terminal import Terminal, predictions_text
 from diptych.cli.train import train as train_command
 from diptych.cli.trying import TryRecipes, show_tried
-from diptych.options import ExplainMethod, GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
+from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
     name="diptych",
@@ -73,10 +70,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(filter_app)
-app.command("list")(list_models)
-app.command()(verify)
-app.command()(train_command)
-app.command()(adjustable(explain_command))
 
 _TWICE = '; twice for A and for B, "" for none.'
 
@@ -119,10 +112,8 @@ def run(
     on_error: Annotated[
         OnError, typer.Option(help="An unreadable picture: report it, or put a test pattern in its place.")
     ] = RunOptions.on_error,
-    explain: Annotated[
-        ExplainMethod | None,
-        typer.Option(help="Show what the answer for each picture stands on, as diptych explain does."),
-    ] = None,
+    explain: ExplainWith = None,
+    static: Static = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -158,6 +149,7 @@ def run(
             scale=scale,
             on_error=on_error,
             explain=explain,
+            static=static,
             overwrite=overwrite,
             engine=engine,
             device=device,
@@ -492,89 +484,6 @@ def compare(
     raise typer.Exit(0 if found.agrees else 1)
 
 
-@app.command()
-@adjustable
-def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help=parameters.MODEL_HELP, show_default=False)],
-    target: Annotated[
-        str,
-        typer.Argument(metavar="OUT", help="A model file; a folder is a Julia project.", show_default=False),
-    ],
-    architecture: Annotated[
-        str | None,
-        typer.Option(
-            help="The architecture to fill, if IN holds weights alone: a name, a model file or model.jl."
-        ),
-    ] = None,
-    written_by: WrittenBy = None,
-    key: Key = None,
-    function: Function = None,
-    output: Output = None,
-    flux_version: Annotated[
-        str | None, typer.Option("--flux-version", help="The version of Flux to write for: 0.12 to 0.16.")
-    ] = None,
-    classes: Annotated[str | None, typer.Option(help=parameters.CLASSES_HELP)] = None,
-    shape: Shape = None,
-    preprocessing: Recipe = None,
-    preprocessing_inside: Annotated[
-        bool, typer.Option("--preprocessing-inside", help="Write an .onnx file that takes uint8 pixels.")
-    ] = False,
-    no_certificate: Annotated[
-        bool,
-        typer.Option("--no-certificate", help="Do not store how far the numbers are from IN's (verify)."),
-    ] = False,
-    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
-    quantise: Quantise = None,
-    images: Calibration = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Convert a model to another format, or to a Julia project.
-
-    The project runs by itself.
-    """
-    import diptych
-
-    terminal = Terminal(as_json=as_json, quiet=quiet)
-    done = diptych.convert(source, target, architecture=architecture, written_by=written_by, key=key,
-                           functions=functions_of(function), output=output,
-                           flux_version=flux_version,
-                           classes=classes, preprocessing=preprocessing, certificate=not no_certificate,
-                           half=half, quantise=quantise, images=images,
-                           preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
-    terminal.remarks(done.remarks)
-    terminal.result(done.to_document(), "\n".join(map(str, done.paths)))
-
-
-@app.command()
-def inspect(
-    model: ModelName,
-    shape: Shape = None,
-    architecture: Architecture = None,
-    written_by: WrittenBy = None,
-    key: Key = None,
-    function: Function = None,
-    output: Output = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Describe a model: layers, shapes, parameters, origin.
-
-    Also multiply-adds, receptive fields, its recipe and its classes.
-    """
-    import diptych
-    from diptych.errors import WeightsAlone
-    from diptych.loading import load
-
-    try:
-        loaded = load(model, ReadOptions(architecture, written_by, key, functions_of(function), output))
-    except WeightsAlone as weights:
-        Terminal(as_json=as_json, quiet=quiet).result(*weights_text(weights))
-        return
-    summary = diptych.inspect(loaded, _shape(shape))
-    Terminal(as_json=as_json, quiet=quiet).result(summary.to_document(), summary.text().rstrip())
-
-
 def _given(**options: object) -> dict[str, object]:
     """The options that the user set; the others are left to the generator."""
     return {name: value for name, value in options.items() if value is not None}
@@ -591,12 +500,9 @@ def _each(option: str, values: list[str] | None) -> str | tuple[str | None, str 
     return values[0] if len(values) == 1 else (values[0] or None, values[1] or None)
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    from diptych.errors import UsageError
-
-    try:
-        return tuple(int(size) for size in text.replace("x", ",").split(","))
-    except ValueError as error:
-        raise UsageError(f"--shape is whole numbers such as 3,224,224, got {text!r}") from error
+app.command("explain")(adjustable(explain_command))
+app.command("train")(train_command)
+app.command()(convert)
+app.command()(verify)
+app.command()(inspect)
+app.command("list")(list_models)

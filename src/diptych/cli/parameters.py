@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from diptych.engine_names import ENGINES, FILTERS_ONLY
+from diptych.options import ExplainMethod
 
 # ---- Options of every command -----------------------------------------------------------------------------
 
@@ -87,6 +88,13 @@ MaxPixels = Annotated[
         show_default=False,
     ),
 ]
+ExplainWith = Annotated[
+    ExplainMethod | None,
+    typer.Option(
+        "--explain", help="Show what the answer for each picture stands on, as diptych explain does."
+    ),
+]
+Static = Annotated[bool, typer.Option("--static", help="A page that runs nothing.")]
 Quantise = Annotated[
     str | None, typer.Option(help="int8: an .onnx file of 8-bit weights and activations; needs --images.")
 ]

@@ -87,6 +87,7 @@ def run(
     scale: ScaleRule = RunOptions.scale,
     on_error: OnError = RunOptions.on_error,
     explain: ExplainMethod | None = RunOptions.explain,
+    static: bool = RunOptions.static,
     overwrite: bool = False,
     engine: str = RunOptions.engine,
     device: str = RunOptions.device,
@@ -117,6 +118,8 @@ def run(
             `failures`; "test-pattern" also puts a marked test pattern in its place.
         explain: "grad-cam", "occlusion" or "smooth-gradients", to draw what the answer for each picture stands on; see
             `diptych.explain`.
+        static: Whether the page runs nothing. Otherwise the model runs in it, if it is a classifier that a browser can
+            run: on pictures that are dropped there, with every layer's maps.
         overwrite: Whether to delete the other run that `out` holds.
         engine: One of `engines.ENGINES`, or "auto".
         device: "auto", "cpu", "cuda" or "mps".
@@ -138,6 +141,7 @@ def run(
         scale=scale,
         on_error=on_error,
         explain=explain,
+        static=static,
         engine=engine,
         device=device,
     )
@@ -158,12 +162,14 @@ def _run(request: Request, journal: Journal, progress: Progress, skipped_files: 
     with journal.timed("plots"):
         plots = steps.plot(request, journal, batch, seen[0], progress)
         explained = steps.explain_all(request, journal, seen, progress)
+    live, why = page.alive(request, predictions)
     with journal.timed("report"):
-        journal.make(
-            "report.html", partial(page.write, request, journal, seen, predictions, plots, explained, skipped)
-        )
+        write = partial(page.write, request, journal, seen, predictions, plots, explained, skipped, live)
+        journal.make("report.html", write)
     there = [one for one in seen if one.original.name in journal.found]
-    remarks = dict.fromkeys((*skipped_files, *(remark for one in seen for remark in remarks_on(one.picture))))
+    remarks = dict.fromkeys(
+        (*why, *skipped_files, *(remark for one in seen for remark in remarks_on(one.picture)))
+    )
     failures = tuple(one.reason for one in skipped)
     journal.record(status="done", failures=failures, remarks=list(remarks))
     return RunResult(

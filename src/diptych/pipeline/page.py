@@ -12,8 +12,9 @@ from diptych.pipeline.steps import Plots, Seen
 from diptych.predictions import Predictions
 from diptych.report.content import Facts, Figure, ImageResult, LayerRow, ReportContent, Skipped
 from diptych.report.html import write_report
+from diptych.report.living import Living, living
 
-__all__ = ["write"]
+__all__ = ["alive", "write"]
 
 
 def write(
@@ -24,6 +25,7 @@ def write(
     plots: Plots,
     explained: Sequence[Figure],
     skipped: list[Skipped],
+    live: Living | None,
     path: Path,
 ) -> None:
     """Writes the report.
@@ -36,6 +38,7 @@ def write(
         plots: The plots of the first picture.
         explained: For each picture what its answer stands on, or empty.
         skipped: The pictures that could not be used.
+        live: What makes the page alive, or None.
         path: The HTML file to write.
     """
     recipe, model = request.recipe, request.model
@@ -64,9 +67,20 @@ def write(
             command=journal.command,
             versions=tuple(versions().items()),
             files=tuple(journal.files.items()),
+            live=live,
             timings=tuple((step, f"{seconds:.2f} s") for step, seconds in journal.timings.items()),
         ),
     )
+
+
+def alive(request: Request, predictions: Predictions | None) -> tuple[Living | None, tuple[str, ...]]:
+    """What makes the page alive; or None, with a sentence on why it is static where nobody asked for that."""
+    if request.options.static:
+        return None, ()
+    if predictions is None:
+        return None, ("the page is static: the model is not a classifier",)
+    found = living(request.model, request.recipe, predictions.kind == "probability", predictions.classes)
+    return (None, (found,)) if isinstance(found, str) else (found, ())
 
 
 def _image(

@@ -73,6 +73,7 @@ class Request:
             "scale": self.options.scale,
             "on_error": self.options.on_error,
             **({} if self.options.explain is None else {"explain": self.options.explain}),
+            "static": self.options.static,
             "engine": self.options.engine,
             "device": self.options.device,
         }
@@ -176,6 +177,8 @@ def command_line(
         "engine": options.engine,
         "device": options.device,
     }
+    if options.static:
+        words.append("--static")
     for name, value in choices.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]

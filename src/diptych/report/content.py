@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from diptych.report.living import Living
 
 __all__ = ["Facts", "Figure", "ImageResult", "LayerFigure", "LayerRow", "ReportContent", "Skipped"]
 
@@ -120,6 +123,7 @@ class ReportContent:
         versions: Package -> version.
         files: File name -> SHA-256.
         timings: Step -> seconds in words.
+        live: What makes the page alive; None for a static one.
     """
 
     title: str
@@ -138,3 +142,4 @@ class ReportContent:
     versions: Facts = ()
     files: Facts = ()
     timings: Facts = ()
+    live: Living | None = None

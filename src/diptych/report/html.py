@@ -15,6 +15,10 @@ from diptych.report.templates import render_template, write_page
 __all__ = ["LARGEST_BYTES", "MOST_IMAGES", "render", "thousands", "within_limit", "write_report"]
 
 LARGEST_BYTES = 8_000_000
+"""Of a page that runs nothing."""
+LARGEST_ALIVE = 6_000_000
+"""Of a page with a small model in it; with a larger one, that and `ROOM` for everything else."""
+ROOM = 700_000
 MOST_IMAGES = 24
 """Images shown in full; the others are listed with their predictions in a table."""
 
@@ -42,17 +46,18 @@ def render(content: ReportContent) -> str:
 
     Images are made smaller until the page is within `LARGEST_BYTES`.
     """
-    return within_limit(lambda quality: _render(content, _embed_all(content, quality)))
+    limit = LARGEST_BYTES if content.live is None else max(LARGEST_ALIVE, content.live.size + ROOM)
+    return within_limit(lambda quality: _render(content, _embed_all(content, quality)), limit)
 
 
-def within_limit(rendered: Callable[[Quality], str]) -> str:
-    """The page with the best images that `LARGEST_BYTES` allows; raises `OutputError` if none does."""
+def within_limit(rendered: Callable[[Quality], str], limit: int = LARGEST_BYTES) -> str:
+    """The page with the best images that `limit` bytes allow; raises `OutputError` if none does."""
     for quality in _QUALITIES:
         document = rendered(quality)
-        if len(document.encode()) <= LARGEST_BYTES:
+        if len(document.encode()) <= limit:
             return document
     raise OutputError(
-        f"the page would be larger than {LARGEST_BYTES // 1_000_000} MB even with small images; "
+        f"the page would be larger than {limit / 1e6:.1f} MB even with small images; "
         "make it from fewer pictures"
     )
 

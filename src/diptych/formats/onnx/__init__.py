@@ -38,7 +38,7 @@ from diptych.model.layers.whole import WholeGraph, whole_graph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 
-__all__ = ["read", "read_quantised", "read_whole", "to_onnx", "to_skeleton", "write"]
+__all__ = ["read", "read_quantised", "read_whole", "to_living", "to_onnx", "to_skeleton", "write"]
 
 Place: TypeAlias = tuple[str, Shape]  # the name and the shape of a value
 
@@ -95,6 +95,27 @@ def to_skeleton(model: Model, every_layer: bool = False) -> tuple[bytes, dict[st
     for name, array in graph.weights.items():
         refer(proto, name, array)
     return proto.SerializeToString(deterministic=True), graph.weights
+
+
+def to_living(model: Model) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+    """The graph that a page runs: it begins with the recipe, and gives the output of every layer.
+
+    Args:
+        model: A model with a recipe.
+
+    Returns:
+        The serialised graph with its weights, and the name and the label of every output, in order of computation.
+
+    Raises:
+        UnsupportedLayer, ModelError: As for `to_onnx`, or the recipe does not fit.
+    """
+    graph, proto = _finished(model, every_layer=True, pixels_in=True)
+    _check_size(graph.weights)
+    for name, array in graph.weights.items():
+        store(proto, name, array)
+    labels = {path: layer.label for path, layer in model.walk()}
+    outputs = tuple((output.name, labels.get(output.name, "")) for output in proto.graph.output)
+    return bytes(proto.SerializeToString(deterministic=True)), outputs
 
 
 def _check_size(arrays: dict[str, Array]) -> None:
