@@ -6,6 +6,7 @@
 | `torchvision/NAME[:WEIGHTS]` | a model of torchvision, such as torchvision/resnet18:IMAGENET1K_V1 |
 | `hf-hub:OWNER/NAME[@REVISION]` | a repository of the Hugging Face Hub, with a config.json of timm |
 | `local-dir:FOLDER`, or the folder | the same files in a folder |
+| `PACKAGE.MODULE:NAME` | a network that the user's own code builds, such as mypackage.networks:build |
 | `https://SERVER/FILE#sha256=...` | a model file, downloaded once and checked |
 
 timm and torchvision build the network, from code that is installed here; weights are read without running code in them.
@@ -15,6 +16,7 @@ Files come from the cache where it has them, and otherwise from the network.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,17 @@ from diptych.model.model import Model
 __all__ = ["is_name", "is_network", "read"]
 
 
+_OF_MODULE = re.compile(r"[A-Za-z_]\w+(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
 def is_name(model: str | Path) -> bool:
     """Whether this names a model, and is not the path of a file: a folder with a config.json is a name, too."""
     text = str(model)
     if text.startswith(("hf-hub:", "local-dir:")) or addresses.is_address(text):
         return True
-    if text.startswith(("timm/", "torchvision/")) and not os.path.lexists(text):
+    if (text.startswith(("timm/", "torchvision/")) or _OF_MODULE.fullmatch(text)) and not os.path.lexists(
+        text
+    ):
         return True
     return is_folder(text) and is_file(Path(text) / "config.json")
 
@@ -72,6 +79,8 @@ def read(
         output = int(output)
     if name.startswith("torchvision/") and not is_folder(name):
         return _model(imported("diptych.hub.of_torchvision").read(name, output, weights))
+    if _OF_MODULE.fullmatch(name):
+        return _model(imported("diptych.hub.of_modules").read(name, output, weights))
     networks = imported("diptych.hub.of_timm")
     if name.startswith("hf-hub:"):
         return _model(networks.read_repository(name, output, weights))
