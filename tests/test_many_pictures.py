@@ -18,7 +18,7 @@ from PIL import Image
 
 import diptych
 import tiny_imagenet_files
-from diptych.batch import inputs, local
+from diptych.batch import inputs, local, shards
 from diptych.batch.inputs import listed
 from diptych.batch.jobs import JobOptions, Pictures
 from diptych.batch.plan import Plan
@@ -403,6 +403,18 @@ def test_parts_hold_every_picture_once_and_are_as_equal_as_they_can_be(count, mo
     assert sum(parts, ()) == given
     assert max(map(len, parts)) <= most
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_every_byte_of_a_part_counts(whole, tmp_path):
+    part, plan = whole.out / "part-00001.parquet", json.loads((whole.out / "manifest.json").read_text())["id"]
+    content = part.read_bytes()
+    assert shards.check(part, plan, 1) == (5, 1)
+    copy = tmp_path / "part"
+    for place in range(0, len(content), 7):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        copy.write_bytes(changed)
+        assert shards.check(copy, plan, 1) is None, place
 
 
 def test_a_part_that_is_deleted_is_made_again(pictures, whole, tmp_path):

@@ -32,6 +32,7 @@ class TableTask(Task):
 
     Attributes:
         model: The model with its recipe.
+        compiled: The model on the engine, where that can be sent to another process.
         engine: The engine, never "auto".
         device: The device.
         columns: The columns, in order.
@@ -42,6 +43,7 @@ class TableTask(Task):
     """
 
     model: Model
+    compiled: Compiled | None
     engine: str
     device: str
     columns: tuple[str, ...]
@@ -55,7 +57,8 @@ class TableTask(Task):
         recipe = self.model.preprocessing
         if recipe is None:
             raise ModelError("the model of a job carries no recipe")
-        return partial(_Rows, self, recipe, engines.compile(self.model, self.engine, self.device))
+        compiled = self.compiled or engines.compile(self.model, self.engine, self.device)
+        return partial(_Rows, self, recipe, compiled)
 
 
 class _Rows:

@@ -21,6 +21,7 @@ __all__ = ["Made", "Rows", "Task", "Worker", "check", "part_name"]
 
 _KEY = "diptych"
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+_NO_DIGEST = "0" * 64  # where the SHA-256 will stand
 _MOST_FAILURES = 20  # sentences of a part that are told at once; the others are in its column
 
 Told = Callable[[int], object]
@@ -157,10 +158,12 @@ def write(path: Path, table: Any, plan: str, number: int) -> None:
         stream, table.schema, compression="zstd", version="2.6", write_page_checksum=True
     ) as writer:
         writer.write_table(table)
-        said = {"plan": plan, "part": number, "sha256": hashlib.sha256(stream.getbuffer()).hexdigest()}
+        said = {"plan": plan, "part": number, "sha256": _NO_DIGEST}
         writer.add_key_value_metadata({_KEY: json.dumps(said, sort_keys=True)})
+    content = stream.getvalue()
+    digest = hashlib.sha256(content).hexdigest()  # of the whole file, in which it then takes its place
     with replacing(path) as temporary:
-        temporary.write_bytes(stream.getbuffer())
+        temporary.write_bytes(content.replace(_NO_DIGEST.encode(), digest.encode()))
 
 
 def check(path: Path, plan: str, number: int) -> tuple[int, int] | None:
@@ -176,12 +179,14 @@ def check(path: Path, plan: str, number: int) -> tuple[int, int] | None:
         return None
     try:
         content = path.read_bytes()
-        data = memoryview(content)[: -8 - int.from_bytes(content[-8:-4], "little")]  # all before the footer
         file = parquet.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
         said = json.loads((file.metadata.metadata or {}).get(_KEY.encode(), b"null"))
-        if said != {"plan": plan, "part": number, "sha256": hashlib.sha256(data).hexdigest()}:
+        if len(said["sha256"]) != len(_NO_DIGEST):
+            return None
+        bare = content.replace(said["sha256"].encode(), _NO_DIGEST.encode())
+        if said != {"plan": plan, "part": number, "sha256": hashlib.sha256(bare).hexdigest()}:
             return None
         errors = file.read(["error"]).column("error")
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
         return None
     return len(errors), len(errors) - errors.null_count

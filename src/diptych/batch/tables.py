@@ -180,6 +180,7 @@ def _table(
     task = partial(
         TableTask,
         model=whole,
+        compiled=engines.travelling(compiled),
         engine=compiled.engine,
         device=compiled.device,
         columns=tuple(settings["columns"]),

@@ -13,7 +13,7 @@ from diptych.model.layers.whole import whole_graph
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 
-__all__ = ["ENGINES", "Compiled", "compile"]
+__all__ = ["ENGINES", "Compiled", "compile", "travelling"]
 
 Result = TypeVar("Result")
 
@@ -67,6 +67,12 @@ def compile(  # noqa: A001 - the field's verb
     return _FirstAble(model, AUTOMATIC if device in ("auto", "cpu") else ("torch",), device)
 
 
+def travelling(compiled: Compiled) -> Compiled | None:
+    """The compiled model as it can be sent to another process, or None where that must compile the model itself."""
+    inner = compiled.chosen if isinstance(compiled, _FirstAble) else compiled
+    return inner if inner.engine == "onnxruntime" else None
+
+
 class _FirstAble:
     """A model on the first engine that can express every layer.
 
@@ -77,6 +83,11 @@ class _FirstAble:
     def __init__(self, model: Model, candidates: Sequence[str], device: str) -> None:
         self._model, self._candidates, self._device = model, list(candidates), device
         self._take_next()
+
+    @property
+    def chosen(self) -> Compiled:
+        """The model on the engine that is in use."""
+        return self._compiled
 
     def __call__(self, batch: Array) -> Array:
         """See `Compiled`."""

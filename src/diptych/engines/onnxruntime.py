@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from diptych.engines.batches import by_sample, validate_batch
 from diptych.errors import FormatError, ModelError, UnsupportedLayer, out_of_memory
-from diptych.formats.onnx import to_skeleton
 from diptych.model.layers import Array, Chain
 from diptych.model.layers.whole import WholeGraph, whole_graph
 from diptych.model.model import Model
@@ -63,7 +63,7 @@ class Compiled:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._sessions: list[tuple[bool, Any, dict[str, Any]]] = []  # kind, session, its weights
+        self._sessions: list[_Session] = []
         try:
             self._add(model, every_layer=False)
         except UnsupportedLayer:
@@ -90,17 +90,45 @@ class Compiled:
         return _outputs(self._model, x, session, "input", "try a smaller input or --engine torch")
 
     def _session(self, shape: Sequence[int], every_layer: bool) -> Any:
-        for kind, session, _ in self._sessions:
-            if kind == every_layer and _takes(session, shape):
-                return session
+        for known in self._sessions:
+            if known.every_layer == every_layer and _takes(known.session, shape):
+                return known.session
         return self._add(self._model.with_(input_shape=tuple(shape[1:])), every_layer)
 
     def _add(self, model: Model, every_layer: bool) -> Any:
-        graph, weights = to_skeleton(model, every_layer)
+        from diptych.formats.onnx import (
+            to_skeleton,  # a process that is sent a compiled model does not need it
+        )
+
+        made = _Session.of(every_layer, *to_skeleton(model, every_layer))
+        self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], made]
+        return made.session
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The graphs travel, so that another process need not make them again."""
+        return _restored, (self._model, [(s.every_layer, s.graph, s.weights) for s in self._sessions])
+
+
+def _restored(model: Model, graphs: list[tuple[bool, bytes, dict[str, Array]]]) -> Compiled:
+    compiled = Compiled.__new__(Compiled)
+    compiled._model, compiled._sessions = model, [_Session.of(*graph) for graph in graphs]
+    return compiled
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A graph that is ready to run, with its weights, which must stay alive as long as it does."""
+
+    every_layer: bool
+    graph: bytes
+    weights: dict[str, Array]
+    held: dict[str, Any]
+    session: Any
+
+    @staticmethod
+    def of(every_layer: bool, graph: bytes, weights: dict[str, Array]) -> _Session:
         held = {name: ort.OrtValue.ortvalue_from_numpy(_plain(array)) for name, array in weights.items()}
-        session = _open(graph, held)
-        self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], (every_layer, session, held)]
-        return session
+        return _Session(every_layer, graph, weights, held, _open(graph, held))
 
 
 def run_file(path: str | Path, batch: Array) -> Array:
