@@ -34,7 +34,7 @@ def test_good_files_are_read_and_damaged_ones_refused(tmp_path: Path, name: str)
     target, path = TARGETS[name], tmp_path / f"input{TARGETS[name].suffix}"
     good = target.seeds[:: 1 + len(target.seeds) // 12]
     read = sum(_read(target, path, content) for content in good)
-    assert 3 * read >= len(good)  # some hold other values than models
+    assert 4 * read >= len(good)  # some hold other values than models, such as states
     mutator, damaged = Mutator(0), 0
     for content in good:
         damaged += not _read(target, path, mutator.bytes(content[: len(content) // 2]))

@@ -108,8 +108,10 @@ def _number(count: int) -> str:
 
 
 def _shown(layer: JuliaStruct) -> str:
-    if layer.type.path[0] != "Flux" or layer.type.name not in _SHOWN:
+    if layer.type.path[0] != "Flux" or layer.type.name[:1] == "#":
         return _function(layer, with_module=True)
+    if layer.type.name not in _SHOWN:
+        return f"{layer.type.name}(…)"
     positional, options = _SHOWN[layer.type.name](_values(layer), layer)
     separator = "; " if layer.type.name in ("Dense", "Scale") and options else ", "
     return f"{layer.type.name}({separator.join(filter(None, (', '.join(positional), ', '.join(options))))})"
@@ -181,6 +183,19 @@ def _adaptive(v: Values, layer: JuliaStruct) -> Shown:
     return [_tuple(v["out"])], []
 
 
+def _cell(v: Values, layer: JuliaStruct) -> Shown:
+    sizes = f"{_shape(v['Wi'])[-1]} => {_shape(v['Wh'])[-1]}"
+    return [sizes, *(_activation(v["σ"]) if "σ" in v else [])], []
+
+
+def _recurrent(v: Values, layer: JuliaStruct) -> Shown:
+    return _cell(_values(v["cell"]), v["cell"])
+
+
+def _attention(v: Values, layer: JuliaStruct) -> Shown:
+    return [str(_shape(_values(v["q_proj"])["weight"])[-1])], [f"nheads={v['nheads']}"]
+
+
 _SHOWN: dict[str, Callable[[Values, JuliaStruct], Shown]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "CrossCor", "DepthwiseConv"), _conv),
     **dict.fromkeys(("Dense", "Bilinear"), _dense),
@@ -193,6 +208,10 @@ _SHOWN: dict[str, Callable[[Values, JuliaStruct], Shown]] = {
     **dict.fromkeys(("AdaptiveMaxPool", "AdaptiveMeanPool"), _adaptive),
     **dict.fromkeys(("GlobalMaxPool", "GlobalMeanPool"), lambda v, layer: ([], [])),
     "Upsample": _upsample,
+    **dict.fromkeys(("RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell"), _cell),
+    **dict.fromkeys(("RNN", "LSTM", "GRU", "GRUv3"), _recurrent),
+    "Recur": lambda v, layer: ([_shown(v["cell"])], []),
+    "MultiHeadAttention": _attention,
     "PixelShuffle": lambda v, layer: ([str(v["r"])], []),
 }
 
