@@ -395,3 +395,24 @@ def test_flux_itself_prints_the_table_of_pictures(scenes: Path, photographs: Pat
     predictions = predict_files("scenes", [photographs / "coffee.png"]).predictions
     assert predictions is not None
     assert done.stdout.rstrip() == predictions_text(predictions)
+
+
+@pytest.mark.parametrize("change", ["added", "edited", "deeper"])
+def test_what_somebody_did_in_an_earlier_export_is_kept(tmp_path, change):
+    folder = tmp_path / "project"
+    diptych.convert("scenes", folder)
+    (folder / "Manifest.toml").write_text("of Julia")
+    diptych.convert("scenes", folder)  # as it was written
+    assert (folder / "Manifest.toml").read_text() == "of Julia"
+    mine = {"added": "mine.jl", "edited": "predict.jl", "deeper": "weights/mine.txt"}[change]
+    (folder / mine).write_text("mine")
+    with pytest.raises(OutputError, match=f"in which {mine} was added or changed since"):
+        diptych.convert("scenes", folder)
+    assert (folder / mine).read_text() == "mine"
+
+
+def test_a_folder_with_a_file_of_that_name_is_not_replaced(tmp_path):
+    for text in ("{}", "", '{"kind": "julia-project"}', "[" * 10**5):
+        (tmp_path / "diptych.json").write_text(text)
+        with pytest.raises(OutputError, match="not an earlier export"):
+            diptych.convert("scenes", tmp_path)

@@ -13,7 +13,7 @@ import pytest
 import diptych
 from diptych.errors import ModelError, UnsupportedLayer, UsageError
 from diptych.images.files import write_png
-from diptych.model.layers import Chain, Dense
+from diptych.model.layers import Chain, Dense, Flatten, GlobalMeanPool, Softmax
 from diptych.model.model import Model
 
 
@@ -70,6 +70,21 @@ def test_int8_keeps_the_classes(tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(UnsupportedLayer, match="it computes with 8-bit integers"):
         diptych.convert(path, tmp_path / "a.bson")
     assert not (tmp_path / "a.bson").exists()
+
+
+def test_int8_of_a_network_for_any_size(tmp_path: Path, pictures: Path) -> None:
+    model = diptych.load_model("scenes")
+    layers = model.layers.layers
+    free = Chain(
+        (*layers[:-4], GlobalMeanPool(), Flatten(), Dense(np.eye(10, 64, dtype=np.float32)), Softmax())
+    )
+    path = tmp_path / "int8.onnx"
+    diptych.convert(model.with_(layers=free, input_shape=None), path, quantise="int8", images=pictures)
+    read = diptych.load_model(path)
+    assert read.input_shape == (3, 32, 32)
+    assert read.gives_probabilities
+    names = [str(one) for one in sorted(pictures.iterdir())[:4]]
+    assert np.allclose(diptych.predict(path, names).sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,79 @@ def test_what_cannot_be_run_either(tmp_path: Path, made: Any, words: str) -> Non
         diptych.load_model(tmp_path / "graph.onnx")
 
 
+def with_last(*nodes: Any, **weights: np.ndarray) -> onnx.ModelProto:
+    """The graph with more operations behind it, from "y" to "z"."""
+    proto = graph()
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend([numpy_helper.from_array(array, name) for name, array in weights.items()])
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 5]))
+    return proto
+
+
+MIXING = {
+    "softmax over the batch": lambda: with_last(helper.make_node("Softmax", ["y"], ["z"], axis=0)),
+    "minus the mean of the batch": lambda: with_last(
+        helper.make_node("ReduceMean", ["y"], ["m"], axes=[0]), helper.make_node("Sub", ["y", "m"], ["z"])
+    ),
+    "sorted over the batch": lambda: with_last(
+        helper.make_node("Shape", ["y"], ["s"]), helper.make_node("Gather", ["s", "first"], ["n"]),
+        helper.make_node("TopK", ["y", "n"], ["z", "p"], axis=0), first=np.array([0], np.int64),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_a_graph_that_mixes_samples_is_refused(tmp_path: Path, batch: np.ndarray, name: str) -> None:
+    onnx.save(MIXING[name](), tmp_path / "graph.onnx")
+    with pytest.raises(UnsupportedLayer, match="mixes the samples of a batch"):
+        diptych.predict(tmp_path / "graph.onnx", batch)
+
+
+def test_a_graph_that_answers_by_chance_is_refused(tmp_path: Path, batch: np.ndarray) -> None:
+    made = with_last(
+        helper.make_node("Dropout", ["y", "half", "yes"], ["z"]),
+        half=np.array(0.5, np.float32),
+        yes=np.array(True),
+    )
+    onnx.save(made, tmp_path / "graph.onnx")
+    with pytest.raises(UnsupportedLayer, match="another answer each time"):
+        diptych.predict(tmp_path / "graph.onnx", batch)
+
+
+def test_probabilities_are_called_so(tmp_path: Path) -> None:
+    onnx.save(with_last(helper.make_node("Softmax", ["y"], ["z"])), tmp_path / "graph.onnx")
+    assert diptych.load_model(tmp_path / "graph.onnx").gives_probabilities
+    assert not diptych.load_model(saved(tmp_path)).gives_probabilities
+
+
+def test_a_copy_whose_weights_were_changed_does_not_verify(tmp_path: Path) -> None:
+    path = tmp_path / "copy.onnx"
+    diptych.convert(saved(tmp_path), path)
+    assert diptych.verify(path).passed
+    proto = onnx.load(path)
+    weight = next(tensor for tensor in proto.graph.initializer if tensor.name == "d")
+    weight.CopyFrom(numpy_helper.from_array(-DENSE, "d"))
+    onnx.save(proto, path)
+    assert not diptych.verify(path).passed
+
+
+def test_an_explanation_says_that_it_was_not_checked(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    found = diptych.explain(path, RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8), method="occlusion",
+                            preprocessing="colour-16")  # fmt: skip
+    assert found.randomised is None
+    assert any("was not checked" in remark for remark in found.remarks)
+
+
+def test_layers_that_depend_on_a_free_size_are_not_fixed_in_silence(tmp_path: Path) -> None:
+    proto = graph(size=None, operation="Identity")
+    proto.graph.node[2].CopyFrom(helper.make_node("CumSum", ["relu", "axis"], ["sorted"]))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(3, np.int64), "axis"))
+    onnx.save(proto, tmp_path / "graph.onnx")
+    with pytest.raises(FormatError, match="depend on the size of the picture"):
+        diptych.load_model(tmp_path / "graph.onnx")
+
+
 def test_a_damaged_note_of_a_copy(tmp_path: Path) -> None:
     path = tmp_path / "copy.onnx"
     diptych.convert(saved(tmp_path), path, certificate=False)

@@ -34,7 +34,7 @@ from diptych.extras import imported
 from diptych.files import sha256 as sha256_of
 from diptych.model.entry import sample_shape
 from diptych.model.layers import Array
-from diptych.model.layers.whole import whole_graph
+from diptych.model.layers.whole import WholeGraph, whole_graph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.model.summary import summarise
@@ -240,7 +240,8 @@ def weights_digest(model: Model) -> str:
     found = hashlib.sha256()
     for path, layer in model.walk():
         found.update(f"{path} {type(layer).__name__}\n".encode())
-        for name, array in layer.arrays.items():
+        whole = {"content": layer.content} if isinstance(layer, WholeGraph) else {}
+        for name, array in {**layer.arrays, **whole}.items():
             little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
             found.update(f"{name} {little.dtype.str} {array.shape}\n".encode())
             found.update(little.reshape(-1).view(np.uint8).data)

@@ -261,6 +261,8 @@ def _versions(certificate: Mapping[str, Any]) -> str:
 
 # ---- Julia projects ----------------------------------------------------------------------------------------
 
+_MARK = "diptych.json"  # the list of a project's files
+
 
 def _project(folder: Path, run: bool) -> Verification:
     place = folder / FILE
@@ -285,13 +287,24 @@ def _project(folder: Path, run: bool) -> Verification:
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problems.append(f"{changed[0]}{more} changed or went missing since the project was certified")
+    added = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if (path.is_symlink() or not path.is_dir())
+        and path.relative_to(folder).as_posix() not in {*files, FILE, _MARK}
+    )
+    shown = ", ".join([*map(as_text, added[:5]), *(["..."] if len(added) > 5 else [])])
+    remarks = [f"files that the certificate does not know: {shown}"] if added else []
     if not run:
-        remark = "the files were checked, but Flux was not run: --run (run=True) runs the project's own code in Julia"
-        return Verification(
-            as_text(folder), certificate, tuple(problems), _layers(certificate, {}), remarks=(remark,)
+        remarks.append(
+            "the files were checked, but Flux was not run: --run (run=True) runs the project's own code in Julia"
         )
-    if changed:  # which would be run
-        return Verification(as_text(folder), certificate, tuple(problems), _layers(certificate, {}))
+    elif changed:
+        remarks.append("Flux was not run, because files changed")
+    if not run or changed:
+        return Verification(
+            as_text(folder), certificate, tuple(problems), _layers(certificate, {}), remarks=tuple(remarks)
+        )
     now, said = _in_julia(folder)
     problems += [said] if said else _differing(now)
     return Verification(
@@ -300,6 +313,7 @@ def _project(folder: Path, run: bool) -> Verification:
         tuple(problems),
         _layers(certificate, now),
         "Flux in Julia" if now else "",
+        remarks=tuple(remarks),
     )
 
 
@@ -343,7 +357,11 @@ def _checked(document: Any, place: Path) -> dict[str, Any]:
         )
     known = ("diptych", "format", "left_out", "seal")
     good = document.get("version") == 1 and all(isinstance(document.get(key), str) for key in known)
-    good = good and "graph" in document and _number(document.get("largest_difference"))
+    good = (
+        good
+        and {"graph", "largest_difference"} <= document.keys()
+        and _number(document["largest_difference"])
+    )
     good = good and _number(document["graph"]) and isinstance(document.get("tolerance"), float)
     layers = document.get("layers")
     if not good or not isinstance(layers, list) or not all(map(_is_layer, layers)):
@@ -370,8 +388,9 @@ def _is_layer(entry: Any) -> bool:
         and isinstance(entry.get("path"), str)
         and isinstance(entry.get("alone"), bool)
         and isinstance(entry.get("shape"), list)
-        and _number(entry.get("largest"))
-        and _number(entry.get("difference"))
+        and {"largest", "difference"} <= entry.keys()
+        and _number(entry["largest"])
+        and _number(entry["difference"])
         and isinstance(entry.get("sample"), list)
         and len(entry["sample"]) <= 2 * SAMPLES
         and all(map(_number, entry["sample"]))

@@ -162,11 +162,29 @@ class _CompiledWhole:
         self._model, self._whole = model, whole
         self._graph = model.with_(layers=Chain((whole,)))
         self._session = _open(whole.content.tobytes(), {})
+        self._check_samples()
         self._tracing: Any = None
         rest = model.layers.layers[1:]
         self._rest = (
             Compiled(model.with_(layers=Chain(rest), input_shape=whole.result_shape)) if rest else None
         )
+
+    def _check_samples(self) -> None:
+        """Refuses a graph whose answer for a sample is not its own: one by one they would get other numbers."""
+        whole = self._whole
+        pair = np.random.default_rng(0).random((2, *whole.entry_shape), dtype=np.float32)
+        try:
+            alone, again = (self._session.run([whole.result], {whole.entry: pair[:1]})[0] for _ in range(2))
+            free = isinstance(self._session.get_inputs()[0].shape[0], str | None)
+            together = self._session.run([whole.result], {whole.entry: pair})[0][:1] if free else alone
+        except _FAILURES:
+            return  # running it will tell why
+        if not np.array_equal(alone, again, equal_nan=True):
+            raise whole.refused("the engine onnxruntime, because it gives another answer each time and so")
+        if together.shape != alone.shape or not np.allclose(
+            together, alone, rtol=1e-3, atol=1e-5, equal_nan=True
+        ):
+            raise whole.refused("the engine onnxruntime, because it mixes the samples of a batch and so")
 
     def __call__(self, batch: Array) -> Array:
         """See `engines.Compiled`."""

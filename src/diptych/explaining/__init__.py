@@ -30,6 +30,7 @@ from diptych.extras import imported
 from diptych.images.arguments import ImageLike, as_picture
 from diptych.loading import ModelLike, Recipe, load, recipe_of
 from diptych.model.layers import Array, Chain, Softmax
+from diptych.model.layers.whole import whole_graph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.options import ExplainMethod
@@ -67,7 +68,8 @@ class Explanation:
         heat: float32 (H, W), upright like `seen`. Occlusion: how much the value falls when a pixel is covered, averaged
             over the patches that cover it, so a negative number means that the value rises. Grad-CAM and smooth
             gradients: at least 0, and the largest is 1 unless all are 0.
-        randomised: The mean absolute rank correlation of `heat` with the maps of three models with randomised weights.
+        randomised: The mean absolute rank correlation of `heat` with the maps of three models with randomised weights;
+            None where a graph is run as a whole, whose weights cannot be randomised.
         trained: Whether the model is trained.
     """
 
@@ -81,13 +83,13 @@ class Explanation:
     predicted: str
     seen: NDArray[np.uint8]
     heat: NDArray[np.float32]
-    randomised: float
+    randomised: float | None
     trained: bool | None
 
     @property
     def says_something(self) -> bool:
         """Whether the map depends on the weights: it is not flat, and differs from those of randomised weights."""
-        return bool(self.heat.max() > self.heat.min()) and self.randomised < ALIKE
+        return bool(self.heat.max() > self.heat.min()) and (self.randomised or 0) < ALIKE
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -98,6 +100,10 @@ class Explanation:
         if self.heat.max() == self.heat.min():
             said.append(
                 f"the map is the same everywhere: by {self.method}, no part of the picture counts for {self.label}"
+            )
+        elif self.randomised is None:
+            said.append(
+                "the map was not checked against randomised weights: those of a graph that is run as a whole stay"
             )
         elif not self.says_something:
             said.append(
@@ -117,7 +123,7 @@ class Explanation:
             self.kind: self.value,
             "predicted": self.predicted,
             "size": list(self.heat.shape),
-            "randomised_weights_correlation": round(self.randomised, 4),
+            "randomised_weights_correlation": None if self.randomised is None else round(self.randomised, 4),
             "says_something": self.says_something,
         }
 
@@ -207,7 +213,7 @@ def explain_item(
     progress(0, total, "explaining")
     heat = make(loaded)
     correlations = []
-    for done, seed in enumerate(_SEEDS, 1):
+    for done, seed in enumerate(_SEEDS if whole_graph(loaded.layers) is None else (), 1):
         progress(done, total, "explaining")
         correlations.append(abs(correlation(heat, make(randomised(loaded, seed)))))
     progress(total, total, "explaining")
@@ -223,7 +229,7 @@ def explain_item(
         predicted=predictions.label(row),
         seen=recipe.display(item),
         heat=np.ascontiguousarray(recipe.upright(heat[np.newaxis])[0], dtype=np.float32),
-        randomised=float(np.mean(correlations)),
+        randomised=float(np.mean(correlations)) if correlations else None,
         trained=loaded.trained,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from diptych.errors import ModelError
 from diptych.model.layers import Array, Chain, Layer, Softmax, walk
+from diptych.model.layers.whole import WholeGraph
 from diptych.preprocessing import Preprocessing
 
 __all__ = ["Model", "Source"]
@@ -98,7 +99,9 @@ class Model:
         last: Layer = self.layers
         while isinstance(last, Chain) and last.layers:
             last = last.layers[-1]
-        return isinstance(last, Softmax) and not last.log
+        return (isinstance(last, Softmax) and not last.log) or (
+            isinstance(last, WholeGraph) and last.probable
+        )
 
     def with_(self, **changes: Any) -> Model:
         """A copy with some fields replaced; weights are shared."""

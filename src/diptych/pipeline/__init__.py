@@ -161,14 +161,14 @@ def _run(request: Request, journal: Journal, progress: Progress, skipped_files: 
         predictions = steps.predict(request, journal, batch, [s.picture.name for s in seen], progress)
     with journal.timed("plots"):
         plots = steps.plot(request, journal, batch, seen[0], progress)
-        explained = steps.explain_all(request, journal, seen, progress)
+        explained, doubts = steps.explain_all(request, journal, seen, progress)
     live, why = page.alive(request, predictions)
     with journal.timed("report"):
         write = partial(page.write, request, journal, seen, predictions, plots, explained, skipped, live)
         journal.make("report.html", write)
     there = [one for one in seen if one.original.name in journal.found]
     remarks = dict.fromkeys(
-        (*why, *skipped_files, *(remark for one in seen for remark in remarks_on(one.picture)))
+        (*why, *doubts, *skipped_files, *(remark for one in seen for remark in remarks_on(one.picture)))
     )
     failures = tuple(one.reason for one in skipped)
     journal.record(status="done", failures=failures, remarks=list(remarks))

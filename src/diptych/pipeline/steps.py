@@ -251,7 +251,7 @@ def _plot_input(request: Request, journal: Journal, first: Seen, progress: Progr
 
 def explain_all(
     request: Request, journal: Journal, seen: list[Seen], progress: Progress
-) -> tuple[Figure, ...]:
+) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Draws what the answer for each picture stands on, where that was asked for.
 
     Args:
@@ -259,23 +259,27 @@ def explain_all(
         journal: The record of the run, which writes the files.
         seen: The pictures.
         progress: Told after each picture.
+
+    Returns:
+        A figure for each picture, and sentences about those whose map says nothing.
     """
     method = request.options.explain
     if method is None:
-        return ()
+        return (), ()
     from diptych.report.explanation import MEANINGS, draw_explanation
 
-    def draw(path: Path, one: Seen) -> None:
+    figures, remarks = [], []
+    for number, one in enumerate(seen, 1):
+        name = one.picture.name
         found = explain_item(
-            request.model, one.item, request.recipe, one.picture.name,
+            request.model, one.item, request.recipe, name,
             method=method, engine=request.options.engine, device=request.options.device,
         )  # fmt: skip
-        draw_explanation(path, found)
-
-    figures = []
-    for number, one in enumerate(seen, 1):
-        path = journal.make(f"explanation_{number}.png", partial(draw, one=one))
-        alt = f"Three panels: what the model saw of {one.picture.name}, the map of {method}, and one over the other"
-        figures.append(Figure(path, "What the answer stands on", alt, f"By {method}; {MEANINGS[method]}."))
+        path = journal.make(f"explanation_{number}.png", partial(draw_explanation, explanation=found))
+        alt = f"Three panels: what the model saw of {name}, the map of {method}, and one over the other"
+        said = " ".join(f"{each[0].upper()}{each[1:]}." for each in found.remarks)
+        caption = f"By {method}; {MEANINGS[method]}. {said}".strip()
+        figures.append(Figure(path, "What the answer stands on", alt, caption))
+        remarks += [f"{name}: {each}" for each in found.remarks]
         progress(number, len(seen), "explaining")
-    return tuple(figures)
+    return tuple(figures), tuple(remarks)

@@ -96,7 +96,7 @@ def draw_explanation(path: str | Path, explanation: Explanation) -> None:
 
 
 def _belief(explanation: Explanation) -> str:
-    if explanation.remarks:
+    if explanation.remarks or explanation.randomised is None:
         return explanation.remarks[0][0].upper() + explanation.remarks[0][1:]
     return (
         f"Checked: with randomised weights the map is another one (rank correlation {explanation.randomised:.2f}; "

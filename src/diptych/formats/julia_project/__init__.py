@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.errors import OutputError, UsageError
-from diptych.files import is_file, is_folder, npy, replacing_folder
+from diptych.files import is_file, is_folder, npy, replacing_folder, sha256
 from diptych.formats.julia_project.expressions import Arrays, chain, string_literal
 from diptych.formats.julia_project.recipe import preprocess_text
 from diptych.formats.julia_project.templates import template
@@ -28,7 +29,9 @@ from diptych.model.trace import Trace
 __all__ = ["FLUX_VERSIONS", "example_batch", "write", "write_model"]
 
 FLUX_VERSIONS = ("0.12", "0.13", "0.14", "0.15", "0.16")
-_MARK = "diptych.json"  # its presence shows that a folder is an earlier export
+_MARK = "diptych.json"  # it lists the files of an export, which a later one may replace
+_KEPT = "Manifest.toml"  # which Julia writes into the folder
+_LARGEST_MARK = 2**24  # bytes
 _BATCH = 2
 
 _PROJECT = """\
@@ -107,9 +110,11 @@ def write(
         (place / "expected").mkdir()
         for name, array in [("input", trace.input), *trace.items()]:
             (place / "expected" / f"{name}.npy").write_bytes(npy(array))
-        _text(place / _MARK, json.dumps({"diptych": version, "kind": "julia-project"}) + "\n")
         if finishing is not None:
             finishing(place)
+        files = {name: sha256(place / name) for name in _files(place)}
+        mark = {"diptych": version, "kind": "julia-project", "files": files}
+        _text(place / _MARK, json.dumps(mark, indent=1) + "\n")
 
 
 def write_model(model: Model, folder: Path) -> None:
@@ -196,15 +201,55 @@ def _text(path: Path, text: str) -> None:
 
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder`, which may hold an earlier export."""
-    if os.path.lexists(folder) and not _replaceable(folder):
-        raise OutputError(f"{folder} exists and is not an earlier export of Diptych; choose another folder")
+    """A temporary folder that takes the place of `folder`, which may hold an earlier export as it was written."""
+    if os.path.lexists(folder):
+        own = _own_files(folder)
+        if own:
+            shown = f"{own[0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}"
+            raise OutputError(
+                f"{folder} is an earlier export, in which {shown} was added or changed since; move that away, or "
+                "choose another folder"
+            )
     with replacing_folder(folder) as place:
         yield place
+        if is_file(folder / _KEPT):
+            shutil.copy(folder / _KEPT, place / _KEPT)
 
 
-def _replaceable(folder: Path) -> bool:
+def _files(folder: Path) -> list[str]:
+    """The names of all files in a folder and those inside it, links included."""
+    found = (Path(place, name) for place, inside, names in os.walk(folder) for name in (*names, *inside))
+    return sorted(
+        path.relative_to(folder).as_posix() for path in found if path.is_symlink() or not path.is_dir()
+    )
+
+
+def _own_files(folder: Path) -> list[str]:
+    """What somebody added to an earlier export, or changed in it; raises `OutputError` for any other folder."""
+    stranger = OutputError(f"{folder} exists and is not an earlier export of Diptych; choose another folder")
     try:
-        return is_folder(folder) and (not any(folder.iterdir()) or is_file(folder / _MARK))
-    except OSError:  # a folder that may not be looked into
-        return False
+        if not is_folder(folder):
+            raise stranger
+        if not any(folder.iterdir()):
+            return []
+        if not is_file(folder / _MARK) or (folder / _MARK).stat().st_size > _LARGEST_MARK:
+            raise stranger
+        mark = json.loads((folder / _MARK).read_bytes())
+        if mark["kind"] != "julia-project":
+            raise stranger
+        written = {**dict(mark["files"]), _MARK: None, _KEPT: None}
+        return [
+            name for name in _files(folder) if name not in written or _changed(folder / name, written[name])
+        ]
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+    ):  # or a folder that may not be looked into
+        raise stranger from None
+
+
+def _changed(file: Path, digest: str | None) -> bool:
+    return digest is not None and (not is_file(file) or sha256(file) != digest)

@@ -319,18 +319,19 @@ def read_whole(path: str | Path, output: str | None, obstacle: str) -> Model:
         raise FormatError(f"{path} cannot be read as a model: {error}") from error
 
 
-def read_quantised(path: str | Path) -> Model:
+def read_quantised(path: str | Path, shape: Sequence[int]) -> Model:
     """Reads a graph that computes with 8-bit integers, as a model that ONNX Runtime runs as it is.
 
     Args:
         path: A file of ONNX Runtime's quantiser.
+        shape: Of one sample.
 
     Raises:
         FormatError, UnsupportedLayer: It cannot be run.
     """
     from diptych.formats.onnx import whole
 
-    return whole.read_quantised(_parsed(Path(path)))
+    return whole.read_quantised(_parsed(Path(path)), tuple(shape))
 
 
 def _foreign(path: Path, proto: onnx.ModelProto, output: str | None) -> Model:

@@ -128,7 +128,7 @@ def _freed(
         other = _layers(proto, given, larger)
     except (ShapeError, UnsupportedLayer):
         return sizes
-    if to_document(Model(layers))[0]["layers"] != to_document(Model(other))[0]["layers"]:
+    if _described(layers) != _described(other):
         raise ModelError(
             "its layers depend on the size of the picture, which the file leaves free; fix the input size "
             "where the model was made"
@@ -137,6 +137,11 @@ def _freed(
         n if n == m and i == 0 else declared[i + 1]
         for i, (n, m) in enumerate(zip(sizes, larger, strict=True))
     )
+
+
+def _described(layers: Chain) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    document, arrays = to_document(Model(layers))
+    return document["layers"], {name: array.shape for name, array in arrays.items()}
 
 
 def _filled(

@@ -138,10 +138,15 @@ def _expand(n: Node) -> Tensor:
     return n.views.expand(n.x, [-1 if m == 1 else m for m in sizes])
 
 
+_MOST_COPIES = 1024
+
+
 def _tile(n: Node) -> Tensor:
     repeats = n.weight(1).reshape(-1).astype(int).tolist()
     value = n.x
     for axis, count in enumerate(repeats):
+        if not 1 <= count <= _MOST_COPIES:
+            n.refuse(f"it repeats an axis {count:,} times; layers repeat it 1 to {_MOST_COPIES:,} times")
         if count != 1:
             value = n.views.concatenate([value] * count, n.views.axis(value, axis))
     return value

@@ -67,18 +67,23 @@ def read_whole(proto: onnx.ModelProto, folder: Path | None, output: str | None, 
     )
 
 
-def read_quantised(proto: onnx.ModelProto) -> Model:
-    """The model of a graph that computes with 8-bit integers, to be run as it is.
+def read_quantised(proto: onnx.ModelProto, shape: tuple[int, ...]) -> Model:
+    """The model of a graph that computes with 8-bit integers, to be run as it is on samples of a shape.
 
     Raises:
         UnsupportedLayer: It cannot be run so.
     """
     why = "it computes with 8-bit integers"
-    return _whole(proto, None, chosen_output(proto.graph, None), why, ())
+    return _whole(proto, None, chosen_output(proto.graph, None), why, (), shape)
 
 
 def _whole(
-    proto: onnx.ModelProto, folder: Path | None, output: str, obstacle: str, others: tuple[str, ...]
+    proto: onnx.ModelProto,
+    folder: Path | None,
+    output: str,
+    obstacle: str,
+    others: tuple[str, ...],
+    shape: tuple[int, ...] | None = None,
 ) -> Model:
     if len(proto.functions):
         proto = onnx.inliner.inline_local_functions(proto)
@@ -89,7 +94,7 @@ def _whole(
             what = "loops" if kind in _LOOPS else "draws random numbers"
             raise _refused(obstacle, f"it {what} ({kind})")
     entry = _entry(proto, obstacle)
-    inferred, sizes = _inferred(proto, entry, output, obstacle)
+    inferred, sizes = _inferred(proto, entry, output, obstacle, shape)
     shapes = dict(_shapes(inferred))
     too_large = next(
         (name for name, (shape, _) in shapes.items() if np.prod(shape, dtype=float) > _MOST_VALUES), None
@@ -103,6 +108,7 @@ def _whole(
     layer = WholeGraph(
         np.frombuffer(proto.SerializeToString(deterministic=True), np.uint8),
         entry, output, sizes, shapes[output][0][1:], values, len(every), (obstacle, *others),
+        _gives_probabilities(proto, output),
     )  # fmt: skip
     remarks = [f"it is run as a whole, by ONNX Runtime alone: {obstacle}"]
     declared = next(i for i in proto.graph.input if i.name == entry).type.tensor_type.shape.dim
@@ -124,6 +130,15 @@ def _unread_kinds(proto: onnx.ModelProto, obstacle: str) -> list[str]:
     ]
 
 
+def _gives_probabilities(proto: onnx.ModelProto, output: str) -> bool:
+    """Whether the last operation is a softmax, perhaps rounded to 8 bits afterwards."""
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    node = makers.get(output)
+    while node is not None and node.op_type in ("DequantizeLinear", "QuantizeLinear", "Identity"):
+        node = makers.get(node.input[0])
+    return node is not None and node.op_type == "Softmax"
+
+
 def _refused(obstacle: str, why: str) -> UnsupportedLayer:
     return UnsupportedLayer(
         "", "Diptych", f"{obstacle}; nor can it be run as a whole: {why}", what="the graph"
@@ -132,15 +147,26 @@ def _refused(obstacle: str, why: str) -> UnsupportedLayer:
 
 def _nodes(graph: Any) -> Iterator[Any]:
     """Every node of a graph and of the graphs inside its nodes."""
+    for each in (graph, *_inner_graphs(graph)):
+        yield from each.node
+
+
+def _inner_graphs(graph: Any) -> Iterator[Any]:
+    """The graphs inside the nodes of a graph."""
     for node in graph.node:
-        yield node
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(inner)
+                yield inner
+                yield from _inner_graphs(inner)
 
 
 def _in_one(proto: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
     """A copy that holds all weights itself."""
+    inner = [tensor for graph in _inner_graphs(proto.graph) for tensor in graph.initializer]
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in inner):
+        raise FormatError(
+            "weights of a graph inside one of its nodes lie in another file; save the model as one file"
+        )
     if not any(t.data_location == TensorProto.EXTERNAL for t in proto.graph.initializer):
         return proto
     arrays = initialisers(proto.graph, folder)
@@ -167,15 +193,18 @@ def _entry(proto: onnx.ModelProto, obstacle: str) -> str:
 
 
 def _inferred(
-    proto: onnx.ModelProto, entry: str, output: str, obstacle: str
+    proto: onnx.ModelProto, entry: str, output: str, obstacle: str, wanted: tuple[int, ...] | None
 ) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     """The graph with the shapes of its values for one sample, and the sample's shape."""
     index = [given.name for given in proto.graph.input].index(entry)
     sizes = [d.dim_value or None for d in proto.graph.input[index].type.tensor_type.shape.dim][1:]
     channels = 3 if len(sizes) == 3 and sizes[0] is None else None
     why = "the shape of its output is not known before it runs"
-    for size in _SIZES:
-        shape = tuple(n or (channels if i == 0 and channels else size) for i, n in enumerate(sizes))
+    tried = [
+        tuple(n or (channels if i == 0 and channels else size) for i, n in enumerate(sizes))
+        for size in _SIZES
+    ]
+    for shape in [wanted] if wanted is not None else tried:
         trial = onnx.ModelProto()
         trial.CopyFrom(proto)
         trial.graph.input[index].CopyFrom(
@@ -230,6 +259,7 @@ def write_whole(model: Model, layer: WholeGraph, path: str | Path) -> None:
         "output": layer.result,
         "obstacles": list(layer.obstacles),
         "notes": dict(model.notes),
+        "shape": list(layer.entry_shape),
     }
     helper.set_model_props(proto, {KEY: json.dumps(facts, ensure_ascii=False, sort_keys=True)})
     with replacing(path) as temporary:
@@ -252,9 +282,9 @@ def read_marked(proto: onnx.ModelProto, text: str, output: str | None) -> Model:
         facts = json.loads(text)
         obstacle, *others = map(str, facts["obstacles"])
         checked_input(proto.graph)
-        model = _whole(
-            proto, None, chosen_output(proto.graph, output or facts["output"]), obstacle, tuple(others)
-        )
+        chosen, shape = chosen_output(proto.graph, output or facts["output"]), facts.get("shape")
+        sizes = None if shape is None else tuple(int(n) for n in shape)
+        model = _whole(proto, None, chosen, obstacle, tuple(others), sizes)
         recipe, classes, trained = facts.get("preprocessing"), facts.get("classes"), facts.get("trained")
         told = model.with_(
             name=str(facts.get("name") or "")[:80],

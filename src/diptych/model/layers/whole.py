@@ -26,6 +26,7 @@ class WholeGraph(Layer):
         values: The names and shapes (of one sample) of the values that a trace can give, in order of computation.
         operations: How many operations it has.
         obstacles: Why there are no layers: a sentence for each kind of obstacle.
+        probable: Whether its last operation is a softmax.
     """
 
     content: Array
@@ -36,6 +37,7 @@ class WholeGraph(Layer):
     values: tuple[tuple[str, tuple[int, ...]], ...]
     operations: int
     obstacles: tuple[str, ...]
+    probable: bool = False
 
     @property
     def arrays(self) -> dict[str, Array]:
