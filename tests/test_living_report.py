@@ -156,6 +156,26 @@ def test_a_picture_is_chosen_and_looked_into(browser: Any, report: Path, scheme:
     page.close()
 
 
+def test_a_later_picture_wins(browser: Any, report: Path, tmp_path: Path) -> None:
+    page, said, _ = opened(browser, report)
+    Image.fromarray(noise(3000, 4000, 3)).save(tmp_path / "large.png")
+    small = report.with_name("generated_image_1.png")
+    page.set_input_files("#live-file", str(tmp_path / "large.png"))
+    page.set_input_files("#live-file", str(small))
+    page.wait_for_selector("#live-result:not([hidden])", timeout=TIMEOUT)
+    page.wait_for_timeout(2500)  # the large one would have been shown by then
+    assert "4000 × 3000" not in page.inner_text("#live-said")
+    page.click("#live-parts")
+    page.set_input_files("#live-file", str(report.with_name("generated_image_2.png")))
+    page.wait_for_selector("#live-counting", state="hidden", timeout=TIMEOUT)
+    page.wait_for_selector("#live-parts:enabled", timeout=4 * TIMEOUT)
+    page.wait_for_timeout(1000)
+    assert page.locator("#live-counting").is_hidden()
+    assert "lowers" not in page.inner_text("#live-said")
+    assert said == []
+    page.close()
+
+
 def test_what_is_no_picture_is_said(browser: Any, report: Path, tmp_path: Path) -> None:
     page, said, _ = opened(browser, report)
     (tmp_path / "a.png").write_bytes(b"no picture")

@@ -58,7 +58,7 @@ from diptych.cli.parameters import (
 )
 from diptych.cli.terminal import Terminal, predictions_text
 from diptych.cli.train import train as train_command
-from diptych.cli.trying import TryRecipes, show_tried
+from diptych.cli.trying import TryRecipes, only_ranked, show_tried
 from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
@@ -313,6 +313,7 @@ def predict(
     loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
     loaded = with_softmax(loaded) if softmax else loaded
     if try_recipes:
+        only_ranked(out=out, preprocessing=preprocessing)
         show_tried(terminal, loaded, images, engine, device)
     if out is None:
         only_for_tables("--out", columns=columns, embedding=embedding, list=listed, recursive=recursive,

@@ -11,7 +11,7 @@ import typer
 from diptych.cli.terminal import Terminal
 from diptych.errors import UsageError
 
-__all__ = ["TryRecipes", "show_tried"]
+__all__ = ["TryRecipes", "only_ranked", "show_tried"]
 
 _SHOWN = 10
 
@@ -22,6 +22,15 @@ TryRecipes = Annotated[
         help="Rank the recipes by the pictures that get the class, by name or number from 0, of their folder.",
     ),
 ]
+
+
+def only_ranked(**options: object) -> None:
+    """Raises `UsageError` where an option was given that ranking recipes does not use."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(
+                f"--{name} does not go with --try-recipes, which ranks recipes and writes nothing"
+            )
 
 
 def show_tried(terminal: Terminal, model: Any, images: list[Path] | None, engine: str, device: str) -> None:
@@ -36,6 +45,11 @@ def show_tried(terminal: Terminal, model: Any, images: list[Path] | None, engine
         for each in tried[:_SHOWN]
     ]
     document = [{**asdict(each), "recipe": each.recipe.to_document()} for each in tried]
+    if len(tried) > _SHOWN:
+        lines.append(f"... and {len(tried) - _SHOWN} more with --json")
+    lines.append(
+        "to use one: its document in --json, recipes[N].recipe, saved as recipe.json, with --preprocessing"
+    )
     terminal.result({"recipes": document}, "\n".join(lines))
     same = [each for each in tried[1:] if each.right == tried[0].right]
     if same:

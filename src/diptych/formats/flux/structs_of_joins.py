@@ -32,14 +32,14 @@ def moved(s: FluxSite, axis: int, rank: int | None) -> int:
     if axis < 0:
         return -axis
     if rank is None:
-        raise s.refuse("it must know the number of axes; set model.input_shape")
+        raise s.refuse("it must know the number of axes; give --shape (model.input_shape)")
     return rank - axis
 
 
 def there_and_back(s: FluxSite, axis: int, rank: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The permutation that puts an axis, numbered as in Julia, first, and its inverse."""
     if rank is None or not 1 <= axis <= rank:
-        raise s.refuse("it must know the number of axes; set model.input_shape")
+        raise s.refuse("it must know the number of axes; give --shape (model.input_shape)")
     there = (axis, *(n for n in range(1, rank + 1) if n != axis))
     return there, tuple(there.index(n) + 1 for n in range(1, rank + 1))
 
@@ -107,7 +107,7 @@ def joining(s: FluxSite, connection: Connection, shapes: Sequence[Shape | None])
         return Joining(named, ([], []))
     rank = next((len(shape) for shape in shapes if shape is not None), s.rank)
     if rank is None and connection.axis > 0:
-        raise s.refuse("it must know the number of axes; set model.input_shape")
+        raise s.refuse("it must know the number of axes; give --shape (model.input_shape)")
     axis = -connection.axis if rank is None else rank - connection.axis % rank
     if axis in (1, 2):
         return Joining(function("Base", ("vcat", "hcat")[axis - 1]), ([], []))
@@ -120,7 +120,7 @@ def _matmul(s: FluxSite, connection: Connection, shapes: Sequence[Shape | None])
     """`batched_mul` of three axes; others are merged with the batch before and taken apart behind."""
     known = [shape for shape in shapes if shape is not None]
     if len(known) < 2:
-        raise s.refuse("it must know the sizes of the matrices; set model.input_shape")
+        raise s.refuse("it must know the sizes of the matrices; give --shape (model.input_shape)")
     operation = function("NNlib", "batched_mul")
     a, b = known
     if len(a) == 3:

@@ -161,7 +161,7 @@ def _channels(s: FluxSite, *arrays: Array | None) -> int:
         known = shape[1]
     if not isinstance(known, int):
         raise s.refuse(
-            "it must know the number of channels, which the model does not record; set model.input_shape"
+            "it must know the number of channels, which the model does not record; give --shape (model.input_shape)"
         )
     return known
 
@@ -318,7 +318,7 @@ def _adaptive(s: FluxSite, layer: L.AdaptiveMaxPool | L.AdaptiveMeanPool) -> Jul
     if layer.rule != "flux" and set(layer.output) != {1} and not divides:
         why = "its windows differ unless the output sizes divide the input sizes"
         if isinstance(layer, L.AdaptiveMaxPool):
-            raise s.refuse(f"{why}; set model.input_shape if they do")
+            raise s.refuse(f"{why}; give --shape (model.input_shape) if they do")
         return by_matrices(s, lambda axis: L.AdaptiveMeanPool(layer.output[axis : axis + 1], layer.rule), why)
     return s.struct(type(layer).__name__, out=tuple(reversed(layer.output)))
 
@@ -367,7 +367,7 @@ def _reshape(s: FluxSite, layer: L.Reshape) -> JuliaStruct:
     if -1 in shape:
         entry = s.builder.shapes.get(s.path)
         if entry is None:
-            raise s.refuse("its reshape leaves only the batch size free; set model.input_shape")
+            raise s.refuse("its reshape leaves only the batch size free; give --shape (model.input_shape)")
         known = int(np.prod([n for n in shape if n != -1]))
         shape = tuple(int(np.prod(entry[1:])) // known if n == -1 else n for n in shape)
     return reshaped(shape)

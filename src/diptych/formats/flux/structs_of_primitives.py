@@ -57,7 +57,7 @@ def by_matrices(s: FluxSite, each: Callable[[int], Layer], why: str) -> JuliaStr
     """
     entry = s.builder.shapes.get(s.path)
     if entry is None:
-        raise s.refuse(f"{why}; set model.input_shape, or {USE_A_PROJECT}")
+        raise s.refuse(f"{why}; give --shape (model.input_shape), or {USE_A_PROJECT}")
     parts, at = [], entry
     for axis in range(2, len(entry)):
         unit = np.eye(at[axis], dtype=np.float32)[:, np.newaxis]
@@ -177,7 +177,7 @@ def _refused(why: str) -> LayerRule:
 def _entry(s: FluxSite) -> Shape:
     shape = s.builder.shapes.get(s.path)
     if shape is None:
-        raise s.refuse("it must know the size of what it takes; set model.input_shape")
+        raise s.refuse("it must know the size of what it takes; give --shape (model.input_shape)")
     return shape
 
 

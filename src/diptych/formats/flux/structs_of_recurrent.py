@@ -42,7 +42,7 @@ def _reversed(s: FluxSite, layer: Any) -> JuliaStruct:
         around = function("Base", "identity")
         return s.chain(around, s.builder.layer(forward, s.path), around)
     if shape is None:
-        raise s.refuse("it must know the number of steps to reverse them; set model.input_shape")
+        raise s.refuse("it must know the number of steps to reverse them; give --shape (model.input_shape)")
     if len(shape) == 2:
         return s.builder.layer(forward, s.path)
     flipped = L.Gather(np.arange(shape[1] - 1, -1, -1, dtype=np.float32))

@@ -54,6 +54,7 @@
   }
 
   let shown = null; // the picture and what the model made of it
+  let chosen = 0; // how many pictures were chosen: what was begun for an earlier one is dropped
 
   async function classify(blob) {
     const picture = await pixelsOf(blob);
@@ -70,10 +71,14 @@
   };
 
   async function show(blob) {
+    const mine = ++chosen;
+    shown = null;
+    part("live-result").hidden = true;
     say("Reading the picture …");
     try {
       const before = performance.now();
       const { picture, outputs } = await classify(blob);
+      if (mine !== chosen) return;
       shown = { picture, outputs };
       const canvas = part("live-picture"), scale = Math.min(1, 640 / Math.max(picture.width, picture.height));
       canvas.width = Math.max(1, Math.round(picture.width * scale));
@@ -84,7 +89,7 @@
       bars(outputs[facts.output].data);
       map();
       say(`${best(outputs[facts.output].data)}; ${picture.width} × ${picture.height} pixels, ${Math.round(performance.now() - before)} ms.`);
-    } catch (error) { say(error.message, true); }
+    } catch (error) { if (mine === chosen) say(error.message, true); }
   }
 
   const written = (value) => facts.probabilities ? `${(100 * value).toFixed(1)} %` : value.toPrecision(4);
@@ -143,7 +148,7 @@
 
   // ---- What the answer stands on ----------------------------------------------------------------------
   async function parts() {
-    const { picture } = shown, scale = Math.min(1, 192 / Math.max(picture.width, picture.height));
+    const mine = chosen, { picture } = shown, scale = Math.min(1, 192 / Math.max(picture.width, picture.height));
     const width = Math.max(8, Math.round(picture.width * scale)), height = Math.max(8, Math.round(picture.height * scale));
     const small = new OffscreenCanvas(width, height), context = small.getContext("2d", { willReadFrequently: true });
     context.imageSmoothingQuality = "high";
@@ -164,6 +169,7 @@
         const fall = base - await at(covered);
         for (let j = y; j < y + side; j++) for (let i = x; i < x + side; i++) { falls[j * width + i] += fall; covers[j * width + i]++; }
         done++;
+        if (mine !== chosen) return;
       }
       say(`Covering one part after the other: ${done} of ${rows.length * columns.length} …`);
       await new Promise((resolve) => { setTimeout(resolve); });
