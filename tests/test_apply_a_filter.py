@@ -304,8 +304,8 @@ def test_cells_of_onnxruntime_are_computed_side_by_side_each_on_one_thread(monke
     result = ready(image, (0, 0), (16, 8), tiled.Region(0, 0, 16, 8))
     assert np.abs(result.astype(int) - filters.apply(distant(), image, engine="numpy")).max() <= 1
     for compiled in ready._compiled.values():
-        for _, session, _ in compiled._sessions:
-            assert session.get_session_options().intra_op_num_threads == 1
+        for ready_one in compiled._sessions:
+            assert ready_one.session.get_session_options().intra_op_num_threads == 1
 
 
 def test_a_function_after_a_convolution_is_computed_with_it():

@@ -221,10 +221,6 @@ MIXING = {
     "minus the mean of the batch": lambda: with_last(
         helper.make_node("ReduceMean", ["y"], ["m"], axes=[0]), helper.make_node("Sub", ["y", "m"], ["z"])
     ),
-    "sorted over the batch": lambda: with_last(
-        helper.make_node("Shape", ["y"], ["s"]), helper.make_node("Gather", ["s", "first"], ["n"]),
-        helper.make_node("TopK", ["y", "n"], ["z", "p"], axis=0), first=np.array([0], np.int64),
-    ),
 }  # fmt: skip
 
 

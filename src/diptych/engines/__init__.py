@@ -64,6 +64,10 @@ def compile(  # noqa: A001 - the field's verb
         if engine not in ENGINES:
             raise UsageError(f"no engine is called {engine!r}; the engines are auto, {', '.join(ENGINES)}")
         return _compile(model, engine, device, **options)
+    if (
+        whole_graph(model.layers) is not None
+    ):  # no other engine runs it, and their reasons would hide the true one
+        return _compile(model, "onnxruntime", device, **options)
     return _FirstAble(model, AUTOMATIC if device in ("auto", "cpu") else ("torch",), device)
 
 

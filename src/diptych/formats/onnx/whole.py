@@ -161,19 +161,19 @@ def _inner_graphs(graph: Any) -> Iterator[Any]:
 
 
 def _in_one(proto: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
-    """A copy that holds all weights itself."""
+    """A copy that holds all weights itself, and nothing but the graph."""
     inner = [tensor for graph in _inner_graphs(proto.graph) for tensor in graph.initializer]
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in inner):
         raise FormatError(
             "weights of a graph inside one of its nodes lie in another file; save the model as one file"
         )
-    if not any(t.data_location == TensorProto.EXTERNAL for t in proto.graph.initializer):
-        return proto
-    arrays = initialisers(proto.graph, folder)
+    outside = [t.name for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+    arrays = initialisers(proto.graph, folder) if outside else {}
     if sum(array.nbytes for array in arrays.values()) > _MOST_BYTES:
         raise FormatError("it has more than 2 GiB of weights, and is no chain of layers")
     whole = onnx.ModelProto()
     whole.CopyFrom(proto)
+    del whole.metadata_props[:]  # what is said of the graph is not part of it
     for tensor in whole.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.CopyFrom(numpy_helper.from_array(arrays[tensor.name], tensor.name))
