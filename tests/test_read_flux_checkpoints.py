@@ -389,6 +389,17 @@ def test_structs_with_foreign_fields_are_refused(data: st.DataObject) -> None:
     assert "made.bson" in said
 
 
+@pytest.mark.parametrize("connection", [3, None, "+", (1, 2)])
+@pytest.mark.parametrize("name", ["SkipConnection", "Parallel"])
+def test_a_connection_that_is_no_function(name: str, connection: Any) -> None:
+    from diptych.formats.flux.document import model_of
+
+    inner = function("Base", "identity")
+    fields = {"SkipConnection": (inner, connection), "Parallel": (connection, (inner, inner))}[name]
+    with pytest.raises(FormatError, match=r"made\.bson"):
+        model_of({"model": struct("Chain", (struct(name, *fields),))}, "made.bson", "BSON")
+
+
 def test_a_model_that_contains_itself() -> None:
     from diptych.formats.flux.document import model_of
 

@@ -133,6 +133,8 @@ def interpret(value: JuliaStruct, arguments: int = 1) -> Function:
     Raises:
         FormatError: If it calls something that is not readable, with its name, the function and the line of code.
     """
+    if not isinstance(value, JuliaStruct | Written):
+        raise FormatError(f"a {type(value).__name__} stands where a function is expected")
     walker = _Walker()
     walker.where = value.where if isinstance(value, Written) else str(value.type.name)
     names = [f"x{i}" if arguments > 1 else "x" for i in range(1, arguments + 1)]
