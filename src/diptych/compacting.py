@@ -22,11 +22,12 @@ from diptych import engines
 from diptych.errors import ModelError, UsageError, reason
 from diptych.formats.onnx import read_quantised, to_onnx
 from diptych.images import files
-from diptych.images.arguments import as_picture
 from diptych.loading import recipe_of
 from diptych.model.layers import Array, Layer
 from diptych.model.layers.whole import whole_graph
 from diptych.model.model import Model
+from diptych.predictions import classifies
+from diptych.preparing import preprocess
 
 __all__ = ["KEY", "Measured", "halved", "measured", "prepared", "quantised", "split"]
 
@@ -96,7 +97,7 @@ def prepared(model: Model, images: str | Path | Iterable[str | Path] | None) -> 
     if len(found) > _MOST_PICTURES:
         step = len(found) / _MOST_PICTURES
         found = tuple(found[int(index * step)] for index in range(_MOST_PICTURES))
-    return recipe.apply_batch([as_picture(path).pixels for path in found], [str(path) for path in found])
+    return preprocess(list(found), recipe)
 
 
 def halved(model: Model) -> Model:
@@ -200,7 +201,7 @@ def measured(model: Model, small: Model, kind: str, inputs: Array | None) -> Mea
     before, after = engines.compile(model, engine), engines.compile(small, engine)
     a, b = before(batch), after(batch)
     same = None
-    if inputs is not None and a[0].size == max(a.shape[1:], default=0) > 1:
+    if inputs is not None and a[0].size > 1 and classifies(a.shape[1:], model.classes):
         same = float((a.reshape(len(a), -1).argmax(1) == b.reshape(len(b), -1).argmax(1)).mean())
     return Measured(
         kind,

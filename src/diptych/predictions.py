@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,13 @@ from diptych.errors import ModelError
 from diptych.model.layers import Array
 from diptych.model.model import Model
 
-__all__ = ["Prediction", "Predictions", "cell"]
+__all__ = ["Prediction", "Predictions", "cell", "classifies"]
+
+
+def classifies(shape: Sequence[int], classes: Sequence[str] | None) -> bool:
+    """Whether an output of one sample, such as (10,) or (10, 1, 1), has one value for each class."""
+    values = math.prod(shape)
+    return values == max(shape, default=0) and (classes is None or len(classes) == values)
 
 
 @dataclass(frozen=True)

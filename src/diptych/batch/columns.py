@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from diptych.errors import UsageError
 from diptych.extras import imported
 from diptych.model.layers import Array
 
-__all__ = ["OPTIONAL", "Columns", "chosen", "classifies"]
+__all__ = ["OPTIONAL", "Columns", "chosen"]
 
 _ALWAYS = ("file", "prediction", "probability", "error")
 
@@ -64,12 +63,6 @@ def chosen(
         wanted.add("score")
     first = ("file", "prediction", "probability") if classifier else ("file",)
     return (*first, *(name for name in OPTIONAL if name in wanted), "error")
-
-
-def classifies(shape: Sequence[int], classes: Sequence[str] | None) -> bool:
-    """Whether an output of one sample, such as (10,) or (10, 1, 1), has one value for each class."""
-    values = math.prod(shape)
-    return values == max(shape, default=0) and (classes is None or len(classes) == values)
 
 
 class Columns:

@@ -22,6 +22,7 @@ from diptych.formats import safetensors
 from diptych.images import files
 from diptych.model.layers import Array, Chain
 from diptych.model.model import Model
+from diptych.predictions import classifies
 from diptych.preprocessing import Preprocessing
 from diptych.progress import Progress, silent
 
@@ -72,7 +73,7 @@ def predictions_table(
     model.check()
     outputs = _first_outputs(compiled, recipe, begun.listing, [] if embedding is None else [embedding])
     shape = outputs["output"].shape
-    classifier = cols.classifies(shape, model.classes)
+    classifier = classifies(shape, model.classes)
     probable = model.gives_probabilities
     names = cols.chosen(columns, classifier=classifier, probable=probable, embedding=embedding)
     classes = (model.classes or tuple(f"class {i}" for i in range(max(shape)))) if classifier else None

@@ -32,6 +32,7 @@ from diptych.comparing.runs import Run
 from diptych.errors import ModelError
 from diptych.extras import imported
 from diptych.files import sha256 as sha256_of
+from diptych.formats import julia_project
 from diptych.model.entry import sample_shape
 from diptych.model.layers import Array
 from diptych.model.layers.whole import WholeGraph, whole_graph
@@ -97,11 +98,7 @@ def project_certificate(source: Model, folder: Path, batch: int) -> dict[str, An
         folder: The project.
         batch: The number of samples in the project's own example.
     """
-    files = {
-        path.relative_to(folder).as_posix(): sha256_of(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != FILE
-    }
+    files = {name: sha256_of(folder / name) for name in julia_project.files_in(folder) if name != FILE}
     return sealed({**_figures(source, source, batch, None), "format": "Julia project", "files": files})
 
 

@@ -32,6 +32,7 @@ from diptych.errors import FormatError, ModelError, UsageError, reason
 from diptych.extras import imported
 from diptych.files import as_text, is_file, is_folder, opened
 from diptych.files import sha256 as sha256_of
+from diptych.formats import julia_project
 from diptych.loading import ModelLike, load
 from diptych.model.model import Model
 from diptych.options import ReadOptions
@@ -261,8 +262,6 @@ def _versions(certificate: Mapping[str, Any]) -> str:
 
 # ---- Julia projects ----------------------------------------------------------------------------------------
 
-_MARK = "diptych.json"  # the list of a project's files
-
 
 def _project(folder: Path, run: bool) -> Verification:
     place = folder / FILE
@@ -287,12 +286,9 @@ def _project(folder: Path, run: bool) -> Verification:
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problems.append(f"{changed[0]}{more} changed or went missing since the project was certified")
-    added = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if (path.is_symlink() or not path.is_dir())
-        and path.relative_to(folder).as_posix() not in {*files, FILE, _MARK}
-    )
+    added = [
+        name for name in julia_project.files_in(folder) if name not in {*files, FILE, julia_project.MARK}
+    ]
     shown = ", ".join([*map(as_text, added[:5]), *(["..."] if len(added) > 5 else [])])
     remarks = [f"files that the certificate does not know: {shown}"] if added else []
     if not run:

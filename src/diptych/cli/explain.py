@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,9 +22,6 @@ from diptych.cli.parameters import (
 )
 from diptych.cli.terminal import Terminal
 from diptych.options import ExplainMethod, ReadOptions
-
-if TYPE_CHECKING:
-    from diptych.explaining import Explanation
 
 __all__ = ["explain"]
 
@@ -70,6 +67,7 @@ def explain(
     """
     import diptych
     from diptych.loading import load
+    from diptych.report.explanation import write_explanation
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     loaded = load(model, ReadOptions(architecture, written_by, key, output=output))
@@ -77,30 +75,8 @@ def explain(
         found = diptych.explain(loaded, image, method=method, target=target, layer=layer, patch=patch,
                                 preprocessing=preprocessing, engine=engine, device=device,
                                 progress=progress)  # fmt: skip
-    files = _written(found, out, image)
+    files = write_explanation(out, found, [image])
     terminal.remarks(found.remarks)
     shown = "\n".join([f"{found.label}, {found.kind} {found.value:.4f}", *map(str, files)])
     terminal.result({**found.to_document(), "files": [str(path) for path in files]}, shown)
     raise typer.Exit(0 if found.says_something else 1)
-
-
-def _written(found: Explanation, out: Path, image: Path) -> list[Path]:
-    """Writes the figure, the overlay, the map and its values."""
-    import json
-
-    from diptych.files import keep, replacing, sole_writer
-    from diptych.images.files import write_png
-    from diptych.preparing import write_array
-    from diptych.report.explanation import draw_explanation, heat_picture, overlay_picture
-
-    names = ("explanation.png", "overlay.png", "heat_map.png", "heat_map.npy", "explanation.json")
-    figure, overlay, heat, values, document = (out / name for name in names)
-    with sole_writer(out):
-        keep([image], [out / name for name in names])
-        draw_explanation(figure, found)
-        write_png(overlay, overlay_picture(found))
-        write_png(heat, heat_picture(found))
-        write_array(values, found.heat)
-        with replacing(document) as temporary:
-            temporary.write_text(json.dumps(found.to_document(), indent=2) + "\n", "utf-8")
-    return [figure, overlay, heat, values, document]

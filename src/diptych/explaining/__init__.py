@@ -35,8 +35,9 @@ from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.options import ExplainMethod
 from diptych.predicting import compiled_for
-from diptych.predictions import Predictions
+from diptych.predictions import Predictions, classifies
 from diptych.preprocessing import Preprocessing
+from diptych.preprocessing.resize import imresize
 from diptych.progress import Progress, silent
 
 __all__ = ["METHODS", "Explanation", "explain", "explain_item"]
@@ -236,16 +237,12 @@ def explain_item(
 
 def _classes(output: Array, model: Model) -> Array:
     """The output as (1, classes)."""
-    values = output.reshape(1, -1)
-    count = values.shape[1]
-    if count != max(output.shape[1:], default=0) or (
-        model.classes is not None and len(model.classes) != count
-    ):
+    if not classifies(output.shape[1:], model.classes):
         raise UsageError(
             f"{model.name or 'the model'} gives {output.shape[1:]} for a picture, which is not one value for each "
             "class: only a classifier can be explained; diptych features shows what the layers of another model give"
         )
-    return values
+    return output.reshape(1, -1)
 
 
 def _target(target: str | int | None, predictions: Predictions) -> int:
@@ -297,7 +294,7 @@ def _grad_cam(gradients: Any, item: Array, target: int, layer: str, model: Model
     maps, slopes = gradients.of_layer(_scoring(model), item, target, layer)
     weights = slopes.mean(axis=(1, 2), dtype=np.float64)
     heat = np.maximum(np.tensordot(weights, maps.astype(np.float64), 1), 0)
-    return _of_one(_enlarged(heat, item.shape[1:]))
+    return _of_one(imresize(heat, *item.shape[1:]))
 
 
 def _smooth(gradients: Any, item: Array, target: int, model: Model) -> Array:
@@ -318,17 +315,6 @@ def _without_softmax(chain: Chain) -> Chain:
     elif not isinstance(last, Softmax):
         kept.append(last)
     return Chain(tuple(kept), chain.names[: len(kept)])
-
-
-def _enlarged(heat: Array, size: tuple[int, ...]) -> Array:
-    """Bilinear, with the corners' centres half a cell inside, as pictures are resized."""
-    for axis, count in enumerate(size):
-        at = np.clip((np.arange(count) + 0.5) * heat.shape[axis] / count - 0.5, 0, heat.shape[axis] - 1)
-        low = np.floor(at).astype(int)
-        high = np.minimum(low + 1, heat.shape[axis] - 1)
-        share = (at - low).reshape([-1 if n == axis else 1 for n in range(2)])
-        heat = np.take(heat, low, axis) * (1 - share) + np.take(heat, high, axis) * share
-    return heat
 
 
 def _of_one(heat: Array) -> Array:

@@ -34,11 +34,15 @@ def decode(data: bytes, channels: int) -> NDArray[np.uint8]:
     Raises:
         ValueError: The file is truncated or damaged.
     """
+    pixels = _decoded(data, _SPACES[channels])
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def _decoded(data: bytes, space: Any) -> NDArray[np.uint8]:
     import simplejpeg
 
-    space: Any = _SPACES[channels]
     pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, space, fastdct=False, fastupsample=False)
-    return pixels[..., 0] if channels == 1 else pixels
+    return pixels
 
 
 def as_image(data: bytes, channels: int) -> Image.Image:
@@ -57,9 +61,7 @@ def as_image(data: bytes, channels: int) -> Image.Image:
     arrow: Any = sys.modules.get("pyarrow")
     if channels != 3 or arrow is None:
         return Image.fromarray(decode(data, channels))
-    import simplejpeg
-
-    pixels = simplejpeg.decode_jpeg(data, "RGBX", fastdct=False, fastupsample=False)
+    pixels = _decoded(data, "RGBX")
     height, width, bands = pixels.shape
     return Image.fromarrow(
         arrow.FixedSizeListArray.from_arrays(arrow.array(pixels.reshape(-1)), bands), "RGB", (width, height)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 import diptych
 from diptych.errors import UsageError
 from diptych.files import as_text, keep, sha256
+from diptych.formats import safetensors
 from diptych.images import generation
 from diptych.images.arguments import Images, each_image
 from diptych.images.picture import Picture
 from diptych.loading import load, recipe_of
-from diptych.model.document import to_document
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 from diptych.options import ExplainMethod, GenerationOptions, OnError, RunOptions, ScaleRule
@@ -67,7 +64,7 @@ class Request:
             "diptych": diptych.__version__,
             "prompt": self.prompt,
             **pictures,
-            "model": {"name": self.model.name, "sha256": _fingerprint(self.model)},
+            "model": {"name": self.model.name, "sha256": safetensors.digest(self.model)},
             "preprocessing": self.recipe.to_document(),
             "maps": list(self.layers),
             "scale": self.options.scale,
@@ -141,16 +138,6 @@ def _identity(image: Path | Picture) -> dict[str, str]:
         return {"name": as_text(image.name), "sha256": sha256(image)}
     except OSError:
         return {"name": as_text(image.name), "sha256": ""}  # reading it will raise the reason
-
-
-def _fingerprint(model: Model) -> str:
-    """The SHA-256 of a model's layers, weights, recipe and classes, whatever file it comes from."""
-    document, arrays = to_document(model)
-    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
-    for name, array in arrays.items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def command_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.explaining import Explanation
+from diptych.files import json_text, keep, replacing, sole_writer
+from diptych.images.files import write_png
 from diptych.model.layers import Array
+from diptych.preparing import write_array
 from diptych.report.figure import headline, new_figure, save
 from diptych.report.grid import colours, number
 from diptych.report.paper import MUTED
 
-__all__ = ["MEANINGS", "draw_explanation", "heat_picture", "overlay_picture"]
+__all__ = ["MEANINGS", "draw_explanation", "heat_picture", "overlay_picture", "write_explanation"]
 
 MEANINGS = {
     "grad-cam": "bright: where the layer's maps raise the score",
@@ -93,6 +97,36 @@ def draw_explanation(path: str | Path, explanation: Explanation) -> None:
             bar.spines[:].set_visible(False)
         figure.text(0.06, 0.06, _belief(e), color=MUTED)
         save(figure, path)
+
+
+def write_explanation(
+    folder: str | Path, explanation: Explanation, sources: Iterable[Path] = ()
+) -> list[Path]:
+    """Writes the figure, its parts, and the numbers.
+
+    Args:
+        folder: The folder, made where it is missing.
+        explanation: What `explain` returns.
+        sources: Pictures that must not be replaced.
+
+    Returns:
+        explanation.png, overlay.png, heat_map.png, heat_map.npy (float32, (H, W)) and explanation.json.
+
+    Raises:
+        OutputError: One of them cannot be written, or would replace a source.
+    """
+    names = ("explanation.png", "overlay.png", "heat_map.png", "heat_map.npy", "explanation.json")
+    written = [Path(folder, name) for name in names]
+    figure, overlay, heat, values, document = written
+    with sole_writer(folder):
+        keep(sources, written)
+        draw_explanation(figure, explanation)
+        write_png(overlay, overlay_picture(explanation))
+        write_png(heat, heat_picture(explanation))
+        write_array(values, explanation.heat)
+        with replacing(document) as temporary:
+            temporary.write_text(json_text(explanation.to_document(), indent=2) + "\n", "utf-8")
+    return written
 
 
 def _belief(explanation: Explanation) -> str:

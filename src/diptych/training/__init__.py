@@ -248,7 +248,7 @@ class _Work:
         inputs = np.zeros((count, 3, size, size), np.float32)
         for index in range(count):
             self.progress(index + 1, count, "reading pictures")
-            item = self._prepared(index)
+            item = self.prepared(index)
             if item is not None:
                 inputs[index] = item
         module = networks.SmallCnn(len(self.pictures.classes), seed)
@@ -266,7 +266,8 @@ class _Work:
         model: Model = networks.with_head(backbone, head, mean, deviation)
         return model, stopped
 
-    def _prepared(self, index: int) -> Array | None:
+    def prepared(self, index: int) -> Array | None:
+        """The input for a picture; None, with the reason in `failures`, where it cannot be read."""
         try:
             pixels, _ = files.decode(self.pictures.paths[index])
             return self.recipe.apply(pixels)
@@ -298,7 +299,7 @@ class _Work:
         rows: dict[int, Array] = {}
         for index in indices:
             self.progress(index, count, "running the backbone")
-            item = self._prepared(index)
+            item = self.prepared(index)
             if item is not None:
                 rows[index] = compiled(item[np.newaxis]).reshape(-1)
                 if not np.isfinite(rows[index]).all():
@@ -407,7 +408,7 @@ def _judged(model: Model, work: _Work, target: Path, stopped: str, settings: dic
     judging = [index for index in work.parts.judging if index not in work.failures]
     confusion = np.zeros((len(classes), len(classes)), int)
     for done, index in enumerate(judging, 1):
-        item = work._prepared(int(index))
+        item = work.prepared(int(index))
         if item is not None:
             confusion[pictures.labels[index], int(compiled(item[np.newaxis]).reshape(-1).argmax())] += 1
         work.progress(done, len(judging), "judging")

@@ -11,8 +11,8 @@ from diptych.formats.julia import JuliaStruct, JuliaType
 from diptych.formats.julia.expressions import Written
 from diptych.formats.julia.lowered import MODULES
 from diptych.formats.julia.lowered_code import code_of
-from diptych.formats.julia.lowered_layers import NOT_IN_JULIA
-from diptych.model.layers import ACTIVATIONS, Activation
+from diptych.formats.julia.lowered_layers import ACTIVATION_NAMES, NOT_IN_JULIA
+from diptych.model.layers import Activation
 
 __all__ = [
     "ARRAYS",
@@ -30,14 +30,8 @@ Path = tuple[str, ...]
 
 # Every name that NNlib uses, with our name for the function.
 _OURS: dict[str, str] = {
-    **{name: name for name in ACTIVATIONS if name not in NOT_IN_JULIA},
-    "σ": "sigmoid",
-    "sigmoid_fast": "sigmoid",
-    "hardσ": "hardsigmoid",
-    "logσ": "logsigmoid",
-    "tanh_fast": "tanh",
-    "gelu": "gelu_tanh",
-    "gelu_sigmoid": "gelu_tanh",  # the same function by another formula
+    **ACTIVATION_NAMES,
+    "identity": "identity",
     "rrelu": "",  # random in training, so the name is refused
 }
 _BASE = (

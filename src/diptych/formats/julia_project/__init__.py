@@ -26,10 +26,11 @@ from diptych.model.layers import Array
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 
-__all__ = ["FLUX_VERSIONS", "example_batch", "write", "write_model"]
+__all__ = ["FLUX_VERSIONS", "MARK", "example_batch", "files_in", "write", "write_model"]
 
 FLUX_VERSIONS = ("0.12", "0.13", "0.14", "0.15", "0.16")
-_MARK = "diptych.json"  # it lists the files of an export, which a later one may replace
+MARK = "diptych.json"
+"""It lists the files of an export, which a later one may replace."""
 _KEPT = "Manifest.toml"  # which Julia writes into the folder
 _LARGEST_MARK = 2**24  # bytes
 _BATCH = 2
@@ -112,9 +113,9 @@ def write(
             (place / "expected" / f"{name}.npy").write_bytes(npy(array))
         if finishing is not None:
             finishing(place)
-        files = {name: sha256(place / name) for name in _files(place)}
+        files = {name: sha256(place / name) for name in files_in(place)}
         mark = {"diptych": version, "kind": "julia-project", "files": files}
-        _text(place / _MARK, json.dumps(mark, indent=1) + "\n")
+        _text(place / MARK, json.dumps(mark, indent=1) + "\n")
 
 
 def write_model(model: Model, folder: Path) -> None:
@@ -216,8 +217,8 @@ def _appearing(folder: Path) -> Iterator[Path]:
             shutil.copy(folder / _KEPT, place / _KEPT)
 
 
-def _files(folder: Path) -> list[str]:
-    """The names of all files in a folder and those inside it, links included."""
+def files_in(folder: Path) -> list[str]:
+    """The names of all files in a project and the folders inside it, links included."""
     found = (Path(place, name) for place, inside, names in os.walk(folder) for name in (*names, *inside))
     return sorted(
         path.relative_to(folder).as_posix() for path in found if path.is_symlink() or not path.is_dir()
@@ -232,14 +233,14 @@ def _own_files(folder: Path) -> list[str]:
             raise stranger
         if not any(folder.iterdir()):
             return []
-        if not is_file(folder / _MARK) or (folder / _MARK).stat().st_size > _LARGEST_MARK:
+        if not is_file(folder / MARK) or (folder / MARK).stat().st_size > _LARGEST_MARK:
             raise stranger
-        mark = json.loads((folder / _MARK).read_bytes())
+        mark = json.loads((folder / MARK).read_bytes())
         if mark["kind"] != "julia-project":
             raise stranger
-        written = {**dict(mark["files"]), _MARK: None, _KEPT: None}
+        written = {**dict(mark["files"]), MARK: None, _KEPT: None}
         return [
-            name for name in _files(folder) if name not in written or _changed(folder / name, written[name])
+            name for name in files_in(folder) if name not in written or _changed(folder / name, written[name])
         ]
     except (
         OSError,

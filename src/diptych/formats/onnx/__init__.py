@@ -38,12 +38,22 @@ from diptych.model.layers.whole import WholeGraph, whole_graph
 from diptych.model.model import Model
 from diptych.model.shapes import layer_shapes
 
-__all__ = ["read", "read_quantised", "read_whole", "to_living", "to_onnx", "to_skeleton", "write"]
+__all__ = [
+    "WHOLE_KEY",
+    "read",
+    "read_quantised",
+    "read_whole",
+    "to_living",
+    "to_onnx",
+    "to_skeleton",
+    "write",
+]
 
 Place: TypeAlias = tuple[str, Shape]  # the name and the shape of a value
 
 _KEY = "diptych"
-_WHOLE = "diptych.whole"  # the metadata entry of a file that is run as it is
+WHOLE_KEY = "diptych.whole"
+"""The metadata entry of a file that is run as it is, with the recipe, the classes and what else is known."""
 _LARGEST = 2**31 - 2**20  # bytes of weights: the limit of protobuf, less some space for the graph
 _AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -282,10 +292,10 @@ def read(path: str | Path, output: str | None = None) -> Model:
     path = Path(path)
     proto = _parsed(path)
     entries = {entry.key: entry.value for entry in proto.metadata_props}
-    if _WHOLE in entries:
+    if WHOLE_KEY in entries:
         from diptych.formats.onnx.whole import read_marked
 
-        return read_marked(proto, entries[_WHOLE], output)
+        return read_marked(proto, entries[WHOLE_KEY], output)
     if _KEY not in entries:
         return _foreign(path, proto, output)
     try:

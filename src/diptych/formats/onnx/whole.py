@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from diptych.errors import FormatError, ModelError, UnsupportedLayer
 from diptych.files import replacing
-from diptych.formats.onnx import _WHOLE
+from diptych.formats.onnx import WHOLE_KEY
 from diptych.formats.onnx.reading import READ, checked_input, chosen_output
 from diptych.formats.onnx.reading_weights import initialisers
 from diptych.model.layers import Chain
@@ -28,10 +28,8 @@ from diptych.model.model import Model, Source
 from diptych.model.validity import check_classes
 from diptych.preprocessing import Preprocessing
 
-__all__ = ["KEY", "read_marked", "read_quantised", "read_whole", "traced", "write_whole"]
+__all__ = ["read_marked", "read_quantised", "read_whole", "traced", "write_whole"]
 
-KEY = _WHOLE
-"""The metadata entry of a file that is to be run as it is, with the recipe, the classes and what else is known."""
 
 _LOOPS = ("Loop", "Scan", "SequenceMap")
 _RANDOM = (
@@ -261,7 +259,7 @@ def write_whole(model: Model, layer: WholeGraph, path: str | Path) -> None:
         "notes": dict(model.notes),
         "shape": list(layer.entry_shape),
     }
-    helper.set_model_props(proto, {KEY: json.dumps(facts, ensure_ascii=False, sort_keys=True)})
+    helper.set_model_props(proto, {WHOLE_KEY: json.dumps(facts, ensure_ascii=False, sort_keys=True)})
     with replacing(path) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
 
@@ -271,7 +269,7 @@ def read_marked(proto: onnx.ModelProto, text: str, output: str | None) -> Model:
 
     Args:
         proto: The graph.
-        text: The content of its metadata entry `KEY`.
+        text: The content of its metadata entry `WHOLE_KEY`.
         output: As for `read_whole`.
 
     Raises:
@@ -297,7 +295,9 @@ def read_marked(proto: onnx.ModelProto, text: str, output: str | None) -> Model:
     except UnsupportedLayer:
         raise
     except (ModelError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise FormatError(f"its metadata entry {KEY} is damaged: {error}; convert the model again") from error
+        raise FormatError(
+            f"its metadata entry {WHOLE_KEY} is damaged: {error}; convert the model again"
+        ) from error
     return told
 
 
