@@ -50,8 +50,12 @@ class Written(nn.Module):  # type: ignore[misc, name-defined]
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
         for name in names:
-            setattr(self, name, nn.Linear(FEATURES, FEATURES * (3 if len(names) == 2 and name == names[0] else 1)))
-        self.roles = sorted(names[:3], key=lambda n: "qkv".index(n.strip("to_")[0])) if len(names) == 4 else []
+            setattr(
+                self, name, nn.Linear(FEATURES, FEATURES * (3 if len(names) == 2 and name == names[0] else 1))
+            )
+        self.roles = (
+            sorted(names[:3], key=lambda n: "qkv".index(n.strip("to_")[0])) if len(names) == 4 else []
+        )
         self.names = names
 
     def forward(self, x: Any) -> Any:

@@ -81,7 +81,7 @@ def _built(name: str) -> Any:
 
 
 def _read(network: nn.Module, output: str | int | None) -> Model:
-    """Read with its own `example_input_array`, without an example, or with usual sizes where its code depends on them."""
+    """Read with its own `example_input_array`, without an example, or with one of a usual size."""
     own = getattr(network, "example_input_array", None)
     if isinstance(own, torch.Tensor):
         return from_torch(network, own, output)
