@@ -117,7 +117,7 @@ def _roles(case: Case) -> Iterator[Trial]:
 
 
 def _interleaved(to_heads: bool, layer: Layer) -> Layer | None:
-    """Rows counted with the head fastest instead of slowest, or the reverse, in queries, keys, values and the output."""
+    """Rows counted with the head fastest instead of slowest, or the reverse, in the projections."""
     if not isinstance(layer, MultiHeadAttention) or layer.heads < 2:
         return None
 
@@ -202,8 +202,8 @@ def _attention_transposed(layer: Layer) -> Layer | None:
 SEQUENCE_CAUSES: tuple[Cause, ...] = (
     Cause(
         "gates in another order",
-        "PyTorch and Flux have an LSTM's gates as input, forget, cell, output, ONNX as input, output, forget, cell, and "
-        "TensorFlow as input, cell, forget, output; a GRU's are reset, update, new, or update, reset, new",
+        "an LSTM has its gates as input, forget, cell, output in PyTorch and Flux, input, output, forget, cell in ONNX, and "
+        "input, cell, forget, output in TensorFlow; a GRU as reset, update, new, or update, reset, new",
         _gates,
     ),
     Cause(
@@ -213,7 +213,7 @@ SEQUENCE_CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "reset before or after the product",
-        "PyTorch's GRU and Flux's reset the state behind the product with the recurrent weights, Flux's GRUv3 before it",
+        "a GRU of PyTorch or Flux resets its state behind the product with the recurrent weights, GRUv3 before it",
         lambda case: _trials(
             case, _reset_elsewhere, "the state of {layers} reset on the other side of the product"
         ),
