@@ -202,7 +202,7 @@ def _attention_transposed(layer: Layer) -> Layer | None:
 SEQUENCE_CAUSES: tuple[Cause, ...] = (
     Cause(
         "gates in another order",
-        "an LSTM has its gates as input, forget, cell, output in PyTorch and Flux, input, output, forget, cell in ONNX, and "
+        "an LSTM has the gates input, forget, cell, output in PyTorch and Flux, input, output, forget, cell in ONNX, "
         "input, cell, forget, output in TensorFlow; a GRU as reset, update, new, or update, reset, new",
         _gates,
     ),
