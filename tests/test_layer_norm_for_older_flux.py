@@ -1,4 +1,4 @@
-"""PyTorch's LayerNorm, which divides by sqrt(var + eps), written for Flux up to 0.14, whose own divides by std + eps."""
+"""LayerNorm of PyTorch, which divides by sqrt(var + eps), for Flux up to 0.14, whose own divides by std + eps."""
 
 from __future__ import annotations
 

@@ -208,6 +208,9 @@ def _norm(s: FluxSite, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> Jul
     return made
 
 
+_SMALL = 1e-4  # an epsilon of which it hardly matters where it is added
+
+
 def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
     """The epsilon with which this version's own formula gives the divisor that `formula` gives.
 
@@ -225,7 +228,7 @@ def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
             "(model.input_shape), with which a LayerNorm can be written exactly"
         )
     if "std + eps" in (own, formula):
-        if epsilon > 1e-4:
+        if epsilon > _SMALL:
             raise s.refuse(
                 f"it divides by {own}, which differs too much from {formula} with the epsilon {epsilon:g}"
             )
@@ -241,8 +244,9 @@ def _layer_norm(s: FluxSite, layer: L.LayerNorm) -> JuliaStruct:
     entry = s.builder.shapes.get(s.path)
     if entry is None and s.rank == len(layer.shape) + 1:
         entry = (1, *layer.shape)
-    by_hand = layer.formula == "sqrt(var + eps)" and s.version < (0, 15) and bool(layer.epsilon)
-    by_hand = by_hand and entry is not None
+    squared = layer.formula == "sqrt(var + eps^2)" and layer.epsilon > _SMALL
+    by_hand = (squared or layer.formula == "sqrt(var + eps)") and bool(layer.epsilon)
+    by_hand = by_hand and s.version < (0, 15) and entry is not None
     epsilon = 0.0 if by_hand else _epsilon(s, layer.formula, layer.epsilon)
     shift, scale = layer.shift, layer.scale
     affine = scale is not None or shift is not None
@@ -297,7 +301,7 @@ def _normalised_by_instance(s: FluxSite, layer: L.LayerNorm, entry: L.Shape) -> 
         "γ": None,
         "μ": None,
         "σ²": None,
-        "ϵ": np.float32(layer.epsilon),
+        "ϵ": np.float32(layer.epsilon if layer.formula == "sqrt(var + eps)" else layer.epsilon**2),
         "momentum": np.float32(0.1),
         "affine": False,
         "track_stats": False,
