@@ -16,6 +16,8 @@ from diptych.report.packing import Packed, Scripts, as_json, pack, runtime
 
 __all__ = ["MOST_MODEL_BYTES", "MOST_PIXELS", "Living", "living"]
 
+_SCRIPTS = Scripts(("onnxruntime.js", "common.js", "page.js"))
+
 MOST_MODEL_BYTES = 8_000_000
 """The largest compressed model in a page."""
 MOST_PIXELS = 40_000_000
@@ -38,7 +40,7 @@ class Living:
     model: Packed
     runtime: Packed
     layers: tuple[tuple[str, str], ...]
-    scripts: Scripts = Scripts(("onnxruntime.js", "common.js", "page.js"))
+    scripts: Scripts = _SCRIPTS
 
     @property
     def size(self) -> int:
