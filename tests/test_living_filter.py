@@ -107,6 +107,8 @@ def test_a_picture_is_filtered_and_judged(browser: Any, tmp_path: Path, scheme: 
     (tmp_path / "bad.png").write_bytes(b"no picture")
     page.set_input_files("#live-file", str(tmp_path / "bad.png"))
     page.wait_for_selector("text=This is not a picture", timeout=TIMEOUT)
+    assert said == []
+    page.close()
 
 
 def test_what_is_no_filter_of_local_layers_has_a_static_page_that_says_why() -> None:
