@@ -72,6 +72,10 @@ class Server:
                 return found
             time.sleep(0.01)
 
+    def faults(self) -> list[str]:
+        """The lines of the log about errors that nobody expected."""
+        return [line for line in self.log if '"fault"' in line or "traceback" in line]
+
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(30)

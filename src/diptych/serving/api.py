@@ -22,6 +22,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from diptych import __version__
 from diptych.files import encoded, npy
@@ -106,6 +107,12 @@ def _model(request: Request, name: str, version: str | None = None) -> Served:
 
 Model = Annotated[Any, Depends(_model)]
 Layer = Annotated[str, Query(max_length=200, description='The path of a layer, such as "0" or "3.1".')]
+Other = Annotated[
+    str,
+    Query(
+        alias="with", max_length=200, description="The name of a model that is served.", examples=["scenes"]
+    ),
+]
 FileName = Annotated[
     str,
     Query(
@@ -400,7 +407,7 @@ async def compare_file(
     server: Server,
     body: Body,
     name: FileName,
-    other: Annotated[str, Query(alias="with", description="The name of a model that is served.")],
+    other: Other,
 ) -> Response:
     """A model file that is sent, compared with a model that is served: what `diptych compare --json` prints."""
     served = server.repository.find(other)
@@ -425,7 +432,7 @@ async def compare(
     server: Server,
     model: Model,
     body: Body,
-    other: Annotated[str, Query(alias="with", description="The name of another model that is served.")],
+    other: Other,
 ) -> Response:
     """Two models on one picture, layer by layer: what `diptych compare --json` prints."""
     served = server.repository.find(other)
@@ -521,11 +528,13 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path[:200]
-    if error.status_code == 405:
-        return _error(
-            405, f"{path} is not asked with {request.method}; /api/docs says how", dict(error.headers or {})
-        )
-    return _error(error.status_code, f"there is nothing at {path!r}; /api/docs lists the addresses")
+    if error.status_code != 405:
+        return _error(error.status_code, f"there is nothing at {path!r}; /api/docs lists the addresses")
+    routes = [route for route in router.routes if route.matches(request.scope)[0] != Match.NONE]
+    verbs = sorted({verb for route in routes for verb in getattr(route, "methods", ())})
+    return _error(
+        405, f"{path} is asked with {' or '.join(verbs)}, not {request.method}", {"allow": ", ".join(verbs)}
+    )
 
 
 async def _failed(application: Application, request: Request, error: Exception) -> Response:
