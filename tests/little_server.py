@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,9 +62,19 @@ class Server:
     def infer(self, model: str, *inputs: Any, **more: Any) -> Answer:
         return self.ask("POST", f"/v2/models/{model}/infer", {"inputs": list(inputs), **more})
 
-    def lines(self) -> list[dict[str, Any]]:
-        """The log, each line of which is a JSON object."""
-        return [json.loads(line) for line in self.log]
+    def logged(self, **facts: Any) -> list[dict[str, Any]]:
+        """The lines of the log with these facts, each line a JSON object; waited for, as they come after the answer."""
+        until = time.monotonic() + 5
+        while True:
+            lines = [json.loads(line) for line in self.log]
+            found = [line for line in lines if facts.items() <= line.items()]
+            if found or time.monotonic() > until:
+                return found
+            time.sleep(0.01)
+
+    def faults(self) -> list[str]:
+        """The lines of the log about errors that nobody expected."""
+        return [line for line in self.log if '"fault"' in line or "traceback" in line]
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)

@@ -313,7 +313,7 @@ def _counts(server):
 
 def test_the_log_is_json(server):
     server.ask("GET", "/v2/models/never-there")
-    (line,) = [each for each in server.lines() if each.get("path") == "/v2/models/never-there"]
+    (line,) = server.logged(path="/v2/models/never-there")
     assert (line["status"], line["level"], line["event"], line["method"]) == (
         404,
         "warning",

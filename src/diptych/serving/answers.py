@@ -18,7 +18,9 @@ __all__ = ["Answer", "Paths", "Refusal", "json_answer", "refusal_of"]
 Headers = Sequence[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
-_ABSOLUTE = re.compile(r"(?<![\w.:/\\])/(?:[^\s/'\",;:()]+/)+")
+TEMPORARY = "diptych-upload-"
+"""How the names of folders begin that hold what visitors have sent."""
+_TEMPORARY = re.compile(rf"{TEMPORARY}[a-z0-9_]+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +65,21 @@ class Paths:
     """Where the server's files lie, which no message to a client names.
 
     Args:
-        folders: Folders of models, beside those that every process has.
+        folders: Folders of models, beside those that every system has.
     """
 
     def __init__(self, folders: Iterable[Path] = ()) -> None:
-        package = Path(__file__).resolve().parents[2]
-        known = {*folders, package, Path(tempfile.gettempdir()), Path.cwd(), Path.home()}
-        texts = {str(path) for folder in known for path in (folder, folder.resolve())}
-        self._prefixes = sorted(
-            (f"{text.rstrip('/')}/" for text in texts if text != "/"), key=len, reverse=True
-        )
+        known = {*folders, Path(tempfile.gettempdir()), Path.cwd(), Path.home(), Path(__file__).parents[2]}
+        texts = {str(path) for folder in known for path in (folder, folder.resolve())} - {".", "/"}
+        own = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
+        # Names of other things begin with a slash, too, such as those of ONNX's nodes.
+        tops = "|".join(re.escape(path.name) for path in Path("/").iterdir())
+        self._known = re.compile(rf"(?<![\w.:/\\-])(?:{own})/")
+        self._others = re.compile(rf"(?<![\w.:/\\-])/(?:{tops})/(?:[^\s/'\",;:()]+/)*")
 
     def hidden(self, text: str) -> str:
         """The text with every path cut to the name at its end."""
-        for prefix in self._prefixes:
-            text = text.replace(prefix, "")
-        return _ABSOLUTE.sub("", text)
+        return _TEMPORARY.sub("", self._others.sub("", self._known.sub("", text)))
 
 
 def refusal_of(error: BaseException, paths: Paths) -> Refusal | None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from diptych.engines.batches import processors
 from diptych.options import ServeOptions
 from diptych.serving.answers import Answer, Paths, Refusal, refusal_of
+from diptych.serving.api import make_api
 from diptych.serving.asgi import Message, Receive, Scope, Send
 from diptych.serving.guard import Guard
+from diptych.serving.jobs import Jobs
 from diptych.serving.limits import Room
 from diptych.serving.logs import Log
-from diptych.serving.protocol import Protocol, reading_threads
+from diptych.serving.protocol import Protocol, largest_item, reading_threads
 from diptych.serving.repository import Repository, named_sources
 from diptych.serving.site import Site
 from diptych.serving.statistics import exposition
@@ -50,13 +50,14 @@ class Application:
         self.options, self.log = options, log
         self.paths = Paths([*folders, *places])
         self._computing = ThreadPoolExecutor(processors(), "compute")
-        self._reading = ThreadPoolExecutor(reading_threads(), "read")
+        self.reading = ThreadPoolExecutor(reading_threads(), "read")
         self.repository = Repository(options, self._computing, sources, folders, self.paths)
-        self.room = Room(_BODIES_AT_ONCE * options.max_bytes)
-        self.protocol = Protocol(self.repository, options, self.room, self._reading, self.paths)
+        self.room = Room(_BODIES_AT_ONCE * options.max_bytes + 2 * largest_item(options))
+        self.protocol = Protocol(self.repository, options, self.room, self.reading, self.paths)
         self.site = Site()
         self._statuses: Counter[int] = Counter()
-        self._api: Any = None
+        self.jobs = Jobs()
+        self._api = make_api(self)
 
     def start(self) -> None:
         """Loads the models. Raises the error of one that was named and cannot be run."""
@@ -65,14 +66,17 @@ class Application:
 
     def close(self) -> None:
         """Ends the threads."""
+        self.jobs.close()
         self._computing.shutdown(wait=False, cancel_futures=True)
-        self._reading.shutdown(wait=False, cancel_futures=True)
+        self.reading.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
             return
         began, method, path = perf_counter(), scope["method"], scope["path"]
+        if path == "/openapi.json":
+            path = scope["path"] = "/api/openapi.json"
         headers = dict(scope["headers"])
         error: str | None = None
         try:
@@ -90,15 +94,29 @@ class Application:
 
     async def _answer(self, method: str, path: str, headers: dict[bytes, bytes], receive: Receive) -> Answer:
         if path.startswith("/v2"):
-            async with asyncio.timeout(self.options.timeout):
-                return await self.protocol(method, path, headers, receive)
+            return await self.protocol(method, path, headers, receive)
         if path == "/metrics":
             models = [(each.name, each.version, each.statistics) for each in self.repository.all()]
             return Answer(200, exposition(models, self._statuses).encode(), (_EXPOSITION,))
         return self.site.answer(method, path, headers.get(b"if-none-match"))
 
     async def _delegate(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> int:
-        raise Refusal(404, "there is no /api here yet")
+        """Lets the routes under /api answer; returns the status."""
+        status, more = 0, [*_PLAIN_HEADERS, *self.guard.headers(headers.get(b"origin"))]
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *more]
+            await send(message)
+
+        try:
+            await self._api(scope, receive, sending)
+        except Exception:
+            if not status:  # else its own handler has answered, and noted it
+                raise
+        return status
 
     def _refusal(self, error: Exception, method: str, path: str) -> Refusal:
         known = refusal_of(error, self.paths)
@@ -109,6 +127,10 @@ class Application:
                 504,
                 f"the request was not answered within the {self.options.timeout:g} s that this server allows",
             )
+        return self.fault(error, method, path)
+
+    def fault(self, error: Exception, method: str, path: str) -> Refusal:
+        """Logs an error that nobody expected, and returns what the client is told."""
         self.log.fault("fault", error, method=method, path=path[:500])
         return Refusal(
             500, "this is a fault of the server, and its log says more; please tell whoever runs it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from diptych.serving.answers import Refusal, retry_after
 from diptych.serving.asgi import Receive
 
-__all__ = ["Room", "body_of"]
+__all__ = ["Room", "Share", "body_of"]
 
 _WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 _RAW_DEFLATE = -zlib.MAX_WBITS
@@ -26,16 +27,22 @@ class Room:
         self.most, self.taken = most, 0
 
     @contextmanager
-    def share(self) -> Iterator[_Share]:
+    def share(self) -> Iterator[Share]:
         """What one request holds, given back at the end of the block."""
-        share = _Share(self)
+        share = Share(self)
         try:
             yield share
         finally:
             self.taken -= share.bytes
 
 
-class _Share:
+class Share:
+    """What one request holds.
+
+    Attributes:
+        bytes: How much that is.
+    """
+
     def __init__(self, room: Room) -> None:
         self._room, self.bytes = room, 0
 
@@ -44,7 +51,7 @@ class _Share:
         if self._room.taken + count > self._room.most:
             raise Refusal(
                 503,
-                f"the server holds {self._room.taken:,} bytes of other requests and has no room for {count:,} more; "
+                f"the server holds {self._room.taken:,} bytes for other requests and has no room for {count:,} more; "
                 "try again",
                 retry_after(1),
                 "REJECTED",
@@ -53,7 +60,9 @@ class _Share:
         self.bytes += count
 
 
-async def body_of(receive: Receive, headers: Mapping[bytes, bytes], share: _Share, most: int) -> bytes:
+async def body_of(
+    receive: Receive, headers: Mapping[bytes, bytes], share: Share, most: int, seconds: float
+) -> bytes:
     """The body of a request, unpacked where it is gzip or deflate.
 
     Args:
@@ -61,9 +70,10 @@ async def body_of(receive: Receive, headers: Mapping[bytes, bytes], share: _Shar
         headers: The request's.
         share: Where the bytes are counted.
         most: The most bytes, packed and unpacked.
+        seconds: How long it may take to arrive.
 
     Raises:
-        Refusal: There are more bytes, the packing is unknown or damaged, or the client hung up.
+        Refusal: There are more bytes, the packing is unknown or damaged, the client hung up, or took too long.
     """
     packing = headers.get(b"content-encoding", b"").strip().lower()
     if packing and packing != b"identity" and packing not in _WINDOWS:
@@ -77,19 +87,25 @@ async def body_of(receive: Receive, headers: Mapping[bytes, bytes], share: _Shar
         count = int(length)
         _check(count, most)
         share.take(count)
-    parts, received = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refusal(499, "the client hung up before its request was complete", reason="CANCELED")
-        part = message.get("body", b"")
-        received += len(part)
-        _check(received, most)
-        if length is None:
-            share.take(len(part))
-        parts.append(part)
-        if not message.get("more_body", False):
-            break
+    parts, received = list[bytes](), 0
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refusal(
+                        499, "the client hung up before its request was complete", reason="CANCELED"
+                    )
+                part = message.get("body", b"")
+                received += len(part)
+                _check(received, most)
+                if length is None:
+                    share.take(len(part))
+                parts.append(part)
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError as error:
+        raise Refusal(408, f"the body did not arrive within {seconds:g} s; send it again") from error
     body = parts[0] if len(parts) == 1 else b"".join(parts)
     return body if packing in (b"", b"identity") else _unpacked(body, packing, share, most)
 
@@ -101,7 +117,7 @@ def _check(count: int, most: int) -> None:
         )
 
 
-def _unpacked(body: bytes, packing: bytes, share: _Share, most: int) -> bytes:
+def _unpacked(body: bytes, packing: bytes, share: Share, most: int) -> bytes:
     """What a body holds; "deflate" is a zlib stream by its standard, and a bare one from some programs."""
     window = _WINDOWS[packing]
     if packing == b"deflate" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2]) % 31):

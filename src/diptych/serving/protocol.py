@@ -26,7 +26,7 @@ from diptych.options import ServeOptions
 from diptych.predictions import classifies
 from diptych.preparing import stacked
 from diptych.serving.answers import JSON, Answer, Paths, Refusal, json_answer, refusal_of
-from diptych.serving.limits import Room, body_of
+from diptych.serving.limits import Room, Share, body_of
 from diptych.serving.repository import Repository
 from diptych.serving.served import IMAGE, INPUT, OUTPUT, Served
 from diptych.serving.tensors import BYTES, Asked, Request, Tensor, json_of, packed_bytes, parsed
@@ -148,7 +148,7 @@ class Protocol:
 
     async def _document(self, headers: Mapping[bytes, bytes], receive: Any) -> dict[str, Any]:
         with self._room.share() as share:
-            body = await body_of(receive, headers, share, _MOST_DOCUMENT)
+            body = await body_of(receive, headers, share, _MOST_DOCUMENT, self._options.timeout)
             return json_of(body) if body.strip() else {}
 
     async def _index(self, headers: Mapping[bytes, bytes], receive: Any) -> Answer:
@@ -191,26 +191,25 @@ class Protocol:
         return answer
 
     async def _answered(
-        self, served: Served, headers: Mapping[bytes, bytes], receive: Any, share: Any, began: float
+        self, served: Served, headers: Mapping[bytes, bytes], receive: Any, share: Share, began: float
     ) -> Answer:
-        body = await body_of(receive, headers, share, self._options.max_bytes)
-        length, statistics = headers.get(_HEADER_LENGTH), served.statistics
+        options, statistics = self._options, served.statistics
+        body = await body_of(receive, headers, share, options.max_bytes, options.timeout)
+        length = headers.get(_HEADER_LENGTH)
         with served.admitted():
             start = perf_counter()
             request = _raw(served, body) if length == b"0" else parsed(body, length)
             asked = _checked_outputs(served, request)
-            left = None if request.timeout is None else max(0.0, request.timeout - (perf_counter() - began))
+            limit = min(request.timeout or options.timeout, options.timeout)
             try:
-                async with asyncio.timeout(left):
-                    x = await self._batch(served, request)
+                async with asyncio.timeout(limit - (start - began)):
+                    x = await self._batch(served, request, share)
                     read = perf_counter()
                     output, waited, computed = await served.batch(x)
             except TimeoutError as error:
-                if left is None:
-                    raise
                 raise Refusal(
                     504,
-                    f"the request was not answered within its timeout of {request.timeout:g} s",
+                    f"the request was not answered within {limit:g} s; send less, or try again",
                     reason="REJECTED",
                 ) from error
             got = perf_counter()
@@ -221,7 +220,7 @@ class Protocol:
             statistics.output.add(perf_counter() - got)
             return answer
 
-    async def _batch(self, served: Served, request: Request) -> Array:
+    async def _batch(self, served: Served, request: Request, share: Share) -> Array:
         """What the model is given."""
         (tensor,) = request.inputs if len(request.inputs) == 1 else (None,)
         if tensor is None:
@@ -232,7 +231,7 @@ class Protocol:
         if tensor.name == INPUT and tensor.numbers is not None:
             with np.errstate(over="ignore"):
                 x = np.ascontiguousarray(tensor.numbers, np.float32)
-            served.check(x)
+            share.take(served.check(x) + (0 if x is tensor.numbers else x.nbytes))
             return x
         if tensor.name == INPUT:
             raise Refusal(
@@ -246,19 +245,32 @@ class Protocol:
                 f"{served.name} carries no recipe, so it takes no encoded pictures: send numbers as the input {INPUT}, "
                 "or serve it with --preprocessing",
             )
-        return await self._prepared(served, tensor)
+        return await self._prepared(served, tensor, share)
 
-    async def _prepared(self, served: Served, tensor: Tensor) -> Array:
+    async def _prepared(self, served: Served, tensor: Tensor, share: Share) -> Array:
         if tensor.datatype != BYTES:
             raise Refusal(400, f"the input {IMAGE} has encoded pictures, {BYTES}, not {tensor.datatype}")
         if not tensor.elements:
             raise Refusal(400, f"the input {IMAGE} has no pictures; send one or more")
         loop = asyncio.get_running_loop()
         read = partial(read_picture, served, most_pixels=self._options.max_pixels)
-        items = [await loop.run_in_executor(self._reading, read, each) for each in tensor.elements]
+        items, size = list[Array](), 0
+        for each in tensor.elements:
+            items.append(await loop.run_in_executor(self._reading, read, each))
+            size += items[-1].nbytes
+            if size > largest_item(self._options):
+                raise Refusal(
+                    413, f"the {len(tensor.elements)} pictures are too many for one request; send fewer"
+                )
+            share.take(items[-1].nbytes)
         x: Array = stacked(items)
-        served.check(x)
+        share.take(served.check(x))
         return x
+
+
+def largest_item(options: ServeOptions) -> int:
+    """The bytes of the largest picture that is taken, in colour, as a model gets it."""
+    return 12 * options.max_pixels
 
 
 def read_picture(served: Served, content: bytes, *, most_pixels: int) -> Array:

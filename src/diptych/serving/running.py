@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import signal
 import socket
@@ -127,7 +128,7 @@ class _Server(uvicorn.Server):
 class _Protocol(HttpToolsProtocol):
     """uvicorn's connection, with bounds on the bytes and the seconds of a request's head."""
 
-    _head = 0
+    _head: int | None = None  # bytes of the head that is being received; None between heads
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -140,45 +141,50 @@ class _Protocol(HttpToolsProtocol):
         self._wait(None)
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        before = self._head
+        super().data_received(data)
+        if before is not None and self._head is not None:
+            self._head = before + len(data)
+            if self._head > _MOST_HEAD:
+                self.send_400_response("")
+
     def on_message_begin(self) -> None:
         """Called with the first byte of a request."""
         self._head = 0
         self._wait(_SECONDS_FOR_HEAD)
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        """Called with a part of the address."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called with each header."""
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
-        """Called once the headers are complete."""
+        """Called once the head is complete."""
+        self._head = None
         self._wait(None)
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is not HTTP, as JSON."""
-        body = (
-            b'{"error":"this is no request of HTTP/1.1, or its address and headers are longer than 64 KiB"}'
+        self._refuse(
+            "400 Bad Request",
+            "this is no request of HTTP/1.1, or its address and headers are longer than 64 KiB",
         )
-        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
-        self.transport.write(head + str(len(body)).encode() + b"\r\n\r\n" + body)
-        self.transport.close()
 
-    def _count(self, size: int) -> None:
-        self._head += size
-        if self._head > _MOST_HEAD:
-            raise ValueError("the head of a request is too long")
+    def _late(self) -> None:
+        if self._head is None:
+            self.transport.close()
+        else:
+            self._refuse("408 Request Timeout", f"the headers did not arrive within {_SECONDS_FOR_HEAD:g} s")
+
+    def _refuse(self, status: str, message: str) -> None:
+        body = json.dumps({"error": message})
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+        self.transport.close()
 
     def _wait(self, seconds: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self.transport.close)
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._late)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -96,8 +96,11 @@ class Served:
         finally:
             self.statistics.pending -= 1
 
-    def check(self, x: Array) -> None:
+    def check(self, x: Array) -> int:
         """Checks what a request gives to the model, before it waits.
+
+        Returns:
+            How many bytes the answer will have.
 
         Raises:
             Refusal: A value is not finite, or the answer would be too large.
@@ -110,28 +113,19 @@ class Served:
         if not np.isfinite(x).all():
             bad = int(np.count_nonzero(~np.isfinite(x)))
             raise Refusal(400, f"the input holds {bad} NaN or infinite values of {x.size}; clean it first")
-        shape = self._result_shape(x.shape)
-        size = 4 * math.prod(shape) if shape else 0
+        each = x.shape[1:]
+        of_one = self._of_one(each) if self.may_join(each) else _result(self.model, x.shape)[1:]
+        size = 4 * len(x) * math.prod(of_one)
         if size > _MOST_ANSWER:
             raise Refusal(
                 413,
                 f"the answer would have {size:,} bytes, and this server sends at most {_MOST_ANSWER:,}; send less",
             )
-
-    def _result_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The shape of the output for a batch; computed for one sample, whose sizes an engine looks up as well."""
-        if self.may_join(shape[1:]):
-            return (len(shape) and shape[0], *self._of_one(shape[1:]))
-        return None
+        return size
 
     @cached_property
     def _of_one(self) -> Any:
-        def of_one(shape: tuple[int, ...]) -> tuple[int, ...]:
-            shapes = sizes(self.model, (1, *shape)).shapes
-            tops = [each for path, each in shapes.items() if "." not in path]
-            return tuple(tops[-1][1:]) if tops else shape
-
-        return lru_cache(64)(of_one)
+        return lru_cache(64)(lambda shape: _result(self.model, (1, *shape))[1:])
 
     # ---- What the protocol says of it ---------------------------------------------------------------------
 
@@ -213,3 +207,9 @@ class Served:
             "engine": self.compiled.engine,
             "whole_graph": whole_graph(model.layers) is not None,
         }
+
+
+def _result(model: Model, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the output for a batch."""
+    shapes = [each for path, each in sizes(model, shape).shapes.items() if "." not in path]
+    return tuple(shapes[-1]) if shapes else shape
