@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -98,7 +99,8 @@ class Application:
         if path == "/metrics":
             models = [(each.name, each.version, each.statistics) for each in self.repository.all()]
             return Answer(200, exposition(models, self._statuses).encode(), (_EXPOSITION,))
-        return self.site.answer(method, path, headers.get(b"if-none-match"))
+        # In a thread, because what Python makes for the site takes a second when it is first asked for.
+        return await asyncio.to_thread(self.site.answer, method, path, headers.get(b"if-none-match"))
 
     async def _delegate(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> int:
         """Lets the routes under /api answer; returns the status."""

@@ -20,6 +20,7 @@ export function ready() {
     const packed = bytes[0] === 0x1f && bytes[1] === 0x8b;
     const stream = packed ? new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")) : new Blob([bytes]).stream();
     ort.env.wasm.numThreads = 1;
+    ort.env.logLevel = "error";
     ort.env.wasm.wasmBinary = await new Response(stream).arrayBuffer();
   })();
   return starting;
@@ -31,7 +32,7 @@ export async function session(file) {
   if (!sessions.has(file)) {
     const answer = await fetch(file);
     if (!answer.ok) throw new Error(`${file} is not there (status ${answer.status}).`);
-    sessions.set(file, ort.InferenceSession.create(new Uint8Array(await answer.arrayBuffer())));
+    sessions.set(file, ort.InferenceSession.create(new Uint8Array(await answer.arrayBuffer()), { logSeverityLevel: 3 }));
   }
   return sessions.get(file);
 }
@@ -73,8 +74,8 @@ export async function openOnnx(file) {
     if (!recipes.length) throw new Error(`${file.name} takes ${shapeOf(shape)}, for which this page has no recipe; write one with its recipe inside: diptych convert ${file.name} page.onnx --preprocessing-inside --preprocessing RECIPE`);
   }
   let network;
-  try { network = await ort.InferenceSession.create(withEveryOutput(bytes, graph)); } catch {
-    try { network = await ort.InferenceSession.create(bytes); } catch (error) { throw new Error(`ONNX Runtime cannot run ${file.name} in a browser: ${String(error.message).slice(0, 300)}`); }
+  try { network = await ort.InferenceSession.create(withEveryOutput(bytes, graph), { logSeverityLevel: 3 }); } catch {
+    try { network = await ort.InferenceSession.create(bytes, { logSeverityLevel: 3 }); } catch (error) { throw new Error(`ONNX Runtime cannot run ${file.name} in a browser: ${String(error.message).slice(0, 300)}`); }
   }
   const label = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node.title])));
   const layers = network.outputNames.filter((name) => name).map((name) => [name, label.get(name) ?? ""]);

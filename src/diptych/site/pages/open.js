@@ -1,5 +1,5 @@
 // The view "Open a model": the layers as a graph and a table, the weights as pictures and histograms.
-import { options, paintValues, part, range, remember, say, written } from "./common.js";
+import { options, paintValues, part, range, remember, say, working, written } from "./common.js";
 import { contents } from "./models.js";
 import { readBson } from "./reading/bson.js";
 import { fluxLayers } from "./reading/flux.js";
@@ -169,7 +169,7 @@ window.diptychOpen = async (file) => {
 part("open-array").addEventListener("change", () => weights().catch((error) => say(error.message, true)));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (shown) weights(); });
 const zone = part("open-zone");
-part("open-file").addEventListener("change", (event) => { const file = event.target.files[0]; event.target.value = ""; if (file) open(file); });
+part("open-file").addEventListener("change", (event) => { const file = event.target.files[0]; event.target.value = ""; if (file) working("open", () => open(file)); });
 for (const kind of ["dragenter", "dragover"]) zone.addEventListener(kind, (event) => { event.preventDefault(); zone.classList.add("over"); });
 for (const kind of ["dragleave", "drop"]) zone.addEventListener(kind, () => zone.classList.remove("over"));
-zone.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]); });
+zone.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) working("open", () => open(event.dataTransfer.files[0])); });
