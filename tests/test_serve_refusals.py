@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -325,14 +324,16 @@ def test_a_broken_model_in_a_folder_does_not_stop_the_others(slow, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_finishes_what_it_took(slow, number):
-    tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 400, 400], "data": [1] * 480_000}
+    tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 250, 250], "data": [1] * 187_500}
     with serving(slow) as server, ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(server.infer, "slow", tensor) for _ in range(4)]
-        while (
-            'nv_inference_pending_request_count{model="slow",version="1"} 4'
-            not in server.ask("GET", "/metrics").body.decode()
-        ):
-            time.sleep(0.01)
+        taken = 0
+        while taken < 4:
+            found = re.findall(
+                rb'nv_inference_(?:pending_request_count|request_success)\{model="slow",version="1"\} (\d+)',
+                server.ask("GET", "/metrics").body,
+            )
+            taken = sum(map(int, found))
         assert server.end(number) == 0
         assert [each.result().status for each in asking] == [200] * 4
         with pytest.raises(ConnectionRefusedError):
