@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -77,10 +78,10 @@ class Site:
             Refusal: There is none.
         """
         if not self._files and path == "/":
-            found, kind = _PLAIN.encode(), "text/html; charset=utf-8"
+            found, tag, kind = _PLAIN.encode(), b'"plain"', "text/html; charset=utf-8"
         elif path in self._files:
             file = self._files[path]
-            found = file.read_bytes()
+            found, tag = _content(file)
             kind = (
                 _TYPES.get(file.suffix.lower())
                 or mimetypes.guess_type(file.name)[0]
@@ -92,7 +93,6 @@ class Site:
             )
         if method not in ("GET", "HEAD"):
             raise Refusal(405, f"{path[:200]} is asked with GET, not {method}", ((b"allow", b"GET, HEAD"),))
-        tag = b'"' + sha256(found).hexdigest()[:32].encode() + b'"'
         headers = (
             (b"content-type", kind.encode()),
             (b"content-security-policy", _POLICY),
@@ -103,3 +103,10 @@ class Site:
             (b"etag", tag),
         )
         return Answer(304, b"", headers) if known == tag else Answer(200, found, headers)
+
+
+@cache
+def _content(file: Path) -> tuple[bytes, bytes]:
+    """A file and its tag."""
+    content = file.read_bytes()
+    return content, b'"' + sha256(content).hexdigest()[:32].encode() + b'"'
