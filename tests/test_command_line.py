@@ -126,7 +126,7 @@ def test_quiet_prints_nothing_and_json_prints_one_document(sea, tmp_path, diptyc
         assert isinstance(json.loads(document.out), dict)
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "compare"])
+@pytest.mark.parametrize("verb", [*VERBS, "compare", "serve"])
 def test_help_names_every_option_in_the_documentation(verb, diptych_command):
     shown = diptych_command(verb, "--help")
     assert shown.status == 0

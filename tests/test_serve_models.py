@@ -4,7 +4,10 @@ import base64
 import gzip
 import io
 import json
+import re
 import shutil
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -250,6 +253,16 @@ def test_models_are_loaded_and_unloaded_without_dropping_a_request(models, clien
     (models / "new.safetensors").unlink()
     with pytest.raises(InferenceServerException, match="there is no model 'new' to be loaded"):
         client.load_model("new")
+
+
+def test_the_example_in_the_documentation(server, jpeg, tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0].replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+    (tmp_path / "photo.jpg").write_bytes(jpeg)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert re.search(r"b'0\.\d{6}:\d:\w+'", done.stdout)
 
 
 # ---- By hand ----------------------------------------------------------------------------------------------

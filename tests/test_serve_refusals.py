@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -66,11 +65,16 @@ def binary(document, *contents):
         ({"datatype": "BYTES"}, "encoded pictures as base64 text"),
         ({"datatype": "BYTES", "data": ["QQ=="] * 3072}, "the input input of scenes has numbers, not BYTES"),
         ({"shape": [1, 3, 32, 31]}, "the input input has the shape [1, 3, 32, 31], but its data has 3,072 values"),
-        ({"shape": [3, 1024]}, "layer 0 (Conv"),
+        ({"shape": [3, 1024]}, "scenes takes [N, 3, 32, 32], not [3, 1024]: "),
+        ({"shape": [1, 1, 32, 96]}, "scenes takes [N, 3, 32, 32], not [1, 1, 32, 96]: "),
+        ({"data": [[[[[[[[[1]]]]]]]]]}, "is a list, or equally long lists of numbers"),
+        ({"data": {"a": 1}}, "is a list of numbers"),
+        ({"data": [10**400]}, "the body is not JSON"),
+        ({"data": ["x" * 100_000, *["y"] * 300_000]}, "is a list of numbers"),
         ({"shape": [-1, 3, 32, 32]}, "the shape of the input input is a list of whole numbers"),
         ({"shape": "many"}, "not many"),
         ({"shape": [0, 3, 32, 32], "data": []}, "send one sample or more"),
-        ({"data": [[0.5], [0.5, 1]]}, "a list of equally long lists of numbers"),
+        ({"data": [[0.5], [0.5, 1]]}, "is a list, or equally long lists of numbers"),
         ({"data": ["a"] * 3072}, "of datatype FP32 is a list of numbers"),
         ({"data": None}, "is a list of numbers"),
         ({"datatype": "UINT8", "data": [300] * 3072}, "is beyond UINT8, 0 to 255"),
@@ -325,14 +329,16 @@ def test_a_broken_model_in_a_folder_does_not_stop_the_others(slow, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_finishes_what_it_took(slow, number):
-    tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 400, 400], "data": [1] * 480_000}
+    tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 250, 250], "data": [1] * 187_500}
     with serving(slow) as server, ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(server.infer, "slow", tensor) for _ in range(4)]
-        while (
-            'nv_inference_pending_request_count{model="slow",version="1"} 4'
-            not in server.ask("GET", "/metrics").body.decode()
-        ):
-            time.sleep(0.01)
+        taken = 0
+        while taken < 4:
+            found = re.findall(
+                rb'nv_inference_(?:pending_request_count|request_success)\{model="slow",version="1"\} (\d+)',
+                server.ask("GET", "/metrics").body,
+            )
+            taken = sum(map(int, found))
         assert server.end(number) == 0
         assert [each.result().status for each in asking] == [200] * 4
         with pytest.raises(ConnectionRefusedError):

@@ -84,14 +84,14 @@ class Application:
             early = self.guard.check(method, path, headers)
             if early is None and (path == "/api" or path.startswith("/api/")):
                 status = await self._delegate(scope, receive, send, headers)
-                self._note(method, path, status, began, None)
+                self._note(scope, status, began, None)
                 return
             answer = early or await self._answer(method, path, headers, receive)
         except Exception as raised:
             refusal = self._refusal(raised, method, path)
             answer, error = refusal.answer(), refusal.message
         await self._send(send, answer, method, headers)
-        self._note(method, path, answer.status, began, error)
+        self._note(scope, answer.status, began, error)
 
     async def _answer(self, method: str, path: str, headers: dict[bytes, bytes], receive: Receive) -> Answer:
         if path.startswith("/v2"):
@@ -149,14 +149,15 @@ class Application:
         await send(start)
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
-    def _note(self, method: str, path: str, status: int, began: float, error: str | None) -> None:
+    def _note(self, scope: Scope, status: int, began: float, error: str | None) -> None:
         self._statuses[status] += 1
         if self.log.requests or status >= 500:
             self.log.write(
                 "info" if status < 400 else "warning" if status < 500 else "error",
                 "request",
-                method=method,
-                path=path[:500],
+                method=scope["method"],
+                path=scope["path"][:500],
+                client=(scope.get("client") or (None,))[0],
                 status=status,
                 seconds=round(perf_counter() - began, 6),
                 error=error,

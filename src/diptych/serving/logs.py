@@ -19,7 +19,7 @@ class Log:
 
     Args:
         stream: Where to; by default standard error.
-        requests: Whether answered requests are written too, or only what went wrong.
+        requests: Whether all requests are written, and that it starts and ends, or only faults.
     """
 
     def __init__(self, stream: TextIO | None = None, *, requests: bool = True) -> None:
@@ -33,6 +33,8 @@ class Log:
             event: What happened, in words that stay the same.
             **facts: More about it; None is left out.
         """
+        if level == "info" and not self.requests:
+            return
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "level": level,

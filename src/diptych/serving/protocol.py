@@ -289,8 +289,7 @@ def reading_threads() -> int:
 
 
 def _inputs(served: Served) -> str:
-    shape = ", ".join("N" if n < 0 else str(n) for n in (-1, *served.input_shape))
-    numbers = f"{INPUT}, numbers of the shape [{shape}]"
+    numbers = f"{INPUT}, numbers of the shape {served.takes}"
     return f"{numbers}, or {IMAGE}, encoded pictures as BYTES" if served.takes_pictures else numbers
 
 

@@ -82,9 +82,13 @@ async def _run(
     work = asyncio.create_task(server.serve([listening]))
     while not server.started and not work.done():
         await asyncio.sleep(0.005)
+    address = _address(options.host, listening.getsockname()[1])
+    models = [f"{each.name}/{each.version}" for each in application.repository.all()]
+    application.log.write("info", "started", address=address, models=models)
     if server.started and started is not None:
-        started(_address(options.host, listening.getsockname()[1]))
+        started(address)
     await work
+    application.log.write("info", "ended")
 
 
 def _configuration(application: Application) -> uvicorn.Config:

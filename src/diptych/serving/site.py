@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from functools import cache
 from hashlib import sha256
 
 from diptych.serving.answers import Answer, Refusal
@@ -47,17 +48,15 @@ class Site:
             Refusal: There is none.
         """
         name = "index.html" if path == "/" else path.removeprefix("/")
-        made = site_files().get(name)
-        if made is None:
+        if name not in site_files():
             raise Refusal(
                 404, f"there is nothing at {path[:200]!r}; the protocol is at /v2, the verbs are at /api/docs"
             )
-        found = made()
+        found, tag = _content(name)
         suffix = name[name.rfind(".") :]
         kind = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         if method not in ("GET", "HEAD"):
             raise Refusal(405, f"{path[:200]} is asked with GET, not {method}", ((b"allow", b"GET, HEAD"),))
-        tag = b'"' + sha256(found).hexdigest()[:32].encode() + b'"'
         headers = (
             (b"content-type", kind.encode()),
             (b"content-security-policy", _POLICY),
@@ -68,3 +67,10 @@ class Site:
             (b"etag", tag),
         )
         return Answer(304, b"", headers) if known == tag else Answer(200, found, headers)
+
+
+@cache
+def _content(name: str) -> tuple[bytes, bytes]:
+    """A file and its tag."""
+    content = site_files()[name]()
+    return content, b'"' + sha256(content).hexdigest()[:32].encode() + b'"'
