@@ -13,14 +13,17 @@ timm and torchvision need an environment of their own, with the dependencies of 
 Weights are random, and the statistics of batch normalisations those of random batches, so that outputs depend on the
 input. Right means: on two other samples at most 1e-4 of the largest output from what the module gives in float64, or
 at most three times as far as PyTorch's own float32, which deep random networks spread. `--formats` also writes each
-network that was read as .onnx, .bson and a Julia project, and counts.
+network that was read as .onnx, .bson and a Julia project, reads these again, and counts; `--results FILE` keeps
+every outcome, and goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
 import re
-import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,23 +39,51 @@ import diptych
 from diptych.errors import DiptychError
 
 TOLERANCE = 1e-4
-SECONDS = 240  # for one network
+SECONDS = 900  # for one network
+FORMATS = (".onnx", "project", ".bson")
+MOST = 350_000_000  # parameters of a network
+INTERPRETER = Path(__file__).resolve().parents[1] / "tests" / "interpreted_julia.py"
 
 
 class Tally:
-    """Outcomes by kind, and reasons of refusals."""
+    """Outcomes by kind, and reasons of refusals.
 
-    def __init__(self) -> None:
+    Args:
+        kept: A file with a line of JSON for each network, from which what was tried before is taken.
+    """
+
+    def __init__(self, kept: Path | None = None) -> None:
         self.outcomes: Counter[str] = Counter()
         self.reasons: dict[str, list[str]] = defaultdict(list)
-        self.formats: Counter[str] = Counter()
+        self.formats: dict[str, Counter[str]] = defaultdict(Counter)
+        self.tried: set[str] = set()
+        self.kept = kept
+        if kept is not None and kept.exists():
+            for line in kept.read_text("utf-8").splitlines():
+                self._count(json.loads(line))
 
-    def add(self, name: str, outcome: str, detail: str = "") -> None:
-        """Counts one network, and prints a line."""
-        self.outcomes[outcome] += 1
-        if outcome in ("refused", "crash"):
-            self.reasons[_general(detail)].append(name)
+    def add(self, name: str, outcome: str, detail: str = "", formats: dict[str, str] | None = None) -> None:
+        """Counts one network, keeps it in the file, and prints a line."""
+        row = {"name": name, "outcome": outcome, "detail": detail[:400], "formats": formats or {}}
+        self._count(row)
+        if self.kept is not None:
+            with self.kept.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
         print(f"{name:44s} {outcome:8s} {detail[:150]}", flush=True)
+        for kind, what in (formats or {}).items():
+            if what not in ("right", "written"):
+                print(f"    {kind}: {what[:300]}", flush=True)
+
+    def _count(self, row: dict[str, Any]) -> None:
+        self.tried.add(row["name"])
+        self.outcomes[row["outcome"]] += 1
+        if row["outcome"] in ("refused", "crash"):
+            self.reasons[_general(row["detail"])].append(row["name"])
+        for kind, what in row["formats"].items():
+            short = what if what in ("right", "written") else what.partition(":")[0]
+            self.formats[kind][short] += 1
+            if what not in ("right", "written"):
+                self.reasons[f"{kind} {_general(what)}"].append(row["name"])
 
     def show(self) -> None:
         """Prints the counts, and the reasons by how often they occur."""
@@ -62,9 +93,11 @@ class Tally:
             + ", ".join(f"{kind} {count}" for kind, count in self.outcomes.most_common())
             + f" of {total}"
         )
-        if self.formats:
-            read = self.outcomes["right"]
-            print(", ".join(f"{kind} {count} of {read}" for kind, count in sorted(self.formats.items())))
+        read = self.outcomes["right"]
+        for kind, counts in self.formats.items():
+            shown = ", ".join(f"{what} {count}" for what, count in counts.most_common())
+            share = (counts["right"] + counts["written"]) / max(read, 1)
+            print(f"{kind}: {shown} of {read} that were read right ({share:.1%})")
         for reason, names in sorted(self.reasons.items(), key=lambda item: -len(item[1])):
             print(f"{len(names):4d}  {reason[:110]}   {', '.join(names[:6])}")
 
@@ -73,14 +106,6 @@ def _general(detail: str) -> str:
     """A reason without the names and sizes that make it one of its own."""
     text = re.sub(r"the layer \S+ \((\S+)\)", r"\1", detail)
     return re.sub(r"\d+", "#", text)
-
-
-class _TooLong(Exception):
-    pass
-
-
-def _alarm(signum: int, frame: Any) -> None:
-    raise _TooLong
 
 
 # ---- torchvision and timm -----------------------------------------------------------------------------
@@ -110,6 +135,21 @@ def timm_names(count: int) -> list[str]:
         families.setdefault(f"{module}:{re.split(r'[_0-9]', name)[0]}", name)
     chosen = sorted(name for name in families.values() if not re.search(r"_\d+b_|_\d{3}m", name))
     return chosen[:count] if count else chosen
+
+
+def sized(module: Any, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """The shape with `size` rows and columns, if that is less and the module takes it."""
+    import torch
+
+    smaller = (shape[0], size, size)
+    if not size or size >= shape[1]:
+        return shape
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, *smaller))
+    except Exception:  # the module's own
+        return shape
+    return smaller
 
 
 def module_of(source: str, name: str) -> tuple[Any, tuple[int, ...], Any]:
@@ -157,15 +197,33 @@ def calibrated(module: Any, shape: tuple[int, ...]) -> Any:
     return module.eval()
 
 
-def try_network(tally: Tally, source: str, name: str, formats: bool) -> None:
+Row = tuple[str, str, dict[str, str]]
+
+
+def try_network(tally: Tally, source: str, name: str, formats: bool, size: int, seconds: int) -> None:
+    """Tries one network in a process of its own, so that its memory is free afterwards."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        waiting = pool.apply_async(tried, (source, name, formats, size, seconds))
+        try:
+            tally.add(name, *waiting.get(SECONDS))
+        except multiprocessing.TimeoutError:  # or killed for its memory
+            tally.add(name, "slow", f"no answer in {SECONDS} s")
+
+
+def tried(source: str, name: str, formats: bool, size: int, seconds: int) -> Row:
+    """What became of a network: the outcome, details, and what of each format."""
     import torch
 
+    warnings.simplefilter("ignore")
     try:
         module, shape, output = module_of(source, name)
+        if (count := sum(p.numel() for p in module.parameters())) > MOST:
+            return "too large", f"{count:,} parameters", {}
+        shape = sized(module, shape, size)
         module = calibrated(module, shape)
     except Exception as error:
-        print(f"{name:44s} not made {str(error)[:100]}", flush=True)
-        return
+        return "not made", str(error)[:100], {}
     start = time.process_time()
     try:
         model = diptych.from_torch(module, example=torch.randn(2, *shape), output=output)
@@ -173,32 +231,46 @@ def try_network(tally: Tally, source: str, name: str, formats: bool) -> None:
         result = diptych.predict(model, x.numpy())
         gap, own = distances(module, x, output, result)
     except DiptychError as error:
-        tally.add(name, "refused", str(error).removeprefix("a Diptych model cannot express "))
-        return
-    except _TooLong:
-        tally.add(name, "slow", f"more than {SECONDS} s")
-        return
+        return "refused", str(error).removeprefix("a Diptych model cannot express "), {}
     except Exception as error:
-        tally.add(name, "crash", f"{type(error).__name__}: {error}")
-        return
+        return "crash", f"{type(error).__name__}: {error}", {}
     spent = time.process_time() - start
     right = gap <= max(TOLERANCE, 3 * own)
-    tally.add(name, "right" if right else "WRONG", f"{gap:.1e}, PyTorch {own:.1e}, {spent:.0f} s")
-    if formats:
-        written(tally, model)
+    found = {kind: written(model, kind, x.numpy(), result, seconds) for kind in FORMATS if formats and right}
+    return "right" if right else "WRONG", f"{gap:.1e}, PyTorch {own:.1e}, {spent:.0f} s", found
 
 
-def written(tally: Tally, model: Any) -> None:
-    """Which formats can hold the model."""
+def written(model: Any, kind: str, x: Any, expected: Any, seconds: int) -> str:
+    """Whether a format holds the model, and gives its numbers when it is read again: "right", or why not.
+
+    A Julia project is checked by its own `predict.jl --check`, in the tests' interpreter of Julia, if `seconds` is not
+    0; else it is "written".
+    """
     with tempfile.TemporaryDirectory() as folder:
-        for kind in (".onnx", ".bson", " Julia project"):
-            target = Path(folder) / (f"m{kind}" if kind[0] == "." else "project")
-            try:
-                diptych.convert(model, target)
-                tally.formats[kind.strip()] += 1
-            except DiptychError as error:
-                tally.formats[kind.strip()] += 0
-                print(f"    no {kind.strip()}: {str(error)[:150]}", flush=True)
+        target = Path(folder) / (f"m{kind}" if kind[0] == "." else kind)
+        try:
+            diptych.convert(model, target)
+            if kind == "project":
+                return checked(target, seconds) if seconds else "written"
+            gap = distance(diptych.predict(diptych.read(target), x), expected)
+        except DiptychError as error:
+            return f"refused: {error}"
+        except Exception as error:
+            return f"crash: {type(error).__name__}: {error}"
+    return "right" if gap <= TOLERANCE else f"WRONG: {gap:.1e}"
+
+
+def checked(project: Path, seconds: int) -> str:
+    """What the check of a Julia project says."""
+    command = [sys.executable, str(INTERPRETER), str(project / "predict.jl"), "--check"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return "written"
+    if done.returncode == 0:
+        return "right"
+    differing = [line for line in done.stdout.splitlines() if not line.startswith("agrees")]
+    return f"not run: {done.stderr.strip()[-300:]}" if done.stderr else f"WRONG: {' '.join(differing)[:300]}"
 
 
 def distances(module: Any, x: Any, output: Any, result: Any) -> tuple[float, float]:
@@ -264,21 +336,28 @@ def main() -> None:
     parser.add_argument("source", choices=("torchvision", "timm", "onnx"))
     parser.add_argument("names", nargs="*")
     parser.add_argument("-n", type=int, default=0, help="how many of timm's families; all by default")
-    parser.add_argument("--formats", action="store_true", help="also write what was read")
+    parser.add_argument(
+        "--size", type=int, default=0, help="rows and columns of the input, where fewer will do"
+    )
+    parser.add_argument(
+        "--check", type=int, default=0, help="seconds for running each Julia project in an interpreter"
+    )
+    parser.add_argument("--formats", action="store_true", help="also write what was read, and read it again")
+    parser.add_argument(
+        "--results", type=Path, help="a file of JSON lines to keep outcomes in, and to go on from"
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    tally = Tally()
+    tally = Tally(arguments.results)
     if arguments.source == "onnx":
         try_nodes(tally)
     else:
-        signal.signal(signal.SIGALRM, _alarm)
         names = arguments.names or (
             timm_names(arguments.n) if arguments.source == "timm" else torchvision_names()
         )
         for name in names:
-            signal.alarm(SECONDS)
-            try_network(tally, arguments.source, name, arguments.formats)
-            signal.alarm(0)
+            if name not in tally.tried:
+                try_network(tally, arguments.source, name, arguments.formats, arguments.size, arguments.check)
     tally.show()
     sys.exit(1 if tally.outcomes["WRONG"] else 0)
 

@@ -232,6 +232,7 @@ NORMS: dict[str, tuple[Build, Shape]] = {
     "lrn": (lambda w: LocalResponseNorm(1, 1, 0.5, 0.75, 2.0), IMAGE),
     "lrn-even": (lambda w: LocalResponseNorm(1, 2, 0.5, 0.6, 1.5), IMAGE),
     "lrn-even-as-in-pytorch": (lambda w: LocalResponseNorm(2, 1, 0.5, 0.75, 1.0), IMAGE),
+    "lrn-wider-than-the-channels": (lambda w: LocalResponseNorm(2**30, 9, 2.0**28, 0.75, 2.0), IMAGE),
     "lrn-1d": (lambda w: LocalResponseNorm(2, 2, 0.5), LINE),
     "instancenorm-3d": (lambda w: InstanceNorm(w(2), w(2), activation=RELU), VOLUME),
 }

@@ -262,7 +262,7 @@ class _Outside(HTMLParser):
         self.asked += [
             v for k, v in attributes if k in ("src", "srcset") and not (v or "").startswith("data:")
         ]
-        self.asked += [tag] if tag in ("script", "iframe", "object") else []
+        self.asked += [tag] if tag in ("iframe", "object") else []
 
 
 def test_the_methods_in_notes_of_earlier_versions_are_shown(pictures, tmp_path):

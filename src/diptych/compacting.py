@@ -38,6 +38,7 @@ _MOST_PICTURES = 500
 _ENOUGH = 16  # pictures to calibrate with one half and measure with the other
 _SECONDS = 0.5  # of timing, for each of the two models
 _HALF_MAX = float(np.finfo(np.float16).max)
+_MASKED = np.float32(1e30)  # what readers make of infinity in masks
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,9 @@ def halved(model: Model) -> Model:
     def short(value: Array, where: str) -> Array:
         if value.dtype.kind != "f" or value.dtype == np.float16:
             return value
+        value = np.where(
+            np.abs(value) == _MASKED, np.copysign(_HALF_MAX, value), value
+        )  # still far for a softmax
         if value.size and np.abs(value).max() > _HALF_MAX:
             raise ModelError(
                 f"the weight {where} reaches {np.abs(value).max():.3g}, and float16 ends at {_HALF_MAX:.0f}; leave out "

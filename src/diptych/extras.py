@@ -19,6 +19,11 @@ _EXTRAS = {  # module: distribution, extra, what needs it
     "timm": ("timm", "hub", "a network of timm"),
     "torchvision": ("torchvision", "hub", "a network of torchvision"),
     "huggingface_hub": ("huggingface-hub", "hub", "a model of the Hugging Face Hub"),
+    "uvicorn": ("uvicorn", "web", "the server"),
+    "httptools": ("httptools", "web", "the server"),
+    "fastapi": ("fastapi", "web", "the server"),
+    "starlette": ("starlette", "web", "the server"),
+    "orjson": ("orjson", "web", "the server"),
     "scipy": ("scipy", "filters", "a filter of SciPy, or learning one from pairs,"),
 }
 

@@ -108,6 +108,11 @@ def load(model: ModelLike, options: ReadOptions | None = None) -> Model:
     """The model, as `load_model` loads it, with the options for reading as one value."""
     given = options.given() if options is not None else {}
     architecture = given.get("architecture")
+    if architecture is not None and not isinstance(architecture, Model | str | Path):
+        raise UsageError(
+            f"an architecture is a diptych.Model, a file or a name, not {type(architecture).__name__}; "
+            "diptych.from_torch(module, example=batch) makes a model of a module of PyTorch"
+        )
     if architecture is not None and (isinstance(architecture, Model) or not formats.is_source(architecture)):
         # Julia source is read for the version that wrote the weights, below.
         if not isinstance(architecture, Model) and hub.is_name(architecture):

@@ -87,7 +87,9 @@ class Comparison:
         explained: Whether the models agree once all causes are removed.
         remarks: Sentences to show beside the result.
         parting: The number in `layers` of the first that differs, or None.
-        sides: The outputs of A and B, float32 (N, ...), of the first layer that differs, or of the last one.
+        sample: The number of the sample in the batch that differs most where the models part.
+        sides: What A and B give for that sample, float32 (...), for each of `layers`.
+        picture: The picture that A was given as that sample, uint8 (H, W, 3) or (H, W), or None.
     """
 
     name_a: str
@@ -103,7 +105,9 @@ class Comparison:
     explained: bool = False
     remarks: tuple[str, ...] = ()
     parting: int | None = None
-    sides: tuple[Array, Array] | None = None
+    sample: int = 0
+    sides: tuple[tuple[Array, Array], ...] = ()
+    picture: Array | None = None
 
     @property
     def agrees(self) -> bool:

@@ -243,6 +243,7 @@ def _write_report(
 ) -> None:
     from diptych.report import filtering
     from diptych.report.html import MOST_IMAGES
+    from diptych.report.living_filter import living_filter
 
     shown = [
         filtering.FilterPicture(score.name, *each.paths, each.factor, tuple(_figures(score)))
@@ -254,6 +255,8 @@ def _write_report(
     ]
     stopped = notes_of(model).get("stopped")
     remarks += [f"Learning stopped: {stopped}."] if isinstance(stopped, str) and stopped else []
+    live = living_filter(model)
+    remarks += [live] if isinstance(live, str) else []
     content = filtering.FilterContent(
         heading=f"{evaluation.target}, imitated" if evaluation.target else evaluation.model,
         verdict=_verdict(evaluation),
@@ -266,6 +269,7 @@ def _write_report(
         methods=_methods(model),
         curve=curve,
         remarks=tuple(remarks),
+        live=None if isinstance(live, str) else live,
     )
     filtering.write_filter_page(path, content)
 

@@ -31,7 +31,7 @@ from diptych.formats.windows import padding_layers
 from diptych.model import layers as L
 from diptych.model.layers import Array
 
-__all__ = ["END", "RELATIONS", "Tensor", "View", "Views"]
+__all__ = ["END", "FAR", "RELATIONS", "Tensor", "View", "Views"]
 
 # How a step above 0 of a - b gives each relation: whether the two are swapped, the result is negated, and the size of
 # the difference counts alone.
@@ -43,6 +43,7 @@ RELATIONS: dict[str, tuple[bool, bool, bool]] = {
     "different": (False, False, True),
     "equal": (False, True, True),
 }
+FAR = 1e30  # as far as a softmax can tell, infinite; weights are finite
 END = 2**31 - 1  # as the end of a `Slice`: the end of an axis of any size
 
 
@@ -321,6 +322,8 @@ class Views:
             constant, x = (a, b) if isinstance(a, np.ndarray) else (b, a)
             assert isinstance(constant, np.ndarray)
             assert not isinstance(x, np.ndarray)
+            if operation in ("add", "subtract", "maximum", "minimum"):
+                constant = _bounded(constant)
             return self._with_constant(operation, constant, x, flipped)
         if operation == "power":
             raise refusal(self.name, "no layer raises one value to the power of another")
@@ -342,6 +345,7 @@ class Views:
         return self._again(view, self.graph.join("where", self._beneath(parts, view), self.name))
 
     def _as_value(self, constant: Array, like: Tensor) -> Tensor:
+        constant = _bounded(constant)
         if self.rank(like) > 1:
             return self._aligned(constant, like, True)
         number = float(constant.reshape(())) if constant.size == 1 else None
@@ -413,15 +417,15 @@ class Views:
         full = constant[(np.newaxis,) * (rank - constant.ndim)]
         first = full[(slice(None),) * view.at + (slice(0, 1),)]
         same = full.strides[view.at] == 0 and full.shape[view.at] == self.shape(x)[view.at]
-        if full.shape[view.at] == self.own_batch:  # a batch of the size that the graph was recorded for
+        if full.shape[view.at] in (self.own_batch, self.shape(x)[view.at]):  # of the batch that was recorded
             same = bool(np.array_equal(full, np.broadcast_to(first, full.shape)))
         if same:  # one for every sample
             full = first
         if full.shape[view.at] != 1:
             raise refusal(
                 self.name,
-                f"a constant of the shape {constant.shape} has a number for each sample of one batch; export the model "
-                "with another batch size, or without that constant",
+                f"a constant of the shape {shown(constant.shape)} has a number for each sample of one batch; "
+                "export the model with another batch size, or without that constant",
             )
         without = np.squeeze(full, view.at)
         return without.reshape((1, *without.shape)) if view.merged else without
@@ -493,6 +497,16 @@ def _for_windows(layer: Operation, count: int) -> Operation | None:
     if isinstance(layer, L.Conv):
         return replace(layer, **arrays, groups=layer.groups * count)
     return replace(layer, **arrays)
+
+
+def _bounded(constant: Array) -> Array:
+    """A constant with `FAR` for infinity, as in masks of attention."""
+    infinite = np.isinf(constant)
+    return (
+        np.where(infinite, np.copysign(FAR, constant), constant).astype(constant.dtype)
+        if infinite.any()
+        else constant
+    )
 
 
 def _seen(x: Tensor) -> View:

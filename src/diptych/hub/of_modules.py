@@ -81,7 +81,10 @@ def _built(name: str) -> Any:
 
 
 def _read(network: nn.Module, output: str | int | None) -> Model:
-    """Read without an example, or with those of usual sizes, where its code depends on them."""
+    """Read with its own `example_input_array`, without an example, or with one of a usual size."""
+    own = getattr(network, "example_input_array", None)
+    if isinstance(own, torch.Tensor):
+        return from_torch(network, own, output)
     try:
         return from_torch(network, None, output)
     except ModelError as error:
@@ -95,4 +98,7 @@ def _read(network: nn.Module, output: str | int | None) -> Model:
         except Exception:
             continue
         return from_torch(network, example, output)
-    raise first
+    raise ModelError(
+        f"{str(first).partition(', give from_torch')[0].partition(': give from_torch')[0]}; give the network an "
+        "attribute example_input_array with a batch, as Lightning calls it"
+    ) from first

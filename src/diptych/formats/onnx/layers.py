@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -348,6 +349,9 @@ def _reduce(s: OnnxSite, layer: Reduce) -> str:
 
 
 def _local_response_norm(s: OnnxSite, layer: LocalResponseNorm) -> str:
+    before, after = layer.reach(s.shape[1])  # a runtime sets memory aside for the whole window
+    size = before + 1 + after
+    layer = replace(layer, before=before, after=after, alpha=layer.alpha * size / layer.size)
     if layer.before == layer.after and s.rank == 4:  # what ONNX Runtime takes
         return s.node("LRN", s.input, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.bias)
     square = s.node("Mul", s.input, s.input)

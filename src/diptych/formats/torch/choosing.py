@@ -12,7 +12,7 @@ import torch
 
 from diptych.formats.graph import Value
 from diptych.formats.torch.tensor_calls import Rule, TensorSite, binary, listed
-from diptych.formats.views import Tensor, View
+from diptych.formats.views import FAR, Tensor, View
 from diptych.model.layers import Activation
 
 __all__ = ["CHOICES"]
@@ -35,12 +35,9 @@ def _masked_fill(s: TensorSite, x: Any, mask: Any, value: Any) -> Tensor:
     if not isinstance(mask, torch.Tensor) or isinstance(x, torch.Tensor) or isinstance(value, Value | View):
         return s.choose(s.operand(mask), s.operand(value), s.operand(x))
     chosen = s.array(mask) != 0
-    number = min(max(float(value), -_FAR), _FAR)  # weights are finite
+    number = min(max(float(value), -FAR), FAR)
     kept = s.combine("multiply", x, (~chosen).astype(np.float32))
     return s.combine("add", kept, np.where(chosen, number, 0).astype(np.float32))
-
-
-_FAR = 1e30  # as far as a softmax can tell, infinite
 
 
 def _filled_like(number: float | None) -> Rule:

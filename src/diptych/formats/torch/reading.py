@@ -18,7 +18,7 @@ from diptych.formats.graph import BATCH, Operation, Shape, Value, ValueGraph, re
 from diptych.formats.nesting import nested_steps
 from diptych.formats.patterns import as_chain
 from diptych.formats.torch.assigning import assigned
-from diptych.formats.torch.attention import multi_head
+from diptych.formats.torch.attention import ATTENTION, multi_head
 from diptych.formats.torch.calls import CALLS, several
 from diptych.formats.torch.choosing import CHOICES
 from diptych.formats.torch.einsum import einsum
@@ -279,7 +279,7 @@ class Reader:
         return several(name, result)
 
 
-_BY_TENSOR: dict[str, Callable[..., Any]] = {**TENSOR_CALLS, **CHOICES, **ATEN_RECURRENT}
+_BY_TENSOR: dict[str, Callable[..., Any]] = {**TENSOR_CALLS, **ATTENTION, **CHOICES, **ATEN_RECURRENT}
 
 
 def chosen_output(result: Any, key: str | int | None) -> Any:

@@ -20,7 +20,7 @@ from diptych.formats.views import END, Tensor, View, Views
 from diptych.model import layers as L
 from diptych.model.layers import Activation, Array
 
-__all__ = ["TENSOR_CALLS", "VIEW_CALLS", "Rule", "TensorSite", "attention", "binary", "listed"]
+__all__ = ["TENSOR_CALLS", "VIEW_CALLS", "Rule", "TensorSite", "binary", "listed"]
 
 
 class TensorSite(Views):
@@ -34,6 +34,8 @@ class TensorSite(Views):
         """A value as it is, a constant as an array."""
         if isinstance(given, Value | View):
             return given
+        if isinstance(given, torch.nn.Parameter) and bool(given.isinf().any()):
+            self.refuse("a weight of it is infinite; take an earlier checkpoint")
         if isinstance(given, torch.Tensor):
             return self.array(given)
         return np.asarray(float(given))
@@ -366,34 +368,6 @@ def _like(s: TensorSite, x: Any, *rest: Any, **others: Any) -> Any:
     return x
 
 
-def attention(
-    s: TensorSite,
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """softmax(query keyᵀ scale + mask) value, over the last two axes."""
-    if is_causal or enable_gqa:
-        s.refuse("no layer is an attention that is causal or groups its queries")
-    latent = isinstance(query, torch.Tensor)  # the same queries for every sample
-    size = (query.shape if latent else s.shape(query))[-1]
-    factor = 1 / math.sqrt(size) if scale is None else scale
-    rank = s.rank(key)
-    scaled = s.operand(query * factor) if latent else s.apply(query, Activation("affine", (factor, 0.0)))
-    scores = s.matmul(scaled, s.permute(key, (*range(rank - 2), rank - 1, rank - 2)))
-    if attn_mask is not None:
-        mask = s.operand(attn_mask)
-        if isinstance(attn_mask, torch.Tensor) and attn_mask.dtype == torch.bool:
-            mask = np.where(np.asarray(mask) > 0, 0, -1e30).astype(np.float32)
-        scores = s.combine("add", scores, mask)
-    return s.matmul(s.softmax(scores, -1, False), s.operand(value))
-
-
 # ---- Reductions ---------------------------------------------------------------------------------------
 
 
@@ -566,7 +540,6 @@ TENSOR_CALLS: dict[str, Rule] = {
     "type_as": _like,
     "expand_copy": _expand,
     "baddbmm": _addmm,
-    "scaled_dot_product_attention": attention,
     "mean": _reduce("mean"),
     "sum": _reduce("sum"),
     "amax": _reduce("max"),

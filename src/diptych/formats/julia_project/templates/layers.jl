@@ -121,8 +121,9 @@ function local_response_norm(before, after, alpha, beta, bias)
     return function (x)
         axis = ndims(x) - 1
         n = size(x, axis)
-        longer = cat(similar_zeros(x, axis, before), x .* x, similar_zeros(x, axis, after); dims = axis)
-        total = reduce((a, b) -> a .+ b, [part(longer, axis, i:(i + n - 1)) for i in 1:(before + 1 + after)])
+        first, last = min(before, n - 1), min(after, n - 1)
+        longer = cat(similar_zeros(x, axis, first), x .* x, similar_zeros(x, axis, last); dims = axis)
+        total = reduce((a, b) -> a .+ b, [part(longer, axis, i:(i + n - 1)) for i in 1:(first + 1 + last)])
         mean = total ./ Float32(before + 1 + after)
         return x ./ power.(bias .+ alpha .* mean, beta)
     end
