@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from diptych.engines.batches import processors
 from diptych.options import ServeOptions
@@ -55,7 +56,7 @@ class Application:
         self.repository = Repository(options, self._computing, sources, folders, self.paths)
         self.room = Room(_BODIES_AT_ONCE * options.max_bytes + 2 * largest_item(options))
         self.protocol = Protocol(self.repository, options, self.room, self.reading, self.paths)
-        self.site = Site()
+        self.site = Site(self._for_the_page)
         self._statuses: Counter[int] = Counter()
         self.jobs = Jobs()
         self._api = make_api(self)
@@ -70,6 +71,10 @@ class Application:
         self.jobs.close()
         self._computing.shutdown(wait=False, cancel_futures=True)
         self.reading.shutdown(wait=False, cancel_futures=True)
+
+    def _for_the_page(self) -> dict[str, Any]:
+        models = sorted({each.name for each in self.repository.all() if each.takes_pictures})
+        return {"models": models, "uploads": self.options.allow_uploads}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""

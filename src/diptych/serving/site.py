@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
+from typing import Any
+
+import orjson
 
 from diptych.serving.answers import Answer, Refusal
 from diptych.site import site_files
@@ -34,7 +38,14 @@ _TYPES = {
 
 
 class Site:
-    """The files of `diptych.site` at /; what Python makes for it is made when it is first asked for."""
+    """The files of `diptych.site` at /; what Python makes for it is made when it is first asked for.
+
+    Args:
+        server: What the page must know of the server, as "server" in contents.json.
+    """
+
+    def __init__(self, server: Callable[[], dict[str, Any]]) -> None:
+        self._server = server
 
     def answer(self, method: str, path: str, known: bytes | None) -> Answer:
         """The file at an address.
@@ -52,7 +63,7 @@ class Site:
             raise Refusal(
                 404, f"there is nothing at {path[:200]!r}; the protocol is at /v2, the verbs are at /api/docs"
             )
-        found, tag = _content(name)
+        found, tag = _content(name) if name != "contents.json" else self._contents()
         suffix = name[name.rfind(".") :]
         kind = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         if method not in ("GET", "HEAD"):
@@ -68,9 +79,17 @@ class Site:
         )
         return Answer(304, b"", headers) if known == tag else Answer(200, found, headers)
 
+    def _contents(self) -> tuple[bytes, bytes]:
+        content = orjson.dumps({**orjson.loads(_content("contents.json")[0]), "server": self._server()})
+        return content, _tag(content)
+
 
 @cache
 def _content(name: str) -> tuple[bytes, bytes]:
     """A file and its tag."""
     content = site_files()[name]()
-    return content, b'"' + sha256(content).hexdigest()[:32].encode() + b'"'
+    return content, _tag(content)
+
+
+def _tag(content: bytes) -> bytes:
+    return b'"' + sha256(content).hexdigest()[:32].encode() + b'"'

@@ -41,12 +41,14 @@ const opened = new Map(); // name -> model
 // [name, words] of each.
 export async function models() {
   const all = await contents();
-  return [...all.models.map(({ name, words }) => [name, words]), ...[...opened.keys()].map((name) => [name, name])];
+  const served = (all.server?.models ?? []).map((name) => [`server:${name}`, `${name}, computed by the server`]);
+  return [...all.models.map(({ name, words }) => [name, words]), ...served, ...[...opened.keys()].map((name) => [name, name])];
 }
 
 // { name, classes, probabilities, layers, recipes, run(picture, recipe) -> outputs by name, output }
 export async function model(name) {
   if (opened.has(name)) return opened.get(name);
+  if (name.startsWith("server:")) return served(name.slice(7));
   const all = await contents(), each = all.models.find((one) => one.name === name) ?? all.models[0];
   const network = await session(each.file);
   return {
@@ -56,10 +58,39 @@ export async function model(name) {
   };
 }
 
+// A model that the server computes: `diptych serve` says in contents.json which it has.
+function served(name) {
+  return {
+    name, recipes: [], output: "output", layers: [["output", ""]], classes: null, probabilities: false,
+    async run({ canvas }) {
+      const found = await ask(`api/models/${encodeURIComponent(name)}/predict`, await canvas.convertToBlob({ type: "image/png" })).then((answer) => answer.json());
+      const [first] = found.predictions, values = Object.entries(first.probabilities ?? first.scores ?? {});
+      this.classes = values.map(([label]) => label);
+      this.probabilities = "probabilities" in first;
+      const data = Float32Array.from(values, ([, value]) => value);
+      return { output: { dims: [1, data.length], data } };
+    },
+  };
+}
+async function ask(address, body) {
+  let answer;
+  try { answer = await fetch(address, { method: "POST", body }); } catch { throw new Error("The server does not answer."); }
+  if (!answer.ok) { const said = await answer.json().catch(() => ({})); throw new Error(said.error ?? said.detail ?? `The server answers with status ${answer.status}.`); }
+  return answer;
+}
+// The bytes of a model file as ONNX: its own, or what a server that takes files makes of another format.
+export async function asOnnx(file) {
+  if (file.name.toLowerCase().endsWith(".onnx")) return new Uint8Array(await file.arrayBuffer());
+  const { server } = await contents();
+  if (!server?.uploads) throw new Error(`${file.name} is no .onnx file, and only a server could convert it (diptych serve --allow-uploads); here: diptych convert ${file.name} model.onnx`);
+  const answer = await ask(`api/convert?${new URLSearchParams({ name: file.name, to: "onnx" })}`, file);
+  return new Uint8Array(await answer.arrayBuffer());
+}
+
 // Opens an .onnx file for `model`; returns its name.
 export async function openOnnx(file) {
   await ready();
-  const bytes = new Uint8Array(await file.arrayBuffer()), graph = readOnnx(bytes);
+  const bytes = await asOnnx(file), graph = readOnnx(bytes);
   const inputs = graph.inputs.filter((input) => !graph.initialisers.has(input.name));
   if (inputs.length !== 1) throw new Error(`${file.name} takes ${inputs.length} inputs, and this page gives one picture; use diptych predict.`);
   const [input] = inputs, shape = input.shape ?? [];
