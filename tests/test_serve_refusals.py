@@ -225,6 +225,7 @@ def test_a_time_limit(server):
     assert answer.error == "the request was not answered within 0.02 s; send less, or try again"
 
 
+@pytest.mark.slow
 def test_too_many_requests(slow):
     tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 300, 300], "data": [1] * 270_000}
     with serving(slow, "--max-queue", 2) as server, ThreadPoolExecutor(6) as pool:
@@ -267,9 +268,10 @@ def test_other_sites_and_other_names(server):
     assert preflight.status == 403
 
 
+@pytest.mark.slow
 def test_a_token_and_an_origin_that_may_ask(slow):
     with serving("--allow-origin", "https://good.example", DIPTYCH_TOKEN="geheim") as server:
-        for path in ("/v2", "/v2/models/scenes", "/metrics", "/api/models", "/openapi.json"):
+        for path in ("/v2", "/v2/models/scenes", "/metrics", "/api", "/api/models"):
             answer = server.ask("GET", path)
             assert answer.status == 401, path
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -313,6 +315,7 @@ def test_what_stops_it_from_starting(diptych_command, server, tmp_path, slow):
     assert "broken.onnx" in broken.err
 
 
+@pytest.mark.slow
 def test_a_broken_model_in_a_folder_does_not_stop_the_others(slow, tmp_path):
     for file in slow.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -327,6 +330,7 @@ def test_a_broken_model_in_a_folder_does_not_stop_the_others(slow, tmp_path):
         assert server.logged(event="model")[0]["error"].startswith("broken is not served: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_finishes_what_it_took(slow, number):
     tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 250, 250], "data": [1] * 187_500}

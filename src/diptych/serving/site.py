@@ -34,6 +34,7 @@ _TYPES = {
 }
 _PLAIN = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Diptych</title>
+<link rel="stylesheet" href="/api/docs.css">
 <h1>Diptych serves models here</h1>
 <p>This installation has no page for the browser. Programs ask at
 <a href="/v2">/v2</a> (Open Inference Protocol), <a href="/api/docs">/api</a> (the verbs of Diptych) and
