@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -119,6 +120,33 @@ def test_a_wrong_document(server, document, said):
     answer = server.ask("POST", INFER, document)
     assert answer.status == 400
     assert said in answer.error
+
+
+ODD = [None, True, -1, 2**31, 2**64 - 1, 1e308, "", "x", "\0", "é" * 300, "image", "BYTES", "BOOL", [], [[]], {}, ["a"],
+       [None], [[[]]], {"a": 1}, ["QQ=="], [True] * 3072, [1] * 3072]  # fmt: skip
+
+
+def changed(chance, value, depth=0):
+    """A document with something odd at one place."""
+    if not value or not isinstance(value, dict | list) or chance.random() < 0.1 * depth:
+        return chance.choice(ODD)
+    value = dict(value) if isinstance(value, dict) else list(value)
+    place = chance.choice(list(value)) if isinstance(value, dict) else chance.randrange(len(value))
+    value[place] = changed(chance, value[place], depth + 1)
+    return value
+
+
+def test_odd_documents_are_never_a_fault_of_the_server(server):
+    chance = random.Random(0)
+    right = {"id": "a", "inputs": [{**RIGHT, "parameters": {}}], "parameters": {"binary_data_output": False},
+             "outputs": [{"name": "output", "parameters": {"binary_data": False, "classification": 1}}]}  # fmt: skip
+    for _ in range(500):
+        document = changed(chance, changed(chance, right))
+        path = chance.choice([INFER, INFER, "/v2/repository/index", "/v2/repository/models/scenes/load"])
+        answer = server.ask("POST", path, document)
+        assert answer.status in (200, 400), document
+        assert answer.status == 200 or answer.error
+    assert not server.faults()
 
 
 def test_wrong_binary_data(server):
