@@ -173,6 +173,7 @@ def test_an_answer_is_that_of_the_command(server, jpeg, tmp_path, diptych_comman
     assert answer.json["outputs"][0]["data"] == list(said["predictions"][0]["probabilities"].values())
 
 
+@pytest.mark.slow
 def test_batches_of_many_clients_have_the_bytes_of_single_ones(client, server):
     xs = [random(1 + i % 3, 3, 32, 32, seed=i) for i in range(60)]
     before = client.get_inference_statistics("scenes")["model_stats"][0]
@@ -336,6 +337,16 @@ def test_the_log_is_json(server):
     assert "there is no model 'never-there'" in line["error"]
 
 
+@pytest.mark.slow
+def test_the_log_says_what_is_not_served_and_what_was_guessed(server):
+    (skipped,) = [each for each in server.logged(event="model") if "README.md" in each.get("remark", "")]
+    assert "which is neither a model file nor a folder of versions" in skipped["remark"]
+    with serving("small-cnn-32") as other:
+        assert other.logged(event="model", remark="its weights are not trained")
+        assert other.logged(event="started", models=["small-cnn-32/1"])
+
+
+@pytest.mark.slow
 def test_a_model_that_mixes_the_samples_of_a_batch_is_never_joined(tmp_path):
     norm = BatchNorm(numbers(3), numbers(3), None, None)
     model = Model(Chain((norm, Flatten())), input_shape=(3, 4, 4))

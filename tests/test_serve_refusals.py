@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -121,6 +122,33 @@ def test_a_wrong_document(server, document, said):
     assert said in answer.error
 
 
+ODD = [None, True, -1, 2**31, 2**64 - 1, 1e308, "", "x", "\0", "é" * 300, "image", "BYTES", "BOOL", [], [[]], {}, ["a"],
+       [None], [[[]]], {"a": 1}, ["QQ=="], [True] * 3072, [1] * 3072]  # fmt: skip
+
+
+def changed(chance, value, depth=0):
+    """A document with something odd at one place."""
+    if not value or not isinstance(value, dict | list) or chance.random() < 0.1 * depth:
+        return chance.choice(ODD)
+    value = dict(value) if isinstance(value, dict) else list(value)
+    place = chance.choice(list(value)) if isinstance(value, dict) else chance.randrange(len(value))
+    value[place] = changed(chance, value[place], depth + 1)
+    return value
+
+
+def test_odd_documents_are_never_a_fault_of_the_server(server):
+    chance = random.Random(0)
+    right = {"id": "a", "inputs": [{**RIGHT, "parameters": {}}], "parameters": {"binary_data_output": False},
+             "outputs": [{"name": "output", "parameters": {"binary_data": False, "classification": 1}}]}  # fmt: skip
+    for _ in range(500):
+        document = changed(chance, changed(chance, right))
+        path = chance.choice([INFER, INFER, "/v2/repository/index", "/v2/repository/models/scenes/load"])
+        answer = server.ask("POST", path, document)
+        assert answer.status in (200, 400), document
+        assert answer.status == 200 or answer.error
+    assert not server.faults()
+
+
 def test_wrong_binary_data(server):
     tensor = {"name": "input", "datatype": "FP32", "shape": [1, 3, 32, 32]}
 
@@ -225,6 +253,7 @@ def test_a_time_limit(server):
     assert answer.error == "the request was not answered within 0.02 s; send less, or try again"
 
 
+@pytest.mark.slow
 def test_too_many_requests(slow):
     tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 300, 300], "data": [1] * 270_000}
     with serving(slow, "--max-queue", 2) as server, ThreadPoolExecutor(6) as pool:
@@ -267,9 +296,10 @@ def test_other_sites_and_other_names(server):
     assert preflight.status == 403
 
 
+@pytest.mark.slow
 def test_a_token_and_an_origin_that_may_ask(slow):
     with serving("--allow-origin", "https://good.example", DIPTYCH_TOKEN="geheim") as server:
-        for path in ("/v2", "/v2/models/scenes", "/metrics", "/api/models", "/openapi.json"):
+        for path in ("/v2", "/v2/models/scenes", "/metrics", "/api", "/api/models"):
             answer = server.ask("GET", path)
             assert answer.status == 401, path
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -313,6 +343,7 @@ def test_what_stops_it_from_starting(diptych_command, server, tmp_path, slow):
     assert "broken.onnx" in broken.err
 
 
+@pytest.mark.slow
 def test_a_broken_model_in_a_folder_does_not_stop_the_others(slow, tmp_path):
     for file in slow.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -327,6 +358,7 @@ def test_a_broken_model_in_a_folder_does_not_stop_the_others(slow, tmp_path):
         assert server.logged(event="model")[0]["error"].startswith("broken is not served: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_finishes_what_it_took(slow, number):
     tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 250, 250], "data": [1] * 187_500}

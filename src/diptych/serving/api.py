@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
@@ -100,13 +101,20 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 Body = Annotated[bytes, Depends(_body)]
 
 
-def _model(request: Request, name: str, version: str | None = None) -> Served:
+def _model(
+    request: Request,
+    name: Annotated[str, InPath(max_length=200, description="Of a model that is served.")],
+    version: Annotated[
+        str | None, Query(max_length=20, description="Its version; default: the highest.")
+    ] = None,
+) -> Served:
     found: Served = _application(request).repository.find(name, version)
     return found
 
 
 Model = Annotated[Any, Depends(_model)]
 Layer = Annotated[str, Query(max_length=200, description='The path of a layer, such as "0" or "3.1".')]
+Identity = Annotated[str, InPath(max_length=80, description="Of long work, from the event started.")]
 Other = Annotated[
     str,
     Query(
@@ -292,7 +300,9 @@ async def features(
     model: Model,
     body: Body,
     layer: Layer,
-    scale: ScaleRule = "per-map",
+    scale: Annotated[
+        ScaleRule, Query(description="One scale of colours for each map, or one for all.")
+    ] = "per-map",
     form: Annotated[Literal["png", "npy"], Query(alias="format")] = "png",
 ) -> Response:
     """The output of a layer for a picture, drawn, or as numbers (N, ...) in a .npy file."""
@@ -329,7 +339,7 @@ async def explain(
     server: Server,
     model: Model,
     body: Body,
-    method: ExplainMethod = "occlusion",
+    method: Annotated[ExplainMethod, Query(description="How it is found out.")] = "occlusion",
     target: Annotated[str | None, Query(max_length=200, description="A class, by name or number.")] = None,
     layer: Annotated[str | None, Query(max_length=200, description="For grad-cam.")] = None,
     patch: Annotated[
@@ -447,13 +457,13 @@ async def compare(
 
 
 @router.get("/jobs/{identity}")
-async def job(server: Server, identity: str) -> JobReport:
+async def job(server: Server, identity: Identity) -> JobReport:
     """How far long work has come."""
     return JobReport(**server.jobs.find(identity).report())
 
 
 @router.delete("/jobs/{identity}", status_code=204)
-async def cancel(server: Server, identity: str) -> None:
+async def cancel(server: Server, identity: Identity) -> None:
     """Cancels long work: at its next step, and at once where it still waits."""
     server.jobs.find(identity).cancel()
 

@@ -53,7 +53,7 @@ class Application:
         self.paths = Paths([*folders, *places])
         self._computing = ThreadPoolExecutor(processors(), "compute")
         self.reading = ThreadPoolExecutor(reading_threads(), "read")
-        self.repository = Repository(options, self._computing, sources, folders, self.paths)
+        self.repository = Repository(options, self._computing, sources, folders, self.paths, log)
         self.room = Room(_BODIES_AT_ONCE * options.max_bytes + 2 * largest_item(options))
         self.protocol = Protocol(self.repository, options, self.room, self.reading, self.paths)
         self.site = Site(self._for_the_page)

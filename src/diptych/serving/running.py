@@ -75,8 +75,6 @@ async def _run(
             NotImplementedError, RuntimeError, ValueError
         ):  # Windows, or not the main thread
             loop.add_signal_handler(number, server.end)
-    for remark in application.repository.remarks:
-        application.log.write("warning", "model", error=remark)
     gc.collect()
     gc.freeze()  # what is loaded now stays; looking through it again would delay answers
     work = asyncio.create_task(server.serve([listening]))

@@ -28,6 +28,7 @@ __all__ = ["IMAGE", "INPUT", "OUTPUT", "Served"]
 
 INPUT, IMAGE, OUTPUT = "input", "image", "output"
 
+_BY_SAMPLE = ("onnxruntime", "openvino", "torch")  # engines that compute each sample alone
 _MOST_ANSWER = 2**28  # bytes of the outputs of one request
 
 
@@ -78,7 +79,7 @@ class Served:
 
     def _may_join(self, shape: tuple[int, ...]) -> bool:
         """Whether samples of several requests give the bytes that each gives alone."""
-        if self.compiled.device != "cpu":
+        if self.compiled.engine not in _BY_SAMPLE or self.compiled.device != "cpu":
             return False
         try:
             return not sizes(self.model, (2, *shape)).mixes_samples

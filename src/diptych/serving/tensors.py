@@ -187,7 +187,7 @@ def _tensor(given: Any, rest: _Rest) -> Tensor:
             f'an input is an object with "name", "datatype", "shape" and "data", not {_shown(given)}'
         )
     name, datatype, shape = _shown(given["name"]), given.get("datatype"), given.get("shape")
-    if datatype != BYTES and datatype not in NUMBERS:
+    if not isinstance(datatype, str) or datatype not in (BYTES, *NUMBERS):
         raise _wrong(
             f"the input {name} has the datatype {_shown(datatype)}; there are {', '.join(NUMBERS)}, {BYTES}"
         )
@@ -372,8 +372,14 @@ def packed_bytes(elements: Sequence[bytes]) -> bytes:
 
 
 def _shown(value: Any) -> str:
-    """A value of a request in a message: not long, and on one line."""
-    text = " ".join(value.split()) if isinstance(value, str) else repr(value)
+    """A value of a request in a message: as in JSON, not long, and on one line."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        if len(value) > _MOST_AXES or any(isinstance(each, list | dict) for each in value):
+            return "a long list" if len(value) > _MOST_AXES else "a list of lists or objects"
+        return f"[{', '.join(map(_shown, value))}]"
+    text = " ".join(value.split()) if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _MOST_NAMED else f"{text[:_MOST_NAMED]} ..."
 
 
