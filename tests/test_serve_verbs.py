@@ -257,6 +257,7 @@ def test_hostile_uploads(server, picture):
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(server):
+    pytest.importorskip("schemathesis")
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", "--no-color",
                f"{server.address}/openapi.json", "--phases", "examples,coverage,fuzzing", "--max-examples", "12",
                "--seed", "1", "--exclude-checks", "positive_data_acceptance"]  # fmt: skip # most bytes are no picture

@@ -462,7 +462,7 @@ async def job(server: Server, identity: Identity) -> JobReport:
     return JobReport(**server.jobs.find(identity).report())
 
 
-@router.delete("/jobs/{identity}", status_code=204)
+@router.delete("/jobs/{identity}", status_code=204, response_model=None)
 async def cancel(server: Server, identity: Identity) -> None:
     """Cancels long work: at its next step, and at once where it still waits."""
     server.jobs.find(identity).cancel()
