@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -118,9 +119,11 @@ def serve(
         preprocessing=preprocessing,
     )  # fmt: skip
     log = running.Log(requests=not quiet)
-    running.serve(
+    ended = running.serve(
         models or [],
         options,
         log,
         None if quiet else lambda address: print(f"serving at {address}", flush=True),
     )
+    if not ended:
+        os._exit(0)  # Python would wait for work that nobody waits for

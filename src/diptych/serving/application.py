@@ -64,11 +64,11 @@ class Application:
         self.repository.start()
         self.protocol.ready = True
 
-    def close(self) -> None:
-        """Ends the threads."""
-        self.jobs.close()
+    def close(self) -> bool:
+        """Ends the threads; returns whether no long work is left, which cannot be stopped between its steps."""
         self._computing.shutdown(wait=False, cancel_futures=True)
         self.reading.shutdown(wait=False, cancel_futures=True)
+        return self.jobs.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""

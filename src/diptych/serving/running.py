@@ -35,7 +35,7 @@ def serve(
     options: ServeOptions,
     log: Log | None = None,
     started: Callable[[str], None] | None = None,
-) -> None:
+) -> bool:
     """Serves models until the process gets SIGTERM or SIGINT; what was begun is finished then.
 
     Args:
@@ -43,6 +43,9 @@ def serve(
         options: How the server works.
         log: Where requests are written.
         started: Called with the address, once requests are answered.
+
+    Returns:
+        Whether all has ended; False where a thread still does long work that nobody waits for.
 
     Raises:
         UsageError: The port is taken, or the options do not fit together.
@@ -59,7 +62,8 @@ def serve(
     finally:
         sys.setswitchinterval(before)
         listening.close()
-        application.close()
+        ended = application.close()
+    return ended
 
 
 async def _run(
