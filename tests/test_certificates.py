@@ -311,6 +311,24 @@ def test_a_julia_project_is_certified_with_its_files(project: Path) -> None:
     )
 
 
+def test_what_is_added_to_a_julia_project_counts_where_julia_takes_it(project: Path) -> None:
+    (project / "mine.jl").write_text("println(1)\n")
+    (project / "notes.txt").write_text("mine\n")
+    found = diptych.verify(project)
+    assert found.passed
+    assert "that no code of the project includes: mine.jl, notes.txt" in found.remarks[0]
+    (project / "JuliaProject.toml").write_text("[deps]\n")
+    found = diptych.verify(project, run=True)
+    assert found.problems[0].startswith("JuliaProject.toml was added since the project was certified")
+    assert found.ran == ""
+    (project / "JuliaProject.toml").unlink()
+    with (project / "model.jl").open("a") as stream:
+        stream.write('include(joinpath(@__DIR__, "mine.jl"))\n')
+    problems = diptych.verify(project).problems
+    assert problems[0].startswith("model.jl changed")
+    assert problems[1].startswith("mine.jl was added")
+
+
 @pytest.mark.slow
 def test_a_julia_project_is_run_where_there_is_a_julia(
     project: Path, monkeypatch: pytest.MonkeyPatch

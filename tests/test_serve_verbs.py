@@ -256,11 +256,11 @@ def test_hostile_uploads(server, picture):
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing(server):
+def test_schemathesis_finds_nothing(server, tmp_path):
     pytest.importorskip("schemathesis")
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", "--no-color",
                f"{server.address}/openapi.json", "--phases", "examples,coverage,fuzzing", "--max-examples", "12",
                "--seed", "1", "--exclude-checks", "positive_data_acceptance"]  # fmt: skip # most bytes are no picture
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert not server.faults()

@@ -194,7 +194,7 @@ def _interrupted(arguments: list[str]) -> int:
     learning = arguments[:2] == ["filter", "learn"]
     checkpoint = _checkpoint(arguments) if learning else None
     if (
-        arguments[:1] in (["run"], ["generate"], ["preprocess"])
+        arguments[:1] in (["run"], ["generate"], ["preprocess"], ["train"])
         or _writes_table(arguments)
         or (checkpoint and Path(checkpoint).is_file())
     ):

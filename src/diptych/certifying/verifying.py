@@ -7,7 +7,7 @@ import json
 import math
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -289,15 +289,27 @@ def _project(folder: Path, run: bool) -> Verification:
     added = [
         name for name in julia_project.files_in(folder) if name not in {*files, FILE, julia_project.MARK}
     ]
-    shown = ", ".join([*map(as_text, added[:5]), *(["..."] if len(added) > 5 else [])])
-    remarks = [f"files that the certificate does not know: {shown}"] if added else []
+    taken = _taken_by_julia(folder, added)
+    if taken:
+        problems.append(
+            f"{_listed(taken)} {'was' if len(taken) == 1 else 'were'} added since the project was certified, and Julia "
+            "would take it for part of the project"
+        )
+    others = [name for name in added if name not in taken]
+    remarks = (
+        [
+            f"files that the certificate does not know, and that no code of the project includes: {_listed(others)}"
+        ]
+        if others
+        else []
+    )
     if not run:
         remarks.append(
             "the files were checked, but Flux was not run: --run (run=True) runs the project's own code in Julia"
         )
-    elif changed:
+    elif changed or taken:
         remarks.append("Flux was not run, because files changed")
-    if not run or changed:
+    if not run or changed or taken:
         return Verification(
             as_text(folder), certificate, tuple(problems), _layers(certificate, {}), remarks=tuple(remarks)
         )
@@ -311,6 +323,32 @@ def _project(folder: Path, run: bool) -> Verification:
         "Flux in Julia" if now else "",
         remarks=tuple(remarks),
     )
+
+
+# Which Julia prefers to Project.toml and Manifest.toml, or which change what packages do.
+_READ_BY_JULIA = re.compile(
+    r"JuliaProject\.toml|JuliaManifest(-v[\d.]+)?\.toml|(Julia)?LocalPreferences\.toml", re.I
+)
+_INCLUDE = re.compile(r'\binclude\(\s*(?:joinpath\(\s*@__DIR__\s*,\s*)?"([^"\n]+)"')
+
+
+def _taken_by_julia(folder: Path, added: Sequence[str]) -> list[str]:
+    """Which of the added files Julia reads by their names, or the code of the project includes."""
+    included: set[str] = set()
+    waiting = ["predict.jl", "model.jl", "preprocess.jl"]
+    while waiting:
+        name = waiting.pop()
+        if name in included or not is_file(folder / name):
+            continue
+        included.add(name)
+        with opened(folder / name) as stream:
+            text = stream.read(_LARGEST).decode("utf-8", "replace")
+        waiting += [(Path(name).parent / found[1]).as_posix() for found in _INCLUDE.finditer(text)]
+    return [name for name in added if name in included or _READ_BY_JULIA.fullmatch(name)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*map(as_text, names[:5]), *(["..."] if len(names) > 5 else [])])
 
 
 def _in_julia(folder: Path) -> tuple[dict[str, float], str]:

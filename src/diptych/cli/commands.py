@@ -58,6 +58,7 @@ from diptych.cli.parameters import (
 )
 from diptych.cli.serve import EPILOG as SERVE_EXAMPLES
 from diptych.cli.serve import serve as serve_command
+from diptych.cli.site import site as site_command
 from diptych.cli.terminal import Terminal, predictions_text
 from diptych.cli.train import train as train_command
 from diptych.cli.trying import TryRecipes, only_ranked, show_tried
@@ -506,6 +507,7 @@ def _each(option: str, values: list[str] | None) -> str | tuple[str | None, str 
 app.command("explain")(adjustable(explain_command))
 app.command("train")(train_command)
 app.command("serve", epilog=SERVE_EXAMPLES)(serve_command)
+app.command("site")(site_command)
 app.command()(convert)
 app.command()(verify)
 app.command()(inspect)

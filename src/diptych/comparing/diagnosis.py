@@ -20,12 +20,13 @@ from diptych.comparing.hypotheses import Case, Cause, Trial
 from diptych.comparing.input_causes import INPUT_CAUSES, WHOLE_RECIPE
 from diptych.comparing.layer_causes import LAYER_CAUSES
 from diptych.comparing.runs import Run
+from diptych.comparing.sequence_causes import SEQUENCE_CAUSES
 from diptych.comparing.weight_causes import WEIGHT_CAUSES
 from diptych.errors import DiptychError
 
 __all__ = ["CAUSES", "TIME_LIMIT", "Search"]
 
-CAUSES: tuple[Cause, ...] = (*WEIGHT_CAUSES, *LAYER_CAUSES, *INPUT_CAUSES)
+CAUSES: tuple[Cause, ...] = (*WEIGHT_CAUSES, *SEQUENCE_CAUSES, *LAYER_CAUSES, *INPUT_CAUSES)
 
 _FALL = 100.0  # how many times smaller the difference must become
 _ROUNDING = 2e-6  # the relative difference of two engines in float32

@@ -170,6 +170,15 @@ def _batch(
     return trials
 
 
+def _steps_reversed(case: Case) -> Iterator[Trial]:
+    """The steps of sequences, (N, time, features), from the last to the first."""
+    if case.b.batch.ndim == 3:
+        adjustments = (*case.b.adjustments, lambda x: x[:, ::-1])
+        yield case.changed(
+            "b", "B's sequences from the last step to the first", case.b.with_(adjustments=adjustments)
+        )
+
+
 def _mean_and_std(case: Case) -> Iterator[Trial]:
     """Every usual mean and std, and those of both recipes, applied to the input of B or taken out of it."""
     recipes = [run.recipe for run in (case.a, case.b) if run.recipe is not None]
@@ -446,6 +455,11 @@ INPUT_CAUSES: tuple[Cause, ...] = (
         "samples in another order",
         "the batches hold the same samples, but not in the same order",
         _other_samples,
+    ),
+    Cause(
+        "time reversed in the input",
+        "one side is given sequences from their last step to their first",
+        _steps_reversed,
     ),
     Cause(
         "low-pass before resizing",

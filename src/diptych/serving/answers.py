@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from diptych.errors import DiptychError, TooManyPixels, out_of_memory
+from diptych.errors import DiptychError, MissingExtra, TooManyPixels, out_of_memory
 
 __all__ = ["Answer", "Paths", "Refusal", "json_answer", "refusal_of"]
 
@@ -94,6 +94,9 @@ def refusal_of(error: BaseException, paths: Paths) -> Refusal | None:
         )
     if out_of_memory(error):
         return Refusal(413, "there is not enough memory for this request; send less, or a smaller picture")
+    if isinstance(error, MissingExtra):
+        needs = str(error).partition("; install")[0]
+        return Refusal(400, f"{needs}, which this server does not have; ask whoever runs it to install it")
     if isinstance(error, DiptychError):
         return Refusal(400, paths.hidden(str(error)), reason="BACKEND")
     return None

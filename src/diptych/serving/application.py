@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from diptych.engines.batches import processors
 from diptych.options import ServeOptions
@@ -54,7 +56,7 @@ class Application:
         self.repository = Repository(options, self._computing, sources, folders, self.paths, log)
         self.room = Room(_BODIES_AT_ONCE * options.max_bytes + 2 * largest_item(options))
         self.protocol = Protocol(self.repository, options, self.room, self.reading, self.paths)
-        self.site = Site()
+        self.site = Site(self._for_the_page)
         self._statuses: Counter[int] = Counter()
         self.jobs = Jobs()
         self._api = make_api(self)
@@ -69,6 +71,13 @@ class Application:
         self._computing.shutdown(wait=False, cancel_futures=True)
         self.reading.shutdown(wait=False, cancel_futures=True)
         return self.jobs.close()
+
+    def _for_the_page(self) -> dict[str, Any]:
+        """What the page can ask the server for, which is nothing where that needs a token: the page has none."""
+        if self.options.token is not None:
+            return {"models": [], "uploads": False}
+        models = sorted({each.name for each in self.repository.all() if each.takes_pictures})
+        return {"models": models, "uploads": self.options.allow_uploads}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -98,7 +107,8 @@ class Application:
         if path == "/metrics":
             models = [(each.name, each.version, each.statistics) for each in self.repository.all()]
             return Answer(200, exposition(models, self._statuses).encode(), (_EXPOSITION,))
-        return self.site.answer(method, path, headers.get(b"if-none-match"))
+        # In a thread, because what Python makes for the site takes a second when it is first asked for.
+        return await asyncio.to_thread(self.site.answer, method, path, headers.get(b"if-none-match"))
 
     async def _delegate(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> int:
         """Lets the routes under /api answer; returns the status."""

@@ -360,7 +360,7 @@ def _finite(served: Served, output: Array) -> Array:
 def _classified(served: Served, output: Array, most: int) -> list[str]:
     """The largest values of each sample, as Triton words them: "0.53:3:coast"."""
     classes = served.model.classes
-    if not classifies(output.shape[1:], classes):
+    if not classifies(output.shape[1:], served.model):
         raise Refusal(
             400,
             f"{served.name} gives {list(output.shape[1:])} for a sample, which is not one value for a class",

@@ -16,7 +16,7 @@ from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import as_text, check_place, is_folder, keep, sole_writer
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.fractions import scale_of
-from diptych.filters.applying.tiles import Adapted, filtered
+from diptych.filters.applying.tiles import MEMORY_BYTES, STRIP_BYTES, Adapted, filtered
 from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.images import files, streams
 from diptych.images.streams import PEAKS, StreamSource, Whole
@@ -361,11 +361,18 @@ class Work:
     def array(self, source: StreamSource, what: str, file: bool = False) -> Array:
         """The filtered picture in memory."""
         full = self._scale(source, what)[0] if file else 1
-        _, shape, rows, _ = self._begin(source, what, full=full)
-        result, done = np.empty(shape, source.dtype), 0
+        strip = MEMORY_BYTES if isinstance(source, Whole) else STRIP_BYTES
+        _, shape, rows, _ = self._begin(source, what, full=full, strip=strip)
+        result, done = None, 0
         for part in rows:
+            if part.shape == shape and part.flags.owndata:
+                result = part
+                break
+            if result is None:
+                result = np.empty(shape, source.dtype)
             result[done : done + len(part)] = part
             done += len(part)
+        assert result is not None
         return result if shape[2] > 1 else result[..., 0]
 
     def file(self, path: Path, target: Path) -> Applied:
@@ -401,7 +408,12 @@ class Work:
         return scale_of(source, name) if source.dtype.kind == "f" else (1, ())
 
     def _begin(
-        self, source: StreamSource, what: str, target: Path | None = None, full: int = 1
+        self,
+        source: StreamSource,
+        what: str,
+        target: Path | None = None,
+        full: int = 1,
+        strip: int = STRIP_BYTES,
     ) -> tuple[TiledFilter, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
         """The compiled filter, the shape of the result, its rows as they are computed, and remarks."""
         peak = PEAKS[source.dtype]
@@ -427,10 +439,11 @@ class Work:
             streams.check(target, shape, source.dtype)
         adapted = Adapted(source, takes, grey_weights(self.model), full)
         tiled_filter = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
-        rows = filtered(tiled_filter, adapted, self.tile, self.progress, what)
+        rows = filtered(tiled_filter, adapted, self.tile, self.progress, what, strip)
         remarks = {
             (1, 3): ("grey taken as three equal channels",),
             (3, 1): ("colour taken as grey (Rec.601)",),
         }.get((source.channels, takes), ())
-        parts = (part[..., :gives] if full == 1 else full * part[..., :gives] for part in rows)
+        own = (part if part.shape[2] == gives else part[..., :gives] for part in rows)
+        parts = own if full == 1 else (full * part for part in own)
         return tiled_filter, shape, parts, remarks

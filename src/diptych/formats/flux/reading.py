@@ -146,8 +146,8 @@ class FluxReader:
         self._open.append(id(value))
         entry = self.entry
         made = self._layer(value, path)
-        self.entry = behind(made, entry if self.entry is not None or not self.supposed else None)
-        self.supposed &= isinstance(made, Activation | BatchNorm | Dropout) or is_function(value)
+        self.entry = entry if self.entry is not None or not self.supposed else None
+        self.passed(made, is_function(value))
         self._open.pop()
         self._layers[id(value)] = (value, made, path)
         return made
@@ -161,6 +161,12 @@ class FluxReader:
         if is_layer(value) and struct in _REFUSED:
             raise self.refuse(path, struct, f"is {_REFUSED[struct]}, which Diptych does not support")
         raise self.refuse(path, str(value.type)[:80], f"is not known; {contents(value)}")
+
+    def passed(self, made: Layer, function: bool = False) -> Layer:
+        """Follows the shape through a layer that was read."""
+        self.entry = behind(made, self.entry)
+        self.supposed &= isinstance(made, Activation | BatchNorm | Dropout) or function
+        return made
 
     def suppose(self, value: Any) -> None:
         """Sets the number of axes of the input to what the first layer with a fixed number of them takes."""
@@ -397,6 +403,8 @@ def _rank_of_input(value: Any, depth: int = 0) -> int | None:
         return count + 2 if count in (1, 2, 3) else arrays[0] if arrays else None
     if name == "Dense":
         return 2
+    if name in ("RNN", "LSTM", "GRU", "GRUv3", "Recurrence", "MultiHeadAttention"):  # of whole sequences
+        return 3
     inside = value.fields[0] if name in ("Chain", "SkipConnection") and value.fields else ()
     for part in (
         (inside,) if isinstance(inside, JuliaStruct) else inside if isinstance(inside, (tuple, list)) else ()

@@ -364,7 +364,8 @@ def _inside(r: FluxReader, f: Fields, first: int = 0) -> tuple[tuple[Layer, ...]
         return r.branches(values, f.path, first), names
     known = attention_and_first(r, values, f.path)
     layers = [
-        known[i] if i in known else r.layer(v, child_path(f.path, i)) for i, v in enumerate(values, first)
+        r.passed(known[i]) if i in known else r.layer(v, child_path(f.path, i))
+        for i, v in enumerate(values, first)
     ]
     return tuple(layers), names
 

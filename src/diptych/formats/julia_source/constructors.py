@@ -382,7 +382,7 @@ def _embedding_bag(arguments: Arguments, keywords: Keywords) -> Built:
     return given.done(struct_of("EmbeddingBag", values))
 
 
-def _recurrent(struct: str, gates: int) -> Callable[[Arguments, Keywords], Built]:
+def _recurrent(struct: str, gates: int, whole_layer: bool = True) -> Callable[[Arguments, Keywords], Built]:
     def build(arguments: Arguments, keywords: Keywords) -> Built:
         given = Given(struct, arguments, keywords)
         inputs, hidden = given.sizes()
@@ -390,10 +390,29 @@ def _recurrent(struct: str, gates: int) -> Callable[[Arguments, Keywords], Built
         bias = bias_of(given, gates * hidden)
         values |= {"Wi": placeholder(gates * hidden, inputs), "Wh": placeholder(gates * hidden, hidden)}
         values |= {"bias": bias, "b": bias, "Wh_h̃": placeholder(hidden, hidden)}
-        parameters = (given.keyword("return_state", default=False),)
-        return given.done(struct_of(struct, {"cell": struct_of(f"{struct}Cell", values)}, parameters))
+        parameters = (given.keyword("return_state", default=False),) if whole_layer else ()
+        cell = struct_of(f"{struct}Cell", values)
+        return given.done(struct_of(struct, {"cell": cell}, parameters) if whole_layer else cell)
 
     return build
+
+
+def _recurrence(name: str) -> Callable[[Arguments, Keywords], Built]:
+    """`Recur(cell)` and `Recurrence(cell)`, which are what RNN, LSTM and GRU make."""
+
+    def build(arguments: Arguments, keywords: Keywords) -> Built:
+        given = Given(name, arguments, keywords)
+        cell = given.next()
+        kind = cell.type.name.removesuffix("Cell") if isinstance(cell, JuliaStruct) else ""
+        if f"{kind}Cell" not in _CELLS:
+            raise NotUnderstood(f"{name} is read around {', '.join(_CELLS)}, not around {shown(cell)}")
+        parameters = (given.keyword("return_state", default=False),)
+        return given.done(struct_of(kind, {"cell": cell}, parameters))
+
+    return build
+
+
+_CELLS = ("RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell")
 
 
 def _attention(arguments: Arguments, keywords: Keywords) -> Built:
@@ -450,7 +469,7 @@ def _table(**builders: Callable[[Arguments, Keywords], Any]) -> dict[str, Constr
 
 # fmt: off
 _REFUSED = (
-    "Recur", "RNNCell", "LSTMCell", "GRUCell", "GRUv3Cell", "Bidirectional", "Recurrence", "StatefulRecurrentCell",
+    "Bidirectional", "StatefulRecurrentCell",
 )
 # fmt: on
 CONSTRUCTORS: dict[str, Constructor] = _table(
@@ -489,6 +508,12 @@ CONSTRUCTORS: dict[str, Constructor] = _table(
     LSTM=_recurrent("LSTM", 4),
     GRU=_recurrent("GRU", 3),
     GRUv3=_recurrent("GRUv3", 3),
+    RNNCell=_recurrent("RNN", 1, whole_layer=False),
+    LSTMCell=_recurrent("LSTM", 4, whole_layer=False),
+    GRUCell=_recurrent("GRU", 3, whole_layer=False),
+    GRUv3Cell=_recurrent("GRUv3", 3, whole_layer=False),
+    Recur=_recurrence("Recur"),
+    Recurrence=_recurrence("Recurrence"),
     MultiHeadAttention=_attention,
     **{name: _refused(name) for name in _REFUSED},
     Zeros=lambda arguments, keywords: JuliaStruct(JuliaType(("Flux", "Zeros"))),

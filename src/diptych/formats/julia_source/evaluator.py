@@ -92,6 +92,7 @@ class Evaluator:
         self.active: list[str] = []  # those that are being followed
         self.inside_package = 0  # functions of a package among these
         self.ends: list[Any] = []
+        self.dotted = False  # inside of @., which puts a dot into every call
         self.where: Callable[[Node], str] = lambda node: ""
         self.output_size: Callable[[Any, tuple[int, ...]], tuple[int, ...]] = lambda value, size: size
         self.run_body: Callable[[list[Node], Scope], Any] = lambda nodes, scope: None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from diptych.formats.julia_source.functions import name_value
 from diptych.formats.julia_source.syntax import operator_of, parts, short, text_of
 from diptych.formats.julia_source.values import Built, Constructor, NotUnderstood, Own, Pair, Scope, Unknown
 
-__all__ = ["HIGHER", "RULES"]
+__all__ = ["DOTS", "HIGHER", "RULES", "with_dots"]
 
 # ---- Rules for each kind of node ----------------------------------------------------------------------
 
@@ -43,6 +44,8 @@ def _call(e: Evaluator, node: Node, scope: Scope) -> Any:
         return given[0]
     if isinstance(function, Unknown):
         return Unknown(function.why, node)
+    if e.dotted and callee.type != "interpolation_expression":
+        return e.broadcast(function, given, keywords, node)
     return e.call(function, given, keywords, node)
 
 
@@ -76,6 +79,8 @@ def _dotted_call(e: Evaluator, node: Node, scope: Scope) -> Any:
 def _binary(e: Evaluator, node: Node, scope: Scope) -> Any:
     left, right = parts(node)[0], parts(node)[-1]
     sign = operator_of(node)
+    if e.dotted and sign in _DOTTABLE:
+        sign = f".{sign}"
     if sign in ("&&", "||"):
         first = e.value(left, scope)
         if isinstance(first, bool):
@@ -106,6 +111,9 @@ def _binary(e: Evaluator, node: Node, scope: Scope) -> Any:
     return e.call(function, [a, b], {}, node)
 
 
+_DOTTABLE = frozenset(
+    ("+", "-", "*", "/", "\\", "÷", "%", "<", ">", "<=", ">=", "≤", "≥", "==", "!=", "≠", "|>", "&", "|")
+)
 _COMPARISONS = ("<", ">", "<=", ">=", "≤", "≥", "==", "!=")
 
 
@@ -131,8 +139,9 @@ def _power(e: Evaluator, node: Node, scope: Scope) -> Any:
     operands.insert(0, base)
     value = e.value(operands[-1], scope)
     for sign, operand in zip(reversed(signs), reversed(operands[:-1]), strict=True):
-        value = _operation(e, sign, e.value(operand, scope), value, operand)
-    dotted = "." if ".^" in signs else ""
+        power = ".^" if e.dotted else sign
+        value = _operation(e, power, e.value(operand, scope), value, operand)
+    dotted = "." if ".^" in signs or e.dotted else ""
     return value if factor is None else _operation(e, f"{dotted}*", e.value(factor, scope), value, node)
 
 
@@ -159,8 +168,8 @@ def _unary(e: Evaluator, node: Node, scope: Scope) -> Any:
     sign = operator_of(node)
     if isinstance(value, Unknown):
         return value
-    if sign.startswith("."):
-        return e.broadcast(name_value(sign[1:]), [value], {}, node)
+    if sign.startswith(".") or e.dotted:
+        return e.broadcast(name_value(sign.removeprefix(".")), [value], {}, node)
     return e.call(name_value(sign), [value], {}, node)
 
 
@@ -287,7 +296,7 @@ def _juxtaposed(e: Evaluator, node: Node, scope: Scope) -> Any:
     first, second = parts(node)
     if second.type == "call_expression" and parts(second)[0].type == "operator":
         raise NotUnderstood("write a space behind the operator", node)
-    return _operation(e, "*", e.value(first, scope), e.value(second, scope), node)
+    return _operation(e, ".*" if e.dotted else "*", e.value(first, scope), e.value(second, scope), node)
 
 
 def _splatted(e: Evaluator, node: Node, scope: Scope) -> Any:
@@ -307,14 +316,36 @@ def _adjoint(e: Evaluator, node: Node, scope: Scope) -> Any:
 
 def _macro(e: Evaluator, node: Node, scope: Scope) -> Any:
     name = next((text_of(c) for c in node.named_children if c.type == "macro_identifier"), "")
-    inside = [c for c in parts(node) if c.type == "macro_argument_list"]
+    inside = [c for c in parts(node) if c.type in ("macro_argument_list", "argument_list")]
     if name == "@autosize" and inside:
         return autosized(e, inside[0], scope)
     if name == "@compact":
         raise NotUnderstood(f"the macro {name} is not read", node)
-    if name in ("@show", "@time", "@views", "@inbounds", "@.", "@nograd") and inside and name != "@.":
+    if name in _TRANSPARENT and inside and parts(inside[0]):
         return e.value(parts(inside[0])[-1], scope)
+    if name in DOTS and inside and parts(inside[0]):
+        return with_dots(e, lambda: e.value(parts(inside[0])[-1], scope))
     return Unknown(f"the macro {name} is not read", node)
+
+
+# Macros whose value is that of the expression behind them.
+_TRANSPARENT = frozenset(
+    ("@show", "@time", "@view", "@views", "@inbounds", "@fastmath", "@nograd", "@inline", "@noinline")
+)
+DOTS = ("@.", "@__dot__")
+
+
+def with_dots(e: Evaluator, evaluate: Callable[[], Any], dotted: bool = True) -> Any:
+    """The value of code in which every call has a dot, or has none again."""
+    before, e.dotted = e.dotted, dotted
+    try:
+        return evaluate()
+    finally:
+        e.dotted = before
+
+
+def _without_dots(e: Evaluator, node: Node, scope: Scope) -> Any:
+    return with_dots(e, lambda: e.value(parts(node)[-1], scope), dotted=False)
 
 
 RULES: dict[str, Rule] = {
@@ -334,6 +365,7 @@ RULES: dict[str, Rule] = {
     "identifier": _identifier,
     "if_statement": lambda e, n, s: e.run_body([n], s),
     "index_expression": _index,
+    "interpolation_expression": _without_dots,
     "integer_literal": lambda e, n, s: operations.number(text_of(n)),
     "juxtaposition_expression": _juxtaposed,
     "let_statement": lambda e, n, s: e.run_body([n], s),

@@ -337,9 +337,25 @@ def split_key(key: str | None) -> tuple[str, str | None]:
 
 
 def _inside(value: Any) -> list[Any]:
+    if isinstance(value, WrittenFunction):
+        return [layer for method in value.methods for layer in _captured(method)]
     if isinstance(value, JuliaStruct):
         return value.fields
     return list(value) if isinstance(value, (tuple, list)) else []
+
+
+def _captured(method: Method) -> list[Any]:
+    """The layers around a function that its body names."""
+    own = {name for name, *_ in (*method.parameters, *method.keywords)}
+    waiting, names = list(method.body), set()
+    while waiting:
+        node = waiting.pop()
+        waiting += node.named_children
+        if node.type == "identifier":
+            names.add(text_of(node))
+    owners = [(name, method.scope.owner(name)) for name in sorted(names - own)]
+    found = [owner.names[name] for name, owner in owners if owner is not None]
+    return [value for value in found if isinstance(value, (Built, Own))]
 
 
 def _walk(value: Any, visit: Callable[[Any], bool]) -> bool:

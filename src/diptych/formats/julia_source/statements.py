@@ -7,6 +7,7 @@ that are assigned to a name are noted as `Event`s, from which `models.py` choose
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tree_sitter import Node
@@ -15,6 +16,7 @@ from diptych.errors import FormatError
 from diptych.formats.julia_source import operations
 from diptych.formats.julia_source.definitions import method_of, own_type, written
 from diptych.formats.julia_source.evaluator import Evaluator
+from diptych.formats.julia_source.expressions import DOTS, with_dots
 from diptych.formats.julia_source.functions import name_value
 from diptych.formats.julia_source.scanning import Scanner
 from diptych.formats.julia_source.syntax import operator_of, parts, text_of
@@ -432,8 +434,8 @@ class Runner:
         if inside is not None and name not in ("@load", "@save", "@functor", "@layer", "@eval", "@treelike"):
             for child in parts(inside):
                 if child.type in ("assignment", "for_statement", "compound_statement", "const_statement"):
-                    return self.attempt(child, scope)
-        return self.e.value(node, scope) if name in ("@show", "@time") else None
+                    return with_dots(self.e, partial(self.attempt, child, scope), name in DOTS)
+        return self.e.value(node, scope)
 
 
 class _Through(Scope):

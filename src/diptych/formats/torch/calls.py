@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from diptych.formats.graph import Operation, power_layers
@@ -472,7 +473,11 @@ def _pixel_shuffle(s: TorchSite, upscale_factor: int) -> list[Operation]:
 
 
 def _same(s: TorchSite, *rest: Any, **others: Any) -> list[Operation]:
-    return []
+    """`x.to(...)` and its like, which cut numbers off where they make whole ones of them."""
+    return [Activation("trunc")] if any(each in _WHOLE for each in (*rest, *others.values())) else []
+
+
+_WHOLE = (torch.int32, torch.int64)
 
 
 _PLAIN = {
@@ -510,6 +515,8 @@ _PLAIN = {
     "ceil": "ceil",
     "round": "round",
     "trunc": "trunc",
+    "long": "trunc",
+    "int": "trunc",
     "sign": "sign",
 }
 _BY_RANK: dict[str, Rule] = {}

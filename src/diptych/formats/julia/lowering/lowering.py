@@ -30,7 +30,17 @@ from diptych.formats.julia.expressions import (
 )
 from diptych.formats.julia.lowering.constants import NotConstant, folded
 from diptych.formats.julia.lowering.sizes import Dim, Shape, behind, followed, known
-from diptych.formats.julia.lowering.values import COLON, Flow, Made, Pending, SizeOf, SomeSize, Test, array_of
+from diptych.formats.julia.lowering.values import (
+    COLON,
+    Flow,
+    Made,
+    Pending,
+    Shares,
+    SizeOf,
+    SomeSize,
+    Test,
+    array_of,
+)
 from diptych.formats.nesting import nested_steps
 from diptych.formats.patterns import as_chain
 from diptych.model import layers as L
@@ -91,6 +101,12 @@ class Lowering:
         """The layers from the input of the graph to an expression of the function's arguments."""
         self.inputs = list(inputs)
         item = self.item(expression)
+        if isinstance(item, tuple) and any(isinstance(each, Flow | Shares) for each in item):
+            raise self.refuse(
+                expression, "gives several values, where a layer gives one: take [1] or first of them"
+            )
+        if isinstance(item, Shares):
+            raise self.refuse(expression, "gives the shares of an attention, which no layer does")
         if not isinstance(item, Flow):
             raise self.refuse(expression, "gives something that does not depend on its argument")
         return self.chain(item, expression)
@@ -137,9 +153,23 @@ class Lowering:
 
     def _applied(self, part: Apply) -> Any:
         arguments = [self.item(a) for a in part.arguments]
+        if part.value.type.path == ("Flux", "MultiHeadAttention") and self.layer_of is not None:
+            return self._attended(part, arguments)
         if self.layer_of is None or len(arguments) != 1 or not isinstance(arguments[0], Flow):
             raise self.refuse(part, "calls a captured value")
         return self.apply(part, arguments[0], self.layer_of(part.value))
+
+    def _attended(self, part: Apply, arguments: list[Any]) -> Any:
+        """The pair that an attention gives: its values, and the shares, which no layer does."""
+        assert self.layer_of is not None
+        first = arguments[0]
+        if not isinstance(first, Flow) or any(
+            not isinstance(a, Flow) or (a.value, a.order) != (first.value, first.order) for a in arguments
+        ):
+            raise self.refuse(
+                part, "gives an attention other queries than keys and values, where a layer has one input"
+            )
+        return self.apply(part, first, self.layer_of(part.value)), Shares()
 
     def call(self, part: Call) -> Any:
         """The item of a call."""

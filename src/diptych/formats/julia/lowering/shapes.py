@@ -266,6 +266,10 @@ def _unsqueeze(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict
 def _repeat(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
     """Every axis as often as is said, one copy behind the other."""
     flow, *counts = arguments
+    if "inner" in keywords:
+        flow = _stretched(w, part, flow_of(w, part, flow), wholes(keywords.pop("inner")))
+        if not keywords and not counts:
+            return flow
     given = wholes(keywords["outer"] if "outer" in keywords else tuple(counts))
     flow = flow_of(w, part, flow)
     if not given or keywords.keys() - {"outer"} or any(not 1 <= n <= _MOST_COPIES for n in given):
@@ -279,6 +283,53 @@ def _repeat(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[st
 
 
 _MOST_COPIES = 64
+
+
+def _stretched(w: Lowering, part: Call, flow: Flow, counts: tuple[int, ...] | None) -> Flow:
+    """`repeat(x; inner)`: every value of an axis as often as is said, one behind the other."""
+    if not counts or any(not 1 <= n <= _MOST_COPIES for n in counts):
+        raise w.refuse(part, "repeats a value in an unknown way")
+    rank = flow.rank or len(counts)
+    counts = (*counts, *[1] * (rank - len(counts)))
+    if len(counts) > rank or counts[-1] != 1:
+        raise w.refuse(part, "repeats the batch")
+    spatial = counts[: rank - 2]
+    if any(n > 1 for n in spatial):
+        flow = w.apply(
+            part, flow, L.Upsample(scale=tuple(float(n) for n in reversed(spatial)), mode="nearest")
+        )
+    each = counts[rank - 2] if rank > 1 else 1
+    if each == 1:
+        return flow
+    size = flow.shape[1] if flow.shape is not None else None
+    if not isinstance(size, int):
+        raise w.refuse(part, "repeats every channel, whose number is not known")
+    layer = L.Gather(np.arange(size, dtype=np.float32).repeat(each), 1)
+    assert flow.shape is not None
+    return w.apply(part, flow, layer, shape=(flow.shape[0], size * each, *flow.shape[2:]))
+
+
+def _reversed(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
+    only(w, part, keywords, "dims")
+    flow, dims = flow_of(w, part, arguments[0]), wholes(keywords.get("dims"))
+    if dims is None or len(arguments) != 1:
+        raise w.refuse(part, "reverses the batch too, which mixes samples")
+    for dim in dims:
+        axis = axis_of(w, part, flow, dim)
+        size = flow.shape[axis] if flow.shape is not None else None
+        if axis == 0:
+            raise w.refuse(part, "reverses the batch, which mixes samples")
+        if not isinstance(size, int):
+            raise w.refuse(part, "reverses an axis whose size is not known: the layers read do not tell it")
+        flow = w.apply(part, flow, L.Gather(np.arange(size, dtype=np.float32)[::-1], axis), shape=flow.shape)
+    return flow
+
+
+def _end_of(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
+    """`first` and `last` of several values."""
+    if len(arguments) == 1 and isinstance(arguments[0], tuple) and arguments[0]:
+        return arguments[0][0 if part.function == "first" else -1]
+    raise w.refuse(part, f"takes the {part.function} number of an array, where a layer gives a batch")
 
 
 def _batched_transpose(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
@@ -395,6 +446,10 @@ def _span(w: Lowering, part: Call, flow: Flow, axis: int, span: Span) -> Flow:
 def _select(w: Lowering, part: Call, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
     flow, dim, index = arguments if len(arguments) == 3 else (None, None, None)
     place = whole(dim)
+    if isinstance(flow, Flow) and place is not None and flow.rank is None:
+        raise w.refuse(
+            part, "selects from an array whose number of axes is not known, as x[:, end, :] would tell it"
+        )
     if not isinstance(flow, Flow) or place is None or flow.rank is None or not 1 <= place <= flow.rank:
         raise w.refuse(part, f"calls {part.function} in an unknown way")
     return _indexed(w, part, flow, [index if d == place else COLON for d in range(1, flow.rank + 1)])
@@ -405,6 +460,6 @@ SHAPES: dict[str, Rule] = {
     "reshape": _reshape, "flatten": _flatten, "dropdims": _drop_dims, "permutedims": _permute,
     "PermutedDimsArray": _permute, "transpose": _permute, "adjoint": _permute,
     "batched_transpose": _batched_transpose, "batched_adjoint": _batched_transpose,
-    "unsqueeze": _unsqueeze, "repeat": _repeat,
+    "unsqueeze": _unsqueeze, "repeat": _repeat, "reverse": _reversed, "first": _end_of, "last": _end_of,
     "getindex": _index, "view": _index, "selectdim": _select, ":": _range,
 }  # fmt: skip

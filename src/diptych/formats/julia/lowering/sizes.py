@@ -15,11 +15,14 @@ from diptych.model.layers import (
     Connection,
     Conv,
     ConvTranspose,
+    Dense,
     Flatten,
     Layer,
     MaxPool,
     MeanPool,
+    MultiHeadAttention,
     Permute,
+    Recurrent,
     Reshape,
     fold,
 )
@@ -152,8 +155,13 @@ def _named(pair: tuple[int, ...], candidates: Sequence[Dim], tables: Sequence[di
     return fresh()
 
 
-def _by_its_weights(layer: Layer) -> Shape | None:
-    """The shape behind a layer that takes a certain number of axes, whatever is in front of it."""
+def _by_its_weights(layer: Layer, shape: Shape | None) -> Shape | None:
+    """The shape behind a layer that takes a certain number of axes, or sizes that are not known in front of it."""
+    if isinstance(layer, MultiHeadAttention):
+        return (BATCH, shape[1] if shape is not None and len(shape) == 3 else fresh(), len(layer.out))
+    if isinstance(layer, Recurrent | Dense):  # of features whose number was not known
+        outputs = layer.hidden if isinstance(layer, Recurrent) else len(layer.weight)
+        return None if shape is None or isinstance(shape[-1], int) else (*shape[:-1], outputs)
     if isinstance(layer, Conv | ConvTranspose):
         return (
             BATCH,
@@ -179,7 +187,7 @@ def behind(layer: Layer, shape: Shape | None) -> Shape | None:
 
     def leaf(layer: Layer, shape: Shape | None, path: str) -> Shape | None:
         result = None if shape is None else followed(lambda shapes: layer.output_shape(shapes[0]), [shape])
-        return result or _by_its_weights(layer)
+        return result or _by_its_weights(layer, shape)
 
     def join(connection: Connection, shapes: Sequence[Shape | None], path: str) -> Shape | None:
         all_known = [shape for shape in shapes if shape is not None]

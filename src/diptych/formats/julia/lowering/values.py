@@ -64,6 +64,10 @@ class SizeOf(Pending):
     axis: int
 
 
+class Shares(Pending):
+    """The second of the values that an attention gives."""
+
+
 class SomeSize(Pending):
     """A size that is computed of others, and is not known."""
 
