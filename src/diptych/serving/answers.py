@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ import orjson
 
 from diptych.errors import DiptychError, MissingExtra, TooManyPixels, out_of_memory
 
-__all__ = ["Answer", "Paths", "Refusal", "json_answer", "refusal_of"]
+__all__ = ["Answer", "Paths", "Refusal", "json_answer", "json_bytes", "refusal_of", "retry_after"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -53,7 +54,15 @@ class Refusal(Exception):
 
 def json_answer(document: Any, status: int = 200, headers: Headers = ()) -> Answer:
     """A JSON document as a response."""
-    return Answer(status, orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS), (JSON, *headers))
+    return Answer(status, json_bytes(document), (JSON, *headers))
+
+
+def json_bytes(document: Any) -> bytes:
+    """A document as JSON. Numbers that JSON cannot hold become null, and what is no text in a name is escaped."""
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        return json.dumps(document, default=str).encode()
 
 
 def retry_after(seconds: int) -> Headers:

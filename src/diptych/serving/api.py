@@ -33,7 +33,7 @@ from diptych.images.picture import Picture
 from diptych.loading import load
 from diptych.options import ExplainMethod, ScaleRule
 from diptych.predicting import trace
-from diptych.predictions import Predictions
+from diptych.predictions import Predictions, classifies
 from diptych.progress import Progress
 from diptych.serving.answers import TEMPORARY, Refusal, refusal_of
 from diptych.serving.documents import About, Classified, Document, Failed, JobReport, ModelFacts
@@ -295,6 +295,12 @@ async def predict(server: Server, model: Model, body: Body) -> Classified:
             x, remarks = await loop.run_in_executor(server.reading, prepare)
             model.check(x)
             output, _, _ = await model.batch(x)
+    if not classifies(output.shape[1:], model.model):
+        raise Refusal(
+            400,
+            f"{model.name} gives {list(output.shape[1:])} for a picture, which is not one value for each class; "
+            f"/v2/models/{model.name}/infer gives all values",
+        )
     document = Predictions.of(model.model, output, ["picture"]).to_document()
     return Classified(**document, remarks=list(remarks))
 

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any
 
-import orjson
-
 from diptych.progress import Progress
-from diptych.serving.answers import Refusal, retry_after
+from diptych.serving.answers import Refusal, json_bytes, retry_after
 
 __all__ = ["Job", "Jobs", "Result", "Work"]
 
@@ -41,7 +39,7 @@ class Result:
     @staticmethod
     def of(document: Any) -> Result:
         """A JSON document; numbers that JSON cannot hold become null."""
-        return Result(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
+        return Result(json_bytes(document))
 
 
 Work = Callable[[Progress], Result]
