@@ -113,10 +113,11 @@ def serve(
     if (reading.given() or preprocessing) and (len(models or ()) != 1 or Path((models or [""])[0]).is_dir()):
         raise UsageError("how to read a model, and its recipe, are for one model that is named: name one")
     options = ServeOptions(
-        host=host, port=port, token=token or None, allow_origins=tuple(allow_origin or ()), allow_hosts=tuple(allow_host or ()),
-        allow_uploads=allow_uploads, max_batch=max_batch, max_delay=max_delay, max_queue=max_queue,
-        max_bytes=max_bytes, max_pixels=max_pixels, timeout=timeout, engine=engine, device=device, reading=reading,
-        preprocessing=preprocessing,
+        host=host, port=port, token=token or None,
+        allow_origins=tuple(allow_origin or ()), allow_hosts=tuple(allow_host or ()), allow_uploads=allow_uploads,
+        max_batch=max_batch, max_delay=max_delay, max_queue=max_queue,
+        max_bytes=max_bytes, max_pixels=max_pixels, timeout=timeout,
+        engine=engine, device=device, reading=reading, preprocessing=preprocessing,
     )  # fmt: skip
     log = running.Log(requests=not quiet)
     ended = running.serve(
