@@ -60,7 +60,7 @@ $(VENV)/ready-dev: $(VENV)/ready
 # The quick tests with the oldest versions that pyproject.toml allows, PyTorch excepted.
 oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip --disable-pip-version-check -q install -c .ci/oldest.txt -e ".[filters,openvino]" \
+	.venv-oldest/bin/python -m pip --disable-pip-version-check -q install -c .ci/oldest.txt -e ".[filters,openvino,web]" \
 		pytest pytest-xdist hypothesis
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" -W ignore::DeprecationWarning \
 		--ignore tests/test_tiny_generator.py

@@ -14,10 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tritonclient.http as triton
 from PIL import Image
-from prometheus_client.parser import text_string_to_metric_families
-from tritonclient.utils import InferenceServerException
 
 import diptych
 from diptych.model.layers import BatchNorm, Chain, Conv, Flatten
@@ -25,6 +22,9 @@ from diptych.model.model import Model
 from diptych.preprocessing import named
 from little_models import classifier, numbers
 from little_server import serving
+
+triton = pytest.importorskip("tritonclient.http")
+prometheus = pytest.importorskip("prometheus_client.parser")
 
 PICTURE = Path(__file__).parent / "data" / "pictures" / "comfy_text_2MB.png"
 
@@ -244,15 +244,15 @@ def test_models_are_loaded_and_unloaded_without_dropping_a_request(models, clien
     client.unload_model("new")
     assert not client.is_model_ready("new")
     with pytest.raises(
-        InferenceServerException, match=r"the model new is not loaded: unloaded; load it again first"
+        triton.InferenceServerException, match=r"the model new is not loaded: unloaded; load it again first"
     ):
         client.infer("new", [given(x)])
     (models / "new.safetensors").write_bytes(b"damaged")
-    with pytest.raises(InferenceServerException, match=r"new\.safetensors") as caught:
+    with pytest.raises(triton.InferenceServerException, match=r"new\.safetensors") as caught:
         client.load_model("new")
     assert str(models) not in str(caught.value)
     (models / "new.safetensors").unlink()
-    with pytest.raises(InferenceServerException, match="there is no model 'new' to be loaded"):
+    with pytest.raises(triton.InferenceServerException, match="there is no model 'new' to be loaded"):
         client.load_model("new")
 
 
@@ -317,7 +317,7 @@ def test_metrics_are_triton_s_and_prometheus_reads_them(server, client):
 
 def _counts(server):
     found = {}
-    for family in text_string_to_metric_families(server.ask("GET", "/metrics").body.decode()):
+    for family in prometheus.text_string_to_metric_families(server.ask("GET", "/metrics").body.decode()):
         for sample in family.samples:
             if sample.labels.get("model", "scenes") == "scenes":
                 name = sample.name.removesuffix("_total")  # which this library appends

@@ -1,58 +1,47 @@
 """The page that `diptych serve` has at /."""
 
-from importlib.resources import files
-
 import pytest
 
-from diptych.serving.answers import Refusal
-from diptych.serving.site import Site
 from little_server import serving
 
 
-@pytest.fixture
-def site(tmp_path):
-    folder = tmp_path / "site"
-    (folder / "parts").mkdir(parents=True)
-    (folder / "index.html").write_text("<!doctype html><title>A page</title>")
-    (folder / "parts" / "run.mjs").write_text("export const one = 1")
-    (folder / "parts" / "run.wasm").write_bytes(b"\0asm")
-    (tmp_path / "secret.txt").write_text("nobody's business")
-    return Site(folder)
-
-
-def test_files_have_their_types_and_a_strict_policy(site):
-    for path, kind in (
-        ("/", b"text/html; charset=utf-8"),
-        ("/index.html", b"text/html; charset=utf-8"),
-        ("/parts/run.mjs", b"text/javascript; charset=utf-8"),
-        ("/parts/run.wasm", b"application/wasm"),
-    ):
-        answer = site.answer("GET", path, None)
-        headers = dict(answer.headers)
-        assert (answer.status, headers[b"content-type"]) == (200, kind)
-        assert (
-            b"default-src 'none'; script-src 'self' 'wasm-unsafe-eval';"
-            in headers[b"content-security-policy"]
-        )
-        assert b"unsafe-inline" not in headers[b"content-security-policy"]
-        assert site.answer("GET", path, headers[b"etag"]).status == 304
+@pytest.fixture(scope="module")
+def server():
+    with serving() as server:
+        yield server
 
 
 @pytest.mark.parametrize(
-    "path", ["/secret.txt", "/../secret.txt", "/parts/../../secret.txt", "/parts", "//", "/none"]
+    ("path", "kind"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/index.html", "text/html; charset=utf-8"),
+        ("/site.css", "text/css; charset=utf-8"),
+        ("/main.js", "text/javascript; charset=utf-8"),
+        ("/icon.svg", "image/svg+xml"),
+        ("/contents.json", "application/json"),
+    ],
 )
-def test_nothing_else_is_served(site, path):
-    with pytest.raises(Refusal) as refused:
-        site.answer("GET", path, None)
-    assert refused.value.status == 404
+def test_files_have_their_types_and_a_strict_policy(server, path, kind):
+    answer = server.ask("GET", path)
+    assert (answer.status, answer.headers["content-type"]) == (200, kind)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self' 'wasm-unsafe-eval';" in policy
+    assert "unsafe-inline" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert server.ask("HEAD", path).body == b""
+    assert server.ask("GET", path, If_None_Match=answer.headers["etag"]).status == 304
+    assert server.ask("POST", path, b"").status == 405
 
 
-def test_the_page_of_this_installation():
-    built = (files("diptych") / "site" / "index.html").is_file()
-    with serving() as server:
-        page = server.ask("GET", "/")
-        assert page.headers["content-type"] == "text/html; charset=utf-8"
-        assert page.headers["x-content-type-options"] == "nosniff"
-        assert built or "Diptych serves models here" in page.body.decode()
-        assert server.ask("HEAD", "/").body == b""
-        assert server.ask("GET", "/", If_None_Match=page.headers["etag"]).status == 304
+@pytest.mark.parametrize(
+    "path", ["/__init__.py", "/files.py", "/pages/main.js", "/../site.py", "/%2e%2e/site.py", "//"]
+)
+def test_nothing_else_is_served(server, path):
+    assert server.ask("GET", path).status == 404
+
+
+def test_it_knows_the_models_of_the_server_unless_they_need_a_token(server):
+    assert server.ask("GET", "/contents.json").json["server"] == {"models": ["scenes"], "uploads": False}
+    with serving("--allow-uploads", DIPTYCH_TOKEN="geheim") as other:
+        assert other.ask("GET", "/contents.json").json["server"] == {"models": [], "uploads": False}

@@ -1,5 +1,6 @@
 """What `diptych serve` says to requests that are wrong, come from strangers, are too many or too large."""
 
+import asyncio
 import contextlib
 import gzip
 import io
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,8 +20,16 @@ import pytest
 from PIL import Image
 
 import diptych
+from diptych.errors import MissingExtra
+from diptych.extras import imported
 from diptych.model.layers import Activation, Chain, Conv
 from diptych.model.model import Model
+from diptych.options import ServeOptions
+from diptych.serving import repository
+from diptych.serving.answers import Paths, Refusal, refusal_of
+from diptych.serving.application import Application
+from diptych.serving.limits import Room
+from diptych.serving.logs import Log
 from little_models import numbers
 from little_server import serving
 
@@ -393,11 +403,82 @@ def test_clients_that_hang_up(server):
             contextlib.suppress(ConnectionError),  # where what it sent was not read to its end
         ):
             connection.sendall(garbage)
-            answer = connection.recv(4096)
+            answer = received(connection)
             assert answer.startswith(b"HTTP/1.1 400"), answer
             assert b'{"error":' in answer
     assert server.infer("scenes", RIGHT).status == 200
     assert not server.faults()
+
+
+def received(connection):
+    """What comes, up to the end of a document or of the connection."""
+    answer = b""
+    while not answer.endswith(b"}") and (part := connection.recv(4096)):
+        answer += part
+    return answer
+
+
+@pytest.mark.slow
+def test_bodies_that_never_arrive_or_never_end():
+    with serving("--timeout", 0.5, "--max-bytes", 5000) as server:
+        head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\nabc".encode())
+            answer = received(connection)
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"the body did not arrive within 0.5 s; send it again" in answer
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(
+                f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"1000\r\n" + bytes(4096) + b"\r\n"
+            )
+            connection.sendall(b"1000\r\n" + bytes(4096) + b"\r\n")
+            answer = received(connection)
+            assert answer.startswith(b"HTTP/1.1 413")
+            assert b"this server takes at most 5,000; send less" in answer
+
+
+def test_there_is_room_for_so_many_bytes_at_once():
+    room = Room(10)
+    with room.share() as one, room.share() as other:
+        one.take(6)
+        with pytest.raises(
+            Refusal, match=r"holds 6 bytes for other requests and has no room for 5 more"
+        ) as refused:
+            other.take(5)
+        assert (refused.value.status, dict(refused.value.headers)) == (503, {b"retry-after": b"1"})
+        other.take(4)
+    assert room.taken == 0
+
+
+def test_a_model_that_is_being_loaded(slow, monkeypatch):
+    read, going_on = repository.load, threading.Event()
+
+    def slowly(*arguments):
+        going_on.wait(20)
+        return read(*arguments)
+
+    async def ask():
+        application = Application([str(slow)], ServeOptions(), Log(io.StringIO()))
+        models = application.repository
+        monkeypatch.setattr(repository, "load", slowly)
+        first = asyncio.create_task(models.load("slow"))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Refusal, match="the model slow is being loaded; try again") as refused:
+            models.find("slow")
+        assert (refused.value.status, dict(refused.value.headers)) == (503, {b"retry-after": b"1"})
+        going_on.set()
+        await first
+        before = models.find("slow")
+        going_on.clear()
+        again = asyncio.create_task(models.load("slow"))
+        await asyncio.sleep(0.05)
+        assert models.find("slow") is before  # which answers until the new one is ready
+        going_on.set()
+        await again
+        assert models.find("slow") is not before
+        assert application.close()
+
+    asyncio.run(ask())
 
 
 def test_a_missing_package_is_named(tmp_path):
@@ -405,9 +486,20 @@ def test_a_missing_package_is_named(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == "diptych: the server needs the package 'uvicorn'; install it with: pip install 'diptych[web]'\n"
+    assert done.stderr.startswith(
+        "diptych: the server needs the package 'uvicorn'; install it with: pip install "
+    )
+    assert done.stderr.endswith("[web]'\n")
+
+
+def test_a_package_that_the_server_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra) as missing:
+        imported("torch")
+    refused = refusal_of(missing.value, Paths())
+    assert refused.message == (
+        "what PyTorch reads, writes, runs or trains needs the package 'torch', which this server does not have; ask "
+        "whoever runs it to install it"
     )
 
 

@@ -1,5 +1,6 @@
 """`diptych serve` answers by the verbs at /api: pictures, model files, progress, and what schemathesis thinks of."""
 
+import asyncio
 import base64
 import http.client
 import io
@@ -18,6 +19,8 @@ import diptych
 from diptych.model.layers import Chain, Conv, Dense, Flatten
 from diptych.model.model import Model
 from diptych.preprocessing import named
+from diptych.serving.answers import Refusal
+from diptych.serving.jobs import Jobs
 from little_models import numbers
 from little_server import serving
 
@@ -148,6 +151,28 @@ def test_long_work_is_watched_and_cancelled(server, picture):
     _gone(server, identity)
 
 
+def test_long_work_is_bounded():
+    def endless(progress):
+        while True:
+            progress(0, 1, "going on")
+            time.sleep(0.01)
+
+    async def ask():
+        jobs = Jobs(most=2, seconds=0.1)
+        first, second = jobs.start(endless), jobs.start(endless)
+        with pytest.raises(Refusal, match="2 pieces of long work wait already; try again") as refused:
+            jobs.start(endless)
+        assert (refused.value.status, dict(refused.value.headers)) == (503, {b"retry-after": b"5"})
+        second.cancel()
+        with pytest.raises(Refusal, match=r"took longer than the 0\.1 s that it may"):
+            await first.future
+        with pytest.raises(Refusal, match="was cancelled"):
+            await second.future
+        assert jobs.close()
+
+    asyncio.run(ask())
+
+
 def _gone(server, identity):
     """Waits until the work has stopped, which is at its next step."""
     until = time.monotonic() + 20
@@ -256,10 +281,11 @@ def test_hostile_uploads(server, picture):
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing(server):
+def test_schemathesis_finds_nothing(server, tmp_path):
+    pytest.importorskip("schemathesis")
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", "--no-color",
                f"{server.address}/openapi.json", "--phases", "examples,coverage,fuzzing", "--max-examples", "12",
                "--seed", "1", "--exclude-checks", "positive_data_acceptance"]  # fmt: skip # most bytes are no picture
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert not server.faults()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ from diptych.images.picture import Picture
 from diptych.loading import load
 from diptych.options import ExplainMethod, ScaleRule
 from diptych.predicting import trace
-from diptych.predictions import Predictions
+from diptych.predictions import Predictions, classifies
 from diptych.progress import Progress
 from diptych.serving.answers import TEMPORARY, Refusal, refusal_of
 from diptych.serving.documents import About, Classified, Document, Failed, JobReport, ModelFacts
@@ -49,6 +50,7 @@ __all__ = ["make_api"]
 _PICTURE = Path("the picture")  # what messages call one
 _NPY = "application/x-npy"
 _EVENTS = "text/event-stream"
+_MOST_HEADER = 4000  # characters
 _FORMATS = ("safetensors", "onnx", "pt", "bson", "jld2")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
@@ -175,6 +177,15 @@ def _named(path: Path, name: str) -> Any:
     return model if model.name else model.with_(name=_NOT_IN_NAMES.sub("-", Path(name).stem)[:80])
 
 
+def _header(remarks: list[str]) -> str:
+    """Remarks as a JSON list that a header can hold."""
+    text = json.dumps(remarks)
+    while len(text) > _MOST_HEADER:
+        remarks = [*remarks[:-2], "further remarks do not fit here"]
+        text = json.dumps(remarks)
+    return text
+
+
 # ---- How long work is answered ----------------------------------------------------------------------------------
 
 
@@ -233,11 +244,11 @@ def _also(*kinds: str) -> dict[int | str, dict[str, Any]]:
         for kind in kinds
         if kind != "application/json"
     }
-    json = {"application/json": {"schema": {"type": "object"}}} if "application/json" in kinds else {}
+    document = {"application/json": {"schema": {"type": "object"}}} if "application/json" in kinds else {}
     events = {
         _EVENTS: {"schema": {"type": "string", "description": "started, progress, and result or error"}}
     }
-    return {200: {"description": "The result.", "content": {**json, **content, **events}}}
+    return {200: {"description": "The result.", "content": {**document, **content, **events}}}
 
 
 # ---- The routes ---------------------------------------------------------------------------------------------------
@@ -284,6 +295,12 @@ async def predict(server: Server, model: Model, body: Body) -> Classified:
             x, remarks = await loop.run_in_executor(server.reading, prepare)
             model.check(x)
             output, _, _ = await model.batch(x)
+    if not classifies(output.shape[1:], model.model):
+        raise Refusal(
+            400,
+            f"{model.name} gives {list(output.shape[1:])} for a picture, which is not one value for each class; "
+            f"/v2/models/{model.name}/infer gives all values",
+        )
     document = Predictions.of(model.model, output, ["picture"]).to_document()
     return Classified(**document, remarks=list(remarks))
 
@@ -399,12 +416,9 @@ async def convert(
         with _stored(server, body, name) as path:
             done = converted(path, path.parent / f"converted.{to}")
             content = done.paths[0].read_bytes()
-        remarks = [
-            server.paths.hidden(each).encode("ascii", "backslashreplace").decode() for each in done.remarks
-        ]
         headers = (
             ("Content-Disposition", f'attachment; filename="model.{to}"'),
-            ("Diptych-Remarks", orjson.dumps(remarks).decode()[:4000]),
+            ("Diptych-Remarks", _header([server.paths.hidden(each) for each in done.remarks])),
         )
         return Result(content, "application/octet-stream", headers)
 
@@ -462,7 +476,7 @@ async def job(server: Server, identity: Identity) -> JobReport:
     return JobReport(**server.jobs.find(identity).report())
 
 
-@router.delete("/jobs/{identity}", status_code=204)
+@router.delete("/jobs/{identity}", status_code=204, response_model=None)
 async def cancel(server: Server, identity: Identity) -> None:
     """Cancels long work: at its next step, and at once where it still waits."""
     server.jobs.find(identity).cancel()

@@ -66,13 +66,16 @@ class Application:
         self.repository.start()
         self.protocol.ready = True
 
-    def close(self) -> None:
-        """Ends the threads."""
-        self.jobs.close()
+    def close(self) -> bool:
+        """Ends the threads; returns whether no long work is left, which cannot be stopped between its steps."""
         self._computing.shutdown(wait=False, cancel_futures=True)
         self.reading.shutdown(wait=False, cancel_futures=True)
+        return self.jobs.close()
 
     def _for_the_page(self) -> dict[str, Any]:
+        """What the page can ask the server for, which is nothing where that needs a token: the page has none."""
+        if self.options.token is not None:
+            return {"models": [], "uploads": False}
         models = sorted({each.name for each in self.repository.all() if each.takes_pictures})
         return {"models": models, "uploads": self.options.allow_uploads}
 

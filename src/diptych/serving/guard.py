@@ -118,6 +118,10 @@ class Guard:
             (b"access-control-allow-methods", b"GET, POST, DELETE"),
             (b"access-control-allow-headers", _ALLOWED_HEADERS),
             (b"access-control-expose-headers", b"inference-header-content-length, retry-after"),
+            (
+                b"access-control-allow-private-network",
+                b"true",
+            ),  # Chromium asks where a site elsewhere asks loopback
             (b"vary", b"origin"),
         )
 

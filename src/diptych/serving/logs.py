@@ -9,7 +9,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-import orjson
+from diptych.serving.answers import json_bytes
 
 __all__ = ["Log"]
 
@@ -42,7 +42,7 @@ class Log:
             **{name: value for name, value in facts.items() if value is not None},
         }
         with contextlib.suppress(OSError, ValueError):  # a log that cannot be written stops no answer
-            self._stream.write(orjson.dumps(line, default=str).decode() + "\n")
+            self._stream.write(json_bytes(line).decode() + "\n")
 
     def fault(self, event: str, error: BaseException, **facts: Any) -> None:
         """Writes an error that is a fault of the server, with its traceback."""

@@ -130,6 +130,8 @@ class Repository:
                 if name in self.sources:
                     raise
                 self.log.write("warning", "model", model=name, error=f"{name} is not served: {error}")
+        if not self._ready:
+            self.log.write("warning", "model", remark="no model is served yet: load one when it is there")
 
     async def load(self, name: str) -> None:
         """Loads a model, or loads it again; until that is done, the versions from before go on answering.
