@@ -215,6 +215,7 @@ _RULES: tuple[tuple[Any, Callable[[TorchSite, Any], list[Operation]]], ...] = (
     ((*_kinds("InstanceNorm"), M.AnyInstanceNorm), _instance_norm),
     (nn.GroupNorm, _group_norm),
     (nn.LayerNorm, _layer_norm),
+    (nn.RMSNorm, _call("rms_norm", "normalized_shape", "weight", "eps")),
     (_kinds("MaxPool"), _max_pool),
     (_kinds("AvgPool"), _mean_pool),
     ((*_kinds("AdaptiveMaxPool"), *_kinds("AdaptiveAvgPool")), _adaptive_pool),
