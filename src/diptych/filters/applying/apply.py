@@ -140,7 +140,7 @@ def apply(
         engine: "halide", "onnxruntime", "openvino", "torch" or "numpy"; "auto" takes the fastest by
             measurement. Engines may differ in the last bit of a float.
         device: "auto", "cpu", "cuda" or "mps".
-        edge: How pixels beyond the border are made: "zero", "reflect", "replicate" or "wrap"; None for the
+        edge: How pixels beyond the border are made: "zero", "reflect", "symmetric", "replicate" or "wrap"; None for the
             filter's own choice.
         progress: Called with the rows done, all rows, and the picture's name.
         failures: For folders: a list to which one message is appended for each picture that fails. Without
