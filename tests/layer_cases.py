@@ -319,6 +319,8 @@ SHAPES: dict[str, tuple[Build, Shape]] = {
     "pad-zero": (lambda w: Pad(((1, 2), (0, 3))), IMAGE),
     "pad-reflect": (lambda w: Pad(((1, 2), (0, 3)), "reflect"), IMAGE),
     "pad-replicate": (lambda w: Pad(((1, 2), (0, 3)), "replicate"), IMAGE),
+    "pad-symmetric": (lambda w: Pad(((1, 2), (0, 3)), "symmetric"), IMAGE),
+    "pad-symmetric-3d": (lambda w: Pad(((1, 5), (0, 3), (2, 0)), "symmetric"), VOLUME),
     "pad-wrap": (lambda w: Pad(((1, 2), (0, 3)), "wrap"), IMAGE),
     "pad-zero-3d": (lambda w: Pad(((1, 0), (0, 3), (2, 1))), VOLUME),
     "pad-reflect-1d": (lambda w: Pad(((3, 1),), "reflect"), LINE),

@@ -1,4 +1,4 @@
-"""The documentation does what it says: every block of the tutorials and how-to pages runs, in order, in a new folder."""
+"""The documentation does what it says: every block of the tutorials and how-to pages runs, in a new folder."""
 
 from __future__ import annotations
 

@@ -159,6 +159,8 @@ NOT_IN = {
     "adaptive-max-pytorch": VERSIONS,
     "adaptive-max-3d": VERSIONS,
     "pad-wrap": VERSIONS[:2],
+    "pad-symmetric": VERSIONS[:2],
+    "pad-symmetric-3d": VERSIONS[:2],
     "bilinear-over-the-last-axis": VERSIONS,
     "parallel-subtract": VERSIONS[1:],
     **dict.fromkeys(("rnn-leakyrelu", "rnn-one-step", "lstm-reverse", "lstm-initial-cell"), VERSIONS[3:]),

@@ -217,7 +217,8 @@ function adaptive_pool(output, pool)
     end
 end
 
-"""Longer spatial axes, by (low, high) each: "zero" (or `number`), "reflect" (edge not repeated), "replicate", "wrap"."""
+"""Longer spatial axes, by (low, high) each: "zero" (or `number`), "reflect" (edge not repeated), "symmetric" (repeated),
+"replicate", "wrap"."""
 function extended(pads, mode, number = 0.0f0)
     return function (x)
         for axis in 1:length(pads)
@@ -230,6 +231,8 @@ function extended(pads, mode, number = 0.0f0)
                 x = ifelse.(mask .> 0, y, number)
             elseif mode == "reflect"
                 x = part(x, axis, [p < 1 ? 2 - p : (p > n ? 2 * n - p : p) for p in positions])
+            elseif mode == "symmetric"
+                x = part(x, axis, [p < 1 ? 1 - p : (p > n ? 2 * n + 1 - p : p) for p in positions])
             elseif mode == "replicate"
                 x = part(x, axis, [clamp(p, 1, n) for p in positions])
             else
