@@ -176,7 +176,9 @@ NOT_IN = {
     "attention": VERSIONS[:1],
     **dict.fromkeys(("activation-step", "activation-step-parameters", "parallel-where"), VERSIONS),
     "activation-erf": VERSIONS,
-    **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
+    **dict.fromkeys(
+        ("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-wider-than-the-channels", "lrn-1d"), VERSIONS
+    ),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
     **dict.fromkeys(("reduce-product", "parallel-matmul-broadcast"), VERSIONS),
     **dict.fromkeys(("reduce-logsumexp", "reduce-logsumexp-drops"), VERSIONS),
