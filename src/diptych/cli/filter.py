@@ -137,7 +137,9 @@ def apply(
     ] = None,
     edge: Annotated[
         str | None,
-        typer.Option(help="Beyond the border: zero, reflect, replicate or wrap; default: the filter's own."),
+        typer.Option(
+            help="Beyond the border: zero, reflect, symmetric, replicate or wrap; default: the filter's own."
+        ),
     ] = None,
     table: Annotated[
         bool,

@@ -16,6 +16,8 @@ from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import as_text, check_place, is_folder, keep, sole_writer
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.fractions import scale_of
+from diptych.filters.applying.frames import Frame, Frames, frames_in
+from diptych.filters.applying.frames import write as write_frames
 from diptych.filters.applying.tiles import MEMORY_BYTES, STRIP_BYTES, Adapted, filtered
 from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.images import files, streams
@@ -140,7 +142,7 @@ def apply(
         engine: "halide", "onnxruntime", "openvino", "torch" or "numpy"; "auto" takes the fastest by
             measurement. Engines may differ in the last bit of a float.
         device: "auto", "cpu", "cuda" or "mps".
-        edge: How pixels beyond the border are made: "zero", "reflect", "replicate" or "wrap"; None for the
+        edge: How pixels beyond the border are made: "zero", "reflect", "symmetric", "replicate" or "wrap"; None for the
             filter's own choice.
         progress: Called with the rows done, all rows, and the picture's name.
         failures: For folders: a list to which one message is appended for each picture that fails. Without
@@ -380,6 +382,9 @@ class Work:
         keep([path], [target])
         check_place(target)
         start = perf_counter()
+        several = frames_in(path, target)
+        if several is not None:
+            return self._several(path, target, several, start)
         source = streams.open(path)
         try:
             full, scaled = self._scale(source, str(path))
@@ -402,6 +407,33 @@ class Work:
             seconds=perf_counter() - start,
             streamed=source.streams,
             remarks=(*source.remarks, *scaled, *remarks),
+        )
+
+    def _several(self, path: Path, target: Path, several: Frames, start: float) -> Applied:
+        """The filtered pages or frames, or the filtered colours with their transparency, in a file."""
+        engines: list[tuple[str, str, tuple[int, int]]] = []
+
+        def filtered_frames() -> Iterator[Frame]:
+            for number, frame in enumerate(several.frames, 1):
+                name = path.name if several.count == 1 else f"{path.name}, picture {number}"
+                source = Whole(frame.colour)
+                full = self._scale(source, name)[0]
+                tiled_filter, shape, rows, _ = self._begin(source, name, full=full)
+                pixels = np.concatenate(list(rows))
+                engines.append((tiled_filter.engine, tiled_filter.device, shape[:2]))
+                yield replace(frame, colour=pixels if shape[2] > 1 else pixels[..., 0])
+
+        remarks = write_frames(target, replace(several, frames=filtered_frames()))
+        engine, device, size = engines[0]
+        count = (f"{several.count} pictures",) if several.count > 1 else ()
+        return Applied(
+            path=as_text(target),
+            engine=engine,
+            device=device,
+            size=size,
+            seconds=perf_counter() - start,
+            streamed=False,
+            remarks=(*count, *remarks),
         )
 
     def _scale(self, source: StreamSource, name: str) -> tuple[int, tuple[str, ...]]:

@@ -33,10 +33,14 @@ _STEADY = 1.5  # levels; differences within a flat or periodic picture that roun
 _SIDE = 256
 _MANY_PIXELS = 0.1  # share of pixels; a filter that changes fewer hardly changes anything
 _ROUNDED_BY = {"opencv": "OpenCV", "pillow": "Pillow", "julia": "Julia"}
-PADDING_MODES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")  # the most likely first
-_PADDING_MODE_NAMES = ", ".join(PADDING_MODES).replace(
-    "reflect", "reflect (without repeating the border pixel)"
-)
+PADDING_MODES: tuple[PadMode, ...] = (
+    "replicate",
+    "reflect",
+    "symmetric",
+    "zero",
+    "wrap",
+)  # the most likely first
+_PADDING_MODE_NAMES = ", ".join(PADDING_MODES)
 
 
 @dataclass(frozen=True, eq=False)

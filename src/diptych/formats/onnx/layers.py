@@ -17,7 +17,7 @@ import numpy as np
 from diptych.errors import UnsupportedLayer
 from diptych.formats.onnx.activations import ACTIVATION_RULES
 from diptych.formats.onnx.graph import OnnxSite
-from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm, normalise
+from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm, normalise, rms_norm
 from diptych.formats.onnx.recurrent import RECURRENT
 from diptych.model.layers import (
     NUMPY_PAD,
@@ -53,6 +53,7 @@ from diptych.model.layers import (
     PReLU,
     Reduce,
     Reshape,
+    RMSNorm,
     Scale,
     Slice,
     Softmax,
@@ -260,8 +261,24 @@ def _reduced(s: OnnxSite, value: str, axis: int, span: tuple[int, int], operatio
 
 
 def _pad(s: OnnxSite, layer: Pad) -> str:
+    if layer.mode == "symmetric":
+        return _mirrored(s, layer.padding)
     value = s.constant(layer.value) if layer.mode == "constant" else ""
     return _padded(s, layer.padding, value, NUMPY_PAD[layer.mode])  # ONNX uses NumPy's names
+
+
+def _mirrored(s: OnnxSite, padding: Pads) -> str:
+    """The mirror images that repeat the edge value, for which ONNX has no mode of Pad: slices backwards."""
+    value, first, backwards = s.input, s.ints(-(2**31)), s.ints(-1)
+    for axis, (low, high) in enumerate(padding, 2):
+        along = s.ints(axis)
+        parts = [value]
+        if low:
+            parts.insert(0, s.node("Slice", value, s.ints(low - 1), first, along, backwards))
+        if high:
+            parts.append(s.node("Slice", value, backwards, s.ints(-high - 1), along, backwards))
+        value = s.node("Concat", *parts, axis=axis) if len(parts) > 1 else value
+    return value
 
 
 def _upsample(s: OnnxSite, layer: Upsample) -> str:
@@ -387,6 +404,7 @@ LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {
     Scale: _scale,
     BatchNorm: batch_norm,
     LayerNorm: layer_norm,
+    RMSNorm: rms_norm,
     GroupNorm: group_norm,
     InstanceNorm: instance_norm,
     Normalise: normalise,

@@ -212,6 +212,13 @@ def _layer_norm(
     return [L.LayerNorm(numbers(normalized_shape, 1), s.array(weight), s.array(bias), eps)]
 
 
+def _rms_norm(
+    s: TorchSite, normalized_shape: Any, weight: Any = None, eps: float | None = None
+) -> list[Operation]:
+    own = torch.finfo(torch.float32).eps if eps is None else eps
+    return [L.RMSNorm(numbers(normalized_shape, 1), s.array(weight), own)]
+
+
 def _group_norm(
     s: TorchSite, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
 ) -> list[Operation]:
@@ -480,44 +487,19 @@ def _same(s: TorchSite, *rest: Any, **others: Any) -> list[Operation]:
 _WHOLE = (torch.int32, torch.int64)
 
 
-_PLAIN = {
-    "relu": "relu",
-    "relu6": "relu6",
-    "sigmoid": "sigmoid",
-    "hardsigmoid": "hardsigmoid",
-    "logsigmoid": "logsigmoid",
+# Functions whose name is that of the activation, and others.
+_SAME = (
+    "relu", "relu6", "sigmoid", "hardsigmoid", "logsigmoid", "tanh", "tanhshrink", "softsign",
+    "selu", "hardswish", "mish", "abs", "exp", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan",
+    "sinh", "cosh", "asinh", "acosh", "atanh", "log", "erf", "floor", "ceil", "round", "trunc",
+    "sign",
+)  # fmt: skip
+_PLAIN = dict(zip(_SAME, _SAME, strict=True)) | {
     "log_sigmoid": "logsigmoid",
-    "tanh": "tanh",
-    "tanhshrink": "tanhshrink",
-    "softsign": "softsign",
-    "selu": "selu",
     "silu": "swish",
-    "hardswish": "hardswish",
-    "mish": "mish",
-    "abs": "abs",
     "square": "abs2",
-    "exp": "exp",
-    "sqrt": "sqrt",
-    "sin": "sin",
-    "cos": "cos",
-    "tan": "tan",
-    "asin": "asin",
-    "acos": "acos",
-    "atan": "atan",
-    "sinh": "sinh",
-    "cosh": "cosh",
-    "asinh": "asinh",
-    "acosh": "acosh",
-    "atanh": "atanh",
-    "log": "log",
-    "erf": "erf",
-    "floor": "floor",
-    "ceil": "ceil",
-    "round": "round",
-    "trunc": "trunc",
     "long": "trunc",
     "int": "trunc",
-    "sign": "sign",
 }
 _BY_RANK: dict[str, Rule] = {}
 for _rank in (1, 2, 3):
@@ -575,6 +557,7 @@ CALLS: dict[str, Rule] = {
     "instance_norm": _instance_norm,
     "aten.instance_norm": _aten_instance_norm,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "pad": _pad,
     "interpolate": _interpolate,

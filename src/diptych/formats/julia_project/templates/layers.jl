@@ -99,6 +99,14 @@ function layer_norm(count, f = identity; scale = nothing, shift = nothing, epsil
     end
 end
 
+"""Division by the root of the mean of the squares over the first `count` axes."""
+function rms_norm(count; scale = nothing, epsilon = 1e-5)
+    return function (x)
+        spread = sqrt.(mean_over(x .* x, ntuple(identity, count)) .+ Float32(epsilon))
+        return scaled_and_shifted(x ./ spread, scale, nothing)
+    end
+end
+
 
 """GroupNorm; `groups` 0 is a group for each channel, InstanceNorm. Tracked statistics are one a group."""
 function group_norm(groups, f = identity; scale = nothing, shift = nothing, mean = nothing, variance = nothing,
@@ -209,7 +217,8 @@ function adaptive_pool(output, pool)
     end
 end
 
-"""Longer spatial axes, by (low, high) each: "zero" (or `number`), "reflect" (edge not repeated), "replicate", "wrap"."""
+"""Longer spatial axes, by (low, high) each: "zero" (or `number`), "reflect" (edge not repeated), "symmetric" (repeated),
+"replicate", "wrap"."""
 function extended(pads, mode, number = 0.0f0)
     return function (x)
         for axis in 1:length(pads)
@@ -222,6 +231,8 @@ function extended(pads, mode, number = 0.0f0)
                 x = ifelse.(mask .> 0, y, number)
             elseif mode == "reflect"
                 x = part(x, axis, [p < 1 ? 2 - p : (p > n ? 2 * n - p : p) for p in positions])
+            elseif mode == "symmetric"
+                x = part(x, axis, [p < 1 ? 1 - p : (p > n ? 2 * n + 1 - p : p) for p in positions])
             elseif mode == "replicate"
                 x = part(x, axis, [clamp(p, 1, n) for p in positions])
             else
