@@ -20,6 +20,7 @@ import diptych
 from diptych.model.layers import BatchNorm, Chain, Conv, Flatten
 from diptych.model.model import Model
 from diptych.preprocessing import named
+from diptych.preprocessing.adjusting import adjusted
 from little_models import classifier, numbers
 from little_server import serving
 
@@ -344,6 +345,20 @@ def test_the_log_says_what_is_not_served_and_what_was_guessed(server):
     with serving("small-cnn-32") as other:
         assert other.logged(event="model", remark="its weights are not trained")
         assert other.logged(event="started", models=["small-cnn-32/1"])
+
+
+def test_a_recipe_of_the_command_line(jpeg, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    recipe = ("--preprocessing", "colour-32", "--mean", "0.5")
+    with serving("mine=scenes", *recipe) as server:
+        answer = server.ask("POST", "/v2/models/mine/infer", jpeg, Inference_Header_Content_Length="0")
+    with serving("mine=scenes", "--mean", "0.5") as server:
+        same = server.ask("POST", "/v2/models/mine/infer", jpeg, Inference_Header_Content_Length="0")
+    expected = diptych.predict(
+        "scenes", tmp_path / "a.jpg", preprocessing=adjusted(named("colour-32"), mean=(0.5,))
+    )
+    assert np.float32(answer.json["outputs"][0]["data"]).tobytes() == expected.tobytes()
+    assert same.status == 200
 
 
 @pytest.mark.slow

@@ -508,7 +508,7 @@ def _each(option: str, values: list[str] | None) -> str | tuple[str | None, str 
 
 app.command("explain")(adjustable(explain_command))
 app.command("train")(train_command)
-app.command("serve", epilog=SERVE_EXAMPLES)(serve_command)
+app.command("serve", epilog=SERVE_EXAMPLES)(adjustable(serve_command))
 app.command("site")(site_command)
 app.command()(convert)
 app.command()(verify)

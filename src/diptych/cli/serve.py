@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -105,13 +104,10 @@ def serve(
 
     SIGTERM and Ctrl-C end it once what was begun is answered. The log is JSON lines on standard error.
     """
-    from diptych.errors import UsageError
     from diptych.extras import imported
 
     running = imported("diptych.serving.running")
     reading = ReadOptions(architecture, written_by, key, output=output)
-    if (reading.given() or preprocessing) and (len(models or ()) != 1 or Path((models or [""])[0]).is_dir()):
-        raise UsageError("how to read a model, and its recipe, are for one model that is named: name one")
     options = ServeOptions(
         host=host, port=port, token=token or None,
         allow_origins=tuple(allow_origin or ()), allow_hosts=tuple(allow_host or ()), allow_uploads=allow_uploads,

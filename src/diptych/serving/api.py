@@ -7,7 +7,6 @@ accepts text/event-stream, it tells its progress in events, and its id, by which
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -18,11 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -35,9 +33,10 @@ from diptych.options import ExplainMethod, ScaleRule
 from diptych.predicting import trace
 from diptych.predictions import Predictions, classifies
 from diptych.progress import Progress
+from diptych.serving.answering import EVENTS, answered
 from diptych.serving.answers import TEMPORARY, Refusal, refusal_of
 from diptych.serving.documents import About, Classified, Document, Failed, JobReport, ModelFacts
-from diptych.serving.jobs import Job, Result, Work, watched
+from diptych.serving.jobs import Result
 from diptych.serving.limits import body_of
 from diptych.serving.pages import documentation, style
 from diptych.serving.served import Served
@@ -49,9 +48,7 @@ __all__ = ["make_api"]
 
 _PICTURE = Path("the picture")  # what messages call one
 _NPY = "application/x-npy"
-_EVENTS = "text/event-stream"
 _MOST_HEADER = 4000  # characters
-_FORMATS = ("safetensors", "onnx", "pt", "bson", "jld2")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
 _FILE: dict[str, Any] = {
@@ -186,55 +183,7 @@ def _header(remarks: list[str]) -> str:
     return text
 
 
-# ---- How long work is answered ----------------------------------------------------------------------------------
-
-
-async def _answered(request: Request, work: Work) -> Response:
-    """The result of long work, or its events where the client asks for them."""
-    application = _application(request)
-    job = application.jobs.start(work)
-    if _EVENTS in request.headers.get("accept", ""):
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        return StreamingResponse(_events(application, job), media_type=_EVENTS, headers=headers)
-    leaving = asyncio.create_task(_left(request))
-    leaving.add_done_callback(lambda _: job.cancel())
-    try:
-        result = await job.future
-    finally:
-        leaving.cancel()
-    return Response(result.content, media_type=result.kind, headers=dict(result.headers))
-
-
-async def _left(request: Request) -> None:
-    """Returns once the client has hung up."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _events(application: Application, job: Job) -> AsyncIterator[bytes]:
-    """Progress, and at the end the result or the error, as server-sent events."""
-    try:
-        async for name, document in watched(job):
-            yield _event(name, orjson.dumps(document)) if name else b": still at work\n\n"
-        try:
-            result = await job.future
-        except Exception as error:
-            refusal = refusal_of(error, application.paths) or application.fault(error, "POST", "events")
-            yield _event("error", orjson.dumps({"error": refusal.message, "status": refusal.status}))
-            return
-        if result.kind == "application/json":
-            yield _event("result", result.content)
-        else:
-            content = base64.b64encode(result.content).decode()
-            yield _event(
-                "result", orjson.dumps({"type": result.kind, "base64": content, **dict(result.headers)})
-            )
-    finally:
-        job.cancel()  # the client hung up, or it is done
-
-
-def _event(name: str, data: bytes) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+# ---- The routes ---------------------------------------------------------------------------------------------------
 
 
 def _also(*kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -245,13 +194,8 @@ def _also(*kinds: str) -> dict[int | str, dict[str, Any]]:
         if kind != "application/json"
     }
     document = {"application/json": {"schema": {"type": "object"}}} if "application/json" in kinds else {}
-    events = {
-        _EVENTS: {"schema": {"type": "string", "description": "started, progress, and result or error"}}
-    }
+    events = {EVENTS: {"schema": {"type": "string", "description": "started, progress, and result or error"}}}
     return {200: {"description": "The result.", "content": {**document, **content, **events}}}
-
-
-# ---- The routes ---------------------------------------------------------------------------------------------------
 
 
 @router.get("")
@@ -342,7 +286,7 @@ async def features(
             )
             return Result(path.read_bytes(), "image/png")
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post(
@@ -382,7 +326,7 @@ async def explain(
             return Result(encoded(Image.fromarray(overlay_picture(found)), format="PNG"), "image/png")
         return Result.of({**found.to_document(), "remarks": list(found.remarks)})
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post("/inspect", openapi_extra=_FILE, response_class=Response, responses=_also("application/json"))
@@ -395,7 +339,7 @@ async def inspect_file(request: Request, server: Server, body: Body, name: FileN
         with _stored(server, body, name) as path:
             return Result.of(inspected(_named(path, name)).to_document())
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post(
@@ -422,7 +366,7 @@ async def convert(
         )
         return Result(content, "application/octet-stream", headers)
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post("/compare", openapi_extra=_FILE, response_class=Response, responses=_also("application/json"))
@@ -442,7 +386,7 @@ async def compare_file(
         with _stored(server, body, name) as path:
             return Result.of(compared(_named(path, name), served.model).to_document())
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post(
@@ -467,7 +411,7 @@ async def compare(
         picture = _picture(body, server, model)
         return Result.of(compared(model.model, served.model, [picture]).to_document())
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.get("/jobs/{identity}")

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from diptych.engines.batches import processors
+from diptych.errors import UsageError
 from diptych.options import ServeOptions
 from diptych.serving.answers import Answer, Paths, Refusal, refusal_of
 from diptych.serving.api import make_api
@@ -45,6 +46,8 @@ class Application:
 
     def __init__(self, models: Sequence[str], options: ServeOptions, log: Log) -> None:
         sources, folders = named_sources(models)
+        if (options.reading.given() or options.preprocessing) and (folders or len(sources) != 1):
+            raise UsageError("how to read a model, and its recipe, are for one model that is named: name one")
         places = [
             Path(str(place)).parent for source in sources.values() for place in source.versions.values()
         ]

@@ -21,6 +21,7 @@ from diptych.model.model import Model
 from diptych.options import ServeOptions
 from diptych.serving.answers import Paths, Refusal, retry_after
 from diptych.serving.logs import Log
+from diptych.serving.naming import name_and_model
 from diptych.serving.served import Served
 
 __all__ = ["Repository", "named_sources"]
@@ -231,9 +232,7 @@ def named_sources(models: Sequence[str]) -> tuple[dict[str, Source], tuple[Path,
     sources: dict[str, Source] = {}
     folders: list[Path] = []
     for text in models:
-        given, equals, model = text.partition("=")
-        if not equals or "/" in given or ":" in given or not given:
-            given, model = "", text
+        given, model = name_and_model(text)
         if not given and is_folder(model) and not hub.is_name(model):
             folders.append(Path(model))
             continue
