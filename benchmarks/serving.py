@@ -7,6 +7,8 @@ server gets the cores of the list, and the client the others.
     python benchmarks/serving.py                            # 10 seconds of each form of request
     python benchmarks/serving.py --minutes 10               # memory under load
     python benchmarks/serving.py --hostile 5000             # damaged and wrong bodies: no 5xx, no crash
+
+Memory grows once with hostile uploads, by PyTorch, which reads .pt files.
 """
 
 from __future__ import annotations
