@@ -26,13 +26,14 @@ VERSIONS = ("0.12", "0.13", "0.14", "0.15", "0.16")
 STATE_NOT_IN = {
     "transpose-output-padding": VERSIONS[:2],
     **dict.fromkeys(("embedding-mean", "embedding-sum", "embedding-max"), VERSIONS[:2]),
-    **dict.fromkeys(("layernorm", "layernorm-eps-squared", "layernorm-not-affine"), VERSIONS[:3]),
     "layernorm-std-plus-eps": VERSIONS[3:],
     **dict.fromkeys(("adaptive-max-pytorch", "adaptive-max-3d"), VERSIONS),
     **dict.fromkeys(("graph", "graph-nested", "attention"), VERSIONS[:1]),
     "bilinear-over-the-last-axis": VERSIONS,
     **dict.fromkeys(("prelu-of-channels", "prelu-of-columns", "prelu-of-features"), VERSIONS),
-    **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
+    **dict.fromkeys(
+        ("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-wider-than-the-channels", "lrn-1d"), VERSIONS
+    ),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
     **dict.fromkeys(("gather-channels", "gather-columns", "gather-of-features"), VERSIONS),
     **dict.fromkeys(("parallel-matmul-broadcast", "parallel-where"), VERSIONS),
@@ -70,9 +71,8 @@ def _emptied(model: Model) -> Model:
 
 NEWER = ("0.13", "0.14", "0.15", "0.16")
 ANEW = [golden for golden in READ if golden.version != "0.16.9"]
-# `x -> reshape(x, 3, :, size(x, 2))` has two free sizes; sizes of this kind need the model's input shape.
 # The recurrent layers of those files begin from states of their own, which Flux 0.15 does not have.
-ANEW_NOT_IN = {"captured_closure": NEWER, **dict.fromkeys(("rnn", "lstm", "gru"), NEWER[2:])}
+ANEW_NOT_IN = dict.fromkeys(("rnn", "lstm", "gru"), NEWER[2:])
 # Flux 0.15 divides by another formula than 0.14 and before; with its epsilon of 1e-5 no closer than this.
 REFORMULATED = 5e-5
 

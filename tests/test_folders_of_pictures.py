@@ -12,7 +12,7 @@ from PIL import Image
 
 import diptych
 from diptych.__main__ import main
-from diptych.errors import ImageError, UsageError
+from diptych.errors import ImageError, UsageError, install_command
 from diptych.images import files
 from diptych.images.opening import most_pixels
 from little_pictures import COLOUR
@@ -125,7 +125,7 @@ def test_heic_without_the_extra_says_how_to_get_it(
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     status, _, said = run(capsys, "preprocess", tmp_path, "-o", tmp_path / "out")
     assert status == 1
-    assert "IMG_1.HEIC needs the package 'pillow-heif'; install it with: pip install 'diptych[heif]'" in said
+    assert f"IMG_1.HEIC needs the package 'pillow-heif'; install it with: {install_command('heif')}" in said
     assert (tmp_path / "out" / "a.npy").exists()
 
 

@@ -72,7 +72,7 @@ def test_what_is_not_there_is_said(diptych_command: Any) -> None:
 @pytest.mark.skipif(TIMM, reason="timm is installed")
 def test_what_is_not_installed_is_said() -> None:
     for pattern in ("timm/", "torchvision/resnet*"):
-        with pytest.raises(MissingExtra, match=r"pip install 'diptych\[hub\]'"):
+        with pytest.raises(MissingExtra, match=r"pip install .*\[hub\]'"):
             diptych.list_models(pattern)
 
 

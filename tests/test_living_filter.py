@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from accessibility import violations
 from browser import TIMEOUT, chromium
 from diptych import filters
 from diptych.model.layers import AdaptiveMeanPool, Chain, Upsample
@@ -97,6 +98,7 @@ def test_a_picture_is_filtered_and_judged(browser: Any, tmp_path: Path, scheme: 
     page.set_input_files("#live-target", str(tmp_path / "smaller.png"))
     page.wait_for_selector("#live-said.bad", timeout=TIMEOUT)
     assert "500 × 299 pixels, and the picture 500 × 300" in page.inner_text("#live-said")
+    assert violations(page) == []
     page.select_option("#live-size", "actual")
     assert page.evaluate("document.getElementById('live-after').getBoundingClientRect().width") == 500
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -21,12 +21,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import diptych
 from diptych import formats, hub
 from diptych.errors import FormatError, MissingExtra, OutputError, UsageError
 from diptych.loading import load, recipe_of
 from diptych.model import architectures
+from diptych.predicting import predict_files
 from diptych.preprocessing import CentreCrop, Resize
 from tests.hub_server import COMMIT, cached
 from tests.hub_server import hub as served
@@ -159,6 +161,31 @@ def test_a_folder(form: str, tmp_path: Path) -> None:
     module = network()
     folder = folder_of(tmp_path / "snapshot", files_of(module))
     check(load(form.format(folder)), module)
+
+
+@needs_timm
+def test_a_folder_without_classes_gives_features(tmp_path: Path) -> None:
+    import timm
+
+    module = timm.create_model("resnet18", pretrained=False, num_classes=0).eval()
+    files = files_of(module)
+    settings: dict[str, Any] = {k: v for k, v in CONFIG.items() if k not in ("label_names", "model_args")}
+    settings |= {"num_classes": 0, "pretrained_cfg": {**settings["pretrained_cfg"], "num_classes": 0}}
+    settings["pretrained_cfg"].pop("label_names", None)
+    files["config.json"] = json.dumps(settings).encode()
+    model = load(str(folder_of(tmp_path / "snapshot", files)))
+    with torch.no_grad():
+        expected = module(torch.from_numpy(batch())).numpy()
+    np.testing.assert_allclose(diptych.predict(model, batch()), expected, atol=1e-5)
+    assert model.gives_features
+    assert "Classes: none, its output is features" in diptych.inspect(model).text()
+    diptych.convert(model, tmp_path / "m.safetensors")
+    assert diptych.read(tmp_path / "m.safetensors").gives_features
+    Image.fromarray(np.zeros((70, 70, 3), np.uint8)).save(tmp_path / "p.png")
+    with pytest.raises(UsageError, match=r"gives features and has no classes.*--columns output"):
+        predict_files(model, [tmp_path / "p.png"])
+    diptych.predict(model, [tmp_path / "p.png"], out=tmp_path / "t.csv", columns=["output"])
+    assert "output" in (tmp_path / "t.csv").read_text().splitlines()[0]
 
 
 @needs_timm
@@ -391,6 +418,7 @@ def test_an_address_that_is_wrong_is_said(
     (folder / "net.onnx").write_bytes(b"other bytes")
     with pytest.raises(OutputError, match=r"has the SHA-256 [0-9a-f]{64}, not 0+; it was deleted"):
         load(f"{address}/net.onnx#sha256={'0' * 64}")
+    assert not (cache.parent / "diptych").exists()  # no empty folder stays
     assert not [path for path in cache.parent.rglob("*") if path.is_file()]
     with pytest.raises(UsageError, match="a model by address needs its checksum"):
         load(f"{address}/net.onnx")
@@ -531,7 +559,7 @@ def test_what_is_missing_is_said_with_the_line_that_installs_it(tmp_path: Path) 
     files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": save({"a": torch.ones(1)})}
     folder = folder_of(tmp_path / "f", files)
     for name in ("timm/resnet18", "torchvision/resnet18", folder):
-        with pytest.raises(MissingExtra, match=r"pip install 'diptych\[hub\]'"):
+        with pytest.raises(MissingExtra, match=r"pip install .*\[hub\]'"):
             load(name)
 
 

@@ -1,5 +1,6 @@
 """What works without the optional packages, and what the others say."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import diptych
+from diptych.errors import install_command
 from diptych.images.files import write_png
 
 MISSING = (
@@ -107,5 +109,36 @@ def test_what_needs_an_extra_says_which(lean, tmp_path, arguments, extra):
     write_png(tmp_path / "picture.png", np.zeros((32, 32, 3), np.uint8))
     done = lean(*arguments)
     assert done.returncode == 2, done.stderr
-    assert f"pip install 'diptych[{extra}]'" in done.stderr
+    assert install_command(extra) in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def _installed_from(monkeypatch, origin):
+    class Known:
+        def read_text(self, name):
+            assert name == "direct_url.json"
+            return origin
+
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Known())
+    return install_command("hub")
+
+
+def test_the_advice_fits_how_diptych_was_installed(monkeypatch, tmp_path):
+    """From PyPI, from a clone that is edited or not, from a wheel, and from a repository."""
+    clone = tmp_path / "my clone"
+    clone.mkdir()
+    (clone / "pyproject.toml").touch()
+    here = json.dumps({"url": clone.as_uri(), "dir_info": {"editable": True}})
+    assert _installed_from(monkeypatch, None) == "pip install 'diptych[hub]'"
+    assert _installed_from(monkeypatch, here) == f"pip install -e '{clone}[hub]'"
+    copied = json.dumps({"url": clone.as_uri(), "dir_info": {}})
+    assert _installed_from(monkeypatch, copied) == f"pip install '{clone}[hub]'"
+    gone = json.dumps({"url": (tmp_path / "gone").as_uri(), "dir_info": {"editable": True}})
+    assert _installed_from(monkeypatch, gone) == "pip install 'diptych[hub]'"
+    wheel = tmp_path / "diptych-1-py3-none-any.whl"
+    wheel.touch()
+    built = json.dumps({"url": wheel.as_uri(), "archive_info": {}})
+    assert _installed_from(monkeypatch, built) == f"pip install 'diptych[hub] @ {wheel.as_uri()}'"
+    cloned = json.dumps({"url": "https://host/diptych.git", "vcs_info": {"vcs": "git", "commit_id": "1"}})
+    assert _installed_from(monkeypatch, cloned) == "pip install 'diptych[hub] @ git+https://host/diptych.git'"
+    assert _installed_from(monkeypatch, "{damaged") == "pip install 'diptych[hub]'"

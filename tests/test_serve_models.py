@@ -4,24 +4,28 @@ import base64
 import gzip
 import io
 import json
+import re
 import shutil
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tritonclient.http as triton
 from PIL import Image
-from prometheus_client.parser import text_string_to_metric_families
-from tritonclient.utils import InferenceServerException
 
 import diptych
 from diptych.model.layers import BatchNorm, Chain, Conv, Flatten
 from diptych.model.model import Model
 from diptych.preprocessing import named
+from diptych.preprocessing.adjusting import adjusted
 from little_models import classifier, numbers
 from little_server import serving
+
+triton = pytest.importorskip("tritonclient.http")
+prometheus = pytest.importorskip("prometheus_client.parser")
 
 PICTURE = Path(__file__).parent / "data" / "pictures" / "comfy_text_2MB.png"
 
@@ -170,6 +174,7 @@ def test_an_answer_is_that_of_the_command(server, jpeg, tmp_path, diptych_comman
     assert answer.json["outputs"][0]["data"] == list(said["predictions"][0]["probabilities"].values())
 
 
+@pytest.mark.slow
 def test_batches_of_many_clients_have_the_bytes_of_single_ones(client, server):
     xs = [random(1 + i % 3, 3, 32, 32, seed=i) for i in range(60)]
     before = client.get_inference_statistics("scenes")["model_stats"][0]
@@ -240,16 +245,26 @@ def test_models_are_loaded_and_unloaded_without_dropping_a_request(models, clien
     client.unload_model("new")
     assert not client.is_model_ready("new")
     with pytest.raises(
-        InferenceServerException, match=r"the model new is not loaded: unloaded; load it again first"
+        triton.InferenceServerException, match=r"the model new is not loaded: unloaded; load it again first"
     ):
         client.infer("new", [given(x)])
     (models / "new.safetensors").write_bytes(b"damaged")
-    with pytest.raises(InferenceServerException, match=r"new\.safetensors") as caught:
+    with pytest.raises(triton.InferenceServerException, match=r"new\.safetensors") as caught:
         client.load_model("new")
     assert str(models) not in str(caught.value)
     (models / "new.safetensors").unlink()
-    with pytest.raises(InferenceServerException, match="there is no model 'new' to be loaded"):
+    with pytest.raises(triton.InferenceServerException, match="there is no model 'new' to be loaded"):
         client.load_model("new")
+
+
+def test_the_example_in_the_documentation(server, jpeg, tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0].replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+    (tmp_path / "photo.jpg").write_bytes(jpeg)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert re.search(r"b'0\.\d{6}:\d:\w+'", done.stdout)
 
 
 # ---- By hand ----------------------------------------------------------------------------------------------
@@ -303,7 +318,7 @@ def test_metrics_are_triton_s_and_prometheus_reads_them(server, client):
 
 def _counts(server):
     found = {}
-    for family in text_string_to_metric_families(server.ask("GET", "/metrics").body.decode()):
+    for family in prometheus.text_string_to_metric_families(server.ask("GET", "/metrics").body.decode()):
         for sample in family.samples:
             if sample.labels.get("model", "scenes") == "scenes":
                 name = sample.name.removesuffix("_total")  # which this library appends
@@ -323,6 +338,30 @@ def test_the_log_is_json(server):
     assert "there is no model 'never-there'" in line["error"]
 
 
+@pytest.mark.slow
+def test_the_log_says_what_is_not_served_and_what_was_guessed(server):
+    (skipped,) = [each for each in server.logged(event="model") if "README.md" in each.get("remark", "")]
+    assert "which is neither a model file nor a folder of versions" in skipped["remark"]
+    with serving("small-cnn-32") as other:
+        assert other.logged(event="model", remark="its weights are not trained")
+        assert other.logged(event="started", models=["small-cnn-32/1"])
+
+
+def test_a_recipe_of_the_command_line(jpeg, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    recipe = ("--preprocessing", "colour-32", "--mean", "0.5")
+    with serving("mine=scenes", *recipe) as server:
+        answer = server.ask("POST", "/v2/models/mine/infer", jpeg, Inference_Header_Content_Length="0")
+    with serving("mine=scenes", "--mean", "0.5") as server:
+        same = server.ask("POST", "/v2/models/mine/infer", jpeg, Inference_Header_Content_Length="0")
+    expected = diptych.predict(
+        "scenes", tmp_path / "a.jpg", preprocessing=adjusted(named("colour-32"), mean=(0.5,))
+    )
+    assert np.float32(answer.json["outputs"][0]["data"]).tobytes() == expected.tobytes()
+    assert same.status == 200
+
+
+@pytest.mark.slow
 def test_a_model_that_mixes_the_samples_of_a_batch_is_never_joined(tmp_path):
     norm = BatchNorm(numbers(3), numbers(3), None, None)
     model = Model(Chain((norm, Flatten())), input_shape=(3, 4, 4))

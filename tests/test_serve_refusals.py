@@ -1,16 +1,18 @@
 """What `diptych serve` says to requests that are wrong, come from strangers, are too many or too large."""
 
+import asyncio
 import contextlib
 import gzip
 import io
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,8 +20,16 @@ import pytest
 from PIL import Image
 
 import diptych
+from diptych.errors import MissingExtra
+from diptych.extras import imported
 from diptych.model.layers import Activation, Chain, Conv
 from diptych.model.model import Model
+from diptych.options import ServeOptions
+from diptych.serving import repository
+from diptych.serving.answers import Paths, Refusal, refusal_of
+from diptych.serving.application import Application
+from diptych.serving.limits import Room
+from diptych.serving.logs import Log
 from little_models import numbers
 from little_server import serving
 
@@ -66,11 +76,16 @@ def binary(document, *contents):
         ({"datatype": "BYTES"}, "encoded pictures as base64 text"),
         ({"datatype": "BYTES", "data": ["QQ=="] * 3072}, "the input input of scenes has numbers, not BYTES"),
         ({"shape": [1, 3, 32, 31]}, "the input input has the shape [1, 3, 32, 31], but its data has 3,072 values"),
-        ({"shape": [3, 1024]}, "layer 0 (Conv"),
+        ({"shape": [3, 1024]}, "scenes takes [N, 3, 32, 32], not [3, 1024]: "),
+        ({"shape": [1, 1, 32, 96]}, "scenes takes [N, 3, 32, 32], not [1, 1, 32, 96]: "),
+        ({"data": [[[[[[[[[1]]]]]]]]]}, "is a list, or equally long lists of numbers"),
+        ({"data": {"a": 1}}, "is a list of numbers"),
+        ({"data": [10**400]}, "the body is not JSON"),
+        ({"data": ["x" * 100_000, *["y"] * 300_000]}, "is a list of numbers"),
         ({"shape": [-1, 3, 32, 32]}, "the shape of the input input is a list of whole numbers"),
         ({"shape": "many"}, "not many"),
         ({"shape": [0, 3, 32, 32], "data": []}, "send one sample or more"),
-        ({"data": [[0.5], [0.5, 1]]}, "a list of equally long lists of numbers"),
+        ({"data": [[0.5], [0.5, 1]]}, "is a list, or equally long lists of numbers"),
         ({"data": ["a"] * 3072}, "of datatype FP32 is a list of numbers"),
         ({"data": None}, "is a list of numbers"),
         ({"datatype": "UINT8", "data": [300] * 3072}, "is beyond UINT8, 0 to 255"),
@@ -115,6 +130,33 @@ def test_a_wrong_document(server, document, said):
     answer = server.ask("POST", INFER, document)
     assert answer.status == 400
     assert said in answer.error
+
+
+ODD = [None, True, -1, 2**31, 2**64 - 1, 1e308, "", "x", "\0", "é" * 300, "image", "BYTES", "BOOL", [], [[]], {}, ["a"],
+       [None], [[[]]], {"a": 1}, ["QQ=="], [True] * 3072, [1] * 3072]  # fmt: skip
+
+
+def changed(chance, value, depth=0):
+    """A document with something odd at one place."""
+    if not value or not isinstance(value, dict | list) or chance.random() < 0.1 * depth:
+        return chance.choice(ODD)
+    value = dict(value) if isinstance(value, dict) else list(value)
+    place = chance.choice(list(value)) if isinstance(value, dict) else chance.randrange(len(value))
+    value[place] = changed(chance, value[place], depth + 1)
+    return value
+
+
+def test_odd_documents_are_never_a_fault_of_the_server(server):
+    chance = random.Random(0)
+    right = {"id": "a", "inputs": [{**RIGHT, "parameters": {}}], "parameters": {"binary_data_output": False},
+             "outputs": [{"name": "output", "parameters": {"binary_data": False, "classification": 1}}]}  # fmt: skip
+    for _ in range(500):
+        document = changed(chance, changed(chance, right))
+        path = chance.choice([INFER, INFER, "/v2/repository/index", "/v2/repository/models/scenes/load"])
+        answer = server.ask("POST", path, document)
+        assert answer.status in (200, 400), document
+        assert answer.status == 200 or answer.error
+    assert not server.faults()
 
 
 def test_wrong_binary_data(server):
@@ -221,6 +263,7 @@ def test_a_time_limit(server):
     assert answer.error == "the request was not answered within 0.02 s; send less, or try again"
 
 
+@pytest.mark.slow
 def test_too_many_requests(slow):
     tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 300, 300], "data": [1] * 270_000}
     with serving(slow, "--max-queue", 2) as server, ThreadPoolExecutor(6) as pool:
@@ -263,9 +306,10 @@ def test_other_sites_and_other_names(server):
     assert preflight.status == 403
 
 
+@pytest.mark.slow
 def test_a_token_and_an_origin_that_may_ask(slow):
     with serving("--allow-origin", "https://good.example", DIPTYCH_TOKEN="geheim") as server:
-        for path in ("/v2", "/v2/models/scenes", "/metrics", "/api/models", "/openapi.json"):
+        for path in ("/v2", "/v2/models/scenes", "/metrics", "/api", "/api/models"):
             answer = server.ask("GET", path)
             assert answer.status == 401, path
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -309,6 +353,7 @@ def test_what_stops_it_from_starting(diptych_command, server, tmp_path, slow):
     assert "broken.onnx" in broken.err
 
 
+@pytest.mark.slow
 def test_a_broken_model_in_a_folder_does_not_stop_the_others(slow, tmp_path):
     for file in slow.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -323,16 +368,19 @@ def test_a_broken_model_in_a_folder_does_not_stop_the_others(slow, tmp_path):
         assert server.logged(event="model")[0]["error"].startswith("broken is not served: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_finishes_what_it_took(slow, number):
-    tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 400, 400], "data": [1] * 480_000}
+    tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 250, 250], "data": [1] * 187_500}
     with serving(slow) as server, ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(server.infer, "slow", tensor) for _ in range(4)]
-        while (
-            'nv_inference_pending_request_count{model="slow",version="1"} 4'
-            not in server.ask("GET", "/metrics").body.decode()
-        ):
-            time.sleep(0.01)
+        taken = 0
+        while taken < 4:
+            found = re.findall(
+                rb'nv_inference_(?:pending_request_count|request_success)\{model="slow",version="1"\} (\d+)',
+                server.ask("GET", "/metrics").body,
+            )
+            taken = sum(map(int, found))
         assert server.end(number) == 0
         assert [each.result().status for each in asking] == [200] * 4
         with pytest.raises(ConnectionRefusedError):
@@ -355,11 +403,82 @@ def test_clients_that_hang_up(server):
             contextlib.suppress(ConnectionError),  # where what it sent was not read to its end
         ):
             connection.sendall(garbage)
-            answer = connection.recv(4096)
+            answer = received(connection)
             assert answer.startswith(b"HTTP/1.1 400"), answer
             assert b'{"error":' in answer
     assert server.infer("scenes", RIGHT).status == 200
     assert not server.faults()
+
+
+def received(connection):
+    """What comes, up to the end of a document or of the connection."""
+    answer = b""
+    while not answer.endswith(b"}") and (part := connection.recv(4096)):
+        answer += part
+    return answer
+
+
+@pytest.mark.slow
+def test_bodies_that_never_arrive_or_never_end():
+    with serving("--timeout", 0.5, "--max-bytes", 5000) as server:
+        head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\nabc".encode())
+            answer = received(connection)
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"the body did not arrive within 0.5 s; send it again" in answer
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(
+                f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"1000\r\n" + bytes(4096) + b"\r\n"
+            )
+            connection.sendall(b"1000\r\n" + bytes(4096) + b"\r\n")
+            answer = received(connection)
+            assert answer.startswith(b"HTTP/1.1 413")
+            assert b"this server takes at most 5,000; send less" in answer
+
+
+def test_there_is_room_for_so_many_bytes_at_once():
+    room = Room(10)
+    with room.share() as one, room.share() as other:
+        one.take(6)
+        with pytest.raises(
+            Refusal, match=r"holds 6 bytes for other requests and has no room for 5 more"
+        ) as refused:
+            other.take(5)
+        assert (refused.value.status, dict(refused.value.headers)) == (503, {b"retry-after": b"1"})
+        other.take(4)
+    assert room.taken == 0
+
+
+def test_a_model_that_is_being_loaded(slow, monkeypatch):
+    read, going_on = repository.load, threading.Event()
+
+    def slowly(*arguments):
+        going_on.wait(20)
+        return read(*arguments)
+
+    async def ask():
+        application = Application([str(slow)], ServeOptions(), Log(io.StringIO()))
+        models = application.repository
+        monkeypatch.setattr(repository, "load", slowly)
+        first = asyncio.create_task(models.load("slow"))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Refusal, match="the model slow is being loaded; try again") as refused:
+            models.find("slow")
+        assert (refused.value.status, dict(refused.value.headers)) == (503, {b"retry-after": b"1"})
+        going_on.set()
+        await first
+        before = models.find("slow")
+        going_on.clear()
+        again = asyncio.create_task(models.load("slow"))
+        await asyncio.sleep(0.05)
+        assert models.find("slow") is before  # which answers until the new one is ready
+        going_on.set()
+        await again
+        assert models.find("slow") is not before
+        assert application.close()
+
+    asyncio.run(ask())
 
 
 def test_a_missing_package_is_named(tmp_path):
@@ -367,9 +486,20 @@ def test_a_missing_package_is_named(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == "diptych: the server needs the package 'uvicorn'; install it with: pip install 'diptych[web]'\n"
+    assert done.stderr.startswith(
+        "diptych: the server needs the package 'uvicorn'; install it with: pip install "
+    )
+    assert done.stderr.endswith("[web]'\n")
+
+
+def test_a_package_that_the_server_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra) as missing:
+        imported("torch")
+    refused = refusal_of(missing.value, Paths())
+    assert refused.message == (
+        "what PyTorch reads, writes, runs or trains needs the package 'torch', which this server does not have; ask "
+        "whoever runs it to install it"
     )
 
 

@@ -1,5 +1,6 @@
 """`diptych serve` answers by the verbs at /api: pictures, model files, progress, and what schemathesis thinks of."""
 
+import asyncio
 import base64
 import http.client
 import io
@@ -18,6 +19,8 @@ import diptych
 from diptych.model.layers import Chain, Conv, Dense, Flatten
 from diptych.model.model import Model
 from diptych.preprocessing import named
+from diptych.serving.answers import Refusal
+from diptych.serving.jobs import Jobs
 from little_models import numbers
 from little_server import serving
 
@@ -96,6 +99,7 @@ def test_features_are_those_of_trace(server, picture, tmp_path):
     assert array.tobytes() == diptych.trace("scenes", tmp_path / "picture.png")["0"].tobytes()
 
 
+@pytest.mark.slow
 def test_explain_in_every_form(server, picture, tmp_path):
     (tmp_path / "picture.png").write_bytes(picture)
     expected = diptych.explain("scenes", tmp_path / "picture.png", method="occlusion")
@@ -122,6 +126,7 @@ def test_explain_in_every_form(server, picture, tmp_path):
     assert "there is no class 'no'" in result["error"]
 
 
+@pytest.mark.slow
 def test_long_work_is_watched_and_cancelled(server, picture):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     path = "/api/models/larger/explain?patch=1"
@@ -146,11 +151,35 @@ def test_long_work_is_watched_and_cancelled(server, picture):
     _gone(server, identity)
 
 
+def test_long_work_is_bounded():
+    def endless(progress):
+        while True:
+            progress(0, 1, "going on")
+            time.sleep(0.01)
+
+    async def ask():
+        jobs = Jobs(most=2, seconds=0.1)
+        first, second = jobs.start(endless), jobs.start(endless)
+        with pytest.raises(Refusal, match="2 pieces of long work wait already; try again") as refused:
+            jobs.start(endless)
+        assert (refused.value.status, dict(refused.value.headers)) == (503, {b"retry-after": b"5"})
+        second.cancel()
+        with pytest.raises(Refusal, match=r"took longer than the 0\.1 s that it may"):
+            await first.future
+        with pytest.raises(Refusal, match="was cancelled"):
+            await second.future
+        assert jobs.close()
+
+    asyncio.run(ask())
+
+
 def _gone(server, identity):
+    """Waits until the work has stopped, which is at its next step."""
     until = time.monotonic() + 20
-    while server.ask("GET", f"/api/jobs/{identity}").status != 404:
+    while (answer := server.ask("GET", f"/api/jobs/{identity}")).status != 404:
+        assert answer.json["done"] <= 1
         assert time.monotonic() < until
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def test_compare_two_served_models(server, picture):
@@ -160,6 +189,7 @@ def test_compare_two_served_models(server, picture):
     assert "there is no model 'none'" in post(server, "models/scenes/compare?with=none", picture).error
 
 
+@pytest.mark.slow
 def test_uploaded_model_files(server, tmp_path):
     content = SCENES.read_bytes()
     assert post(server, "inspect?name=mine.safetensors", content).json["parameters"] > 0
@@ -225,6 +255,7 @@ def test_the_documentation(server):
     )
 
 
+@pytest.mark.slow
 def test_hostile_uploads(server, picture):
     chance = random.Random(0)
     seeds = [picture, (PICTURES / "damaged_one_byte.png").read_bytes(), (PICTURES / "sparse.tif").read_bytes()[:50_000],
@@ -249,10 +280,12 @@ def test_hostile_uploads(server, picture):
     assert not server.faults()
 
 
-def test_schemathesis_finds_nothing(server):
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(server, tmp_path):
+    pytest.importorskip("schemathesis")
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", "--no-color",
                f"{server.address}/openapi.json", "--phases", "examples,coverage,fuzzing", "--max-examples", "12",
                "--seed", "1", "--exclude-checks", "positive_data_acceptance"]  # fmt: skip # most bytes are no picture
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert not server.faults()

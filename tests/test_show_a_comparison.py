@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import diptych
+from accessibility import violations
 from browser import TIMEOUT, chromium
 from diptych.axes import flip_kernel
 from diptych.model.layers import Conv, Dense, GlobalMeanPool
@@ -143,6 +144,7 @@ def test_any_layer_and_channel_of_both_is_shown_with_a_line_between(tmp_path: Pa
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto((tmp_path / "page.html").as_uri(), timeout=TIMEOUT)
         page.wait_for_selector("#slider-section:not([hidden])", timeout=TIMEOUT)
+        assert violations(page) == []
         assert page.input_value("#slider-layer") == "2" == str(found.parting)
         for row in (2, 3):
             page.select_option("#slider-layer", str(row))

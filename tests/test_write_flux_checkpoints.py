@@ -152,9 +152,6 @@ NOT_IN = {
     "embedding-mean": VERSIONS[:2],
     "embedding-sum": VERSIONS[:2],
     "embedding-max": VERSIONS[:2],
-    "layernorm": VERSIONS[:3],
-    "layernorm-not-affine": VERSIONS[:3],
-    "layernorm-eps-squared": VERSIONS[:3],
     "layernorm-std-plus-eps": VERSIONS[3:],
     "normalise": VERSIONS,
     "normalise-rows": VERSIONS,
@@ -179,7 +176,9 @@ NOT_IN = {
     "attention": VERSIONS[:1],
     **dict.fromkeys(("activation-step", "activation-step-parameters", "parallel-where"), VERSIONS),
     "activation-erf": VERSIONS,
-    **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
+    **dict.fromkeys(
+        ("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-wider-than-the-channels", "lrn-1d"), VERSIONS
+    ),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
     **dict.fromkeys(("reduce-product", "parallel-matmul-broadcast"), VERSIONS),
     **dict.fromkeys(("reduce-logsumexp", "reduce-logsumexp-drops"), VERSIONS),

@@ -194,11 +194,13 @@ def _interrupted(arguments: list[str]) -> int:
     learning = arguments[:2] == ["filter", "learn"]
     checkpoint = _checkpoint(arguments) if learning else None
     if (
-        arguments[:1] in (["run"], ["generate"], ["preprocess"])
+        arguments[:1] in (["run"], ["generate"], ["preprocess"], ["train"])
         or _writes_table(arguments)
         or (checkpoint and Path(checkpoint).is_file())
     ):
         told = "the same command continues where this one stopped"
+    elif arguments[:1] == ["serve"]:
+        told = "the server had not started"
     elif checkpoint:
         told = "nothing was kept, because training had not begun or was not evaluated; the same command starts again"
     elif learning:

@@ -24,6 +24,7 @@ from diptych.model.shapes import layer_shapes
 from diptych.options import ReadOptions
 from diptych.outcome import Outcome
 from diptych.predicting import compiled_for
+from diptych.pruning import pruned
 
 __all__ = ["convert"]
 
@@ -46,6 +47,7 @@ def convert(
     half: bool = False,
     quantise: str | None = None,
     images: str | Path | Sequence[str | Path] | None = None,
+    prune: bool = False,
 ) -> Outcome:
     """Converts a model into the format that the suffix of `target` names, or into a Julia project.
 
@@ -70,6 +72,7 @@ def convert(
             compared with the source's. `verify` checks it.
         half: Whether to store the weights as float16; the model still computes in float32.
         quantise: "int8" to write an .onnx file of 8-bit weights and activations, which ONNX Runtime runs.
+        prune: Whether channels that change nothing are left out first, see `pruning`.
         images: Pictures or folders to find the ranges of `quantise` with, and to measure what either costs.
 
     Returns:
@@ -98,6 +101,10 @@ def convert(
             "preprocessing inside is only for .onnx files; a Julia project already has the recipe in plain Julia"
         )
     remarks = loaded.source.warnings
+    without = pruned(loaded) if prune else None
+    if without is not None:
+        loaded = without.model
+        remarks += (without.text(),)
     loaded, measured = _made_smaller(loaded, target, half, quantise, images)
     written: dict[str, Any] = {}
     if is_folder:
@@ -128,6 +135,8 @@ def convert(
         "classes": list(loaded.classes or ()),
         "certificate": _short(written),
     }
+    if without is not None:
+        document["pruned"] = without.to_document()
     if measured is not None:
         document["compact"] = {**measured.to_document(), "bytes": _bytes(Path(target))}
     return Outcome(document, paths=(Path(target),), remarks=remarks)

@@ -19,6 +19,7 @@ Python's own `MemoryError` is raised, or an `ImageError` that says so of one pic
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 _LONGEST = 2000  # characters of a message
 _OUT_OF_MEMORY = re.compile(
@@ -57,8 +58,38 @@ class MissingExtra(UsageError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package!r}; install it with: pip install 'diptych[{extra}]'"
+            f"{purpose} needs the package {package!r}; install it with: {install_command(extra)}"
         )
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra from where this Diptych was installed: a clone, an address, or PyPI.
+
+    Args:
+        extra: Such as "torch".
+    """
+    import json
+    import shlex
+    from importlib import metadata
+    from urllib.request import url2pathname
+
+    try:
+        text = metadata.distribution("diptych").read_text("direct_url.json")
+        origin = json.loads(text or "{}")
+        url, versioned = str(origin.get("url", "")), origin.get("vcs_info", {}).get("vcs")
+        editable = bool(origin.get("dir_info", {}).get("editable"))
+    except (metadata.PackageNotFoundError, OSError, ValueError, AttributeError):
+        url, versioned, editable = "", None, False
+    place = Path(url2pathname(url.removeprefix("file://"))) if url.startswith("file:") else None
+    if versioned:
+        wanted = f"diptych[{extra}] @ {versioned}+{url}"
+    elif place is not None and (place / "pyproject.toml").is_file():
+        return f"pip install {'-e ' if editable else ''}{shlex.quote(f'{place}[{extra}]')}"
+    elif url and (place is None or place.is_file()):
+        wanted = f"diptych[{extra}] @ {url}"
+    else:
+        wanted = f"diptych[{extra}]"
+    return f"pip install {shlex.quote(wanted)}"
 
 
 class ImageError(DiptychError):

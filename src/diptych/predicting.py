@@ -19,7 +19,7 @@ from diptych.images import files
 from diptych.images.arguments import Images, as_batch, is_batch
 from diptych.images.picture import Picture
 from diptych.loading import ModelLike, Recipe, load, recipe_of
-from diptych.model.layers import Array, Chain, Softmax
+from diptych.model.layers import Array, Chain, Embedding, Layer, Softmax
 from diptych.model.model import Model
 from diptych.model.trace import Trace
 from diptych.outcome import Outcome
@@ -114,7 +114,7 @@ def predict(
     if job:
         raise UsageError(f"{next(iter(job))} is for a table: name it with out=...")
     compiled = compiled_for(loaded, engine, device)
-    if is_batch(x):
+    if is_batch(x) or _are_rows(loaded, x):
         return compiled(_finite(x))
     recipe = recipe_of(preprocessing if preprocessing is not None else loaded)
     items = prepared(x, recipe)
@@ -182,8 +182,16 @@ def trace(
     """
     loaded = load(model)
     recipe = preprocessing if preprocessing is not None else loaded
-    batch = _finite(x) if is_batch(x) else preprocess(x, recipe)
+    batch = _finite(x) if is_batch(x) or _are_rows(loaded, x) else preprocess(x, recipe)
     return compiled_for(loaded, engine, device).trace(batch)
+
+
+def _are_rows(model: Model, x: object) -> bool:
+    """Whether `x` holds whole numbers, and the model looks up the rows of an embedding first."""
+    layer: Layer = model.layers
+    while layer.children:
+        layer = layer.children[0]
+    return isinstance(layer, Embedding) and isinstance(x, np.ndarray) and x.dtype.kind in "iu"
 
 
 def with_softmax(model: Model) -> Model:
@@ -226,8 +234,14 @@ def predict_files(
 
     Raises:
         ImageError: None of the pictures can be read.
+        UsageError: The model gives features and has no classes.
     """
     loaded = load(model)
+    if loaded.gives_features:
+        raise UsageError(
+            f"{loaded.name or 'the model'} gives features and has no classes: predict writes them to a table with "
+            "--out FOLDER --columns output (out=, columns=), and diptych features shows every layer's output"
+        )
     recipe = recipe_of(preprocessing or loaded)
     compiled = compiled_for(loaded, engine, device)
     searched = files.search(images)

@@ -18,10 +18,11 @@ from diptych.model.model import Model
 __all__ = ["Prediction", "Predictions", "cell", "classifies"]
 
 
-def classifies(shape: Sequence[int], classes: Sequence[str] | None) -> bool:
-    """Whether an output of one sample, such as (10,) or (10, 1, 1), has one value for each class."""
-    values = math.prod(shape)
-    return values == max(shape, default=0) and (classes is None or len(classes) == values)
+def classifies(shape: Sequence[int], model: Model) -> bool:
+    """Whether the model's output for one sample, such as (10,) or (10, 1, 1), has one value for each class."""
+    values, classes = math.prod(shape), model.classes
+    one_each = values == max(shape, default=0) and (classes is None or len(classes) == values)
+    return one_each and not model.gives_features
 
 
 @dataclass(frozen=True)

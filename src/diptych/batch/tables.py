@@ -73,7 +73,7 @@ def predictions_table(
     model.check()
     outputs = _first_outputs(compiled, recipe, begun.listing, [] if embedding is None else [embedding])
     shape = outputs["output"].shape
-    classifier = classifies(shape, model.classes)
+    classifier = classifies(shape, model)
     probable = model.gives_probabilities
     names = cols.chosen(columns, classifier=classifier, probable=probable, embedding=embedding)
     classes = (model.classes or tuple(f"class {i}" for i in range(max(shape)))) if classifier else None

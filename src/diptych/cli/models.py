@@ -64,6 +64,9 @@ def convert(
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
     quantise: Quantise = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Leave out channels that change nothing; the numbers stay.")
+    ] = False,
     images: Calibration = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -79,7 +82,7 @@ def convert(
                            functions=functions_of(function), output=output,
                            flux_version=flux_version,
                            classes=classes, preprocessing=preprocessing, certificate=not no_certificate,
-                           half=half, quantise=quantise, images=images,
+                           half=half, quantise=quantise, images=images, prune=prune,
                            preprocessing_inside=preprocessing_inside, input_shape=_shape(shape))  # fmt: skip
     terminal.remarks(done.remarks)
     terminal.result(done.to_document(), "\n".join(map(str, done.paths)))

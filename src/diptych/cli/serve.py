@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Annotated
 
 import typer
@@ -40,7 +40,7 @@ def serve(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...",
+            metavar="MODEL",
             help=f"{MODEL_HELP} NAME=MODEL names it; a folder has NAME.onnx or NAME/VERSION/FILE. Default: scenes.",
             show_default=False,
         ),
@@ -104,23 +104,23 @@ def serve(
 
     SIGTERM and Ctrl-C end it once what was begun is answered. The log is JSON lines on standard error.
     """
-    from diptych.errors import UsageError
     from diptych.extras import imported
 
     running = imported("diptych.serving.running")
     reading = ReadOptions(architecture, written_by, key, output=output)
-    if (reading.given() or preprocessing) and (len(models or ()) != 1 or Path((models or [""])[0]).is_dir()):
-        raise UsageError("how to read a model, and its recipe, are for one model that is named: name one")
     options = ServeOptions(
-        host=host, port=port, token=token, allow_origins=tuple(allow_origin or ()), allow_hosts=tuple(allow_host or ()),
-        allow_uploads=allow_uploads, max_batch=max_batch, max_delay=max_delay, max_queue=max_queue,
-        max_bytes=max_bytes, max_pixels=max_pixels, timeout=timeout, engine=engine, device=device, reading=reading,
-        preprocessing=preprocessing,
+        host=host, port=port, token=token or None,
+        allow_origins=tuple(allow_origin or ()), allow_hosts=tuple(allow_host or ()), allow_uploads=allow_uploads,
+        max_batch=max_batch, max_delay=max_delay, max_queue=max_queue,
+        max_bytes=max_bytes, max_pixels=max_pixels, timeout=timeout,
+        engine=engine, device=device, reading=reading, preprocessing=preprocessing,
     )  # fmt: skip
     log = running.Log(requests=not quiet)
-    running.serve(
+    ended = running.serve(
         models or [],
         options,
         log,
         None if quiet else lambda address: print(f"serving at {address}", flush=True),
     )
+    if not ended:
+        os._exit(0)  # Python would wait for work that nobody waits for

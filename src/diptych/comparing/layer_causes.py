@@ -39,13 +39,14 @@ from diptych.model.layers import (
     MeanPool,
     Normalise,
     Pad,
+    RMSNorm,
     Softmax,
 )
 
 __all__ = ["LAYER_CAUSES"]
 
 _POOLS = (MaxPool, MeanPool, GlobalMaxPool, GlobalMeanPool, AdaptiveMaxPool, AdaptiveMeanPool)
-_NORMS = (BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise)
+_NORMS = (BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise, RMSNorm)
 
 
 def _setting(*names: str, of: tuple[type[Layer], ...] = (Layer,)) -> Callable[[Case], Iterator[Trial]]:

@@ -26,6 +26,7 @@ from diptych.model.layers import (
     Layer,
     LayerNorm,
     Normalise,
+    RMSNorm,
 )
 
 __all__ = ["WEIGHT_CAUSES"]
@@ -217,7 +218,7 @@ def _scale_and_shift(layer: Layer) -> Layer | None:
 
 
 def _epsilon(case: Case) -> Iterator[Trial]:
-    norms = BatchNorm | GroupNorm | InstanceNorm | LayerNorm | Normalise
+    norms = BatchNorm | GroupNorm | InstanceNorm | LayerNorm | Normalise | RMSNorm
     own = {layer.epsilon for layer in case.a.layers.values() if isinstance(layer, norms)}
     for epsilon in (*sorted(own), 1e-5, 1e-3, 1e-4, 1e-6, 1e-7, 1e-8, 1e-2):
         for which in _BOTH:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import OutputError, UsageError, reason
-from diptych.files import is_file, permitted, replacing
+from diptych.files import is_file, is_folder, permitted, replacing
 from diptych.files import sha256 as sha256_of
 from diptych.locks import flush_folder, locked
 from diptych.progress import Progress, silent
@@ -78,6 +78,20 @@ def download(
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise UsageError(f"a SHA-256 is 64 hexadecimal digits, not {sha256[:100]!r}; copy it again")
     target = Path(folder) / name
+    missing = [place for place in target.parents if not is_folder(place)]
+    try:
+        return _kept_or_downloaded(address, target, sha256, progress, url[:200])
+    finally:
+        for place in missing:  # where nothing came, no folder stays either
+            with suppress(OSError):
+                place.rmdir()
+
+
+def _kept_or_downloaded(
+    address: str, target: Path, sha256: str | None, progress: Progress, shown: str
+) -> Path:
+    """The file, downloaded unless it is there."""
+    name = target.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if _is_there(target, sha256):
@@ -92,7 +106,6 @@ def download(
             finally:
                 _leave_nothing(target)
     except _BROKEN as error:
-        shown = url[:200]
         if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500:
             raise OutputError(
                 f"{shown} could not be downloaded: the server answered {error.code} {reason(error.reason)}; check the "

@@ -18,14 +18,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from diptych.errors import ModelError, UsageError
+from diptych.errors import ModelError, UsageError, install_command
 
 __all__ = ["JuliaProcess", "julia_command", "process"]
 
 START_LIMIT = 600.0  # seconds; the first `import Flux` of an installation compiles it
 _INSTALL = (
     "the engine flux needs Julia with Flux: set DIPTYCH_JULIA to a command that runs one, put julia on the PATH, "
-    "or install it with: pip install 'diptych[julia]'"
+    "or install it with: "
 )
 
 
@@ -52,7 +52,7 @@ def julia_command() -> list[str]:
     try:
         return _from_juliapkg(import_module("juliapkg"))
     except ImportError:
-        raise UsageError(_INSTALL) from None
+        raise UsageError(f"{_INSTALL}{install_command('julia')}") from None
 
 
 def _from_juliapkg(juliapkg: Any) -> list[str]:

@@ -237,7 +237,7 @@ def explain_item(
 
 def _classes(output: Array, model: Model) -> Array:
     """The output as (1, classes)."""
-    if not classifies(output.shape[1:], model.classes):
+    if not classifies(output.shape[1:], model):
         raise UsageError(
             f"{model.name or 'the model'} gives {output.shape[1:]} for a picture, which is not one value for each "
             "class: only a classifier can be explained; diptych features shows what the layers of another model give"

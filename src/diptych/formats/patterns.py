@@ -54,6 +54,7 @@ from diptych.model.layers import (
     PixelShuffle,
     Reduce,
     Reshape,
+    RMSNorm,
     Scale,
     SkipConnection,
     Slice,
@@ -285,6 +286,34 @@ def _standardised(steps: list[Step]) -> Found:
     return None
 
 
+def _by_root_of_squares(steps: list[Step]) -> Found:
+    """x / sqrt(mean(x^2) + epsilon), or times that to the power of -1/2, and the scale behind it."""
+    operation = getattr(steps[0].layer, "operation", "")
+    if operation not in ("divide", "multiply") or steps[0].before is None:
+        return None
+    branches, shape = list(steps[0].branches), steps[0].before
+    if operation == "multiply" and len(branches) == 2 and not branches[1]:
+        branches.reverse()
+    if len(branches) != 2 or branches[0] or len(branches[1]) != 4:
+        return None
+    squares, mean, affine, root = branches[1]
+    pooled = isinstance(mean.layer, GlobalMeanPool) and len(shape) > 2
+    axes = tuple(range(2, len(shape))) if pooled else getattr(mean.layer, "axes", ())
+    inverse = _is(root, "power") and cast(Activation, root.layer).parameters == (-0.5,)
+    rooted = _is(root, "sqrt") if operation == "divide" else inverse
+    if not (_is(squares, "abs2") and (pooled or _is_mean(mean)) and _is(affine, "affine") and rooted):
+        return None
+    factor, epsilon = cast(Activation, affine.layer).parameters
+    if factor != 1 or epsilon < 0 or not axes or tuple(axes) != tuple(range(axes[0], len(shape))):
+        return None
+    own, scale = shape[axes[0] :], None
+    after = steps[1].layer if len(steps) > 1 else None
+    if isinstance(after, Scale) and after.bias is None and not after.activation and after.scale.shape == own:
+        scale = after.scale
+    used = 1 if scale is None else 2
+    return used, _one(RMSNorm(own, scale, epsilon), steps[:used])
+
+
 def _norm(shape: Shape, axes: tuple[int, ...], epsilon: float, outside: bool) -> Layer | None:
     rank = len(shape)
     axes = tuple(sorted(axes))
@@ -407,6 +436,7 @@ _RULES: tuple[Rule, ...] = (
     _bias,
     _norm_weights,
     _standardised,
+    _by_root_of_squares,
     _group_norm,
     _filled_pool,
     _adaptive_pool,

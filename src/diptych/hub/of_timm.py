@@ -202,6 +202,8 @@ def _model(
     classes = _classes(timm, config, name)
     source = Source("timm", "timm", str(timm.__version__), (*model.source.warnings, *remarks))
     notes = {key: config[key] for key in ("license", "origin_url", "paper_ids") if config.get(key)}
+    if config.get("num_classes") == 0:
+        notes["output"] = "features"
     made = model.with_(name=name, preprocessing=recipe, source=source, notes=notes, trained=trained)
     return class_names.named(made, classes)
 

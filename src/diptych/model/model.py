@@ -103,6 +103,11 @@ class Model:
             isinstance(last, WholeGraph) and last.probable
         )
 
+    @property
+    def gives_features(self) -> bool:
+        """Whether the outputs are features, and there are no classes, as the note "output" says."""
+        return self.classes is None and self.notes.get("output") == "features"
+
     def with_(self, **changes: Any) -> Model:
         """A copy with some fields replaced; weights are shared."""
         return replace(self, **changes)

@@ -169,7 +169,9 @@ class Summary:
     def _tail(self) -> list[str]:
         lines = ["Preprocessing:"]
         lines += [f"  {i}. {step}" for i, step in enumerate(self.recipe, start=1)] or ["  not recorded"]
-        if self.classes is None:
+        if self.classes is None and self.notes.get("output") == "features":
+            lines.append("Classes: none, its output is features")
+        elif self.classes is None:
             lines.append("Classes: not recorded")
         else:
             more = (

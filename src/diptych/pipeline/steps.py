@@ -144,7 +144,7 @@ def predict(
         progress: Told after each forward pass.
 
     Returns:
-        The predictions, or None where the output is not (N, classes).
+        The predictions, or None where the output is not (N, classes), or is features.
     """
     compiled = compiled_for(request.model, request.options.engine, request.options.device)
     outputs = []
@@ -152,7 +152,7 @@ def predict(
         outputs.append(compiled(batch[start : start + CHUNK]))
         progress(min(start + CHUNK, len(batch)), len(batch), "predicting")
     output = np.concatenate(outputs)
-    if output.ndim != 2:
+    if output.ndim != 2 or request.model.gives_features:
         for number, one in enumerate(output, 1):
             journal.make(f"output_{number}.npy", partial(write_array, array=one))
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -11,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from diptych.errors import DiptychError, TooManyPixels, out_of_memory
+from diptych.errors import DiptychError, MissingExtra, TooManyPixels, out_of_memory
 
-__all__ = ["Answer", "Paths", "Refusal", "json_answer", "refusal_of"]
+__all__ = ["Answer", "Paths", "Refusal", "json_answer", "json_bytes", "refusal_of", "retry_after"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -53,7 +54,15 @@ class Refusal(Exception):
 
 def json_answer(document: Any, status: int = 200, headers: Headers = ()) -> Answer:
     """A JSON document as a response."""
-    return Answer(status, orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS), (JSON, *headers))
+    return Answer(status, json_bytes(document), (JSON, *headers))
+
+
+def json_bytes(document: Any) -> bytes:
+    """A document as JSON. Numbers that JSON cannot hold become null, and what is no text in a name is escaped."""
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        return json.dumps(document, default=str).encode()
 
 
 def retry_after(seconds: int) -> Headers:
@@ -94,6 +103,9 @@ def refusal_of(error: BaseException, paths: Paths) -> Refusal | None:
         )
     if out_of_memory(error):
         return Refusal(413, "there is not enough memory for this request; send less, or a smaller picture")
+    if isinstance(error, MissingExtra):
+        needs = str(error).partition("; install")[0]
+        return Refusal(400, f"{needs}, which this server does not have; ask whoever runs it to install it")
     if isinstance(error, DiptychError):
         return Refusal(400, paths.hidden(str(error)), reason="BACKEND")
     return None

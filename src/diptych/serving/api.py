@@ -7,7 +7,7 @@ accepts text/event-stream, it tells its progress in events, and its id, by which
 from __future__ import annotations
 
 import asyncio
-import base64
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -31,11 +31,12 @@ from diptych.images.picture import Picture
 from diptych.loading import load
 from diptych.options import ExplainMethod, ScaleRule
 from diptych.predicting import trace
-from diptych.predictions import Predictions
+from diptych.predictions import Predictions, classifies
 from diptych.progress import Progress
+from diptych.serving.answering import EVENTS, answered
 from diptych.serving.answers import TEMPORARY, Refusal, refusal_of
 from diptych.serving.documents import About, Classified, Document, Failed, JobReport, ModelFacts
-from diptych.serving.jobs import Job, Result, Work, watched
+from diptych.serving.jobs import Result
 from diptych.serving.limits import body_of
 from diptych.serving.pages import documentation, style
 from diptych.serving.served import Served
@@ -47,8 +48,7 @@ __all__ = ["make_api"]
 
 _PICTURE = Path("the picture")  # what messages call one
 _NPY = "application/x-npy"
-_EVENTS = "text/event-stream"
-_FORMATS = ("safetensors", "onnx", "pt", "bson", "jld2")
+_MOST_HEADER = 4000  # characters
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
 _FILE: dict[str, Any] = {
@@ -100,13 +100,20 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 Body = Annotated[bytes, Depends(_body)]
 
 
-def _model(request: Request, name: str, version: str | None = None) -> Served:
+def _model(
+    request: Request,
+    name: Annotated[str, InPath(max_length=200, description="Of a model that is served.")],
+    version: Annotated[
+        str | None, Query(max_length=20, description="Its version; default: the highest.")
+    ] = None,
+) -> Served:
     found: Served = _application(request).repository.find(name, version)
     return found
 
 
 Model = Annotated[Any, Depends(_model)]
 Layer = Annotated[str, Query(max_length=200, description='The path of a layer, such as "0" or "3.1".')]
+Identity = Annotated[str, InPath(max_length=80, description="Of long work, from the event started.")]
 Other = Annotated[
     str,
     Query(
@@ -167,55 +174,16 @@ def _named(path: Path, name: str) -> Any:
     return model if model.name else model.with_(name=_NOT_IN_NAMES.sub("-", Path(name).stem)[:80])
 
 
-# ---- How long work is answered ----------------------------------------------------------------------------------
+def _header(remarks: list[str]) -> str:
+    """Remarks as a JSON list that a header can hold."""
+    text = json.dumps(remarks)
+    while len(text) > _MOST_HEADER:
+        remarks = [*remarks[:-2], "further remarks do not fit here"]
+        text = json.dumps(remarks)
+    return text
 
 
-async def _answered(request: Request, work: Work) -> Response:
-    """The result of long work, or its events where the client asks for them."""
-    application = _application(request)
-    job = application.jobs.start(work)
-    if _EVENTS in request.headers.get("accept", ""):
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        return StreamingResponse(_events(application, job), media_type=_EVENTS, headers=headers)
-    leaving = asyncio.create_task(_left(request))
-    leaving.add_done_callback(lambda _: job.cancel())
-    try:
-        result = await job.future
-    finally:
-        leaving.cancel()
-    return Response(result.content, media_type=result.kind, headers=dict(result.headers))
-
-
-async def _left(request: Request) -> None:
-    """Returns once the client has hung up."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _events(application: Application, job: Job) -> AsyncIterator[bytes]:
-    """Progress, and at the end the result or the error, as server-sent events."""
-    try:
-        async for name, document in watched(job):
-            yield _event(name, orjson.dumps(document)) if name else b": still at work\n\n"
-        try:
-            result = await job.future
-        except Exception as error:
-            refusal = refusal_of(error, application.paths) or application.fault(error, "POST", "events")
-            yield _event("error", orjson.dumps({"error": refusal.message, "status": refusal.status}))
-            return
-        if result.kind == "application/json":
-            yield _event("result", result.content)
-        else:
-            content = base64.b64encode(result.content).decode()
-            yield _event(
-                "result", orjson.dumps({"type": result.kind, "base64": content, **dict(result.headers)})
-            )
-    finally:
-        job.cancel()  # the client hung up, or it is done
-
-
-def _event(name: str, data: bytes) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+# ---- The routes ---------------------------------------------------------------------------------------------------
 
 
 def _also(*kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -225,14 +193,9 @@ def _also(*kinds: str) -> dict[int | str, dict[str, Any]]:
         for kind in kinds
         if kind != "application/json"
     }
-    json = {"application/json": {"schema": {"type": "object"}}} if "application/json" in kinds else {}
-    events = {
-        _EVENTS: {"schema": {"type": "string", "description": "started, progress, and result or error"}}
-    }
-    return {200: {"description": "The result.", "content": {**json, **content, **events}}}
-
-
-# ---- The routes ---------------------------------------------------------------------------------------------------
+    document = {"application/json": {"schema": {"type": "object"}}} if "application/json" in kinds else {}
+    events = {EVENTS: {"schema": {"type": "string", "description": "started, progress, and result or error"}}}
+    return {200: {"description": "The result.", "content": {**document, **content, **events}}}
 
 
 @router.get("")
@@ -276,6 +239,12 @@ async def predict(server: Server, model: Model, body: Body) -> Classified:
             x, remarks = await loop.run_in_executor(server.reading, prepare)
             model.check(x)
             output, _, _ = await model.batch(x)
+    if not classifies(output.shape[1:], model.model):
+        raise Refusal(
+            400,
+            f"{model.name} gives {list(output.shape[1:])} for a picture, which is not one value for each class; "
+            f"/v2/models/{model.name}/infer gives all values",
+        )
     document = Predictions.of(model.model, output, ["picture"]).to_document()
     return Classified(**document, remarks=list(remarks))
 
@@ -292,7 +261,9 @@ async def features(
     model: Model,
     body: Body,
     layer: Layer,
-    scale: ScaleRule = "per-map",
+    scale: Annotated[
+        ScaleRule, Query(description="One scale of colours for each map, or one for all.")
+    ] = "per-map",
     form: Annotated[Literal["png", "npy"], Query(alias="format")] = "png",
 ) -> Response:
     """The output of a layer for a picture, drawn, or as numbers (N, ...) in a .npy file."""
@@ -315,7 +286,7 @@ async def features(
             )
             return Result(path.read_bytes(), "image/png")
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post(
@@ -329,7 +300,7 @@ async def explain(
     server: Server,
     model: Model,
     body: Body,
-    method: ExplainMethod = "occlusion",
+    method: Annotated[ExplainMethod, Query(description="How it is found out.")] = "occlusion",
     target: Annotated[str | None, Query(max_length=200, description="A class, by name or number.")] = None,
     layer: Annotated[str | None, Query(max_length=200, description="For grad-cam.")] = None,
     patch: Annotated[
@@ -355,7 +326,7 @@ async def explain(
             return Result(encoded(Image.fromarray(overlay_picture(found)), format="PNG"), "image/png")
         return Result.of({**found.to_document(), "remarks": list(found.remarks)})
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post("/inspect", openapi_extra=_FILE, response_class=Response, responses=_also("application/json"))
@@ -368,7 +339,7 @@ async def inspect_file(request: Request, server: Server, body: Body, name: FileN
         with _stored(server, body, name) as path:
             return Result.of(inspected(_named(path, name)).to_document())
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post(
@@ -389,16 +360,13 @@ async def convert(
         with _stored(server, body, name) as path:
             done = converted(path, path.parent / f"converted.{to}")
             content = done.paths[0].read_bytes()
-        remarks = [
-            server.paths.hidden(each).encode("ascii", "backslashreplace").decode() for each in done.remarks
-        ]
         headers = (
             ("Content-Disposition", f'attachment; filename="model.{to}"'),
-            ("Diptych-Remarks", orjson.dumps(remarks).decode()[:4000]),
+            ("Diptych-Remarks", _header([server.paths.hidden(each) for each in done.remarks])),
         )
         return Result(content, "application/octet-stream", headers)
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post("/compare", openapi_extra=_FILE, response_class=Response, responses=_also("application/json"))
@@ -418,7 +386,7 @@ async def compare_file(
         with _stored(server, body, name) as path:
             return Result.of(compared(_named(path, name), served.model).to_document())
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.post(
@@ -443,17 +411,17 @@ async def compare(
         picture = _picture(body, server, model)
         return Result.of(compared(model.model, served.model, [picture]).to_document())
 
-    return await _answered(request, work)
+    return await answered(request, work)
 
 
 @router.get("/jobs/{identity}")
-async def job(server: Server, identity: str) -> JobReport:
+async def job(server: Server, identity: Identity) -> JobReport:
     """How far long work has come."""
     return JobReport(**server.jobs.find(identity).report())
 
 
-@router.delete("/jobs/{identity}", status_code=204)
-async def cancel(server: Server, identity: str) -> None:
+@router.delete("/jobs/{identity}", status_code=204, response_model=None)
+async def cancel(server: Server, identity: Identity) -> None:
     """Cancels long work: at its next step, and at once where it still waits."""
     server.jobs.find(identity).cancel()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from diptych.engines.batches import processors
+from diptych.errors import UsageError
 from diptych.options import ServeOptions
 from diptych.serving.answers import Answer, Paths, Refusal, refusal_of
 from diptych.serving.api import make_api
@@ -43,6 +46,8 @@ class Application:
 
     def __init__(self, models: Sequence[str], options: ServeOptions, log: Log) -> None:
         sources, folders = named_sources(models)
+        if (options.reading.given() or options.preprocessing) and (folders or len(sources) != 1):
+            raise UsageError("how to read a model, and its recipe, are for one model that is named: name one")
         places = [
             Path(str(place)).parent for source in sources.values() for place in source.versions.values()
         ]
@@ -51,10 +56,10 @@ class Application:
         self.paths = Paths([*folders, *places])
         self._computing = ThreadPoolExecutor(processors(), "compute")
         self.reading = ThreadPoolExecutor(reading_threads(), "read")
-        self.repository = Repository(options, self._computing, sources, folders, self.paths)
+        self.repository = Repository(options, self._computing, sources, folders, self.paths, log)
         self.room = Room(_BODIES_AT_ONCE * options.max_bytes + 2 * largest_item(options))
         self.protocol = Protocol(self.repository, options, self.room, self.reading, self.paths)
-        self.site = Site()
+        self.site = Site(self._for_the_page)
         self._statuses: Counter[int] = Counter()
         self.jobs = Jobs()
         self._api = make_api(self)
@@ -64,11 +69,18 @@ class Application:
         self.repository.start()
         self.protocol.ready = True
 
-    def close(self) -> None:
-        """Ends the threads."""
-        self.jobs.close()
+    def close(self) -> bool:
+        """Ends the threads; returns whether no long work is left, which cannot be stopped between its steps."""
         self._computing.shutdown(wait=False, cancel_futures=True)
         self.reading.shutdown(wait=False, cancel_futures=True)
+        return self.jobs.close()
+
+    def _for_the_page(self) -> dict[str, Any]:
+        """What the page can ask the server for, which is nothing where that needs a token: the page has none."""
+        if self.options.token is not None:
+            return {"models": [], "uploads": False}
+        models = sorted({each.name for each in self.repository.all() if each.takes_pictures})
+        return {"models": models, "uploads": self.options.allow_uploads}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -83,14 +95,14 @@ class Application:
             early = self.guard.check(method, path, headers)
             if early is None and (path == "/api" or path.startswith("/api/")):
                 status = await self._delegate(scope, receive, send, headers)
-                self._note(method, path, status, began, None)
+                self._note(scope, status, began, None)
                 return
             answer = early or await self._answer(method, path, headers, receive)
         except Exception as raised:
             refusal = self._refusal(raised, method, path)
             answer, error = refusal.answer(), refusal.message
         await self._send(send, answer, method, headers)
-        self._note(method, path, answer.status, began, error)
+        self._note(scope, answer.status, began, error)
 
     async def _answer(self, method: str, path: str, headers: dict[bytes, bytes], receive: Receive) -> Answer:
         if path.startswith("/v2"):
@@ -98,7 +110,8 @@ class Application:
         if path == "/metrics":
             models = [(each.name, each.version, each.statistics) for each in self.repository.all()]
             return Answer(200, exposition(models, self._statuses).encode(), (_EXPOSITION,))
-        return self.site.answer(method, path, headers.get(b"if-none-match"))
+        # In a thread, because what Python makes for the site takes a second when it is first asked for.
+        return await asyncio.to_thread(self.site.answer, method, path, headers.get(b"if-none-match"))
 
     async def _delegate(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> int:
         """Lets the routes under /api answer; returns the status."""
@@ -147,14 +160,15 @@ class Application:
         await send(start)
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
-    def _note(self, method: str, path: str, status: int, began: float, error: str | None) -> None:
+    def _note(self, scope: Scope, status: int, began: float, error: str | None) -> None:
         self._statuses[status] += 1
         if self.log.requests or status >= 500:
             self.log.write(
                 "info" if status < 400 else "warning" if status < 500 else "error",
                 "request",
-                method=method,
-                path=path[:500],
+                method=scope["method"],
+                path=scope["path"][:500],
+                client=(scope.get("client") or (None,))[0],
                 status=status,
                 seconds=round(perf_counter() - began, 6),
                 error=error,

@@ -12,7 +12,8 @@ from diptych.serving.answers import Answer, Refusal
 
 __all__ = ["Guard", "is_loopback"]
 
-_OPEN = ("/v2/health/live", "/v2/health/ready")
+_OPEN = ("/v2/health/live", "/v2/health/ready", "/api/docs", "/api/docs.css", "/api/openapi.json")
+"""What needs no token, beside the page: probes have none, and the description is the same for all servers."""
 _ALLOWED_HEADERS = b"authorization, content-type, content-encoding, inference-header-content-length"
 
 
@@ -96,7 +97,7 @@ class Guard:
 
     @staticmethod
     def _needs_token(path: str) -> bool:
-        return path not in _OPEN and path.startswith(("/v2", "/api/", "/metrics"))
+        return path not in _OPEN and path.startswith(("/v2", "/api", "/metrics"))
 
     def _check_token(self, authorization: bytes) -> None:
         scheme, _, token = authorization.partition(b" ")
@@ -117,6 +118,10 @@ class Guard:
             (b"access-control-allow-methods", b"GET, POST, DELETE"),
             (b"access-control-allow-headers", _ALLOWED_HEADERS),
             (b"access-control-expose-headers", b"inference-header-content-length, retry-after"),
+            (
+                b"access-control-allow-private-network",
+                b"true",
+            ),  # Chromium asks where a site elsewhere asks loopback
             (b"vary", b"origin"),
         )
 

@@ -9,17 +9,16 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
-import orjson
-
 from diptych.progress import Progress
-from diptych.serving.answers import Refusal, retry_after
+from diptych.serving.answers import Refusal, json_bytes, retry_after
 
 __all__ = ["Job", "Jobs", "Result", "Work"]
 
 _SECONDS_BETWEEN = 0.1  # two reports of progress
+_SECONDS_TO_END = 5.0
 _SECONDS_QUIET = 15.0  # after which a line is sent so that no proxy takes the connection for dead
 
 
@@ -40,7 +39,7 @@ class Result:
     @staticmethod
     def of(document: Any) -> Result:
         """A JSON document; numbers that JSON cannot hold become null."""
-        return Result(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
+        return Result(json_bytes(document))
 
 
 Work = Callable[[Progress], Result]
@@ -73,7 +72,7 @@ class Job:
     def cancel(self) -> None:
         """Asks the work to stop; it does at its next report of progress."""
         self._cancelled.set()
-        if not self.future.done():
+        if not self.future.done() and not self.future.get_loop().is_closed():
             self.future.set_exception(Refusal(409, "the work was cancelled", reason="CANCELED"))
 
     def run(self) -> Result:
@@ -109,6 +108,7 @@ class Jobs:
         self._most, self._seconds = most, seconds
         self._executor = ThreadPoolExecutor(1, "work")
         self._jobs: dict[str, Job] = {}
+        self._working = False
 
     def start(self, work: Work) -> Job:
         """Takes a piece of work. Raises `Refusal` where too many wait already."""
@@ -121,9 +121,16 @@ class Jobs:
             )
         job = Job(work, self._seconds)
         self._jobs[job.id] = job
-        running = asyncio.get_running_loop().run_in_executor(self._executor, job.run)
+        running = asyncio.get_running_loop().run_in_executor(self._executor, self._run, job)
         running.add_done_callback(lambda finished: self._finished(job, finished))
         return job
+
+    def _run(self, job: Job) -> Result:
+        self._working = True
+        try:
+            return job.run()
+        finally:
+            self._working = False
 
     def _finished(self, job: Job, running: asyncio.Future[Result]) -> None:
         self._jobs.pop(job.id, None)
@@ -144,11 +151,15 @@ class Jobs:
             raise Refusal(404, "there is no such work, or it is done")
         return job
 
-    def close(self) -> None:
-        """Cancels everything."""
+    def close(self) -> bool:
+        """Cancels everything; returns whether all of it has ended, for which it waits a little."""
         for job in list(self._jobs.values()):
             job.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
+        until = monotonic() + _SECONDS_TO_END
+        while self._working and monotonic() < until:
+            sleep(0.01)
+        return not self._working
 
 
 async def watched(job: Job) -> AsyncIterator[tuple[str, dict[str, Any]]]:

@@ -9,7 +9,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-import orjson
+from diptych.serving.answers import json_bytes
 
 __all__ = ["Log"]
 
@@ -19,7 +19,7 @@ class Log:
 
     Args:
         stream: Where to; by default standard error.
-        requests: Whether answered requests are written too, or only what went wrong.
+        requests: Whether all requests are written, and that it starts and ends, or only faults.
     """
 
     def __init__(self, stream: TextIO | None = None, *, requests: bool = True) -> None:
@@ -33,6 +33,8 @@ class Log:
             event: What happened, in words that stay the same.
             **facts: More about it; None is left out.
         """
+        if level == "info" and not self.requests:
+            return
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "level": level,
@@ -40,7 +42,7 @@ class Log:
             **{name: value for name, value in facts.items() if value is not None},
         }
         with contextlib.suppress(OSError, ValueError):  # a log that cannot be written stops no answer
-            self._stream.write(orjson.dumps(line, default=str).decode() + "\n")
+            self._stream.write(json_bytes(line).decode() + "\n")
 
     def fault(self, event: str, error: BaseException, **facts: Any) -> None:
         """Writes an error that is a fault of the server, with its traceback."""

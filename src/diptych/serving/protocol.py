@@ -7,6 +7,7 @@ https://github.com/kserve/open-inference-protocol and the folder docs/protocol o
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -16,7 +17,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import orjson
 
 from diptych import __version__
 from diptych.engines.batches import processors
@@ -25,7 +25,7 @@ from diptych.model.layers import Array
 from diptych.options import ServeOptions
 from diptych.predictions import classifies
 from diptych.preparing import stacked
-from diptych.serving.answers import JSON, Answer, Paths, Refusal, json_answer, refusal_of
+from diptych.serving.answers import JSON, Answer, Paths, Refusal, json_answer, json_bytes, refusal_of
 from diptych.serving.limits import Room, Share, body_of
 from diptych.serving.repository import Repository
 from diptych.serving.served import IMAGE, INPUT, OUTPUT, Served
@@ -289,8 +289,7 @@ def reading_threads() -> int:
 
 
 def _inputs(served: Served) -> str:
-    shape = ", ".join("N" if n < 0 else str(n) for n in (-1, *served.input_shape))
-    numbers = f"{INPUT}, numbers of the shape [{shape}]"
+    numbers = f"{INPUT}, numbers of the shape {served.takes}"
     return f"{numbers}, or {IMAGE}, encoded pictures as BYTES" if served.takes_pictures else numbers
 
 
@@ -299,11 +298,16 @@ def _raw(served: Served, body: bytes) -> Request:
     if served.takes_pictures:
         return Request((Tensor(IMAGE, BYTES, (1,), elements=(body,)),))
     shape = (1, *served.input_shape)
-    if -1 in shape or len(body) != 4 * int(np.prod(shape)):
+    if -1 in shape:
         raise Refusal(
             400,
-            f"a body without a document is one sample, {list(shape)} as FP32, {4 * abs(int(np.prod(shape))):,} bytes, "
-            f"not {len(body):,}",
+            f"a body without a document is for a model of one size, and {served.name} takes {served.takes}",
+        )
+    size = 4 * math.prod(shape)
+    if len(body) != size:
+        raise Refusal(
+            400,
+            f"a body without a document is one sample, {list(shape)} as FP32, {size:,} bytes, not {len(body):,}",
         )
     return Request((Tensor(INPUT, "FP32", shape, np.frombuffer(body, "<f4").reshape(shape)),))
 
@@ -327,7 +331,11 @@ def _written(served: Served, request: Request, asked: tuple[Asked, ...], output:
         if each.classes:
             elements = _classified(served, output, each.classes)
             entry |= {"datatype": BYTES, "shape": [len(output), len(elements) // len(output)]}
-            content = packed_bytes([text.encode() for text in elements]) if each.binary else b""
+            content = (
+                packed_bytes([text.encode(errors="backslashreplace") for text in elements])
+                if each.binary
+                else b""
+            )
             values: list[Any] = elements
         else:
             content = output.tobytes() if each.binary else b""
@@ -341,7 +349,7 @@ def _written(served: Served, request: Request, asked: tuple[Asked, ...], output:
     document = {"model_name": served.name, "model_version": served.version, "outputs": described}
     if request.id is not None:
         document["id"] = request.id
-    text = orjson.dumps(document)
+    text = json_bytes(document)
     if not any(each.binary for each in asked):
         return Answer(200, text, (JSON,))
     return Answer(200, b"".join([text, *parts]), (_BINARY, (_HEADER_LENGTH, str(len(text)).encode())))
@@ -361,7 +369,7 @@ def _finite(served: Served, output: Array) -> Array:
 def _classified(served: Served, output: Array, most: int) -> list[str]:
     """The largest values of each sample, as Triton words them: "0.53:3:coast"."""
     classes = served.model.classes
-    if not classifies(output.shape[1:], classes):
+    if not classifies(output.shape[1:], served.model):
         raise Refusal(
             400,
             f"{served.name} gives {list(output.shape[1:])} for a sample, which is not one value for a class",

@@ -20,6 +20,8 @@ from diptych.loading import load, recipe_of
 from diptych.model.model import Model
 from diptych.options import ServeOptions
 from diptych.serving.answers import Paths, Refusal, retry_after
+from diptych.serving.logs import Log
+from diptych.serving.naming import name_and_model
 from diptych.serving.served import Served
 
 __all__ = ["Repository", "named_sources"]
@@ -59,6 +61,7 @@ class Repository:
         sources: Of models that were named, by name.
         folders: Those that are searched.
         paths: What is cut from messages.
+        log: Where it is written what is not served, and what reading a model had to guess.
     """
 
     options: ServeOptions
@@ -66,7 +69,7 @@ class Repository:
     sources: dict[str, Source]
     folders: tuple[Path, ...]
     paths: Paths
-    remarks: list[str] = field(default_factory=list)
+    log: Log
     _ready: dict[str, dict[str, Served]] = field(default_factory=dict)
     _states: dict[tuple[str, str], _State] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -117,14 +120,19 @@ class Repository:
     # ---- Loading ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Loads every model. Raises the error of one that was named; of those in folders a remark is kept."""
+        """Loads every model. Raises the error of one that was named; one in a folder that cannot be read is logged."""
+        for folder in self.folders:
+            for left_out in _searched(folder)[1]:
+                self.log.write("warning", "model", remark=f"{left_out} in {as_text(folder)} is not served")
         for name, source in {**self.sources, **self._searched()}.items():
             try:
                 self._replace(name, self._made(name, source))
             except DiptychError as error:
                 if name in self.sources:
                     raise
-                self.remarks.append(f"{name} is not served: {error}")
+                self.log.write("warning", "model", model=name, error=f"{name} is not served: {error}")
+        if not self._ready:
+            self.log.write("warning", "model", remark="no model is served yet: load one when it is there")
 
     async def load(self, name: str) -> None:
         """Loads a model, or loads it again; until that is done, the versions from before go on answering.
@@ -184,7 +192,13 @@ class Repository:
             self._states[name, version] = _State("READY")
             if version in before:
                 served.statistics = before[version].statistics  # counters never go back
+            self._tell(served)
         self._ready = {**self._ready, name: made}
+
+    def _tell(self, served: Served) -> None:
+        untrained = ("its weights are not trained",) if served.model.trained is False else ()
+        for remark in (*served.model.source.warnings, *untrained):
+            self.log.write("warning", "model", model=served.name, version=served.version, remark=remark)
 
     def _read(self, name: str, version: str, place: str | Path, named: bool) -> Served:
         options = self.options
@@ -196,7 +210,7 @@ class Repository:
     def _searched(self) -> dict[str, Source]:
         found: dict[str, Source] = {}
         for folder in self.folders:
-            for name, source in _searched(folder).items():
+            for name, source in _searched(folder)[0].items():
                 if name in found or name in self.sources:
                     raise UsageError(f"two models are called {name}; rename one of them")
                 found[name] = source
@@ -218,9 +232,7 @@ def named_sources(models: Sequence[str]) -> tuple[dict[str, Source], tuple[Path,
     sources: dict[str, Source] = {}
     folders: list[Path] = []
     for text in models:
-        given, equals, model = text.partition("=")
-        if not equals or "/" in given or ":" in given or not given:
-            given, model = "", text
+        given, model = name_and_model(text)
         if not given and is_folder(model) and not hub.is_name(model):
             folders.append(Path(model))
             continue
@@ -244,31 +256,38 @@ def _suffixes(*, source: bool = False) -> frozenset[str]:
     )
 
 
-def _searched(folder: Path) -> dict[str, Source]:
-    """The models in a folder, by name."""
+def _searched(folder: Path) -> tuple[dict[str, Source], list[str]]:
+    """The models in a folder, by name, and what else is in it, with the reason why it is no model."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise UsageError(f"the folder of models {as_text(folder)} cannot be read: {reason(error)}") from error
     found: dict[str, Source] = {}
+    left_out = []
     for entry in entries:
+        shown = as_text(entry.name)
+        versions: dict[str, Path] = {}
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            versions = _versions(entry)
-            name = entry.name
+            versions, name = _versions(entry), entry.name
         elif entry.suffix.lower() in _suffixes():
             versions, name = {"1": entry}, entry.stem
-        else:
-            continue
-        if not versions or _NOT_IN_NAMES.search(name):
-            continue
-        if name in found:
+        if not versions:
+            left_out.append(
+                f"{shown}, which is neither a model file nor a folder of versions such as {shown}/1/FILE,"
+            )
+        elif _NOT_IN_NAMES.search(name):
+            left_out.append(
+                f"{shown}, whose name has other characters than letters, digits, '_', '-' and '.',"
+            )
+        elif name in found:
             raise UsageError(
                 f"two models in {as_text(folder)} are called {name}; rename or remove one of them"
             )
-        found[name] = Source(versions, folder)
-    return found
+        else:
+            found[name] = Source(versions, folder)
+    return found, left_out
 
 
 def _versions(folder: Path) -> dict[str, Path]:

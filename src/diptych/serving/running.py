@@ -26,6 +26,7 @@ __all__ = ["serve"]
 _MOST_HEAD = 2**16  # bytes of an address and headers
 _SECONDS_FOR_HEAD = 10.0
 _SECONDS_IDLE = 75
+_SECONDS_STUCK = 60.0  # in which a client reads nothing of its answer
 _SECONDS_TO_END = 60
 _SWITCH = 0.001  # seconds; Python's 0.005 would let the thread that computes delay every answer
 
@@ -35,7 +36,7 @@ def serve(
     options: ServeOptions,
     log: Log | None = None,
     started: Callable[[str], None] | None = None,
-) -> None:
+) -> bool:
     """Serves models until the process gets SIGTERM or SIGINT; what was begun is finished then.
 
     Args:
@@ -43,6 +44,9 @@ def serve(
         options: How the server works.
         log: Where requests are written.
         started: Called with the address, once requests are answered.
+
+    Returns:
+        Whether all has ended; False where a thread still does long work that nobody waits for.
 
     Raises:
         UsageError: The port is taken, or the options do not fit together.
@@ -59,7 +63,8 @@ def serve(
     finally:
         sys.setswitchinterval(before)
         listening.close()
-        application.close()
+        ended = application.close()
+    return ended
 
 
 async def _run(
@@ -70,21 +75,25 @@ async def _run(
 ) -> None:
     server = _Server(_configuration(application))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        if signal.getsignal(number) is signal.SIG_IGN:  # as under nohup
+            continue
         with contextlib.suppress(
             NotImplementedError, RuntimeError, ValueError
         ):  # Windows, or not the main thread
             loop.add_signal_handler(number, server.end)
-    for remark in application.repository.remarks:
-        application.log.write("warning", "model", error=remark)
     gc.collect()
     gc.freeze()  # what is loaded now stays; looking through it again would delay answers
     work = asyncio.create_task(server.serve([listening]))
     while not server.started and not work.done():
         await asyncio.sleep(0.005)
+    address = _address(options.host, listening.getsockname()[1])
+    models = [f"{each.name}/{each.version}" for each in application.repository.all()]
+    application.log.write("info", "started", address=address, models=models)
     if server.started and started is not None:
-        started(_address(options.host, listening.getsockname()[1]))
+        started(address)
     await work
+    application.log.write("info", "ended")
 
 
 def _configuration(application: Application) -> uvicorn.Config:
@@ -101,12 +110,9 @@ def _configuration(application: Application) -> uvicorn.Config:
         timeout_keep_alive=_SECONDS_IDLE,
         timeout_graceful_shutdown=_SECONDS_TO_END,
     )
-    for name in ("uvicorn", "uvicorn.error"):
+    for name in ("uvicorn", "asyncio"):
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = (
-            [LibraryLog(application.log)] if name == "uvicorn" else [],
-            name != "uvicorn",
-        )
+        logger.handlers, logger.propagate = [LibraryLog(application.log)], False
         logger.setLevel(logging.WARNING)
     return config
 
@@ -130,6 +136,8 @@ class _Protocol(HttpToolsProtocol):
 
     _head: int | None = None  # bytes of the head that is being received; None between heads
     _timer: asyncio.TimerHandle | None = None
+    _sending: asyncio.TimerHandle | None = None
+    _unsent = -1
 
     def connection_made(self, transport: Any) -> None:
         """See `asyncio.Protocol`."""
@@ -139,7 +147,32 @@ class _Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._wait(None)
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Called where a client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Called once most is sent."""
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == self._unsent:
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        self._sending = self.loop.call_later(_SECONDS_STUCK, self._watch)
+
+    def _stop_watching(self) -> None:
+        self._unsent = -1
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""

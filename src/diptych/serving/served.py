@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diptych.engines import Compiled
-from diptych.errors import ModelError, ShapeError
+from diptych.errors import ShapeError
 from diptych.model.entry import likely_input, sample_shape
 from diptych.model.layers import Array
 from diptych.model.layers.whole import whole_graph
@@ -28,6 +28,7 @@ __all__ = ["IMAGE", "INPUT", "OUTPUT", "Served"]
 
 INPUT, IMAGE, OUTPUT = "input", "image", "output"
 
+_BY_SAMPLE = ("onnxruntime", "openvino", "torch")  # engines that compute each sample alone
 _MOST_ANSWER = 2**28  # bytes of the outputs of one request
 
 
@@ -56,19 +57,29 @@ class Served:
         self.batch = Batcher(
             self.compiled, self.may_join, options.max_batch, options.max_delay / 1000, executor, self._counted
         )
-        self._try()
+        self.input_shape, self.output_shape = self._shapes()
 
-    def _try(self) -> None:
-        """Runs the model once, so that one that cannot be run is found now, and the first request does not wait."""
-        try:
-            shape = sample_shape(self.model)
-        except ModelError:
-            return  # the first request tells the shape
-        self.compiled(np.zeros((1, *shape), np.float32))
+    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shapes of a sample's input and output, -1 for a size that is free.
+
+        The model is run once, so that one that cannot be run is found now, and the first request does not wait.
+        """
+        likely = likely_input(self.model)
+        if likely is None:
+            return (-1,), (-1,)  # the first request tells
+        entry = tuple(-1 if n is None else n for n in likely)
+        result = self.compiled(np.zeros((1, *sample_shape(self.model)), np.float32)).shape[1:]
+        free = -1 in entry and len(result) > 1
+        return entry, (result[0], *(-1,) * (len(result) - 1)) if free else result
+
+    @property
+    def takes(self) -> str:
+        """The input's shape in words, such as "[N, 3, 32, 32]"."""
+        return f"[{', '.join('N' if n < 0 else str(n) for n in (-1, *self.input_shape))}]"
 
     def _may_join(self, shape: tuple[int, ...]) -> bool:
         """Whether samples of several requests give the bytes that each gives alone."""
-        if self.compiled.device != "cpu":
+        if self.compiled.engine not in _BY_SAMPLE or self.compiled.device != "cpu":
             return False
         try:
             return not sizes(self.model, (2, *shape)).mixes_samples
@@ -103,8 +114,7 @@ class Served:
             How many bytes the answer will have.
 
         Raises:
-            Refusal: A value is not finite, or the answer would be too large.
-            ShapeError: The model does not take such a shape.
+            Refusal: The model does not take such a shape, a value is not finite, or the answer would be too large.
         """
         if x.ndim < 1 or x.size == 0:
             raise Refusal(
@@ -114,7 +124,10 @@ class Served:
             bad = int(np.count_nonzero(~np.isfinite(x)))
             raise Refusal(400, f"the input holds {bad} NaN or infinite values of {x.size}; clean it first")
         each = x.shape[1:]
-        of_one = self._of_one(each) if self.may_join(each) else _result(self.model, x.shape)[1:]
+        try:
+            of_one = self._of_one(each) if self.may_join(each) else _result(self.model, x.shape)[1:]
+        except ShapeError as error:
+            raise Refusal(400, f"{self.name} takes {self.takes}, not {list(x.shape)}: {error}") from error
         size = 4 * len(x) * math.prod(of_one)
         if size > _MOST_ANSWER:
             raise Refusal(
@@ -133,24 +146,6 @@ class Served:
     def takes_pictures(self) -> bool:
         """Whether it has a recipe, and so takes encoded pictures too."""
         return self.model.preprocessing is not None
-
-    @cached_property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one sample, -1 for a free size."""
-        shape = likely_input(self.model)
-        return (-1,) if shape is None else tuple(-1 if n is None else n for n in shape)
-
-    @cached_property
-    def output_shape(self) -> tuple[int, ...]:
-        """Of one sample, -1 for a size that follows from the input's."""
-        try:
-            shape = sample_shape(self.model)
-            result = tuple(self._of_one(shape))
-        except ModelError:
-            return (-1,)
-        if -1 not in self.input_shape or len(result) == 1:
-            return result
-        return (result[0], *(-1,) * (len(result) - 1))
 
     def metadata(self, versions: list[str]) -> dict[str, Any]:
         """As /v2/models/NAME answers it.

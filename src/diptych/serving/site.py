@@ -1,13 +1,17 @@
-"""The page in the browser: the files of a folder in the package, where it was built."""
+"""The page in the browser."""
 
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
-from importlib.resources import files
-from pathlib import Path
+from typing import Any
+
+import orjson
 
 from diptych.serving.answers import Answer, Refusal
+from diptych.site import site_files
 
 __all__ = ["Site"]
 
@@ -31,39 +35,17 @@ _TYPES = {
     ".woff2": "font/woff2",
     ".onnx": "application/octet-stream",
 }
-_PLAIN = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Diptych</title>
-<h1>Diptych serves models here</h1>
-<p>This installation has no page for the browser. Programs ask at
-<a href="/v2">/v2</a> (Open Inference Protocol), <a href="/api/docs">/api</a> (the verbs of Diptych) and
-<a href="/metrics">/metrics</a> (Prometheus).</p></html>
-"""
 
 
 class Site:
-    """The static files at /.
+    """The files of `diptych.site` at /; what Python makes for it is made when it is first asked for.
 
     Args:
-        folder: Where they lie; by default `site` in the package.
+        server: What the page must know of the server, as "server" in contents.json.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = Path(str(files("diptych") / "site")) if folder is None else folder
-        self._files = self._listed()
-
-    def _listed(self) -> dict[str, Path]:
-        """The files by their addresses, so that no request reaches any other."""
-        if not (self._folder / "index.html").is_file():
-            return {}
-        found = {
-            f"/{path.relative_to(self._folder).as_posix()}": path
-            for path in sorted(self._folder.rglob("*"))
-            if path.is_file()
-        }
-        for address, path in list(found.items()):
-            if path.name == "index.html":
-                found[address.removesuffix("index.html")] = path
-        return found
+    def __init__(self, server: Callable[[], dict[str, Any]]) -> None:
+        self._server = server
 
     def answer(self, method: str, path: str, known: bytes | None) -> Answer:
         """The file at an address.
@@ -76,23 +58,16 @@ class Site:
         Raises:
             Refusal: There is none.
         """
-        if not self._files and path == "/":
-            found, kind = _PLAIN.encode(), "text/html; charset=utf-8"
-        elif path in self._files:
-            file = self._files[path]
-            found = file.read_bytes()
-            kind = (
-                _TYPES.get(file.suffix.lower())
-                or mimetypes.guess_type(file.name)[0]
-                or "application/octet-stream"
-            )
-        else:
+        name = "index.html" if path == "/" else path.removeprefix("/")
+        if name not in site_files():
             raise Refusal(
                 404, f"there is nothing at {path[:200]!r}; the protocol is at /v2, the verbs are at /api/docs"
             )
+        found, tag = _content(name) if name != "contents.json" else self._contents()
+        suffix = name[name.rfind(".") :]
+        kind = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         if method not in ("GET", "HEAD"):
             raise Refusal(405, f"{path[:200]} is asked with GET, not {method}", ((b"allow", b"GET, HEAD"),))
-        tag = b'"' + sha256(found).hexdigest()[:32].encode() + b'"'
         headers = (
             (b"content-type", kind.encode()),
             (b"content-security-policy", _POLICY),
@@ -103,3 +78,18 @@ class Site:
             (b"etag", tag),
         )
         return Answer(304, b"", headers) if known == tag else Answer(200, found, headers)
+
+    def _contents(self) -> tuple[bytes, bytes]:
+        content = orjson.dumps({**orjson.loads(_content("contents.json")[0]), "server": self._server()})
+        return content, _tag(content)
+
+
+@cache
+def _content(name: str) -> tuple[bytes, bytes]:
+    """A file and its tag."""
+    content = site_files()[name]()
+    return content, _tag(content)
+
+
+def _tag(content: bytes) -> bytes:
+    return b'"' + sha256(content).hexdigest()[:32].encode() + b'"'

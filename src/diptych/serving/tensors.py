@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ BYTES = "BYTES"
 
 _MOST_AXES = 8
 _MOST_NAMED = 200  # characters of a name in a message
-_WORDS = {"b": "truth values", "i": "whole numbers", "u": "whole numbers", "f": "numbers"}
+_WORDS = {"b": "truth values, true and false", "i": "whole numbers", "u": "whole numbers", "f": "numbers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def _tensor(given: Any, rest: _Rest) -> Tensor:
             f'an input is an object with "name", "datatype", "shape" and "data", not {_shown(given)}'
         )
     name, datatype, shape = _shown(given["name"]), given.get("datatype"), given.get("shape")
-    if datatype != BYTES and datatype not in NUMBERS:
+    if not isinstance(datatype, str) or datatype not in (BYTES, *NUMBERS):
         raise _wrong(
             f"the input {name} has the datatype {_shown(datatype)}; there are {', '.join(NUMBERS)}, {BYTES}"
         )
@@ -260,24 +262,12 @@ def _from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> T
         raise _wrong(
             f"the input {_shown(name)} has the datatype {datatype}, which is sent as binary data alone"
         )
-    try:
-        values = np.array(data)
-    except (ValueError, OverflowError) as error:
-        raise _wrong(
-            f"the data of the input {_shown(name)} is a list of equally long lists of numbers"
-        ) from error
     wanted = np.dtype(NUMBERS[datatype])
-    allowed = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[wanted.kind]
-    if values.size and values.dtype.kind not in allowed:
-        raise _wrong(
-            f"the data of the input {_shown(name)} of datatype {datatype} is a list of {_WORDS[wanted.kind]}"
-            f"{', true and false' if wanted.kind == 'b' else ''}"
-        )
-    if values.size != math.prod(shape) or (values.ndim > 1 and values.shape != shape):
-        raise _wrong(
-            f"the input {_shown(name)} has the shape {list(shape)}, but its data has "
-            f"{f'the shape {list(values.shape)}' if values.ndim > 1 else f'{values.size:,} values'}"
-        )
+    flat, sizes = _flattened(name, data)
+    values = _numbers(name, datatype, wanted, flat)
+    if values.size != math.prod(shape) or (len(sizes) > 1 and sizes != shape):
+        has = f"the shape {list(sizes)}" if len(sizes) > 1 else f"{values.size:,} values"
+        raise _wrong(f"the input {_shown(name)} has the shape {list(shape)}, but its data has {has}")
     if wanted.kind in "iu" and values.size:
         limits = np.iinfo(wanted)
         if int(values.min()) < limits.min or int(values.max()) > limits.max:
@@ -288,8 +278,38 @@ def _from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> T
         return Tensor(name, datatype, shape, values.astype(wanted).reshape(shape))
 
 
+def _numbers(name: str, datatype: str, wanted: np.dtype[Any], flat: list[Any]) -> NDArray[Any]:
+    """The numbers of a list. `numpy.array` would take text, too, and memory for the longest at each place."""
+    try:
+        if wanted.kind == "b":
+            if not set(map(type, flat)) <= {bool}:
+                raise TypeError
+            return np.array(flat, bool)
+        code = {"f": "d", "i": "q", "u": "Q" if datatype == "UINT64" else "q"}[wanted.kind]
+        return np.frombuffer(array(code, flat), code)
+    except (TypeError, OverflowError) as error:
+        raise _wrong(
+            f"the data of the input {_shown(name)} of datatype {datatype} is a list of {_WORDS[wanted.kind]}"
+        ) from error
+
+
+def _flattened(name: str, data: Any) -> tuple[list[Any], tuple[int, ...]]:
+    """The elements of a list of lists, in row-major order, and its shape."""
+    flat, sizes = data if isinstance(data, list) else [data], list[int]()
+    count = 1
+    while flat and isinstance(flat[0], list):
+        sizes.append(len(flat) // count)
+        length = len(flat[0])
+        equal = all(isinstance(each, list) and len(each) == length for each in flat)
+        if not equal or len(sizes) >= _MOST_AXES:
+            raise _wrong(f"the data of the input {_shown(name)} is a list, or equally long lists of numbers")
+        count = len(flat)
+        flat = list(chain.from_iterable(flat))
+    return flat, (*sizes, len(flat) // count)
+
+
 def _texts(name: str, shape: tuple[int, ...], data: Any) -> tuple[bytes, ...]:
-    flat = list(_flat(data)) if isinstance(data, list) else [data]
+    flat, _ = _flattened(name, data)
     if len(flat) != math.prod(shape):
         raise _wrong(
             f"the input {_shown(name)} has {math.prod(shape)} elements by its shape, and {len(flat)} in its data"
@@ -300,18 +320,6 @@ def _texts(name: str, shape: tuple[int, ...], data: Any) -> tuple[bytes, ...]:
         raise _wrong(
             f"the data of the input {_shown(name)} is encoded pictures as base64 text; send raw bytes as binary data"
         ) from error
-
-
-def _flat(data: list[Any]) -> Any:
-    waiting = [iter(data)]
-    while waiting:
-        for each in waiting[-1]:
-            if isinstance(each, list):
-                waiting.append(iter(each))
-                break
-            yield each
-        else:
-            waiting.pop()
 
 
 def _asked(given: Any, binary: bool) -> Asked:
@@ -364,8 +372,14 @@ def packed_bytes(elements: Sequence[bytes]) -> bytes:
 
 
 def _shown(value: Any) -> str:
-    """A value of a request in a message: not long, and on one line."""
-    text = " ".join(value.split()) if isinstance(value, str) else repr(value)
+    """A value of a request in a message: as in JSON, not long, and on one line."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        if len(value) > _MOST_AXES or any(isinstance(each, list | dict) for each in value):
+            return "a long list" if len(value) > _MOST_AXES else "a list of lists or objects"
+        return f"[{', '.join(map(_shown, value))}]"
+    text = " ".join(value.split()) if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _MOST_NAMED else f"{text[:_MOST_NAMED]} ..."
 
 

@@ -1,4 +1,4 @@
-"""The files of the site by their addresses: its pages and scripts, and what Python makes for it, once it is asked for."""
+"""The files of the site by address: its pages and scripts, and what Python makes for it when it is first asked for."""
 
 from __future__ import annotations
 

@@ -147,6 +147,7 @@ _WHY: Mapping[type[Layer], str] = {
     L.InstanceNorm: "normalises by statistics of the whole picture",
     L.GroupNorm: "normalises by statistics of the whole picture",
     L.LayerNorm: "normalises along whole rows",
+    L.RMSNorm: "normalises along whole rows",
     L.Normalise: "normalises by statistics of the whole picture",
     L.Softmax: "computes the probabilities of a classifier",
     L.Upsample: "changes the picture's size",

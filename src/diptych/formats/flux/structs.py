@@ -97,7 +97,7 @@ class StructBuilder:
     rules: dict[type[Layer], LayerRule]
     version: Version
     hints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ranks: dict[str, int | None] = field(default_factory=dict)
     state: bool = False
     formulas: dict[str, list[str]] = field(default_factory=dict)  # a divisor that was replaced -> its layers

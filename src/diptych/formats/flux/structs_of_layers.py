@@ -208,6 +208,9 @@ def _norm(s: FluxSite, layer: L.BatchNorm | L.InstanceNorm | L.GroupNorm) -> Jul
     return made
 
 
+_SMALL = 1e-4  # an epsilon of which it hardly matters where it is added
+
+
 def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
     """The epsilon with which this version's own formula gives the divisor that `formula` gives.
 
@@ -220,9 +223,12 @@ def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
     if formula == own or epsilon == 0:
         return epsilon
     if own == "std + eps" and formula == "sqrt(var + eps)":
-        raise s.refuse("it divides by std + eps, not by sqrt(var + eps); write for Flux 0.15 or later")
+        raise s.refuse(
+            "it divides by std + eps, not by sqrt(var + eps); write for Flux 0.15 or later, or give --shape "
+            "(model.input_shape), with which a LayerNorm can be written exactly"
+        )
     if "std + eps" in (own, formula):
-        if epsilon > 1e-4:
+        if epsilon > _SMALL:
             raise s.refuse(
                 f"it divides by {own}, which differs too much from {formula} with the epsilon {epsilon:g}"
             )
@@ -235,7 +241,13 @@ def _epsilon(s: FluxSite, formula: NormFormula, epsilon: float) -> float:
 
 
 def _layer_norm(s: FluxSite, layer: L.LayerNorm) -> JuliaStruct:
-    epsilon = _epsilon(s, layer.formula, layer.epsilon)
+    entry = s.builder.shapes.get(s.path)
+    if entry is None and s.rank == len(layer.shape) + 1:
+        entry = (1, *layer.shape)
+    squared = layer.formula == "sqrt(var + eps^2)" and layer.epsilon > _SMALL
+    by_hand = (squared or layer.formula == "sqrt(var + eps)") and bool(layer.epsilon)
+    by_hand = by_hand and s.version < (0, 15) and entry is not None
+    epsilon = 0.0 if by_hand else _epsilon(s, layer.formula, layer.epsilon)
     shift, scale = layer.shift, layer.scale
     affine = scale is not None or shift is not None
     if affine:
@@ -259,6 +271,13 @@ def _layer_norm(s: FluxSite, layer: L.LayerNorm) -> JuliaStruct:
             return s.struct("Diagonal", **arrays)
         return s.struct("Scale", **arrays, σ=own)
 
+    if by_hand:
+        assert entry is not None
+        parts = _normalised_by_instance(s, layer, entry)
+        if affine:
+            parts.append(diagonal())
+        done = affine and s.version >= (0, 13) and len(functions) == 1
+        return s.chain(*parts, *(() if done else map(broadcast, functions)))
     wide = s.hints.get("epsilon") == "Float64"
     values: dict[str, Any] = {  # a dict, because Python normalises a keyword argument ϵ to ε
         "λ": own,
@@ -269,6 +288,28 @@ def _layer_norm(s: FluxSite, layer: L.LayerNorm) -> JuliaStruct:
     }
     made = s.struct("LayerNorm", **values)
     return made if len(functions) == 1 else s.chain(made, *map(broadcast, functions))
+
+
+def _normalised_by_instance(s: FluxSite, layer: L.LayerNorm, entry: L.Shape) -> list[JuliaStruct]:
+    """Division by sqrt(var + eps), which up to 0.14 the InstanceNorm of Flux has and its LayerNorm has not.
+
+    The axes that are normalised become one spatial axis, and the others channels.
+    """
+    others = int(np.prod(entry[1 : len(entry) - len(layer.shape)]))
+    values: dict[str, Any] = {
+        "β": None,
+        "γ": None,
+        "μ": None,
+        "σ²": None,
+        "ϵ": np.float32(layer.epsilon if layer.formula == "sqrt(var + eps)" else layer.epsilon**2),
+        "momentum": np.float32(0.1),
+        "affine": False,
+        "track_stats": False,
+        "active": None,
+        "chs": others,
+    }
+    norm = s.struct("InstanceNorm", λ=function("Base", "identity"), **values)
+    return [reshaped((others, int(np.prod(layer.shape)))), norm, reshaped(entry[1:])]
 
 
 def _normalise(s: FluxSite, layer: L.Normalise) -> JuliaStruct:

@@ -16,7 +16,7 @@ from diptych.formats.flux.structs import FluxSite, LayerRule
 from diptych.formats.flux.structs_of_joins import USE_A_PROJECT, permutation, reshaped
 from diptych.formats.julia import JuliaStruct
 from diptych.model import layers as L
-from diptych.model.layers import Array, Layer, Shape
+from diptych.model.layers import Array, Layer, Shape, fold
 
 __all__ = ["PRIMITIVES", "by_matrices"]
 
@@ -111,6 +111,37 @@ def _reduce(s: FluxSite, layer: L.Reduce) -> JuliaStruct:
     return s.chain(*parts)
 
 
+def _rms_norm(s: FluxSite, layer: L.RMSNorm) -> JuliaStruct:
+    """A value divided by the root of the mean of its squares, which Flux has no layer for."""
+    shape = _entry(s)
+    axes = tuple(range(len(shape) - len(layer.shape), len(shape)))
+    root = L.Chain(
+        (
+            L.Activation("abs2"),
+            L.Reduce("mean", axes),
+            L.Activation("affine", (1.0, layer.epsilon)),
+            L.Activation("sqrt"),
+        )
+    )
+    parts: list[L.Layer] = [L.Parallel(L.Connection("divide"), (L.Activation(), root))]
+    if layer.scale is not None:
+        parts.append(L.Scale(layer.scale))
+    composed = L.Chain(tuple(parts))
+
+    def enter(path: str, inner: L.Layer, at: Shape) -> None:
+        place = f"{s.path}.{path}" if path else s.path
+        s.builder.shapes[place], s.builder.ranks[place] = at, len(at)
+
+    fold(
+        composed,
+        shape,
+        lambda inner, at, path: inner.output_shape(at),
+        lambda connection, shapes, path: connection.joined_shape(shapes),
+        enter=enter,
+    )
+    return s.builder.layer(composed, s.path)
+
+
 def _extreme(s: FluxSite, layer: L.Reduce, shape: Shape) -> JuliaStruct:
     """The largest or smallest value along some axes, by a pool over these, moved first and merged."""
     rest = [axis for axis in range(1, len(shape)) if axis not in layer.axes]
@@ -191,6 +222,7 @@ PRIMITIVES: dict[type[Layer], LayerRule] = {
     L.Slice: _slice,
     L.Gather: _gather,
     L.Reduce: _reduce,
+    L.RMSNorm: _rms_norm,
     L.PReLU: _prelu,
     L.Expand: _expand,
     L.Constant: _constant,

@@ -314,6 +314,12 @@ def _layer_norm(layer: L.LayerNorm, site: JuliaSite) -> str:
     return _call("layer_norm", [str(len(layer.shape)), *_last(layer)], words)
 
 
+def _rms_norm(layer: L.RMSNorm, site: JuliaSite) -> str:
+    return _call(
+        "rms_norm", [str(len(layer.shape))], [*site.keywords(layer, "scale"), _epsilon(layer.epsilon)]
+    )
+
+
 def _channel_norm(layer: L.GroupNorm | L.InstanceNorm, site: JuliaSite) -> str:
     tracked = ("mean", "variance") if layer.mean is not None and layer.variance is not None else ()
     groups = layer.groups if isinstance(layer, L.GroupNorm) else 0
@@ -447,6 +453,7 @@ _EXPRESSIONS: dict[type[Layer], Callable[[Any, JuliaSite], str]] = {
     L.Scale: _scale,
     L.BatchNorm: _batch_norm,
     L.LayerNorm: _layer_norm,
+    L.RMSNorm: _rms_norm,
     L.GroupNorm: _channel_norm,
     L.InstanceNorm: _channel_norm,
     L.Normalise: _normalise,

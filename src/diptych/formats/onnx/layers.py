@@ -17,7 +17,7 @@ import numpy as np
 from diptych.errors import UnsupportedLayer
 from diptych.formats.onnx.activations import ACTIVATION_RULES
 from diptych.formats.onnx.graph import OnnxSite
-from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm, normalise
+from diptych.formats.onnx.norms import batch_norm, group_norm, instance_norm, layer_norm, normalise, rms_norm
 from diptych.formats.onnx.recurrent import RECURRENT
 from diptych.model.layers import (
     NUMPY_PAD,
@@ -53,6 +53,7 @@ from diptych.model.layers import (
     PReLU,
     Reduce,
     Reshape,
+    RMSNorm,
     Scale,
     Slice,
     Softmax,
@@ -403,6 +404,7 @@ LAYER_RULES: dict[type[Layer], Callable[[OnnxSite, Any], str]] = {
     Scale: _scale,
     BatchNorm: batch_norm,
     LayerNorm: layer_norm,
+    RMSNorm: rms_norm,
     GroupNorm: group_norm,
     InstanceNorm: instance_norm,
     Normalise: normalise,

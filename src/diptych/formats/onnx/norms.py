@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.formats.onnx.graph import OnnxSite
-from diptych.model.layers import Array, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise
+from diptych.model.layers import Array, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalise, RMSNorm
 
-__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalise"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalise", "rms_norm"]
 
 
 def batch_norm(s: OnnxSite, layer: BatchNorm) -> str:
@@ -63,6 +63,14 @@ def layer_norm(s: OnnxSite, layer: LayerNorm) -> str:
         axis=-len(layer.shape),
         epsilon=layer.epsilon**2 if squared else layer.epsilon,
     )
+
+
+def rms_norm(s: OnnxSite, layer: RMSNorm) -> str:
+    """Elementary operations: RMSNormalization exists since operator set 23 only."""
+    where = s.ints(*range(s.rank - len(layer.shape), s.rank))
+    squares = s.node("ReduceMean", s.node("Mul", s.input, s.input), where)
+    value = s.node("Div", s.input, s.node("Sqrt", s.node("Add", squares, s.constant(layer.epsilon))))
+    return value if layer.scale is None else s.node("Mul", value, s.weight(layer.scale))
 
 
 def _by_stored(s: OnnxSite, layer: BatchNorm | InstanceNorm | GroupNorm, mean: Array, variance: Array) -> str:

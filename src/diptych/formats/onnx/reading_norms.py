@@ -61,9 +61,9 @@ def _rms_norm(n: Node) -> Tensor:
     _precision(n)
     axis = n.views.axis(n.x, n.attributes.get("axis", -1))
     epsilon = float(n.attributes.get("epsilon", 1e-5))
-    squares = n.views.reduce(n.pointwise(Activation("abs2")), "mean", range(axis, len(n.shape)), True)
-    spread = n.views.apply(squares, Activation("affine", (1.0, epsilon)), Activation("sqrt"))
-    return n.views.combine("multiply", n.views.combine("divide", n.x, spread), n.weight(1))
+    own = n.shape[axis:]
+    scale, _ = _affine(n.weight(1), None)
+    return n.views.last(n.x, len(own), L.RMSNorm(own, _whole(scale, own), epsilon))
 
 
 def _whole(array: Array | None, shape: Shape) -> Array | None:

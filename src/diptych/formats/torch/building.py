@@ -222,6 +222,7 @@ _KEEP_RANK = (
     L.Scale,
     L.PReLU,
     L.LayerNorm,
+    L.RMSNorm,
     L.Normalise,
     L.PixelShuffle,
     L.LocalResponseNorm,
@@ -365,6 +366,12 @@ def _layer_norm(layer: L.LayerNorm, shape: PartialShape, builder: _Builder) -> n
     kind = M.LayerNormStd if layer.formula == "std + eps" else kind
     affine = layer.scale is not None or layer.shift is not None
     return builder.fill(kind(layer.shape, epsilon, elementwise_affine=affine), layer.scale, layer.shift)
+
+
+def _rms_norm(layer: L.RMSNorm, shape: PartialShape, builder: _Builder) -> nn.Module:
+    module: Any = nn.RMSNorm(layer.shape, layer.epsilon, elementwise_affine=layer.scale is not None)
+    module.register_parameter("weight", builder.parameter(layer.scale))
+    return module  # type: ignore[no-any-return]
 
 
 # ---- Functions ----------------------------------------------------------------------------------------
@@ -552,6 +559,7 @@ _RULES: dict[type[Layer], Callable[[Any, PartialShape, _Builder], nn.Module]] = 
     L.Normalise: lambda layer, shape, builder: M.Normalise(layer.axis, layer.epsilon, layer.formula),
     L.BatchNorm: _batch_norm,
     L.LayerNorm: _layer_norm,
+    L.RMSNorm: _rms_norm,
     L.GroupNorm: _group_norm,
     L.InstanceNorm: _instance_norm,
     L.MaxPool: _pool,

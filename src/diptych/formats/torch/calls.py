@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from diptych.formats.graph import Operation, power_layers
@@ -209,6 +210,13 @@ def _layer_norm(
     s: TorchSite, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
 ) -> list[Operation]:
     return [L.LayerNorm(numbers(normalized_shape, 1), s.array(weight), s.array(bias), eps)]
+
+
+def _rms_norm(
+    s: TorchSite, normalized_shape: Any, weight: Any = None, eps: float | None = None
+) -> list[Operation]:
+    own = torch.finfo(torch.float32).eps if eps is None else eps
+    return [L.RMSNorm(numbers(normalized_shape, 1), s.array(weight), own)]
 
 
 def _group_norm(
@@ -472,45 +480,26 @@ def _pixel_shuffle(s: TorchSite, upscale_factor: int) -> list[Operation]:
 
 
 def _same(s: TorchSite, *rest: Any, **others: Any) -> list[Operation]:
-    return []
+    """`x.to(...)` and its like, which cut numbers off where they make whole ones of them."""
+    return [Activation("trunc")] if any(each in _WHOLE for each in (*rest, *others.values())) else []
 
 
-_PLAIN = {
-    "relu": "relu",
-    "relu6": "relu6",
-    "sigmoid": "sigmoid",
-    "hardsigmoid": "hardsigmoid",
-    "logsigmoid": "logsigmoid",
+_WHOLE = (torch.int32, torch.int64)
+
+
+# Functions whose name is that of the activation, and others.
+_SAME = (
+    "relu", "relu6", "sigmoid", "hardsigmoid", "logsigmoid", "tanh", "tanhshrink", "softsign",
+    "selu", "hardswish", "mish", "abs", "exp", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan",
+    "sinh", "cosh", "asinh", "acosh", "atanh", "log", "erf", "floor", "ceil", "round", "trunc",
+    "sign",
+)  # fmt: skip
+_PLAIN = dict(zip(_SAME, _SAME, strict=True)) | {
     "log_sigmoid": "logsigmoid",
-    "tanh": "tanh",
-    "tanhshrink": "tanhshrink",
-    "softsign": "softsign",
-    "selu": "selu",
     "silu": "swish",
-    "hardswish": "hardswish",
-    "mish": "mish",
-    "abs": "abs",
     "square": "abs2",
-    "exp": "exp",
-    "sqrt": "sqrt",
-    "sin": "sin",
-    "cos": "cos",
-    "tan": "tan",
-    "asin": "asin",
-    "acos": "acos",
-    "atan": "atan",
-    "sinh": "sinh",
-    "cosh": "cosh",
-    "asinh": "asinh",
-    "acosh": "acosh",
-    "atanh": "atanh",
-    "log": "log",
-    "erf": "erf",
-    "floor": "floor",
-    "ceil": "ceil",
-    "round": "round",
-    "trunc": "trunc",
-    "sign": "sign",
+    "long": "trunc",
+    "int": "trunc",
 }
 _BY_RANK: dict[str, Rule] = {}
 for _rank in (1, 2, 3):
@@ -568,6 +557,7 @@ CALLS: dict[str, Rule] = {
     "instance_norm": _instance_norm,
     "aten.instance_norm": _aten_instance_norm,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "pad": _pad,
     "interpolate": _interpolate,

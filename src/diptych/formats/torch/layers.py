@@ -183,6 +183,18 @@ def _recurrent(s: TorchSite, m: Any) -> list[Operation]:
     return own_module(s, m, function)
 
 
+def _embedding(s: TorchSite, m: nn.Embedding) -> list[Operation]:
+    if m.max_norm is not None:
+        s.refuse("it shortens rows that are longer than max_norm while it looks them up")
+    return [L.Embedding(s.weight(m.weight))]
+
+
+def _embedding_bag(s: TorchSite, m: nn.EmbeddingBag) -> list[Operation]:
+    if m.max_norm is not None or m.padding_idx is not None:
+        s.refuse("no layer looks up rows with a max_norm, or leaves some out of a mean")
+    return [L.Embedding(s.weight(m.weight), reduction=m.mode)]  # type: ignore[arg-type]
+
+
 def _kinds(names: str) -> tuple[type[nn.Module], ...]:
     """The classes for 1, 2 and 3 spatial axes, as far as `torch.nn` has them."""
     found = (getattr(nn, f"{names}{rank}d", None) for rank in (1, 2, 3))
@@ -195,12 +207,15 @@ _RULES: tuple[tuple[Any, Callable[[TorchSite, Any], list[Operation]]], ...] = (
     (nn.Linear, lambda s, m: CALLS["linear"](s, m.weight, m.bias)),
     (M.Scale, _scale),
     (M.Bilinear, lambda s, m: [L.Bilinear(s.weight(m.weight), s.array(m.bias))]),
+    (nn.Embedding, _embedding),
+    (nn.EmbeddingBag, _embedding_bag),
     (M.Embedding, lambda s, m: [L.Embedding(s.weight(m.weight), m.first, m.reduction)]),
     (M.Normalise, lambda s, m: [L.Normalise(m.axis, m.epsilon, m.formula)]),
     ((*_kinds("BatchNorm"), M.AnyBatchNorm, nn.SyncBatchNorm), _batch_norm),
     ((*_kinds("InstanceNorm"), M.AnyInstanceNorm), _instance_norm),
     (nn.GroupNorm, _group_norm),
     (nn.LayerNorm, _layer_norm),
+    (nn.RMSNorm, _call("rms_norm", "normalized_shape", "weight", "eps")),
     (_kinds("MaxPool"), _max_pool),
     (_kinds("AvgPool"), _mean_pool),
     ((*_kinds("AdaptiveMaxPool"), *_kinds("AdaptiveAvgPool")), _adaptive_pool),

@@ -230,7 +230,7 @@ class Reader:
                 x = views.apply(x, layer)
             elif isinstance(layer, L.Dense | L.Bilinear):
                 x = views.last(x, 1, layer)
-            elif isinstance(layer, L.LayerNorm):
+            elif isinstance(layer, L.LayerNorm | L.RMSNorm):
                 x = views.last(x, len(layer.shape), layer)
             else:
                 x = views.by_channel(x, layer)

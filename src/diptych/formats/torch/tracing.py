@@ -40,7 +40,8 @@ def from_torch(module: Any, example: Any = None, output: str | int | None = None
 
     Args:
         module: Any `torch.nn.Module` with one input, or a `torch.export.ExportedProgram`. It is not changed.
-        example: A batch that the module takes, float (N, C, H, W) or another shape; an array or a tensor. It is needed
+        example: A batch that the module takes, float (N, C, H, W) or another shape, or whole numbers where it looks up
+            rows of an `nn.Embedding`; an array or a tensor. It is needed
             for code that depends on sizes. With it, the outputs of the module and the model are compared.
         output: Which of several outputs the model gives: a key of the dictionary or an index of the tuple.
 
@@ -120,9 +121,24 @@ def _example(module: nn.Module, example: Any) -> Tensor | None:
     if given.ndim < 2 or given.numel() == 0 or given.is_complex():
         raise ShapeError(f"the example must be a batch (N, C, ...) of real numbers, got {tuple(given.shape)}")
     own = next((p for p in module.parameters() if p.is_floating_point()), None)
+    if _takes_numbers(module, given):
+        return given if own is None else given.to(own.device)
     if own is None:
         return given.to(torch.float32)
     return given.to(own.device, torch.float64 if own.dtype == torch.float64 else torch.float32)
+
+
+def _takes_numbers(module: nn.Module, given: Tensor) -> bool:
+    """Whether a batch of whole numbers is one of indices, as embeddings take, and not of pixels."""
+    if given.is_floating_point() or given.dtype == torch.bool:
+        return False
+    embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in module.modules())
+    if not embeds:
+        return False
+    with _evaluating(module), torch.no_grad(), suppress(Exception):  # whatever the module's code raises
+        module(given.float())
+        return False
+    return True
 
 
 def _in_full_precision(module: nn.Module) -> nn.Module:
@@ -246,7 +262,9 @@ def _program(module: nn.Module, batch: Tensor | None) -> torch.export.ExportedPr
     own = next((p for p in module.parameters() if p.is_floating_point()), None)
     with FakeTensorMode(allow_non_fake_inputs=True):
         given = torch.empty(
-            (BATCH, *batch.shape[1:]), dtype=batch.dtype if own is None else own.dtype, device=batch.device
+            (BATCH, *batch.shape[1:]),
+            dtype=own.dtype if own is not None and batch.is_floating_point() else batch.dtype,
+            device=batch.device,
         )
     try:
         with _silent():

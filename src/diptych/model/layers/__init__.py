@@ -33,6 +33,7 @@ from diptych.model.layers.norms import (
     LocalResponseNorm,
     Normalise,
     NormFormula,
+    RMSNorm,
 )
 from diptych.model.layers.pools import (
     AdaptiveMaxPool,
@@ -117,6 +118,7 @@ __all__ = [
     "Parallel",
     "Permute",
     "PixelShuffle",
+    "RMSNorm",
     "Recurrent",
     "Reduce",
     "ReduceKind",
@@ -159,6 +161,7 @@ LAYERS: dict[str, type[Layer]] = {
         MultiHeadAttention,
         BatchNorm,
         LayerNorm,
+        RMSNorm,
         GroupNorm,
         InstanceNorm,
         Normalise,

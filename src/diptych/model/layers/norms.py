@@ -31,6 +31,7 @@ __all__ = [
     "LocalResponseNorm",
     "NormFormula",
     "Normalise",
+    "RMSNorm",
 ]
 
 NormFormula: TypeAlias = Literal["sqrt(var + eps)", "sqrt(var + eps^2)", "std + eps"]
@@ -242,6 +243,48 @@ class LayerNorm(Activated):
         result = _standardised(x, tuple(range(-len(self.shape), 0)), self.epsilon, self.formula)
         result = result if self.scale is None else result * self.scale
         return result if self.shift is None else result + self.shift
+
+
+@dataclass(frozen=True, eq=False)
+class RMSNorm(Layer):
+    """x / sqrt(mean(x^2) + epsilon) over the last `len(shape)` axes (Zhang and Sennrich, NeurIPS 2019), then a scale.
+
+    Attributes:
+        shape: The sizes of the last axes.
+        scale: Of that shape, or None for 1.
+        epsilon: Added to the mean of the squares.
+    """
+
+    shape: tuple[int, ...]
+    scale: Array | None = None
+    epsilon: float = 1e-5
+
+    def check(self) -> None:
+        check_not_negative(self.epsilon, "epsilon")
+        check_sizes(self.shape, MOST_AXES, "shape")
+        check_shape(self.scale, self.shape, "scale")
+
+    def describe(self) -> list[str]:
+        return [f"RMSNorm {by(self.shape)}", _epsilon(self.epsilon)]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape[len(shape) - len(self.shape) :] != self.shape:
+            raise ShapeError(f"normalises the last axes {self.shape}, got {shape}")
+        return shape
+
+    def mixes_samples(self, shape: Shape) -> bool:
+        return len(self.shape) == len(shape)
+
+    def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
+        return field.whole()
+
+    def multiply_adds(self, entry: Shape, result: Shape) -> int:
+        return 0
+
+    def compute(self, x: Array) -> Array:
+        squares = np.square(x).mean(axis=tuple(range(-len(self.shape), 0)), keepdims=True)
+        result: Array = x / np.sqrt(squares + self.epsilon)
+        return result if self.scale is None else result * self.scale
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,20 @@ export function say(text, bad = false) {
   part("status").classList.toggle("bad", bad);
 }
 
+// Does the work of a view, which is marked as busy until then; what goes wrong is said.
+const jobs = {};
+export async function working(view, job) {
+  const place = part(`view-${view}`);
+  jobs[view] = (jobs[view] ?? 0) + 1;
+  place.setAttribute("aria-busy", "true");
+  try { await job(); } catch (error) {
+    const result = part(`${view}-result`);
+    if (result) result.hidden = true;
+    say(error.message, true);
+  }
+  if (--jobs[view] === 0) place.setAttribute("aria-busy", "false");
+}
+
 // Replaces the state in the address, without a step in the history.
 export function remember(view, state) {
   const query = new URLSearchParams(Object.entries(state).filter(([, value]) => value !== "" && value != null));

@@ -1,5 +1,5 @@
 // The view "Compare".
-import { chosenPicture, divide, options, paintValues, part, pictures, pixels, plane, planes, range, remember, say, written } from "./common.js";
+import { chosenPicture, divide, options, paintValues, part, pictures, pixels, plane, planes, range, remember, say, working, written } from "./common.js";
 import { contents, model, models, openOnnx } from "./models.js";
 
 let state = {}, rows = [], work = 0;
@@ -7,7 +7,7 @@ const save = () => remember("compare", state);
 
 export async function showCompare(given) {
   state = { ...given, picture: await chosenPicture("compare", given) };
-  await refresh();
+  await attempt();
 }
 async function refresh() {
   const mine = ++work;
@@ -31,7 +31,7 @@ async function refresh() {
   const chosen = sides.flatMap(({ network }) => network.recipes.length > 1 ? [`${network.name} with the recipe ${network.recipes[0].name}`] : []);
   say(chosen.length ? `Ran ${chosen.join(" and ")}.` : "");
 }
-const attempt = () => refresh().catch((error) => { part("compare-result").hidden = true; say(error.message, true); });
+const attempt = () => working("compare", refresh);
 
 // Layers of one name and shape, else of the same place in order.
 function paired(a, b) {

@@ -1,5 +1,5 @@
 // The view "Filter": learned filters on a picture or the camera, and a filter taught from one pair of pictures.
-import { chosenPicture, divide, options, part, pictures, pixels, remember, say } from "./common.js";
+import { chosenPicture, divide, options, part, pictures, pixels, remember, say, working } from "./common.js";
 import { contents, session } from "./models.js";
 import { taught } from "./teaching.js";
 
@@ -9,7 +9,7 @@ const OWN = "(the one you taught)";
 
 export async function showFilter(given) {
   state = { ...given, picture: await chosenPicture("filter", given) };
-  await refresh();
+  await attempt();
 }
 async function refresh() {
   const mine = ++work;
@@ -30,7 +30,7 @@ async function refresh() {
   say("");
   part("filter-said").textContent = `${picture.width} × ${picture.height} pixels in ${Math.round(performance.now() - before)} ms.`;
 }
-const attempt = () => refresh().catch((error) => { part("filter-result").hidden = true; say(error.message, true); });
+const attempt = () => working("filter", refresh);
 
 async function applied(picture, progress) {
   const name = part("filter-name").value;

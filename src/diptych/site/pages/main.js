@@ -5,7 +5,7 @@ import { showCompare } from "./compare.js";
 import { showFilter } from "./filter.js";
 import { showGallery } from "./gallery.js";
 import { contents, ready } from "./models.js";
-import { part, say } from "./common.js";
+import { part, say, working } from "./common.js";
 
 const views = { run: showRun, open: showOpen, compare: showCompare, filter: showFilter, gallery: showGallery };
 
@@ -25,7 +25,7 @@ async function open() {
   document.title = `${part(`view-${name}`).querySelector("h1").textContent} · Diptych`;
   if (name !== current) { part("content").scrollIntoView({ block: "nearest" }); say(""); }
   current = name;
-  try { await views[name](state); } catch (error) { say(error.message, true); }
+  await working(name, () => views[name](state));
 }
 
 part("skip").addEventListener("click", (event) => { event.preventDefault(); part("content").focus(); });

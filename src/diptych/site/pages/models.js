@@ -20,6 +20,7 @@ export function ready() {
     const packed = bytes[0] === 0x1f && bytes[1] === 0x8b;
     const stream = packed ? new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")) : new Blob([bytes]).stream();
     ort.env.wasm.numThreads = 1;
+    ort.env.logLevel = "error";
     ort.env.wasm.wasmBinary = await new Response(stream).arrayBuffer();
   })();
   return starting;
@@ -31,7 +32,7 @@ export async function session(file) {
   if (!sessions.has(file)) {
     const answer = await fetch(file);
     if (!answer.ok) throw new Error(`${file} is not there (status ${answer.status}).`);
-    sessions.set(file, ort.InferenceSession.create(new Uint8Array(await answer.arrayBuffer())));
+    sessions.set(file, ort.InferenceSession.create(new Uint8Array(await answer.arrayBuffer()), { logSeverityLevel: 3 }));
   }
   return sessions.get(file);
 }
@@ -40,12 +41,14 @@ const opened = new Map(); // name -> model
 // [name, words] of each.
 export async function models() {
   const all = await contents();
-  return [...all.models.map(({ name, words }) => [name, words]), ...[...opened.keys()].map((name) => [name, name])];
+  const served = (all.server?.models ?? []).map((name) => [`server:${name}`, `${name}, computed by the server`]);
+  return [...all.models.map(({ name, words }) => [name, words]), ...served, ...[...opened.keys()].map((name) => [name, name])];
 }
 
 // { name, classes, probabilities, layers, recipes, run(picture, recipe) -> outputs by name, output }
 export async function model(name) {
   if (opened.has(name)) return opened.get(name);
+  if (name.startsWith("server:")) return served(name.slice(7));
   const all = await contents(), each = all.models.find((one) => one.name === name) ?? all.models[0];
   const network = await session(each.file);
   return {
@@ -55,10 +58,39 @@ export async function model(name) {
   };
 }
 
+// A model that the server computes: `diptych serve` says in contents.json which it has.
+function served(name) {
+  return {
+    name, recipes: [], output: "output", layers: [["output", ""]], classes: null, probabilities: false,
+    async run({ canvas }) {
+      const found = await ask(`api/models/${encodeURIComponent(name)}/predict`, await canvas.convertToBlob({ type: "image/png" })).then((answer) => answer.json());
+      const [first] = found.predictions, values = Object.entries(first.probabilities ?? first.scores ?? {});
+      this.classes = values.map(([label]) => label);
+      this.probabilities = "probabilities" in first;
+      const data = Float32Array.from(values, ([, value]) => value);
+      return { output: { dims: [1, data.length], data } };
+    },
+  };
+}
+async function ask(address, body) {
+  let answer;
+  try { answer = await fetch(address, { method: "POST", body }); } catch { throw new Error("The server does not answer."); }
+  if (!answer.ok) { const said = await answer.json().catch(() => ({})); throw new Error(said.error ?? said.detail ?? `The server answers with status ${answer.status}.`); }
+  return answer;
+}
+// The bytes of a model file as ONNX: its own, or what a server that takes files makes of another format.
+export async function asOnnx(file) {
+  if (file.name.toLowerCase().endsWith(".onnx")) return new Uint8Array(await file.arrayBuffer());
+  const { server } = await contents();
+  if (!server?.uploads) throw new Error(`${file.name} is no .onnx file, and only a server could convert it (diptych serve --allow-uploads); here: diptych convert ${file.name} model.onnx`);
+  const answer = await ask(`api/convert?${new URLSearchParams({ name: file.name, to: "onnx" })}`, file);
+  return new Uint8Array(await answer.arrayBuffer());
+}
+
 // Opens an .onnx file for `model`; returns its name.
 export async function openOnnx(file) {
   await ready();
-  const bytes = new Uint8Array(await file.arrayBuffer()), graph = readOnnx(bytes);
+  const bytes = await asOnnx(file), graph = readOnnx(bytes);
   const inputs = graph.inputs.filter((input) => !graph.initialisers.has(input.name));
   if (inputs.length !== 1) throw new Error(`${file.name} takes ${inputs.length} inputs, and this page gives one picture; use diptych predict.`);
   const [input] = inputs, shape = input.shape ?? [];
@@ -73,8 +105,8 @@ export async function openOnnx(file) {
     if (!recipes.length) throw new Error(`${file.name} takes ${shapeOf(shape)}, for which this page has no recipe; write one with its recipe inside: diptych convert ${file.name} page.onnx --preprocessing-inside --preprocessing RECIPE`);
   }
   let network;
-  try { network = await ort.InferenceSession.create(withEveryOutput(bytes, graph)); } catch {
-    try { network = await ort.InferenceSession.create(bytes); } catch (error) { throw new Error(`ONNX Runtime cannot run ${file.name} in a browser: ${String(error.message).slice(0, 300)}`); }
+  try { network = await ort.InferenceSession.create(withEveryOutput(bytes, graph), { logSeverityLevel: 3 }); } catch {
+    try { network = await ort.InferenceSession.create(bytes, { logSeverityLevel: 3 }); } catch (error) { throw new Error(`ONNX Runtime cannot run ${file.name} in a browser: ${String(error.message).slice(0, 300)}`); }
   }
   const label = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node.title])));
   const layers = network.outputNames.filter((name) => name).map((name) => [name, label.get(name) ?? ""]);

@@ -1,6 +1,6 @@
 // The view "Open a model": the layers as a graph and a table, the weights as pictures and histograms.
-import { options, paintValues, part, range, remember, say, written } from "./common.js";
-import { contents } from "./models.js";
+import { options, paintValues, part, range, remember, say, working, written } from "./common.js";
+import { asOnnx, contents } from "./models.js";
 import { readBson } from "./reading/bson.js";
 import { fluxLayers } from "./reading/flux.js";
 import { readJld2 } from "./reading/jld2.js";
@@ -31,7 +31,8 @@ async function read(name, bytes) {
   if (ending === "safetensors") return ofSafetensors(readSafetensors(bytes));
   if (ending === "bson") return { format: "BSON of Julia", ...fluxLayers(readBson(bytes), structs) };
   if (ending === "jld2") return { format: "JLD2", ...fluxLayers(await readJld2(bytes), structs) };
-  throw new Error(`${name} is no .bson, .jld2, .onnx or .safetensors file; convert it first: diptych convert ${name} model.onnx`);
+  const found = ofOnnx(readOnnx(await asOnnx(new File([bytes], name))));
+  return { ...found, format: `${ending}, converted by the server` };
 }
 function ofOnnx({ nodes, initialisers, inputs, producer }) {
   const maker = new Map(), listed = [];
@@ -169,7 +170,7 @@ window.diptychOpen = async (file) => {
 part("open-array").addEventListener("change", () => weights().catch((error) => say(error.message, true)));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (shown) weights(); });
 const zone = part("open-zone");
-part("open-file").addEventListener("change", (event) => { const file = event.target.files[0]; event.target.value = ""; if (file) open(file); });
+part("open-file").addEventListener("change", (event) => { const file = event.target.files[0]; event.target.value = ""; if (file) working("open", () => open(file)); });
 for (const kind of ["dragenter", "dragover"]) zone.addEventListener(kind, (event) => { event.preventDefault(); zone.classList.add("over"); });
 for (const kind of ["dragleave", "drop"]) zone.addEventListener(kind, () => zone.classList.remove("over"));
-zone.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]); });
+zone.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) working("open", () => open(event.dataTransfer.files[0])); });

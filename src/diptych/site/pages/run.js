@@ -1,5 +1,5 @@
 // The view "Run".
-import { chosenPicture, options, paintValues, part, pictures, pixels, plane, planes, range, remember, say, written } from "./common.js";
+import { chosenPicture, options, paintValues, part, pictures, pixels, plane, planes, range, remember, say, working, written } from "./common.js";
 import { contents, model, models, openOnnx } from "./models.js";
 
 let state = {}, shown = null, work = 0;
@@ -7,7 +7,7 @@ const save = () => remember("run", state);
 
 export async function showRun(given) {
   state = { ...given, picture: await chosenPicture("run", given) };
-  await refresh();
+  await attempt();
 }
 async function refresh() {
   const mine = ++work;
@@ -35,7 +35,7 @@ async function refresh() {
   part("run-said").textContent = `${picture.width} × ${picture.height} pixels, ${Math.round(taken)} ms.`;
   say("");
 }
-const attempt = () => refresh().catch((error) => { part("run-result").hidden = true; say(error.message, true); });
+const attempt = () => working("run", refresh);
 
 function bars() {
   const { network, outputs } = shown, values = outputs[network.output].data;

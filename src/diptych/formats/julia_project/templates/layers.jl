@@ -99,6 +99,14 @@ function layer_norm(count, f = identity; scale = nothing, shift = nothing, epsil
     end
 end
 
+"""Division by the root of the mean of the squares over the first `count` axes."""
+function rms_norm(count; scale = nothing, epsilon = 1e-5)
+    return function (x)
+        spread = sqrt.(mean_over(x .* x, ntuple(identity, count)) .+ Float32(epsilon))
+        return scaled_and_shifted(x ./ spread, scale, nothing)
+    end
+end
+
 
 """GroupNorm; `groups` 0 is a group for each channel, InstanceNorm. Tracked statistics are one a group."""
 function group_norm(groups, f = identity; scale = nothing, shift = nothing, mean = nothing, variance = nothing,
