@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Small networks are faster on one thread, and the cores are the workers'.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: run test quick fuzz lint oldest sbom bench train clean
+.PHONY: run test quick docs fuzz lint oldest sbom bench train clean
 
 run: $(VENV)/ready
 	$(BIN)/diptych run "$(PROMPT)" --out $(OUT)
@@ -20,6 +20,10 @@ test: $(VENV)/ready-dev
 
 quick: $(VENV)/ready-dev
 	$(PYTEST) -m "not slow"
+
+# The site of the documentation, in docs/_build; links to nowhere are errors.
+docs: $(VENV)/ready-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 # A minute for each reader; CI gives each ten seconds.
 SECONDS ?= 60
@@ -56,7 +60,7 @@ $(VENV)/ready-dev: $(VENV)/ready
 # The quick tests with the oldest versions that pyproject.toml allows, PyTorch excepted.
 oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip --disable-pip-version-check -q install -c .ci/oldest.txt -e ".[filters,openvino]" \
+	.venv-oldest/bin/python -m pip --disable-pip-version-check -q install -c .ci/oldest.txt -e ".[filters,openvino,web]" \
 		pytest pytest-xdist hypothesis
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" -W ignore::DeprecationWarning \
 		--ignore tests/test_tiny_generator.py

@@ -3,9 +3,9 @@
     python benchmarks/golden_files.py tests/golden
     python benchmarks/golden_files.py FOLDER     # with flux-VERSION/NAME.bson, NAME_input.npy and NAME_output.npy
     python benchmarks/golden_files.py FOLDER --results benchmarks/golden_files.json
-    python benchmarks/golden_files.py --show     # the sentences of the README and the table of docs/exchange.md
+    python benchmarks/golden_files.py --show     # the sentences of docs/benchmarks.md and the table of docs/exchange.md
 
-The README and docs/exchange.md hold the counts of a folder with 203 such files of Flux 0.11.6, 0.12.1 and 0.13.4, of
+docs/benchmarks.md and docs/exchange.md hold the counts of a folder with 203 such files of Flux 0.11.6, 0.12.1 and 0.13.4, of
 which `tests/golden` has the smaller ones. Equal means within 1e-5 of the largest output, for 16-bit numbers within
 their rounding; the files written anew are read again.
 """
@@ -72,7 +72,7 @@ def outcomes(file: Path, version: str) -> list[str]:
 
 
 def sentences(counts: Counts) -> list[str]:
-    """What the README says of the counts, without its line ends."""
+    """What docs/benchmarks.md says of the counts, without its line ends."""
     row = counts["all"]
     return [
         f"Of {row['files']} `.bson` files that Flux 0.11.6 to 0.13.4 wrote, Diptych reads {row['read']} with the right "
@@ -94,9 +94,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument(
-        "--results", type=Path, help="the file to keep the counts in, as those of the README are"
+        "--results", type=Path, help="the file to keep the counts in, as those of the docs are"
     )
-    parser.add_argument("--show", action="store_true", help="print what the README and the docs state")
+    parser.add_argument("--show", action="store_true", help="print what the docs state")
     warnings.simplefilter("ignore")
     arguments = parser.parse_args()
     if arguments.show or arguments.folder is None:

@@ -237,6 +237,7 @@ NORMS: dict[str, tuple[Build, Shape]] = {
     "lrn": (lambda w: LocalResponseNorm(1, 1, 0.5, 0.75, 2.0), IMAGE),
     "lrn-even": (lambda w: LocalResponseNorm(1, 2, 0.5, 0.6, 1.5), IMAGE),
     "lrn-even-as-in-pytorch": (lambda w: LocalResponseNorm(2, 1, 0.5, 0.75, 1.0), IMAGE),
+    "lrn-wider-than-the-channels": (lambda w: LocalResponseNorm(2**30, 9, 2.0**28, 0.75, 2.0), IMAGE),
     "lrn-1d": (lambda w: LocalResponseNorm(2, 2, 0.5), LINE),
     "instancenorm-3d": (lambda w: InstanceNorm(w(2), w(2), activation=RELU), VOLUME),
 }
@@ -318,6 +319,8 @@ SHAPES: dict[str, tuple[Build, Shape]] = {
     "pad-zero": (lambda w: Pad(((1, 2), (0, 3))), IMAGE),
     "pad-reflect": (lambda w: Pad(((1, 2), (0, 3)), "reflect"), IMAGE),
     "pad-replicate": (lambda w: Pad(((1, 2), (0, 3)), "replicate"), IMAGE),
+    "pad-symmetric": (lambda w: Pad(((1, 2), (0, 3)), "symmetric"), IMAGE),
+    "pad-symmetric-3d": (lambda w: Pad(((1, 5), (0, 3), (2, 0)), "symmetric"), VOLUME),
     "pad-wrap": (lambda w: Pad(((1, 2), (0, 3)), "wrap"), IMAGE),
     "pad-zero-3d": (lambda w: Pad(((1, 0), (0, 3), (2, 1))), VOLUME),
     "pad-reflect-1d": (lambda w: Pad(((3, 1),), "reflect"), LINE),

@@ -21,7 +21,7 @@ from diptych.model.layers import Activated, fold
 from diptych.model.model import Model
 from filter_models import RELU, blur, conv, network, picture
 
-EDGES = ("zero", "reflect", "replicate", "wrap")
+EDGES = ("zero", "reflect", "symmetric", "replicate", "wrap")
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ def test_a_picture_smaller_than_the_kernel_is_extended_as_numpy_extends_it(mode,
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["zero", "reflect", "replicate"])
+@pytest.mark.parametrize("mode", ["zero", "reflect", "symmetric", "replicate"])
 @pytest.mark.parametrize("pads", [((0, 4), (4, 0)), ((2, 2), (1, 3)), ((4, 0), (0, 4))])
 def test_what_is_taken_away_first_may_be_given_back_afterwards(mode, pads):
     weight = np.float32(np.random.default_rng(5).normal(size=(1, 1, 5, 5)) / 9)

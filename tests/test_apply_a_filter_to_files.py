@@ -215,7 +215,7 @@ def test_engines_are_timed_on_the_picture_itself():
     [
         ({"tile": 0}, UsageError, "of at least 1, got 0"),
         ({"tile": 2.5}, UsageError, "got 2.5"),
-        ({"edge": "mirror"}, UsageError, "zero, reflect, replicate, wrap"),
+        ({"edge": "mirror"}, UsageError, "zero, reflect, symmetric, replicate, wrap"),
         ({"engine": "gpu"}, UsageError, "no engine is called 'gpu'"),
         ({"target": "out.tif"}, UsageError, "an array is filtered into an array"),
         ({"source": np.zeros((4, 4), np.int32)}, ImageError, "got int32"),

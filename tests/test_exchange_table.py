@@ -31,7 +31,9 @@ STATE_NOT_IN = {
     **dict.fromkeys(("graph", "graph-nested", "attention"), VERSIONS[:1]),
     "bilinear-over-the-last-axis": VERSIONS,
     **dict.fromkeys(("prelu-of-channels", "prelu-of-columns", "prelu-of-features"), VERSIONS),
-    **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
+    **dict.fromkeys(
+        ("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-wider-than-the-channels", "lrn-1d"), VERSIONS
+    ),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
     **dict.fromkeys(("gather-channels", "gather-columns", "gather-of-features"), VERSIONS),
     **dict.fromkeys(("parallel-matmul-broadcast", "parallel-where"), VERSIONS),

@@ -224,7 +224,7 @@ def test_l0_flattens_and_keeps_steps():
         ("sobel:5", "must be written as sobel:name=value"),
         ("invert:a=1", "takes no parameters"),
         ("erosion:shape=star", "one of box, cross"),
-        ("sobel:edge=round", "one of zero, reflect, replicate, wrap"),
+        ("sobel:edge=round", "one of zero, reflect, symmetric, replicate, wrap"),
         ("no_such_module_anywhere:f", "no module 'no_such_module_anywhere'"),
         ("math:no_such", "has no function 'no_such'"),
         ("math:floot", "has no function 'floot'; did you mean 'floor'?"),
@@ -323,11 +323,14 @@ def test_scipys_reflect_is_told_from_the_edge_of_that_name(mode):
     found = probe(
         resolve(lambda image: _by_channel(ndimage.correlate, image / 255, kernel / kernel.sum(), mode))
     )
-    said = (
-        "none of replicate, reflect (without repeating the border pixel), zero, wrap: the closest, replicate"
-    )
-    assert any(said in remark for remark in found.remarks) == (mode == "reflect")
-    assert found.target.edge == ("replicate" if mode == "reflect" else "reflect")
+    assert not any("the edge is none of" in remark for remark in found.remarks)
+    assert found.target.edge == ("symmetric" if mode == "reflect" else "reflect")
+
+
+def test_an_edge_of_another_kind_is_told():
+    ramp = resolve(lambda image: np.pad(image, ((4, 4), (4, 4), (0, 0)), "linear_ramp")[8:, 8:])
+    said = "the edge is none of replicate, reflect, symmetric, zero, wrap"
+    assert any(said in remark for remark in probe(ramp).remarks)
 
 
 def _by_channel(function, image, kernel, mode):
@@ -394,7 +397,7 @@ def test_the_heavy_filters_are_not_refused(name):
     assert stated == best or off < error + 0.5
 
 
-@pytest.mark.parametrize("mode", ["zero", "reflect", "replicate", "wrap"])
+@pytest.mark.parametrize("mode", ["zero", "reflect", "symmetric", "replicate", "wrap"])
 def test_the_border_of_a_function_is_found_out(mode):
     blur = widened(resolve("box:size=5"), 2, mode)
     assert detect_padding_mode(resolve(blur), photograph("coffee")[:64, :64], 2)[0] == mode

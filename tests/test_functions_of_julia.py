@@ -83,6 +83,7 @@ IDIOMS: dict[str, Callable[[Array], Array]] = {
     "x -> repeat(x, 1, 1, 2, 1)": lambda x: np.concatenate([x, x], 2),
     "x -> Float32.(x)": lambda x: x,
     "x -> NNlib.pad_reflect(x, (1,1,1,1))": lambda x: pad(x, "reflect"),
+    "x -> NNlib.pad_symmetric(x, (1,1,1,1))": lambda x: pad(x, "symmetric"),
     "x -> pad_zeros(x, 1; dims=(1,2))": lambda x: pad(x, "constant"),
     "x -> pad_zeros(x, (1,1,0,0))": lambda x: pad(x, "constant"),
     "x -> pad_repeat(x, 1)": lambda x: pad(x, "edge"),

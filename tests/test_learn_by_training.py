@@ -333,7 +333,7 @@ def test_nothing_is_tried_where_the_weights_have_no_place() -> None:
     assert dilated.fit(Task(Target("darker", darker, "", (3, 3)), DATA, weights=50)) is None
 
 
-@pytest.mark.parametrize("edge", ["zero", "reflect", "replicate", "wrap"])
+@pytest.mark.parametrize("edge", ["zero", "reflect", "symmetric", "replicate", "wrap"])
 @pytest.mark.parametrize("channels", [(3, 3), (3, 1), (1, 1)])
 def test_a_dilated_network_is_the_same_as_layers(edge: PadMode, channels: tuple[int, int]) -> None:
     net = dilated.DilatedNet(channels, 4)

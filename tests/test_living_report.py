@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import diptych
+from accessibility import violations
 from browser import TIMEOUT, chromium
 from diptych.model.layers import Chain, Conv, Dense, Flatten, GlobalMeanPool, MaxPool, Softmax
 from diptych.model.model import Model
@@ -152,6 +153,7 @@ def test_a_picture_is_chosen_and_looked_into(browser: Any, report: Path, scheme:
     page.wait_for_selector("#live-counting:not([hidden])", timeout=4 * TIMEOUT)
     assert f"covering this part lowers {classes[expected.argmax()]}" in page.inner_text("#live-parts-said")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert violations(page) == []
     assert (said, asked) == ([], [])
     page.close()
 

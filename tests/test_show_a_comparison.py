@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import diptych
+from accessibility import violations
 from browser import TIMEOUT, chromium
 from diptych.axes import flip_kernel
 from diptych.model.layers import Conv, Dense, GlobalMeanPool
 from diptych.model.model import Model
 from diptych.preprocessing import Colour, Preprocessing, Resize, Scale
 from diptych.report.comparison import render_comparison, write_comparison
+from diptych.report.grid import colours
 from little_models import changed, classifier, compare, model, numbers, seeing, weight
 
 A = classifier()
@@ -70,6 +73,7 @@ def test_the_command_writes_a_page(
     text = page.read_text("utf-8")
     assert "Kernels not flipped" in text
     assert text.count("data:image/png") == 3  # A, B and their difference
+    assert text.count("data:image/webp") == 1  # the picture
     assert "http" not in text.replace("http-equiv", "")
 
 
@@ -115,3 +119,75 @@ def test_the_page_opens_in_silence_and_asks_for_nothing(tmp_path: Path, scheme: 
         assert page.locator(".verdict").inner_text().endswith("Kernels not flipped")
         assert said == []
         assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+
+
+# ---- The slider -------------------------------------------------------------------------------------------
+
+DRAWN = """(id) => {
+    const canvas = document.getElementById(id);
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return { size: [canvas.height, canvas.width], rgba: Array.from(data) };
+}"""
+
+
+def coloured(values: np.ndarray, low: float, high: float, name: str = "viridis") -> np.ndarray:
+    return colours(name)[np.rint((values - low) / (high - low) * 255).astype(np.uint8)]
+
+
+def test_any_layer_and_channel_of_both_is_shown_with_a_line_between(tmp_path: Path) -> None:
+    found = compare(A, UNFLIPPED)
+    write_comparison(tmp_path / "page.html", found)
+    with chromium() as browser:
+        page = browser.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto((tmp_path / "page.html").as_uri(), timeout=TIMEOUT)
+        page.wait_for_selector("#slider-section:not([hidden])", timeout=TIMEOUT)
+        assert violations(page) == []
+        assert page.input_value("#slider-layer") == "2" == str(found.parting)
+        for row in (2, 3):
+            page.select_option("#slider-layer", str(row))
+            page.locator("#slider-channel").fill("1")
+            a, b = (side[1] for side in found.sides[row])
+            low, high = min(a.min(), b.min()), max(a.max(), b.max())
+            for side, values in (("a", a), ("b", b)):
+                drawn = page.evaluate(DRAWN, f"slider-{side}")
+                assert drawn["size"] == list(values.shape)
+                pixels = np.array(drawn["rgba"], int).reshape(*values.shape, 4)[..., :3]
+                assert np.abs(pixels - coloured(values, low, high)).max() <= 4  # one place in the table
+        page.locator("#slider-split").focus()
+        before = page.evaluate("getComputedStyle(document.getElementById('slider-a')).clipPath")
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("getComputedStyle(document.getElementById('slider-a')).clipPath") != before
+        page.select_option("#slider-view", "apart")
+        drawn = np.array(page.evaluate(DRAWN, "slider-a")["rgba"], int).reshape(*a.shape, 4)[..., :3]
+        assert np.abs(drawn - coloured(np.abs(a - b), 0, np.abs(a - b).max(), "magma")).max() <= 8
+        assert [
+            text for text in said if "willReadFrequently" not in text
+        ] == []  # of this test's own readings
+
+
+def test_layers_of_other_shapes_values_and_long_rows_are_shown(tmp_path: Path) -> None:
+    pair = (
+        model(Dense(numbers(3000, 7)), Dense(numbers(4, 3000))),
+        model(Dense(numbers(900, 7)), Dense(numbers(5, 900))),
+    )
+    for number, each in enumerate([pair, (seeing(), model(Conv(numbers(7, 3, 5, 5)), GlobalMeanPool()))]):
+        write_comparison(tmp_path / f"{number}.html", compare(*each))
+    with chromium() as browser:
+        for number, sizes in enumerate([("A 1 × 429, B 1 × 300",), ()]):
+            page = browser.new_page()
+            said: list[str] = []
+            page.on("pageerror", lambda error, said=said: said.append(str(error)))
+            page.goto((tmp_path / f"{number}.html").as_uri(), timeout=TIMEOUT)
+            page.wait_for_selector("#slider-section:not([hidden])", timeout=TIMEOUT)
+            for row in range(page.locator("#slider-layer option").count()):
+                page.select_option("#slider-layer", str(row))
+                words = page.inner_text("#slider-said")
+                assert "undefined" not in words
+                assert "NaN" not in words
+            for size in sizes:
+                page.select_option("#slider-layer", "1")
+                assert size in page.inner_text("#slider-said")
+            assert said == []

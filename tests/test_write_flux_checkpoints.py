@@ -159,6 +159,8 @@ NOT_IN = {
     "adaptive-max-pytorch": VERSIONS,
     "adaptive-max-3d": VERSIONS,
     "pad-wrap": VERSIONS[:2],
+    "pad-symmetric": VERSIONS[:2],
+    "pad-symmetric-3d": VERSIONS[:2],
     "bilinear-over-the-last-axis": VERSIONS,
     "parallel-subtract": VERSIONS[1:],
     **dict.fromkeys(("rnn-leakyrelu", "rnn-one-step", "lstm-reverse", "lstm-initial-cell"), VERSIONS[3:]),
@@ -174,7 +176,9 @@ NOT_IN = {
     "attention": VERSIONS[:1],
     **dict.fromkeys(("activation-step", "activation-step-parameters", "parallel-where"), VERSIONS),
     "activation-erf": VERSIONS,
-    **dict.fromkeys(("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-1d"), VERSIONS),
+    **dict.fromkeys(
+        ("lrn", "lrn-even", "lrn-even-as-in-pytorch", "lrn-wider-than-the-channels", "lrn-1d"), VERSIONS
+    ),
     **dict.fromkeys(("maxpool-dilated", "maxpool-dilated-symmetric", "maxpool-dilated-1d"), VERSIONS),
     **dict.fromkeys(("reduce-product", "parallel-matmul-broadcast"), VERSIONS),
     **dict.fromkeys(("reduce-logsumexp", "reduce-logsumexp-drops"), VERSIONS),

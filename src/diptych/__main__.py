@@ -199,6 +199,8 @@ def _interrupted(arguments: list[str]) -> int:
         or (checkpoint and Path(checkpoint).is_file())
     ):
         told = "the same command continues where this one stopped"
+    elif arguments[:1] == ["serve"]:
+        told = "the server had not started"
     elif checkpoint:
         told = "nothing was kept, because training had not begun or was not evaluated; the same command starts again"
     elif learning:

@@ -4,6 +4,7 @@
     ├── UsageError             a name, option or combination that does not exist        (exit status 2)
     │   └── MissingExtra       an optional package is needed: the message is its install line
     ├── ImageError             a picture that cannot be read, or is not one
+    │   └── TooManyPixels      a picture whose header claims more pixels than the limit
     ├── FormatError            a model file that is not what it says it is
     │   └── WeightsAlone       a file of weights without the model they belong to
     ├── ModelError             weights, classes or settings that contradict each other
@@ -16,11 +17,8 @@ A message is one sentence that says what was expected, what came, where, and wha
 Python's own `MemoryError` is raised, or an `ImageError` that says so of one picture.
 """
 
-import json
 import re
-import shlex
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 
 _LONGEST = 2000  # characters of a message
@@ -70,6 +68,9 @@ def install_command(extra: str) -> str:
     Args:
         extra: Such as "torch".
     """
+    import json
+    import shlex
+    from importlib import metadata
     from urllib.request import url2pathname
 
     try:
@@ -93,6 +94,20 @@ def install_command(extra: str) -> str:
 
 class ImageError(DiptychError):
     """A picture that cannot be read."""
+
+
+class TooManyPixels(ImageError):
+    """A picture whose header claims more pixels than the limit.
+
+    Attributes:
+        width: What the header claims, in pixels.
+        height: As `width`.
+        limit: The most pixels.
+    """
+
+    def __init__(self, message: str, width: int = 0, height: int = 0, limit: int = 0) -> None:
+        super().__init__(message)
+        self.width, self.height, self.limit = width, height, limit
 
 
 class FormatError(DiptychError):

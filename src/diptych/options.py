@@ -12,7 +12,15 @@ if TYPE_CHECKING:  # the command line shows these defaults, and must not load Nu
     from diptych.model.model import Model
     from diptych.preprocessing import Preprocessing
 
-__all__ = ["ExplainMethod", "GenerationOptions", "OnError", "ReadOptions", "RunOptions", "ScaleRule"]
+__all__ = [
+    "ExplainMethod",
+    "GenerationOptions",
+    "OnError",
+    "ReadOptions",
+    "RunOptions",
+    "ScaleRule",
+    "ServeOptions",
+]
 
 ScaleRule: TypeAlias = Literal["per-map", "shared"]
 """The colours of feature maps: one scale for each map, or one for all maps of a layer."""
@@ -114,3 +122,44 @@ class RunOptions:
     static: bool = False
     engine: str = "auto"
     device: str = "auto"
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How the server works.
+
+    Attributes:
+        host: The address it listens on.
+        port: The port; 0 for a free one.
+        token: The bearer token that requests must have; None for no token, on loopback alone.
+        allow_origins: Origins of pages elsewhere that may ask, such as "https://example.org".
+        allow_hosts: Further names by which the server may be called, as behind a proxy.
+        allow_uploads: Whether visitors may send model files.
+        max_batch: The most samples that are computed together.
+        max_delay: Milliseconds that a batch waits to be filled.
+        max_queue: The most requests that wait for a model.
+        max_bytes: The most bytes of a request's body.
+        max_pixels: The most pixels of a picture.
+        timeout: Seconds that a request may take.
+        engine: One of `engines.ENGINES`, or "auto".
+        device: "auto", "cpu", "cuda" or "mps".
+        reading: How to read the file of a model that is named.
+        preprocessing: The recipe of a model that is named, instead of its own.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    allow_origins: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
+    allow_uploads: bool = False
+    max_batch: int = 32
+    max_delay: float = 0.0
+    max_queue: int = 256
+    max_bytes: int = 32 * 2**20
+    max_pixels: int = 25_000_000
+    timeout: float = 60.0
+    engine: str = "auto"
+    device: str = "auto"
+    reading: ReadOptions = ReadOptions()
+    preprocessing: Preprocessing | Model | str | Path | None = None

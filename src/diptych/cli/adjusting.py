@@ -55,11 +55,14 @@ def _adjusted(given: dict[str, Any], texts: dict[str, str | None]) -> Preprocess
     from diptych.loading import load, recipe_of
     from diptych.model.entry import likely_input
     from diptych.preprocessing.adjusting import adjusted
+    from diptych.serving.naming import name_and_model
 
     resize, crop = (_sizes(name, texts[name]) for name in ("resize", "crop"))
     mean, std = (_numbers(name, texts[name]) for name in ("mean", "std"))
     recipe, channels = None, 3
     model = next((given[name] for name in ("model", "source") if name in given), None)
+    if len(given.get("models") or ()) == 1:
+        model = name_and_model(given["models"][0])[1]
     if given["preprocessing"] is not None:
         recipe = recipe_of(given["preprocessing"])
     elif model is not None:

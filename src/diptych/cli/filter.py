@@ -72,6 +72,9 @@ def learn(
         Path | None,
         typer.Option(help="The file that keeps the state of training, to continue from.", show_default=False),
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write the model even where the filter was not learned.")
+    ] = False,
     report: Report = None,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
@@ -79,13 +82,14 @@ def learn(
 ) -> None:
     """Learn a small network that does what a filter does.
 
-    Tells how well it does that, on pictures that it was not learned from.
+    Tells how well it does that, on pictures that it was not learned from: exact, close, approximate or not learned.
     """
     from diptych import formats
     from diptych.files import check_writable
     from diptych.filters.learning import learn as learned_from
     from diptych.filters.learning import together
     from diptych.filters.targets import resolve
+    from diptych.filters.verdicts import NOT_LEARNED
     from diptych.images.arguments import remarks_on_folders
 
     with together():  # the processes of torchrun that are not the first compute gradients and end here
@@ -99,15 +103,24 @@ def learn(
         with terminal.progress() as progress:
             learned = learned_from(filter_target, images, weights, budget, seed, goal=goal, checkpoint=checkpoint,
                                    progress=progress)  # fmt: skip
-        terminal.remarks(_written(learned, out))
+        found, written = learned.report, keep or learned.report.verdict != NOT_LEARNED
+        if written:
+            terminal.remarks(_written(learned, out))
         if report is not None:
             from diptych.filters.previewing import write_page
             from diptych.filters.samples import held_out
 
             write_page(report, learned, held_out(filter_target, images, seed), filter_target)
             terminal.remark(f"report: {report}")
-        document = {"model": str(out), **learned.report.to_document()}
-        terminal.result(document, f"{learned.report.text()}\nmodel: {out}")
+        shown = (
+            str(out)
+            if written
+            else f"not written to {out}, because the filter was not learned (--keep writes it)"
+        )
+        terminal.result(
+            {"model": str(out) if written else None, **found.to_document()}, f"{found.text()}\nmodel: {shown}"
+        )
+        raise typer.Exit(1 if found.verdict == NOT_LEARNED else 0)
 
 
 @app.command()
@@ -124,7 +137,9 @@ def apply(
     ] = None,
     edge: Annotated[
         str | None,
-        typer.Option(help="Beyond the border: zero, reflect, replicate or wrap; default: the filter's own."),
+        typer.Option(
+            help="Beyond the border: zero, reflect, symmetric, replicate or wrap; default: the filter's own."
+        ),
     ] = None,
     table: Annotated[
         bool,
@@ -262,11 +277,13 @@ def preview(
 
 @app.command("list")
 def list_(as_json: Json = False, quiet: Quiet = False) -> None:
-    """List every filter that has a name.
+    """List every filter that has a name, by how well and how fast it is learned.
 
     Shows its parameters, and the library it is taken from.
     """
     from diptych.filters.targets import FILTERS
+    from diptych.filters.targets.figures import figures, grouped
+    from diptych.filters.verdicts import MEANINGS
 
     filters = [
         {
@@ -276,11 +293,21 @@ def list_(as_json: Json = False, quiet: Quiet = False) -> None:
             "channels": list(named.channels),
             "edge": None if plain.radius == 0 else plain.edge,
             "reference": plain.reference,
+            "verdict": known.get("verdict"),
+            "seconds": known.get("seconds"),
         }
         for name, named in FILTERS.items()
-        for plain in [named.target(name, {})]
+        for plain, known in [(named.target(name, {}), figures().get(name, {}))]
     ]
-    Terminal(as_json=as_json, quiet=quiet).result({"filters": filters}, "\n".join(map(_entry, filters)))
+    entries = {each["name"]: _entry(each) for each in filters}
+    groups = [
+        "\n".join([f"# {head}", *(entries[name] for name in names)]) for head, names in grouped(FILTERS)
+    ]
+    bounds = "\n".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items())
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+    terminal.result(
+        {"verdicts": dict(MEANINGS), "filters": filters}, "\n\n".join([*groups, f"# Verdicts\n{bounds}"])
+    )
 
 
 def _range(rule: Any) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
+import numpy as np
+
 from diptych.comparing.alignment import Alignment, Row, align, same_kinds
 from diptych.comparing.comparison import Comparison, LayerPair
 from diptych.comparing.diagnosis import Search
@@ -78,7 +80,7 @@ def compare(
     search.find_causes()
     row = alignment.first_row
     text = agreement(alignment, tolerance) if row is None else diagnosis(run_a, run_b, alignment, search)
-    shown = row or alignment.rows[-1]
+    sample = _worst_sample(row or alignment.rows[-1])
     return Comparison(
         name_a=run_a.name,
         name_b=run_b.name,
@@ -93,7 +95,9 @@ def compare(
         explained=bool(search.found) and search.alignment.agrees,
         remarks=remarks,
         parting=alignment.first,
-        sides=(shown.a.value, shown.b.value),
+        sample=sample,
+        sides=tuple((row.a.value[sample].copy(), row.b.value[sample].copy()) for row in alignment.rows),
+        picture=run_a.images[sample] if run_a.images else None,
     )
 
 
@@ -134,6 +138,14 @@ def _pair(row: Row) -> LayerPair:
         cosine=row.difference.cosine,
         agrees=row.agrees,
     )
+
+
+def _worst_sample(row: Row) -> int:
+    a, b = row.a.value, row.b.value
+    if a.shape != b.shape:
+        return 0
+    apart = np.nan_to_num(np.abs(a - b).reshape(len(a), -1), nan=np.inf)
+    return int(apart.max(axis=1).argmax())
 
 
 def _label(output: LayerOutput) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diptych import display
 from diptych.model.layers import Array
 
 __all__ = ["Comparison", "FoundCause", "LayerPair", "short"]
@@ -87,7 +88,9 @@ class Comparison:
         explained: Whether the models agree once all causes are removed.
         remarks: Sentences to show beside the result.
         parting: The number in `layers` of the first that differs, or None.
-        sides: The outputs of A and B, float32 (N, ...), of the first layer that differs, or of the last one.
+        sample: The number of the sample in the batch that differs most where the models part.
+        sides: What A and B give for that sample, float32 (...), for each of `layers`.
+        picture: The picture that A was given as that sample, uint8 (H, W, 3) or (H, W), or None.
     """
 
     name_a: str
@@ -103,12 +106,23 @@ class Comparison:
     explained: bool = False
     remarks: tuple[str, ...] = ()
     parting: int | None = None
-    sides: tuple[Array, Array] | None = None
+    sample: int = 0
+    sides: tuple[tuple[Array, Array], ...] = ()
+    picture: Array | None = None
 
     @property
     def agrees(self) -> bool:
         """Whether every layer agrees within the tolerance."""
         return self.first_divergence is None
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (pair.path, pair.layer_a or pair.layer_b, short(pair.largest_absolute), short(pair.largest_relative),
+             "" if pair.agrees else "differs")
+            for pair in self.layers
+        ]  # fmt: skip
+        head = ("layer", "", "largest absolute", "largest relative", "")
+        return display.paragraph(self.diagnosis) + display.table(head, rows, 400)
 
     def to_document(self) -> dict[str, Any]:
         """The comparison as a JSON object; infinite and undefined numbers become null."""

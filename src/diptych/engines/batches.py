@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,6 +27,10 @@ _MOST_VALUES = 2**28
 
 _MOST_HELD = _MOST_TRACED = 2**30
 """The most values (4 GiB of float32) of one sample that may be held at once, and that a trace may keep."""
+
+
+_SECONDS_FOR_THREADS = 0.002
+"""Work that is done sooner would only be delayed by starting threads for it."""
 
 
 def validate_batch(model: Model, batch: Any, *, traced: bool = False) -> Array:
@@ -99,9 +104,11 @@ def by_sample(model: Model, x: Array, prepare: Callable[[], Run]) -> list[Array]
     """
     if sizes(model, x.shape).mixes_samples:
         return [np.array(value, order="C") for value in prepare()(_aligned(x))]
+    began = perf_counter()
     outputs = [np.array(value, order="C") for value in prepare()(_aligned(x[:1]))]
     if len(x) == 1:
         return outputs
+    seconds = (perf_counter() - began) * (len(x) - 1)
     outputs = [np.repeat(value, len(x), axis=0) for value in outputs]
 
     def compute(indices: range) -> None:
@@ -112,6 +119,9 @@ def by_sample(model: Model, x: Array, prepare: Callable[[], Run]) -> list[Array]
                 output[index] = value[0]
 
     workers = min(processors(), len(x) - 1)
+    if workers == 1 or seconds < _SECONDS_FOR_THREADS:
+        compute(range(1, len(x)))
+        return outputs
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(compute, (range(1 + worker, len(x), workers) for worker in range(workers))))
     return outputs

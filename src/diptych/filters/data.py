@@ -12,6 +12,7 @@ import numpy as np
 from diptych.datasets import folders, photographs
 from diptych.errors import ImageError, UsageError
 from diptych.files import is_file, is_folder
+from diptych.filters.held_out import HELD_OUT, held_out_picture
 from diptych.filters.planes import coloured
 from diptych.images import files
 from diptych.model.layers import Array
@@ -20,8 +21,6 @@ from diptych.progress import Progress, silent
 
 __all__ = ["HELD_OUT", "Data", "gather"]
 
-# Held out for evaluation: portrait, still life, machine and page; colour and grey; smooth and busy.
-HELD_OUT = ("camera", "chelsea", "coffee", "coins", "motorcycle", "page")
 SHARE_HELD_OUT = 0.2
 _SYNTHETIC, _SIDE = 8, 256
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -56,8 +55,8 @@ def gather(images: Any = None, *, channels: int, seed: int = 0, progress: Progre
     Of given pictures a fifth, at least one, is held out, drawn by `seed`; of two pictures the smaller one.
 
     Args:
-        images: None for the photographs that come with scikit-image, of which `HELD_OUT` are held out, and synthetic
-            pictures. Otherwise a folder with all its subfolders, a file, an iterable of paths or uint8 arrays, or a
+        images: None for the photographs that come with scikit-image and synthetic pictures, while `HELD_OUT` are
+            held out. Otherwise a folder with all its subfolders, a file, an iterable of paths or uint8 arrays, or a
             mapping from names to arrays; or Tiny ImageNet as a folder, an archive or an address, of which 2000
             training pictures are taken.
         channels: 1 or 3 input channels, to which all pictures are converted.
@@ -86,7 +85,7 @@ def gather(images: Any = None, *, channels: int, seed: int = 0, progress: Progre
 
 
 def _bundled(channels: int, seed: int) -> Data:
-    held_out = {name: with_channels(photographs.photograph(name), channels) for name in HELD_OUT}
+    held_out = {name: with_channels(held_out_picture(name), channels) for name in HELD_OUT}
 
     def train() -> tuple[Array, ...]:
         from diptych.datasets import synthetic

@@ -13,9 +13,11 @@ import numpy as np
 from diptych.engines.tiled import halo
 from diptych.filters import metrics
 from diptych.filters.baselines import baselines
-from diptych.filters.learned import Learned
+from diptych.filters.learned import Learned, notes_of
 from diptych.filters.samples import FilterSample, answering, filter_of, gather, target_of
-from diptych.model.layers import Array, PadMode
+from diptych.filters.targets.pairs import Pairs
+from diptych.filters.verdicts import EXACT, NEAR, verdict
+from diptych.model.layers import Activation, Array, Chain, Conv, Pad, PadMode, walk
 from diptych.model.model import Model
 
 __all__ = [
@@ -74,6 +76,7 @@ class Scores:
         worst_ssim: The smallest SSIM of a picture.
         largest: The largest error in levels of 255.
         identical: The share of pixels that are equal in every channel.
+        near: The share of pixels that are off by at most `verdicts.NEAR` levels in every channel.
     """
 
     psnr: float
@@ -84,6 +87,7 @@ class Scores:
     worst_ssim: float
     largest: int
     identical: float
+    near: float
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class FilterEvaluation:
     """How well a model imitates a filter.
 
     Attributes:
+        verdict: One of `verdicts.VERDICTS`.
         model: The model's name.
         target: The filter's name.
         reference: The same filter in a public library.
@@ -117,6 +122,7 @@ class FilterEvaluation:
         pictures: The scores of each picture.
     """
 
+    verdict: str
     model: str
     target: str
     reference: str
@@ -133,19 +139,22 @@ class FilterEvaluation:
 
     def text(self) -> str:
         """A few lines for a terminal."""
-        whole, lines = self.whole, [f"{self.model}, {self.weights} weights, against {self.target}"]
+        whole, lines = (
+            self.whole,
+            [f"{self.model}, {self.weights} weights, against {self.target}: {self.verdict}"],
+        )
         lines += [_line("whole pictures", whole)]
         lines += [_line("without the border", self.inner)] if self.inner else []
         lines += [
             f"worst PSNR {decibels(whole.worst_psnr)} ({whole.worst_picture}), worst SSIM {whole.worst_ssim:.5f}"
         ]
-        beside = ", ".join(f"{name} {decibels(score.psnr)}" for name, score in self.baselines.items())
+        beside = ", ".join(f"{name} {decibels(score.pooled_psnr)}" for name, score in self.baselines.items())
         return "\n".join([*lines, f"without learning: {beside}"])
 
 
 def _line(where: str, scores: Scores) -> str:
     return (
-        f"{where}: PSNR {decibels(scores.psnr)} (pooled {decibels(scores.pooled_psnr)}), SSIM {scores.ssim:.5f}, "
+        f"{where}: PSNR {decibels(scores.pooled_psnr)} (mean {decibels(scores.psnr)}), SSIM {scores.ssim:.5f}, "
         f"largest error {scores.largest} of 255, {percent(scores.identical)} of pixels identical"
     )
 
@@ -189,7 +198,15 @@ def evaluate(
         reference=resolved.reference,
         padding_mode=resolved.edge,
         engine=engine,
+        exact=_may_be_exact(loaded, resolved.name),
+        noisy=isinstance(resolved, Pairs),
     )
+
+
+def _may_be_exact(model: Model, target: str) -> bool:
+    """False where learning found otherwise on its artificial pictures, which are harder than photographs."""
+    notes = notes_of(model)
+    return notes.get("target") != target or notes.get("verdict", EXACT) == EXACT
 
 
 def evaluate_samples(
@@ -201,6 +218,8 @@ def evaluate_samples(
     padding_mode: PadMode = "replicate",
     engine: str = "auto",
     compared: Sequence[Compared] | None = None,
+    exact: bool = True,
+    noisy: bool = False,
 ) -> FilterEvaluation:
     """Evaluates a model on samples.
 
@@ -212,6 +231,9 @@ def evaluate_samples(
         padding_mode: How baselines extend the pictures.
         engine: The engine that runs the model.
         compared: The model's results, where they are known already.
+        exact: False where it is known from other pictures that the model is not exact.
+        noisy: The samples are files, whose noise no model predicts. A linear model, which then cannot be better than
+            the best linear kernel, is compared with the constant and the unchanged picture only.
     """
     if compared is None:
         answers = answering(model, engine)
@@ -219,16 +241,33 @@ def evaluate_samples(
     border = astuple(halo(model))
     whole = [each.score() for each in compared]
     inner = [each.score(border) for each in compared if each.has_inner(border)]
+    scores = _scores(whole)
+    without = {name: _baseline(f, samples) for name, f in baselines(samples, padding_mode).items()}
+    beaten = {
+        name: score.pooled_psnr
+        for name, score in without.items()
+        if not (noisy and name == "best linear" and _is_linear(model))
+    }
     return FilterEvaluation(
+        verdict=verdict(scores, beaten, exact=exact),
         model=model.name or "the model",
         target=target,
         reference=reference,
         weights=model.parameters,
-        whole=_scores(whole),
+        whole=scores,
         inner=_scores(inner) if inner else None,
         border=border,
-        baselines={name: _baseline(f, samples) for name, f in baselines(samples, padding_mode).items()},
+        baselines=without,
         pictures=tuple(each.picture for each in whole),
+    )
+
+
+def _is_linear(model: Model) -> bool:
+    return all(
+        isinstance(layer, Chain | Pad)
+        or (isinstance(layer, Conv) and not layer.activation)
+        or (isinstance(layer, Activation) and layer.name in ("affine", "clamp", "identity"))
+        for _, layer in walk(model.layers)
     )
 
 
@@ -239,6 +278,7 @@ class _Scored:
     picture: PictureScore
     error: float  # mean squared error
     pixels: int
+    near: float
 
 
 class Compared:
@@ -285,7 +325,8 @@ class Compared:
         else:
             ssim = metrics.ssim(_cut(self.given, border), target)
         score = PictureScore(self.name, _capped(error), ssim, levels.largest, levels.identical)
-        return _Scored(score, error, target.shape[0] * target.shape[1])
+        near = float(np.mean(_cut(self._apart, border) <= NEAR))
+        return _Scored(score, error, target.shape[0] * target.shape[1], near)
 
 
 def _cut(values: Array, border: _Border) -> Array:
@@ -310,6 +351,7 @@ def _scores(scored: Sequence[_Scored]) -> Scores:
         worst_ssim=min(score.ssim for score in pictures),
         largest=max(score.largest for score in pictures),
         identical=float(np.average([score.identical for score in pictures], weights=pixels)),
+        near=float(np.average([each.near for each in scored], weights=pixels)),
     )
 
 

@@ -23,7 +23,7 @@ from diptych.errors import ModelError, ShapeError, UsageError
 from diptych.files import check_writable, replacing
 from diptych.filters import data, metrics, targets
 from diptych.filters.evaluating import HIGHEST_PSNR
-from diptych.filters.planes import picture_of, planes_of
+from diptych.filters.planes import REC601, picture_of, planes_of
 from diptych.filters.target import Target
 from diptych.images import files
 from diptych.model.layers import Array
@@ -48,27 +48,34 @@ COUNT = 2048  # pictures for training; an eighth as many are for validation
 
 
 def create_img2img_model(
-    num_input_channels: int = 3, num_output_channels: int = 1, kernel_size: int = 3
+    num_input_channels: int = 3,
+    num_output_channels: int = 1,
+    kernel_size: int = 3,
+    *,
+    initialisation: str = "edges",
 ) -> nn.Sequential:
     """Creates three convolutions with ReLUs between them.
 
     The numbers of channels are `num_input_channels` -> 1 -> 1 -> `num_output_channels`.
 
     With 3 input channels, 1 output channel and 3 x 3 kernels it has 28 + 10 + 10 = 48 weights. The picture keeps its
-    size; it is padded with zeros. Weights are PyTorch's own initial ones, from its global generator. But a layer of
-    one channel whose output is negative for most of a grey picture would lose the picture in its ReLU; such a layer
-    gets the opposite sign.
+    size; it is padded with zeros.
+
+    Training only works from a good start: a single channel between two ReLUs easily passes nothing on, and the network
+    then becomes a constant. So the weights start as an edge detector with a little noise from PyTorch's global
+    generator: the luma, each pixel minus the mean of those around it, and the mean of what is above zero.
 
     Args:
         num_input_channels: 3 for RGB, 1 for grey.
         num_output_channels: 3 for RGB, 1 for grey.
         kernel_size: An odd number.
+        initialisation: "edges", or "torch" for PyTorch's own initial weights, as in the Img2Img project.
 
     Returns:
         The network, for batches (N, C, H, W).
 
     Raises:
-        UsageError: The kernel size is even, or there is no channel.
+        UsageError: The kernel size is even, there is no channel, or the initialisation is unknown.
     """
     if num_input_channels < 1 or num_output_channels < 1:
         raise UsageError(
@@ -76,30 +83,41 @@ def create_img2img_model(
         )
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise UsageError(f"kernel_size must be an odd number such as 3, got {kernel_size}")
+    if initialisation not in ("edges", "torch"):
+        raise UsageError(f'initialisation must be "edges" or "torch", not {initialisation!r}')
 
     def convolution(inputs: int, outputs: int) -> nn.Conv2d:
         return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
 
-    first, second, third = (
+    convolutions = (
         convolution(num_input_channels, 1),
         convolution(1, 1),
         convolution(1, num_output_channels),
     )
-    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
-    _wake(model, num_input_channels)
-    return model
+    if initialisation == "edges":
+        _detect_edges(*convolutions)
+    first, second, third = convolutions
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
+
+
+_NOISE = 0.02  # the standard deviation of the noise on initial weights
+_CONTRAST = 2.0  # about what the Sobel filter gives for an edge of one level
 
 
 @torch.no_grad()
-def _wake(model: nn.Sequential, channels: int) -> None:
-    """Changes the sign of layers whose ReLU would lose most of a picture."""
-    noise = torch.rand((1, channels, 32, 32), generator=torch.Generator().manual_seed(0))
-    for index in (0, 2):
-        layer = model[index]
-        assert isinstance(layer, nn.Conv2d)
-        if model[: index + 1](noise).median() <= 0:
-            layer.weight.neg_()
-            layer.bias.neg_()  # type: ignore[union-attr]
+def _detect_edges(first: nn.Conv2d, second: nn.Conv2d, third: nn.Conv2d) -> None:
+    """Sets the weights to an edge detector; see `create_img2img_model`."""
+    channels, side = first.in_channels, first.kernel_size[0]
+    for layer in (first, second, third):
+        layer.weight.normal_(0, _NOISE)
+        assert layer.bias is not None
+        layer.bias.zero_()
+    luma = torch.tensor(REC601) if channels == 3 else torch.full((channels,), 1 / channels)
+    first.weight[0, :, side // 2, side // 2] += luma
+    around = max(side**2 - 1, 1)
+    second.weight -= 1 / around
+    second.weight[0, 0, side // 2, side // 2] += 1 + 1 / around
+    third.weight += _CONTRAST / side**2
 
 
 # ---- Data ---------------------------------------------------------------------------------------------
@@ -248,7 +266,7 @@ def train_model(
         schedule.step()
         val_losses.append(_validate(model, validation, epoch))
         progress(epoch, max_epochs, f"validation loss {val_losses[-1]:.5f}")
-        if val_losses[-1] == min(val_losses):
+        if val_losses[-1] < min(val_losses[:-1], default=math.inf):
             best = copy.deepcopy(model.state_dict())
             if save_best and save_path is not None:
                 _save(best, save_path)
@@ -373,7 +391,20 @@ def apply_filter(path: str | Path, model: nn.Module) -> Array:
     return metrics.to_levels(picture_of(given))
 
 
-def compute_metrics(model: nn.Module, dataset: Dataset[Any], batch_size: int = 128) -> Metrics:
+def _in_order(one: Any, other: Any) -> tuple[nn.Module, Dataset[Any]]:
+    """The model and the data set, which may be given in either order."""
+    model, dataset = (one, other) if isinstance(one, nn.Module) else (other, one)
+    if not isinstance(model, nn.Module) or isinstance(dataset, nn.Module):
+        raise UsageError(
+            f"a model and a data set are expected, not {type(one).__name__} and {type(other).__name__}; "
+            "give what create_img2img_model and load_filtered_dataset return"
+        )
+    return model, dataset
+
+
+def compute_metrics(
+    model: nn.Module | Dataset[Any], dataset: Dataset[Any] | nn.Module, batch_size: int = 128
+) -> Metrics:
     """Computes PSNR and SSIM of a model on a data set, as means over its pictures.
 
     Results are clipped to 0..1 and not rounded. A picture without any error counts as 150 dB.
@@ -383,9 +414,12 @@ def compute_metrics(model: nn.Module, dataset: Dataset[Any], batch_size: int = 1
         dataset: Pairs of tensors, float32 in 0..1.
         batch_size: Pairs in a batch.
 
+    The model and the data set may come in either order.
+
     Raises:
-        UsageError: The data set is empty.
+        UsageError: The data set is empty, or not one of both is given.
     """
+    model, dataset = _in_order(model, dataset)
     psnrs, ssims = [], []
     for given, target in _pairs(model, dataset, batch_size):
         psnrs.append(min(metrics.psnr(given, target), HIGHEST_PSNR))
@@ -400,7 +434,10 @@ def _pairs(model: nn.Module, dataset: Dataset[Any], batch_size: int) -> Iterator
 
 
 def preview_predictions(
-    dataset: Dataset[Any], model: nn.Module, count: int = 6, path: str | Path | None = None
+    dataset: Dataset[Any] | nn.Module,
+    model: nn.Module | Dataset[Any],
+    count: int = 6,
+    path: str | Path | None = None,
 ) -> Any:
     """Draws the first pictures of a data set: input, output, target, and the PSNR of each.
 
@@ -410,16 +447,19 @@ def preview_predictions(
         count: The number of pictures.
         path: A PNG file to write; None writes nothing.
 
+    The data set and the model may come in either order, as the Img2Img project says both.
+
     Returns:
         A matplotlib figure, which notebooks show.
 
     Raises:
-        UsageError: There is no picture to show.
+        UsageError: There is no picture to show, or not one of both.
         OutputError: The file cannot be written.
     """
     from diptych.report.curves import pictures_figure
     from diptych.report.figure import save
 
+    model, dataset = _in_order(dataset, model)
     rows, notes = [], []
     for index in range(min(count, len(dataset))):  # type: ignore[arg-type]
         inputs, target = dataset[index]

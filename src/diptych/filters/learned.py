@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diptych import display
 from diptych.model.model import Model
 from diptych.preprocessing import Grey
 
@@ -20,9 +21,10 @@ class Attempt:
     Attributes:
         name: The method.
         weights: The number of weights of its network.
-        psnr: The mean PSNR in dB on held-out pictures.
+        psnr: The PSNR in dB of all held-out pictures together.
         seconds: The time it took.
         remark: A sentence about the network.
+        worst_psnr: The smallest PSNR in dB of a held-out picture.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Attempt:
     psnr: float
     seconds: float
     remark: str = ""
+    worst_psnr: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,10 @@ class LearningReport:
         method: The method that found the network.
         weights: The number of weights.
         seconds: The time that learning took.
-        psnr: The mean PSNR in dB against the unrounded target.
+        psnr: The PSNR in dB of all pictures together against the unrounded target.
         worst_psnr: The smallest PSNR in dB of a picture.
         stopped: Why the search ended, in words.
+        verdict: One of `verdicts.VERDICTS`.
         methods: All attempts, in order.
         scores: `FilterEvaluation.to_document()`: PSNR pooled and for each picture, SSIM, largest error in levels,
             share of identical pixels, and the baselines.
@@ -60,6 +64,7 @@ class LearningReport:
     psnr: float
     worst_psnr: float
     stopped: str
+    verdict: str = ""
     methods: tuple[Attempt, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()
@@ -73,8 +78,8 @@ class LearningReport:
         """A few lines for a terminal."""
         tried = ", ".join(f"{method.name} {method.psnr:.1f} dB" for method in self.methods)
         lines = [
-            f"{self.target}: {self.method}, {self.weights} weights, {self.seconds:.2f} s",
-            f"held-out PSNR {self.psnr:.2f} dB on average, {self.worst_psnr:.2f} dB at worst",
+            f"{self.target}: {self.verdict}, by {self.weights} weights ({self.method}), in {self.seconds:.2f} s",
+            f"held-out PSNR {self.psnr:.2f} dB over all pictures, {self.worst_psnr:.2f} dB for the worst",
             f"stopped: {self.stopped}",
             *([f"tried: {tried}"] if len(self.methods) > 1 else []),
         ]
@@ -92,6 +97,9 @@ class Learned:
 
     model: Model
     report: LearningReport
+
+    def _repr_html_(self) -> str:
+        return "".join(map(display.paragraph, self.report.text().splitlines()))
 
     def save(self, path: str | Path) -> None:
         """Writes the model to a file; the report is kept in its notes.

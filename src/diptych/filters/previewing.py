@@ -24,6 +24,7 @@ from diptych.filters.evaluating import (
 from diptych.filters.learned import Learned, notes_of
 from diptych.filters.metrics import to_levels
 from diptych.filters.samples import FilterSample, answering, filter_of, gather, target_of
+from diptych.filters.verdicts import MEANINGS
 from diptych.images import files
 from diptych.model.layers import Array
 from diptych.model.model import Model
@@ -242,6 +243,7 @@ def _write_report(
 ) -> None:
     from diptych.report import filtering
     from diptych.report.html import MOST_IMAGES
+    from diptych.report.living_filter import living_filter
 
     shown = [
         filtering.FilterPicture(score.name, *each.paths, each.factor, tuple(_figures(score)))
@@ -253,6 +255,8 @@ def _write_report(
     ]
     stopped = notes_of(model).get("stopped")
     remarks += [f"Learning stopped: {stopped}."] if isinstance(stopped, str) and stopped else []
+    live = living_filter(model)
+    remarks += [live] if isinstance(live, str) else []
     content = filtering.FilterContent(
         heading=f"{evaluation.target}, imitated" if evaluation.target else evaluation.model,
         verdict=_verdict(evaluation),
@@ -265,15 +269,16 @@ def _write_report(
         methods=_methods(model),
         curve=curve,
         remarks=tuple(remarks),
+        live=None if isinstance(live, str) else live,
     )
     filtering.write_filter_page(path, content)
 
 
 def _verdict(evaluation: FilterEvaluation) -> str:
-    whole = evaluation.whole
+    whole, begun = evaluation.whole, f"{evaluation.verdict.capitalize()}: {_weights(evaluation)}"
     if whole.identical == 1:
-        return f"{_weights(evaluation)}, and every pixel of every picture is identical to the filter's"
-    return f"{_weights(evaluation)}, {decibels(whole.psnr)}, {percent(whole.identical)} of pixels identical"
+        return f"{begun}, and every pixel of every picture is identical to the filter's"
+    return f"{begun}, {decibels(whole.pooled_psnr)}, {percent(whole.identical)} of pixels identical"
 
 
 def _weights(evaluation: FilterEvaluation) -> str:
@@ -286,13 +291,17 @@ def _facts(model: Model, evaluation: FilterEvaluation) -> list[tuple[str, str]]:
     seconds = notes_of(model).get("seconds")
     facts = [("Model", evaluation.model)] if evaluation.model != evaluation.target else []
     facts += [("Target", evaluation.target), ("Reference", evaluation.reference)]
+    facts += [("Verdict", f"{evaluation.verdict}: {MEANINGS[evaluation.verdict]}")]
     facts += [("Learned in", f"{seconds:.2f} s")] if isinstance(seconds, int | float) else []
     return [(name, value) for name, value in facts if value]
 
 
 def _bars(evaluation: FilterEvaluation, bar: Any) -> tuple[Any, ...]:
-    without = [bar(name, score.psnr, decibels(score.psnr)) for name, score in evaluation.baselines.items()]
-    psnr = evaluation.whole.psnr
+    without = [
+        bar(name, score.pooled_psnr, decibels(score.pooled_psnr))
+        for name, score in evaluation.baselines.items()
+    ]
+    psnr = evaluation.whole.pooled_psnr
     return (*without, bar("this model", psnr, decibels(psnr), own=True))
 
 
@@ -309,7 +318,7 @@ def _score_rows(evaluation: FilterEvaluation) -> tuple[tuple[str, ...], ...]:
     rows = [(score.name, *(value for _, value in _figures(score))) for score in evaluation.pictures]
     for name, scores in (("all", evaluation.whole), ("all, without the border", evaluation.inner)):
         if scores is not None:
-            score = PictureScore(name, scores.psnr, scores.ssim, scores.largest, scores.identical)
+            score = PictureScore(name, scores.pooled_psnr, scores.ssim, scores.largest, scores.identical)
             rows.append((name, *(value for _, value in _figures(score))))
     return tuple(rows)
 

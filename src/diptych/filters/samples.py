@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -36,6 +37,8 @@ __all__ = [
     "target_of",
     "taught_from",
 ]
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 Answers: TypeAlias = Callable[[Array], tuple[Array, Array]]
 """From a uint8 picture to the model's result: float32 in 0..1, unrounded, and uint8, as it is written."""
@@ -99,15 +102,14 @@ def target_of(model: Model, target: Any = None) -> Target:
     # Only filters of the table: a model file must not choose which Python module is imported and run.
     if isinstance(name, str) and name.partition(":")[0] in targets.NAMES:
         return targets.resolve(name)
-    taught = (
-        f"was taught {name!r}, which is not the name of a filter"
-        if name
-        else "does not say what it was taught"
-    )
-    raise UsageError(
-        f"{model.name or 'the model'} {taught}; "
-        "name the filter to compare with by --target NAME or --pairs BEFORE AFTER"
-    )
+    advice = "name the filter to compare with by --target NAME or --pairs BEFORE AFTER"
+    taught = "does not say what it was taught"
+    if isinstance(name, str) and name:
+        taught = f"was taught {name!r}, which is not the name of a filter"
+        if _FUNCTION.fullmatch(name):
+            taught = f"was taught the function {name}, and a model file does not choose what is imported"
+            advice = f"say so if you trust it: --target {name}"
+    raise UsageError(f"{model.name or 'the model'} {taught}; {advice}")
 
 
 def gather(model: Model, target: Target, images: Any = None) -> tuple[FilterSample, ...]:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from diptych.errors import ImageError, UsageError, reason
+from diptych.errors import ImageError, TooManyPixels, UsageError, reason
 
 __all__ = ["MAX_PIXELS", "check_size", "most_pixels", "opened", "pixel_limit", "quiet"]
 
@@ -110,14 +110,16 @@ def check_size(path: Path, size: tuple[int, int] | None, limit: int) -> None:
         limit: The most pixels.
 
     Raises:
-        ImageError: The header claims more.
+        TooManyPixels: The header claims more.
     """
     if size is not None and size[0] * size[1] > limit:
         count = size[0] * size[1]
-        raise ImageError(
+        raise TooManyPixels(
             f"{path} claims {size[0]} x {size[1]} pixels, more than the limit of {limit:,}; make it smaller, or "
             f"raise the limit if the file is trusted: --max-pixels {count} on the command line, "
-            f"`with diptych.pixel_limit({count}):` in Python"
+            f"`with diptych.pixel_limit({count}):` in Python",
+            *size,
+            limit,
         )
 
 

@@ -15,6 +15,7 @@ from diptych.comparing import Comparison, LayerPair
 from diptych.comparing.comparison import short
 from diptych.files import encoded
 from diptych.report.mosaic import Range, arrange, finite_range, tile
+from diptych.report.sliding import Sliding, as_maps, most_apart, sliding
 from diptych.report.templates import render_template, write_page
 
 __all__ = ["render_comparison", "write_comparison"]
@@ -58,6 +59,8 @@ def render_comparison(comparison: Comparison) -> str:
         {"short": _short, "shape": lambda shape: " × ".join(map(str, shape)), "height": _height},
         comparison=comparison,
         plate=_plate(comparison),
+        slider=_sliding(comparison),
+        given=_picture(comparison),
         verdict=_verdict(comparison),
         heading=_heading(comparison),
         layer=_layer,
@@ -68,11 +71,10 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def _plate(comparison: Comparison) -> _Plate | None:
-    if comparison.sides is None:
+    if not comparison.sides:
         return None
-    alike = comparison.sides[0].shape == comparison.sides[1].shape
-    sample = _worst_sample(*comparison.sides) if alike else 0
-    maps = [_maps(values[sample]) for values in comparison.sides]
+    maps = [as_maps(values) for values in comparison.sides[_shown(comparison)]]
+    alike = maps[0].shape == maps[1].shape
     chosen = _chosen(*maps) if alike else tuple(range(min(len(m) for m in maps)))[:_MOST_MAPS]
     shown = [m[list(chosen)] for m in maps]
     limits = finite_range(np.concatenate([m.ravel() for m in shown]))
@@ -87,28 +89,38 @@ def _plate(comparison: Comparison) -> _Plate | None:
         own = finite_range(apart)
         alt = f"The difference of both, absolute, {_range(own)}"
         difference = _panel(apart, Range(0.0, own.high), "magma", "|A − B|", alt)
-    return _Plate((panels[0], panels[1]), difference, _caption(chosen, maps[0], sample, comparison))
+    return _Plate((panels[0], panels[1]), difference, _caption(chosen, maps[0], comparison))
 
 
-def _worst_sample(a: Array, b: Array) -> int:
-    apart = np.nan_to_num(np.abs(a - b).reshape(len(a), -1), nan=np.inf)
-    return int(apart.max(axis=1).argmax())
+def _shown(comparison: Comparison) -> int:
+    """The number of the layer that is shown first: where the models part, or the last."""
+    return len(comparison.layers) - 1 if comparison.parting is None else comparison.parting
 
 
-def _maps(values: Array) -> Array:
-    """One sample's activation as maps (C, H, W): a value becomes a map of one cell, a volume its middle slice."""
-    if values.ndim == 1:
-        return values[:, None, None]
-    if values.ndim == 2:
-        return values[:, None, :]
-    return values if values.ndim == 3 else values[:, values.shape[1] // 2]
+def _sliding(comparison: Comparison) -> Sliding | None:
+    labels = [f"{pair.path} · {_layer(pair)}" for pair in comparison.layers]
+    return sliding(comparison.sides, labels, _shown(comparison)) if comparison.sides else None
+
+
+def _picture(comparison: Comparison) -> _Panel | None:
+    """The picture that both were given, at most 640 pixels wide or high."""
+    if comparison.picture is None:
+        return None
+    from PIL import Image
+
+    image = Image.fromarray(comparison.picture)
+    image.thumbnail((640, 640))
+    data = encoded(image, format="WEBP", quality=85, method=4)
+    url = f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
+    height, width = comparison.picture.shape[:2]
+    words = f"{width} × {height} pixels"
+    return _Panel(
+        url, image.width, image.height, "The picture", f"The picture that was given, {words}", words
+    )
 
 
 def _chosen(a: Array, b: Array) -> tuple[int, ...]:
-    """The maps that differ most, in their own order."""
-    most = _MOST_VALUES if a.shape[1:] == (1, 1) else _MOST_MAPS
-    apart = np.nan_to_num(np.abs(a - b).reshape(len(a), -1), nan=np.inf).max(axis=1)
-    return tuple(sorted(int(i) for i in np.argsort(-apart, kind="stable")[:most]))
+    return most_apart(a, b, _MOST_VALUES if a.shape[1:] == (1, 1) else _MOST_MAPS)
 
 
 def _panel(maps: Array, limits: Range, colour_map: str, name: str, alt: str) -> _Panel:
@@ -149,7 +161,7 @@ def _verdict(comparison: Comparison) -> str:
     return names[0].upper() + names[1:]
 
 
-def _caption(chosen: tuple[int, ...], maps: Array, sample: int, comparison: Comparison) -> str:
+def _caption(chosen: tuple[int, ...], maps: Array, comparison: Comparison) -> str:
     what = "values" if maps.shape[1:] == (1, 1) else "channels"
     if len(chosen) == len(maps):
         which = f"all {len(maps)} {what}" if len(maps) > 1 else "the one channel"
@@ -157,7 +169,7 @@ def _caption(chosen: tuple[int, ...], maps: Array, sample: int, comparison: Comp
         which = f"the {len(chosen)} of {len(maps)} {what} that differ most"
     first = comparison.first_divergence
     where = "the result" if first is None else "the input" if first == "input" else f"layer {first}"
-    return f"Both models at {where}, sample {sample} of the batch: {which}, on one colour scale."
+    return f"Both models at {where}, sample {comparison.sample} of the batch: {which}, on one colour scale."
 
 
 def _layer(pair: LayerPair) -> str:

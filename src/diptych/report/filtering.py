@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diptych.report.embedding import Embedded, Quality, embed_figure, embed_image
 from diptych.report.html import within_limit
+from diptych.report.living_filter import LivingFilter
 from diptych.report.templates import render_template, write_page
 
 __all__ = ["FilterBar", "FilterContent", "FilterPicture", "render_filter", "write_filter_page"]
@@ -52,6 +53,7 @@ class FilterContent:
         methods: One row for each method that was tried.
         curve: The file of a figure of this package, or None.
         remarks: Sentences beside the result.
+        live: What makes the page alive, or None for a page without scripts.
     """
 
     heading: str
@@ -65,6 +67,7 @@ class FilterContent:
     methods: tuple[tuple[str, ...], ...] = ()
     curve: Path | None = None
     remarks: tuple[str, ...] = ()
+    live: LivingFilter | None = None
 
 
 def write_filter_page(path: str | Path, content: FilterContent) -> None:

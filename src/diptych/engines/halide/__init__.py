@@ -6,13 +6,14 @@ of a pixel does not depend on the part of the picture that is computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from diptych.engines.batches import validate_batch
 from diptych.engines.halide.extending import extended, parts, seeing
+from diptych.engines.halide.fixed import MOST, FixedProgram, Plan, planned
 from diptych.engines.halide.lowering import joined, layer_value, pads_first
 from diptych.engines.halide.program import Program, Tracing
 from diptych.engines.halide.scheduling import NARROWEST
@@ -64,7 +65,13 @@ def tiled_filter(model: Model, peak: int | None) -> Filter:
     Raises:
         ModelError: The model is not a filter.
     """
-    return Filter(prepare(model, peak))
+    return Filter(prepare(model, peak), *([0.0] if _is_promised_exact(model) else []))
+
+
+def _is_promised_exact(model: Model) -> bool:
+    """Whether the notes of a learned filter call it exact, which results near to it are not."""
+    notes = model.notes.get("filter")
+    return isinstance(notes, Mapping) and notes.get("verdict") == "exact"
 
 
 def _explicit(layer: Layer, path: str = "") -> tuple[Layer, ...]:
@@ -111,21 +118,23 @@ def _first_mode(layer: Layer) -> PadMode | None:
 class Filter:
     """A `TiledFilter` compiled by Halide.
 
-    The filter is divided into stages where intermediate values are padded, because one program for all would be slow to
-    compile and to run. In float pictures, every pixel whose halo holds a value that is not finite becomes NaN: in the
-    compiled code, the maximum of a number and NaN would depend on their order.
+    Filters of 8 bits are computed in integers where `fixed` proves at most `most` levels of error before rounding.
+    Otherwise the filter is divided into stages where intermediate values are padded, because one program for all would
+    be slow to compile and to run. In float pictures, every pixel whose halo holds a value that is not finite becomes
+    NaN: in the compiled code, the maximum of a number and NaN would depend on their order.
     """
 
     engine = NAME
     device = "cpu"
     cell = 1
 
-    def __init__(self, prepared: PreparedFilter) -> None:
+    def __init__(self, prepared: PreparedFilter, most: float = MOST) -> None:
         self.prepared = prepared
         layers = pads_first(prepared.layers)
-        chains = [layers] if prepared.wraps else _cut(layers)
+        fixed = planned(prepared, most)
+        chains = [layers] if prepared.wraps or fixed else _cut(layers)
         ends = [(i == 0, i == len(chains) - 1) for i in range(len(chains))]
-        self._stages = [_Stage(chain, prepared, *end) for chain, end in zip(chains, ends, strict=True)]
+        self._stages = [_Stage(chain, prepared, *end, fixed) for chain, end in zip(chains, ends, strict=True)]
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
         """See `TiledFilter`."""
@@ -196,13 +205,15 @@ def _padding_halo(layers: Chain) -> Halo:
 class _Stage:
     """A filter or part of one. A program for each number of channels is compiled when first needed."""
 
-    def __init__(self, layers: Chain, prepared: PreparedFilter, first: bool, last: bool) -> None:
-        self._layers = layers
+    def __init__(
+        self, layers: Chain, prepared: PreparedFilter, first: bool, last: bool, fixed: Plan | None
+    ) -> None:
+        self._layers, self._fixed = layers, fixed
         self._mode = _picture_mode(layers)
         self.halo = prepared.halo if first and last else _padding_halo(layers)
         self._peaks = (prepared.peak if first else None, prepared.peak if last else None)
         self._divisors = (prepared.divisor if first else 1, prepared.divisor if last else 1)
-        self._programs: dict[int, Program] = {}
+        self._programs: dict[int, Program | FixedProgram] = {}
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int], region: Region) -> Array:
         program = self._program(block.shape[2])
@@ -222,7 +233,9 @@ class _Stage:
             program(pixels, begin, size, target, (part.top, part.left), halo_size)
         return result if wide == region.shape[1] else np.ascontiguousarray(result[:, : region.shape[1]])
 
-    def _program(self, channels: int) -> Program:
+    def _program(self, channels: int) -> Program | FixedProgram:
+        if channels not in self._programs and self._fixed is not None:
+            self._programs[channels] = FixedProgram(self._fixed, channels)
         if channels not in self._programs:
             self._programs[channels] = Program(
                 lambda picture: _value(self._layers, picture),

@@ -18,13 +18,14 @@ from diptych.engines.halide.scheduling import NARROWEST, schedule, schedule_simp
 from diptych.engines.halide.values import C, InputPicture, LayerValue, X, Y
 from diptych.model.layers import Array, PadMode
 
-__all__ = ["Program", "Tracing"]
+__all__ = ["Loops", "Program", "Tracing", "buffer_of", "threads"]
 
 _PIXELS: dict[int | None, Any] = {255: hl.UInt(8), 65535: hl.UInt(16), None: hl.Float(32)}
 _DTYPES: dict[int | None, Any] = {255: np.uint8, 65535: np.uint16, None: np.float32}
 
 
-def _threads() -> int:
+def threads() -> int:
+    """The number of threads that compute."""
     return int(os.environ.get("HL_NUM_THREADS", "0")) or os.cpu_count() or 1
 
 
@@ -64,7 +65,7 @@ class Program:
         output.output_buffer().dim(0).set_stride(1)
         output.output_buffer().dim(1).set_stride(last.channels)
         self._plan = schedule(output, last.channels, last)
-        self._run = _Callable(output)
+        self._run = Loops(output)
 
     def __call__(
         self,
@@ -85,9 +86,9 @@ class Program:
             begin: (row, column) of the first pixel of the part.
             halo_size: The rows and columns of the halo, for the choice of tiles.
         """
-        rows, columns = self._plan.tile(result.shape[0], result.shape[1], halo_size, _threads())
+        rows, columns = self._plan.tile(result.shape[0], result.shape[1], halo_size, threads())
         numbers = {"width": size[1], "height": size[0], "rows": rows, "columns": columns}
-        self._run({"picture": _buffer(block, at), **numbers}, _buffer(result, begin))
+        self._run({"picture": buffer_of(block, at), **numbers}, buffer_of(result, begin))
 
 
 class Tracing:
@@ -109,18 +110,18 @@ class Tracing:
             output = hl.Func("traced")
             output[C, X, Y] = value.read(X, Y, C)
             outputs.append(output)
-        self._run = _Callable(*outputs)
+        self._run = Loops(*outputs)
 
     def __call__(self, block: Array, at: tuple[int, int], size: tuple[int, int]) -> list[Array]:
         """The values, each float32 (h, w, c), for a block as in `Program`."""
         shapes = [(size[0] + v.grown[0], size[1] + v.grown[1], v.channels) for v in self.values]
         results = [np.empty(shape, np.float32) for shape in shapes]
-        arguments = {"picture": _buffer(block, at), "width": size[1], "height": size[0]}
-        self._run(arguments, *(_buffer(result, (0, 0)) for result in results))
+        arguments = {"picture": buffer_of(block, at), "width": size[1], "height": size[0]}
+        self._run(arguments, *(buffer_of(result, (0, 0)) for result in results))
         return results
 
 
-class _Callable:
+class Loops:
     """A compiled pipeline that takes its arguments by name."""
 
     def __init__(self, *outputs: Any) -> None:
@@ -130,6 +131,7 @@ class _Callable:
         self._function = pipeline.compile_to_callable(arguments, hl.get_host_target())
 
     def __call__(self, arguments: dict[str, Any], *results: Any) -> None:
+        """Runs the pipeline; the results are buffers to be filled."""
         self._function(*(arguments[name] for name in self._names), *results)
 
 
@@ -141,7 +143,7 @@ def _pixel(value: Expr, peak: int | None) -> Expr:
     return hl.cast(_PIXELS[peak], hl.cast(hl.Int(32), level))
 
 
-def _buffer(array: Array, at: tuple[int, int]) -> Any:
+def buffer_of(array: Array, at: tuple[int, int]) -> Any:
     """An array (h, w, c) as a buffer whose first pixel is `at`."""
     buffer = hl.Buffer(array if array.flags.writeable else np.asarray(_Writable(array)))
     buffer.set_min([0, at[1], at[0]])

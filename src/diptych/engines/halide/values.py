@@ -188,9 +188,10 @@ def padded(value: LayerValue, pad: Pad, picture: InputPicture) -> LayerValue:
 
 def _inner(i: Expr, pads: tuple[int, int], mode: PadMode, size: Expr) -> Expr:
     """The index that pixel `i` is copied from, in a form from which Halide derives tight bounds."""
-    if mode != "reflect":
+    if mode not in ("reflect", "symmetric"):
         return hl.clamp(hl.likely(i), 0, size - 1)
-    inside = hl.select(_outside(i, size), _mirrored(i, size), hl.likely(i))
+    mirrored = _mirrored(i, size) if mode == "reflect" else _repeated(i, size)
+    inside = hl.select(_outside(i, size), mirrored, hl.likely(i))
     lowest, highest = hl.max(hl.min(i, size - 1 - pads[1]), 0), hl.min(hl.max(i, pads[0]), size - 1)
     return hl.unsafe_promise_clamped(inside, lowest, highest)
 
@@ -199,6 +200,12 @@ def _mirrored(i: Expr, size: Expr) -> Expr:
     """As NumPy's "reflect", which does not repeat the edge pixel, at any distance."""
     period = hl.max(2 * (size - 1), 1)
     return hl.cast(hl.Int(32), hl.abs((i + size - 1) % period - (size - 1)))
+
+
+def _repeated(i: Expr, size: Expr) -> Expr:
+    """As NumPy's "symmetric", which repeats the edge pixel, at any distance."""
+    place = i % (2 * size)
+    return hl.min(place, 2 * size - 1 - place)
 
 
 def _outside(i: Expr, size: Expr) -> Expr:

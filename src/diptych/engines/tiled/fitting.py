@@ -123,16 +123,17 @@ def _steps(mode: PadMode, added: list[tuple[int, int]], sizes: list[int]) -> lis
     """One `Pad`, or several if the part is smaller than its reflection, since engines reflect only once."""
     if not any(map(any, added)):
         return []
-    if mode != "reflect" or all(max(pads) < size for pads, size in zip(added, sizes, strict=True)):
+    least = {"reflect": 1, "symmetric": 0}.get(mode)  # how much larger than its reflection the part must be
+    if least is None or all(max(pads) + least <= size for pads, size in zip(added, sizes, strict=True)):
         return [L.Pad(tuple(added), mode)]
     steps = []
     for axis, (pads, size) in enumerate(zip(added, sizes, strict=True)):
         low, high = pads
         while low or high:
-            most = size - 1 or max(low, high)
+            most = size - least or max(low, high)
             now = min(low, most), min(high, most)
             steps.append(
-                L.Pad((now, (0, 0)) if axis == 0 else ((0, 0), now), mode if size > 1 else "replicate")
+                L.Pad((now, (0, 0)) if axis == 0 else ((0, 0), now), mode if size > least else "replicate")
             )
             low, high, size = low - now[0], high - now[1], size + sum(now)
     return steps

@@ -392,12 +392,14 @@ def _span(layer: Layer, need: Span, grown: Mapping[int, Growth]) -> Span:
 def _behind(mode: str, before: int, need: tuple[int, int], growth: int) -> tuple[int, int]:
     """The offsets along one axis that a `Pad` needs of its input, including those from which it fills the border.
 
-    At the low border element t < 0 is copied from -t (reflect) or from 0 (replicate). At the high border indices count
-    back from the end of the array, which is `growth` elements longer than the picture.
+    At the low border element t < 0 is copied from -t (reflect), -t - 1 (symmetric) or 0 (replicate). At the high
+    border indices count back from the end of the array, which is `growth` elements longer than the picture.
     """
     low, high = need[0] - before, need[1] - before
     if mode == "reflect":
         return min(low, 2 * growth - high), max(high, -low)
+    if mode == "symmetric":
+        return min(low, 2 * growth - high + 1), max(high, -low - 1)
     if mode == "wrap":
         return low, high
     return min(low, growth), max(high, 0)

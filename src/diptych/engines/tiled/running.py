@@ -69,7 +69,7 @@ def from_values(prepared: PreparedFilter, values: Array, dtype: Any) -> Array:
 
 
 def border_indices(mode: str, low: int, size: int, high: int) -> Array:
-    """The source of each element of a padded axis, as `numpy.pad` defines "reflect", "edge" and "wrap".
+    """The source of each element of a padded axis, as `numpy.pad` defines "reflect", "symmetric", "edge" and "wrap".
 
     Args:
         mode: One of `PADDING_MODES`.
@@ -85,6 +85,9 @@ def border_indices(mode: str, low: int, size: int, high: int) -> Array:
         return clipped
     if mode == "wrap":
         return positions % size
+    if mode == "symmetric":
+        places = positions % (2 * size)
+        return np.minimum(places, 2 * size - 1 - places)
     if mode == "reflect":
         period = max(2 * (size - 1), 1)
         return np.abs((positions + size - 1) % period - (size - 1)) if size > 1 else positions * 0

@@ -16,7 +16,9 @@ from diptych.errors import ImageError, ModelError, UsageError
 from diptych.files import as_text, check_place, is_folder, keep, sole_writer
 from diptych.filters.applying.choosing import ready
 from diptych.filters.applying.fractions import scale_of
-from diptych.filters.applying.tiles import Adapted, filtered
+from diptych.filters.applying.frames import Frame, Frames, frames_in
+from diptych.filters.applying.frames import write as write_frames
+from diptych.filters.applying.tiles import MEMORY_BYTES, STRIP_BYTES, Adapted, filtered
 from diptych.filters.learned import Learned, grey_weights, notes_of
 from diptych.images import files, streams
 from diptych.images.streams import PEAKS, StreamSource, Whole
@@ -140,7 +142,7 @@ def apply(
         engine: "halide", "onnxruntime", "openvino", "torch" or "numpy"; "auto" takes the fastest by
             measurement. Engines may differ in the last bit of a float.
         device: "auto", "cpu", "cuda" or "mps".
-        edge: How pixels beyond the border are made: "zero", "reflect", "replicate" or "wrap"; None for the
+        edge: How pixels beyond the border are made: "zero", "reflect", "symmetric", "replicate" or "wrap"; None for the
             filter's own choice.
         progress: Called with the rows done, all rows, and the picture's name.
         failures: For folders: a list to which one message is appended for each picture that fails. Without
@@ -361,11 +363,18 @@ class Work:
     def array(self, source: StreamSource, what: str, file: bool = False) -> Array:
         """The filtered picture in memory."""
         full = self._scale(source, what)[0] if file else 1
-        _, shape, rows, _ = self._begin(source, what, full=full)
-        result, done = np.empty(shape, source.dtype), 0
+        strip = MEMORY_BYTES if isinstance(source, Whole) else STRIP_BYTES
+        _, shape, rows, _ = self._begin(source, what, full=full, strip=strip)
+        result, done = None, 0
         for part in rows:
+            if part.shape == shape and part.flags.owndata:
+                result = part
+                break
+            if result is None:
+                result = np.empty(shape, source.dtype)
             result[done : done + len(part)] = part
             done += len(part)
+        assert result is not None
         return result if shape[2] > 1 else result[..., 0]
 
     def file(self, path: Path, target: Path) -> Applied:
@@ -373,6 +382,9 @@ class Work:
         keep([path], [target])
         check_place(target)
         start = perf_counter()
+        several = frames_in(path, target)
+        if several is not None:
+            return self._several(path, target, several, start)
         source = streams.open(path)
         try:
             full, scaled = self._scale(source, str(path))
@@ -397,11 +409,43 @@ class Work:
             remarks=(*source.remarks, *scaled, *remarks),
         )
 
+    def _several(self, path: Path, target: Path, several: Frames, start: float) -> Applied:
+        """The filtered pages or frames, or the filtered colours with their transparency, in a file."""
+        engines: list[tuple[str, str, tuple[int, int]]] = []
+
+        def filtered_frames() -> Iterator[Frame]:
+            for number, frame in enumerate(several.frames, 1):
+                name = path.name if several.count == 1 else f"{path.name}, picture {number}"
+                source = Whole(frame.colour)
+                full = self._scale(source, name)[0]
+                tiled_filter, shape, rows, _ = self._begin(source, name, full=full)
+                pixels = np.concatenate(list(rows))
+                engines.append((tiled_filter.engine, tiled_filter.device, shape[:2]))
+                yield replace(frame, colour=pixels if shape[2] > 1 else pixels[..., 0])
+
+        remarks = write_frames(target, replace(several, frames=filtered_frames()))
+        engine, device, size = engines[0]
+        count = (f"{several.count} pictures",) if several.count > 1 else ()
+        return Applied(
+            path=as_text(target),
+            engine=engine,
+            device=device,
+            size=size,
+            seconds=perf_counter() - start,
+            streamed=False,
+            remarks=(*count, *remarks),
+        )
+
     def _scale(self, source: StreamSource, name: str) -> tuple[int, tuple[str, ...]]:
         return scale_of(source, name) if source.dtype.kind == "f" else (1, ())
 
     def _begin(
-        self, source: StreamSource, what: str, target: Path | None = None, full: int = 1
+        self,
+        source: StreamSource,
+        what: str,
+        target: Path | None = None,
+        full: int = 1,
+        strip: int = STRIP_BYTES,
     ) -> tuple[TiledFilter, tuple[int, int, int], Iterator[Array], tuple[str, ...]]:
         """The compiled filter, the shape of the result, its rows as they are computed, and remarks."""
         peak = PEAKS[source.dtype]
@@ -427,10 +471,11 @@ class Work:
             streams.check(target, shape, source.dtype)
         adapted = Adapted(source, takes, grey_weights(self.model), full)
         tiled_filter = ready(self.model, self.engine, self.device, peak, self.edge, adapted)
-        rows = filtered(tiled_filter, adapted, self.tile, self.progress, what)
+        rows = filtered(tiled_filter, adapted, self.tile, self.progress, what, strip)
         remarks = {
             (1, 3): ("grey taken as three equal channels",),
             (3, 1): ("colour taken as grey (Rec.601)",),
         }.get((source.channels, takes), ())
-        parts = (part[..., :gives] if full == 1 else full * part[..., :gives] for part in rows)
+        own = (part if part.shape[2] == gives else part[..., :gives] for part in rows)
+        parts = own if full == 1 else (full * part for part in own)
         return tiled_filter, shape, parts, remarks

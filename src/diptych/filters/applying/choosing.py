@@ -10,6 +10,7 @@ import numpy as np
 
 from diptych.engines import tiled
 from diptych.engines.tiled import Region, TiledFilter
+from diptych.engines.tiled.tables import table
 from diptych.errors import DiptychError, ModelError
 from diptych.filters.applying.tiles import RowBuffer, RowSource, run
 from diptych.images.streams import Whole
@@ -70,6 +71,9 @@ def _chosen(
     """The filter on the named engine; for "auto" the fastest on `source`, or the first without a source."""
     if engine != "auto" or device not in ("auto", "cpu"):
         return tiled.compile(model, engine, device, peak=peak, padding_mode=padding_mode)
+    looked_up = table(tiled.prepare(tiled.with_explicit_padding(model, padding_mode), peak))
+    if looked_up is not None:
+        return looked_up
     found = _compiled(
         model, peak, padding_mode, _candidates(model) if source is not None else ("onnxruntime",)
     )

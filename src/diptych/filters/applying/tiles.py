@@ -13,9 +13,10 @@ from diptych.images.streams import StreamSource
 from diptych.model.layers import Array
 from diptych.progress import Progress
 
-__all__ = ["Adapted", "RowBuffer", "RowSource", "filtered", "run"]
+__all__ = ["MEMORY_BYTES", "Adapted", "RowBuffer", "RowSource", "filtered", "run"]
 
 STRIP_BYTES = 1 << 22  # of pixels read at a time without a `tile`
+MEMORY_BYTES = 1 << 28  # the same for pictures in memory, which are not read
 
 
 class RowSource(Protocol):
@@ -101,17 +102,22 @@ def run(tiled_filter: TiledFilter, source: RowSource, window: RowBuffer, region:
     return tiled_filter(pixels, (place.top, place.left), size, region)
 
 
-def _tile_shape(source: RowSource, cell: int, tile: int | None) -> tuple[int, int]:
+def _tile_shape(source: RowSource, cell: int, tile: int | None, strip: int) -> tuple[int, int]:
     """(height, width) of the tiles, in whole cells; strips of the whole width without a `tile`."""
     if tile is not None:
         side = -(-tile // cell) * cell
         return side, side
     row_bytes = source.width * source.channels * source.dtype.itemsize
-    return max(STRIP_BYTES // row_bytes // cell, 1) * cell, source.width
+    return max(strip // row_bytes // cell, 1) * cell, source.width
 
 
 def filtered(
-    tiled_filter: TiledFilter, source: RowSource, tile: int | None, progress: Progress, what: str
+    tiled_filter: TiledFilter,
+    source: RowSource,
+    tile: int | None,
+    progress: Progress,
+    what: str,
+    strip: int = STRIP_BYTES,
 ) -> Iterator[Array]:
     """Yields the filtered picture from the top, as arrays (rows, W, C').
 
@@ -122,8 +128,9 @@ def filtered(
             width. The result is the same for every value.
         progress: Called with the rows done, all rows, and `what`.
         what: The picture's name.
+        strip: The bytes of pixels of a strip.
     """
-    tall, wide = _tile_shape(source, tiled_filter.cell, tile)
+    tall, wide = _tile_shape(source, tiled_filter.cell, tile, strip)
     window = RowBuffer(source)
     progress(0, source.height, what)
     for top in range(0, source.height, tall):

@@ -27,6 +27,7 @@ from diptych.filters.learning import checkpoint, local_histograms
 from diptych.filters.learning.loop import Ending, Trained, threads, train
 from diptych.filters.learning.schedule import Cosine
 from diptych.filters.learning.task import CEILING, Candidate, Pair, Task, extended
+from diptych.filters.verdicts import judged
 from diptych.model.layers import (
     Activation,
     Array,
@@ -49,10 +50,12 @@ SECONDS = 240.0  # seconds of training, without a budget
 _GAIN = 0.05  # dB; training ends where twice the steps would gain less
 _SLOPE = 0.1
 _CROPS, _SIDE = 2, 96
-_EVALUATED_SIDE = 256  # pixels; the side of the middles of held-out pictures
+_EVALUATED_SIDE = 192  # pixels; the side of the middles of held-out pictures
 _SOLVER_BATCHES = 40  # batches for the least squares solution
 _SOLVER_STRIDE = 7  # every so many pixels of them are used; not a divisor of a crop's side
 _RIDGE = 1e-5
+_STATES = 3  # networks among which the best is chosen after training
+_LAYERS_COST = 2.5  # the time of an evaluation as layers, with its figures, in times of one by PyTorch
 _TIMING_SHARE = 0.1  # of the time, at most, for timing a step
 RATE = 2e-3
 
@@ -220,14 +223,17 @@ def fit(task: Task) -> Candidate | None:
         return None
     with threads():
         training = Training(task)
+        began = time.monotonic()
         net = training.network(width)
+        solved = time.monotonic() - began
         initial = copy.deepcopy(net.state_dict())
+        task.keep_free(training.seconds_of_evaluation(net))
         seconds = SECONDS if math.isinf(task.time_left) else task.time_left
         steps = training.steps_in(0.8 * seconds, width)
         goal = min(task.goal, CEILING if task.target.rounded else math.inf)
         ending = Ending(goal, gain=_GAIN, deadline=task.deadline)
         trained = training.run(net, steps, task.checkpoint, ending)
-        training.keep_best(net, initial)
+        training.keep_best(net, initial, solved)
         remarks = [
             _plural(int(trained.history[-1][0]), "step") + " on " + _plural(torch.get_num_threads(), "thread")
         ]
@@ -283,10 +289,19 @@ class Training:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return net
 
-    def keep_best(self, net: DilatedNet, initial: dict[str, Any]) -> None:
-        """Leaves in `net` the best of: as trained, as initialised, and, if time is left, solved again."""
+    def seconds_of_evaluation(self, net: DilatedNet) -> float:
+        """About how long it takes to choose the best network and to evaluate it as layers, at the present load."""
+        began = time.monotonic()
+        self.evaluate(net)
+        seconds = time.monotonic() - began
+        squares = sum(targets[0].numel() for _, targets in self.held_out_squares)
+        whole = sum(pair.target[0].size for pair in self.task.held_out)
+        return float(seconds * (_STATES + _LAYERS_COST * whole / squares))
+
+    def keep_best(self, net: DilatedNet, initial: dict[str, Any], seconds: float = 0.0) -> None:
+        """Leaves in `net` the best of: as trained, as initialised, and, if `seconds` are left, solved again."""
         trained = copy.deepcopy(net.state_dict())
-        if self.task.time_left > 0:
+        if self.task.time_left > seconds:
             net.solve(self.batch(-1 - index) for index in range(_SOLVER_BATCHES))
 
         def score(state: Mapping[str, Any]) -> float:
@@ -310,13 +325,18 @@ class Training:
         return picture.within(top, left, self.side, self.halo)
 
     def evaluate(self, net: nn.Module) -> float:
-        """The mean PSNR in dB over the middles of the held-out pictures."""
-        scores = []
+        """The PSNR in dB over the middles of the held-out pictures, as `judged` gives it."""
+        errors, sizes = [], []
         for inputs, targets in self.held_out_squares:
             with torch.no_grad():
-                error = float((net(inputs)[0].clamp(0, 1) - targets).square().mean())
-            scores.append(-10 * math.log10(max(error, 1e-20)))
-        return sum(scores) / len(scores)
+                errors.append(float((net(inputs)[0].clamp(0, 1) - targets).square().mean()))
+            sizes.append(targets[0].numel())
+        return judged(
+            *(
+                -10 * math.log10(max(error, 1e-20))
+                for error in (np.average(errors, weights=sizes), max(errors))
+            )
+        )
 
     def steps_in(self, seconds: float, width: int) -> int:
         """How many training steps fit into so many seconds, from the median of a few."""

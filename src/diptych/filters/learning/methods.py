@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
@@ -21,16 +21,18 @@ from diptych.errors import UnsupportedLayer, UsageError
 from diptych.extras import imported
 from diptych.files import check_writable
 from diptych.filters import metrics
+from diptych.filters.data import Data
 from diptych.filters.evaluating import HIGHEST_PSNR, Compared, FilterEvaluation, evaluate_samples
 from diptych.filters.learned import Attempt, Learned, LearningReport
 from diptych.filters.learning import borders, probing_queries
-from diptych.filters.learning.task import CEILING, Candidate, Pair, Task
+from diptych.filters.learning.task import CEILING, Candidate, Task
 from diptych.filters.planes import picture_of
 from diptych.filters.samples import Answers, FilterSample, answering, taught_from
 from diptych.filters.target import Target
 from diptych.filters.targets import resolve
 from diptych.filters.targets.pairs import Pairs
-from diptych.filters.targets.probing import PADDING_MODES, probe
+from diptych.filters.targets.probing import PADDING_MODES, Findings, probe
+from diptych.filters.verdicts import MAX_ERROR, is_exact, judged
 from diptych.model.layers import Array, Chain, Conv, Pad, PadMode
 from diptych.model.model import Model
 from diptych.preprocessing import Colour, Grey, Preprocessing, Scale
@@ -39,7 +41,7 @@ from diptych.progress import Progress, silent
 __all__ = ["GOAL", "METHODS", "learn"]
 
 # Each names a module of this package with `fit(task) -> Candidate | None`. Closed forms come first.
-CLOSED = ("linear", "curves", "ranks", "piecewise_linear")
+CLOSED = ("linear", "staged", "curves", "ranks", "piecewise_linear", "kernel_curves")
 TRAINED = ("relu", "dilated")
 METHODS = (*CLOSED, *TRAINED)
 
@@ -50,11 +52,14 @@ _BASELINE_NAMES = {
 }
 GOAL = 70.0  # dB; the error is then a quarter of what rounding to 8 bits causes
 SMALL = 3_000_000  # input values; so few are evaluated even when the time is up
+RESERVED = 4.0  # times an evaluation, for one more and for the figures of the report
 TOO_SHORT = 2.0  # seconds; training is not begun with less time left
+HELD_OUT_SHARE = 0.15  # of the time budget, at most, for applying a slow filter to the held-out pictures
+TRIED, LEAST_SIDE = 64, 48  # pixels; sides of a trial picture, and of the smallest held-out pictures
+PROBED_PIXELS, PROBED_SHARE = 1.1e6, 0.5  # that probing needs at most, and the share of the budget for them
 EVALUATION_SHARE = 0.15  # of the time budget, reserved for evaluating what was found
 MIN_GAIN, MUCH_LARGER = 0.5, 4  # A network of MUCH_LARGER times the weights must gain so many dB.
 BELOW_BASELINE = 0.5  # dB; a network that is further below a baseline gets a remark
-MIN_IDENTICAL, MAX_ERROR = 0.999, 1  # share of equal pixels, and levels of 255
 NUDGES = (1 / 4096, -1 / 4096)  # levels; they decide ties in rounding and change nothing else
 
 
@@ -82,7 +87,8 @@ def learn(
         weights: The largest number of weights that the network may have; None for no limit.
         budget: The time in seconds after which the best network so far is returned; None for no limit.
         seed: A whole number of at least 0 from which all random choices are drawn.
-        goal: The PSNR in dB on held-out pictures at which the search ends. By default 70 dB, 58.8 dB for
+        goal: The PSNR in dB over all held-out pictures together at which the search ends, where no picture is more
+            than 3 dB below it. By default 70 dB, 58.8 dB for
             filters that round to whole levels, and no goal where `weights` is given.
         checkpoint: A file to which training saves its state, and from which it resumes.
         progress: Called with the methods done, all methods, and a line of text.
@@ -122,13 +128,20 @@ def _learn(
     started = time.monotonic()
     _check(weights, budget, goal, seed)
     _check_checkpoint(checkpoint)
-    found = probe(resolve(target), seed=seed)
+    resolved = resolve(target)
+    per_pixel = 0.0 if budget is None else _seconds_per_pixel(resolved, budget)
+    found = probe(resolved, seed=seed)
+    gathered = taught_from(found.target, images, seed, progress)
+    gathered, remarks = (
+        (gathered, found.remarks) if budget is None else _affordable(found, gathered, budget, per_pixel)
+    )
     task = Task(
         target=found.target,
-        data=taught_from(found.target, images, seed, progress),
+        data=gathered,
         weights=weights,
         goal=_goal(found.target, weights, goal),
         deadline=inf if budget is None else started + (1 - EVALUATION_SHARE) * budget,
+        end=inf if budget is None else started + budget,
         seed=seed,
         progress=progress,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -141,7 +154,45 @@ def _learn(
         raise UsageError(
             f"no network of at most {weights} weights was found for {task.target.name}; allow more weights"
         )
-    return _learned_filter(task, best, search, time.monotonic() - started, found.remarks)
+    return _learned_filter(task, best, search, started, remarks)
+
+
+def _seconds_per_pixel(target: Target, budget: float) -> float:
+    """The time that a filter takes; refuses a budget that is too short for finding out what the filter does."""
+    if isinstance(target, Pairs):
+        return 0.0
+    shape = (TRIED, TRIED, 3)[: 3 if target.channels[0] == 3 else 2]
+    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    target(picture)  # which may import what it needs
+    began = time.monotonic()
+    target(picture)
+    seconds = (time.monotonic() - began) / TRIED**2
+    if target.radius is None and PROBED_PIXELS * seconds > PROBED_SHARE * (budget + 1):
+        raise UsageError(
+            f"{target.name} takes {1e6 * seconds:.1f} s for a megapixel, so finding out what it does takes longer than "
+            f"{budget:g} s allow; allow at least {np.ceil(PROBED_PIXELS * seconds / PROBED_SHARE):.0f} s"
+        )
+    return seconds
+
+
+def _affordable(found: Findings, data: Data, budget: float, per_pixel: float) -> tuple[Data, tuple[str, ...]]:
+    """The pictures, cut to their middles where a slow filter would spend too much of the budget on them."""
+    target = found.target
+    pixels = HELD_OUT_SHARE * budget / len(data.held_out) / max(per_pixel, 1e-12)
+    if sum(np.prod(picture.shape[:2]) for picture in data.held_out.values()) <= pixels * len(data.held_out):
+        return data, found.remarks
+    side = max(LEAST_SIDE, int(pixels**0.5))
+    held_out = {name: _middle(picture, side) for name, picture in data.held_out.items()}
+    remark = (
+        f"{target.name} is slow: within {budget:g} s it is judged on the middle {side} x {side} pixels of the held-out "
+        "pictures; allow more time"
+    )
+    return Data(lambda: tuple(_middle(p, side) for p in data.train), held_out), (*found.remarks, remark)
+
+
+def _middle(picture: Array, side: int) -> Array:
+    top, left = (max(0, (size - side) // 2) for size in picture.shape[:2])
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
 def _check(weights: int | None, budget: float | None, goal: float | None, seed: int) -> None:
@@ -199,9 +250,15 @@ class _Evaluated:
     candidate: Candidate
     model: Model
     compared: tuple[Compared, ...]  # one for each held-out picture
-    psnr: float
+    pooled: float  # PSNR in dB over all pictures
+    worst: float  # PSNR in dB of the worst picture
     exact: bool
     padding_mode: PadMode
+
+    @property
+    def psnr(self) -> float:
+        """What decides; see `judged`."""
+        return judged(self.pooled, self.worst)
 
 
 @dataclass
@@ -228,10 +285,19 @@ def _search(task: Task, goal: float | None) -> _Search:
         candidate = _fit(name)(task)
         if candidate is None:
             continue
+        fitted = time.monotonic()
         evaluated = _evaluate_candidate(task, candidate)
         seconds = time.monotonic() - begun
+        task.keep_free(RESERVED * (time.monotonic() - fitted))
         search.methods.append(
-            Attempt(candidate.method, evaluated.model.parameters, evaluated.psnr, seconds, candidate.remark)
+            Attempt(
+                candidate.method,
+                evaluated.model.parameters,
+                evaluated.pooled,
+                seconds,
+                candidate.remark,
+                evaluated.worst,
+            )
         )
         if not task.allows(evaluated.model.parameters):
             continue
@@ -327,14 +393,16 @@ def _evaluated(task: Task, candidate: Candidate) -> _Evaluated:
         Compared(name, *answers(picture), picture_of(pair.target))
         for (name, picture), pair in zip(task.data.held_out.items(), task.held_out, strict=True)
     )
-    psnr = float(np.mean([min(metrics.psnr_of(each.error()), HIGHEST_PSNR) for each in compared]))
-    exact = _is_exact((each.levels(), pair) for each, pair in zip(compared, task.held_out, strict=True))
+    errors, sizes = [each.error() for each in compared], [pair.target[0].size for pair in task.held_out]
+    pooled, worst = (
+        min(metrics.psnr_of(float(error)), HIGHEST_PSNR)
+        for error in (np.average(errors, weights=sizes), max(errors))
+    )
+    exact = _is_exact(compared)
     if exact and task.answers:
         hard = probing_queries.extremes(task.target, task.seed)
-        exact = _is_exact(
-            (metrics.levels(answers(pair.picture)[1], picture_of(pair.target)), pair) for pair in hard
-        )
-    return _Evaluated(candidate, model, compared, psnr, exact, task.padding_mode)
+        exact = _is_exact([Compared("", *answers(pair.picture), picture_of(pair.target)) for pair in hard])
+    return _Evaluated(candidate, model, compared, pooled, worst, exact, task.padding_mode)
 
 
 def _answers(model: Model) -> Answers:
@@ -344,15 +412,15 @@ def _answers(model: Model) -> Answers:
         return answering(model, "numpy")
 
 
-def _is_exact(found: Iterator[tuple[metrics.Levels, Pair]]) -> bool:
-    """Whether all pictures together meet the limits `MIN_IDENTICAL` and `MAX_ERROR`."""
-    same = total = 0.0
-    for levels, pair in found:
-        if levels.largest > MAX_ERROR:
-            return False
-        pixels = pair.target[0].size
-        same, total = same + levels.identical * pixels, total + pixels
-    return same >= MIN_IDENTICAL * total
+def _is_exact(compared: Sequence[Compared]) -> bool:
+    """Whether all pictures together meet the limits of what is exact; see `verdicts`."""
+    levels, sizes = (
+        [each.levels() for each in compared],
+        [np.prod(each.target.shape[:2]) for each in compared],
+    )
+    worst = metrics.psnr_of(max(each.error() for each in compared))
+    identical = float(np.average([each.identical for each in levels], weights=sizes))
+    return is_exact(max(each.largest for each in levels), identical, worst)
 
 
 # ---- The result ---------------------------------------------------------------------------------------
@@ -390,7 +458,7 @@ def _baseline_remarks(scores: FilterEvaluation) -> list[str]:
 
 
 def _learned_filter(
-    task: Task, best: _Evaluated, search: _Search, seconds: float, remarks: Sequence[str]
+    task: Task, best: _Evaluated, search: _Search, started: float, remarks: Sequence[str]
 ) -> Learned:
     target, candidate = task.target, best.candidate
     samples = [
@@ -404,6 +472,8 @@ def _learned_filter(
         reference=target.reference,
         padding_mode=best.padding_mode,
         compared=best.compared,
+        exact=best.exact,
+        noisy=isinstance(target, Pairs),
     )
     baseline_remarks = [] if best.exact else _baseline_remarks(scores)
     report = LearningReport(
@@ -411,10 +481,11 @@ def _learned_filter(
         reference=target.reference,
         method=candidate.method,
         weights=best.model.parameters,
-        seconds=seconds,
-        psnr=scores.whole.psnr,
+        seconds=time.monotonic() - started,
+        psnr=scores.whole.pooled_psnr,
         worst_psnr=scores.whole.worst_psnr,
         stopped=candidate.stopped or search.stopped,
+        verdict=scores.verdict,
         methods=tuple(search.methods),
         scores=scores.to_document(),
         curve=candidate.curve,

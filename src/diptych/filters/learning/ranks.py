@@ -1,8 +1,8 @@
 """Rank filters: erosion, dilation, their compositions, and the median.
 
 A dilation is the maximum under a footprint: `MaxPool` with stride 1, for a box along rows and then along
-columns. An erosion is -max(-x). Any other footprint is a union of boxes with the same centre, and its maximum
-is the maximum of theirs.
+columns. An erosion is -max(-x). A disk is a union of boxes with the same centre, and its maximum is the maximum of
+theirs. Any other footprint, which the answer to a single pixel shows, is a union of runs along its rows.
 
 The median of nine values takes 19 compare-exchange operations (J. L. Smith, "Implementing median filters in
 XC4000E FPGAs", Xcell 23, 1996; A. W. Paeth, "Median finding on a 3 x 3 grid", Graphics Gems, 1990). With
@@ -15,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from diptych.filters.learning.kernels import padded
+from diptych.filters.learning.pairs import Pair
 from diptych.filters.learning.task import Candidate, Task
 from diptych.model.layers import (
     Activation,
@@ -38,6 +40,7 @@ __all__ = ["fit"]
 
 METHOD = "rank"
 MAX_RADIUS = 7  # radii of footprints up to this are tried
+MAX_ANY_RADIUS = 5  # of footprints that are found by probing
 EXACT = 1e-6
 NEGATED = Activation("affine", (-1.0, 0.0))
 
@@ -63,14 +66,50 @@ def _candidates(task: Task) -> Iterator[tuple[str, Chain]]:
     if farthest == 1 or not task.answers:
         yield "the median of 3 x 3 pixels", median(task.channels[0], task.padding_mode)
     for name, network, radii in _MADE_OF:
-        radii_tried = [farthest / radii] if task.answers else range(1, 4)
-        for radius in (int(radius) for radius in radii_tried if radius in range(1, MAX_RADIUS + 1)):
-            for shape, once in product(("box", "cross"), (True, False)):
+        # The farthest pixels hardly ever decide in a composition, so that probing may miss them.
+        radii_tried = [-(-farthest // radii)] if task.answers else range(1, 4)
+        for radius in (radius for radius in radii_tried if 1 <= radius <= MAX_RADIUS):
+            for (shape, footprint), once in product(_footprints(radius).items(), (True, False)):
                 if radii == 1 and once != (shape == "box"):
                     continue  # a single stage needs the border only once
-                footprint = ((radius, radius),) if shape == "box" else ((radius, 0), (0, radius))
-                maker = _Maker(footprint, task.channels[0], task.padding_mode, once)
-                yield f"{name} with a {shape} of {2 * radius + 1} pixels", network(maker)
+                said = f"{name} with a {shape} of {2 * radius + 1} pixels"
+                for mode in _modes(task) if radii == 2 and not once else (task.padding_mode,):
+                    yield said, network(_Maker(footprint, task.channels[0], mode, once))
+    if task.answers and 0 < farthest <= MAX_ANY_RADIUS:
+        yield from _of_any_footprint(task, farthest)
+
+
+def _modes(task: Task) -> list[PadMode]:
+    """The likely padding modes of a composition, that of the whole first: between the stages it can be another."""
+    modes: list[PadMode] = [task.padding_mode, "replicate", "symmetric"]
+    return list(dict.fromkeys(modes))
+
+
+def _footprints(radius: int) -> dict[str, Footprint]:
+    """The usual footprints of a radius, by name, without repetitions."""
+    import cv2
+
+    across = np.abs(np.arange(-radius, radius + 1))
+    ellipse: Any = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+    masks = {
+        "disk": across[:, None] ** 2 + across**2 <= radius**2,
+        "ellipse": np.asarray(ellipse, bool),
+        "diamond": across[:, None] + across <= radius,
+    }
+    found: dict[str, Footprint] = {"box": ((radius, radius),), "cross": ((radius, 0), (0, radius))}
+    for name, mask in masks.items():
+        boxes = _boxes(mask)
+        if boxes not in found.values():
+            found[name] = boxes
+    return found
+
+
+def _boxes(mask: Array) -> Footprint:
+    """The boxes whose union is a convex symmetric footprint, bool (2 r + 1, 2 r + 1)."""
+    radius = len(mask) // 2
+    widths = [int(np.abs(np.flatnonzero(row) - radius).max(initial=-1)) for row in mask[radius:]]
+    rows = {width: row for row, width in enumerate(widths) if width >= 0}
+    return tuple((row, width) for width, row in rows.items())
 
 
 def _matches(layers: Chain, crop: tuple[Array, Array]) -> bool:
@@ -167,6 +206,41 @@ def _difference(first: Chain, second: Chain) -> Chain:
 def _result_minus(layers: Chain) -> Chain:
     """layers(x) - x."""
     return Chain((SkipConnection(layers, Connection("subtract")),))
+
+
+# ---- Any footprint ------------------------------------------------------------------------------------
+
+
+def _of_any_footprint(task: Task, radius: int) -> Iterator[tuple[str, Chain]]:
+    """Dilation and erosion with the footprint that the answer to a single pixel shows."""
+    for name, ground, pixel in (("dilation", 0, 255), ("erosion", 255, 0)):
+        side = 6 * radius + 1
+        picture = np.full((side, side, task.channels[0]), ground, np.uint8)
+        picture[side // 2, side // 2] = pixel
+        answer = Pair.of(task.target, picture if task.channels[0] == 3 else picture[..., 0]).target
+        seen = np.abs(answer[0] - ground / 255) > 0.5
+        around = slice(side // 2 - radius, side // 2 + radius + 1)
+        mask = seen[around, around][::-1, ::-1]  # the pixels that are seen lie opposite
+        if mask.any() and seen.sum() == mask.sum():
+            yield f"{name} with a footprint of {mask.sum()} pixels", _by_runs(task, mask, name == "erosion")
+
+
+def _by_runs(task: Task, mask: Array, smallest: bool) -> Chain:
+    """The maximum, or the minimum, under any footprint, bool (2 r + 1, 2 r + 1)."""
+    channels, side, branches = task.channels[0], len(mask), []
+    for row, seen in enumerate(mask):
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], seen.astype(int), [0]])))
+        for first, end in ends.reshape(-1, 2):
+            length = int(end - first)
+            kernel = np.zeros((channels, 1, side, side - length + 1), np.float32)
+            kernel[:, :, row, first] = 1  # shifts the picture to where the run begins
+            pool = [MaxPool((1, length), (1, 1))] if length > 1 else []
+            branches.append(Chain((Conv(kernel, groups=channels), *pool)))
+    largest: list[Layer] = (
+        [Parallel(Connection("maximum"), tuple(branches))] if len(branches) > 1 else [*branches]
+    )
+    pad = padded(side // 2, task.padding_mode)
+    return Chain((*pad, NEGATED, *largest, NEGATED) if smallest else (*pad, *largest))
 
 
 # ---- The median of nine -------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ A rounding error is uniform over one level, so its mean square is 1 / (12 255^2)
 """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Task:
     """A filter to imitate, the pictures to learn from, and the limits on time and weights.
 
@@ -42,8 +42,9 @@ class Task:
         target: The filter.
         data: Pictures to train on, and held-out pictures to evaluate on.
         weights: The largest number of weights that the network may have; None for no limit.
-        goal: The PSNR in dB on held-out pictures at which to stop.
+        goal: The PSNR in dB on held-out pictures at which to stop, as `verdicts.judged` gives it.
         deadline: A `time.monotonic()` after which nothing new is begun; training ends with what it has.
+        end: A `time.monotonic()` by which the evaluation should be done, too.
         seed: From which all random choices are drawn.
         progress: Called with steps done, all steps, and a line of text.
         checkpoint: The file to which training writes its state, and from which it resumes.
@@ -54,6 +55,7 @@ class Task:
     weights: int | None = None
     goal: float = inf
     deadline: float = inf
+    end: float = inf
     seed: int = 0
     progress: Progress = silent
     checkpoint: Path | None = None
@@ -72,6 +74,10 @@ class Task:
     def time_left(self) -> float:
         """Seconds until the deadline; infinite without one."""
         return self.deadline - time.monotonic()
+
+    def keep_free(self, seconds: float) -> None:
+        """Moves the deadline forward where the evaluation takes so many seconds."""
+        self.deadline = min(self.deadline, self.end - seconds)
 
     @cached_property
     def training(self) -> tuple[Pair, ...]:

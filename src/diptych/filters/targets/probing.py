@@ -33,10 +33,14 @@ _STEADY = 1.5  # levels; differences within a flat or periodic picture that roun
 _SIDE = 256
 _MANY_PIXELS = 0.1  # share of pixels; a filter that changes fewer hardly changes anything
 _ROUNDED_BY = {"opencv": "OpenCV", "pillow": "Pillow", "julia": "Julia"}
-PADDING_MODES: tuple[PadMode, ...] = ("replicate", "reflect", "zero", "wrap")  # the most likely first
-_PADDING_MODE_NAMES = ", ".join(PADDING_MODES).replace(
-    "reflect", "reflect (without repeating the border pixel)"
-)
+PADDING_MODES: tuple[PadMode, ...] = (
+    "replicate",
+    "reflect",
+    "symmetric",
+    "zero",
+    "wrap",
+)  # the most likely first
+_PADDING_MODE_NAMES = ", ".join(PADDING_MODES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +86,8 @@ def probe(target: Target, pictures: Sequence[Array] = (), seed: int = 0) -> Find
     grey = target.channels[0] == 1
     picture = _square(pictures[0] if len(pictures) else generator.integers(0, 256, (_SIDE, _SIDE, 3)), grey)
     _check_deterministic(target, picture[:61, :83])
-    _check_position(target, generator, grey)
     far = _influence_from_afar(target, picture, generator)
+    _check_position(target, generator, grey)
     radius, effective = _radius(target, generator, grey)
     remarks = []
     if far > _NOTICEABLE:
@@ -217,7 +221,8 @@ def _check_deterministic(target: Target, picture: Array) -> None:
     if difference > _CHANGED:
         raise UsageError(
             f"{target.name} is random: two results for the same picture differ by up to {difference:.3g} levels, "
-            "and a network always gives the same result; fix its seed, or learn the part that is not random"
+            "and a network always gives the same result; learn the part that is not random (with a fixed seed the "
+            "noise would depend on the place in the picture, which a local network cannot imitate either)"
         )
 
 
@@ -230,7 +235,11 @@ def _check_position(target: Target, generator: np.random.Generator, grey: bool) 
     inside = slice(63, 189)
     for cell in (flat, pattern):
         whole = np.tile(cell, (37, 37) if grey else (37, 37, 1))[:_SIDE, :_SIDE]
-        shown = _levels(target, np.ascontiguousarray(whole))[inside, inside]
+        described = "of a single colour" if cell is flat else f"that repeats every {period} pixels"
+        try:
+            shown = _levels(target, np.ascontiguousarray(whole))[inside, inside]
+        except UsageError as error:
+            raise UsageError(f"on a picture {described}, {error}") from error
         cells = shown.reshape(18, period, 18, period, -1)
         usual = np.median(cells, axis=(0, 2), keepdims=True)
         if cell is flat:
@@ -255,9 +264,15 @@ def _influence_from_afar(target: Target, picture: Array, generator: np.random.Ge
     spots = generator.random((_SIDE, third) + (1,) * (picture.ndim - 2)) < 0.5
     glaring[:, :third] = np.where(spots, 0, 255)
     dim[:, :third] //= 4
-    before = _levels(target, muted)
     band = slice(third + FAR, third + 2 * FAR)
-    far = max(float(np.abs(_levels(target, other) - before)[:, band].mean()) for other in (glaring, dim))
+    before, *after = (_levels(target, each)[:, band] for each in (muted, glaring, dim))
+    far = max(float(np.abs(each - before).mean()) for each in after)
+    if far > _NOTICEABLE and any(_is_rescaled(before, each) for each in after):
+        raise UsageError(
+            f"{target.name} rescales its result by values of the whole picture, such as its extremes, mean or "
+            f"histogram: a change of one side changed the scale more than {FAR} pixels away, by {far:.1f} levels on "
+            "average, and a local network does not see that far; rescale by fixed numbers instead"
+        )
     if far > _GLOBAL:
         raise UsageError(
             f"{target.name} depends on the whole picture: a change of one side changed pixels more than {FAR} pixels "
@@ -265,6 +280,17 @@ def _influence_from_afar(target: Target, picture: Array, generator: np.random.Ge
             "learn the filter with fixed settings instead"
         )
     return far
+
+
+def _is_rescaled(before: Array, after: Array) -> bool:
+    """Whether one result is a factor times the other, plus an offset, within rounding and clipping."""
+    free = (before > 1) & (before < 254) & (after > 1) & (after < 254)
+    x, y = before[free].astype(np.float64), after[free].astype(np.float64)
+    if len(x) < 100 or x.std() < 1 or y.std() < 1:
+        return False
+    slope, offset = np.polyfit(x, y, 1)
+    apart, change = slope * x + offset - y, float(np.sqrt(np.square(y - x).mean()))
+    return bool(np.abs(apart).max() < _STEADY and apart.std() < 0.2 * change)
 
 
 def _radius(target: Target, generator: np.random.Generator, grey: bool) -> tuple[int | None, int]:

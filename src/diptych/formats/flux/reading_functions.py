@@ -138,6 +138,7 @@ _PADS: dict[str, Any] = {
     "pad_reflect": "reflect",
     "pad_repeat": "replicate",
     "pad_circular": "wrap",
+    "pad_symmetric": "symmetric",
 }
 
 

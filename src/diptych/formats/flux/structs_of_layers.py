@@ -416,7 +416,7 @@ def _reshape(s: FluxSite, layer: L.Reshape) -> JuliaStruct:
 
 _LARGEST_ADDED = 1e3  # what may be taken away before padding with zeros, and added behind it
 _PADS = {"zero": "pad_zeros", "reflect": "pad_reflect", "replicate": "pad_repeat", "wrap": "pad_circular"}
-_PADS["constant"] = _PADS["zero"]
+_PADS |= {"constant": _PADS["zero"], "symmetric": "pad_symmetric"}
 
 
 def _pad(s: FluxSite, layer: L.Pad) -> JuliaStruct:
@@ -426,8 +426,8 @@ def _pad(s: FluxSite, layer: L.Pad) -> JuliaStruct:
         steps = (L.Activation("affine", (1.0, -layer.value)), L.Activation("affine", (1.0, layer.value)))
         before, after = (s.builder.layer(step, s.path) for step in steps)
         return s.chain(before, _pad(s, L.Pad(layer.padding)), after)
-    if layer.mode == "wrap" and s.version < (0, 14):
-        raise s.refuse("its NNlib does not have pad_circular; write for 0.14 or later")
+    if layer.mode in ("wrap", "symmetric") and s.version < (0, 14):
+        raise s.refuse(f"its NNlib does not have {_PADS[layer.mode]}; write for 0.14 or later")
     edges = tuple(edge for pair in reversed(layer.padding) for edge in pair)
     if layer.mode in ("zero", "constant"):
         edges += (0, 0, 0, 0)  # of the channels and the batch

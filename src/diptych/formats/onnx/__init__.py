@@ -108,11 +108,12 @@ def to_skeleton(model: Model, every_layer: bool = False) -> tuple[bytes, dict[st
     return proto.SerializeToString(deterministic=True), graph.weights
 
 
-def to_living(model: Model) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+def to_living(model: Model, every_layer: bool = True) -> tuple[bytes, tuple[tuple[str, str], ...]]:
     """The graph that a page runs: it begins with the recipe, and gives the output of every layer.
 
     Args:
         model: A model with a recipe.
+        every_layer: False for the last output alone.
 
     Returns:
         The serialised graph with its weights, and the name and the label of every output, in order of computation.
@@ -120,7 +121,7 @@ def to_living(model: Model) -> tuple[bytes, tuple[tuple[str, str], ...]]:
     Raises:
         UnsupportedLayer, ModelError: As for `to_onnx`, or the recipe does not fit.
     """
-    graph, proto = _finished(model, every_layer=True, pixels_in=True)
+    graph, proto = _finished(model, every_layer, pixels_in=True)
     _check_size(graph.weights)
     for name, array in graph.weights.items():
         store(proto, name, array)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -260,8 +261,24 @@ def _reduced(s: OnnxSite, value: str, axis: int, span: tuple[int, int], operatio
 
 
 def _pad(s: OnnxSite, layer: Pad) -> str:
+    if layer.mode == "symmetric":
+        return _mirrored(s, layer.padding)
     value = s.constant(layer.value) if layer.mode == "constant" else ""
     return _padded(s, layer.padding, value, NUMPY_PAD[layer.mode])  # ONNX uses NumPy's names
+
+
+def _mirrored(s: OnnxSite, padding: Pads) -> str:
+    """The mirror images that repeat the edge value, for which ONNX has no mode of Pad: slices backwards."""
+    value, first, backwards = s.input, s.ints(-(2**31)), s.ints(-1)
+    for axis, (low, high) in enumerate(padding, 2):
+        along = s.ints(axis)
+        parts = [value]
+        if low:
+            parts.insert(0, s.node("Slice", value, s.ints(low - 1), first, along, backwards))
+        if high:
+            parts.append(s.node("Slice", value, backwards, s.ints(-high - 1), along, backwards))
+        value = s.node("Concat", *parts, axis=axis) if len(parts) > 1 else value
+    return value
 
 
 def _upsample(s: OnnxSite, layer: Upsample) -> str:
@@ -349,6 +366,9 @@ def _reduce(s: OnnxSite, layer: Reduce) -> str:
 
 
 def _local_response_norm(s: OnnxSite, layer: LocalResponseNorm) -> str:
+    before, after = layer.reach(s.shape[1])  # a runtime sets memory aside for the whole window
+    size = before + 1 + after
+    layer = replace(layer, before=before, after=after, alpha=layer.alpha * size / layer.size)
     if layer.before == layer.after and s.rank == 4:  # what ONNX Runtime takes
         return s.node("LRN", s.input, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.bias)
     square = s.node("Mul", s.input, s.input)

@@ -461,6 +461,8 @@ def _pad(layer: L.Pad, shape: PartialShape, builder: _Builder) -> nn.Module:
             tuple(_edges(layer.padding)), layer.value
         )
         return constant
+    if layer.mode == "symmetric":
+        return M.SymmetricPad(layer.padding)
     module: nn.Module = _by_rank(_PADS[layer.mode], len(layer.padding))(tuple(_edges(layer.padding)))
     return module
 

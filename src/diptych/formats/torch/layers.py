@@ -227,6 +227,7 @@ _RULES: tuple[tuple[Any, Callable[[TorchSite, Any], list[Operation]]], ...] = (
     (_kinds("CircularPad"), _pad("circular")),
     (nn.Upsample, _upsample),
     (M.Upsample, _own_upsample),
+    (M.SymmetricPad, lambda s, m: [L.Pad(m.padding, "symmetric")]),
     (nn.PixelShuffle, _call("pixel_shuffle", "upscale_factor")),
     (M.PixelShuffle, lambda s, m: [L.PixelShuffle(m.factor)]),
     (nn.Flatten, _call("flatten", "start_dim", "end_dim")),

@@ -43,6 +43,7 @@ __all__ = [
     "Reshape",
     "Scale",
     "SkipConnection",
+    "SymmetricPad",
     "TrackedGroupNorm",
     "Upsample",
     "WidePool",
@@ -488,6 +489,26 @@ class Upsample(nn.Module):
         where = f"size={self.size}" if self.size else f"scale={self.scale}"
         corners = ", align_corners=True" if self.align_corners else ""
         return f"{where}, mode={self.mode!r}{corners}"
+
+
+class SymmetricPad(nn.Module):
+    """Extends the spatial axes by their mirror images, which repeat the edge value."""
+
+    def __init__(self, padding: layers.Pads) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, *spatial), larger by `padding`, a pair (low, high) for each spatial axis."""
+        for axis, (low, high) in enumerate(self.padding, start=2):
+            before = x.narrow(axis, 0, low).flip(axis)
+            after = x.narrow(axis, x.shape[axis] - high, high).flip(axis)
+            x = torch.cat([before, x, after], axis)
+        return x
+
+    def extra_repr(self) -> str:
+        """The padding."""
+        return str(self.padding)
 
 
 class PixelShuffle(nn.Module):

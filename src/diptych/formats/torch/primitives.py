@@ -150,9 +150,12 @@ class LocalResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The normalised values."""
         flat: Any = x.reshape(len(x), 1, x.shape[1], -1)
-        squares = F.pad(flat.square(), (0, 0, self.before, self.after))
+        before, after = (min(side, x.shape[1] - 1) for side in (self.before, self.after))
+        squares = F.pad(flat.square(), (0, 0, before, after))
         size = self.before + 1 + self.after
-        mean = F.avg_pool2d(squares, (size, 1), stride=1).reshape(x.shape)
+        mean = F.avg_pool2d(squares, (before + 1 + after, 1), stride=1, divisor_override=size).reshape(
+            x.shape
+        )
         return x / (self.bias + self.alpha * mean) ** self.beta
 
     def extra_repr(self) -> str:

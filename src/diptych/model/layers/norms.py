@@ -387,10 +387,15 @@ class LocalResponseNorm(Layer):
     def multiply_adds(self, entry: Shape, result: Shape) -> int:
         return 0
 
+    def reach(self, channels: int) -> tuple[int, int]:
+        """How many of the channels before and after are there at most, of so many in all."""
+        return min(self.before, channels - 1), min(self.after, channels - 1)
+
     def compute(self, x: Array) -> Array:
+        channels = x.shape[1]
         sides = [(0, 0)] * x.ndim
-        sides[1] = (self.before, self.after)
+        sides[1] = self.reach(channels)
         squares = np.pad(x**2, sides)
-        total = sum(squares[:, i : i + x.shape[1]] for i in range(self.size))
+        total = sum(squares[:, i : i + channels] for i in range(sum(sides[1]) + 1))
         result: Array = x / (self.bias + self.alpha / self.size * total) ** self.beta
         return result

@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from diptych.errors import ShapeError
+from diptych.errors import ModelError, ShapeError
 from diptych.model.layers.base import Array, Layer, Pads, Shape, by
-from diptych.model.layers.checks import check_pads, check_sizes, check_sizes_per_axis, need_spatial
+from diptych.model.layers.checks import check_pads, check_sizes, check_sizes_per_axis, need_spatial, short
 from diptych.model.layers.receptive import Extent, Field
 from diptych.model.layers.weighted import padding_label, stride_label
 
@@ -25,6 +25,8 @@ __all__ = [
     "WindowRule",
     "pool_windows",
 ]
+
+_MOST_WINDOWS = 65_536  # of an adaptive pool, along one axis
 
 
 class _Pool(Layer):
@@ -194,6 +196,10 @@ class _AdaptivePool(Layer):
 
     def check(self) -> None:
         check_sizes(self.output, 3, "output")
+        if max(self.output) > _MOST_WINDOWS:  # each is a pair of numbers in `pool_windows`
+            raise ModelError(
+                f"field 'output' must be at most {_MOST_WINDOWS:,} windows, got {short(self.output)}"
+            )
 
     def describe(self) -> list[str]:
         windows = "Flux's windows" if self.rule == "flux" else ""

@@ -83,13 +83,14 @@ class Reshape(_Reshaping):
         return x.reshape(self.output_shape(x.shape))
 
 
-PadMode: TypeAlias = Literal["zero", "constant", "reflect", "replicate", "wrap"]
+PadMode: TypeAlias = Literal["zero", "constant", "reflect", "symmetric", "replicate", "wrap"]
 
 # What `numpy.pad` calls each.
 NUMPY_PAD: Mapping[PadMode, Any] = {
     "zero": "constant",
     "constant": "constant",
     "reflect": "reflect",
+    "symmetric": "symmetric",
     "replicate": "edge",
     "wrap": "wrap",
 }
@@ -102,7 +103,8 @@ class Pad(_Reshaping):
     Attributes:
         padding: How many values at the (low, high) end of each spatial axis. With mode "zero" a negative
             number takes values away.
-        mode: "reflect" does not repeat the edge value, "replicate" repeats nothing else; "constant" puts `value`.
+        mode: "reflect" does not repeat the edge value and "symmetric" does, "replicate" repeats nothing else;
+            "constant" puts `value`.
         value: For the mode "constant".
     """
 
@@ -126,7 +128,7 @@ class Pad(_Reshaping):
     def output_shape(self, shape: Shape) -> Shape:
         need_spatial(len(self.padding), shape)
         for n, pads in zip(shape[2:], self.padding, strict=True):
-            limit = {"reflect": n - 1, "wrap": n}.get(self.mode)
+            limit = {"reflect": n - 1, "symmetric": n, "wrap": n}.get(self.mode)
             if limit is not None and max(pads) > limit:
                 raise ShapeError(
                     f"pads by {max(pads)} with mode {self.mode}, which needs a larger input than {n}"

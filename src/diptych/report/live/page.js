@@ -1,28 +1,9 @@
 // The model of this page, run by ONNX Runtime on pictures that never leave it.
 (async () => {
-  const part = (id) => document.getElementById(id);
-  const facts = JSON.parse(part("live-facts").textContent);
+  const { part, factsOf, unpacked, canRun, paint, receive, fromCamera } = diptychPage;
+  const facts = factsOf("live-facts");
   const said = part("live-said");
   const say = (text, bad) => { said.textContent = text; said.classList.toggle("bad", Boolean(bad)); };
-
-  // Two characters of 91 hold 13 bits, lowest first.
-  function bytesOf(id) {
-    const text = part(id).textContent.trim();
-    const length = Number(part(id).dataset.bytes);
-    const value = new Uint8Array(128);
-    [...facts.alphabet].forEach((sign, index) => { value[sign.charCodeAt(0)] = index; });
-    const bytes = new Uint8Array(length);
-    let held = 0, bits = 0, at = 0;
-    for (let i = 0; i + 1 < text.length; i += 2) {
-      held |= (value[text.charCodeAt(i)] + 91 * value[text.charCodeAt(i + 1)]) << bits;
-      for (bits += 13; bits >= 8 && at < length; bits -= 8) { bytes[at++] = held & 255; held >>>= 8; }
-    }
-    return bytes;
-  }
-  async function unpacked(id) {
-    const stream = new Blob([bytesOf(id)]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  }
 
   let session = null, starting = null;
   function start() {
@@ -34,20 +15,7 @@
     return starting;
   }
 
-  // Upright, in sRGB, over white: as Diptych reads a picture.
-  async function pixelsOf(blob) {
-    let bitmap;
-    try { bitmap = await createImageBitmap(blob); } catch { throw new Error("This is not a picture that the browser can read."); }
-    const { width, height } = bitmap;
-    if (width * height > facts.mostPixels) throw new Error(`The picture has ${width} × ${height} pixels, and this page takes ${facts.mostPixels.toLocaleString()}; make it smaller first.`);
-    const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true });
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, width, height);
-    context.drawImage(bitmap, 0, 0);
-    const rgba = context.getImageData(0, 0, width, height).data, rgb = new Uint8Array(3 * width * height);
-    for (let i = 0, j = 0; j < rgb.length; i += 4) { rgb[j++] = rgba[i]; rgb[j++] = rgba[i + 1]; rgb[j++] = rgba[i + 2]; }
-    return { rgb, width, height, canvas };
-  }
+  const pixelsOf = (blob) => diptychPage.pixelsOf(blob, facts.mostPixels);
   async function run({ rgb, width, height }) {
     await start();
     return session.run({ pixels: new ort.Tensor("uint8", rgb, [1, height, width, 3]) });
@@ -111,7 +79,6 @@
 
   // ---- One channel of one layer ---------------------------------------------------------------------
   const layer = part("live-layer"), channel = part("live-channel");
-  const colour = (share) => { const at = 3 * Math.round(255 * share); return facts.colours.slice(at, at + 3); };
   function planes() {
     const value = shown.outputs[layer.value], [, channels, height = 1, width = 1] = value.dims;
     const flat = value.dims.length < 4; // values in a row
@@ -125,15 +92,8 @@
     const from = Number(channel.value) * height * width, values = data.subarray(from, from + height * width);
     let low = Infinity, high = -Infinity;
     for (const value of values) { if (value < low) low = value; if (value > high) high = value; }
-    const canvas = part("live-map"), context = canvas.getContext("2d");
-    canvas.width = width; canvas.height = height;
-    const image = context.createImageData(width, height);
-    values.forEach((value, i) => {
-      const [r, g, b] = colour(high > low ? (value - low) / (high - low) : 0);
-      image.data.set([r, g, b, 255], 4 * i);
-    });
-    context.putImageData(image, 0, 0);
-    canvas.classList.toggle("row", height === 1);
+    const share = high > low ? 255 / (high - low) : 0;
+    paint(part("live-map"), Uint8Array.from(values, (value) => Math.round((value - low) * share)), width, height, facts.colours);
     part("live-map-said").textContent = `Layer ${layer.value}, channel ${channel.value} of ${count} (from 0): ${height} × ${width}, ${low.toPrecision(3)} … ${high.toPrecision(3)}` + (high > low ? "" : "; flat in this picture");
   }
   layer.addEventListener("change", map);
@@ -194,31 +154,14 @@
   });
 
   // ---- Pictures: chosen, dropped, pasted, or from the camera ---------------------------------------------
-  const zone = part("live-zone");
-  part("live-file").addEventListener("change", (event) => { if (event.target.files[0]) show(event.target.files[0]); });
-  for (const kind of ["dragenter", "dragover"]) zone.addEventListener(kind, (event) => { event.preventDefault(); zone.classList.add("over"); });
-  for (const kind of ["dragleave", "drop"]) zone.addEventListener(kind, () => zone.classList.remove("over"));
-  zone.addEventListener("drop", (event) => {
-    event.preventDefault();
-    if (event.dataTransfer.files[0]) show(event.dataTransfer.files[0]); else say("What was dropped is not a file: drop a picture from a folder.", true);
-  });
-  document.addEventListener("paste", (event) => { if (event.clipboardData.files[0]) show(event.clipboardData.files[0]); });
+  receive(part("live-zone"), part("live-file"), show, (text) => say(text, true));
   part("live-camera").addEventListener("click", async (event) => {
     event.target.disabled = true;
-    try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: true });
-      const video = document.createElement("video");
-      video.srcObject = stream; video.muted = true; video.playsInline = true;
-      await video.play();
-      const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
-      canvas.getContext("2d").drawImage(video, 0, 0);
-      for (const track of stream.getTracks()) track.stop();
-      await show(await canvas.convertToBlob({ type: "image/png" }));
-    } catch { say("There is no camera, or the browser does not let this page use it.", true); }
+    try { await show(await fromCamera()); } catch (error) { say(error.message, true); }
     event.target.disabled = false;
   });
 
-  if (typeof DecompressionStream === "undefined" || typeof OffscreenCanvas === "undefined" || !WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]))) {
+  if (!canRun()) {
     say("This browser is too old to run the model in the page; everything else here works.", true);
     for (const control of part("live").parentElement.querySelectorAll("button, input, select")) control.disabled = true;
     return;

@@ -195,7 +195,7 @@ def _pads(numbers: tuple[int, ...], rank: int) -> Pads | None:
 
 _MODES: dict[str, L.PadMode] = {
     "pad_zeros": "zero", "pad_constant": "constant", "pad_reflect": "reflect", "pad_repeat": "replicate",
-    "pad_circular": "wrap",
+    "pad_circular": "wrap", "pad_symmetric": "symmetric",
 }  # fmt: skip
 
 

@@ -129,8 +129,9 @@ function local_response_norm(before, after, alpha, beta, bias)
     return function (x)
         axis = ndims(x) - 1
         n = size(x, axis)
-        longer = cat(similar_zeros(x, axis, before), x .* x, similar_zeros(x, axis, after); dims = axis)
-        total = reduce((a, b) -> a .+ b, [part(longer, axis, i:(i + n - 1)) for i in 1:(before + 1 + after)])
+        first, last = min(before, n - 1), min(after, n - 1)
+        longer = cat(similar_zeros(x, axis, first), x .* x, similar_zeros(x, axis, last); dims = axis)
+        total = reduce((a, b) -> a .+ b, [part(longer, axis, i:(i + n - 1)) for i in 1:(first + 1 + last)])
         mean = total ./ Float32(before + 1 + after)
         return x ./ power.(bias .+ alpha .* mean, beta)
     end
@@ -216,7 +217,8 @@ function adaptive_pool(output, pool)
     end
 end
 
-"""Longer spatial axes, by (low, high) each: "zero" (or `number`), "reflect" (edge not repeated), "replicate", "wrap"."""
+"""Longer spatial axes, by (low, high) each: "zero" (or `number`), "reflect" (edge not repeated), "symmetric" (repeated),
+"replicate", "wrap"."""
 function extended(pads, mode, number = 0.0f0)
     return function (x)
         for axis in 1:length(pads)
@@ -229,6 +231,8 @@ function extended(pads, mode, number = 0.0f0)
                 x = ifelse.(mask .> 0, y, number)
             elseif mode == "reflect"
                 x = part(x, axis, [p < 1 ? 2 - p : (p > n ? 2 * n - p : p) for p in positions])
+            elseif mode == "symmetric"
+                x = part(x, axis, [p < 1 ? 1 - p : (p > n ? 2 * n + 1 - p : p) for p in positions])
             elseif mode == "replicate"
                 x = part(x, axis, [clamp(p, 1, n) for p in positions])
             else
