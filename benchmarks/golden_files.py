@@ -6,8 +6,8 @@
     python benchmarks/golden_files.py --show     # the sentences of docs/benchmarks.md and the table of docs/exchange.md
 
 docs/benchmarks.md and docs/exchange.md hold the counts of a folder with 203 such files of Flux 0.11.6, 0.12.1 and
-0.13.4, of which `tests/golden` has the smaller ones. Equal means within 1e-5 of the largest output, for 16-bit numbers within
-their rounding; the files written anew are read again.
+0.13.4, of which `tests/golden` has the smaller ones. Equal means within 1e-5 of the largest output, for 16-bit numbers
+within their rounding; the files written anew are read again.
 """
 
 from __future__ import annotations
