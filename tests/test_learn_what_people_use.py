@@ -7,6 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from diptych.filters import apply, learn
@@ -64,10 +65,29 @@ def blur_with_scipys_own_edge(image: Array) -> Array:
     return np.asarray(ndimage.gaussian_filter(image / 255, (1.2, 1.2, 0)))
 
 
+def mean_in_whole_levels(image: Array) -> Array:
+    return np.asarray(ndimage.uniform_filter(image, (5, 5, 1)))
+
+
+def gaussian_in_whole_levels(image: Array) -> Array:
+    return np.asarray(ndimage.gaussian_filter(image, (1.5, 1.5, 0)))
+
+
+def by_pillow(kind: ImageFilter.MultibandFilter) -> Function:
+    return lambda image: np.asarray(Image.fromarray(image).filter(kind))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "function",
     [
+        by_pillow(ImageFilter.GaussianBlur(2)),
+        by_pillow(ImageFilter.GaussianBlur(5.5)),
+        by_pillow(ImageFilter.BoxBlur(2)),
+        by_pillow(ImageFilter.UnsharpMask()),
+        by_pillow(ImageFilter.UnsharpMask(3, 80, 0)),
+        mean_in_whole_levels,
+        gaussian_in_whole_levels,
         adaptive_threshold,
         threshold_of_a_blur,
         brighter_than_the_left,
@@ -96,6 +116,14 @@ def contrast_of_a_mean(image: Array) -> Array:
     return np.asarray(
         1 / (1 + np.exp(8 * (0.5 - ndimage.uniform_filter(image / 255, (3, 3, 1), mode="mirror"))))
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [5, 8])
+def test_a_wide_gaussian_of_opencv_is_close(sigma: float) -> None:
+    report = learn(lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma)), goal=58).report
+    assert report.verdict == "close", report.text()
+    assert report.worst_psnr > 58
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def _installed_from(monkeypatch, origin):
             assert name == "direct_url.json"
             return origin
 
-    monkeypatch.setattr("diptych.errors.metadata.distribution", lambda name: Known())
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Known())
     return install_command("hub")
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ import pytest
 import diptych
 from diptych import engines
 from diptych.errors import MissingExtra, UnsupportedLayer
-from diptych.model.layers import AdaptiveMeanPool, Chain, GlobalMeanPool
+from diptych.model.layers import (
+    Activation,
+    AdaptiveMeanPool,
+    Chain,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalMeanPool,
+    MaxPool,
+)
 from diptych.model.model import Model
 from diptych.model.shapes import sizes
 from layer_cases import cases
@@ -43,10 +53,40 @@ def test_a_sample_has_the_same_output_in_every_batch(name, engine):
         assert np.array_equal(value[: len(batch)], value[-len(batch) :], equal_nan=True), path
 
 
+def large() -> tuple[Model, np.ndarray]:
+    """A network whose operations are large enough to be computed in parts, and six pictures."""
+    rng = np.random.default_rng(0)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    layers = (
+        Conv(weight(48, 3, 7, 7), stride=(2, 2), activation=Activation("relu")),
+        Conv(weight(48, 48, 3, 3), activation=Activation("swish")),
+        Conv(weight(48, 1, 5, 5), groups=48),
+        Conv(weight(150, 48, 1, 1), activation=Activation("relu")),
+        MaxPool((3, 3)),
+        Flatten(),
+        Dense(weight(700, 150 * 12 * 11)),
+        Dense(weight(33, 700)),
+    )
+    return Model(Chain(layers), input_shape=(3, 90, 83)), rng.random((6, 3, 90, 83), np.float32)
+
+
+def test_calls_side_by_side_give_the_same_bytes():
+    model, batch = large()
+    compiled = engines.compile(model, "onnxruntime")
+    alone = np.concatenate([compiled(batch[index : index + 1]) for index in range(len(batch))])
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: compiled(batch), range(8)))
+    assert all(np.array_equal(each, alone) for each in together)
+
+
 OUTPUTS = """
 import sys, numpy as np
 sys.path.insert(0, {tests!r})
 from layer_cases import cases
+from test_same_bytes import large
 from diptych import engines
 from diptych.errors import MissingExtra, UnsupportedLayer
 outputs = {{}}
@@ -56,6 +96,8 @@ for name, model, batch in cases():
             outputs[f"{{name}} {{engine}}"] = engines.compile(model, engine)(batch)
         except (MissingExtra, UnsupportedLayer):
             pass
+model, batch = large()
+outputs["large"] = engines.compile(model, "onnxruntime")(batch)
 np.savez({out!r}, **outputs)
 """
 

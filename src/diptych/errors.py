@@ -17,11 +17,8 @@ A message is one sentence that says what was expected, what came, where, and wha
 Python's own `MemoryError` is raised, or an `ImageError` that says so of one picture.
 """
 
-import json
 import re
-import shlex
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 
 _LONGEST = 2000  # characters of a message
@@ -71,6 +68,9 @@ def install_command(extra: str) -> str:
     Args:
         extra: Such as "torch".
     """
+    import json
+    import shlex
+    from importlib import metadata
     from urllib.request import url2pathname
 
     try:

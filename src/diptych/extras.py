@@ -7,14 +7,19 @@ from typing import Any
 
 from diptych.errors import MissingExtra
 
-__all__ = ["imported"]
+__all__ = ["EXTRAS", "imported"]
 
-_EXTRAS = {  # module: distribution, extra, what needs it
+EXTRAS = {  # module: distribution, extra, what needs it
     "torch": ("torch", "torch", "what PyTorch reads, writes, runs or trains"),
     "halide": ("halide", "filters", "the engine halide"),
     "skimage": ("scikit-image", "filters", "a filter or photograph of scikit-image"),
     "pyarrow": ("pyarrow", "batch", "a table of many pictures"),
     "pandas": ("pandas", "batch", "to_pandas"),
+    "openvino": ("openvino", "openvino", "the engine openvino"),
+    "diffusers": ("diffusers", "diffusion", "a diffusers model"),
+    "pillow_heif": ("pillow-heif", "heif", "a HEIC picture"),
+    "zstandard": ("zstandard", "jld2", "a compressed .jld2 file"),
+    "lz4": ("lz4", "jld2", "a compressed .jld2 file"),
     "ray": ("ray", "ray", "--on ray"),
     "timm": ("timm", "hub", "a network of timm"),
     "torchvision": ("torchvision", "hub", "a network of torchvision"),
@@ -41,6 +46,6 @@ def imported(name: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
-        if module not in _EXTRAS:
+        if module not in EXTRAS:
             raise
-        raise MissingExtra(*_EXTRAS[module]) from error
+        raise MissingExtra(*EXTRAS[module]) from error

@@ -9,6 +9,8 @@ import typer
 
 from diptych.cli import parameters
 from diptych.cli.adjusting import adjustable
+from diptych.cli.doctor import doctor
+from diptych.cli.examples import EXAMPLES, JOBS, epilog
 from diptych.cli.explain import explain as explain_command
 from diptych.cli.filter import app as filter_app
 from diptych.cli.many import (
@@ -67,8 +69,8 @@ from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions,
 app = typer.Typer(
     name="diptych",
     help="Make, run, show and check small vision models, with the same numbers in PyTorch and in Flux.",
+    epilog=JOBS,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -81,9 +83,9 @@ _TWICE = '; twice for A and for B, "" for none.'
 def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Make, run, show and check small vision models, with the same numbers in PyTorch and in Flux."""
     if version:
-        from diptych import __version__
+        from diptych.examining import version as own_version
 
-        print(__version__)
+        print(own_version())
         raise typer.Exit
 
 
@@ -512,3 +514,10 @@ app.command()(convert)
 app.command()(verify)
 app.command()(inspect)
 app.command("list")(list_models)
+app.command()(doctor)
+
+for _prefix, _app in (("", app), ("filter ", filter_app)):
+    for _command in _app.registered_commands:
+        _name = _prefix + str(_command.name or getattr(_command.callback, "__name__", ""))
+        if _name in EXAMPLES:
+            _command.epilog = epilog(_name)

@@ -87,9 +87,9 @@ def _gibibytes(values: int) -> str:
 
 
 def by_sample(model: Model, x: Array, prepare: Callable[[], Run]) -> list[Array]:
-    """The outputs for a batch, each sample computed alone and on one thread, so that they never depend on the batch.
+    """The outputs for a batch, each sample computed alone and in a fixed number of parts, whatever the batch.
 
-    Kernels add up in another order for another size of batch, number of threads or place in memory, which changes
+    Kernels add up in another order for another size of batch, number of parts or place in memory, which changes
     the last digits. Here a picture has the same bytes in every batch and on any number of processors. Samples run
     side by side instead, which was as fast (`benchmarks/forward_pass.py`). Where samples depend on each other, as
     with the statistics of the batch, the whole batch is computed at once.

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diptych.filters.learning import kernels, linear, probing_queries
+from diptych.filters.learning import kernels, probing_queries
 from diptych.filters.learning.curves import Curve, straightened
+from diptych.filters.learning.solving import least_squares
 from diptych.filters.learning.task import Candidate, Task
 from diptych.filters.planes import REC601
 from diptych.model.layers import Activation, Array, Chain, Conv, Layer
@@ -81,7 +82,7 @@ def _directions(radius: int, inputs: int, x: Array, y: Array) -> Iterator[tuple[
     for name, kernel in smooth.items():
         yield f"the difference from {name}", (mix * (middle - kernel))[None]
         yield name, (mix * kernel)[None]
-    taps, _, error = linear.least_squares(x, y)
+    taps, _, error = least_squares(x, y)
     total, largest = max(float(np.abs(taps).sum()), 1e-12), max(float(np.abs(taps).max()), 1e-12)
     for parts in (1, 2, 4):  # Sobel's weights are halves of the largest
         found = np.rint(parts * taps / largest) / parts
@@ -121,11 +122,11 @@ def _curve(task: Task, x: Array, y: Array, inputs: int) -> Candidate | None:
     if free.sum() < 3 * x.shape[1]:
         return None
     keys = np.unique(np.rint(2550 * y[free]), return_inverse=True)[1]
-    taps, _, error = linear.least_squares(x[free], y[free])
+    taps, _, error = least_squares(x[free], y[free])
     for _ in range(ROUNDS):
         seen = x[free] @ taps
         means = np.bincount(keys, seen) / np.maximum(np.bincount(keys), 1)
-        taps, _, error = linear.least_squares(x[free], means[keys])
+        taps, _, error = least_squares(x[free], means[keys])
         total = float(np.abs(taps).sum())
         if total < 1e-9 or task.time_left <= 0:
             return None
@@ -137,8 +138,9 @@ def _curve(task: Task, x: Array, y: Array, inputs: int) -> Candidate | None:
     lowest, highest = float(np.minimum(taps, 0).sum()), float(np.maximum(taps, 0).sum())
     place = (seen - lowest) / (highest - lowest)
     table, off = _tabulated(place, y)
-    if off > WITHIN:
-        return None
+    straight = np.polyfit(seen[free], y[free], 1)
+    if off > WITHIN or np.std(np.polyval(straight, seen[free]) - y[free]) < 1.2 * off:
+        return None  # no curve, or a straight one
     side = 2 * task.radius + 1
     weight = (taps / (highest - lowest)).reshape(1, inputs, side, side)
     offset = -lowest / (highest - lowest)

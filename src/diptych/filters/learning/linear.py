@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diptych.filters.learning import kernels, probing_queries, rounded
+from diptych.filters.learning import kernels, probing_queries, rounded, separable
+from diptych.filters.learning.solving import CLIPPED, least_squares
 from diptych.filters.learning.task import Candidate, Task
 from diptych.model.layers import Array, Chain, Conv, Pad
 from diptych.model.model import Model
@@ -32,7 +33,6 @@ LIKELY_RMS = 0.75  # levels; a form with a smaller RMS error is probably linear
 # What simplified taps may add to the squared error: 0.1 dB, or an error of 120 dB.
 ALLOWED_LOSS, FLOOR = 10**0.01, 1e-12
 MAX_TOLERANCE = 0.1  # of the largest tap; the tolerance is never larger
-CLIPPED = 1e-6  # in 0..1; closer to 0 or 1 than this, a value may have been clipped
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,9 @@ class Form:
 
 def fit(task: Task) -> Candidate | None:
     """The filter itself where it is linear, otherwise the linear filter closest to it."""
+    wide = separable.found(task)
+    if wide is not None and task.allows(wide.weights):
+        return wide
     if task.answers:
         exact = _from_noise(task)
         if exact is not None and task.allows(exact.weights):
@@ -174,33 +177,6 @@ def fitted(windows: Array, targets: Array, sees: Array, alike: bool = False) -> 
         for output in range(1, outputs):
             taps[output, output], bias[output] = taps[0, 0], bias[0]
     return Form(taps, bias, tolerance)
-
-
-def least_squares(x: Array, t: Array) -> tuple[Array, float, float]:
-    """Solves min |x w + b - t|^2 for w and b.
-
-    Columns and targets are centred, which removes b from the normal equations. One step of iterative refinement
-    recovers the digits that the normal equations lose.
-
-    Args:
-        x: Float64 (n, K).
-        t: Float64 (n,).
-
-    Returns:
-        w (K,), b, and the largest standard error of a w: sqrt(s^2 max diag((x'x)^-1)), where s^2 is the residual
-        variance with n - K degrees of freedom.
-    """
-    middle, level = x.mean(axis=0), float(t.mean())
-    x, t = x - middle, t - level
-    gram = x.T @ x
-    gram[np.diag_indices_from(gram)] += 1e-12 * max(float(np.trace(gram)) / len(gram), 1e-9)
-    inverse = np.linalg.pinv(gram, hermitian=True) if len(gram) < 100 else np.linalg.inv(gram)
-    w = inverse @ (x.T @ t)
-    w += inverse @ (x.T @ (t - x @ w))  # iterative refinement
-    left = t - x @ w
-    variance = float(left @ left) / (len(x) - x.shape[1])
-    error = float(np.sqrt(variance * max(np.diag(inverse).max(), 0)))
-    return w, level - float(middle @ w), error
 
 
 def holds(form: Form, windows: Array, targets: Array, whole: bool) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diptych.filters.learning import kernels, linear, probing_queries
+from diptych.filters.learning import kernels, linear, probing_queries, solving
 from diptych.filters.learning.pairs import Pair
 from diptych.filters.learning.task import Task
 from diptych.model.layers import Array, Chain, Conv
@@ -78,7 +78,7 @@ class Oracle:
     def free(self) -> tuple[Array, Array]:
         """The windows (n, K + 1) and targets (n,) that are not clipped."""
         x, targets = self.seen
-        kept = (targets > linear.CLIPPED) & (targets < 1 - linear.CLIPPED)
+        kept = (targets > solving.CLIPPED) & (targets < 1 - solving.CLIPPED)
         return x[kept], targets[kept]
 
     def _windows(self, pairs: tuple[Pair, ...], count: int, seed: int) -> tuple[Array, Array]:

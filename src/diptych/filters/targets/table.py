@@ -119,7 +119,7 @@ FILTERS: Mapping[str, NamedFilter] = {
         linear.gaussian,
         "a Gaussian blur, cut at three sigma",
         "scipy.ndimage.gaussian_filter(x, {sigma}, mode='nearest', truncate=3)",
-        parameters=_SIGMA,
+        parameters={"sigma": real(1.0, 0.3, 20)},
         radius=gaussian_radius,
         per_channel=True,
     ),
