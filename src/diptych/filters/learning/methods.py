@@ -41,7 +41,7 @@ from diptych.progress import Progress, silent
 __all__ = ["GOAL", "METHODS", "learn"]
 
 # Each names a module of this package with `fit(task) -> Candidate | None`. Closed forms come first.
-CLOSED = ("linear", "staged", "curves", "ranks", "piecewise_linear", "kernel_curves")
+CLOSED = ("linear", "staged", "curves", "ranks", "piecewise_linear", "linear_light", "kernel_curves")
 TRAINED = ("relu", "dilated")
 METHODS = (*CLOSED, *TRAINED)
 
