@@ -280,6 +280,23 @@ def test_the_state_of_a_weight_norm_fills_the_weights_it_gives(tmp_path: Path) -
     assert any("WeightNorm was computed once" in warning for warning in filled.source.warnings)
 
 
+def test_a_weight_norm_is_written_back(tmp_path: Path) -> None:
+    """With the types that real Flux gives it; a version without it has the layers alone."""
+    case = next(c for c in READ if c.name == "weightnorm")
+    model = formats.read(case.bson)
+    formats.write(model, tmp_path / "m.bson")
+    own, real = (bson.load(path)["model"].fields[0] for path in (tmp_path / "m.bson", case.bson))
+    assert [str(layer.type) for layer in own] == [str(layer.type) for layer in real]
+    assert [layer.type.name for layer in own[:3:2]] == ["WeightNorm", "WeightNorm"]
+    for ours, theirs in zip(own[:3:2], real[:3:2], strict=True):
+        assert np.shape(ours.fields[1]) == np.shape(theirs.fields[1])
+        assert str(ours.fields[2:]) == str(theirs.fields[2:])
+    formats.write(model, tmp_path / "old.bson", flux_version="0.15")
+    for name in ("m", "old"):
+        again = formats.read(tmp_path / f"{name}.bson").weights()
+        assert all(np.abs(again[k] - v).max() <= 1e-7 for k, v in model.weights().items())
+
+
 @pytest.mark.parametrize(
     ("suffix", "key"), [(".jld2", "model_state"), (".bson", "state"), (".bson", "model")]
 )

@@ -101,7 +101,7 @@ def struct_of_model(
     check_classes(model)
     check_input_shape(model)
     builder = StructBuilder(
-        RULES, version_written(flux_version), hints_of(model), _entries(model), ranks_of(model), state
+        RULES, version_written(flux_version), hints_of(model, True), _entries(model), ranks_of(model), state
     )
     bare = _hints(model).get("bare") is True and len(model.layers.layers) == 1
     made = builder.layer(model.layers.layers[0], "0") if bare else builder.layer(model.layers, "")

@@ -119,6 +119,7 @@ PARAMETERS: dict[str, tuple[tuple[Version, Names], ...]] = {
     "Bilinear": (((0, 12), ("σ", "weight", "bias")),),
     "Embedding": (((0, 12, 5), ("weight",)),),
     "EmbeddingBag": (((0, 14), ("reduction", "weight")),),
+    "WeightNorm": (((0, 16), ("layer", "g", "dims")),),
     "Recur": (((0, 12), ("cell", "state")), ((0, 8), ("cell",))),
     "RNNCell": (
         ((0, 15), ("σ", "Wi", "Wh", "bias")),

@@ -203,6 +203,7 @@ def _weight_norm(r: FluxReader, f: Fields) -> Layer:
     index = next(i for i, value in enumerate(inner.fields) if value is place.get("weight"))
     fields = [*inner.fields[:index], weight, *inner.fields[index + 1 :]]
     r.warn("WeightNorm was computed once: the model holds the resulting weights instead of g and v")
+    r.hint(f.path, weight_norm=dims or 0)
     return r._layer(JuliaStruct(inner.type, fields, inner.names), f.path)
 
 

@@ -24,6 +24,7 @@ from diptych.formats.flux.functions import (
 )
 from diptych.formats.flux.layouts import LAYOUTS, PARAMETERS, Version, fields_written, parse_version
 from diptych.formats.julia import JuliaStruct, JuliaType, NamedTuple, Symbol
+from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
     ACTIVATIONS,
     Activation,
@@ -118,6 +119,9 @@ class StructBuilder:
         if rule is None:
             raise self.refuse(layer, path, "it does not have this layer")
         made = rule(FluxSite(self, path, layer), layer)
+        dims = self.hints.get(path, {}).get("weight_norm")
+        if isinstance(dims, int) and self.version >= (0, 16, 1) and "weight" in made.names:
+            made = _with_weight_norm(made, dims, self.version)
         if made.type.name in _MUTABLE:
             self._mutable[id(layer)] = (layer, made)
         return made
@@ -301,6 +305,29 @@ def broadcast(value: JuliaStruct) -> JuliaStruct:
     return fix("Fix1", function("Base", "Broadcast", "broadcast"), value)
 
 
+def _with_weight_norm(made: JuliaStruct, dims: int, version: Version) -> JuliaStruct:
+    """The layer inside of `WeightNorm`, as it was read: with a length for which its direction is the weight itself.
+
+    Args:
+        made: The struct of the layer.
+        dims: The axis of its weight, counted from 1, along which squares are summed; 0 for all axes.
+        version: The version of Flux.
+    """
+    weight = as_array(made.fields[made.names.index("weight")])
+    if weight is None or dims > weight.ndim:
+        return made
+    axes = tuple(range(weight.ndim)) if dims == 0 else (dims - 1,)
+    squares = np.square(weight, dtype=np.float64).sum(axis=axes, keepdims=True)
+    length = np.sqrt(squares + np.finfo(weight.dtype).eps).astype(weight.dtype)
+    values = {
+        "layer": made,
+        "g": np.asfortranarray(length) if dims else length.reshape(())[()],
+        "which": Symbol("weight"),
+        "dims": dims or JuliaStruct(JuliaType(("Base", "Colon"))),
+    }
+    return struct_of("WeightNorm", version, values)
+
+
 def struct_of(name: str, version: Version, values: Mapping[str, Any]) -> JuliaStruct:
     """A Flux struct with the fields and type parameters of `version`."""
     names = fields_written(name, version) or ()
@@ -345,11 +372,19 @@ def _copy(kind: Any) -> Any:
     return JuliaType(kind.path, tuple(_copy(p) for p in kind.parameters), kind.definition)
 
 
-def hints_of(model: Model) -> dict[str, Mapping[str, Any]]:
-    """What the reader recorded, by path of the layer; empty for a model that was not read from a Flux file."""
+def hints_of(model: Model, weight_norms: bool = False) -> dict[str, Mapping[str, Any]]:
+    """What the reader recorded, by path of the layer; empty for a model that was not read from a Flux file.
+
+    Args:
+        model: The model.
+        weight_norms: Whether it counts that a layer was inside of `WeightNorm`, for writing it so again.
+    """
     found = model.source.extras.get("flux")
     noted = found.get("layers") if isinstance(found, Mapping) else None
-    return {k: v for k, v in noted.items() if isinstance(v, Mapping)} if isinstance(noted, Mapping) else {}
+    hints = {k: v for k, v in noted.items() if isinstance(v, Mapping)} if isinstance(noted, Mapping) else {}
+    if weight_norms:
+        return hints
+    return {k: {n: each for n, each in v.items() if n != "weight_norm"} for k, v in hints.items()}
 
 
 # ---- The number of axes ------------------------------------------------------------------------------
