@@ -7,6 +7,8 @@ server gets the cores of the list, and the client the others.
     python benchmarks/serving.py                            # 10 seconds of each form of request
     python benchmarks/serving.py --minutes 10               # memory under load
     python benchmarks/serving.py --hostile 5000             # damaged and wrong bodies: no 5xx, no crash
+
+Memory grows once with hostile uploads, by PyTorch, which reads .pt files.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -30,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import diptych
 from diptych.images.generation import generate
 
 CONNECTIONS = 8
@@ -161,10 +165,21 @@ def grow(pid: int, port: int, forms: dict[str, bytes], minutes: float, connectio
     print(f"growth after the first round: {last - (first or last):+.1f} MB")
 
 
+def uploads() -> list[bytes]:
+    """A model in every format, as requests to look into it."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("safetensors", "onnx", "bson", "jld2", "pt"):
+            file = Path(folder, f"model.{suffix}")
+            diptych.write(diptych.load_model("small-cnn-32"), file)
+            found.append(http(f"/api/inspect?name={file.name}", file.read_bytes(), {}))
+    return found
+
+
 def hostile_bodies(forms: dict[str, bytes], count: int) -> Iterator[bytes]:
-    """Damaged pictures, tensors and documents, as bodies of requests."""
+    """Damaged pictures, tensors, documents and model files, as bodies of requests."""
     chance = random.Random(0)
-    good = list(forms.values())
+    good = [*forms.values(), *uploads()]
     for number in range(count):
         request = bytearray(good[number % len(good)])
         start = request.index(b"\r\n\r\n") + 4
@@ -221,6 +236,7 @@ def main() -> None:
     shared = f"server on cores {cores}, client on the others" if cores else "server and client share all"
     print(f"{len(every)} cores, {shared}; {arguments.connections} connections")
     forms = requests_by_form()
+    options += ["--allow-uploads"] if arguments.hostile else []
     with server(cores, options) as (process, port):
         if arguments.hostile:
             before = resident(process.pid)

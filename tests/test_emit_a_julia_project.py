@@ -34,10 +34,13 @@ from diptych.preprocessing.steps import (
     CentreCrop,
     Colour,
     Grey,
+    Light,
+    LowPass,
     Normalise,
     Resize,
     Scale,
     SpatialOrder,
+    Standardise,
 )
 from layer_cases import TABLE, case
 from real_julia import command, needs_flux, needs_julia
@@ -185,6 +188,27 @@ def test_opencvs_kernels_at_every_size(sizes: tuple[int, ...], kernel: str, seed
             assert (ours != expected).mean() < 0.1
         else:
             assert np.abs(ours - expected).max() <= (0 if whole else 255e-6)
+
+
+LEVELS = {
+    "standardised": (Scale(), Standardise(1e-3, True)),
+    "low-pass": (LowPass(8, 12), Resize(8, 12, "imresize", round=False), Scale()),
+    "low-pass, in grey": (Grey("float"), LowPass(8, 12), Resize(8, 12, "imresize", round=False), Scale()),
+    "in linear light": (
+        Light("linear"),
+        Resize(8, 12, "pillow-bilinear", round=False),
+        Light("srgb"),
+        Scale(),
+    ),
+    "light behind a scale": (Scale(), Light("linear"), Light("srgb")),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_steps_that_change_levels(name: str) -> None:
+    recipe = Preprocessing(LEVELS[name])
+    result = defined(preprocess_text(recipe)).get("preprocess")(picture(False)).T
+    np.testing.assert_allclose(result, recipe.apply(picture(False)), rtol=1e-5, atol=5e-6)
 
 
 def test_without_a_recipe_pictures_are_refused(tmp_path: Path) -> None:

@@ -29,10 +29,13 @@ from diptych.preprocessing.steps import (
     CentreCrop,
     Colour,
     Grey,
+    Light,
+    LowPass,
     Normalise,
     Resize,
     Scale,
     SpatialOrder,
+    Standardise,
 )
 
 SAME = Activation("affine", (1.0, 0.0))
@@ -58,6 +61,35 @@ def written(path: Path, recipe: Preprocessing | None, *layers: Layer, **fields: 
     model = Model(Chain(layers or (SAME,)), recipe, **{"input_shape": shape, **fields})
     formats.write(model, path / "m.onnx", preprocessing_inside=True)
     return path / "m.onnx"
+
+
+LEVELS = {
+    "standardised": (Scale(), Standardise(1e-3)),
+    "standardised, divided by n - 1": (Scale(), Standardise(1e-5, True)),
+    "standardised in grey": (Grey("pillow"), Standardise(1e-3, True)),
+    "low-pass": (LowPass(9, 12), Resize(9, 12, "imresize", round=False), Scale()),
+    "low-pass, in grey": (Grey("float"), LowPass(9, 12), Resize(9, 12, "imresize", round=False), Scale()),
+    "in linear light": (
+        Light("linear"),
+        Resize(9, 12, "pillow-bilinear", round=False),
+        Light("srgb"),
+        Scale(),
+    ),
+    "light behind a scale": (Scale(), Light("linear"), Light("srgb")),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_steps_that_change_levels(name: str, tmp_path: Path) -> None:
+    recipe = Preprocessing(LEVELS[name])
+    ready = session(written(tmp_path, recipe))
+    for height, width in ((37, 53), (17, 20), (64, 32)):
+        batch = pictures(height, width)
+        expected = np.stack([recipe.apply(picture) for picture in batch])
+        (result,) = ready.run(None, {"pixels": batch})
+        np.testing.assert_allclose(
+            result, expected, rtol=1e-5, atol=3e-6 * max(1, float(np.abs(expected).max()))
+        )
 
 
 def inputs(path: Path) -> list[tuple[str, int, list[int | str]]]:

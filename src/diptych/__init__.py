@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diptych.errors import DiptychError
     from diptych.explaining import Explanation, explain
     from diptych.formats import write
-    from diptych.formats.torch import from_torch, to_torch
+    from diptych.formats.torch import to_torch
     from diptych.images.generation import generate
     from diptych.images.opening import pixel_limit
     from diptych.inspecting import inspect
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from diptych.loading import load_model, read
     from diptych.model.model import Model
     from diptych.model.trace import Trace
+    from diptych.modules import from_torch
     from diptych.pipeline import run
     from diptych.predicting import predict, trace
     from diptych.preparing import preprocess
@@ -76,7 +77,7 @@ _DEFINED_IN = {
     "convert": "diptych.converting",
     "explain": "diptych.explaining",
     "features": "diptych.report.features",
-    "from_torch": "diptych.formats.torch",
+    "from_torch": "diptych.modules",
     "generate": "diptych.images.generation",
     "inspect": "diptych.inspecting",
     "list_models": "diptych.listing",

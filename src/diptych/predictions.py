@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from diptych import display
 from diptych.errors import ModelError
+from diptych.extras import imported
 from diptych.model.layers import Array
 from diptych.model.model import Model
 
@@ -111,6 +113,21 @@ class Predictions:
                 for row in self.rows
             ],
         }
+
+    def to_pandas(self) -> Any:
+        """The predictions as a `pandas.DataFrame`: image, label, and a column for each class. Needs the extra batch."""
+        frame = imported("pandas").DataFrame([row.values for row in self.rows], columns=list(self.classes))
+        frame.insert(0, "label", [self.label(row) for row in self.rows])
+        frame.insert(0, "image", [row.image for row in self.rows])
+        return frame
+
+    def _repr_html_(self) -> str:
+        words = f"{self.model or 'a model'} ({self.standing}), {self.kind} of the best three"
+        rows = []
+        for row in self.rows:
+            best = sorted(range(len(row.values)), key=lambda i: -row.values[i])[:3]
+            rows.append((row.image, *(f"{self.classes[i]} {row.values[i]:.4g}" for i in best)))
+        return display.paragraph(words) + display.table(("picture", "1.", "2.", "3."), rows)
 
     def to_csv(self) -> str:
         """The predictions as CSV with a header: image, label, weights (trained or not), one column for each class.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diptych import display
 from diptych.model.layers import Array
 
 __all__ = ["Comparison", "FoundCause", "LayerPair", "short"]
@@ -113,6 +114,15 @@ class Comparison:
     def agrees(self) -> bool:
         """Whether every layer agrees within the tolerance."""
         return self.first_divergence is None
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (pair.path, pair.layer_a or pair.layer_b, short(pair.largest_absolute), short(pair.largest_relative),
+             "" if pair.agrees else "differs")
+            for pair in self.layers
+        ]  # fmt: skip
+        head = ("layer", "", "largest absolute", "largest relative", "")
+        return display.paragraph(self.diagnosis) + display.table(head, rows, 400)
 
     def to_document(self) -> dict[str, Any]:
         """The comparison as a JSON object; infinite and undefined numbers become null."""

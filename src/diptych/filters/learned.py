@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diptych import display
 from diptych.model.model import Model
 from diptych.preprocessing import Grey
 
@@ -96,6 +97,9 @@ class Learned:
 
     model: Model
     report: LearningReport
+
+    def _repr_html_(self) -> str:
+        return "".join(map(display.paragraph, self.report.text().splitlines()))
 
     def save(self, path: str | Path) -> None:
         """Writes the model to a file; the report is kept in its notes.

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from diptych.errors import DiptychError, ModelError, UsageError, reason
-from diptych.formats.torch import from_torch
 from diptych.hub.weights import into, state_of
 from diptych.model.model import Model, Source
+from diptych.modules import from_torch
 
 __all__ = ["read"]
 
@@ -84,9 +84,9 @@ def _read(network: nn.Module, output: str | int | None) -> Model:
     """Read with its own `example_input_array`, without an example, or with one of a usual size."""
     own = getattr(network, "example_input_array", None)
     if isinstance(own, torch.Tensor):
-        return from_torch(network, own, output)
+        return from_torch(network, own, output, whole=True)
     try:
-        return from_torch(network, None, output)
+        return from_torch(network, None, output, whole=True)
     except ModelError as error:
         first = error
     channels = next((part.in_channels for part in network.modules() if isinstance(part, nn.Conv2d)), 0)
@@ -97,7 +97,7 @@ def _read(network: nn.Module, output: str | int | None) -> Model:
                 network(example)
         except Exception:
             continue
-        return from_torch(network, example, output)
+        return from_torch(network, example, output, whole=True)
     raise ModelError(
         f"{str(first).partition(', give from_torch')[0].partition(': give from_torch')[0]}; give the network an "
         "attribute example_input_array with a batch, as Lightning calls it"

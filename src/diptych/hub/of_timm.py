@@ -16,12 +16,12 @@ from diptych.datasets import class_names
 from diptych.errors import DiptychError, FormatError, ModelError, OutputError, UsageError, reason
 from diptych.extras import imported
 from diptych.files import is_file, is_folder, opened
-from diptych.formats.torch import from_torch
 from diptych.hub import recipes
 from diptych.hub.files_of_torch import torch_file
 from diptych.hub.huggingface import fetched, parts
 from diptych.hub.weights import into, state_of
 from diptych.model.model import Model, Source
+from diptych.modules import from_torch
 
 __all__ = ["CONFIG", "WEIGHTS", "read_folder", "read_named", "read_repository"]
 
@@ -198,7 +198,7 @@ def _model(
         recipe = None
         remarks.append(f"the model has no recipe: {error}")
     example = torch.rand((1, *_input_size(config, name)), generator=torch.Generator().manual_seed(0))
-    model = from_torch(network, example, output)
+    model = from_torch(network, example, output, whole=True)
     classes = _classes(timm, config, name)
     source = Source("timm", "timm", str(timm.__version__), (*model.source.warnings, *remarks))
     notes = {key: config[key] for key in ("license", "origin_url", "paper_ids") if config.get(key)}

@@ -15,11 +15,11 @@ import torch
 from diptych.datasets import class_names
 from diptych.errors import DiptychError, FormatError, ModelError, UsageError, reason
 from diptych.extras import imported
-from diptych.formats.torch import from_torch
 from diptych.hub import recipes
 from diptych.hub.files_of_torch import torch_file
 from diptych.hub.weights import into, state_of
 from diptych.model.model import Model, Source
+from diptych.modules import from_torch
 
 __all__ = ["read"]
 
@@ -68,7 +68,7 @@ def read(name: str, output: str | int | None = None, weights: bool | Path = True
     example = torch.rand((1, 3, *(size or _USUAL)), generator=torch.Generator().manual_seed(0))
     if output is None and kind == "SemanticSegmentation":
         output = "out"
-    model = from_torch(network, example, output)
+    model = from_torch(network, example, output, whole=True)
     version = imported("torchvision").__version__
     source = Source("torchvision", "torchvision", str(version), (*model.source.warnings, *remarks))
     notes = {key: chosen.meta[key] for key in ("recipe", "license") if isinstance(chosen.meta.get(key), str)}

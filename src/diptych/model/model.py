@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych import display
 from diptych.errors import ModelError
 from diptych.model.layers import Array, Chain, Layer, Softmax, walk
 from diptych.model.layers.whole import WholeGraph
@@ -67,6 +68,15 @@ class Model:
     def walk(self) -> Iterator[tuple[str, Layer]]:
         """Yields (path, layer) for every layer, containers before their children."""
         return walk(self.layers)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (path, layer.label, f"{sum(a.size for a in layer.arrays.values()):,}")
+            for path, layer in self.walk()
+        ]
+        return display.heading(self.name or "a model") + display.table(
+            ("path", "layer", "weights"), rows, 400
+        )
 
     def weights(self) -> dict[str, Array]:
         """The weights by path and field, such as "0.weight". Those of a shared layer occur under each of its paths."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from diptych import display
 from diptych.model.entry import assumed_shape
 from diptych.model.layers import (
     Connection,
@@ -113,6 +114,22 @@ class Summary:
         """
         flux = ["", "In Flux:", *self.flux.splitlines()] if self.flux else []
         return "\n".join([*self._head(), "", *self._table(), *flux, "", *self._tail()]) + "\n"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                row.path,
+                row.layer,
+                _in_words(row.output_shape),
+                f"{row.parameters:,}",
+                _in_words(row.receptive_field),
+            )
+            for row in self.rows
+        ]
+        head = ("path", "layer", "output", "parameters", "receptive field")
+        lines = [f"{self.parameters:,} parameters", *self.recipe, *self.warnings]
+        shown = display.heading(self.name or "a model") + display.table(head, rows, 400)
+        return shown + "".join(map(display.paragraph, lines))
 
     def to_document(self) -> dict[str, Any]:
         """All attributes as values that JSON can hold."""
@@ -361,3 +378,7 @@ def _brief(value: Any) -> str:
 
 def _listed(value: Shape | str | None) -> list[int] | str | None:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _in_words(sizes: Shape | str | None) -> str:
+    return " × ".join(map(str, sizes)) if isinstance(sizes, tuple) else sizes or ""

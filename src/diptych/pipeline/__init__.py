@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diptych import display
 from diptych.files import as_text
 from diptych.images.arguments import Images, remarks_on_folders
 from diptych.images.generation import remarks_on
@@ -54,6 +55,11 @@ class RunResult:
     def ok(self) -> bool:
         """Whether every picture could be used."""
         return not self.failures
+
+    def _repr_html_(self) -> str:
+        shown = self.predictions._repr_html_() if self.predictions is not None else ""
+        lines = [*self.failures, *self.remarks, f"report: {self.report}"]
+        return shown + "".join(map(display.paragraph, lines))
 
     def to_document(self) -> dict[str, Any]:
         """The result as a JSON object."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych import display
 from diptych.errors import ModelError, ShapeError
 from diptych.preprocessing import document as documents
 from diptych.preprocessing.grey import WEIGHTS
@@ -192,6 +193,10 @@ class Preprocessing:
             elif isinstance(step, SpatialOrder) and step.order == "wh" and size:
                 size = (size[1], size[0])
         return size
+
+    def _repr_html_(self) -> str:
+        rows = [(str(number), line) for number, line in enumerate(self.describe(), 1)]
+        return display.heading(self.name or "a recipe") + display.table(("", "step"), rows)
 
     def describe(self) -> list[str]:
         """The steps in plain words, one line each."""

@@ -234,10 +234,10 @@ async def predict(server: Server, model: Model, body: Body) -> Classified:
         pixels, remarks = _decoded(body, server)
         return model.model.preprocessing.apply(pixels)[np.newaxis], remarks
 
-    with model.admitted():
+    with model.admitted(), server.room.share() as share:
         async with asyncio.timeout(server.options.timeout):
             x, remarks = await loop.run_in_executor(server.reading, prepare)
-            model.check(x)
+            share.take(x.nbytes + model.check(x))
             output, _, _ = await model.batch(x)
     if not classifies(output.shape[1:], model.model):
         raise Refusal(

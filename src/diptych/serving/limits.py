@@ -84,9 +84,7 @@ async def body_of(
         )
     length = headers.get(b"content-length")
     if length is not None:
-        count = int(length)
-        _check(count, most)
-        share.take(count)
+        _check(int(length), most)
     parts, received = list[bytes](), 0
     try:
         async with asyncio.timeout(seconds):
@@ -99,8 +97,7 @@ async def body_of(
                 part = message.get("body", b"")
                 received += len(part)
                 _check(received, most)
-                if length is None:
-                    share.take(len(part))
+                share.take(len(part))  # as they come: what is only announced takes no room from others
                 parts.append(part)
                 if not message.get("more_body", False):
                     break

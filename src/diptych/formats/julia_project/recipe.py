@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import UnsupportedLayer
 from diptych.formats.julia_project.templates import template
 from diptych.preprocessing import (
     CentreCrop,
@@ -101,10 +100,12 @@ def _literal(value: float) -> str:
     return f"{mantissa}f{int(exponent or 0)}"
 
 
-def _no_julia(step: Light | LowPass, scaled: bool) -> tuple[str, list[str]]:
-    raise UnsupportedLayer(
-        type(step).__name__, "a Julia project", "there is no Julia code for it", "the recipe's"
-    )
+def _light(step: Light, scaled: bool) -> tuple[str, list[str]]:
+    return f"{step.to}_light(pixels, {'1.0f0' if scaled else '255.0f0'})", ["light"]
+
+
+def _low_pass(step: LowPass, scaled: bool) -> tuple[str, list[str]]:
+    return f"low_pass(pixels, {step.height}, {step.width})", ["low_pass"]
 
 
 def _standardise(step: Standardise, scaled: bool) -> tuple[str, list[str]]:
@@ -116,8 +117,8 @@ _STEPS: dict[type[Any], Callable[[Any, bool], tuple[str, list[str]]]] = {
     Grey: _grey,
     Colour: lambda step, scaled: ("colour(pixels)", []),
     Invert: lambda step, scaled: (f"inverted(pixels, {'1.0f0' if scaled else '255'})", []),
-    Light: _no_julia,
-    LowPass: _no_julia,
+    Light: _light,
+    LowPass: _low_pass,
     Standardise: _standardise,
     Resize: _resize,
     CentreCrop: _centre_crop,

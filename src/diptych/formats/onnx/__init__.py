@@ -40,6 +40,7 @@ from diptych.model.shapes import layer_shapes
 
 __all__ = [
     "WHOLE_KEY",
+    "parsed_whole",
     "read",
     "read_quantised",
     "read_whole",
@@ -328,6 +329,21 @@ def read_whole(path: str | Path, output: str | None, obstacle: str) -> Model:
         raise
     except (FormatError, ModelError) as error:
         raise FormatError(f"{path} cannot be read as a model: {error}") from error
+
+
+def parsed_whole(content: bytes, obstacle: str) -> Model:
+    """The graph in an .onnx file's content, as a model that ONNX Runtime runs as it is.
+
+    Args:
+        content: The bytes of the file.
+        obstacle: Why it has no layers.
+
+    Raises:
+        UnsupportedLayer: It cannot be run either.
+    """
+    from diptych.formats.onnx import whole
+
+    return whole.read_whole(onnx.load_from_string(content), None, None, obstacle)
 
 
 def read_quantised(path: str | Path, shape: Sequence[int]) -> Model:

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from onnx import TensorProto, helper
 
-from diptych.errors import ModelError, UnsupportedLayer
+from diptych.errors import ModelError
 from diptych.formats.onnx.graph import OnnxGraph
 from diptych.formats.onnx.preprocessing_kernels import KERNELS
+from diptych.formats.onnx.preprocessing_levels import levelled
 from diptych.formats.onnx.preprocessing_values import Axis, Pixels, Place
 from diptych.model.layers import Chain
 from diptych.preprocessing import (
@@ -116,9 +117,9 @@ def _applied(place: Place, pixels: Pixels, step: RecipeStep) -> Pixels:
         kept = place.cast(turned, TensorProto.UINT8) if pixels.eight_bit else turned
         return replace(pixels, value=kept)
     if isinstance(step, Light | LowPass | Standardise):
-        raise UnsupportedLayer(
-            type(step).__name__, "ONNX", "preprocessing inside does not hold this step", "the recipe's"
-        )
+        levels = place.cast(pixels.value, TensorProto.FLOAT)
+        made = levelled(place, levels, step, 1.0 if pixels.scaled else 255.0)
+        return replace(pixels, value=made, eight_bit=False)
     if isinstance(step, Scale):
         levels = place.cast(pixels.value, TensorProto.FLOAT)
         return replace(pixels, value=place.do("Div", levels, np.float32(255)), eight_bit=False, scaled=True)

@@ -310,7 +310,7 @@ def _bilinear(layer: L.Bilinear, shape: PartialShape, builder: _Builder) -> nn.M
 def _embedding(layer: L.Embedding, shape: PartialShape, builder: _Builder) -> nn.Module:
     weight = builder.parameter(layer.weight)
     assert weight is not None
-    return M.Embedding(weight, layer.first, layer.reduction)
+    return P.Embedding(weight, layer.first, layer.reduction)
 
 
 # ---- Normalisation ------------------------------------------------------------------------------------

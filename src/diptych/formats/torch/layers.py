@@ -209,7 +209,7 @@ _RULES: tuple[tuple[Any, Callable[[TorchSite, Any], list[Operation]]], ...] = (
     (M.Bilinear, lambda s, m: [L.Bilinear(s.weight(m.weight), s.array(m.bias))]),
     (nn.Embedding, _embedding),
     (nn.EmbeddingBag, _embedding_bag),
-    (M.Embedding, lambda s, m: [L.Embedding(s.weight(m.weight), m.first, m.reduction)]),
+    (P.Embedding, lambda s, m: [L.Embedding(s.weight(m.weight), m.first, m.reduction)]),
     (M.Normalise, lambda s, m: [L.Normalise(m.axis, m.epsilon, m.formula)]),
     ((*_kinds("BatchNorm"), M.AnyBatchNorm, nn.SyncBatchNorm), _batch_norm),
     ((*_kinds("InstanceNorm"), M.AnyInstanceNorm), _instance_norm),

@@ -18,7 +18,6 @@ from diptych.model import layers
 from diptych.model.layers import (
     Connection,
     NormFormula,
-    Reduction,
     WindowRule,
     pool_windows,
     sample_positions,
@@ -31,7 +30,6 @@ __all__ = [
     "AnyInstanceNorm",
     "Bilinear",
     "Elementwise",
-    "Embedding",
     "Extended",
     "Graph",
     "Join",
@@ -250,29 +248,6 @@ class Bilinear(Extended):
     def extra_repr(self) -> str:
         """The numbers of features."""
         return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}"
-
-
-class Embedding(nn.Module):
-    """The rows of `weight` whose indices, counted from `first`, are the input; reduced over the indices' last axis."""
-
-    def __init__(self, weight: nn.Parameter, first: int, reduction: Reduction) -> None:
-        super().__init__()
-        self.weight, self.first = weight, first
-        self.reduction: Reduction = reduction
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, ...) -> (N, ..., features)."""
-        rows = torch.clamp(torch.round(x) - self.first, 0, len(self.weight) - 1).long()
-        found = self.weight[rows]
-        if self.reduction == "none":
-            return found
-        operation: Any = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax}[self.reduction]
-        result: Tensor = operation(found, dim=-2)
-        return result
-
-    def extra_repr(self) -> str:
-        """The arguments."""
-        return f"{tuple(self.weight.shape)}, first={self.first}, reduction={self.reduction!r}"
 
 
 class Normalise(nn.Module):

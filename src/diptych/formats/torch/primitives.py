@@ -9,7 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Constant", "Expand", "Gather", "LocalResponseNorm", "PReLU", "Permute", "Reduce", "Slice"]
+from diptych.model.layers import Reduction
+
+__all__ = [
+    "Constant",
+    "Embedding",
+    "Expand",
+    "Gather",
+    "LocalResponseNorm",
+    "PReLU",
+    "Permute",
+    "Reduce",
+    "Slice",
+]
 
 
 class Permute(nn.Module):
@@ -161,3 +173,26 @@ class LocalResponseNorm(nn.Module):
     def extra_repr(self) -> str:
         """The arguments."""
         return f"{self.before}+1+{self.after}, alpha={self.alpha}, beta={self.beta}, bias={self.bias}"
+
+
+class Embedding(nn.Module):
+    """The rows of `weight` whose indices, counted from `first`, are the input; reduced over the indices' last axis."""
+
+    def __init__(self, weight: nn.Parameter, first: int, reduction: Reduction) -> None:
+        super().__init__()
+        self.weight, self.first = weight, first
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (N, ..., features)."""
+        rows = torch.clamp(torch.round(x) - self.first, 0, len(self.weight) - 1).long()
+        found = self.weight[rows]
+        if self.reduction == "none":
+            return found
+        operation: Any = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax}[self.reduction]
+        result: Tensor = operation(found, dim=-2)
+        return result
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"{tuple(self.weight.shape)}, first={self.first}, reduction={self.reduction!r}"

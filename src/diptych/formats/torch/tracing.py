@@ -32,7 +32,7 @@ from diptych.model import layers as L
 from diptych.model.model import Model, Source
 from diptych.model.validity import check_layers
 
-__all__ = ["from_torch"]
+__all__ = ["evaluating", "from_torch"]
 
 
 def from_torch(module: Any, example: Any = None, output: str | int | None = None) -> Model:
@@ -66,7 +66,7 @@ def from_torch(module: Any, example: Any = None, output: str | int | None = None
     if not isinstance(module, nn.Module):
         raise UsageError(f"from_torch takes a torch.nn.Module, got {type(module).__name__}")
     batch = _example(module, example)
-    with _evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad():
         checked = _in_full_precision(module)
         expected = None if batch is None else _run(checked, batch, output)
         chain = _chain(module, batch, output)
@@ -135,7 +135,7 @@ def _takes_numbers(module: nn.Module, given: Tensor) -> bool:
     embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in module.modules())
     if not embeds:
         return False
-    with _evaluating(module), torch.no_grad(), suppress(Exception):  # whatever the module's code raises
+    with evaluating(module), torch.no_grad(), suppress(Exception):  # whatever the module's code raises
         module(given.float())
         return False
     return True
@@ -148,7 +148,7 @@ def _in_full_precision(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Sets evaluation mode, and restores the mode of each submodule on exit."""
     modes = [(m, m.training) for m in module.modules()]
     with suppress(NotImplementedError):  # a program of torch.export has one mode
