@@ -79,3 +79,17 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
         if not (page.parent / target).exists()
     ]
     assert missing == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["feature_extraction", "image_filters", "image_generation_and_inference", "the_flux_side"]
+)
+def test_a_notebook_runs_and_is_as_its_source(name: str, tmp_path: Path) -> None:
+    jupytext = pytest.importorskip("jupytext", reason="the package jupytext is not installed")
+    client = pytest.importorskip("nbclient", reason="the package nbclient is not installed")
+    notebook = jupytext.read(ROOT / "examples" / "notebooks" / f"{name}.py")
+    stored = jupytext.read(ROOT / "examples" / "notebooks" / f"{name}.ipynb")
+    assert [cell.source for cell in notebook.cells] == [cell.source for cell in stored.cells]
+    client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert all(cell.outputs or "=" in cell.source for cell in stored.cells if cell.cell_type == "code")

@@ -99,7 +99,7 @@ def test_the_proof_holds_for_the_worst_picture() -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        model_of(conv(16, 3, 1, 1, activation="relu"), conv(3, 16, 1, 1)),
+        model_of(conv(64, 3, 1, 1, activation="relu"), conv(3, 64, 1, 1)),
         model_of(conv(3, 3, 1, 1, scale=3000.0), conv(3, 3, 1, 1)),
         model_of(conv(3, 3, 1, 1, activation="tanh")),
         model_of(pad(1), conv(3, 3, 3, 3), pad(1), conv(3, 3, 3, 3, bias=True)),
@@ -163,3 +163,14 @@ def test_what_sees_more_than_a_level_is_no_table(model: Model) -> None:
 def test_an_engine_that_is_asked_for_is_used() -> None:
     tinted = model_of(conv(3, 1, 1, 1, groups=3))
     assert tiled.compile(tinted, "numpy", peak=255).engine == "numpy"
+
+
+@pytest.mark.slow
+def test_the_median_is_exact_in_integers() -> None:
+    learned = learn("median", [PICTURE, PICTURE[::-1], PICTURE[:, ::-1]])
+    plan = planned(prepare(learned.model, 255), most=0.0)
+    assert plan is not None
+    assert plan.error == 0
+    np.testing.assert_array_equal(
+        apply(learned, PICTURE, engine="halide"), apply(learned, PICTURE, engine="numpy")
+    )

@@ -338,6 +338,15 @@ def test_a_damaged_picture_of_a_folder_does_not_stop_the_others(model, pictures,
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["a.png", "c.png"]
 
 
+def test_remarks_on_the_pictures_of_a_folder_name_them(model, tmp_path, diptych_command):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        Image.new("L", (20, 20)).save(tmp_path / "in" / f"{name}.png")
+    done = diptych_command("filter", "apply", model, tmp_path / "in", tmp_path / "out")
+    assert "a.png: grey taken as three equal channels" in done.err
+    assert "b.png: grey taken as three equal channels" in done.err
+
+
 def test_weights_alone_are_filled_into_an_architecture(model, pictures, tmp_path, diptych_command):
     weights, plain = tmp_path / "box.jld2", tmp_path / "plain.safetensors"
     formats.write(box(), plain)

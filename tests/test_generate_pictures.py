@@ -242,3 +242,35 @@ def test_a_picture_of_the_wrong_kind_is_refused() -> None:
     for pixels in (np.zeros((2, 2), np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros(3, np.uint8)):
         with pytest.raises(ImageError, match="must be uint8 of shape"):
             Picture(pixels, "a")
+
+
+def test_a_prompt_that_is_not_understood_is_said_loudly(diptych_command, tmp_path):
+    done = diptych_command("generate", "a dog riding a bicycle in Paris", "--out", tmp_path / "a")
+    assert done.status == 0
+    assert "NOTHING OF THE PROMPT WAS UNDERSTOOD" in done.err
+    assert "does not know dog, riding, bicycle, paris" in done.err
+    assert "it paints city, mountains, sea" in done.err
+
+
+def test_the_nearest_word_is_named(diptych_command, tmp_path):
+    done = diptych_command("generate", "a montain by a lighthose", "--out", tmp_path / "a")
+    assert "it knows mountain for montain, lighthouse for lighthose" in done.err
+
+
+def test_a_second_colour_of_one_thing_is_said(diptych_command, tmp_path):
+    done = diptych_command("generate", "a red blue house by the sea", "--out", tmp_path / "a")
+    assert "left out: blue" in done.err
+    assert (
+        "left out"
+        not in diptych_command("generate", "a red house by the blue sea", "--out", tmp_path / "b").err
+    )
+
+
+@pytest.mark.parametrize("verb", ["generate", "run"])
+def test_strict_paints_nothing_that_was_not_asked_for(diptych_command, tmp_path, verb):
+    done = diptych_command(verb, "a dog by the sea", "--strict", "--out", tmp_path / "a")
+    assert done.status == 1
+    assert "left out: dog" in done.err
+    assert "without --strict" in done.err
+    assert not (tmp_path / "a").exists()
+    assert diptych_command(verb, "a boat on the sea", "--strict", "--out", tmp_path / "b").status == 0

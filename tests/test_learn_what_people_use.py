@@ -65,6 +65,11 @@ def blur_with_scipys_own_edge(image: Array) -> Array:
     return np.asarray(ndimage.gaussian_filter(image / 255, (1.2, 1.2, 0)))
 
 
+def blur_in_light_of_gamma(image: Array) -> Array:
+    light = ndimage.gaussian_filter((image / 255) ** 2.2, (1.5, 1.5, 0))
+    return np.clip(light, 0, 1) ** (1 / 2.2)
+
+
 def mean_in_whole_levels(image: Array) -> Array:
     return np.asarray(ndimage.uniform_filter(image, (5, 5, 1)))
 
@@ -86,6 +91,7 @@ def by_pillow(kind: ImageFilter.MultibandFilter) -> Function:
         by_pillow(ImageFilter.BoxBlur(2)),
         by_pillow(ImageFilter.UnsharpMask()),
         by_pillow(ImageFilter.UnsharpMask(3, 80, 0)),
+        blur_in_light_of_gamma,
         mean_in_whole_levels,
         gaussian_in_whole_levels,
         adaptive_threshold,
@@ -116,6 +122,21 @@ def contrast_of_a_mean(image: Array) -> Array:
     return np.asarray(
         1 / (1 + np.exp(8 * (0.5 - ndimage.uniform_filter(image / 255, (3, 3, 1), mode="mirror"))))
     )
+
+
+def blur_in_the_light_of_srgb(image: Array) -> Array:
+    x = image / 255
+    light = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    light = np.clip(ndimage.gaussian_filter(light, (2, 2, 0)), 0, 1)
+    levels = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.rint(255 * levels).astype(np.uint8)
+
+
+@pytest.mark.slow
+def test_a_blur_in_linear_light_is_close() -> None:
+    report = learn(blur_in_the_light_of_srgb, goal=58).report
+    assert report.method == "linear light"
+    assert report.verdict in ("exact", "close"), report.text()
 
 
 @pytest.mark.slow

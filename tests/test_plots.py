@@ -153,8 +153,8 @@ def test_dead_channels_are_hatched_named_and_counted(tmp_path: Path) -> None:
     maps[2], maps[5] = 0, 1.5
     assert dead_channels(maps) == (2, 5)
     title, facts = header(maps, "Convolution 1", tuple(range(6)))
-    assert title == "Convolution 1 — 2 of 6 dead"
-    assert "dead (hatched): 2, 5" in facts
+    assert title == "Convolution 1 — 2 of 6 flat in this picture"
+    assert "flat (hatched): 2, 5" in facts
     dead = tmp_path / "dead.png"
     plots.feature_maps(dead, maps, "Convolution 1")
     assert has_colour(pixels(dead), HATCH)
@@ -209,7 +209,7 @@ def test_beyond_256_the_strongest_are_shown_and_it_says_so() -> None:
     shown = choose_channels(maps)
     assert shown == tuple(range(44, 300))
     assert "the 256 strongest shown" in header(maps, "Layer", shown)[1]
-    assert "44 of 300 dead" in header(maps, "Layer", shown)[0]
+    assert "44 of 300 flat in this picture" in header(maps, "Layer", shown)[0]
 
 
 SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))

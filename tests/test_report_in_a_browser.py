@@ -170,7 +170,7 @@ def test_a_screen_reader_finds_its_way(browser: Any, report: Path) -> None:
         alts = page.evaluate("[...document.images].map(i => i.alt.trim())")
         assert all(len(alt) > 15 for alt in alts)
         assert any("prediction: a rather long class name 0, 90.0 % (untrained)" in alt for alt in alts)
-        assert any("1 of them dead" in alt for alt in alts)
+        assert any("1 of them flat in this picture" in alt for alt in alts)
         assert page.evaluate("document.documentElement.lang") == "en"
         landmarks = ["header", "nav[aria-label]", "main", "footer"]
         assert [page.locator(f"body > {each}").count() for each in landmarks] == [1, 1, 1, 1]

@@ -387,6 +387,18 @@ def test_it_finishes_what_it_took(slow, number):
             server.ask("GET", "/v2")
 
 
+def test_unloading_lets_a_model_finish_what_it_took(slow):
+    tensor = {"name": "input", "datatype": "UINT8", "shape": [1, 3, 250, 250], "data": [1] * 187_500}
+    with serving(slow) as server, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(server.infer, "slow", tensor)
+        pending = b'nv_inference_pending_request_count{model="slow",version="1"} 1'
+        while not asking.done() and pending not in server.ask("GET", "/metrics").body:
+            pass
+        assert server.ask("POST", "/v2/repository/models/slow/unload", {}).status == 200
+        assert server.infer("slow", tensor).status == 404
+        assert asking.result().status == 200
+
+
 def test_clients_that_hang_up(server):
     body = json.dumps({"inputs": [RIGHT]}).encode()
     head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()

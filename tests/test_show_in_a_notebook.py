@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import diptych
 from diptych import filters
@@ -50,6 +51,14 @@ def test_every_result_shows_itself_and_escapes(trace: Any, tmp_path: Any) -> Non
         assert "<script" not in shown
         assert len(shown) > 80
     assert "&lt;script&gt;" in predictions._repr_html_()
+
+
+def test_an_explanation_shows_the_picture_and_the_map(tmp_path: Any) -> None:
+    path = tmp_path / "coffee.png"
+    Image.fromarray(photograph("coffee")).save(path)
+    shown = diptych.explain("scenes", path, method="occlusion")._repr_html_()
+    assert shown.count("data:image/png;base64,") == 2
+    assert "explained by occlusion" in shown
 
 
 def test_predictions_become_a_data_frame() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["heading", "maps_of", "paragraph", "picture", "strip", "table"]
+__all__ = ["figure", "heading", "maps_of", "paragraph", "picture", "strip", "table"]
 
 Array = NDArray[Any]
 
@@ -46,6 +46,19 @@ def picture(pixels: Array, alt: str) -> str:
     Image.fromarray(pixels).save(stream, "PNG")
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     return f'<img src="data:image/png;base64,{data}" alt="{escape(alt, quote=True)}">'
+
+
+def figure(width: float, height: float) -> Any:
+    """A figure of matplotlib, in inches, that a notebook shows without pyplot."""
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            stream = io.BytesIO()
+            self.savefig(stream, format="png", dpi=110)
+            return stream.getvalue()
+
+    return Shown(figsize=(width, height), layout="constrained")
 
 
 def strip(values: Array, alt: str) -> str:

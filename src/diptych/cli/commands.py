@@ -53,6 +53,7 @@ from diptych.cli.parameters import (
     ShardSize,
     Static,
     Steps,
+    Strict,
     Table,
     Width,
     Workers,
@@ -119,6 +120,7 @@ def run(
     ] = RunOptions.on_error,
     explain: ExplainWith = None,
     static: Static = False,
+    strict: Strict = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -135,6 +137,8 @@ def run(
     from diptych import pipeline
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    if strict and prompt is not None:
+        _check_prompt(prompt, generator)
     with terminal.progress() as progress:
         result = pipeline.run(
             prompt,
@@ -179,6 +183,7 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     negative_prompt: Negative = None,
+    strict: Strict = False,
     like: Annotated[Path | None, typer.Option(help="Make this picture again, from the record in it.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other pictures that --out holds.")
@@ -197,6 +202,8 @@ def generate(
     chosen_device = None if device == "auto" else device
     settings = _given(steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=chosen_device)
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    if strict and prompt is not None:
+        _check_prompt(prompt, generator)
     with terminal.progress() as progress:
         made = generate_files(
             prompt,
@@ -488,6 +495,12 @@ def compare(
         terminal.remark(f"report: {report}")
     terminal.result(found.to_document(), found.text())
     raise typer.Exit(0 if found.agrees else 1)
+
+
+def _check_prompt(prompt: str, generator: str) -> None:
+    from diptych.images.generation import check_prompt
+
+    check_prompt(prompt, generator)
 
 
 def _given(**options: object) -> dict[str, object]:

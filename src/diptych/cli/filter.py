@@ -198,8 +198,10 @@ def apply(
         else:
             result = FolderResult((apply_file(loaded, source, target, **options, progress=progress),))
     terminal.remarks(result.remarks)
+    several = len(result.applied) > 1
     for each in result.applied:
-        terminal.remarks(each.remarks)
+        name = f"{Path(each.path).name}: " if several else ""
+        terminal.remarks([f"{name}{remark}" for remark in each.remarks])
     terminal.remarks((), result.failures)
     lines = (
         f"{each.path}: {each.size[1]} x {each.size[0]}, {each.seconds:.2f} s with {each.engine}"

@@ -14,6 +14,12 @@ from diptych.options import ExplainMethod
 # ---- Options of every command -----------------------------------------------------------------------------
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Paint nothing where words of the prompt are not understood: exit status 1."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 # ---- The model, and how to read its file ----------------------------------------------------------------

@@ -23,6 +23,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych import display
 from diptych.errors import ShapeError, UsageError
 from diptych.explaining import occluding
 from diptych.explaining.checking import correlation, randomised
@@ -86,6 +87,12 @@ class Explanation:
     heat: NDArray[np.float32]
     randomised: float | None
     trained: bool | None
+
+    def _repr_html_(self) -> str:
+        seen = display.picture(self.seen, f"{self.image} as the model saw it")
+        heat = display.strip(self.heat[None, None], f"what {self.label} stands on, by {self.method}")
+        words = f"{self.image}: {self.label}, {self.kind} {self.value:.4g}, explained by {self.method}"
+        return display.paragraph(words) + seen + heat + "".join(map(display.paragraph, self.remarks))
 
     @property
     def says_something(self) -> bool:

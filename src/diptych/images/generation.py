@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import ImageError, OutputError, UsageError
+from diptych.errors import GenerationError, ImageError, OutputError, UsageError
 from diptych.files import keep, sole_writer
 from diptych.images import files
 from diptych.images.generator import Generator
@@ -27,6 +27,7 @@ from diptych.progress import Progress, silent
 
 __all__ = [
     "GENERATORS",
+    "check_prompt",
     "generate",
     "generate_files",
     "generator_named",
@@ -241,8 +242,38 @@ def remarks_on(picture: Picture) -> list[str]:
     """Remarks on how a picture was made or read: words not understood, decisions in reading it."""
     remarks = [f"{picture.name}: {remark}" for remark in picture.remarks]
     if picture.record is not None and picture.record.ignored:
-        remarks.append(f"words not understood and left out: {', '.join(picture.record.ignored)}")
+        remarks.append(_left_out(picture.record.prompt, picture.record.generator, picture.record.ignored))
     return remarks
+
+
+def check_prompt(prompt: str, generator: str) -> None:
+    """Raises `GenerationError` where the painter would leave words of the prompt out, before anything is painted."""
+    from diptych.images.scenes.understanding import understand
+
+    ignored = understand(prompt).ignored if generator == "scenes" else ()
+    if ignored:
+        raise GenerationError(
+            f"{_left_out(prompt, generator, ignored)}; without --strict it is painted all the same"
+        )
+
+
+def _left_out(prompt: str, generator: str, words: Sequence[str]) -> str:
+    """What is said of the words that a generator has left out, with the nearest ones that the painter knows."""
+    listed = ", ".join(words)
+    if generator != "scenes":
+        return f"words not understood and left out: {listed}"
+    from diptych.images.scenes.understanding import nearest, understand
+    from diptych.images.scenes.vocabulary import CLASSES
+
+    alike = [f"{near} for {word}" for word in words if (near := nearest(word)) and near != word]
+    known = f"; it knows {', '.join(alike)}" if alike else ""
+    if understand(prompt).understood:
+        return f"words not understood and left out: {listed}{known}"
+    return (
+        f"NOTHING OF THE PROMPT WAS UNDERSTOOD, so the picture is any landscape: the painter does not know "
+        f"{listed}{known}; it paints {', '.join(CLASSES)}, with times of the day, weather and things such as a boat or "
+        "a castle"
+    )
 
 
 def paint(

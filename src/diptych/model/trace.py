@@ -25,12 +25,10 @@ class Activation(np.ndarray):
         Returns:
             A `matplotlib.figure.Figure` of at most 16 channels, each in the colours of its own range.
         """
-        from matplotlib.figure import Figure
-
         maps = display.maps_of(np.asarray(self)[sample : sample + 1])[:16]
         columns = min(len(maps), 8)
         rows = -(-len(maps) // columns)
-        figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
+        figure = display.figure(1.6 * columns, 1.8 * rows)
         for number, each in enumerate(maps):
             axes = figure.add_subplot(rows, columns, number + 1)
             axes.imshow(each, interpolation="nearest", aspect="auto" if len(each) == 1 else "equal")

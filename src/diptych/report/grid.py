@@ -54,15 +54,15 @@ def written(text: str) -> str:
 
 
 def header(maps: NDArray[Any], title: str, shown: tuple[int, ...]) -> tuple[str, str]:
-    """The two lines above a grid: the title with the number of dead channels, and the facts."""
+    """The two lines above a grid: the title with the number of flat channels, and the facts."""
     dead, broken = dead_channels(maps), _broken(maps)
     count = len(maps)
-    first = f"{title} — {len(dead)} of {count} dead" if dead else title
+    first = f"{title} — {len(dead)} of {count} flat in this picture" if dead else title
     facts = [f"{count} channel{'s' if count != 1 else ''} of {maps.shape[1]} × {maps.shape[2]}"]
     if len(shown) < count:
         facts[0] += f", the {len(shown)} strongest shown"
     if dead:
-        facts.append(f"dead (hatched): {numbers(dead)}")
+        facts.append(f"flat (hatched): {numbers(dead)}")
     if broken:
         facts.append(f"NaN or infinite (magenta): {numbers(broken)}")
     return first, " · ".join(facts)
@@ -90,7 +90,7 @@ def draw_grid(maps: NDArray[Any], title: str, scale: ScaleRule) -> Any:
         top, x = top + _HEADER, x + left
         pixels = tile(maps[channel], grid, own, table, channel in dead)
         image.paste(Image.fromarray(pixels), (x, top))
-        extremes: tuple[str, ...] = ("dead",) if channel in dead else ("NaN",) if channel in broken else ()
+        extremes: tuple[str, ...] = ("flat",) if channel in dead else ("NaN",) if channel in broken else ()
         if scale == "per-map" and not extremes:
             extremes = (number(own.low, 2), number(own.high, 2))
         _write_caption(draw, grid, x, top + grid.tile_height, str(channel), extremes)
@@ -149,7 +149,7 @@ def _draw_scale(image: Any, draw: Any, limits: Range | None, width: int) -> None
 
 
 def _write_caption(draw: Any, grid: Grid, x: int, y: int, channel: str, extremes: tuple[str, ...]) -> None:
-    """The channel's number in bold, and "dead", "NaN" or its lowest and highest value."""
+    """The channel's number in bold, and "flat", "NaN" or its lowest and highest value."""
     small = grid.tile_width < _SMALL
     size = 12 if small else 14
     font, bold = _font(size, False), _font(size, True)

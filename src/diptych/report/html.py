@@ -142,5 +142,5 @@ def _layer_alt(figure: LayerFigure) -> str:
     extent = f"from {_number(figure.low)} to {_number(figure.high)}"
     if len(figure.shape) == 1:
         return f"Bars of the {_many(count, 'value')} of {figure.title}, {extent}."
-    dead = f"; {len(figure.dead)} of them dead" if figure.dead else ""
+    dead = f"; {len(figure.dead)} of them flat in this picture" if figure.dead else ""
     return f"Grid of the {_many(count, 'feature map')} of {figure.title}, values {extent}{dead}."

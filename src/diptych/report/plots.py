@@ -174,9 +174,9 @@ def input_surface(path: str | Path, grey: Array, title: str = "Input as a surfac
     """
     with new_figure(6.0, 5.4) as figure:
         headline(figure, title, _facts(grey))
-        axes: Any = figure.add_axes((0.0, -0.02, 0.88, 0.92), projection="3d")
+        axes: Any = figure.add_axes((0.0, 0.02, 0.88, 0.96), projection="3d")
         surface = _surface(axes, grey, 1.12)
-        _colour_bar(figure, surface, (0.87, 0.2, 0.025, 0.52))
+        _colour_bar(figure, surface, (0.89, 0.1, 0.025, 0.46))
         save(figure, path)
 
 
@@ -331,7 +331,11 @@ def _surface(axes: Any, grey: Array, zoom: float = 1.0) -> Any:
         axis.set_pane_color((0, 0, 0, 0))
         axis.line.set_color(MUTED)
         axis._axinfo["grid"].update(color="#dcd8cf", linewidth=0.5)
-    axes.set_zticks([])  # the colour bar has the values
+    axes.grid(False)
+    if limits.high > limits.low:
+        axes.set_zticks([limits.low, limits.high], [number(limits.low), number(limits.high)], size=7)
+    else:
+        axes.set_zticks([])
     axes.tick_params(pad=-1)
     axes.locator_params(nbins=4)
     return surface

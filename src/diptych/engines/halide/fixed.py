@@ -26,8 +26,8 @@ __all__ = ["FixedProgram", "Plan", "planned"]
 
 MOST = 0.5  # levels
 _LARGEST = 32767
-_MOST_WEIGHTS = 400  # other than 0; with more, arithmetic in floats is as fast and compiles sooner
-_MOST_CHANNELS = 12
+_MOST_WEIGHTS = 600  # other than 0; with more, arithmetic in floats is as fast and compiles sooner
+_MOST_CHANNELS = 48
 _LANES = 32
 _ROWS = 64  # of a strip
 _FOLDS = ("identity", "relu", "abs", "clamp")

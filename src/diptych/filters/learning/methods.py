@@ -41,7 +41,7 @@ from diptych.progress import Progress, silent
 __all__ = ["GOAL", "METHODS", "learn"]
 
 # Each names a module of this package with `fit(task) -> Candidate | None`. Closed forms come first.
-CLOSED = ("linear", "staged", "curves", "ranks", "piecewise_linear", "kernel_curves")
+CLOSED = ("linear", "staged", "curves", "ranks", "piecewise_linear", "linear_light", "kernel_curves")
 TRAINED = ("relu", "dilated")
 METHODS = (*CLOSED, *TRAINED)
 
@@ -53,7 +53,7 @@ _BASELINE_NAMES = {
 GOAL = 70.0  # dB; the error is then a quarter of what rounding to 8 bits causes
 SMALL = 3_000_000  # input values; so few are evaluated even when the time is up
 RESERVED = 4.0  # times an evaluation, for one more and for the figures of the report
-TOO_SHORT = 2.0  # seconds; training is not begun with less time left
+TOO_SHORT = {"relu": 2.0, "dilated": 6.0}  # seconds; a training is not begun with less time left
 HELD_OUT_SHARE = 0.15  # of the time budget, at most, for applying a slow filter to the held-out pictures
 TRIED, LEAST_SIDE = 64, 48  # pixels; sides of a trial picture, and of the smallest held-out pictures
 PROBED_PIXELS, PROBED_SHARE = 1.1e6, 0.5  # that probing needs at most, and the share of the budget for them
@@ -273,8 +273,10 @@ class _Search:
 def _search(task: Task, goal: float | None) -> _Search:
     search = _Search()
     for number, name in enumerate(METHODS):
-        if search.best is not None and task.time_left <= (TOO_SHORT if name in TRAINED else 0):
-            search.stopped = "the time budget was spent"
+        if search.best is not None and task.time_left <= TOO_SHORT.get(name, 0.0):
+            left = task.time_left
+            spent, short = "the time budget was spent", f"the {left:.0f} s left are too short for training"
+            search.stopped = spent if left < 1 else f"{short} ({name})"
             break
         enough = task.goal if name in TRAINED or goal is not None else inf
         if search.best is not None and search.best.psnr >= enough:

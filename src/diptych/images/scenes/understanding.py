@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 
 from diptych.images.scenes.vocabulary import CLASSES, CUTTING, IMPLIED, JOINING, VOCABULARY
 
@@ -81,6 +82,7 @@ def understand(prompt: str) -> Scene:
     """The scene that a prompt asks for. Words that the painter does not understand are in `ignored`."""
     words, ignored = _read(normalise(prompt))
     _bind(words)
+    ignored = (*ignored, *dict.fromkeys(word.text for word in words if word.kind == "left out"))
     scene = _gather([word for word in words if word.kind in _NOUNS or word.kind in _GATHERED])
     return replace(
         scene,
@@ -111,6 +113,12 @@ def _read(text: str) -> tuple[list[_Word], tuple[str, ...]]:
             ignored[token if len(token) <= 40 else token[:39] + "…"] = None
         at += 1
     return words, tuple(ignored)
+
+
+def nearest(word: str) -> str | None:
+    """The word of the painter that is spelled most like this one, or None where none is."""
+    found = get_close_matches(word, VOCABULARY, n=1, cutoff=0.75)
+    return found[0] if found else None
 
 
 def _longest_phrase(tokens: list[str], at: int) -> tuple[str, int]:
@@ -145,8 +153,10 @@ def _bind(words: list[_Word]) -> None:
             )
             if noun is None or noun.kind == "time":
                 word.kind, word.value = _colour_as_mood(word.value)
-            else:
-                noun.colour = noun.colour or word.value
+            elif noun.colour in (None, word.value):
+                noun.colour = word.value
+            else:  # a second colour of one thing
+                word.kind = "left out"
         elif word.kind == "side":
             noun = _noun_before(words, i) or _next_noun(
                 words, i, ("colour", "mood", "style", "count", "break", "cut")
@@ -197,7 +207,7 @@ def _colour_as_mood(colour: str) -> tuple[str, str]:
     return ("mood", moods[colour]) if colour in moods else ("sky colour", colour)
 
 
-_SILENT = frozenset(("break", "is", "cut"))
+_SILENT = frozenset(("break", "is", "cut", "left out"))
 _GATHERED = frozenset(("weather", "mood", "style", "sky colour"))
 
 
