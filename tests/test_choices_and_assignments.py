@@ -119,3 +119,22 @@ def test_a_step_of_a_slice_is_refused_by_name() -> None:
 
     with pytest.raises(UnsupportedLayer, match=r"no layer changes the part slice\(1,"):
         diptych.from_torch(Code(every_other).eval(), example=IMAGES)
+
+
+class MaskOfWindows(nn.Module):
+    """As in Swin Transformers: a constant that is made part by part, by numbers that are not of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = x.new_zeros((6, 8))
+        count = 0
+        for rows in (slice(0, -2), slice(-2, None)):
+            for columns in (slice(0, -3), slice(-3, None)):
+                mask[rows, columns] = count
+                count += 1
+        return x + mask.masked_fill(mask == 2, -torch.inf).clamp(min=-5)
+
+
+def test_a_constant_that_is_made_part_by_part() -> None:
+    module = MaskOfWindows().eval()
+    result = diptych.predict(diptych.from_torch(module, example=IMAGES), IMAGES.numpy())
+    np.testing.assert_allclose(result, module(IMAGES).numpy(), atol=1e-6)

@@ -21,12 +21,19 @@ def assigned(s: TensorSite, x: Any, index: Any, value: Any) -> Any:
 
     Args:
         s: The place in the graph.
-        x, value: Values or constants, at least one of which depends on the input, unless `index` does.
+        x, value: Values or constants.
         index: As in PyTorch: slices with the step 1, numbers, an ellipsis, or a mask of the shape of `x`.
 
     Raises:
         UnsupportedLayer: The index is of another kind, or picks samples of the batch.
     """
+    constant = isinstance(x, torch.Tensor) and not isinstance(value, Value | View)
+    if constant and not any(
+        isinstance(each, Value | View) for each in (index if isinstance(index, tuple) else [index])
+    ):
+        made = x.clone()
+        made[index] = torch.as_tensor(value, dtype=made.dtype)
+        return made
     if isinstance(index, Value | View) or (isinstance(index, torch.Tensor) and index.dtype == torch.bool):
         return s.choose(s.operand(index), s.operand(value), s.operand(x))
     target = s.operand(x)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.formats.graph import Value
+from diptych.formats.graph import BATCH, Value
 from diptych.formats.torch.tensor_calls import Rule, TensorSite, binary, listed
 from diptych.formats.views import FAR, Tensor, View
 from diptych.model.layers import Activation
@@ -49,7 +49,10 @@ def _filled_like(number: float | None) -> Rule:
             fill_value = sizes.pop()
         filled = torch.tensor(float(fill_value if number is None else number))
         named = others.get("size", sizes)
-        return filled.expand(tuple(int(n) for n in (listed(named) if named else s.shape(x))))
+        shape = tuple(int(n) for n in (listed(named) if named else s.shape(x)))
+        whole = filled.expand(shape)
+        # Code may write into parts of it; one with a number for each sample stays as small as it is.
+        return whole if any(n and n % BATCH == 0 for n in shape) else whole.clone()
 
     return rule
 
