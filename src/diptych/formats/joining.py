@@ -18,7 +18,7 @@ import numpy as np
 from diptych.model import layers as L
 from diptych.model.layers import Array, Layer
 
-__all__ = ["Joined", "fits", "in_order", "joined", "resets_elsewhere", "with_arrays"]
+__all__ = ["Joined", "cell_of", "fits", "in_order", "joined", "resets_elsewhere", "with_arrays"]
 
 Group = dict[str, Array]
 _CELL = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)(?:_l(\d+)(_reverse)?)?")
@@ -153,14 +153,15 @@ def _cells(place: str, group: Group) -> dict[str, Group] | None:
         parts.setdefault(number, {})[match[1]] = group[name]
     found: dict[str, Group] = {}
     for number, arrays in sorted(parts.items()):
-        cell = _cell(arrays, directions == 2 and number % 2 == 1)
+        cell = cell_of(arrays, directions == 2 and number % 2 == 1)
         if cell is None:
             return None
         found[f"{place}.{number}" if len(parts) > 1 else place] = cell
     return found
 
 
-def _cell(arrays: Group, reverse: bool) -> Joined | None:
+def cell_of(arrays: Group, reverse: bool = False) -> Joined | None:
+    """The arrays of one layer from `weight_ih`, `weight_hh` and, where there are biases, `bias_ih` and `bias_hh`."""
     weight, recurrent = arrays.get("weight_ih"), arrays.get("weight_hh")
     if weight is None or recurrent is None or recurrent.ndim != 2 or not recurrent.shape[1]:
         return None

@@ -24,6 +24,7 @@ from diptych.formats.flux.sizes import compared
 from diptych.formats.flux.structs import NEWEST, StructBuilder, hints_of, ranks_of
 from diptych.formats.flux.structs_of_layers import RULES as BUILDING
 from diptych.formats.flux.versions import Signs
+from diptych.formats.joining import Joined, cell_of, fits, with_arrays
 from diptych.formats.julia import JuliaStruct, NamedTuple
 from diptych.formats.julia.arrays import as_array
 from diptych.model.layers import (
@@ -244,8 +245,17 @@ class _Filling:
         return made
 
     def leaf(self, layer: Layer, state: Any, path: str) -> Layer:
-        struct, where = self.builder.layer(layer, path), f"layer {path} ({type(layer).__name__})"
-        if self.parts is not None and struct.type.name != "Chain":
+        where = f"layer {path} ({type(layer).__name__})"
+        taken = self.parts is not None and isinstance(layer, Recurrent)
+        if taken:
+            state = self.next_part(where)
+        cell = _of_lux(state) if isinstance(layer, Recurrent) else None
+        if cell is not None:
+            if not fits(cell, layer):
+                raise self.refuse(where, f"the file has the weights of another {cell.kind} of Lux")
+            return replace(layer, **with_arrays(cell, layer))
+        struct = self.builder.layer(layer, path)
+        if self.parts is not None and not taken and struct.type.name != "Chain":
             state = self.next_part(where)
         self.fill(struct, self.plain(state, where), where)
         reader = FluxReader(READING, Signs(), function_layer, self.name)
@@ -360,6 +370,23 @@ class _Filling:
         if left:
             kind = "arrays" if self.flat is None else "numbers"
             raise self.refuse("its end", f"the file has {left} {kind} more than the architecture")
+
+
+_CELLS_OF_LUX = {"weight_i": "weight_ih", "weight_h": "weight_hh", "bias": "bias_ih", "bias_h": "bias_hh"}
+
+
+def _of_lux(state: Any) -> Joined | None:
+    """The weights of a recurrent cell of Lux, with the names of today or those before 1.0; None for anything else."""
+    if not isinstance(state, NamedTuple):
+        return None
+    arrays = {n: a for n, v in zip(state.names, state, strict=True) if (a := as_array(v)) is not None}
+    arrays = {name: a.reshape(-1) if name.startswith("bias") else a for name, a in arrays.items()}
+    named = {_CELLS_OF_LUX.get(name, name): array for name, array in arrays.items()}
+    if "bias_i" in named and "bias_hh" in named:  # of the new gate alone
+        hidden = len(named["bias_i"])
+        named["bias_ih"] = np.concatenate([np.zeros(2 * hidden, np.float32), named.pop("bias_i")])
+    known = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
+    return cell_of(named) if {"weight_ih", "weight_hh"} <= named.keys() <= known else None
 
 
 def _arrays_for(layer: Layer, read: Layer) -> dict[str, Array] | None:

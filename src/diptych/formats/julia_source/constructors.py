@@ -397,7 +397,7 @@ def _recurrent(struct: str, gates: int, whole_layer: bool = True) -> Callable[[A
     return build
 
 
-def _recurrence(name: str) -> Callable[[Arguments, Keywords], Built]:
+def _recurrence(name: str, lux: bool = False) -> Callable[[Arguments, Keywords], Built]:
     """`Recur(cell)` and `Recurrence(cell)`, which are what RNN, LSTM and GRU make."""
 
     def build(arguments: Arguments, keywords: Keywords) -> Built:
@@ -406,6 +406,11 @@ def _recurrence(name: str) -> Callable[[Arguments, Keywords], Built]:
         kind = cell.type.name.removesuffix("Cell") if isinstance(cell, JuliaStruct) else ""
         if f"{kind}Cell" not in _CELLS:
             raise NotUnderstood(f"{name} is read around {', '.join(_CELLS)}, not around {shown(cell)}")
+        if lux and given.keyword("return_sequence", default=False) is not True:
+            raise NotUnderstood(
+                f"{name} of Lux gives the last step alone; it is read with return_sequence = true, and "
+                "x -> x[:, end, :] behind it"
+            )
         parameters = (given.keyword("return_state", default=False),)
         return given.done(struct_of(kind, {"cell": cell}, parameters))
 
@@ -527,7 +532,9 @@ CONSTRUCTORS: dict[str, Constructor] = _table(
 def constructors_of(version: Version | None, lux: bool) -> dict[str, Constructor]:
     """The layers as a version of Flux, or Lux, makes them. Before 0.12, InstanceNorm and GroupNorm kept statistics."""
     if lux:
-        return CONSTRUCTORS | _table(Upsample=_upsample_of_lux)
+        return CONSTRUCTORS | _table(
+            Upsample=_upsample_of_lux, Recurrence=_recurrence("Recurrence", lux=True)
+        )
     if version is None or version >= (0, 12):
         return CONSTRUCTORS
     old = (np.float32(0.1), np.float32(1e-5), True, True)
