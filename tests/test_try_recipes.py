@@ -88,3 +88,42 @@ def test_what_is_no_folder_of_classes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a" / "sideways").rename(tmp_path / "a" / "7")
     with pytest.raises(UsageError, match="for classifiers"):
         try_recipes(classifier(), tmp_path / "a")
+
+
+def test_compare_ranks_for_both_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from diptych.__main__ import main
+
+    pictures = folders(tmp_path / "pictures")
+    upright = classifier()
+    turned = upright.with_(layers=Chain((Flatten(), Dense(_turned(upright)))))
+    for name, model in (("a", upright), ("same", upright), ("b", turned)):
+        diptych.write(model, tmp_path / f"{name}.safetensors")
+    command = ["--images", str(pictures), "--try-recipes"]
+    with pytest.raises(SystemExit, match="1"):
+        main(["compare", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), *command])
+    said = capsys.readouterr().out
+    assert said.startswith("A:\n  8 of 8 right")
+    assert "B:\n  8 of 8 right" in said
+    assert "-wh: they expect different inputs" in said
+    with pytest.raises(SystemExit, match="0"):
+        main(
+            [
+                "compare",
+                str(tmp_path / "a.safetensors"),
+                str(tmp_path / "same.safetensors"),
+                *command,
+                "--json",
+            ]
+        )
+    document = json.loads(capsys.readouterr().out)
+    assert document["same"]
+    assert document["recipes"]["a"] == document["recipes"]["b"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), "--try-recipes"])
+    assert "takes one folder" in capsys.readouterr().err
+
+
+def _turned(model: Model) -> Any:
+    """The weights of a model that takes pictures with rows and columns exchanged."""
+    weight = model.layers.layers[1].arrays["weight"].reshape(4, 8, 8)
+    return np.ascontiguousarray(weight.swapaxes(1, 2).reshape(4, 64))

@@ -65,7 +65,7 @@ from diptych.cli.serve import serve as serve_command
 from diptych.cli.site import site as site_command
 from diptych.cli.terminal import Terminal, predictions_text
 from diptych.cli.train import train as train_command
-from diptych.cli.trying import TryRecipes, only_ranked, show_tried
+from diptych.cli.trying import TryRecipes, only_ranked, show_tried, show_tried_of_both
 from diptych.options import GenerationOptions, OnError, ReadOptions, RunOptions, ScaleRule
 
 app = typer.Typer(
@@ -472,6 +472,7 @@ def compare(
     tolerance: Annotated[
         float, typer.Option(help="The largest difference that counts as equal, of a layer's largest value.")
     ] = 1e-4,
+    try_recipes: TryRecipes = False,
     report: Report = None,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
@@ -485,6 +486,14 @@ def compare(
     from diptych.files import check_place
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
+    if try_recipes:
+        from diptych.loading import load
+
+        only_ranked(preprocessing=preprocessing, report=report)
+        given = [_each("architecture", architecture), _each("written-by", written_by), _each("key", key)]
+        own = [[v if isinstance(v, str | None) else v[i] for v in given] for i in (0, 1)]
+        options = [ReadOptions(architecture, written, named) for architecture, written, named in own]
+        show_tried_of_both(terminal, (load(a, options[0]), load(b, options[1])), images, (engine_a, engine_b))
     if report is not None:
         check_place(report)
     found = diptych.compare(a, b, images, engine_a=engine_a, engine_b=engine_b,
