@@ -274,3 +274,57 @@ def test_strict_paints_nothing_that_was_not_asked_for(diptych_command, tmp_path,
     assert "without --strict" in done.err
     assert not (tmp_path / "a").exists()
     assert diptych_command(verb, "a boat on the sea", "--strict", "--out", tmp_path / "b").status == 0
+
+
+A1111 = """a lighthouse by the sea, (masterpiece:1.2)
+Negative prompt: blurry, text
+Steps: 20, Sampler: Euler a, CFG scale: 7.5, Seed: 1234, Size: 320x200, Model hash: 6ce0, Model: sd-v1-5, """
+A1111 += 'Lora hashes: "a: 1, b: 2"\n'
+COMFYUI = {
+    "3": {"class_type": "KSampler", "inputs": {
+        "seed": 77, "steps": 12, "cfg": 6.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
+        "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0]}},
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "dream.safetensors"}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 256, "height": 192, "batch_size": 1}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "an island at dawn", "clip": ["4", 1]}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "people", "clip": ["4", 1]}},
+}  # fmt: skip
+
+
+def told(path, key, text):
+    info = PngInfo()
+    info.add_itxt(key, text)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path, pnginfo=info)
+    return path
+
+
+def test_like_takes_what_other_programs_tell(diptych_command, tmp_path):
+    first = told(tmp_path / "a.png", "parameters", A1111)
+    done = diptych_command("generate", "--like", first, "--out", tmp_path / "a")
+    assert done.status == 0, done.err
+    assert "AUTOMATIC1111 made the picture with sd-v1-5" in done.err
+    assert (
+        "left out of what AUTOMATIC1111 tells: Sampler, Model hash, Lora hashes, steps, guidance" in done.err
+    )
+    (path,) = (tmp_path / "a").glob("*.png")
+    record = files.read(path).record
+    assert (record.prompt, record.seed) == ("a lighthouse by the sea, (masterpiece:1.2)", 1234)
+    assert (record.width, record.height) == (320, 200)
+    second = told(tmp_path / "b.png", "prompt", json.dumps(COMFYUI))
+    done = diptych_command("generate", "--like", second, "--out", tmp_path / "b")
+    assert "ComfyUI made the picture with dream.safetensors" in done.err
+    (path,) = (tmp_path / "b").glob("*.png")
+    record = files.read(path).record
+    assert (record.prompt, record.seed, record.width, record.height) == ("an island at dawn", 77, 256, 192)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("parameters", ""), ("prompt", "{"), ("prompt", "[]"), ("prompt", '{"1": {"inputs": {"positive": ["1", 0]}}}'),
+     ("prompt", json.dumps({**COMFYUI, "6": {"class_type": "x", "inputs": {"text": ["6", 0]}}})), ("parameters", "\n")],
+)  # fmt: skip
+def test_what_tells_nothing_is_refused(diptych_command, tmp_path, key, text):
+    path = told(tmp_path / "a.png", key, text)
+    done = diptych_command("generate", "--like", path, "--out", tmp_path / "a")
+    assert done.status == 1
+    assert "AUTOMATIC1111's web UI and ComfyUI" in done.err

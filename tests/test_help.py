@@ -72,3 +72,11 @@ def test_doctor_says_what_is_there_and_what_is_missing(diptych_command: Any, mon
     assert {"diptych", "python", "machine", "packages", "engines", "devices", "julia", "caches"} == set(
         document
     )
+
+
+def test_the_page_is_opened_at_the_end(diptych_command: Any, monkeypatch: Any, tmp_path: Any) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(typer, "launch", opened.append)
+    done = diptych_command("run", "the sea", "--count", 1, "--static", "--open", "--out", tmp_path / "out")
+    assert done.status == 0
+    assert opened == [(tmp_path / "out" / "report.html").as_uri()]

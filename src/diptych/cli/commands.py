@@ -43,6 +43,7 @@ from diptych.cli.parameters import (
     ModelName,
     Negative,
     On,
+    OpenPage,
     Output,
     Prompt,
     Quiet,
@@ -121,6 +122,7 @@ def run(
     explain: ExplainWith = None,
     static: Static = False,
     strict: Strict = False,
+    open_page: OpenPage = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the other run that --out holds.")
     ] = False,
@@ -168,6 +170,8 @@ def run(
     terminal.remarks(result.remarks, result.failures)
     shown = predictions_text(result.predictions) if result.predictions else "the model is not a classifier"
     terminal.result(result.to_document(), f"{shown}\nreport: {result.report}")
+    if open_page:
+        typer.launch(result.report.resolve().as_uri())
     raise typer.Exit(0 if result.ok else 1)
 
 

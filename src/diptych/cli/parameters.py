@@ -14,6 +14,7 @@ from diptych.options import ExplainMethod
 # ---- Options of every command -----------------------------------------------------------------------------
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser at the end.")]
 Strict = Annotated[
     bool,
     typer.Option(

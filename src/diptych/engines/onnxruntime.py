@@ -41,32 +41,33 @@ _FAILURES = tuple(
 
 
 def compile(  # noqa: A001 - the engines' common verb
-    model: Model, device: str = "auto"
+    model: Model, device: str = "auto", parts: int = _PARTS
 ) -> Compiled | _CompiledWhole:
     """Makes a model ready to run.
 
     Args:
         model: The model.
         device: "auto" or "cpu".
+        parts: Into how many parts the work of an operation is cut; as many processors may take them.
 
     Raises:
         UnsupportedLayer: ONNX or the runtime cannot express a layer.
     """
     whole = whole_graph(model.layers)
-    return Compiled(model) if whole is None else _CompiledWhole(model, whole)
+    return Compiled(model, parts) if whole is None else _CompiledWhole(model, whole)
 
 
 class Compiled:
     """A model in ONNX Runtime, one session for each input size that its graph does not leave free.
 
-    A call uses up to `_PARTS` processors for each sample, and calls may run side by side.
+    A call uses up to `parts` processors for each sample, and calls may run side by side.
     """
 
     engine = NAME
     device = "cpu"
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, parts: int = _PARTS) -> None:
+        self._model, self._parts = model, parts
         self._sessions: list[_Session] = []
         try:
             self._add(model, every_layer=False)
@@ -104,18 +105,23 @@ class Compiled:
             to_skeleton,  # a process that is sent a compiled model does not need it
         )
 
-        made = _Session.of(every_layer, *to_skeleton(model, every_layer))
+        made = _Session.of(self._parts, every_layer, *to_skeleton(model, every_layer))
         self._sessions = [*self._sessions[-_MOST_SESSIONS + 1 :], made]
         return made.session
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The graphs travel, so that another process need not make them again."""
-        return _restored, (self._model, [(s.every_layer, s.graph, s.weights) for s in self._sessions])
+        return _restored, (
+            self._model,
+            self._parts,
+            [(s.every_layer, s.graph, s.weights) for s in self._sessions],
+        )
 
 
-def _restored(model: Model, graphs: list[tuple[bool, bytes, dict[str, Array]]]) -> Compiled:
+def _restored(model: Model, parts: int, graphs: list[tuple[bool, bytes, dict[str, Array]]]) -> Compiled:
     compiled = Compiled.__new__(Compiled)
-    compiled._model, compiled._sessions = model, [_Session.of(*graph) for graph in graphs]
+    compiled._model, compiled._parts = model, parts
+    compiled._sessions = [_Session.of(parts, *graph) for graph in graphs]
     return compiled
 
 
@@ -130,9 +136,9 @@ class _Session:
     session: Any
 
     @staticmethod
-    def of(every_layer: bool, graph: bytes, weights: dict[str, Array]) -> _Session:
+    def of(parts: int, every_layer: bool, graph: bytes, weights: dict[str, Array]) -> _Session:
         held = {name: ort.OrtValue.ortvalue_from_numpy(_plain(array)) for name, array in weights.items()}
-        return _Session(every_layer, graph, weights, held, _open(graph, held))
+        return _Session(every_layer, graph, weights, held, _open(graph, held, parts))
 
 
 def run_file(path: str | Path, batch: Array) -> Array:
@@ -235,11 +241,11 @@ def _plain(array: Array) -> Array:
     return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 
-def _open(graph: bytes, weights: dict[str, Any]) -> Any:
+def _open(graph: bytes, weights: dict[str, Any], parts: int = _PARTS) -> Any:
     """A session that reads the weights where they lie: they must stay alive as long as it does."""
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
-    options.intra_op_num_threads = _PARTS
+    options.intra_op_num_threads = parts
     # Threads that wait without sleeping take the processors from samples that run side by side.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     _share_memory()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from diptych.errors import GenerationError, ImageError, OutputError, UsageError
 from diptych.files import keep, sole_writer
 from diptych.images import files
+from diptych.images.foreign_records import ForeignRecord, foreign_record
 from diptych.images.generator import Generator
 from diptych.images.picture import LARGEST_SEED, Picture, Record
 from diptych.journal import Journal, keeping, there_already, versions
@@ -328,7 +329,8 @@ def made_again(
     """Makes the picture in a PNG file again, from the record that Diptych wrote into it.
 
     It is the same bit for bit for `scenes` of the same version, and for diffusion on the same machine with
-    the same libraries.
+    the same libraries. A PNG of AUTOMATIC1111's web UI or ComfyUI gives its prompt, seed, size, steps, guidance and
+    negative prompt to `generator`, as far as it tells them; that is another picture.
 
     Args:
         path: The PNG file.
@@ -347,6 +349,8 @@ def made_again(
     """
     original = files.read(path)
     record = original.record
+    if record is None and (told := foreign_record(os.fspath(path))) is not None:
+        return _made_like(told, generator or "scenes", on_progress, options)
     if record is None:
         damage = [remark for remark in original.remarks if "record" in remark]
         raise ImageError(
@@ -354,7 +358,8 @@ def made_again(
             + (
                 damage[0]
                 if damage
-                else "it holds no record of how it was made; only PNG files written by Diptych do"
+                else "it holds no record of how it was made, as PNG files of Diptych, AUTOMATIC1111's web UI and "
+                "ComfyUI do"
             )
         )
     if record.generator not in _IN_THE_BOX and record.generator != generator:
@@ -380,6 +385,29 @@ def made_again(
         return made
     remark = f"made by {record.generator} ({record.version}), now by ({maker.version}): it may differ"
     return replace(made, remarks=(*made.remarks, remark))
+
+
+def _made_like(
+    told: ForeignRecord, generator: str, on_progress: Progress | None, options: Mapping[str, Any]
+) -> Picture:
+    """A picture by the prompt and the settings that another program has recorded, with remarks on what differs."""
+    maker = generator_named(generator)
+    settings = {key: value for key, value in told.settings.items() if key in maker.options}
+    left = [*told.left_out, *(key for key in told.settings if key not in maker.options)]
+    width, height = told.size or (None, None)
+    if generator == "tiny" and width != height:
+        width, height, left = None, None, [*left, "size"]
+    (made,) = maker.generate(
+        told.prompt, count=1, seed=told.seed or 0, width=width, height=height, start=0, on_progress=on_progress,
+        **{**settings, **options},
+    )  # fmt: skip
+    by = f" with {told.model}" if told.model else ""
+    remarks = [
+        f"{told.tool} made the picture{by}; this is {generator} by the same prompt, so it is another picture"
+    ]
+    if left:
+        remarks.append(f"left out of what {told.tool} tells: {', '.join(dict.fromkeys(left))}")
+    return replace(made, remarks=(*made.remarks, *remarks))
 
 
 def _check_free(path: Path, made: Picture) -> None:

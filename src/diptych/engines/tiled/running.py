@@ -154,7 +154,8 @@ class General:
         with self._lock:
             if key not in self._compiled:
                 model = Model(layers, input_shape=(channels, *needed.shape))
-                self._compiled[key] = engines.compile(model, self._engine, self._device)
+                alone = {"parts": 1} if self._engine in _SIDE_BY_SIDE else {}
+                self._compiled[key] = engines.compile(model, self._engine, self._device, **alone)
         return self._compiled[key], held.region
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from diptych.errors import ImageError
-from diptych.files import replacing
+from diptych.files import encoded, replacing
 from diptych.images import files, kinds
 from diptych.images.opening import opened, quiet
 from diptych.images.rows import PEAKS
+from diptych.images.streams.writing import Checked
 from diptych.model.layers import Array
 
 __all__ = ["Frame", "Frames", "frames_in", "write"]
@@ -200,8 +202,8 @@ def write(target: Path, found: Frames) -> tuple[str, ...]:
         options["icc_profile"] = found.icc_profile
     if len(images) > 1:
         options |= {"save_all": True, "append_images": images[1:], "loop": found.loop, "duration": times}
-    with replacing(target) as temporary, temporary.open("wb") as stream:
-        images[0].save(stream, format=kind, **options)
+    with replacing(target) as temporary:
+        temporary.write_bytes(encoded(images[0], format=kind, **options))
     return ("reduced to 256 colours, as GIF holds no more",) if kind == "GIF" else ()
 
 
@@ -214,7 +216,7 @@ def _image(frame: Frame) -> Image.Image:
 def _write_tiff(path: Path, found: Frames) -> None:
     import tifffile
 
-    with tifffile.TiffWriter(path, bigtiff=False) as file:
+    with Checked(FileIO(path, "w+")) as stream, tifffile.TiffWriter(stream) as file:
         for frame in found.frames:
             pixels = frame.colour if frame.alpha is None else np.dstack([frame.colour, frame.alpha])
             file.write(

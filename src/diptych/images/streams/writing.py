@@ -16,7 +16,7 @@ from diptych.files import encoded, replacing
 from diptych.images.rows import Array, Kept
 from diptych.images.streams import png_writing
 
-__all__ = ["WRITABLE", "check", "write"]
+__all__ = ["WRITABLE", "Checked", "check", "write"]
 
 Rows = Iterable[Array]
 Shape = tuple[int, int, int]
@@ -129,7 +129,7 @@ def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept
     if kept.resolution is not None:
         options |= {"resolution": kept.resolution, "resolutionunit": "INCH"}
     bigtiff = height * row_bytes > _CLASSIC_LIMIT
-    with _Checked(FileIO(path, "w+")) as stream, tifffile.TiffWriter(stream, bigtiff=bigtiff) as file:
+    with Checked(FileIO(path, "w+")) as stream, tifffile.TiffWriter(stream, bigtiff=bigtiff) as file:
         file.write(
             (piece if channels == 3 else piece[..., 0] for piece in pieces),
             shape=shape if channels == 3 else shape[:2],
@@ -142,10 +142,11 @@ def _write_tiff(path: Path, shape: Shape, dtype: np.dtype[Any], rows: Rows, kept
         )
 
 
-class _Checked(BufferedRandom):
+class Checked(BufferedRandom):
     """A file whose every write tells when it fails: NumPy's own, by descriptor, keep silent about the last bytes."""
 
     def fileno(self) -> int:
+        """None: so that all bytes are written by `write`."""
         raise UnsupportedOperation("written to by `write` alone")
 
 
