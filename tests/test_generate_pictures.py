@@ -328,3 +328,13 @@ def test_what_tells_nothing_is_refused(diptych_command, tmp_path, key, text):
     done = diptych_command("generate", "--like", path, "--out", tmp_path / "a")
     assert done.status == 1
     assert "AUTOMATIC1111's web UI and ComfyUI" in done.err
+
+
+def test_strict_is_kept_with_like(diptych_command, tmp_path):
+    path = told(tmp_path / "a.png", "parameters", "a dragon by a castle\nSteps: 20, Seed: abc, Size: 64x64")
+    done = diptych_command("generate", "--like", path, "--strict", "--out", tmp_path / "a")
+    assert done.status == 1
+    assert "left out: dragon" in done.err
+    done = diptych_command("generate", "--like", path, "--out", tmp_path / "a")
+    assert done.status == 0
+    assert "no seed is told that can be used" in done.err

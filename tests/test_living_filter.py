@@ -96,8 +96,8 @@ def test_a_picture_is_filtered_and_judged(browser: Any, tmp_path: Path, scheme: 
     words = page.inner_text("#live-judged")
     assert "largest error 1 of 255 levels, 99.99 % of pixels identical" in words
     page.set_input_files("#live-target", str(tmp_path / "smaller.png"))
-    page.wait_for_selector("#live-said.bad", timeout=TIMEOUT)
-    assert "500 × 299 pixels, and the picture 500 × 300" in page.inner_text("#live-said")
+    page.wait_for_selector("#live-judged.bad", timeout=TIMEOUT)
+    assert "500 × 299 pixels, and the picture 500 × 300" in page.inner_text("#live-judged")
     assert violations(page) == []
     page.select_option("#live-size", "actual")
     assert page.evaluate("document.getElementById('live-after').getBoundingClientRect().width") == 500

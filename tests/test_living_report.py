@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,39 @@ def test_a_model_that_no_page_can_hold_gives_a_static_one(tmp_path: Path) -> Non
     made = diptych.run("the sea", count=1, model=filtering, out=tmp_path / "out")
     assert "the page is static: the model is not a classifier" in made.remarks
     assert isinstance(living(diptych.load_model("scenes"), named("colour-32"), True, ("a",)), Living)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("gamma", [100_000, 45_455])
+def test_the_gamma_of_a_png_is_left_out_as_in_python(browser: Any, report: Path, gamma: int) -> None:
+    page, said, _ = opened(browser, report)
+    pixels = noise(60, 40, 3)
+    whole = base64.b64decode(png(pixels))
+    primaries = b"".join(
+        n.to_bytes(4, "big") for n in (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    )
+    changed = whole[:33] + chunk(b"gAMA", gamma.to_bytes(4, "big")) + chunk(b"cHRM", primaries) + whole[33:]
+    model = diptych.load_model("scenes")
+    found = page.evaluate(DRAWN, base64.b64encode(changed).decode())["9"]
+    assert (
+        np.abs(
+            np.array(found) - diptych.predict(model, model.preprocessing.apply(pixels)[np.newaxis])[0]
+        ).max()
+        < 1e-6
+    )
+    assert said == []
+    page.close()
+
+
+def test_a_picture_that_no_canvas_takes_is_refused(browser: Any, report: Path, tmp_path: Path) -> None:
+    page, said, _ = opened(browser, report)
+    Image.new("RGB", (40_000, 2)).save(tmp_path / "long.png")
+    page.set_input_files("#live-file", str(tmp_path / "long.png"))
+    page.wait_for_selector(
+        "#live-said.bad:has-text('40000 × 2 pixels, and a page draws up to 32,767')", timeout=TIMEOUT
+    )
+    assert said == []
+    page.close()

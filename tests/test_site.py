@@ -280,7 +280,7 @@ def test_a_filter_is_taught_from_a_pair(
         visit.choose("#teach-before", before)
         visit.choose("#teach-after", made)
         visit.page.click("#teach:enabled", timeout=TIMEOUT)
-        visit.wait("#teach-said:has-text('list of filters')")
+        visit.wait("#teach-said:has-text('PSNR')")
         assert said in visit.page.inner_text("#teach-said")
         if "box" in name:
             assert "Close: no visible difference" in visit.page.inner_text("#teach-said")
@@ -403,6 +403,41 @@ def test_damaged_files_are_refused_in_a_sentence(
             assert "undefined" not in words
             if name in ("empty", "noise"):
                 assert visit.page.locator("#open-result").is_hidden(), (name, words)
+
+
+def test_a_jld2_file_tells_what_takes_no_bytes(browser: Any, address: str) -> None:
+    path = GOLDEN / "flux-0.16.9" / "activations.jld2"
+    with Visit(browser, address, "#open") as visit:
+        visit.choose("#open-file", path)
+        visit.wait("#open-said:has-text('activations.jld2,')")
+        shown = visit.page.inner_text("#open-table")
+        assert "Dense 6 ⇒ 4, relu6" in shown
+        assert "Dense 6 ⇒ 4, swish" in shown
+
+
+@pytest.mark.parametrize(
+    "header", [b"null", b"[]", b'{"a": null}', b'{"a": {"dtype": "F32", "shape": ["x"]}}']
+)
+def test_a_header_of_another_kind_is_refused(
+    browser: Any, address: str, tmp_path: Path, header: bytes
+) -> None:
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with Visit(browser, address, "#open") as visit:
+        visit.choose("#open-file", tmp_path / "a.safetensors")
+        visit.wait("#open-said.bad:has-text('damaged')")
+
+
+@pytest.mark.parametrize("hash_", ["#__proto__", "#constructor?x=1", "#nothing"])
+def test_what_is_no_view_is_the_first_one(browser: Any, address: str, hash_: str) -> None:
+    with Visit(browser, address, hash_) as visit:
+        visit.wait("#run-result:not([hidden])")
+
+
+def test_states_that_are_not_there_are_put_right_in_the_address(browser: Any, address: str) -> None:
+    with Visit(browser, address, "#run?model=none&layer=99&channel=999") as visit:
+        visit.wait("#run-result:not([hidden])")
+        visit.idle("run")
+        assert visit.page.url.endswith("#run?layer=0&channel=15&picture=0")
 
 
 # ---- The whole site -----------------------------------------------------------------------------------------------

@@ -206,8 +206,8 @@ def generate(
     chosen_device = None if device == "auto" else device
     settings = _given(steps=steps, guidance=guidance, negative_prompt=negative_prompt, device=chosen_device)
     terminal = Terminal(as_json=as_json, quiet=quiet)
-    if strict and prompt is not None:
-        _check_prompt(prompt, generator)
+    if strict:
+        _check_prompt(prompt, generator, like)
     with terminal.progress() as progress:
         made = generate_files(
             prompt,
@@ -510,10 +510,12 @@ def compare(
     raise typer.Exit(0 if found.agrees else 1)
 
 
-def _check_prompt(prompt: str, generator: str) -> None:
-    from diptych.images.generation import check_prompt
+def _check_prompt(prompt: str | None, generator: str, like: Path | None = None) -> None:
+    from diptych.images.generation import check_prompt, prompt_of
 
-    check_prompt(prompt, generator)
+    asked = prompt if like is None else prompt_of(like)
+    if asked is not None:
+        check_prompt(asked, generator)
 
 
 def _given(**options: object) -> dict[str, object]:

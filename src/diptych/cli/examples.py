@@ -33,7 +33,7 @@ EXAMPLES = {
     "predict": (
         "diptych predict scenes photographs/",
         "diptych predict scenes photographs/ --out table.parquet",
-        "diptych predict trained_model.bson digits/ --preprocessing grey-28",
+        "diptych predict trained_model.bson photographs/ --preprocessing colour-32",
     ),
     "features": (
         "diptych features scenes photographs/coffee.png --layers all",
@@ -53,7 +53,7 @@ EXAMPLES = {
     "verify": ("diptych verify trained_model.bson",),
     "inspect": ("diptych inspect scenes", "diptych inspect trained_model.bson --json"),
     "train": ("diptych train photographs/ -o mine.safetensors",),
-    "list": ("diptych list", "diptych list resnet"),
+    "list": ("diptych list", "diptych list 'timm/resnet*'"),
     "site": ("diptych site public/",),
     "doctor": ("diptych doctor",),
     "filter learn": (

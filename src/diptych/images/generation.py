@@ -35,6 +35,7 @@ __all__ = [
     "made_again",
     "paint",
     "painted",
+    "prompt_of",
     "remarks_on",
 ]
 
@@ -247,6 +248,13 @@ def remarks_on(picture: Picture) -> list[str]:
     return remarks
 
 
+def prompt_of(path: str | Path) -> str | None:
+    """The prompt that a picture records, of Diptych or of another program; None where it records none."""
+    record = files.read(path).record
+    told = foreign_record(path) if record is None else record
+    return None if told is None else told.prompt
+
+
 def check_prompt(prompt: str, generator: str) -> None:
     """Raises `GenerationError` where the painter would leave words of the prompt out, before anything is painted."""
     from diptych.images.scenes.understanding import understand
@@ -405,6 +413,8 @@ def _made_like(
     remarks = [
         f"{told.tool} made the picture{by}; this is {generator} by the same prompt, so it is another picture"
     ]
+    if told.seed is None:
+        remarks.append("no seed is told that can be used, so 0 was taken")
     if left:
         remarks.append(f"left out of what {told.tool} tells: {', '.join(dict.fromkeys(left))}")
     return replace(made, remarks=(*made.remarks, *remarks))

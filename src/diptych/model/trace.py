@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diptych import display
+from diptych.errors import UsageError
 from diptych.model.layers import Array
 
 __all__ = ["Activation", "Trace"]
@@ -24,7 +25,12 @@ class Activation(np.ndarray):
 
         Returns:
             A `matplotlib.figure.Figure` of at most 16 channels, each in the colours of its own range.
+
+        Raises:
+            UsageError: There is no such sample.
         """
+        if not 0 <= sample < len(self):
+            raise UsageError(f"there are {len(self)} samples, numbered from 0; got {sample}")
         maps = display.maps_of(np.asarray(self)[sample : sample + 1])[:16]
         columns = min(len(maps), 8)
         rows = -(-len(maps) // columns)

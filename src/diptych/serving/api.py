@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -235,10 +236,13 @@ async def predict(server: Server, model: Model, body: Body) -> Classified:
         return model.model.preprocessing.apply(pixels)[np.newaxis], remarks
 
     with model.admitted(), server.room.share() as share:
+        began = perf_counter()
         async with asyncio.timeout(server.options.timeout):
             x, remarks = await loop.run_in_executor(server.reading, prepare)
+            read = perf_counter()
             share.take(x.nbytes + model.check(x))
-            output, _, _ = await model.batch(x)
+            output, waited, computed = await model.batch(x)
+            model.statistics.answered(began, read, waited, computed)
     if not classifies(output.shape[1:], model.model):
         raise Refusal(
             400,

@@ -196,6 +196,8 @@ class Protocol:
         options, statistics = self._options, served.statistics
         body = await body_of(receive, headers, share, options.max_bytes, options.timeout)
         length = headers.get(_HEADER_LENGTH)
+        if length is not None:
+            length = length.strip(b" \t").lstrip(b"0") or b"0"
         with served.admitted():
             start = perf_counter()
             request = _raw(served, body) if length == b"0" else parsed(body, length)
@@ -209,7 +211,7 @@ class Protocol:
             except TimeoutError as error:
                 raise Refusal(
                     504,
-                    f"the request was not answered within {limit:g} s; send less, or try again",
+                    f"the request was not answered within {_seconds(limit)}; send less, or try again",
                     reason="REJECTED",
                 ) from error
             got = perf_counter()
@@ -353,6 +355,10 @@ def _written(served: Served, request: Request, asked: tuple[Asked, ...], output:
     if not any(each.binary for each in asked):
         return Answer(200, text, (JSON,))
     return Answer(200, b"".join([text, *parts]), (_BINARY, (_HEADER_LENGTH, str(len(text)).encode())))
+
+
+def _seconds(limit: float) -> str:
+    return f"{limit:g} s" if limit >= 0.001 else f"{limit * 1e6:g} microseconds"
 
 
 def _finite(served: Served, output: Array) -> Array:

@@ -54,6 +54,21 @@ class Statistics:
     output: _Duration = field(default_factory=_Duration)
     pending: int = 0
 
+    def answered(self, began: float, read: float, waited: float, computed: float) -> None:
+        """Counts a request that succeeded now.
+
+        Args:
+            began: When it came, by `time.perf_counter`.
+            read: When its input was read.
+            waited: Seconds that it waited for a batch.
+            computed: Seconds that its batch was computed.
+        """
+        self.input.add(read - began)
+        self.queue.add(waited)
+        self.infer.add(computed)
+        self.success.add(time.perf_counter() - began)
+        self.last = int(time.time() * 1000)
+
     def failed(self, reason: str, seconds: float) -> None:
         """Counts a request that failed."""
         self.failures[reason] += 1

@@ -113,7 +113,7 @@ def parsed(body: bytes, header_length: bytes | None) -> Request:
     """
     length = len(body)
     if header_length is not None:
-        if not header_length.isdigit() or int(header_length) > len(body):
+        if not header_length.isdigit() or len(header_length) > 15 or int(header_length) > len(body):
             raise _wrong(
                 "the header Inference-Header-Content-Length is the number of bytes of JSON at the start of the body, "
                 f"at most {len(body):,}, not {_shown(header_length.decode('latin-1'))}"
@@ -182,7 +182,9 @@ class _Rest:
 
 
 def _tensor(given: Any, rest: _Rest) -> Tensor:
-    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+    if isinstance(given, dict) and not isinstance(given.get("name"), str):
+        raise _wrong(f'the "name" of an input is text, not {_shown(given.get("name"))}')
+    if not isinstance(given, dict):
         raise _wrong(
             f'an input is an object with "name", "datatype", "shape" and "data", not {_shown(given)}'
         )
@@ -318,7 +320,8 @@ def _texts(name: str, shape: tuple[int, ...], data: Any) -> tuple[bytes, ...]:
         return tuple(base64.b64decode(text, validate=True) for text in flat)
     except (binascii.Error, ValueError, TypeError) as error:
         raise _wrong(
-            f"the data of the input {_shown(name)} is encoded pictures as base64 text; send raw bytes as binary data"
+            f"the data of the input {_shown(name)} is encoded pictures as base64 text without line breaks; "
+            "send raw bytes as binary data"
         ) from error
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from diptych.axes import flip_kernel
 from diptych.files import encoded, made_folder, replacing
-from diptych.formats.flux.layouts import LAYOUTS
+from diptych.formats.flux.layouts import LAYOUTS, PARAMETERS
 from diptych.formats.onnx import to_living
 from diptych.images.generation import generate
 from diptych.loading import load_model
@@ -126,6 +126,7 @@ def _contents() -> bytes:
         "pictures": [
             {"file": f"pictures/{number}.png", "words": words} for number, words in enumerate(_PROMPTS)
         ],
+        "parameters": {name: [fields for _, fields in layouts] for name, layouts in PARAMETERS.items()},
         "structs": {name: [fields for _, fields in layouts] for name, layouts in LAYOUTS.items()},
     }
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

@@ -27,20 +27,43 @@ window.diptychPage = (() => {
   // The smallest module with an instruction of the SIMD extension.
   const canRun = () => canUnpack() && typeof OffscreenCanvas !== "undefined" && WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]));
 
+  // A PNG without gamma and primaries, which browsers apply and Pillow does not; other files as they are.
+  async function withoutGamma(blob) {
+    const head = new Uint8Array(await blob.slice(0, 8).arrayBuffer());
+    if (![137, 80, 78, 71, 13, 10, 26, 10].every((byte, i) => head[i] === byte)) return blob;
+    const parts = [blob.slice(0, 8)];
+    for (let at = 8; at + 12 <= blob.size;) {
+      const view = new DataView(await blob.slice(at, at + 8).arrayBuffer()), length = view.getUint32(0);
+      const kind = String.fromCharCode(...[4, 5, 6, 7].map((i) => view.getUint8(i)));
+      if (kind === "IDAT") { parts.push(blob.slice(at)); break; }
+      if (kind !== "gAMA" && kind !== "cHRM") parts.push(blob.slice(at, at + 12 + length));
+      at += 12 + length;
+    }
+    return new Blob(parts, { type: "image/png" });
+  }
+
+  const LONGEST = 32767; // what a canvas can have on a side
   // Upright, in sRGB, over white: as Diptych reads a picture.
   async function pixelsOf(blob, most) {
     let bitmap;
-    try { bitmap = await createImageBitmap(blob); } catch { throw new Error("This is not a picture that the browser can read."); }
+    try { bitmap = await createImageBitmap(await withoutGamma(blob)); } catch { throw new Error("This is not a picture that the browser can read."); }
     const { width, height } = bitmap;
     if (width * height > most) throw new Error(`The picture has ${width} × ${height} pixels, and this page takes ${most.toLocaleString("en")}; make it smaller first.`);
+    if (Math.max(width, height) > LONGEST) throw new Error(`The picture has ${width} × ${height} pixels, and a page draws up to ${LONGEST.toLocaleString("en")} on a side; cut it first, or use diptych on the command line.`);
     const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true });
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, width, height);
     context.drawImage(bitmap, 0, 0);
+    const drawn = context.getImageData(0, 0, width, height).data;
+    let transparent = false;
+    for (let i = 3; i < drawn.length && !transparent; i += 4) transparent = drawn[i] < 255;
+    if (transparent) {
+      context.fillStyle = "#fff";
+      context.fillRect(0, 0, width, height);
+      context.drawImage(bitmap, 0, 0);
+    }
     bitmap.close();
-    const rgba = context.getImageData(0, 0, width, height).data, rgb = new Uint8Array(3 * width * height);
+    const rgba = transparent ? context.getImageData(0, 0, width, height).data : drawn, rgb = new Uint8Array(3 * width * height);
     for (let i = 0, j = 0; j < rgb.length; i += 4) { rgb[j++] = rgba[i]; rgb[j++] = rgba[i + 1]; rgb[j++] = rgba[i + 2]; }
-    return { rgb, width, height, canvas };
+    return { rgb, width, height, canvas, transparent };
   }
 
   // One plane of numbers from 0 to 255 as colours of a table of 256 × 3.

@@ -32,11 +32,12 @@
     const stage = part("slider-stage"), ratio = Math.min(Math.max(a[1] / a[0], 0.25), 4);
     stage.style.aspectRatio = each.flat ? 8 : ratio;
     stage.classList.toggle("apart-only", apart);
-    const which = each.flat ? `all ${each.all} values in a row` : `channel ${number} of ${each.all} (from 0)`;
+    const ordinal = (number) => `${number}${number % 100 > 10 && number % 100 < 14 ? "th" : ["th", "st", "nd", "rd"][number % 10] ?? "th"}`;
+    const which = each.flat ? `${each.thin > 1 ? "" : "all "}${each.all} values in a row` : `channel ${number} of ${each.all} (from 0)`;
     const left_out = !each.flat && each.channels.length < each.all ? `; the ${each.channels.length} that differ most are here` : "";
     const sizes = each.alike ? `${a[0]} × ${a[1]}` : `A ${a[0]} × ${a[1]}, B ${b[0]} × ${b[1]}`;
     const range = apart ? `0 … ${written(most)}` : `${written(low)} … ${written(high)} on one colour scale`;
-    const thin = each.thin > 1 ? each.flat ? `; every ${each.thin}th value` : `; every ${each.thin}th row and column` : "";
+    const thin = each.thin > 1 ? each.flat ? `; every ${ordinal(each.thin)} value` : `; every ${ordinal(each.thin)} row and column` : "";
     part("slider-said").textContent = `${which}${left_out}: ${sizes}, ${range}${each.alike && !apart ? `; largest difference ${written(most)}` : ""}${thin}.`;
     divide();
   }

@@ -43,7 +43,7 @@
       draw(part("live-after"), found);
       part("live-result").hidden = false;
       fit();
-      say(`${picture.width} × ${picture.height} pixels in ${seconds.toPrecision(2)} s.`);
+      say(`${picture.width} × ${picture.height} pixels in ${seconds.toPrecision(2)} s.${picture.transparent ? " Transparent parts were put over white; diptych filter apply keeps them." : ""}`);
     } catch (error) { if (mine === chosen) say(error.message, true); }
   }
 
@@ -68,12 +68,14 @@
     const file = event.target.files[0], mine = chosen;
     event.target.value = "";
     if (!file || !result) return;
+    part("live-judged").textContent = "";
+    part("live-judged").classList.remove("bad");
     try {
       const wanted = await pixelsOf(file, facts.mostPixels);
       if (mine !== chosen) return;
       const { psnr, largest, same } = judged(result, wanted);
       part("live-judged").textContent = `Beside ${file.name}: PSNR ${Number.isFinite(psnr) ? `${psnr.toFixed(2)} dB` : "infinite"}, largest error ${largest} of 255 levels, ${same === 1 ? "every pixel" : `${(Math.floor(10000 * same) / 100).toFixed(2)} % of pixels`} identical.`;
-    } catch (error) { say(error.message, true); }
+    } catch (error) { part("live-judged").textContent = error.message; part("live-judged").classList.add("bad"); }
   });
   part("live-save").addEventListener("click", () => {
     part("live-after").toBlob((blob) => {

@@ -28,6 +28,8 @@ async function refresh() {
   table();
   part("compare-result").hidden = false;
   await show();
+  for (const name of ["a", "b", "layer", "channel"]) if (name in state) state[name] = part(`compare-${name}`).value;
+  save();
   const chosen = sides.flatMap(({ network }) => network.recipes.length > 1 ? [`${network.name} with the recipe ${network.recipes[0].name}`] : []);
   say(chosen.length ? `Ran ${chosen.join(" and ")}.` : "");
 }

@@ -18,6 +18,7 @@ async function refresh() {
   const { filters } = await contents(), names = filters.map(({ name, words }) => [name, `${name}: ${words}`]);
   if (own) names.push([OWN, `the one you taught: ${own.words}`]);
   options(part("filter-name"), names, state.filter);
+  if ("filter" in state) { state.filter = part("filter-name").value; save(); }
   if (camera) return;
   say("Filtering …");
   const picture = await pixels("filter", state.picture), before = performance.now();
@@ -112,8 +113,8 @@ part("teach").addEventListener("click", async (event) => {
   await new Promise((resolve) => { setTimeout(resolve, 30); });
   try {
     own = taught(pair.before, pair.after);
-    part("teach-said").textContent = `${own.words}: PSNR ${own.psnr === Infinity ? "infinite" : `${own.psnr.toFixed(1)} dB`} on this pair, measured on rows it was not taught with. ${own.verdict} It is in the list of filters now.`;
-    state.filter = OWN;
+    part("teach-said").textContent = `${own.words}: PSNR ${own.psnr === Infinity ? "infinite" : `${own.psnr.toFixed(1)} dB`} on this pair, measured on rows it was not taught with. ${own.verdict}${own.verdict.startsWith("Not") ? "" : " It is in the list of filters now."}`;
+    if (own.verdict.startsWith("Not")) own = null; else state.filter = OWN;
     await attempt();
   } catch (error) { part("teach-said").textContent = error.message; part("teach-said").classList.add("bad"); }
   event.target.disabled = false;

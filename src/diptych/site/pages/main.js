@@ -12,7 +12,7 @@ const views = { run: showRun, open: showOpen, compare: showCompare, filter: show
 // "#run?picture=2&layer=4": the view, and its state.
 function address() {
   const [name, query = ""] = location.hash.slice(1).split("?");
-  return { name: name in views ? name : "run", state: Object.fromEntries(new URLSearchParams(query)) };
+  return { name: Object.hasOwn(views, name) ? name : "run", state: Object.fromEntries(new URLSearchParams(query)) };
 }
 let current = "";
 async function open() {

@@ -26,11 +26,11 @@ async function open(file) {
   } catch (error) { refuse(error instanceof RangeError ? `${file.name} is damaged: a length in it does not fit.` : error.message); }
 }
 async function read(name, bytes) {
-  const ending = name.toLowerCase().split(".").at(-1), { structs } = await contents();
+  const ending = name.toLowerCase().split(".").at(-1), { structs, parameters } = await contents();
   if (ending === "onnx") return ofOnnx(readOnnx(bytes));
   if (ending === "safetensors") return ofSafetensors(readSafetensors(bytes));
   if (ending === "bson") return { format: "BSON of Julia", ...fluxLayers(readBson(bytes), structs) };
-  if (ending === "jld2") return { format: "JLD2", ...fluxLayers(await readJld2(bytes), structs) };
+  if (ending === "jld2") return { format: "JLD2", ...fluxLayers(readJld2(bytes, structs, parameters), structs) };
   const found = ofOnnx(readOnnx(await asOnnx(new File([bytes], name))));
   return { ...found, format: `${ending}, converted by the server` };
 }

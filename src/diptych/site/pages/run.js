@@ -32,6 +32,7 @@ async function refresh() {
   options(part("run-layer"), network.layers.filter(([name]) => name in outputs).map(([name, label]) => [name, label ? `${name} · ${label}` : name]), state.layer);
   part("run-result").hidden = false;
   await map();
+  settle();
   part("run-said").textContent = `${picture.width} × ${picture.height} pixels, ${Math.round(taken)} ms.`;
   say("");
 }
@@ -53,6 +54,11 @@ function bars() {
     row.append(name, value);
     return row;
   }));
+}
+// The state as it is shown: what an address says in vain is put right.
+function settle() {
+  for (const [name, id] of [["model", "run-model"], ["recipe", "run-recipe"], ["layer", "run-layer"], ["channel", "run-channel"]]) if (name in state) state[name] = part(id).value;
+  save();
 }
 async function map() {
   const layer = part("run-layer").value, channel = part("run-channel"), found = planes(shown.outputs[layer]);

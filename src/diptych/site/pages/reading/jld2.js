@@ -141,21 +141,49 @@ class File {
 
 const VIEWS = { float32: Float32Array, float64: Float64Array, int32: Int32Array, int16: Int16Array, int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, bool: Uint8Array };
 
-// The values by name, as `readBson` gives them; structs have `names` too.
-export async function readJld2(bytes) {
+// The values by name, as `readBson` gives them; structs have `names` too. What takes no bytes (a function, `nothing`) is
+// not among the fields of a struct in the file: the parameters of its type tell it. `structs` and `parameters` are the
+// fields of Flux's structs, and the fields whose types their parameters are.
+export function readJld2(bytes, structs, parameters) {
   const file = new File(bytes), known = new Map(), types = new Map();
   let budget = MOST_VALUES;
 
   function committed(address) {
     if (types.has(address)) return types.get(address);
-    const object = file.object(address), found = { type: object.type, name: "?", empty: "empty" in object.attributes, parameters: [] };
+    const object = file.object(address), found = { type: object.type, name: "?", parameters: () => [] };
     types.set(address, found);
     const julia = object.attributes.julia_type;
-    if (julia) {
-      const layout = julia.type.kind === "shared" ? file.object(julia.type.committed).type : julia.type, name = layout.members?.find(({ name: each }) => each === "name");
-      if (name) found.name = textAt(julia.at + name.offset, name.type).split(/\.(?!#)|\.(?=#)/).at(-1);
-    }
+    if (julia) Object.assign(found, describedAt(julia.at, julia.type.kind === "shared" ? file.object(julia.type.committed).type : julia.type));
     return found;
+  }
+  // A type as Julia describes it: its name, and its parameters, which are read when they are asked for.
+  function describedAt(at, layout) {
+    const name = layout?.members?.find((each) => each.name === "name"), list = layout?.members?.find((each) => each.name === "parameters");
+    if (!name) return { name: "?", parameters: () => [] };
+    return {
+      name: textAt(at + name.offset, name.type).split(/\.(?!#)|\.(?=#)/).at(-1),
+      parameters() {
+        if (!list) return [];
+        const place = at + list.offset, count = file.uint(place, 4);
+        if (!count || count > 1000) return [];
+        const [from] = file.heap(file.u64(place + 4), file.uint(place + 12, 4));
+        return Array.from({ length: count }, (_, i) => file.u64(from + 8 * i));
+      },
+    };
+  }
+  // The type that a parameter is, or null where it is a number or a tuple of names.
+  function typeAt(address) {
+    if (!address || address >= 2 ** 63) return null;
+    const object = file.object(address);
+    if (!object.space) return object.type ? committed(address) : null;
+    const layout = object.type?.kind === "shared" ? file.object(object.type.committed).type : object.type;
+    return object.space.kind === "scalar" && layout?.members?.some(({ name }) => name === "parameters") ? describedAt(object.layout.at, layout) : null;
+  }
+  // What takes no bytes.
+  function single(type, depth) {
+    if (!type || type.name === "Nothing") return null;
+    if (type.name === "Tuple" && depth < DEEPEST) return { kind: "list", values: type.parameters().map((each) => single(typeAt(each), depth + 1)) };
+    return { kind: "struct", type: type.name, fields: [], names: [] };
   }
   function textAt(at, type) {
     if (type.kind === "string") return text.decode(bytes.subarray(at, at + type.size)).replace(/\0+$/, "");
@@ -175,7 +203,17 @@ export async function readJld2(bytes) {
       case "string": case "text": { const found = textAt(at, type); return julia?.name === "Symbol" ? { kind: "symbol", name: found } : found; }
       case "reference": { const address = file.u64(at); return address && address < 2 ** 63 ? value(address, depth + 1) : { kind: "symbol", name: "undefined" }; }
       case "compound": {
-        const fields = type.members.map((member) => element(member.type, at + member.offset, null, depth + 1)), names = type.members.map(({ name }) => name);
+        const members = new Map(type.members.map((member) => [member.name, member])), given = julia?.parameters() ?? [];
+        const read = (name, inner) => { const member = members.get(name); return member ? element(member.type, at + member.offset, inner, depth + 1) : single(inner, depth); };
+        if (julia?.name === "Tuple" && given.length) return { kind: "list", values: given.map((each, i) => read(String(i + 1), typeAt(each))) };
+        if (julia?.name === "NamedTuple" && given.length === 2) {
+          const keys = value(given[0], depth + 1), inner = typeAt(given[1])?.parameters() ?? [];
+          if (keys?.kind === "list" && keys.values.length === inner.length) return { kind: "named", entries: keys.values.map((key, i) => [key?.name ?? String(key), read(key?.name ?? String(key), typeAt(inner[i]))]) };
+        }
+        const told = (parameters[julia?.name] ?? []).find((each) => each.length === given.length) ?? [], kinds = new Map(told.map((name, i) => [name, typeAt(given[i])]));
+        const own = (structs[julia?.name] ?? []).find((each) => [...members.keys()].every((name) => each.includes(name)));
+        const names = own && told.length ? own.filter((name) => members.has(name) || kinds.get(name)) : [...members.keys()];
+        const fields = names.map((name) => read(name, kinds.get(name) ?? null));
         if (julia?.name === "Tuple") return { kind: "list", values: fields };
         if (julia?.name === "NamedTuple") return { kind: "named", entries: names.map((name, i) => [name, fields[i]]) };
         if (!julia && names.every((name, i) => name === String(i + 1))) return { kind: "list", values: fields };
@@ -198,16 +236,17 @@ export async function readJld2(bytes) {
     if (!object.type) throw file.damaged("an object that is neither a group nor a value", file.place(address));
     const julia = object.type.kind === "shared" ? committed(object.type.committed) : null, type = julia?.type ?? object.type;
     if (!object.space) return { kind: "type", name: committed(address).name };
-    if (object.space.kind === "null") return julia ? { kind: "struct", type: julia.name, fields: [], names: [] } : { kind: "list", values: [] };
+    if (object.space.kind === "null") return julia ? single(julia, depth) : { kind: "list", values: [] };
     if (object.filters || object.layout?.chunked) return { kind: "symbol", name: `an array ${[...object.space.shape].reverse().join(" × ")} that is compressed, which this page does not unpack` };
     if (object.space.kind === "scalar") return element(type, object.layout.at, julia, depth + 1);
     const shape = [...object.space.shape].reverse(), count = shape.reduce((a, b) => a * b, 1), { at } = object.layout;
-    if (type.kind === "number") {
+    if (type.kind === "number" || (julia?.name === "BFloat16" && type.size === 2)) {
       file.need(at, count * type.size);
       return {
-        kind: "array", shape, type: type.name, julia: true,
+        kind: "array", shape, type: type.name ?? "bfloat16", julia: true,
         values() {
           const raw = bytes.slice(at, at + count * type.size).buffer;
+          if (type.kind !== "number") { const wide = new Uint32Array(count); new Uint16Array(raw).forEach((bits, i) => { wide[i] = bits << 16; }); return new Float32Array(wide.buffer); }
           if (type.name === "float16") return Float32Array.from(new Uint16Array(raw), half);
           if (type.name === "int64") return Float64Array.from(new BigInt64Array(raw), Number);
           return VIEWS[type.name] ? new VIEWS[type.name](raw) : new Float32Array();

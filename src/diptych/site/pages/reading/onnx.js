@@ -65,6 +65,11 @@ function attribute(bytes) {
 }
 function tensor(bytes) {
   const found = fields(bytes), [name = ""] = words(found, 8), shape = numbers(found[1]), type = TYPES[found[2]?.[0]] ?? "unknown";
+  const wide = { float32: 4, float64: 8, int64: 8, uint64: 8, int32: 4, uint32: 4, float16: 2, int16: 2, uint16: 2, int8: 1, uint8: 1, bool: 1 }[type];
+  const count = shape.reduce((a, b) => a * b, 1), held = found[9]?.[0].length;
+  if (shape.some((size) => !(size >= 0))) throw new Error(`The file is damaged: the array ${name} has a negative size.`);
+  if (wide && held !== undefined && count * wide !== held) throw new Error(`The file is damaged: the array ${name} of ${shape.join(" × ")} does not fill its ${held} bytes.`);
+  if (wide && held === undefined && !found[4] && !found[5] && !found[7] && !found[10] && found[14]?.[0] !== 1 && count) throw new Error(`The file is damaged: the array ${name} of ${shape.join(" × ")} has no values.`);
   const kinds = { float32: Float32Array, float64: Float64Array, int32: Int32Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, uint32: Uint32Array, bool: Uint8Array };
   return {
     name, shape, type,

@@ -10,8 +10,13 @@ export function readSafetensors(bytes) {
   if (!(length <= bytes.length - 8)) throw new Error("The file is damaged, or no safetensors file: its header is longer than the file.");
   let header;
   try { header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length))); } catch { throw new Error("The file is damaged, or no safetensors file: its header is no JSON."); }
+  if (header === null || typeof header !== "object" || Array.isArray(header)) throw new Error("The file is damaged, or no safetensors file: its header is no JSON object.");
   const { __metadata__: metadata = {}, ...listed } = header;
-  const arrays = Object.entries(listed).map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
+  const arrays = Object.entries(listed).map(([name, entry]) => {
+    const { dtype, shape, data_offsets: [from, to] = [] } = entry ?? {};
+    if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0)) throw new Error(`The file is damaged: the array ${name} has no shape of whole numbers.`);
+    const wide = { F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1 }[dtype];
+    if (wide && shape.reduce((a, b) => a * b, 1) * wide !== to - from) throw new Error(`The file is damaged: the array ${name} of ${shape.join(" × ")} does not fill its ${to - from} bytes.`);
     if (!(from >= 0 && from <= to && 8 + length + to <= bytes.length)) throw new Error(`The file is damaged: the array ${name} lies beyond its end.`);
     return {
       name, shape, type: NAMES[dtype] ?? dtype,
