@@ -97,6 +97,9 @@ def _part(n: Node, value: Tensor, axis: int, begin: int, end: int, step: int) ->
     size = n.views.shape(value)[axis]
     if step > 0:
         return n.views.slice(value, axis, max(begin, -size), max(end, -size), step)
+    if -size <= end < begin < 0:  # counted from the end, so the size does not matter
+        last = n.views.slice(value, axis, end + 1, begin + 1 or 2**31 - 1, 1)
+        return n.views.gather(last, axis, np.arange(begin - end - 1, -1, step))
     start, stop, step = slice(begin, end, step).indices(size)
     places = np.arange(size)[start : None if stop < 0 else stop : step]
     return n.views.gather(value, axis, places)
