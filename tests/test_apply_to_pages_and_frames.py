@@ -144,3 +144,15 @@ def test_a_damaged_page_leaves_no_file(negative: Model, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"page 2 of .*in\.tif is damaged"):
         apply_file(negative, tmp_path / "in.tif", tmp_path / "out.tif")
     assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
+def test_sixteen_bits_with_transparency_become_eight_and_that_is_said(
+    negative: Model, tmp_path: Path
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.random.default_rng(0).integers(0, 65536, (20, 30, 4), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "in.png"), pixels)
+    applied = apply_file(negative, tmp_path / "in.png", tmp_path / "out.png")
+    assert "16 bits a channel were read as 8, because the picture has transparency" in applied.remarks
+    cv2.imwrite(str(tmp_path / "opaque.png"), pixels[..., :3])
+    assert not apply_file(negative, tmp_path / "opaque.png", tmp_path / "out.png").remarks

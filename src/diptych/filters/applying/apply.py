@@ -433,7 +433,7 @@ class Work:
             size=size,
             seconds=perf_counter() - start,
             streamed=False,
-            remarks=(*count, *remarks),
+            remarks=(*count, *several.remarks, *remarks),
         )
 
     def _scale(self, source: StreamSource, name: str) -> tuple[int, tuple[str, ...]]:

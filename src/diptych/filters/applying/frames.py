@@ -54,12 +54,14 @@ class Frames:
         frames: Reads one after the other.
         loop: How often an animation is shown; 0 for without end.
         icc_profile: The colour profile, which is kept.
+        remarks: What reading had to decide.
     """
 
     count: int
     frames: Iterator[Frame]
     loop: int = 0
     icc_profile: bytes | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def frames_in(path: Path, target: Path) -> Frames | None:
@@ -76,7 +78,8 @@ def frames_in(path: Path, target: Path) -> Frames | None:
     if suffix not in (*_TIFF, *_PILLOW):
         return None
     with opened(path) as stream:
-        kind = kinds.of(stream.read(kinds.HEAD)).name
+        head = stream.read(kinds.HEAD)
+    kind = kinds.of(head).name
     if kind == "TIFF":
         return _of_tiff(path)
     if kind not in _READ_BY_PILLOW:
@@ -90,7 +93,10 @@ def frames_in(path: Path, target: Path) -> Frames | None:
         return None
     if (count == 1 and not clear and suffix != ".gif") or mode.startswith("I"):
         return None
-    return Frames(count, _by_pillow(path, count), loop, profile or None)
+    # The bit depth stands in a PNG's first chunk; Pillow gives 8 bits wherever a picture is transparent.
+    deep = kind == "PNG" and head[24:25] == b"\x10"
+    remarks = ("16 bits a channel were read as 8, because the picture has transparency",) if deep else ()
+    return Frames(count, _by_pillow(path, count), loop, profile or None, remarks)
 
 
 def _by_pillow(path: Path, count: int) -> Iterator[Frame]:
