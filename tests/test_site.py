@@ -199,6 +199,7 @@ def test_a_model_for_other_inputs_is_refused_with_advice(browser: Any, address: 
         for name, said in (("row", "this page gives pictures"), ("odd", "--preprocessing-inside")):
             visit.choose("#run-file", tmp_path / f"{name}.onnx")
             visit.wait(f"#status.bad:has-text('{said}')")
+            assert f"{name}.onnx" in visit.page.inner_text("#status")
 
 
 # ---- Compare -------------------------------------------------------------------------------------------------
@@ -425,12 +426,14 @@ def test_a_header_of_another_kind_is_refused(
     with Visit(browser, address, "#open") as visit:
         visit.choose("#open-file", tmp_path / "a.safetensors")
         visit.wait("#open-said.bad:has-text('damaged')")
+        assert visit.page.locator("#open-result").is_hidden()
 
 
 @pytest.mark.parametrize("hash_", ["#__proto__", "#constructor?x=1", "#nothing"])
 def test_what_is_no_view_is_the_first_one(browser: Any, address: str, hash_: str) -> None:
     with Visit(browser, address, hash_) as visit:
         visit.wait("#run-result:not([hidden])")
+        assert visit.page.locator("header nav a[aria-current]").inner_text() == "Run"
 
 
 def test_states_that_are_not_there_are_put_right_in_the_address(browser: Any, address: str) -> None:

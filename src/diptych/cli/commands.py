@@ -60,7 +60,6 @@ from diptych.cli.parameters import (
     Workers,
     WrittenBy,
 )
-from diptych.cli.serve import EPILOG as SERVE_EXAMPLES
 from diptych.cli.serve import serve as serve_command
 from diptych.cli.site import site as site_command
 from diptych.cli.terminal import Terminal, predictions_text
@@ -536,7 +535,7 @@ def _each(option: str, values: list[str] | None) -> str | tuple[str | None, str 
 
 app.command("explain")(adjustable(explain_command))
 app.command("train")(train_command)
-app.command("serve", epilog=SERVE_EXAMPLES)(adjustable(serve_command))
+app.command("serve")(adjustable(serve_command))
 app.command("site")(site_command)
 app.command()(convert)
 app.command()(verify)

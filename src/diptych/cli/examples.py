@@ -54,6 +54,14 @@ EXAMPLES = {
     "inspect": ("diptych inspect scenes", "diptych inspect trained_model.bson --json"),
     "train": ("diptych train photographs/ -o mine.safetensors",),
     "list": ("diptych list", "diptych list 'timm/resnet*'"),
+    "serve": (
+        "diptych serve",
+        "diptych serve mine.bson flowers=flowers-v3.onnx",
+        "diptych serve models/ --port 9000",
+        "DIPTYCH_TOKEN=... diptych serve --host 0.0.0.0 models/",
+        'curl -H "Inference-Header-Content-Length: 0" --data-binary @photo.jpg '
+        "http://127.0.0.1:8000/v2/models/scenes/infer",
+    ),
     "site": ("diptych site public/",),
     "doctor": ("diptych doctor",),
     "filter learn": (

@@ -20,20 +20,7 @@ from diptych.cli.parameters import (
 )
 from diptych.options import ReadOptions, ServeOptions
 
-__all__ = ["EPILOG", "serve"]
-
-EPILOG = """Examples:
-
-diptych serve
-
-diptych serve mine.bson flowers=flowers-v3.onnx
-
-diptych serve models/ --port 9000
-
-DIPTYCH_TOKEN=... diptych serve --host 0.0.0.0 models/
-
-curl -H "Inference-Header-Content-Length: 0" --data-binary @photo.jpg http://127.0.0.1:8000/v2/models/scenes/infer
-"""
+__all__ = ["serve"]
 
 
 def serve(

@@ -195,8 +195,28 @@ class GroupNorm(_ChannelNorm):
         return {name: array for name, array in self.arrays.items() if name in ("scale", "shift")}
 
 
+class _OverLastAxes(Layer):
+    """What the norms over the last axes share."""
+
+    shape: tuple[int, ...]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape[len(shape) - len(self.shape) :] != self.shape:
+            raise ShapeError(f"normalises the last axes {self.shape}, got {shape}")
+        return shape
+
+    def mixes_samples(self, shape: Shape) -> bool:
+        return len(self.shape) == len(shape)
+
+    def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
+        return field.whole()
+
+    def multiply_adds(self, entry: Shape, result: Shape) -> int:
+        return 0
+
+
 @dataclass(frozen=True, eq=False)
-class LayerNorm(Activated):
+class LayerNorm(_OverLastAxes, Activated):
     """Normalisation over the last `len(shape)` axes, then scale and shift of that shape.
 
     The divisor differs between Flux versions: <= 0.14 "std + eps", 0.15 to 0.16.10 "sqrt(var + eps^2)",
@@ -225,20 +245,6 @@ class LayerNorm(Activated):
     def describe(self) -> list[str]:
         return [f"LayerNorm {by(self.shape)}", _divisor(self.formula), _epsilon(self.epsilon)]
 
-    def output_shape(self, shape: Shape) -> Shape:
-        if shape[len(shape) - len(self.shape) :] != self.shape:
-            raise ShapeError(f"normalises the last axes {self.shape}, got {shape}")
-        return shape
-
-    def mixes_samples(self, shape: Shape) -> bool:
-        return len(self.shape) == len(shape)
-
-    def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
-        return field.whole()
-
-    def multiply_adds(self, entry: Shape, result: Shape) -> int:
-        return 0
-
     def compute(self, x: Array) -> Array:
         result = _standardised(x, tuple(range(-len(self.shape), 0)), self.epsilon, self.formula)
         result = result if self.scale is None else result * self.scale
@@ -246,7 +252,7 @@ class LayerNorm(Activated):
 
 
 @dataclass(frozen=True, eq=False)
-class RMSNorm(Layer):
+class RMSNorm(_OverLastAxes):
     """x / sqrt(mean(x^2) + epsilon) over the last `len(shape)` axes (Zhang and Sennrich, NeurIPS 2019), then a scale.
 
     Attributes:
@@ -266,20 +272,6 @@ class RMSNorm(Layer):
 
     def describe(self) -> list[str]:
         return [f"RMSNorm {by(self.shape)}", _epsilon(self.epsilon)]
-
-    def output_shape(self, shape: Shape) -> Shape:
-        if shape[len(shape) - len(self.shape) :] != self.shape:
-            raise ShapeError(f"normalises the last axes {self.shape}, got {shape}")
-        return shape
-
-    def mixes_samples(self, shape: Shape) -> bool:
-        return len(self.shape) == len(shape)
-
-    def receptive_field(self, field: Field, entry: Shape | None, result: Shape | None) -> Field | None:
-        return field.whole()
-
-    def multiply_adds(self, entry: Shape, result: Shape) -> int:
-        return 0
 
     def compute(self, x: Array) -> Array:
         squares = np.square(x).mean(axis=tuple(range(-len(self.shape), 0)), keepdims=True)

@@ -23,6 +23,17 @@ window.diptychPage = (() => {
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
+  // The model of the page, made ready when it is first asked for.
+  let starting = null;
+  function start() {
+    starting ??= (async () => {
+      ort.env.wasm.numThreads = 1;
+      ort.env.wasm.wasmBinary = await unpacked("live-runtime");
+      return ort.InferenceSession.create(await unpacked("live-model"));
+    })();
+    return starting;
+  }
+
   const canUnpack = () => typeof DecompressionStream !== "undefined";
   // The smallest module with an instruction of the SIMD extension.
   const canRun = () => canUnpack() && typeof OffscreenCanvas !== "undefined" && WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]));
@@ -104,5 +115,5 @@ window.diptychPage = (() => {
     } finally { for (const track of stream.getTracks()) track.stop(); }
   }
 
-  return { part, factsOf, unpacked, canUnpack, canRun, pixelsOf, paint, receive, fromCamera };
+  return { part, factsOf, unpacked, start, canUnpack, canRun, pixelsOf, paint, receive, fromCamera };
 })();

@@ -1,22 +1,13 @@
 // The filter of this page, on pictures that never leave it.
 (async () => {
-  const { part, factsOf, unpacked, canRun, pixelsOf, receive, fromCamera } = diptychPage;
+  const { part, factsOf, start, canRun, pixelsOf, receive, fromCamera } = diptychPage;
   const { filtered, draw, judged } = diptychFilter;
   const facts = factsOf("live-facts"), said = part("live-said");
   const say = (text, bad) => { said.textContent = text; said.classList.toggle("bad", Boolean(bad)); };
 
-  let session = null, starting = null;
-  function start() {
-    starting ??= (async () => {
-      ort.env.wasm.numThreads = 1;
-      ort.env.wasm.wasmBinary = await unpacked("live-runtime");
-      session = await ort.InferenceSession.create(await unpacked("live-model"));
-    })();
-    return starting;
-  }
   window.diptych = {
     ready: start,
-    async apply(blob) { await start(); return filtered(session, facts, await pixelsOf(blob, facts.mostPixels)); },
+    async apply(blob) { return filtered(await start(), facts, await pixelsOf(blob, facts.mostPixels)); },
   };
 
   let chosen = 0, result = null; // what was begun for an earlier picture is dropped
@@ -28,8 +19,7 @@
     say("Reading the picture …");
     try {
       const picture = await pixelsOf(blob, facts.mostPixels);
-      await start();
-      const before = performance.now();
+      const session = await start(), before = performance.now();
       const found = await filtered(session, facts, picture, (share) => {
         if (share < 1 && mine === chosen) say(`Filtering: ${Math.round(100 * share)} % …`);
         return mine === chosen;

@@ -1,24 +1,14 @@
 // The model of this page, run by ONNX Runtime on pictures that never leave it.
 (async () => {
-  const { part, factsOf, unpacked, canRun, paint, receive, fromCamera } = diptychPage;
+  const { part, factsOf, start, canRun, paint, receive, fromCamera } = diptychPage;
   const facts = factsOf("live-facts");
   const said = part("live-said");
   const say = (text, bad) => { said.textContent = text; said.classList.toggle("bad", Boolean(bad)); };
 
-  let session = null, starting = null;
-  function start() {
-    starting ??= (async () => {
-      ort.env.wasm.numThreads = 1;
-      ort.env.wasm.wasmBinary = await unpacked("live-runtime");
-      session = await ort.InferenceSession.create(await unpacked("live-model"));
-    })();
-    return starting;
-  }
 
   const pixelsOf = (blob) => diptychPage.pixelsOf(blob, facts.mostPixels);
   async function run({ rgb, width, height }) {
-    await start();
-    return session.run({ pixels: new ort.Tensor("uint8", rgb, [1, height, width, 3]) });
+    return (await start()).run({ pixels: new ort.Tensor("uint8", rgb, [1, height, width, 3]) });
   }
 
   let shown = null; // the picture and what the model made of it
