@@ -289,3 +289,13 @@ def test_schemathesis_finds_nothing(server, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert not server.faults()
+
+
+def test_a_verb_counts_as_a_request(server, picture):
+    def counted():
+        (stats,) = server.ask("GET", "/v2/models/scenes/stats").json["model_stats"]
+        return stats["inference_stats"]["success"]["count"], stats["inference_count"]
+
+    before = counted()
+    assert post(server, "models/scenes/predict", picture).status == 200
+    assert counted() == (before[0] + 1, before[1] + 1)

@@ -242,7 +242,7 @@ async def predict(server: Server, model: Model, body: Body) -> Classified:
             read = perf_counter()
             share.take(x.nbytes + model.check(x))
             output, waited, computed = await model.batch(x)
-            model.statistics.answered(began, read, waited, computed)
+            model.statistics.answered(began, read - began, waited, computed, 0.0)
     if not classifies(output.shape[1:], model.model):
         raise Refusal(
             400,

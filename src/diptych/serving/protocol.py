@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -186,14 +185,12 @@ class Protocol:
             known = refusal_of(error, self._paths)
             served.statistics.failed(known.reason if known else "BACKEND", perf_counter() - began)
             raise
-        served.statistics.success.add(perf_counter() - began)
-        served.statistics.last = int(time.time() * 1000)
         return answer
 
     async def _answered(
         self, served: Served, headers: Mapping[bytes, bytes], receive: Any, share: Share, began: float
     ) -> Answer:
-        options, statistics = self._options, served.statistics
+        options = self._options
         body = await body_of(receive, headers, share, options.max_bytes, options.timeout)
         length = headers.get(_HEADER_LENGTH)
         if length is not None:
@@ -216,10 +213,7 @@ class Protocol:
                 ) from error
             got = perf_counter()
             answer = _written(served, request, asked, output)
-            statistics.input.add(read - start)
-            statistics.queue.add(waited)
-            statistics.infer.add(computed)
-            statistics.output.add(perf_counter() - got)
+            served.statistics.answered(began, read - start, waited, computed, perf_counter() - got)
             return answer
 
     async def _batch(self, served: Served, request: Request, share: Share) -> Array:

@@ -54,18 +54,22 @@ class Statistics:
     output: _Duration = field(default_factory=_Duration)
     pending: int = 0
 
-    def answered(self, began: float, read: float, waited: float, computed: float) -> None:
+    def answered(
+        self, began: float, reading: float, waiting: float, computing: float, writing: float
+    ) -> None:
         """Counts a request that succeeded now.
 
         Args:
             began: When it came, by `time.perf_counter`.
-            read: When its input was read.
-            waited: Seconds that it waited for a batch.
-            computed: Seconds that its batch was computed.
+            reading: Seconds of reading its input.
+            waiting: Seconds that it waited for a batch.
+            computing: Seconds that its batch was computed.
+            writing: Seconds of writing its output.
         """
-        self.input.add(read - began)
-        self.queue.add(waited)
-        self.infer.add(computed)
+        self.input.add(reading)
+        self.queue.add(waiting)
+        self.infer.add(computing)
+        self.output.add(writing)
         self.success.add(time.perf_counter() - began)
         self.last = int(time.time() * 1000)
 
